@@ -1,0 +1,102 @@
+"""The demo: this machine becomes a pod over real SSH, gets the real vLLM, and a small model answers.
+
+Everything lives in one folder (the pod's home, its sshd's keys and log); a second run reuses what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from chores.model import SIZE_NOTE, provide
+from tests.rig.sshd import SshdPod, what_is_missing
+
+QUESTION = "What is the capital of France?"
+
+
+def play(folder: Path) -> int:
+    """Run the demo in `folder`; the exit code of the step that failed, or 0."""
+    folder.mkdir(exist_ok=True)
+    environment = {
+        **os.environ,
+        "PI_API_KEY": os.environ.get("PI_API_KEY") or f"sk-{secrets.token_hex(24)}",
+        "HF_TOKEN": os.environ.get("HF_TOKEN") or "none",
+    }
+    with pod(folder, environment) as ssh:
+        steps = Steps(environment)
+        steps.say(f"pi is {Path(sys.executable).parent / 'pi'}; its notes are in {os.environ['PI_CONFIG_DIR']}")
+        model = ""
+        for words in (["pods", "setup", "demo", ssh], ["pods", "active", "demo"]):
+            if steps.pi(*words):
+                return steps.code
+        with steps.timed("getting a small model"):
+            model = provide(folder, environment)
+        steps.say(SIZE_NOTE)
+        try:
+            for words in (["start", model, "--name", "smol"], ["prompt", "smol", QUESTION], ["list"]):
+                if steps.pi(*words):
+                    return steps.code
+        finally:
+            stopped = steps.pi("stop", "smol")
+        return stopped
+
+
+class Steps:
+    """Runs pi as a person would type it, and says how long each step took."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self.code = 0
+
+    def say(self, text: str) -> None:
+        print(f"\n# {text}", flush=True)
+
+    def pi(self, *words: str) -> int:
+        shown = " ".join(f'"{word}"' if " " in word else word for word in words)
+        print(f"\n$ pi {shown}", flush=True)
+        began = time.monotonic()
+        self.code = subprocess.run([Path(sys.executable).parent / "pi", *words], env=self._environment).returncode
+        print(f"# {time.monotonic() - began:.1f} s", flush=True)
+        return self.code
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        self.say(what)
+        began = time.monotonic()
+        yield
+        print(f"# {time.monotonic() - began:.1f} s", flush=True)
+
+
+@contextlib.contextmanager
+def pod(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The ssh command of a pod on this machine; the word `local` where no sshd can be had."""
+    missing = what_is_missing()
+    if missing:
+        print(f"# {missing}; without it this machine is the pod directly, through pi's `local`", flush=True)
+        environment["HOME"] = str(folder / "pod" / "home")
+        Path(environment["HOME"]).mkdir(parents=True, exist_ok=True)
+        yield "local"
+        return
+    server = SshdPod(folder / "pod", port=_same_port(folder)).up()
+    print(f"# a real sshd for the demo listens on 127.0.0.1:{server.port}; its pod's home is {server.home}", flush=True)
+    try:
+        yield server.ssh
+    finally:
+        server.down()
+
+
+def _same_port(folder: Path) -> int | None:
+    """The port of the last run, so that the pod keeps its ssh string; None where it is new or taken."""
+    settings = folder / "pod" / "sshd_config"
+    if not settings.exists():
+        return None
+    port = int(settings.read_text().split()[1])
+    with socket.socket() as probe:
+        return port if probe.connect_ex(("127.0.0.1", port)) else None

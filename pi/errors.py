@@ -1,0 +1,66 @@
+"""Every error a user can meet: one message, the next step, and an exit code."""
+
+from __future__ import annotations
+
+
+class PiError(Exception):
+    """A failure that the user is told about in words, never as a traceback.
+
+    `message` says what is wrong; `hint` says what to do next. Both are plain text without a final period.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def render(self) -> str:
+        """The text for stderr: the message, and the next step on a second line."""
+        return f"pi: {self.message}" + (f"\n  {self.hint}" if self.hint else "")
+
+
+class RemoteError(PiError):
+    """An operation on the pod failed (exit code 1)."""
+
+
+class InputError(PiError):
+    """Bad input, environment or state file; nothing was contacted or changed (exit code 2). One line."""
+
+    exit_code = 2
+
+    def render(self) -> str:
+        return f"pi: {self.message}" + (f"; {self.hint}" if self.hint else "")
+
+
+class UnreachableError(PiError):
+    """The pod could not be reached or refused the login (exit code 3)."""
+
+    exit_code = 3
+
+
+class HostKeyError(PiError):
+    """The pod showed another host key than the one on record (exit code 4)."""
+
+    exit_code = 4
+
+
+class BusyError(PiError):
+    """A lock, port, GPU or name is taken (exit code 5)."""
+
+    exit_code = 5
+
+
+class NotReadyError(PiError):
+    """The model did not become ready (exit code 6)."""
+
+    exit_code = 6
+
+
+class Interrupted(PiError):
+    """The user stopped pi; what was under way has been ended (exit code 130, or 128 + the signal)."""
+
+    def __init__(self, message: str, signal: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal

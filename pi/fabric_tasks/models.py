@@ -1,0 +1,275 @@
+"""`pi start`, `list`, `stop` and `logs`: the models on a pod."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pi import screen, state
+from pi.errors import InputError, RemoteError
+from pi.fabric_tasks.verb import verb
+from pi.state import Deployment, Pod
+
+if TYPE_CHECKING:
+    from pi.events import Event
+    from pi.planner import LaunchPlan, Request
+    from pi.remote import Found, Status
+
+POD = {"pod": "the pod to use instead of the active one"}
+
+
+@verb(
+    "[model]",
+    "MODEL --name N [--pod P] [--memory 50%] [--context 32k] [--gpus 2] [--vllm RAW ARGS...]   (alone: lists the models)",
+    tail="vllm",
+    iterable=["vllm"],
+    details={
+        "name": "what to call it here; the served model answers to this name and to its model id",
+        "memory": "share of each GPU's memory, such as 50%",
+        "context": "context length in tokens, such as 32k",
+        "gpus": "how many GPUs",
+        "vllm": "everything after it goes to `vllm serve` as it is, instead of the arguments pi would choose",
+        **POD,
+    },
+)
+def start(
+    c: Any,
+    model: str | None = None,
+    name: str | None = None,
+    pod: str | None = None,
+    memory: str | None = None,
+    context: str | None = None,
+    gpus: str | None = None,
+    vllm: list[str] | None = None,
+) -> None:
+    """Start a model on the pod and wait until it answers; alone, list the models that pi knows."""
+    from pi.fabric_tasks import target as targets
+
+    if model is None:
+        _list_known(c, pod)
+        return
+    from pi import catalog, endpoint, planner, remote
+
+    request = _request(model, name, memory, context, gpus, vllm)
+    key = targets.api_key()
+    known = catalog.load(state.config_dir())
+    began = time.monotonic()
+    with targets.targeted(c, pod) as (place, link):
+        report = StartReport(request.name, place.name)
+        try:
+            started = remote.start(
+                link,
+                model=model,
+                name=request.name,
+                key=key,
+                decide=lambda facts: report.planned(planner.plan(request, facts, known)),
+                listen=report.hear,
+            )
+        finally:
+            report.end()
+        _remember(place, started.deployment)
+        url = endpoint.url(link.host, started.deployment.port, started.public)
+    screen.say(f"{request.name} is ready on {place.name} after {screen.seconds(time.monotonic() - began)}")
+    _how_to_call(started.deployment, url, endpoint.answers(url))
+
+
+@verb("", "[--pod P]", name="list", details=POD)
+def show(c: Any, pod: str | None = None) -> None:
+    """List the models of the pod with their true state; what turns out to be gone is forgotten."""
+    from pi import remote
+    from pi.fabric_tasks import target as targets
+
+    with targets.targeted(c, pod) as (place, link):
+        status = remote.status(link)
+        host = link.host
+    _reconcile(place, status)
+    if not status.found and not place.models:
+        screen.say(f"no models on {place.name}; start one: pi start MODEL --name NAME")
+        return
+    rows = [_row(found, host, status.public) for found in status.found]
+    rows += [(name, model.model, _gpus(model), model.port, "gone (forgotten)", "") for name, model in place.models.items()
+             if name not in {found.deployment.name for found in status.found}]  # fmt: skip
+    screen.table(rows, ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL"))
+
+
+@verb(
+    "[name]", "[NAME] [--pod P]", details={"name": "which model; without it, every model of the pod", **POD}
+)
+def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
+    """Stop a model, or every model of the pod; returns when its processes, port and GPU are free."""
+    from pi import remote
+    from pi.fabric_tasks import target as targets
+
+    names = [state.check_name(name, "model")] if name else []
+    with targets.targeted(c, pod) as (place, link), screen.progress() as line:
+        found = remote.stop(
+            link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None
+        )
+    if name and found[name] == "nothing" and name not in place.models:
+        raise InputError(
+            f"no model {name!r} on {place.name}", f"it has {', '.join(place.models) or 'none'}; see: pi list"
+        )
+    _forget(place, {name} if name else set(place.models) | set(found))
+    for stopped, what in found.items():
+        screen.say(f"{stopped} {WORDS[what]}")
+    if not found:
+        screen.say(f"nothing runs on {place.name}")
+
+
+WORDS = {
+    "running": "is stopped",
+    "leftovers": "was not running any more; what it left is cleared",
+    "nothing": "was not on the pod any more; forgotten",
+}
+
+
+@verb(
+    "name",
+    "NAME [--pod P] [--lines N] [--no-follow]",
+    details={"lines": "how many of the last lines to begin with", "no_follow": "print them and end", **POD},
+)
+def logs(c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow: bool = False) -> None:
+    """Follow a model's log; Ctrl+C ends the following, not the model."""
+    from pi import remote
+    from pi.errors import Interrupted
+    from pi.fabric_tasks import target as targets
+
+    state.check_name(name, "model")
+    output = screen.Output()
+    with targets.targeted(c, pod) as (_, link):
+        try:
+            code = remote.logs(
+                link,
+                name,
+                lambda event: output.write(event["text"]) if event.kind == "log" else None,
+                lines=lines,
+                follow=not no_follow,
+            )
+        except Interrupted:
+            return
+    if code is not None and not no_follow:
+        raise RemoteError(f"{name} has ended with exit code {code}")
+
+
+class StartReport:
+    """Tells how a start goes: the plan, the download, then the time and vLLM's last log line."""
+
+    def __init__(self, name: str, pod: str) -> None:
+        self._name, self._pod = name, pod
+        self._line = screen.Progress()
+        self._began = time.monotonic()
+
+    def planned(self, plan: LaunchPlan) -> LaunchPlan:
+        where = f"GPU {','.join(map(str, plan.gpus))}" if plan.gpus else "CPU"
+        screen.say(f"starting {plan.model} as {self._name} on {self._pod}: {where}, port {plan.port}")
+        for reason in plan.why:
+            screen.say(f"  {reason}")
+        return plan
+
+    def hear(self, event: Event) -> None:
+        elapsed = screen.seconds(time.monotonic() - self._began)
+        if event.kind == "download":
+            done, speed = screen.gib(event["bytes"]), screen.gib(event["bytes_per_s"])
+            total = f" of {screen.gib(event['total'])}" if event["total"] else ""
+            self._line.show(f"  downloading {done}{total}, {speed}/s ({elapsed}; Ctrl+C cancels)")
+        elif event.kind == "launched":
+            self._began = time.monotonic()
+            self._line.clear()
+            screen.say(f"  vLLM is running (pid {event['pid']}); waiting until it is ready")
+        elif event.kind == "log" and event["text"].strip():
+            self._line.show(f"  {elapsed}: {event['text'].strip().splitlines()[-1]}")
+
+    def end(self) -> None:
+        self._line.clear()
+
+
+def _request(
+    model: str,
+    name: str | None,
+    memory: str | None,
+    context: str | None,
+    gpus: str | None,
+    vllm: list[str] | None,
+) -> Request:
+    from pi import hub, planner
+    from pi import vllm as server
+
+    if name is None:
+        raise InputError("--name is missing", f"pi start {model} --name NAME")
+    if gpus is not None and not (gpus.isdecimal() and int(gpus)):
+        raise InputError(f"--gpus {gpus!r} is not a number of GPUs", "such as --gpus 2")
+    if vllm:
+        server.check_raw(vllm)
+    return planner.Request(
+        model=hub.check_model(model),
+        name=state.check_name(name, "model"),
+        gpus=int(gpus) if gpus else None,
+        memory=server.parse_memory(memory) if memory else None,
+        context=server.parse_context(context) if context else None,
+        vllm_args=tuple(vllm) if vllm else None,
+    )
+
+
+def _how_to_call(deployment: Deployment, url: str, reachable: bool) -> None:
+    screen.say()
+    screen.say(f"  export OPENAI_BASE_URL={url}")
+    screen.say('  export OPENAI_API_KEY="$PI_API_KEY"')
+    screen.say(f"  model: {deployment.model} (or {deployment.name})")
+    screen.say()
+    if not reachable:
+        screen.say(
+            f"  {url} does not answer from here (a closed port, or one the provider maps); SSH is the way:"
+        )
+    screen.say(f'  pi prompt {deployment.name} "Hello"')
+
+
+def _remember(place: Pod, deployment: Deployment) -> None:
+    state.change(lambda known: known.with_pod(known.pod(place.name).with_model(deployment)))
+
+
+def _forget(place: Pod, names: set[str]) -> None:
+    def edit(known: state.State) -> state.State:
+        pod = known.pods.get(place.name)
+        return known.with_pod(pod.without_models(names)) if pod else known
+
+    state.change(edit)
+
+
+def _reconcile(place: Pod, status: Status) -> None:
+    """Make pods.json say what the pod proved: forget what is gone, adopt what runs there unknown to it."""
+    there = {found.deployment.name: found for found in status.found}
+    stale = {name for name in place.models if name not in there}
+    adopted = [
+        found.deployment
+        for name, found in there.items()
+        if name not in place.models and found.state == "running"
+    ]
+    if stale:
+        _forget(place, stale)
+    for deployment in adopted:
+        _remember(place, deployment)
+        screen.note(f"{deployment.name} was started on this pod from elsewhere; pi knows it now")
+
+
+def _row(found: Found, host: str, public: dict[str, str]) -> tuple[object, ...]:
+    from pi import endpoint
+
+    model = found.deployment
+    words = found.state
+    if found.cause:
+        words += f": {found.cause.splitlines()[0][:100]}"
+    elif found.state == "crashed":
+        words += f" (exit code {found.exit_code})" if found.exit_code is not None else " (killed)"
+    if found.left:
+        words += f"; {found.left} process(es) left, pi stop {model.name} ends them"
+    url = endpoint.url(host, model.port, public) if found.state == "running" else ""
+    return model.name, model.model, _gpus(model), model.port, words, url
+
+
+def _gpus(model: Deployment) -> str:
+    return ",".join(map(str, model.gpus)) or "-"
+
+
+def _list_known(c: Any, pod_name: str | None) -> None:
+    """What pi can start, and on what hardware; with a pod, what fits it."""
+    raise NotImplementedError

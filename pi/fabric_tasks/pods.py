@@ -1,0 +1,199 @@
+"""`pi pods`: the machines that pi knows."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pi import screen, state
+from pi.errors import BusyError, InputError
+from pi.fabric_tasks.verb import verb
+from pi.gpus import memory_label
+from pi.state import Pod
+
+if TYPE_CHECKING:
+    from pi.events import Event
+    from pi.remote import SetupFacts
+
+VLLM_CHOICES = ("release", "nightly", "gpt-oss")
+
+
+@verb(name="list", default=True)
+def show(c: Any) -> None:
+    """List the pods; `*` marks the active one."""
+    known = state.load()
+    if not known.pods:
+        screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
+        return
+    rows = [
+        (
+            "*" if name == known.active else "",
+            name,
+            gpu_summary(pod),
+            len(pod.models) or "-",
+            pod.vllm_version or "-",
+            pod.ssh,
+        )
+        for name, pod in known.pods.items()
+    ]
+    screen.table(rows, ("", "POD", "GPUS", "MODELS", "VLLM", "SSH"))
+
+
+@verb(
+    "name ssh",
+    'NAME "ssh ..."|local [--mount "..."] [--models-path P] [--vllm release|nightly|gpt-oss] [--upgrade] [--new-host-key]',
+    details={
+        "mount": "command that mounts shared storage for models, as the provider shows it",
+        "models_path": "directory on the pod where models are kept (default: the mount, else ~/.cache/huggingface)",
+        "vllm": "which vLLM: release, nightly or gpt-oss",
+        "upgrade": "bring vLLM and the rest up to date",
+        "new_host_key": "trust the pod's new host key (a new machine at an old address)",
+    },
+)
+def setup(
+    c: Any,
+    name: str,
+    ssh: str | None = None,
+    mount: str | None = None,
+    models_path: str | None = None,
+    vllm: str = "release",
+    upgrade: bool = False,
+    new_host_key: bool = False,
+) -> None:
+    """Set a machine up as a pod (vLLM and all it needs) and remember it; run again to repair or upgrade."""
+    from pi import mounts, remote, target
+    from pi.fabric_tasks import target as targets
+
+    pod = _known_or_new(state.check_name(name, "pod"), ssh or targets.ssh_of(c))
+    place = target.parse(pod.ssh)
+    if vllm not in VLLM_CHOICES:
+        raise InputError(f"--vllm {vllm!r} is not known", f"choose one of {', '.join(VLLM_CHOICES)}")
+    mounted = mounts.parse(mount) if mount else None
+    request = remote.SetupRequest(
+        hf_token=targets.hf_token(),
+        api_key=targets.api_key(),
+        vllm=vllm,
+        mount=mounted.words if mounted else (),
+        mount_target=mounted.target if mounted else None,
+        models_path=mounts.directory(models_path, "--models-path") if models_path else None,
+        upgrade=upgrade,
+        mirrors={key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_"))},
+    )
+    for notice in getattr(place, "notices", ()):
+        screen.note(notice)
+    screen.say(f"setting up {name}: {getattr(place, 'label', 'this machine')}")
+    began = time.monotonic()
+    with targets.linked(c, pod, new_host_key=new_host_key) as link:
+        if link.accepted_key:
+            screen.say(f"host key {link.accepted_key}, seen for the first time and remembered")
+        report = SetupReport()
+        try:
+            facts = remote.setup(link, request, report.hear)
+        except remote.SetupError as error:
+            report.quote(error.tail)
+            raise
+    _remember(pod, facts)
+    screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
+
+
+@verb("name", "NAME")
+def active(c: Any, name: str) -> None:
+    """Choose the pod that the other verbs work on."""
+    state.change(lambda known: replace(known, active=known.pod(name).name))
+    screen.say(f"{name} is active")
+
+
+@verb("name", "NAME [--force]", details={"force": "also when models run on it; they keep running"})
+def remove(c: Any, name: str, force: bool = False) -> None:
+    """Forget a pod. Only pi's own notes change; nothing on the pod is touched."""
+
+    def edit(known: state.State) -> state.State:
+        pod = known.pod(name)
+        if pod.models and not force:
+            raise BusyError(
+                f"{name} still has models: {', '.join(pod.models)}",
+                f"stop them (pi stop --pod {name}), or, if the pod is gone: pi pods remove {name} --force",
+            )
+        return known.without_pod(name)
+
+    was_active = state.load().active == name
+    left = state.change(edit)
+    screen.say(
+        f"{name} is forgotten; the machine itself still runs (and bills) until you end it at the provider"
+    )
+    if was_active and left.pods:
+        screen.say(f"no pod is active now; choose one: pi pods active {next(iter(left.pods))}")
+
+
+def gpu_summary(pod: Pod) -> str:
+    """The pod's GPUs in a few words, such as "2x H100 80GB HBM3 (80GB)" or "none (CPU)"."""
+    kinds: dict[tuple[str, int], int] = {}
+    for gpu in pod.gpus:
+        kinds[gpu.name, gpu.memory_mib] = kinds.get((gpu.name, gpu.memory_mib), 0) + 1
+    return ", ".join(f"{n}x {name} ({memory_label(mib)})" for (name, mib), n in kinds.items()) or "none (CPU)"
+
+
+class SetupReport:
+    """Shows the steps of a setup as they happen, with the time each took; installers' output live on a terminal."""
+
+    def __init__(self) -> None:
+        self._live = screen.Progress()
+        self._began = time.monotonic()
+
+    def hear(self, event: Event) -> None:
+        if event.kind == "log":
+            self._live.show("    " + event["text"].strip())
+        elif event.kind == "setup":
+            self._live.clear()
+            self._step(event["verb"], event["arg"], event["text"])
+
+    def _step(self, word: str, step: str, text: str) -> None:
+        if word == "step":
+            self._began = time.monotonic()
+            screen.say(f"- {step}: {text}")
+        elif word == "done":
+            screen.say(f"  done in {screen.seconds(time.monotonic() - self._began)}: {text}")
+        elif word == "skip":
+            screen.say(f"- {step}: nothing to do, {text}")
+        elif word == "note":
+            screen.say(f"  note: {text}")
+
+    def quote(self, lines: list[str]) -> None:
+        self._live.clear()
+        for line in lines:
+            screen.note("    | " + line)
+
+
+def _known_or_new(name: str, ssh: str) -> Pod:
+    known = state.load().pods.get(name)
+    if known and known.ssh != ssh:
+        raise InputError(
+            f"{name!r} is already the name of another pod ({known.ssh})",
+            f"choose another, or: pi pods remove {name}",
+        )
+    return known or Pod(name, ssh)
+
+
+def _remember(pod: Pod, facts: SetupFacts) -> None:
+    def edit(known: state.State) -> state.State:
+        fresh = replace(
+            known.pods.get(pod.name, pod),
+            gpus=facts.gpus,
+            models_path=facts.models_path,
+            vllm_version=facts.vllm_version,
+        )
+        after = known.with_pod(fresh)
+        return after if after.active else replace(after, active=pod.name)
+
+    after = state.change(edit)
+    if after.active != pod.name:
+        screen.say(f"{after.active} stays the active pod; to switch: pi pods active {pod.name}")
+
+
+def _summary(facts: SetupFacts) -> str:
+    for line in facts.skipped_gpu_lines:
+        screen.note(f"nvidia-smi said something that is no GPU, left out: {line}")
+    cards = gpu_summary(Pod("", "", gpus=facts.gpus))
+    return f"GPUs {cards}, vLLM {facts.vllm_version or 'none'}, Python {facts.python or 'unknown'}"

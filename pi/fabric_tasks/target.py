@@ -1,0 +1,113 @@
+"""Which pod a task works on, and the one link to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pi import state
+from pi.errors import InputError, UnreachableError
+from pi.state import Pod
+
+if TYPE_CHECKING:
+    from pi.connection import Link
+
+KNOWN_HOSTS = "known_hosts"
+KEY_MINIMUM = 16
+
+
+@contextmanager
+def targeted(c: Any, pod_name: str | None = None) -> Iterator[tuple[Pod, Link]]:
+    """The pod and an open link to it: `--pod`, else the connection of `fab -H`, else the active pod."""
+    pod = chosen(c, pod_name)
+    with linked(c, pod) as link:
+        yield pod, link
+
+
+def chosen(c: Any, pod_name: str | None = None) -> Pod:
+    known = state.load()
+    if pod_name is None and under_fab(c):
+        return _of_connection(known, c)
+    return known.pod(pod_name)
+
+
+@contextmanager
+def linked(c: Any, pod: Pod, *, new_host_key: bool = False) -> Iterator[Link]:
+    from pi import connection, target
+
+    hosts = state.config_dir() / KNOWN_HOSTS
+    try:
+        if under_fab(c):
+            link = connection.adopt(c, hosts)
+        else:
+            link = connection.open_link(target.parse(pod.ssh), hosts, new_host_key=new_host_key)
+    except UnreachableError as error:
+        raise unreachable(pod, error) from None
+    try:
+        yield link
+    except UnreachableError as error:
+        raise unreachable(pod, error) from None
+    finally:
+        link.close()
+
+
+def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:
+    """The same failure with the pod's name and the two ways on."""
+    way_on = f"check the connection ({pod.ssh}), or, if the pod is gone: pi pods remove {pod.name}"
+    return UnreachableError(f"pod {pod.name!r} cannot be reached: {error.message}", error.hint or way_on)
+
+
+def under_fab(c: Any) -> bool:
+    """Whether the context is a Fabric connection, as `fab -H` passes it."""
+    return hasattr(c, "transport")
+
+
+def ssh_of(c: Any) -> str:
+    """The ssh command that leads where a Fabric connection does."""
+    return f"ssh {c.user}@{c.host}" + (f" -p {c.port}" if c.port != 22 else "")
+
+
+def _of_connection(known: state.State, c: Any) -> Pod:
+    from pi import connection, target
+
+    for pod in known.pods.values():
+        place = target.parse(pod.ssh)
+        if isinstance(place, target.SshTarget):
+            route = connection.resolve(place)
+            if (route.host, route.port, route.user) == (c.host, c.port, c.user):
+                return pod
+    raise InputError(
+        f"{c.user}@{c.host}:{c.port} is not among your pods", f'add it: pi pods setup NAME "{ssh_of(c)}"'
+    )
+
+
+def api_key() -> str:
+    """`PI_API_KEY`, checked. Raises InputError naming the variable, never its value."""
+    key = os.environ.get("PI_API_KEY", "")
+    if not key.strip():
+        raise InputError("PI_API_KEY is not set", "make one: export PI_API_KEY=sk-$(openssl rand -hex 24)")
+    if not all("!" <= character <= "~" for character in key):
+        raise InputError(
+            "PI_API_KEY holds a blank or a character outside ASCII", "use letters, digits and signs"
+        )
+    if len(key) < KEY_MINIMUM:
+        raise InputError(
+            f"PI_API_KEY is shorter than {KEY_MINIMUM} characters",
+            "make one: export PI_API_KEY=sk-$(openssl rand -hex 24)",
+        )
+    return key
+
+
+def hf_token() -> str | None:
+    """`HF_TOKEN`, checked; None for the word `none`, which says that only open or local models are used."""
+    token = os.environ.get("HF_TOKEN", "")
+    if not token.strip():
+        raise InputError(
+            "HF_TOKEN is not set",
+            "export a token from https://huggingface.co/settings/tokens, or HF_TOKEN=none for open and local models only",
+        )
+    if not all("!" <= character <= "~" for character in token):
+        raise InputError("HF_TOKEN holds a blank or a character outside ASCII", "copy it again")
+    return None if token == "none" else token

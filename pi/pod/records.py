@@ -1,0 +1,113 @@
+"""What a pod remembers of its deployments: one private folder each under ~/.pi/run, and the lock.
+
+A folder holds `record.json` (name, model, port, GPUs, process identity), `launch.sh`, `key`, `pid` and,
+once the server has ended, `exit`. Losing pods.json loses nothing: these tell it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from typing import Any, Iterator, Optional
+
+from pi.pod import process
+from pi.pod.wire import PodError, Wire
+
+HOME = os.path.expanduser("~/.pi")
+RUN = os.path.join(HOME, "run")
+NO_SESSION = -1
+LOGS = os.path.expanduser("~/.vllm_logs")
+
+
+def folder(name: str) -> str:
+    return os.path.join(RUN, name)
+
+
+def log_path(name: str) -> str:
+    return os.path.join(LOGS, name + ".log")
+
+
+@contextlib.contextmanager
+def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
+    """The pod's lock, held while a port, GPUs and a name are chosen. The kernel frees it if its holder dies."""
+    os.makedirs(HOME, mode=0o700, exist_ok=True)
+    with open(os.path.join(HOME, "lock"), "a") as file:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                wire.check_cancelled()
+                if time.monotonic() > deadline:
+                    raise PodError("busy", "another pi has held this pod's lock for %d s" % patience_s) from None
+                time.sleep(0.05)
+        yield
+
+
+def write(name: str, file_name: str, text: str) -> None:
+    """Put a private file into a deployment's folder, whole or not at all."""
+    os.makedirs(folder(name), mode=0o700, exist_ok=True)
+    path = os.path.join(folder(name), file_name)
+    with open(path + ".new", "w", opener=_private) as file:
+        file.write(text)
+    os.replace(path + ".new", path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def save(record: dict[str, Any]) -> None:
+    write(record["name"], "record.json", json.dumps(record))
+
+
+def load(name: str) -> Optional[dict[str, Any]]:
+    """A deployment's record, or None where the pod knows none of that name."""
+    try:
+        with open(os.path.join(folder(name), "record.json")) as file:
+            record: dict[str, Any] = json.load(file)
+            return record
+    except (OSError, ValueError):
+        return None
+
+
+def load_all() -> list[dict[str, Any]]:
+    try:
+        names = sorted(os.listdir(RUN))
+    except OSError:
+        return []
+    return [record for record in map(load, names) if record]
+
+
+def forget(name: str) -> None:
+    shutil.rmtree(folder(name), ignore_errors=True)
+
+
+def exit_code(name: str) -> Optional[int]:
+    """How the server ended, or None while it runs or when nobody was there to see."""
+    try:
+        with open(os.path.join(folder(name), "exit")) as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def is_running(record: dict[str, Any]) -> bool:
+    return process.is_alive(record.get("pid", 0), record.get("started", 0), record.get("boot_id", ""))
+
+
+def is_starting(record: dict[str, Any]) -> bool:
+    """Whether some pi call on this pod is still at work for it (downloading or launching)."""
+    return record["status"] == "starting" and process.is_alive(
+        record.get("owner", 0), record.get("owner_started", 0), record.get("boot_id", "")
+    )
+
+
+def living(record: dict[str, Any]) -> list[int]:
+    """Living processes of a deployment, its launcher included."""
+    return process.members(record.get("session", NO_SESSION), record["instance"])

@@ -1,0 +1,111 @@
+"""`pods setup` on the pod: put pi's files in place and run pod_setup.sh, its steps sent as they happen."""
+
+from __future__ import annotations
+
+import collections
+import fcntl
+import os
+import select
+import subprocess
+from typing import IO, Any, Iterator
+
+from pi.pod import process, records
+from pi.pod.wire import Cancelled, PodError, Wire
+
+TAIL_LINES = 25
+
+
+def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
+    """Run the setup script. Returns its facts: `{"gpu": [lines], "vllm_version": [text], ...}`.
+
+    A lost connection does not end it; a second call waits for the first, then finds everything done.
+    """
+    _write_files(request["files"])
+    folder = os.path.join(records.HOME, "setup")
+    with open(os.path.join(folder, "lock"), "a") as lock:
+        _take(wire, lock)
+        script = subprocess.Popen(
+            ["bash", os.path.join(folder, "pod_setup.sh")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=os.path.expanduser("~"),
+            env=dict(_overlaid(request["environment"]), PI_INSTANCE=request["environment"]["PI_MARK"]),
+        )
+        try:
+            return _listen(wire, script, request["environment"]["PI_MARK"], os.path.join(folder, "setup.log"))
+        except Cancelled:
+            living = lambda: process.members(script.pid, request["environment"]["PI_MARK"])  # noqa: E731
+            process.end(wire, script.pid, living, 5)
+            raise
+
+
+def _overlaid(sent: dict[str, str]) -> dict[str, str]:
+    """The pod's environment with what pi sent; a mirror or index that the pod sets itself wins."""
+    own = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_"))}
+    return {**os.environ, **sent, **own}
+
+
+def _write_files(files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = os.path.join(records.HOME, name)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        os.replace(path + ".new", path)
+
+
+def _take(wire: Wire, lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        wire.emit("setup", verb="note", arg="lock", text="another setup of this pod is at work; waiting for it")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: str) -> dict[str, Any]:
+    facts: dict[str, list[str]] = collections.defaultdict(list)
+    failure, step, tail = "", "", collections.deque[str](maxlen=TAIL_LINES)
+    with open(log_path, "w") as log:
+        for line in _lines(wire, script):
+            if not line.startswith(mark + "\t"):
+                tail.append(line)
+                log.write(line + "\n")
+                wire.emit("log", text=line + "\n")
+                continue
+            _, verb, arg, text = (line.split("\t", 3) + ["", "", ""])[:4]
+            log.write("== %s %s %s\n" % (verb, arg, text))
+            if verb == "fact":
+                facts[arg].append(text)
+            else:
+                wire.emit("setup", verb=verb, arg=arg, text=text)
+            if verb == "step":
+                step = arg
+                tail.clear()
+            failure = text if verb == "fail" else failure
+    if script.wait():
+        message = failure or "pod_setup.sh ended with exit code %d" % script.returncode
+        raise PodError("setup_failed", message, step=step, tail=list(tail))
+    return dict(facts)
+
+
+def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Lines of the script's output, carriage returns taken as line ends; Cancelled when the user gave up."""
+    assert script.stdout is not None
+    descriptor, pending = script.stdout.fileno(), b""
+    os.set_blocking(descriptor, False)
+    while True:
+        wire.check_cancelled()
+        try:
+            chunk = os.read(descriptor, 65536)
+        except BlockingIOError:
+            select.select([descriptor], [], [], 0.2)
+            continue
+        if not chunk:
+            break
+        *complete, pending = (pending + chunk).replace(b"\r", b"\n").split(b"\n")
+        yield from (line.decode("utf-8", "replace") for line in complete if line.strip())
+    if pending.strip():
+        yield pending.decode("utf-8", "replace")

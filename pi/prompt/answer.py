@@ -1,0 +1,80 @@
+"""One answer of a model, put together from the pieces of a stream."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pi.prompt.history import AssistantMessage, Call
+from pi.text import well_formed
+
+
+@dataclass
+class PartialCall:
+    """A tool call whose fragments arrive one by one."""
+
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    def add(self, id: Any, name: Any, arguments: Any) -> None:
+        """Takes a fragment; servers may repeat the id and name with each, or split the name."""
+        self.id = self.id or text(id)
+        if text(name) != self.name:
+            self.name += text(name)
+        if isinstance(arguments, dict):
+            arguments = json.dumps(arguments)
+        self.arguments.append(text(arguments))
+
+
+@dataclass
+class Answer:
+    """What has arrived so far. `finish` is None until the server says why the answer ended."""
+
+    texts: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    thinking_field: str = "reasoning"
+    calls: dict[str, PartialCall] = field(default_factory=dict)
+    finish: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+    def count(self, usage: Any, tokens_in: str, tokens_out: str) -> None:
+        """Takes over the server's token counts, under the names it gives them."""
+        if isinstance(usage, dict):
+            self.tokens_in = _number(usage.get(tokens_in))
+            self.tokens_out = _number(usage.get(tokens_out))
+
+    def text(self) -> str:
+        return well_formed("".join(self.texts))
+
+    def message(self) -> AssistantMessage:
+        """The whole answer. Calls without an id, or with one used twice, get one of their own."""
+        calls: dict[str, Call] = {}
+        for number, partial in enumerate(self.calls.values(), 1):
+            id = well_formed(partial.id)
+            if not id or id in calls:
+                id = f"{id or 'call'}-{number}"
+            calls[id] = Call(id, well_formed(partial.name), well_formed("".join(partial.arguments)))
+        thinking = well_formed("".join(self.thinking))
+        return AssistantMessage(self.text(), thinking, self.thinking_field, tuple(calls.values()))
+
+
+def text(value: Any) -> str:
+    """`value` if it is text; anything else a server may put there counts as none."""
+    return value if isinstance(value, str) else ""
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """`value` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: Any) -> list[dict[str, Any]]:
+    """The JSON objects in `value` if it is a list, else none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None

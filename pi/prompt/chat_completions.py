@@ -1,0 +1,89 @@
+"""The Chat Completions API as vLLM and its kin speak it: requests, and the reading of their streams.
+
+Field shapes: vLLM 0.32, entrypoints/generate/base/protocol.py (DeltaMessage) and chat_completion/serving.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pi.prompt.answer import Answer, PartialCall, items, mapping, text
+from pi.prompt.events import Text, Thinking
+from pi.prompt.history import AssistantMessage, Message, ToolMessage
+from pi.prompt.tools import Tool
+
+THINKING_FIELDS = ("reasoning", "reasoning_content")
+"""What thinking is called: by vLLM now, and by vLLM before 2026 and DeepSeek."""
+
+
+def request(
+    system: str | None, history: Sequence[Message], tools: Sequence[Tool], tool_choice: str
+) -> dict[str, Any]:
+    """The body of a streamed request, without the model and sampling."""
+    messages = [{"role": "system", "content": system}] if system else []
+    body: dict[str, Any] = {
+        "messages": [*messages, *map(_message, history)],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if tools:
+        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in tools]
+        body["tool_choice"] = tool_choice
+    return body
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if isinstance(message, ToolMessage):
+        return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
+    if not isinstance(message, AssistantMessage):
+        return {"role": "user", "content": message.text}
+    sent: dict[str, Any] = {"role": "assistant", "content": message.text}
+    if message.calls:
+        sent["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.calls
+        ]
+        if message.thinking:  # models that think between calls want it back
+            sent[message.thinking_field] = message.thinking
+    return sent
+
+
+def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
+    """Adds one object of the stream, or a whole answer that was not streamed; what there is to show of it."""
+    pieces: list[Thinking | Text] = []
+    for choice in items(chunk.get("choices"))[:1]:
+        delta = mapping(choice.get("delta") or choice.get("message"))
+        for name in THINKING_FIELDS:
+            if thinking := text(delta.get(name)):
+                answer.thinking.append(thinking)
+                answer.thinking_field = name
+                pieces.append(Thinking(thinking))
+                break
+        if content := text(delta.get("content")):
+            answer.texts.append(content)
+            pieces.append(Text(content))
+        for fragment in items(delta.get("tool_calls")):
+            _add_call(fragment, answer)
+        answer.finish = text(choice.get("finish_reason")) or answer.finish
+    if usage := chunk.get("usage"):
+        answer.count(usage, "prompt_tokens", "completion_tokens")
+    return pieces
+
+
+def _add_call(fragment: dict[str, Any], answer: Answer) -> None:
+    """Adds a fragment to the call of its index; a new id under a used index is another call."""
+    key = str(fragment.get("index", ""))
+    call_id = text(fragment.get("id"))
+    same = answer.calls.get(key)
+    if same and call_id and same.id and same.id != call_id:
+        key = next((known for known, call in answer.calls.items() if call.id == call_id), f"{key}/{call_id}")
+    elif same is None and key == "" and not call_id and answer.calls:
+        key = next(reversed(answer.calls))
+    function = mapping(fragment.get("function"))
+    call = answer.calls.setdefault(key, PartialCall())
+    call.add(call_id, function.get("name"), function.get("arguments"))

@@ -1,0 +1,132 @@
+"""What the tools `ls`, `read`, `glob` and `rg` answer, as text for a model."""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from pi.prompt import child, globs, ripgrep
+from pi.prompt.limits import RESULT_BYTES, Deadline, ToolError, cut
+from pi.prompt.paths import PathPolicy, kind_of_file
+
+LINES = 2000
+"""Lines that `read` gives at most."""
+
+LINE_BYTES = 4000
+"""Bytes of one line that `read` gives at most."""
+
+ENTRIES = 1000
+"""Names that `ls` and `glob` give at most."""
+
+
+def ls(policy: PathPolicy, deadline: Deadline, path: str, ignore: Sequence[str] = ()) -> str:
+    """The names in a directory, one a line: `name/`, `name -> target`, `name (a named pipe)` or `name`."""
+    directory = policy.resolve(path)
+    descriptor = policy.open_directory(directory)
+    try:
+        with os.scandir(descriptor) as entries:
+            lines = []
+            for entry in entries:
+                deadline.check()
+                if not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in ignore):
+                    lines.append(_entry_line(entry, descriptor))
+    except OSError as error:
+        raise ToolError(f"cannot list {directory}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    return _listed(sorted(lines), "the directory is empty")
+
+
+def _entry_line(entry: os.DirEntry[str], directory: int) -> str:
+    name = _shown(entry.name)
+    if entry.is_symlink():
+        return f"{name} -> {_shown(os.readlink(entry.name, dir_fd=directory))}"
+    if entry.is_dir(follow_symlinks=False):
+        return f"{name}/"
+    if entry.is_file(follow_symlinks=False):
+        return name
+    return f"{name} ({kind_of_file(entry.stat(follow_symlinks=False).st_mode)})"
+
+
+def _shown(name: str) -> str:
+    """A file name on one line; quoted as JSON when it holds what a line cannot."""
+    return name if name.isprintable() else json.dumps(name)
+
+
+def _listed(lines: list[str], none: str) -> str:
+    shown = "\n".join(lines[:ENTRIES]) or f"[{none}]"
+    left_out = len(lines) - ENTRIES
+    return shown + (f"\n[{left_out} more, not shown]" if left_out > 0 else "")
+
+
+def glob(policy: PathPolicy, deadline: Deadline, pattern: str, path: str = ".") -> str:
+    """Absolute paths that match, sorted, one a line."""
+    base = policy.resolve(path)
+    if not base.is_dir():
+        raise ToolError(f"{path} is not a directory")
+    found = list(islice(globs.find(pattern, base, policy, deadline), ENTRIES + 1))
+    lines = [_shown(str(match)) for match in sorted(found[:ENTRIES])]
+    more = f"\n[only the first {ENTRIES} found are shown; use a narrower pattern]" if len(found) > ENTRIES else ""
+    return ("\n".join(lines) or "[no file matches]") + more
+
+
+def read(policy: PathPolicy, deadline: Deadline, file_path: str, offset: int = 1, limit: int = LINES) -> str:
+    """Lines of a text file from number `offset` on, as they are; a note in brackets says what was left out."""
+    path = policy.resolve(file_path)
+    if path.is_dir():
+        raise ToolError(f"{file_path} is a directory; list it with ls")
+    with os.fdopen(policy.open_file(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if b"\0" in file.read(8192):
+            return f"[binary file, {size:,} bytes]"
+        file.seek(0)
+        return _lines(file, offset, min(limit, LINES), deadline) or f"[empty file, {size:,} bytes]"
+
+
+def _lines(file: io.BufferedReader, offset: int, count: int, deadline: Deadline) -> str:
+    shown: list[str] = []
+    room = RESULT_BYTES
+    number = offset
+    for number, line in islice(enumerate(_bounded_lines(file, deadline), 1), offset - 1, None):
+        if len(shown) == count or room < len(line):
+            shown.append(f"[cut: lines {offset} to {number - 1} are shown; go on with offset {number}]")
+            break
+        shown.append(line.decode("utf-8", "replace"))
+        room -= len(line)
+    if not shown and offset > 1:
+        return f"[the file has fewer than {offset} lines]"
+    return "".join(shown)
+
+
+def _bounded_lines(file: io.BufferedReader, deadline: Deadline) -> Iterator[bytes]:
+    """Lines with their ends; of a long one the beginning and a note. Memory stays small whatever the file."""
+    while line := file.readline(LINE_BYTES):
+        deadline.check()
+        if line.endswith(b"\n") or len(line) < LINE_BYTES:
+            yield line
+            continue
+        more = 0
+        while rest := file.readline(65536):
+            deadline.check()
+            more += len(rest)
+            if rest.endswith(b"\n"):
+                break
+        yield line + (f" [{more:,} more bytes in this line]\n".encode() if more else b"")
+
+
+def rg(policy: PathPolicy, deadline: Deadline, args: str) -> str:
+    """What ripgrep printed; its own error text when it could not search."""
+    binary = ripgrep.find()
+    if binary is None:
+        raise ToolError("ripgrep is not installed on the user's machine; use glob and read instead")
+    finished = child.run([binary, *ripgrep.command(args, policy)], policy.root, deadline, RESULT_BYTES)
+    output = finished.output.decode("utf-8", "replace")
+    if finished.exit_code is None:
+        return cut(output, "", RESULT_BYTES) + "\n[cut: there is more; use a narrower pattern, path or --max-count]"
+    if finished.exit_code == 2 and output.startswith(("rg:", "error:", "regex parse error:")):
+        raise ToolError(output.strip())
+    return output or ("[no matches]" if finished.exit_code else "[matches found]")

@@ -1,0 +1,116 @@
+"""The Responses API as vLLM speaks it: requests, and the reading of their streams.
+
+Shapes: vLLM 0.32, entrypoints/openai/responses/streaming_events.py and serving.py; there is no "[DONE]".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pi.prompt.answer import Answer, PartialCall, items, mapping, text
+from pi.prompt.events import Text, Thinking
+from pi.prompt.history import AssistantMessage, Message, ToolMessage
+from pi.prompt.tools import Tool
+
+_THINKING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
+_TEXT = ("response.output_text.delta", "response.refusal.delta")
+_ENDS = ("response.completed", "response.incomplete")
+
+
+def request(
+    system: str | None, history: Sequence[Message], tools: Sequence[Tool], tool_choice: str
+) -> dict[str, Any]:
+    """The body of a streamed request, without the model and sampling. Nothing is stored on the server."""
+    body: dict[str, Any] = {
+        "input": [item for message in history for item in _items(message)],
+        "stream": True,
+        "store": False,
+    }
+    if system:
+        body["instructions"] = system
+    if tools:
+        body["tools"] = [_function(tool) for tool in tools]
+        body["tool_choice"] = tool_choice
+    return body
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": False,
+    }
+
+
+def _items(message: Message) -> list[dict[str, Any]]:
+    if isinstance(message, ToolMessage):
+        return [{"type": "function_call_output", "call_id": message.call_id, "output": message.text}]
+    if not isinstance(message, AssistantMessage):
+        return [{"role": "user", "content": message.text}]
+    sent: list[dict[str, Any]] = []
+    if message.thinking and message.calls:  # models that think between calls want it back
+        thinking = [{"type": "reasoning_text", "text": message.thinking}]
+        sent.append({"type": "reasoning", "id": "rs_1", "summary": [], "content": thinking})
+    if message.text:
+        sent.append({"role": "assistant", "content": message.text})
+    for call in message.calls:
+        sent.append(
+            {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments or "{}"}
+        )
+    return sent
+
+
+def read(event: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
+    """Adds one event of the stream, or a whole response that was not streamed; what there is to show of it."""
+    kind = text(event.get("type"))
+    delta = text(event.get("delta"))
+    if kind in _TEXT and delta:
+        answer.texts.append(delta)
+        return [Text(delta)]
+    if kind in _THINKING and delta:
+        answer.thinking.append(delta)
+        return [Thinking(delta)]
+    if kind == "response.function_call_arguments.delta":
+        _call(event, answer).add("", "", delta)
+    elif kind in ("response.output_item.added", "response.output_item.done"):
+        _add_item(event, answer, whole=kind.endswith("done"))
+    elif kind in _ENDS or event.get("object") == "response":
+        return _end(mapping(event.get("response")) or event, answer)
+    return []
+
+
+def _call(event: dict[str, Any], answer: Answer) -> PartialCall:
+    item_id = event.get("item_id") or mapping(event.get("item")).get("id")
+    return answer.calls.setdefault(f"{event.get('output_index')}/{item_id}", PartialCall())
+
+
+def _add_item(event: dict[str, Any], answer: Answer, *, whole: bool) -> None:
+    item = mapping(event.get("item"))
+    if item.get("type") != "function_call":
+        return
+    call = _call(event, answer)
+    call.add(item.get("call_id"), item.get("name"), "")
+    if whole and text(item.get("arguments")):
+        call.arguments = [text(item["arguments"])]
+
+
+def _end(response: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
+    """Takes over counts and status, and the output itself where none was streamed."""
+    pieces: list[Thinking | Text] = []
+    answer.count(response.get("usage"), "input_tokens", "output_tokens")
+    streamed = bool(answer.texts or answer.thinking or answer.calls)
+    for index, item in enumerate([] if streamed else items(response.get("output"))):
+        _add_item({"output_index": index, "item": item}, answer, whole=True)
+        words = "".join(text(part.get("text")) for part in items(item.get("content")))
+        if item.get("type") == "reasoning" and words:
+            answer.thinking.append(words)
+            pieces.append(Thinking(words))
+        elif item.get("type") == "message" and words:
+            answer.texts.append(words)
+            pieces.append(Text(words))
+    cut = response.get("status") == "incomplete"
+    answer.finish = "length" if cut else "tool_calls" if answer.calls else "stop"
+    return pieces

@@ -1,0 +1,91 @@
+"""What the tasks print: tables, progress, and lines from pods made safe for a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from pi.text import Sanitizer, safe
+
+
+def colour(stream: object = None) -> bool:
+    """Whether colour may be written: a terminal, and no NO_COLOR (https://no-color.org)."""
+    stream = stream or sys.stdout
+    return bool(getattr(stream, "isatty", bool)()) and not os.environ.get("NO_COLOR")
+
+
+def say(text: str = "") -> None:
+    print(safe(text), flush=True)
+
+
+def note(text: str) -> None:
+    """A line beside the result, on stderr."""
+    print(safe(text), file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
+    from tabulate import tabulate
+
+    cells = [[safe(str(cell)) for cell in row] for row in rows]
+    print(tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True), flush=True)
+
+
+class Output:
+    """Streams text of a pod to stdout, made safe wherever the stream is split."""
+
+    def __init__(self, raw: bool = False) -> None:
+        self._sanitizer = None if raw else Sanitizer(colour=colour())
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(self._sanitizer.feed(text) if self._sanitizer else text)
+        sys.stdout.flush()
+
+
+class Progress:
+    """One line that is rewritten on a terminal; elsewhere a new line when the words change, at most each 10 s."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._last = ("", 0.0)
+        self._open = False
+
+    def show(self, text: str) -> None:
+        text = safe(text).replace("\n", " ")
+        words, told = self._last
+        if self._live:
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            sys.stderr.write("\r\x1b[K" + text[: max(1, width - 1)])
+            self._open = True
+        elif text != words and time.monotonic() - told >= 10:
+            sys.stderr.write(text[:160] + "\n")
+        else:
+            return
+        sys.stderr.flush()
+        self._last = (text, time.monotonic())
+
+    def clear(self) -> None:
+        if self._open:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._open = False
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    line = Progress()
+    try:
+        yield line
+    finally:
+        line.clear()
+
+
+def gib(count: float) -> str:
+    """Bytes as people read them: "12.3 GiB", "640 MiB"."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def seconds(duration: float) -> str:
+    return f"{duration:.1f} s" if duration < 100 else f"{duration / 60:.0f} min {duration % 60:.0f} s"

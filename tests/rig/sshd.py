@@ -1,0 +1,155 @@
+"""A pod on this machine: a real OpenSSH server on loopback with a home, keys and a PATH of its own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def what_is_missing() -> str | None:
+    """What this machine lacks to run such a pod, with the command that brings it, or None."""
+    if SSHD is None:
+        return "no sshd found: apt-get install openssh-server"
+    if shutil.which("ssh-keygen") is None:
+        return "no ssh-keygen found: apt-get install openssh-client"
+    if os.geteuid() == 0 and _root_is_locked():
+        return "sshd lets no one in as root while the account is locked: passwd -u root, or use another account"
+    return None
+
+
+def _root_is_locked() -> bool:
+    try:
+        lines = Path("/etc/shadow").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("root:!") for line in lines)
+
+
+class SshdPod:
+    """`folder` holds everything: `home/` (the pod's HOME), `bin/` (first in its PATH), keys and sshd's log."""
+
+    def __init__(self, folder: Path, *, port: int | None = None, sftp: bool = False, options: tuple[str, ...] = ()):
+        self.folder = folder
+        self.home = folder / "home"
+        self.bin = folder / "bin"
+        self.key = folder / "client_key"
+        self.log = folder / "sshd.log"
+        self.port = port or free_port()
+        self._options = (*options, *(["Subsystem sftp internal-sftp"] if sftp else []))
+        self._server: subprocess.Popen[bytes] | None = None
+        for path in (self.home, self.bin):
+            path.mkdir(parents=True, exist_ok=True)
+        for key in (self.key, folder / "host_key"):
+            if not key.exists():
+                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+
+    @property
+    def ssh(self) -> str:
+        """The ssh command that leads to it, as a provider would show it."""
+        return f"ssh -p {self.port} -i {self.key} {getpass.getuser()}@127.0.0.1"
+
+    def up(self) -> SshdPod:
+        """Start the server and wait until it listens. A second call is a restart."""
+        self.down()
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        settings = self.folder / "sshd_config"
+        settings.write_text("\n".join([*self._settings(), *self._options, ""]))
+        with self.log.open("ab") as log:
+            self._server = subprocess.Popen(
+                [str(SSHD), "-D", "-e", "-f", settings],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and self._server.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            time.sleep(0.02)
+        raise RuntimeError(f"sshd did not start: {self.log.read_text()[-500:]}")
+
+    def down(self) -> None:
+        """End the server and the sessions it serves; what runs in sessions of its own on the pod lives on."""
+        if self._server is not None:
+            for pid in [*self.sessions(), self._server.pid]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            self._server.wait()
+            self._server = None
+
+    def sessions(self) -> list[int]:
+        """Pids of the server's processes that carry a connection."""
+        if self._server is None:
+            return []
+        found, parents = [], {self._server.pid}
+        for _ in range(3):
+            children = {pid for pid, parent in _parents().items() if parent in parents}
+            found += sorted(children - set(found))
+            parents = {pid for pid in children if "sshd" in _name(pid)}
+        return [pid for pid in found if "sshd" in _name(pid)]
+
+    def program(self, name: str, text: str) -> Path:
+        """Put an executable into the pod's PATH, before the system's own."""
+        path = self.bin / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def _settings(self) -> list[str]:
+        return [
+            f"Port {self.port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {self.folder / 'host_key'}",
+            f"AuthorizedKeysFile {self.key}.pub",
+            f"PidFile {self.folder / 'sshd.pid'}",
+            "PermitRootLogin prohibit-password",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "UsePAM no",
+            "StrictModes no",
+            "MaxStartups 200",
+            f"SetEnv HOME={self.home} PATH={self.bin}:{SYSTEM_PATH} {self._mirrors()}",
+        ]
+
+    def _mirrors(self) -> str:
+        """pip's and uv's settings of this machine, so that the pod installs from where this machine does."""
+        names = [name for name in os.environ if name.startswith(("PIP_", "UV_"))]
+        return " ".join(f'"{name}={os.environ[name]}"' for name in names)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    return parents
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
