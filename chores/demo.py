@@ -37,7 +37,7 @@ def play(folder: Path) -> int:
             if steps.pi(*words):
                 return steps.code
         with steps.timed("getting a small model"):
-            model = provide(folder, environment)
+            model = provide(folder, folder / "pod" / "home", environment)
         steps.say(SIZE_NOTE)
         try:
             for words in (["start", model, "--name", "smol"], ["prompt", "smol", QUESTION], ["list"]):

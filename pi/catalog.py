@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pi.errors import InputError
-from pi.estimate import Attention
+from pi.estimate import Attention, Split
 
 SHIPPED = (Path(__file__).with_name("models.toml"), Path(__file__).parent.parent / "models.toml")
 """Where the catalog lies: beside this module in a wheel, at the top level in a checkout."""
@@ -58,6 +58,10 @@ class Layout:
     tuning: Tuning = field(default_factory=Tuning)
     note: str = ""
 
+    @property
+    def split(self) -> Split:
+        return Split(self.tensor, self.pipeline, self.data, self.expert)
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -90,10 +94,12 @@ class ModelSpec:
     title: str
     family: str
     parameters_b: float
-    context: int
+    context: int | None
     variants: tuple[Variant, ...]
     active_b: float | None = None
     floor: str | None = None
+    ceiling: str | None = None
+    """The last vLLM release that serves it."""
     tools: str | None = None
     """Name of vLLM's tool-call parser."""
     reasoning: str | None = None
@@ -147,24 +153,32 @@ class Catalog:
         return tuple(m for m in self.models if all(w in f"{m.id} {m.title} {m.family}".lower() for w in wanted))
 
 
-def load(own: Path | None = None) -> Catalog:
-    """The catalog that pi ships, with the entries of a user's own file laid over it one by one.
+def load(config_dir: Path | None = None) -> Catalog:
+    """The catalog that pi ships, with the models.toml of a config directory laid over it entry by entry.
 
     A user's table changes the keys that it names and leaves the others. Raises InputError naming the file
     and the entry that cannot be read.
     """
     shipped = next(path for path in SHIPPED if path.is_file())
     tables = _read(shipped)
+    own = config_dir / "models.toml" if config_dir else None
     if own is not None and own.is_file():
         tables = _laid_over(tables, _read(own))
         shipped = own
+    return read(tables, str(shipped))
+
+
+def read(tables: Mapping[str, Any], where: str = "models.toml") -> Catalog:
+    """The catalog that these tables hold. Raises InputError naming `where` and the entry that cannot be read."""
     families = tables.get("family", {})
     models = []
     for name, table in tables.get("model", {}).items():
         try:
             models.append(_model(name, families.get(table.get("family"), {}), table))
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            raise InputError(f"{shipped}: model {name}: {_said(problem)}", "see models.toml of pi") from None
+            raise InputError(
+                f"{where}: model {name}: {_said(problem)}", "its form is told at the top of models.toml"
+            ) from None
     return Catalog(tuple(models))
 
 
@@ -200,6 +214,7 @@ _MODEL_KEYS = frozenset(
         "active",
         "context",
         "floor",
+        "ceiling",
         "tools",
         "reasoning",
         "api",
@@ -257,9 +272,10 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         family=facts.get("family", ""),
         parameters_b=parameters,
         active_b=facts.get("active"),
-        context=int(facts["context"]),
+        context=facts.get("context"),
         variants=variants,
         floor=facts.get("floor"),
+        ceiling=facts.get("ceiling"),
         tools=facts.get("tools") or None,
         reasoning=facts.get("reasoning") or None,
         api=facts.get("api", "chat"),

@@ -183,10 +183,9 @@ def _raised(lines: list[_Line]) -> Iterator[_Raised]:
 
 def _continued(stream: list[_Line], position: int) -> list[str]:
     """What is said below an exception's first line, by the same voice: at most ten lines."""
-    said = stream[position + 1 : position + 11]
-    same = takewhile(lambda line: line.level == stream[position].level, said)
-    more = takewhile(lambda line: line.text != _TRACEBACK and not _EXCEPTION.match(line.text), same)
-    return [line.text for line in more if line.text]
+    level = stream[position].level
+    said = takewhile(lambda line: line.level == level and line.text != _TRACEBACK, stream[position + 1 : position + 11])
+    return [line.text for line in said if line.text]
 
 
 def _told(line: _Line, trace: list[_Line], below: list[str]) -> _Account:
@@ -209,8 +208,6 @@ def _refused_values(below: list[str]) -> Iterator[str]:
     """Pydantic's sentences: the indented lines, the last of which ends in " [type=..., input_value=...]"."""
     for text in below:
         sentence, end, _ = text.partition(" [type=")
-        if sentence.startswith("    For further information"):
-            return
         yield sentence
         if end:
             return

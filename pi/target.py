@@ -22,8 +22,8 @@ LEAVE_OUT = 'leave it out, or put it under a Host in ~/.ssh/config and paste "ss
 ONE_BY_ONE = "register each machine by itself"
 
 ADVICE = {
-    "gcloud": "run `gcloud compute config-ssh`, then paste `ssh NAME.ZONE.PROJECT`; with --tunnel-through-iap,"
-    " put what `gcloud compute ssh NAME --dry-run` prints under a Host in ~/.ssh/config",
+    "gcloud": "run `gcloud compute config-ssh`, then paste `ssh NAME.ZONE.PROJECT`;"
+    " with --tunnel-through-iap put what `gcloud compute ssh NAME --dry-run` prints under a Host in ~/.ssh/config",
     "sshpass": "add your public key to the machine, then paste the ssh command alone",
     "vastai": "paste what `vastai ssh-url ID` prints",
 }
@@ -103,9 +103,7 @@ def _words(line: str) -> list[str]:
         what = "a line break" if odd in "\r\n" else f"the invisible character U+{ord(odd):04X}"
         raise InputError(f"the ssh command holds {what}", "paste it as one line of plain text")
     if escape := re.search(r"\\[@:]", line):
-        raise InputError(
-            f"{escape[0]} is how Markdown writes {escape[0][1]}", "paste it without the backslash"
-        )
+        raise InputError(f"{escape[0]} is Markdown for {escape[0][1]}", "paste it without the backslash")
     try:
         words = shlex.split(line)
     except ValueError:
@@ -125,7 +123,7 @@ def _refuse_lists(line: str) -> None:
 
 
 def _refuse_passwords(line: str) -> None:
-    if re.search(r"[^\s/,:]:[^\s/,@]*@|\bpassword\s*[:=]", line, re.IGNORECASE):
+    if re.search(r"[^\s/,:]:[^\s/,:@]*@|\bpassword\s*[:=]", line, re.IGNORECASE):
         hint = "add your public key to the machine, then paste the ssh command alone"
         raise InputError("pi logs in with a key, and the ssh command holds a password", hint)
 
@@ -174,7 +172,7 @@ class _Draft:
             raise InputError(f"{word} cannot be honoured", LEAVE_OUT)
 
     def take_option(self, word: str, setting: str) -> None:
-        """Read `Key=Value`, `Key = Value` or `Key Value`: the key in any case, the value perhaps in quotes."""
+        """Read `Key=Value`, `Key = Value` or `Key Value`; the key in any case, the value maybe in quotes."""
         found = re.fullmatch(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*?)\s*", setting)
         if not found:
             raise InputError(f"{word} does not read -o Key=Value", PASTE)
@@ -193,21 +191,23 @@ class _Draft:
         """Read `[user@]host` or `ssh://[user@]host[:port]`."""
         if word.startswith("ssh://"):
             url = _checked(word, _machine, word)
-            self.host, user, port = url.host, url.user, url.port
+            if url.user:
+                self.set(word, "User", url.user)
+            if url.port:
+                self.set(word, "Port", str(url.port))
+            self.host = url.host
         else:
-            before, at, after = word.rpartition("@")
-            user, port = (_checked(word, _user, before) if at else None), None
-            self.host = _checked(word, _host, after)
-        if user:
-            self.set(word, "User", user)
-        if port:
-            self.set(word, "Port", str(port))
+            user, at, host = word.rpartition("@")
+            if at:
+                self.set(word, "User", user)
+            self.host = _checked(word, _host, host)
 
     def take_command(self, command: str) -> None:
         """Leave a remote command out, unless it is a second machine or text for a shell."""
         first = command.partition(" ")[0]
         if "@" in first or re.match(r"ssh$|ssh://|[\d.]+$", first):
-            raise InputError(f"the ssh command names two machines, {self.host} and {first}", ONE_BY_ONE)
+            second = first.rpartition("@")[2]
+            raise InputError(f"the ssh command names two machines, {self.host} and {second}", ONE_BY_ONE)
         if re.search(r"[;&|<>$`(){}\\\"']", command):
             raise InputError(f"{command} is text for a shell", "paste the ssh command without it")
         if command:
@@ -295,18 +295,6 @@ def _ipv6(text: str) -> str:
         raise ValueError("this is not an IPv6 address, and a port is given by -p") from None
 
 
-def _machine(text: str) -> SshTarget:
-    """`[user@]host[:port]`, with or without ssh:// before it."""
-    user, at, place = text.removeprefix("ssh://").removesuffix("/").rpartition("@")
-    found = re.fullmatch(r"(\[.*\]|[^:]*)(?::(.*))?", place)
-    if not found:
-        raise ValueError("an IPv6 address stands in brackets here")
-    user_name = _user(user) if at else None
-    return SshTarget(
-        _host(found[1]), user_name, None if found[2] is None else int(READINGS["Port"](found[2]))
-    )
-
-
 def _number(lowest: int, highest: int) -> Callable[[str], str]:
     def read(text: str) -> str:
         if not re.fullmatch(r"[0-9]{1,6}", text) or not lowest <= int(text) <= highest:
@@ -314,6 +302,19 @@ def _number(lowest: int, highest: int) -> Callable[[str], str]:
         return str(int(text))
 
     return read
+
+
+_port = _number(1, 65535)
+
+
+def _machine(text: str) -> SshTarget:
+    """`[user@]host[:port]`, with or without ssh:// before it."""
+    user, at, place = text.removeprefix("ssh://").removesuffix("/").rpartition("@")
+    found = re.fullmatch(r"(\[.*\]|[^:]*)(?::(.*))?", place)
+    if not found:
+        raise ValueError("an IPv6 address stands in brackets here")
+    checked_user = _user(user) if at else None
+    return SshTarget(_host(found[1]), checked_user, None if found[2] is None else int(_port(found[2])))
 
 
 def _path(text: str) -> str:
@@ -355,7 +356,7 @@ READINGS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(("HostName", "HostKeyAlias"), _host),
     "AddressFamily": _one_of("any", "inet", "inet6"),
     "IdentityFile": _path,
-    "Port": _number(1, 65535),
+    "Port": _port,
     "ProxyCommand": _forwarding_jump,
     "ProxyJump": _jumps,
     "StrictHostKeyChecking": _one_of("yes"),
@@ -379,7 +380,7 @@ UNUSED_OPTIONS = {
     "PreferredAuthentications": ("([a-z-]+,)*publickey(,[a-z-]+)*", KEY_LOGIN),
     "PubkeyAuthentication": ("yes", KEY_LOGIN),
     "RequestTTY": ("yes|no|force|auto", TERMINAL),
-    "StrictHostKeyChecking": ("no|off|ask|accept-new", HOST_KEYS),
+    "StrictHostKeyChecking": ("no|off|false|ask|accept-new", HOST_KEYS),
     "UserKnownHostsFile": (".+", HOST_KEYS),
 }
 """Options that have no effect with values of this pattern, and why."""

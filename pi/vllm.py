@@ -144,3 +144,14 @@ def parse_memory(text: str) -> float:
     if not 0.01 <= share <= 0.95:
         raise InputError(f"--memory {text!r} is no share between 1% and 95%", "say 50%, 0.5 or 90%")
     return round(share, 4)
+
+
+def too_old(version: str | None, floor: str | None) -> bool:
+    """Whether a version of vLLM is below a floor; where either is unknown it is not."""
+    return bool(version and floor and version_numbers(version) < version_numbers(floor))
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with: "0.32.0+cpu" is (0, 32, 0)."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()

@@ -136,14 +136,19 @@ def gpu_summary(pod: Pod) -> str:
 
 
 class SetupReport:
-    """Shows the steps of a setup as they happen, with the time each took; installers' output live on a terminal."""
+    """Shows the steps of a setup as they happen, with the time each took; installers' output live on a terminal.
+
+    A step that has nothing to do is one line; one that works says first what it does.
+    """
 
     def __init__(self) -> None:
         self._live = screen.Progress()
         self._began = time.monotonic()
+        self._purpose = ""
 
     def hear(self, event: Event) -> None:
         if event.kind == "log":
+            self._announce()
             self._live.show("    " + event["text"].strip())
         elif event.kind == "setup":
             self._live.clear()
@@ -152,13 +157,19 @@ class SetupReport:
     def _step(self, word: str, step: str, text: str) -> None:
         if word == "step":
             self._began = time.monotonic()
-            screen.say(f"- {step}: {text}")
-        elif word == "done":
-            screen.say(f"  done in {screen.seconds(time.monotonic() - self._began)}: {text}")
-        elif word == "skip":
-            screen.say(f"- {step}: nothing to do, {text}")
+            self._purpose = f"- {step}: {text}"
         elif word == "note":
+            self._announce()
             screen.say(f"  note: {text}")
+        elif word in ("done", "skip"):
+            taken = f" ({screen.seconds(time.monotonic() - self._began)})" if word == "done" else ""
+            screen.say(f"  {text}{taken}" if not self._purpose else f"- {step}: {text}{taken}")
+            self._purpose = ""
+
+    def _announce(self) -> None:
+        if self._purpose:
+            screen.say(self._purpose)
+            self._purpose = ""
 
     def quote(self, lines: list[str]) -> None:
         self._live.clear()

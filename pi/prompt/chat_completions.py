@@ -11,15 +11,18 @@ from typing import Any
 from pi.prompt.answer import Answer, PartialCall, items, mapping, text
 from pi.prompt.events import Text, Thinking
 from pi.prompt.history import AssistantMessage, Message, ToolMessage
+from pi.prompt.sse import DONE
 from pi.prompt.tools import Tool
 
 THINKING_FIELDS = ("reasoning", "reasoning_content")
 """What thinking is called: by vLLM now, and by vLLM before 2026 and DeepSeek."""
 
 
-def request(
-    system: str | None, history: Sequence[Message], tools: Sequence[Tool], tool_choice: str
-) -> dict[str, Any]:
+MAX_TOKENS = "max_tokens"
+"""Name of the field that bounds an answer."""
+
+
+def request(system: str | None, history: Sequence[Message], tools: Sequence[Tool], tool_choice: str) -> dict[str, Any]:
     """The body of a streamed request, without the model and sampling."""
     messages = [{"role": "system", "content": system}] if system else []
     body: dict[str, Any] = {
@@ -55,6 +58,9 @@ def _message(message: Message) -> dict[str, Any]:
 
 def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
     """Adds one object of the stream, or a whole answer that was not streamed; what there is to show of it."""
+    if chunk is DONE:
+        answer.finish = answer.finish or "stop"
+        return []
     pieces: list[Thinking | Text] = []
     for choice in items(chunk.get("choices"))[:1]:
         delta = mapping(choice.get("delta") or choice.get("message"))
@@ -76,14 +82,12 @@ def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
 
 
 def _add_call(fragment: dict[str, Any], answer: Answer) -> None:
-    """Adds a fragment to the call of its index; a new id under a used index is another call."""
-    key = str(fragment.get("index", ""))
-    call_id = text(fragment.get("id"))
-    same = answer.calls.get(key)
-    if same and call_id and same.id and same.id != call_id:
-        key = next((known for known, call in answer.calls.items() if call.id == call_id), f"{key}/{call_id}")
-    elif same is None and key == "" and not call_id and answer.calls:
-        key = next(reversed(answer.calls))
+    """Adds a fragment to the latest call of its index; a new id under a used index begins another call."""
+    index, call_id = str(fragment.get("index")), text(fragment.get("id"))
+    known = [key for key in answer.calls if key.partition("/")[0] == index]
+    key = known[-1] if known else index
+    if known and call_id and answer.calls[key].id not in ("", call_id):
+        key = f"{index}/{call_id}"
     function = mapping(fragment.get("function"))
     call = answer.calls.setdefault(key, PartialCall())
     call.add(call_id, function.get("name"), function.get("arguments"))

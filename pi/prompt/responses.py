@@ -18,9 +18,11 @@ _TEXT = ("response.output_text.delta", "response.refusal.delta")
 _ENDS = ("response.completed", "response.incomplete")
 
 
-def request(
-    system: str | None, history: Sequence[Message], tools: Sequence[Tool], tool_choice: str
-) -> dict[str, Any]:
+MAX_TOKENS = "max_output_tokens"
+"""Name of the field that bounds an answer."""
+
+
+def request(system: str | None, history: Sequence[Message], tools: Sequence[Tool], tool_choice: str) -> dict[str, Any]:
     """The body of a streamed request, without the model and sampling. Nothing is stored on the server."""
     body: dict[str, Any] = {
         "input": [item for message in history for item in _items(message)],

@@ -86,6 +86,10 @@ class Toolbox:
         self._policy = policy
         self._by_name = {tool.name: tool for tool in tools}
 
+    def emptied(self) -> Toolbox:
+        """A toolbox without tools: every call is answered with the news that there are none."""
+        return Toolbox(self._policy, ())
+
     def run(self, calls: Sequence[Call], show: Callable[[ToolMessage, float], None]) -> list[ToolMessage]:
         """The results in the order of the calls; they only read, so they run side by side.
 

@@ -17,16 +17,16 @@ readonly VENV="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingfac
 : "${PI_MODELS_PATH:=}" "${PI_UPGRADE:=0}" "${PI_SETUP_ONLY:=$STEPS}" "${UV_HTTP_TIMEOUT:=60}"
 export PI_MOUNT_ARGV UV_HTTP_TIMEOUT PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/cuda/bin" LC_ALL=C.UTF-8
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
-STEP=start STARTED=0 LINE=0 REPORTED=no SUDO=() WHY="" PYTHON="" REQUIREMENT="" OPTIONS=() TRANSLATED=()
+STEP=start LINE=0 REPORTED=no SUDO=() WHY="" PYTHON="" REQUIREMENT="" OPTIONS=() TRANSLATED=()
 
 # ---- what pi reads ----
 say() { printf '%s\t%s\t%s\t%s\n' "$PI_MARK" "$1" "$2" "${3//[$'\t\r\n']/ }"; }
 note() { say note "$STEP" "$1"; }
 fact() { say fact "$1" "$2"; }
-finish() { say "done" "$STEP" "$1 ($((SECONDS - STARTED)) s)"; }
+finish() { say "done" "$STEP" "$1"; }
 skip() { say skip "$STEP" "$1"; }
 fail() { REPORTED=yes; say fail "$STEP" "$1 -- $2"; exit 1; }
-begin() { STARTED=$SECONDS; say step "$STEP" "$1"; }
+begin() { say step "$STEP" "$1"; }
 
 # ---- ending well: no child outlives this script ----
 descendants() {
@@ -54,12 +54,14 @@ trap ended EXIT
 trap 'stopped 143' TERM
 trap 'stopped 130' INT
 trap 'stopped 129' HUP
-run() { "$@" & wait $!; }   # for what may take long: signals are heard meanwhile
+run() { "$@" <&0 & wait $!; }   # for what may take long: signals are heard meanwhile
 within() { timeout --foreground -k 5 "$@"; }   # SECONDS COMMAND...; stays in this process group
 
 # ---- questions ----
 have() { command -v "$1" >/dev/null 2>&1; }
 at_least() { [[ $(printf '%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
+first_line() { sed '/[^[:space:]]/!d;q' <<<"$1"; }
+reason() { sed 's/.*: //' <<<"$1"; }   # "mktemp: ...: Read-only file system"
 last_line() { sed '/^[[:space:]]*$/d' <<<"$1" | tail -n 1; }
 reachable() { # through proxies too; an HTTP error is an answer
     within 10 python3 -c 'import sys, urllib.error, urllib.request
@@ -87,7 +89,7 @@ become_root() { # SUDO: words that make a command run as root; WHY: why there ar
     within 10 sudo -n true 2>/dev/null && SUDO=(sudo -n)
 }
 install_packages() {
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 -o Acquire::Retries=2)
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0)
     WHY="this system has no apt-get"
     have apt-get && become_root || return 1
     echo "installing Debian packages: $*"
@@ -150,7 +152,7 @@ step_gpus() {
         fi
     done <<<"${answer//$'\r'/}"
     if ((count == 0)); then
-        answer=$(last_line "${answer:-no answer within 60 s}")
+        answer=$(first_line "${answer:-no answer}")
         fact gpu_error "$answer"
         fail "nvidia-smi shows no GPU: $answer" "reboot the pod or repair its NVIDIA driver, then run setup again"
     fi
@@ -166,7 +168,7 @@ check_writable() { # FOLDER ADVICE
     local problem
     # shellcheck disable=SC2016  # $1 is for the inner shell
     problem=$(within 20 sh -c 'probe=$(mktemp "$1/.pi-write-XXXXXX") && rm -f -- "$probe"' sh "$1" 2>&1) ||
-        fail "cannot write $1 (${problem:+${problem##*: }}${problem:-no answer within 20 s})" "$2"
+        fail "cannot write $1 ($(reason "${problem:-no answer within 20 s}"))" "$2"
 }
 mount_package() { # the Debian package that a kind of mount needs and lacks
     case " $* " in
@@ -178,7 +180,7 @@ mount_package() { # the Debian package that a kind of mount needs and lacks
 }
 step_mount() {
     local words package problem code=0 target=$PI_MOUNT_TARGET as=()
-    local advice="check its export and permissions; without it models would fill the pod's own disk"
+    local advice="check server, export and options; without the mount, models would fill the pod's own disk"
     begin "shared storage for models${target:+ at $target}"
     mapfile -d '' -t words < <(python3 -c 'import json, os
 for word in json.loads(os.environ["PI_MOUNT_ARGV"]): print(word, end="\0")')
@@ -372,9 +374,12 @@ plan_vllm() {
     if [[ $PI_VLLM == nightly ]]; then
         reachable "$NIGHTLY/$build" || fail "nightly builds are out of reach: $NIGHTLY" "use --vllm release"
         REQUIREMENT=vllm OPTIONS+=(--index "$NIGHTLY/$build")
+    elif [[ $build == cu129 ]] && reachable https://wheels.vllm.ai/; then
+        OPTIONS+=(--index "https://wheels.vllm.ai/$(uv pip compile -q --no-annotate --no-header - <<<"$REQUIREMENT" |
+            sed -n 's/^vllm==//p')/cu129")
     elif [[ $build == cu129 ]]; then
-        OPTIONS+=(--index "https://wheels.vllm.ai/$(uv pip compile -q --no-deps --no-annotate --no-header - \
-            <<<"$REQUIREMENT" | sed 's/.*==//')/cu129")
+        [[ -n ${UV_INDEX:-}${UV_FIND_LINKS:-} ]] || fail "https://wheels.vllm.ai is out of reach, and the package index has vLLM for CUDA 13 alone" \
+            "install NVIDIA driver 580 or newer, or let the pod reach wheels.vllm.ai"
     fi
     if reachable https://download.pytorch.org/whl/cpu/; then OPTIONS+=("--torch-backend=$torch"); else
         note "download.pytorch.org is out of reach; PyTorch comes from the package index and its find-links"
@@ -494,7 +499,8 @@ step_flashinfer() {
 # ---- CUDA toolkit ----
 install_toolkit() { # CUDA; from NVIDIA's repository for this system
     local distro machine deb
-    distro=$(sed -n 's/^ID=//p;s/^VERSION_ID=//p' /etc/os-release | tr -d '".\n') machine=$(uname -m)
+    distro=$(sed -n 's/^ID=//p' /etc/os-release)$(sed -n 's/^VERSION_ID=//p' /etc/os-release) machine=$(uname -m)
+    distro=${distro//[\".]/}
     deb=$(mktemp --suffix=.deb)
     WHY="NVIDIA's packages for $distro are out of reach"
     within 60 python3 -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' \
@@ -508,7 +514,7 @@ step_cuda() {
         skip "no GPU"
     elif have nvcc; then
         skip "nvcc is $(command -v nvcc)"
-    elif [[ -n $(version_of flashinfer-cubin) ]]; then
+    elif [[ -n $(version_of flashinfer-jit-cache) ]]; then
         skip "not needed: vLLM, PyTorch and FlashInfer are wheels with CUDA and compiled kernels inside"
     else
         cuda=$(driver_cuda)

@@ -675,6 +675,41 @@ ORDER = [
         "ValueError: x",
     ),
     ("torch adds a rank", ["[rank0]: ValueError: x"], 1, "ValueError: x"),
+    (
+        "a server that shuts down after its error did not outlive it",
+        [f"{SERVER} ValueError: no", f"{SERVER} INFO 11-23 14:58:54 [launcher.py:279] [shutdown] stopped", *ENDING],
+        1,
+        "ValueError: no",
+    ),
+    (
+        "a request that was refused is no reason for a clean end",
+        [*READY, *REFUSED, ACCESS, "INFO:     Finished server process [69]"],
+        0,
+        "INFO: Finished server process [69]",
+    ),
+    (
+        "a crash, before what was said of it",
+        [f"{ENGINE} Worker proc VllmWorker-1 died unexpectedly (exit code: -11)", "Fatal Python error: Aborted"],
+        1,
+        "Fatal Python error: Aborted",
+    ),
+    ("a crash that the server outlived", ["Segmentation fault (core dumped)", *READY], -9, KILLED),
+    ("an exception right below Python's clean-up", [*CLEAN_UP, "ValueError: x", ENDING[-1]], 1, "ValueError: x"),
+    ("the end of a long log", [*["x"] * 20_000, "ValueError: x", *["x"] * 100], 1, "ValueError: x"),
+    ("the beginning of a line that is longer than is shown", ["ValueError: x" + " " * 9000], 1, "ValueError: x"),
+    (
+        "a usage error that a request spoke of",
+        [f"{SERVER} INFO 11-23 15:02:00 [serving.py:3] prompt: vllm serve: error: x", *ENDING],
+        1,
+        KILLED,
+    ),
+    (
+        "the innermost place of an exception without words",
+        [TRACEBACK, FRAME, "    load()", FRAME.replace("load_model", "load"), "    assert size", "AssertionError"],
+        1,
+        "AssertionError in load\nassert size",
+    ),
+    ("the last line that is not indented", ["starting", "  ^^^^"], 1, "starting"),
     ("an empty log", [], 1, "vLLM wrote nothing to its log"),
     ("an empty log of a process that was killed", [], -9, KILLED),
     ("as a shell counts signals", [], 137, KILLED),
@@ -694,6 +729,25 @@ def test_of_many_voices_the_first_to_fail_counts(lines: list[str], code: int | N
 def test_a_signal_can_have_a_hint() -> None:
     assert explain("", 132).hint == "this vLLM needs a newer processor than the pod has: choose another pod"
     assert explain("", 143).hint is None
+
+
+# the case, the log's lines: each speaks of something that has a hint, after the cause
+BESIDES = [
+    (
+        "what the process logged next",
+        [f"{ENGINE} ValueError: x", f"{ENGINE.replace('ERROR', 'INFO')} trust_remote_code"],
+    ),
+    ("Python's clean-up", ["ValueError: x", *CLEAN_UP]),
+    ("another process", [f"{WORKER} ValueError: x", f"{ENGINE} trust_remote_code"]),
+    ("what comes much later", ["ValueError: x", *["x"] * 10, "trust_remote_code"]),
+]
+
+
+@pytest.mark.parametrize("lines", [case[1] for case in BESIDES], ids=[case[0] for case in BESIDES])
+def test_a_hint_comes_from_the_cause_alone(lines: list[str]) -> None:
+    failure = explain(log(*lines), 1)
+    assert failure.cause == "ValueError: x"
+    assert failure.hint is None
 
 
 def test_every_hint_is_reached() -> None:

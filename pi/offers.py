@@ -1,0 +1,144 @@
+"""What a pod can serve: every model of the catalog that fits now, fits when something stops, or needs more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pi import cpu_plans, vllm
+from pi.catalog import Catalog, ModelSpec
+from pi.errors import InputError
+from pi.placement import Fit, Group, choose, groups, idle
+from pi.plans import PodFacts, Request
+from pi.refusals import pods_for
+from pi.state import Deployment
+
+FITS, BUSY, MORE = "fits", "busy", "more"
+"""An offer's state: now, when a model stops, or on a larger pod only."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One model on one pod. `model` is the id to start; `serves` the checkpoint that vLLM would load.
+
+    `gpus` counts the GPUs that it would get, `gib` what it takes of each, `context` is in tokens (None where
+    vLLM alone finds out). `needs` says what is missing: models to stop, or pods that hold it.
+    """
+
+    model: str
+    title: str
+    state: str
+    serves: str | None = None
+    precision: str | None = None
+    gpus: int = 0
+    kind: str = ""
+    gib: float | None = None
+    context: int | None = None
+    needs: str = ""
+    checked: str = ""
+    floor: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def offers(catalog: Catalog, facts: PodFacts | None, words: str = "") -> tuple[Offer, ...]:
+    """The models whose names hold all `words`: those that fit now, then when something stops, then not here.
+
+    Without a pod (`facts` None) every model is listed with the smallest pods that hold it.
+    """
+    found = [_offer(spec, facts) for spec in catalog.search(words)] if facts is None else _on(catalog, facts, words)
+    order = (FITS, BUSY, MORE)
+    return tuple(sorted(found, key=lambda offer: order.index(offer.state)))
+
+
+def possibly(model: str) -> Offer:
+    """The offer for a model outside the catalog: it possibly works."""
+    return Offer(model, model, "possible", needs="not in the catalog: pi start gives it one GPU unless you say --gpus")
+
+
+def _on(catalog: Catalog, facts: PodFacts, words: str) -> list[Offer]:
+    now, empty = groups(facts), groups(idle(facts))
+    found = []
+    for spec in catalog.search(words):
+        if vllm.too_old(spec.ceiling, facts.vllm_version):
+            found.append(_too_new(spec, facts))
+        elif facts.device == "cpu":
+            found.append(_cpu_offer(spec, facts))
+        else:
+            found.append(_gpu_offer(spec, facts, now, empty))
+    return found
+
+
+def _too_new(spec: ModelSpec, facts: PodFacts) -> Offer:
+    return replace(_offer(spec, facts), needs=f"vLLM {spec.ceiling} or older; the pod has {facts.vllm_version}")
+
+
+def _gpu_offer(spec: ModelSpec, facts: PodFacts, now: tuple[Group, ...], empty: tuple[Group, ...]) -> Offer:
+    request = Request(spec.id, "x")
+    fit = choose(spec, spec.variants, request, now, facts.nodes)
+    if fit is not None:
+        return _fitting(spec, fit, FITS)
+    fit = choose(spec, spec.variants, request, empty, facts.nodes)
+    if fit is not None:
+        return _fitting(spec, fit, BUSY, _in_the_way(facts.deployments))
+    return _offer(spec, facts)
+
+
+def _fitting(spec: ModelSpec, fit: Fit, state: str, needs: str = "") -> Offer:
+    return Offer(
+        model=spec.id,
+        title=spec.title,
+        state=state,
+        serves=fit.variant.id,
+        precision=fit.variant.precision,
+        gpus=len(fit.slots),
+        kind=fit.slots[0].gpu.name,
+        gib=round(fit.memory.needed_gib, 1),
+        context=fit.memory.context or spec.context,
+        needs=needs,
+        checked=fit.variant.checked,
+        floor=fit.variant.floor or spec.floor,
+    )
+
+
+def _in_the_way(deployments: tuple[Deployment, ...]) -> str:
+    names = sorted(deployment.name for deployment in deployments if deployment.gpus)
+    return f"stop {' or '.join(names)}" if names else "other processes hold the GPUs"
+
+
+def _offer(spec: ModelSpec, facts: PodFacts | None) -> Offer:
+    """A model with the smallest pods that hold it, and with its lightest checkpoint."""
+    variant = min(spec.variants, key=lambda variant: variant.minimum_gb)
+    pods = pods_for(spec, spec.variants, facts.gpus if facts else ())
+    return Offer(
+        model=spec.id,
+        title=spec.title,
+        state=MORE,
+        serves=variant.id,
+        precision=variant.precision,
+        gib=round(variant.minimum_gb * 1e9 / 1024**3, 1),
+        context=spec.context,
+        needs=" or ".join(pods) if pods else f"{variant.minimum_gb:g} GB of GPU memory, more than one pod of 8",
+        checked=variant.checked,
+        floor=variant.floor or spec.floor,
+    )
+
+
+def _cpu_offer(spec: ModelSpec, facts: PodFacts) -> Offer:
+    try:
+        plan, variant, _ = cpu_plans.known(Request(spec.id, "x"), facts, spec, spec.variants, 0)
+    except InputError:
+        return _offer(spec, facts)
+    return Offer(
+        model=spec.id,
+        title=spec.title,
+        state=FITS,
+        serves=variant.id,
+        precision=variant.precision,
+        kind="CPU",
+        gib=round(variant.weights_gb * 1e9 / 1024**3 + cpu_plans.PROCESSES_GIB, 1),
+        context=plan.context,
+        checked=variant.checked,
+        floor=variant.floor or spec.floor,
+    )

@@ -1,0 +1,91 @@
+"""What goes into the planner and what comes out: a request, a pod as it is, a launch plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pi.estimate import MemorySum, Split
+from pi.gpus import Gpu
+from pi.state import Deployment
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's own arguments."""
+
+    model: str
+    name: str
+    gpus: int | None = None
+    memory: float | None = None
+    context: int | None = None
+    variant: str | None = None
+    vllm_args: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """What is true of a pod now: its GPUs with `used_mib` as just read, and what runs or starts there.
+
+    `config` and `weights_bytes` describe the requested model where it is not in the catalog and its files
+    could be read. With `nodes` pods alike, the GPUs and deployments are those of each.
+    """
+
+    gpus: tuple[Gpu, ...]
+    taken_ports: frozenset[int] = frozenset()
+    deployments: tuple[Deployment, ...] = ()
+    vllm_version: str | None = None
+    memory_mib: int = 0
+    cpus: int = 1
+    disk_free_gib: float | None = None
+    config: Mapping[str, Any] | None = None
+    weights_bytes: int | None = None
+    device: str = "cuda"
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Everything that a start needs to know; `args` follow `vllm serve MODEL`, without names, host and port.
+
+    `model` is what vLLM loads, which may be another checkpoint than the user named. `context` is in tokens
+    (None: the model's own), an estimate where `--max-model-len auto` is among the arguments. `why` holds one
+    sentence for each decision, `warnings` what the user should be told.
+    """
+
+    model: str
+    name: str
+    served_names: tuple[str, ...]
+    port: int
+    gpus: tuple[int, ...]
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    context: int | None = None
+    memory_share: float | None = None
+    api: str = "chat"
+    packages: tuple[str, ...] = ()
+    vllm_floor: str | None = None
+    memory: MemorySum | None = None
+    why: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    variant: str | None = None
+    split: Split = field(default_factory=Split)
+    nodes: int = 1
+    download_gb: float | None = None
+    """Size of the weights' files in 10^9 bytes, where it is known."""
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 GPU", "2 GPUs"."""
+    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def served_names(model: str, request: Request) -> tuple[str, ...]:
+    """What the server answers to: the id that it loads, the one that was asked for, the local name."""
+    return tuple(dict.fromkeys((model, request.model, request.name)))
+
+
+def share_text(share: float) -> str:
+    """A share as vLLM's argument spells it."""
+    return f"{share:g}"

@@ -1,0 +1,249 @@
+"""The conversation loop: a message to the model, its tool calls run, their results back, until it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from pi.errors import PiError
+from pi.prompt import chat_completions, responses, schema
+from pi.prompt.answer import Answer
+from pi.prompt.client import Client
+from pi.prompt.endpoint import Endpoint
+from pi.prompt.events import Error, Event, Notice, Text, Thinking, ToolCall, ToolResult, TurnEnd, TurnStart
+from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
+from pi.prompt.refusals import ContextOverflowError, NoToolParserError, overflow
+from pi.prompt.tools import Toolbox
+from pi.text import well_formed
+
+NO_TOOL_PARSER = (
+    "this model was started without a tool parser, so it answers without tools "
+    "(start it with --vllm --enable-auto-tool-choice --tool-call-parser NAME)"
+)
+CUT = "the answer was cut: the token limit, or the end of the context, was reached"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What is asked of the model beside the messages; None leaves it to the server."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass
+class _Turn:
+    """What is counted while a turn runs. Times are of `time.monotonic`, in seconds."""
+
+    began: float = field(default_factory=time.monotonic)
+    rounds: int = 0
+    tool_calls: int = 0
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    first_token: float | None = None
+    generating_seconds: float = 0.0
+    text: str = ""
+
+    def count(self, answer: Answer, first: float | None, last: float | None) -> None:
+        """Adds a request: what the server counted, and when its first and last token came."""
+        if first is not None and last is not None:
+            self.first_token = self.first_token or first
+            self.generating_seconds += last - first
+        self.tokens_in = _sum(self.tokens_in, answer.tokens_in)
+        self.tokens_out = _sum(self.tokens_out, answer.tokens_out)
+
+    def end(self, reason: str) -> TurnEnd:
+        speed = None
+        if self.tokens_out and self.generating_seconds > 0.001:
+            speed = round(self.tokens_out / self.generating_seconds, 1)
+        return TurnEnd(
+            reason=reason,
+            text=self.text,
+            rounds=self.rounds,
+            tool_calls=self.tool_calls,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            first_token_seconds=None if self.first_token is None else round(self.first_token - self.began, 3),
+            tokens_per_second=speed,
+            seconds=round(time.monotonic() - self.began, 3),
+        )
+
+
+class Agent:
+    """Holds a conversation with one model. Every event goes to `show`, as it happens.
+
+    `system` is what the model is told first while it has tools, `system_without_tools` while it has none.
+    `tool_choice` other than "none" counts for the first request of a turn; after that the model chooses.
+    `history` is the conversation so far and grows with it; a turn that fails leaves it as it was.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        client: Client,
+        toolbox: Toolbox,
+        show: Callable[[Event], None],
+        *,
+        history: list[Message] | None = None,
+        system: str | None = None,
+        system_without_tools: str | None = None,
+        tool_choice: str = "auto",
+        max_rounds: int = 50,
+        sampling: Sampling | None = None,
+    ) -> None:
+        self.history = history if history is not None else []
+        self._api: ModuleType = responses if endpoint.api == "responses" else chat_completions
+        self._client = client
+        self._toolbox = toolbox
+        self._show = show
+        self._system = system
+        self._system_without_tools = system_without_tools
+        self._tool_choice = tool_choice
+        self._max_rounds = max_rounds
+        self._sampling = sampling or Sampling()
+        self._turns = itertools.count(1)
+
+    def turn(self, message: str) -> TurnEnd:
+        """One message of the user and all that follows from it. Ctrl+C ends it with reason "interrupted".
+
+        Raises:
+            PiError: when it failed.
+        """
+        before = len(self.history)
+        turn = _Turn()
+        self._show(TurnStart(next(self._turns), message))
+        self.history.append(UserMessage(well_formed(message)))
+        try:
+            end = turn.end(self._rounds(turn))
+        except KeyboardInterrupt:
+            self._stop("stopped by the user", turn.text)
+            end = turn.end("interrupted")
+        except PiError as error:
+            del self.history[before:]
+            self._show(Error(error.message, error.hint))
+            self._show(turn.end("error"))
+            raise
+        self._show(end)
+        return end
+
+    def _rounds(self, turn: _Turn) -> str:
+        """Asks until there is an answer without tool calls; the reason why the turn ended."""
+        while True:
+            turn.rounds += 1
+            turn.text = ""
+            answer = self._answered(turn)
+            message = answer.message()
+            self.history.append(message)
+            if answer.finish == "length":
+                self._show(Notice(CUT))
+            if not message.calls:
+                return "stop" if answer.finish == "tool_calls" else answer.finish or "stop"
+            turn.tool_calls += len(message.calls)
+            for call in message.calls:
+                self._show(_shown(call))
+            if turn.rounds >= self._max_rounds:
+                self._show(Notice(f"stopped after {turn.rounds} rounds of tool calls (--max-rounds)"))
+                self._stop("not run: the limit of rounds is reached")
+                return "max_rounds"
+            self._toolbox.run(message.calls, self._add_result)
+
+    def _answered(self, turn: _Turn) -> Answer:
+        """One request; without tools from the time on that the server says this model cannot call them."""
+        if self._toolbox.tools:
+            try:
+                return self._asked(turn)
+            except NoToolParserError:
+                self._toolbox = self._toolbox.emptied()
+                self._show(Notice(NO_TOOL_PARSER))
+        return self._asked(turn)
+
+    def _asked(self, turn: _Turn) -> Answer:
+        answer = Answer()
+        try:
+            self._receive(self._request(), answer, turn)
+        except ContextOverflowError as error:
+            raise self._counted(error) from None
+        finally:
+            turn.text = answer.text()
+        if answer.finish is None:
+            raise self._client.died(f"the connection closed after {_pieces(answer)} pieces")
+        return answer
+
+    def _request(self) -> dict[str, Any]:
+        tools = self._toolbox.tools
+        first_of_turn = isinstance(self.history[-1], UserMessage)
+        body: dict[str, Any] = self._api.request(
+            self._system if tools else self._system_without_tools,
+            self.history,
+            tools,
+            self._tool_choice if first_of_turn or self._tool_choice == "none" else "auto",
+        )
+        wanted = {"temperature": self._sampling.temperature, self._api.MAX_TOKENS: self._sampling.max_tokens}
+        return body | {name: value for name, value in wanted.items() if value is not None}
+
+    def _receive(self, body: dict[str, Any], answer: Answer, turn: _Turn) -> None:
+        """Reads a whole stream into `answer`. This runs for every token, so it does little."""
+        first = last = None
+        show, read = self._show, self._api.read
+        try:
+            with contextlib.closing(self._client.stream(body)) as stream:
+                for item in stream:
+                    pieces = read(item, answer)
+                    if pieces or answer.calls:
+                        last = time.monotonic()
+                        first = first or last
+                    for piece in pieces:
+                        show(piece)
+        finally:
+            turn.count(answer, first, last)
+
+    def _counted(self, error: ContextOverflowError) -> ContextOverflowError:
+        """The error with the exact figure, where the server can count."""
+        if error.exact:
+            return error
+        system = self._system if self._toolbox.tools else self._system_without_tools
+        body = chat_completions.request(system, self.history, self._toolbox.tools, "auto")
+        counted = self._client.count_tokens(body["messages"], body.get("tools"))
+        if counted is None or counted.tokens <= counted.context:
+            return error
+        return overflow(counted.context, counted.tokens)
+
+    def _add_result(self, message: ToolMessage, seconds: float) -> None:
+        self.history.append(message)
+        self._show(ToolResult(message.call_id, message.name, message.text, message.is_error, round(seconds, 3)))
+
+    def _stop(self, why: str, text: str = "") -> None:
+        """Ends the history so that it can be taken up: a result for every call, and a last word."""
+        answered: set[str] = set()
+        for message in reversed(self.history):
+            if isinstance(message, UserMessage):
+                break
+            if isinstance(message, ToolMessage):
+                answered.add(message.call_id)
+            elif message.calls:
+                open_calls = [call for call in message.calls if call.id not in answered]
+                self.history += [ToolMessage(call.id, call.name, why, is_error=True) for call in open_calls]
+                break
+        if not isinstance(self.history[-1], AssistantMessage):
+            self.history.append(AssistantMessage(text or f"({why})"))
+
+
+def _shown(call: Call) -> ToolCall:
+    try:
+        arguments = schema.parsed(call.arguments)
+    except ValueError:
+        return ToolCall(call.id, call.name, None, call.arguments)
+    return ToolCall(call.id, call.name, arguments, call.arguments)
+
+
+def _pieces(answer: Answer) -> int:
+    return len(answer.texts) + len(answer.thinking)
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first + (second or 0)

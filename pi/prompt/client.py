@@ -1,0 +1,238 @@
+"""The line to an endpoint: the OpenAI SDK, made to keep the key to itself and to name what goes wrong."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pi.errors import InputError, PiError, RemoteError, UnreachableError
+from pi.prompt import sse
+from pi.prompt.endpoint import Endpoint
+from pi.prompt.refusals import EndpointFailedError, described, refused, server_words
+from pi.prompt.stall import StallGuard
+from pi.text import one_line
+
+if TYPE_CHECKING:
+    import openai
+
+CONNECT_SECONDS = 10.0
+
+FIRST_TOKEN_SECONDS = 600.0
+"""How long a long prompt, or a queue at the server, may take before anything comes."""
+
+IDLE_SECONDS = 60.0
+"""How long a stream that has begun may pause."""
+
+BODY_BYTES = 64 * 1024
+"""How much of a refusal's body is read."""
+
+
+def preload() -> threading.Thread:
+    """Begins to import the SDK, which takes 0.6 s, while the caller waits for something else."""
+    thread = threading.Thread(target=_import_sdk, name="pi-preload", daemon=True)
+    thread.start()
+    return thread
+
+
+def _import_sdk() -> None:
+    import openai.resources.chat.completions  # noqa: F401
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Tokens that a request takes, and tokens that the model's context holds."""
+
+    tokens: int
+    context: int
+
+
+class _RefusedError(Exception):
+    """An HTTP answer that is not 200, with the beginning of its body."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+class Client:
+    """Sends requests to one endpoint and gives back the JSON objects that it streams.
+
+    No proxy and no .netrc of the environment is used, no redirect followed, nothing sent twice.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        _check(endpoint)
+        self._endpoint = endpoint
+        self._idle_seconds = idle_seconds
+        self._sdk, self._http = _sdk(endpoint)
+
+    def close(self) -> None:
+        self._sdk.close()
+
+    def stream(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The objects that the endpoint streams in answer to a request; `sse.DONE` for its "[DONE]".
+
+        Raises:
+            PiError: for whatever went wrong, also in the middle. Whether a stream that just ends was whole is
+                the caller's to judge; `died` is the error for one that was not.
+        """
+        import openai
+
+        try:
+            with self._sent(body) as answer:
+                yield from self._objects(answer.http_response)
+        except _RefusedError as error:
+            raise self._refused(error) from None
+        except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, _RefusedError):
+                raise self._refused(error.__cause__) from None
+            raise self._unanswered(error.__cause__ or error) from None
+
+    def _sent(self, body: dict[str, Any]) -> Any:
+        api = self._sdk.responses if self._endpoint.api == "responses" else self._sdk.chat.completions
+        create: Any = api.with_streaming_response.create
+        return create(model=self._endpoint.model, **body)
+
+    def _objects(self, response: Any) -> Iterator[dict[str, Any]]:
+        pieces = 0
+        with StallGuard(response, self._idle_seconds) as guard:
+            try:
+                for item in _decoded(response, guard):
+                    self._raise_error_in(item)
+                    pieces += 1
+                    yield item
+            except self._http.HTTPError as error:
+                if guard.stalled:
+                    raise self.died(f"nothing came for {self._idle_seconds:g} s, after {pieces} pieces") from None
+                raise self.died(f"{one_line(str(error))}, after {pieces} pieces") from None
+            if guard.stalled:
+                raise self.died(f"nothing came for {self._idle_seconds:g} s, after {pieces} pieces")
+
+    def died(self, how: str) -> RemoteError:
+        """The error for a model that stopped in the middle of an answer, with the last line of its log."""
+        return RemoteError(f"the model died while it answered: {how}", self._log_hint())
+
+    def count_tokens(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Counted | None:
+        """How many tokens a request takes, by vLLM's /tokenize; None where there is no such route."""
+        root = self._endpoint.base_url.rstrip("/").removesuffix("/v1")
+        body: dict[str, Any] = {"model": self._endpoint.model, "messages": messages}
+        if tools:
+            body["tools"] = tools
+        try:
+            answer: Any = self._sdk.post(f"{root}/tokenize", body=body, cast_to=object, options={"timeout": 10})
+            return Counted(int(answer["count"]), int(answer["max_model_len"]))
+        except Exception:  # a figure that is nice to have
+            return None
+
+    def _raise_error_in(self, item: dict[str, Any]) -> None:
+        """Servers tell of failures inside the stream too, in several shapes."""
+        error = item.get("error")
+        if item.get("type") == "response.failed":
+            error = (item.get("response") or {}).get("error") or "the response failed"
+        elif item.get("type") == "error" or item.get("object") == "error":
+            error = error or item
+        if not error:
+            return
+        code = error.get("code") if isinstance(error, dict) else None
+        raise self._with_log(described(server_words(json.dumps(error)), code if type(code) is int else 500))
+
+    def _refused(self, error: _RefusedError) -> PiError:
+        return self._with_log(refused(error.status, error.body, self._endpoint.model))
+
+    def _unanswered(self, error: BaseException) -> PiError:
+        """The error for a request that got no answer at all."""
+        where, words = one_line(self._endpoint.base_url), one_line(str(error))
+        if isinstance(error, (self._http.ConnectError, self._http.ConnectTimeout)):
+            return UnreachableError(f"nothing answers at {where}: {words}", "is the model running?")
+        if isinstance(error, self._http.TimeoutException):
+            return RemoteError(f"the model gave no answer for {FIRST_TOKEN_SECONDS:g} s", self._log_hint())
+        return RemoteError(f"the endpoint hung up before it answered: {words}", self._log_hint())
+
+    def _with_log(self, error: RemoteError) -> RemoteError:
+        if isinstance(error, EndpointFailedError):
+            error.hint = self._log_hint()
+        return error
+
+    def _log_hint(self) -> str | None:
+        ask = self._endpoint.last_log_line
+        try:
+            line = ask() if ask else None
+        except Exception:  # the log is on the pod, which may be what failed
+            line = None
+        return f"the last line of its log: {one_line(line, 300)}" if line else None
+
+
+def _check(endpoint: Endpoint) -> None:
+    if not all(0x21 <= ord(character) <= 0x7E for character in endpoint.api_key):
+        raise InputError("the API key holds characters that HTTP cannot carry", "check the variable it is in")
+    try:
+        url = urlsplit(endpoint.base_url)
+        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not endpoint.base_url.isprintable() or " " in endpoint.base_url:
+        shown = one_line(endpoint.base_url)
+        raise InputError(f"{shown!r} is no base URL", "it looks like http://host:8001/v1")
+
+
+def _sdk(endpoint: Endpoint) -> tuple[openai.OpenAI, ModuleType]:
+    """The SDK's client, and the HTTP library under it (httpx, or httpx2 from openai 3 on)."""
+    import openai
+
+    http_client = openai.DefaultHttpxClient(
+        trust_env=False,
+        follow_redirects=False,
+        verify=endpoint.base_url.startswith("https:"),
+        event_hooks={"response": [_raise_refusal]},
+    )
+    sdk = openai.OpenAI(
+        base_url=endpoint.base_url,
+        api_key=endpoint.api_key or "none",
+        max_retries=0,
+        timeout=openai.Timeout(FIRST_TOKEN_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        default_headers={"Accept-Encoding": "identity"},
+        http_client=http_client,
+    )
+    sdk.organization = sdk.project = None  # of the environment, and no business of this endpoint
+    library = next(kind.__module__ for kind in type(http_client).__mro__ if kind.__module__.startswith("httpx"))
+    return sdk, importlib.import_module(library.partition(".")[0])
+
+
+def _raise_refusal(response: Any) -> None:
+    """Ends every answer that is not 200 here, having read no more of it than is shown."""
+    if response.status_code == 200:
+        return
+    body = bytearray()
+    for piece in response.iter_raw():
+        body += piece
+        if len(body) > BODY_BYTES:
+            break
+    response.close()
+    raise _RefusedError(response.status_code, body[:BODY_BYTES].decode("utf-8", "replace"))
+
+
+def _decoded(response: Any, guard: StallGuard) -> Iterator[dict[str, Any]]:
+    """The objects of a stream, or the one object of an answer that a server did not stream."""
+    if "application/json" in response.headers.get("content-type", ""):
+        yield sse.parsed(b"".join(_limited(response)))
+        return
+    decoder = sse.EventDecoder()
+    for piece in response.iter_bytes():
+        guard.alive()
+        yield from decoder.feed(piece)
+
+
+def _limited(response: Any) -> Iterator[bytes]:
+    size = 0
+    for piece in response.iter_bytes():
+        size += len(piece)
+        if size > sse.EVENT_BYTES:
+            raise RemoteError("the endpoint sent an answer of more than 8 MiB, and was not listened to any longer")
+        yield piece

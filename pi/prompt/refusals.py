@@ -1,0 +1,117 @@
+"""What an endpoint's refusal means for the user: status and body of an HTTP answer, as an error in words.
+
+Texts of vLLM 0.32 and before, of OpenAI and of llama.cpp, matched loosely.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pi.errors import RemoteError
+from pi.text import one_line
+
+TEXT_LIMIT = 400
+"""Characters of a server's own words that are passed on."""
+
+
+class NoToolParserError(RemoteError):
+    """The model was started without a tool parser, so it refuses requests that offer tools."""
+
+
+class ContextOverflowError(RemoteError):
+    """The conversation is longer than the model's context; `exact` when the message says by how much."""
+
+    def __init__(self, message: str, *, exact: bool) -> None:
+        super().__init__(message, "ask for less, begin a new conversation, or start with a larger --context")
+        self.exact = exact
+
+
+class EndpointFailedError(RemoteError):
+    """The server, not the request, is at fault; its log may say more."""
+
+
+def refused(status: int, body: str, model: str) -> RemoteError:
+    """The error for an answer with a status other than 200."""
+    words = server_words(body)
+    if status in (401, 403):
+        return RemoteError(
+            f"the endpoint refuses the API key ({status}): it differs from the one {model} was started with",
+            "set PI_API_KEY (or the variable that --api-key-env names) to that key, "
+            "or stop the model and start it with this one",
+        )
+    if 300 <= status < 400:
+        return RemoteError(f"the endpoint answers with a redirect ({status}), and pi takes its key nowhere else")
+    if status == 404 and "model" in words.lower():
+        return RemoteError(f"the endpoint serves no model {model!r}: {words}")
+    if status == 404:
+        return RemoteError("the endpoint has no such route (404)", "a base URL ends in /v1 as a rule")
+    return described(words, status)
+
+
+def described(words: str, status: int) -> RemoteError:
+    """The error that a server describes in its own words."""
+    if _TOOL_PARSER.search(words):
+        return NoToolParserError("the model was started without a tool parser", words)
+    if overflow := _overflow(words):
+        return overflow
+    if status >= 500:
+        return EndpointFailedError(f"the model's server failed ({status}): {words}")
+    return RemoteError(f"the endpoint refuses the request ({status}): {words}")
+
+
+def server_words(body: str) -> str:
+    """What the server says is wrong, on one line, from the many shapes of its error bodies."""
+    try:
+        found = _words(json.loads(body))
+    except (ValueError, RecursionError):
+        found = re.sub(r"<style.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL)
+    return one_line(found, TEXT_LIMIT) or "it does not say why"
+
+
+def _words(body: Any) -> str:
+    if isinstance(body, str):
+        return body
+    if isinstance(body, list):
+        return "; ".join(filter(None, map(_words, body)))
+    if isinstance(body, dict):
+        return next(filter(None, (_words(body.get(key)) for key in ("error", "message", "detail", "msg"))), "")
+    return ""
+
+
+_TOOL_PARSER = re.compile(r"--tool-call-parser|does not support tools|tools? .{0,40}requires? --jinja", re.IGNORECASE)
+
+_LIMIT = r"(?:maximum context length is|maximum model length of|context length \(|context size \()\D{0,3}([\d,]+)"
+_USED = (
+    r"(?:your prompt contains|you requested|resulted in|input length \(|prompt \(length|request \()"
+    r"\s*((?:at least )?)([\d,]+)\b(?! characters)"
+)
+
+
+def _overflow(words: str) -> ContextOverflowError | None:
+    lowered = words.lower()
+    limit, used = re.search(_LIMIT, lowered), re.search(_USED, lowered)
+    if limit is None:
+        return _without_numbers(words) if "context" in lowered and "exceed" in lowered else None
+    context = _number(limit[1])
+    if used is None or _number(used[2]) <= context:
+        return _without_numbers(words)
+    return overflow(context, _number(used[2]), at_least=bool(used[1]))
+
+
+def overflow(context: int, tokens: int, *, at_least: bool = False) -> ContextOverflowError:
+    """The error that says by how much `tokens` are more than `context`."""
+    over = max(1, tokens - context)
+    words = f"{'at least ' if at_least else ''}{over:,} token{'s' if over > 1 else ''}"
+    return ContextOverflowError(
+        f"the conversation is {words} over the model's context of {context:,}", exact=not at_least
+    )
+
+
+def _without_numbers(words: str) -> ContextOverflowError:
+    return ContextOverflowError(f"the conversation is longer than the model's context: {words}", exact=False)
+
+
+def _number(digits: str) -> int:
+    return int(digits.replace(",", ""))

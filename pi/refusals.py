@@ -1,0 +1,156 @@
+"""Why a model cannot start on a pod, in words, and the nearest thing that can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
+
+from pi import hardware
+from pi.catalog import ModelSpec, Variant
+from pi.errors import BusyError, InputError, PiError
+from pi.estimate import memory_sum
+from pi.gpus import Gpu
+from pi.placement import (
+    LEAST_CONTEXT,
+    SHARE,
+    Fit,
+    Group,
+    Slot,
+    choose,
+    groups,
+    idle,
+    number_bytes,
+    reaches_minimum,
+    runs_on,
+    slots,
+    split_of,
+    tuning_of,
+)
+from pi.plans import PodFacts, Request, count
+
+
+def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[Variant, ...]) -> PiError:
+    """The error for a catalog model that nothing fits now: GPUs in use, or a pod that cannot hold it."""
+    kinds = groups(idle(facts))
+    if choose(spec, variants, request, kinds, facts.nodes) is not None:
+        return busy(f"no room for {request.model} now", facts)
+    what = f"{variants[0].id} does not fit"
+    what += f" on {count(request.gpus, 'GPU')}" if request.gpus else ""
+    return InputError(
+        f"{what}: {_shortage(request, facts, spec, variants, kinds)}",
+        _nearest(request, facts, spec, variants, kinds),
+    )
+
+
+def busy(what: str, facts: PodFacts) -> BusyError:
+    """What holds each GPU, and what would make room."""
+    held = "; ".join(_holding(slot) for slot in sorted(slots(facts), key=lambda slot: slot.gpu.id))
+    names = sorted({deployment.name for deployment in facts.deployments if deployment.gpus})
+    hint = f"pi stop {names[0]} makes room" if names else "wait until those processes end"
+    return BusyError(f"{what}: {held}", hint)
+
+
+def _holding(slot: Slot) -> str:
+    gpu = slot.gpu
+    if slot.models:
+        share = f"{slot.taken:.0%} held by" if slot.taken < 1 else "held by"
+        return f"GPU {gpu.id}: {share} {', '.join(slot.models)}"
+    used = f"GPU {gpu.id}: {gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB in use"
+    return f"{used} (not by pi)" if slot.busy else used
+
+
+def _shortage(
+    request: Request,
+    facts: PodFacts,
+    spec: ModelSpec,
+    variants: tuple[Variant, ...],
+    kinds: tuple[Group, ...],
+) -> str:
+    """The sum of the closest try: the lightest checkpoint that the hardware serves, on as many GPUs as may be."""
+    if not kinds:
+        return "the pod has no GPU"
+    kind = max(kinds, key=lambda kind: kind.memory_mib)
+    gpu = kind.gpu
+    served = [variant for variant in variants if runs_on(variant, kind)]
+    if not served:
+        formats = " or ".join(dict.fromkeys(variant.precision for variant in variants))
+        return f"{gpu.name} has no arithmetic for {formats}"
+    variant = min(served, key=lambda variant: variant.weights_gb)
+    sizes = [request.gpus] if request.gpus else range(len(kind.by_use), 0, -1)
+    split = next((split for n in sizes if (split := split_of(spec, variant, n, facts.nodes))), None)
+    if split is None:
+        parts = f"{spec.heads} attention heads" if spec.heads else "layers"
+        return f"its {parts} cannot be split evenly over {count(sizes[0], 'GPU')}"
+    tuning = tuning_of(spec, variant, kind.labels)
+    share = request.memory or tuning.share or SHARE
+    if not reaches_minimum(variant, split.gpus * gpu.memory_mib, share):
+        held = f"{split.gpus}x {gpu.name} {'has' if split.gpus == 1 else 'have'}"
+        part = f", of which --memory leaves {share:.0%}" if request.memory else ""
+        return (
+            f"{variant.weights_gb:g} GB of {variant.precision} weights need {variant.minimum_gb:g} GB"
+            f" of GPU memory, {held} {split.gpus * gpu.memory_mib * 1024**2 / 1e9:.0f} GB{part}"
+        )
+    return memory_sum(
+        variant.weights_gb,
+        spec.attention,
+        split,
+        memory_gib=gpu.memory_mib / 1024,
+        free_gib=gpu.memory_mib / 1024,
+        share=share,
+        context=spec.context,
+        wanted=request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT),
+        number_bytes=number_bytes(tuning.args),
+    ).render()
+
+
+def _nearest(
+    request: Request,
+    facts: PodFacts,
+    spec: ModelSpec,
+    variants: tuple[Variant, ...],
+    kinds: tuple[Group, ...],
+) -> str:
+    """What does fit: a shorter context, another checkpoint, more of the memory or GPUs here, else another pod."""
+
+    def fit(wanted: Request, among: tuple[Variant, ...] = variants) -> Fit | None:
+        return None if wanted == request and among is variants else choose(spec, among, wanted, kinds, facts.nodes)
+
+    tries: list[tuple[str, Callable[[], Fit | None]]] = [
+        ("--context {0.memory.longest}", lambda: fit(replace(request, context=None))),
+        ("--variant {0.variant.name}", lambda: fit(request, spec.variants)),
+        ("--memory {0.share:.0%}", lambda: fit(replace(request, memory=None))),
+        ("--gpus {0.split.gpus}", lambda: fit(replace(request, gpus=None))),
+    ]
+    for text, attempt in tries:
+        found = attempt()
+        if found is not None:
+            return f"it fits here with {text.format(found)}"
+    pods = pods_for(spec, spec.variants, facts.gpus)
+    return f"it fits on {' or '.join(pods)}" if pods else "no single pod of 8 GPUs holds it"
+
+
+def pods_for(spec: ModelSpec, variants: Iterable[Variant], like: Iterable[Gpu] = ()) -> tuple[str, ...]:
+    """The smallest pods of one to eight GPUs that hold a model: of a kind among `like` first, then of any."""
+    own = {known.name for known in map(hardware.kind, like) if known}
+    request, variants = Request(spec.id, "x"), tuple(variants)
+    found: list[tuple[int, str, str]] = []
+    for known, group in _pods():
+        fit = choose(spec, variants, request, (group,))
+        if fit is not None:
+            size = len(fit.slots)
+            found.append((size * known.memory_mib, known.name, f"{size}x {known.title}"))
+    mine = [pod for _, name, pod in found if name in own][:1]
+    return tuple(dict.fromkeys(mine + [pod for _, _, pod in sorted(found)][:2]))
+
+
+@cache
+def _pods() -> tuple[tuple[hardware.Kind, Group], ...]:
+    """An idle pod of eight GPUs of every kind."""
+    return tuple((known, groups(pod_of(known, 8))[0]) for known in hardware.KINDS)
+
+
+def pod_of(known: hardware.Kind, size: int) -> PodFacts:
+    """An idle pod of so many GPUs of one kind."""
+    card = Gpu(0, known.title, known.memory_mib, compute_capability=known.capability)
+    return PodFacts(tuple(replace(card, id=index) for index in range(size)))
