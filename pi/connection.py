@@ -104,7 +104,13 @@ def adopt(connection: Connection, known_hosts: Path) -> Link:
 
 
 def resolve(target: SshTarget) -> Route:
-    """Apply `~/.ssh/config` as the system's own ssh does (`ssh -G`), or paramiko's reading where it is missing."""
+    """Apply `~/.ssh/config` as the system's own ssh does (`ssh -G`), or paramiko's reading where it is missing.
+
+    Raises InputError for a key file that is named and not there.
+    """
+    for file in target.identity_files:
+        if not Path(file).expanduser().is_file():
+            raise InputError(f"there is no key file {file}", "check the -i of the ssh command")
     return _from_words(target.ssh_words(), target.host)
 
 

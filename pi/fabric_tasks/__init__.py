@@ -7,12 +7,14 @@ from invoke import Collection
 
 def namespace() -> Collection:
     """All tasks, as pi's command line names them."""
-    from pi.fabric_tasks import models, pods, prompt
+    from pi.fabric_tasks import catalog, models, pods, prompt
 
     return Collection(
         "pi",
         Collection("pods", pods.show, pods.setup, pods.active, pods.remove),
         models.start,
+        models.plan,
+        catalog.models,
         models.show,
         models.stop,
         models.logs,

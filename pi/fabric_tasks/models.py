@@ -17,19 +17,26 @@ if TYPE_CHECKING:
 
 POD = {"pod": "the pod to use instead of the active one"}
 
+BENDING = {
+    "memory": "share of each GPU's memory, such as 50%",
+    "context": "context length in tokens, such as 32k",
+    "gpus": "how many GPUs",
+    "variant": "which of the model's checkpoints, such as fp8",
+    "vllm": "everything after it goes to `vllm serve` as it is, instead of the arguments pi would choose",
+    **POD,
+}
+
 
 @verb(
     "[model]",
-    "MODEL --name N [--pod P] [--memory 50%] [--context 32k] [--gpus 2] [--vllm RAW ARGS...]   (alone: lists the models)",
+    "MODEL --name N [--pod P] [--memory 50%] [--context 32k] [--gpus 2] [--variant V] [--dry-run]"
+    " [--vllm RAW ARGS...]   (alone: lists the models)",
     tail="vllm",
     iterable=["vllm"],
     details={
         "name": "what to call it here; the served model answers to this name and to its model id",
-        "memory": "share of each GPU's memory, such as 50%",
-        "context": "context length in tokens, such as 32k",
-        "gpus": "how many GPUs",
-        "vllm": "everything after it goes to `vllm serve` as it is, instead of the arguments pi would choose",
-        **POD,
+        **BENDING,
+        "dry_run": "show the command, the memory sum and the reasons, and touch nothing",
     },
 )
 def start(
@@ -40,19 +47,23 @@ def start(
     memory: str | None = None,
     context: str | None = None,
     gpus: str | None = None,
+    variant: str | None = None,
+    dry_run: bool = False,
     vllm: list[str] | None = None,
 ) -> None:
     """Start a model on the pod and wait until it answers; alone, list the models that pi knows."""
+    from pi.fabric_tasks import catalog as catalog_tasks
     from pi.fabric_tasks import target as targets
 
     if model is None:
-        _list_known(c, pod)
-        return
+        return catalog_tasks.show_offers(c, pod)
     from pi import catalog, endpoint, planner, remote
 
-    request = _request(model, name, memory, context, gpus, vllm)
+    request = _request(model, name, memory, context, gpus, variant, vllm)
+    if dry_run:
+        return catalog_tasks.show_plan(c, pod, request)
     key = targets.api_key()
-    known = catalog.load(state.config_dir())
+    known = catalog.load(state.config_dir() / "models.toml")
     began = time.monotonic()
     with targets.targeted(c, pod) as (place, link):
         report = StartReport(request.name, place.name)
@@ -71,6 +82,30 @@ def start(
         url = endpoint.url(link.host, started.deployment.port, started.public)
     screen.say(f"{request.name} is ready on {place.name} after {screen.seconds(time.monotonic() - began)}")
     _how_to_call(started.deployment, url, endpoint.answers(url))
+
+
+@verb(
+    "model",
+    "MODEL [--name N] [--pod P] [--memory 50%] [--context 32k] [--gpus 2] [--variant V] [--vllm RAW ARGS...]",
+    tail="vllm",
+    iterable=["vllm"],
+    details={"name": "the name it would have", **BENDING},
+)
+def plan(
+    c: Any,
+    model: str,
+    name: str = "model",
+    pod: str | None = None,
+    memory: str | None = None,
+    context: str | None = None,
+    gpus: str | None = None,
+    variant: str | None = None,
+    vllm: list[str] | None = None,
+) -> None:
+    """Show what `start` would do: the command, the memory sum, the reasons; nothing is touched."""
+    from pi.fabric_tasks import catalog as catalog_tasks
+
+    catalog_tasks.show_plan(c, pod, _request(model, name, memory, context, gpus, variant, vllm))
 
 
 @verb("", "[--pod P]", name="list", details=POD)
@@ -164,6 +199,8 @@ class StartReport:
         screen.say(f"starting {plan.model} as {self._name} on {self._pod}: {where}, port {plan.port}")
         for reason in plan.why:
             screen.say(f"  {reason}")
+        for warning in plan.warnings:
+            screen.note(f"  note: {warning}")
         return plan
 
     def hear(self, event: Event) -> None:
@@ -189,6 +226,7 @@ def _request(
     memory: str | None,
     context: str | None,
     gpus: str | None,
+    variant: str | None,
     vllm: list[str] | None,
 ) -> Request:
     from pi import hub, planner
@@ -206,6 +244,7 @@ def _request(
         gpus=int(gpus) if gpus else None,
         memory=server.parse_memory(memory) if memory else None,
         context=server.parse_context(context) if context else None,
+        variant=variant,
         vllm_args=tuple(vllm) if vllm else None,
     )
 
@@ -268,8 +307,3 @@ def _row(found: Found, host: str, public: dict[str, str]) -> tuple[object, ...]:
 
 def _gpus(model: Deployment) -> str:
     return ",".join(map(str, model.gpus)) or "-"
-
-
-def _list_known(c: Any, pod_name: str | None) -> None:
-    """What pi can start, and on what hardware; with a pod, what fits it."""
-    raise NotImplementedError

@@ -64,6 +64,7 @@ def setup(
 ) -> None:
     """Set a machine up as a pod (vLLM and all it needs) and remember it; run again to repair or upgrade."""
     from pi import mounts, remote, target
+    from pi.calls import SetupError
     from pi.fabric_tasks import target as targets
 
     pod = _known_or_new(state.check_name(name, "pod"), ssh or targets.ssh_of(c))
@@ -91,7 +92,7 @@ def setup(
         report = SetupReport()
         try:
             facts = remote.setup(link, request, report.hear)
-        except remote.SetupError as error:
+        except SetupError as error:
             report.quote(error.tail)
             raise
     _remember(pod, facts)

@@ -2,11 +2,147 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from pi import state
+from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
 
+if TYPE_CHECKING:
+    from pi.prompt import Endpoint, Options
 
-@verb("", "")
-def prompt(c: Any) -> None:
-    """x"""
+
+@verb(
+    "[name] [message...]",
+    'NAME ["message"...|-] [--pod P] [--continue] [--json|--quiet] [--no-tools] [--tool-choice auto|none|required]'
+    " [--system TEXT] [--api chat|responses] [--max-rounds N] [--allow-outside] [--sessions]"
+    " | --base-url URL --model ID [--api-key-env VAR]",
+    iterable=["message"],
+    details={
+        "pod": "the pod to use instead of the active one",
+        "continue_": "go on with the last conversation of this directory",
+        "sessions": "list the conversations that are kept",
+        "json": "one JSON event a line on stdout, and nothing else",
+        "quiet": "only the final text",
+        "no_tools": "offer the model no tools",
+        "tool_choice": "auto, none or required",
+        "system": "the system message instead of pi's own",
+        "api": "chat (Chat Completions) or responses",
+        "max_rounds": "how many times the model may call tools before it must answer",
+        "allow_outside": "let the tools read outside this directory",
+        "base_url": "an endpoint of your own instead of a pod's model, such as http://127.0.0.1:8000/v1",
+        "model": "the model id to ask there",
+        "api_key_env": "the environment variable that holds the key there",
+    },
+)
+def prompt(
+    c: Any,
+    name: str | None = None,
+    message: list[str] | None = None,
+    pod: str | None = None,
+    continue_: bool = False,
+    sessions: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+    no_tools: bool = False,
+    tool_choice: str = "auto",
+    system: str | None = None,
+    api: str | None = None,
+    max_rounds: int = 50,
+    allow_outside: bool = False,
+    base_url: str | None = None,
+    model: str | None = None,
+    api_key_env: str = "OPENAI_API_KEY",
+) -> None:
+    """Ask a model, with tools that read this directory; without a message, chat. `-` reads standard input."""
+    from invoke import Exit
+
+    from pi import prompt as room
+
+    if sessions:
+        room.print_sessions(state.config_dir(), sys.stdout)
+        return
+    _one_of("--tool-choice", tool_choice, "auto", "none", "required")
+    if api is not None:
+        _one_of("--api", api, "chat", "responses")
+    if max_rounds < 1:
+        raise InputError(f"--max-rounds {max_rounds} is too few", "1 or more")
+    messages = list(message or ())
+    options = room.Options(
+        tools=not no_tools,
+        tool_choice=tool_choice,
+        system=system,
+        allow_outside=allow_outside,
+        max_rounds=max_rounds,
+        output="json" if json else "quiet" if quiet else "terminal",
+        continue_last=continue_,
+    )
+    if base_url is not None:
+        messages = [name, *messages] if name is not None else messages
+        code = _converse(_given(base_url, model, api, api_key_env), messages, options)
+    else:
+        if name is None:
+            raise InputError("which model?", 'pi prompt NAME "message"; pi list shows the names')
+        with _of_pod(c, name, pod, api) as endpoint:
+            code = _converse(endpoint, messages, options)
+    if code:
+        raise Exit(code=code)
+
+
+def _converse(endpoint: Endpoint, messages: list[str], options: Options) -> int:
+    from pi import prompt as room
+
+    return room.run(
+        endpoint,
+        messages,
+        options,
+        config_dir=state.config_dir(),
+        working_dir=Path.cwd(),
+        stdin=sys.stdin,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+    )
+
+
+def _given(base_url: str, model: str | None, api: str | None, api_key_env: str) -> Endpoint:
+    from pi.prompt import Endpoint
+
+    if not base_url.startswith(("http://", "https://")):
+        raise InputError(f"--base-url {base_url!r} is not a URL", "such as http://127.0.0.1:8000/v1")
+    if model is None:
+        raise InputError("--model is missing", "--base-url URL --model ID")
+    return Endpoint(base_url, model, os.environ.get(api_key_env) or "none", api="responses" if api == "responses" else "chat")
+
+
+@contextmanager
+def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[Endpoint]:
+    """The endpoint of a deployment, through a tunnel over the command's one connection."""
+    from pi import prompt as room
+    from pi import remote
+    from pi.fabric_tasks import target as targets
+
+    place = targets.chosen(c, pod)
+    deployment = place.models.get(name)
+    if deployment is None:
+        known = f"it has {', '.join(place.models)}" if place.models else "it has none"
+        raise InputError(f"no model {name!r} on {place.name}; {known}", "pi list asks the pod, pi start starts one")
+    key = targets.api_key()
+    room.preload()  # importing the SDK takes longer than opening the connection; do both at once
+    with targets.linked(c, place) as link, link.forward(deployment.port) as port:
+        yield room.Endpoint(
+            f"http://127.0.0.1:{port}/v1",
+            deployment.name,
+            key,
+            api="responses" if (api or deployment.extra.get("api")) == "responses" else "chat",
+            last_log_line=lambda: remote.last_log_line(link, name),
+        )
+
+
+def _one_of(flag: str, value: str, *allowed: str) -> None:
+    if value not in allowed:
+        raise InputError(f"{flag} {value!r} is not known", f"choose one of {', '.join(allowed)}")

@@ -11,6 +11,7 @@ import subprocess
 from typing import Any, Optional
 
 from pi.pod import process, records
+from pi.pod.wire import Wire
 
 VENV = os.path.expanduser("~/venv")
 
@@ -28,6 +29,11 @@ def survey(model: Optional[str], gpu_query: str) -> dict[str, Any]:
         "public": public_addresses(),
         "model": model_facts(model) if model else None,
     }
+
+
+def look(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
+    """`survey` as a verb of its own: nothing is reserved."""
+    return survey(request["model"], request["gpu_query"])
 
 
 def described(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,15 @@
+"""`pi prompt`: a small agent that shows what a model can do.
+
+`run` is all of it behind one call; `preload` begins to import the OpenAI SDK while a connection is opened.
+Events flow from the model (`client`, `chat_completions`, `responses`) through the loop (`agent`), with the
+tools (`tools`) between, to a renderer (`render`).
+"""
+
+from __future__ import annotations
+
+from pi.prompt.client import preload
+from pi.prompt.conversation import Options, run
+from pi.prompt.endpoint import Endpoint
+from pi.prompt.sessions import Session, Sessions
+
+__all__ = ["Endpoint", "Options", "Session", "Sessions", "preload", "run"]

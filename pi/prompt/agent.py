@@ -15,7 +15,7 @@ from pi.prompt import chat_completions, responses, schema
 from pi.prompt.answer import Answer
 from pi.prompt.client import Client
 from pi.prompt.endpoint import Endpoint
-from pi.prompt.events import Error, Event, Notice, Text, Thinking, ToolCall, ToolResult, TurnEnd, TurnStart
+from pi.prompt.events import Error, Event, Notice, ToolCall, ToolResult, TurnEnd, TurnStart
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
 from pi.prompt.refusals import ContextOverflowError, NoToolParserError, overflow
 from pi.prompt.tools import Toolbox

@@ -40,8 +40,8 @@ stopped() {
     REPORTED=yes
     note "stopped; run setup again to go on from here"
     mapfile -t pids < <(descendants $$)
-    kill -TERM "${pids[@]}" 2>/dev/null && sleep 1
-    kill -KILL "${pids[@]}" 2>/dev/null
+    kill -TERM "${pids[@]}" 2>/dev/null && sleep 1 || true
+    kill -KILL "${pids[@]}" 2>/dev/null || true
     exit "$1"
 }
 ended() {
@@ -249,7 +249,7 @@ step_cache() {
         note "$CACHE was a link to $(readlink -- "$CACHE"); what lies there stays there"
     elif [[ -e $CACHE ]]; then
         for token in token stored_tokens; do   # never onto storage that others may read
-            [[ ! -f $CACHE/$token ]] || mv -nT -- "$CACHE/$token" "$PI_DIR/hf_$token"
+            [[ ! -f $CACHE/$token ]] || { mkdir -p -- "$PI_DIR/hf" && mv -nT -- "$CACHE/$token" "$PI_DIR/hf/$token"; }
         done
         echo "moving $(du -sh -- "$CACHE" | cut -f1) of cached models to $place"
         move_in "$CACHE" "$place" || fail "not all of $CACHE could be moved to $place" \

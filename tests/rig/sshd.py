@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
@@ -37,7 +38,15 @@ def _root_is_locked() -> bool:
 class SshdPod:
     """`folder` holds everything: `home/` (the pod's HOME), `bin/` (first in its PATH), keys and sshd's log."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, sftp: bool = False, options: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        sftp: bool = False,
+        options: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ):
         self.folder = folder
         self.home = folder / "home"
         self.bin = folder / "bin"
@@ -45,6 +54,7 @@ class SshdPod:
         self.log = folder / "sshd.log"
         self.port = port or free_port()
         self._options = (*options, *(["Subsystem sftp internal-sftp"] if sftp else []))
+        self._environment = environment or {}
         self._server: subprocess.Popen[bytes] | None = None
         for path in (self.home, self.bin):
             path.mkdir(parents=True, exist_ok=True)
@@ -122,13 +132,16 @@ class SshdPod:
             "UsePAM no",
             "StrictModes no",
             "MaxStartups 200",
-            f"SetEnv HOME={self.home} PATH={self.bin}:{SYSTEM_PATH} {self._mirrors()}",
+            "SetEnv " + " ".join(f'"{name}={value}"' for name, value in self.environment().items()),
         ]
 
-    def _mirrors(self) -> str:
-        """pip's and uv's settings of this machine, so that the pod installs from where this machine does."""
-        names = [name for name in os.environ if name.startswith(("PIP_", "UV_"))]
-        return " ".join(f'"{name}={os.environ[name]}"' for name in names)
+    def environment(self) -> dict[str, str]:
+        """The environment of the pod's sessions: its own HOME and PATH, and what `environment` said.
+
+        pip's and uv's settings of this machine are in it, so that the pod installs from where this machine does.
+        """
+        mirrors = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_"))}
+        return {"HOME": str(self.home), "PATH": f"{self.bin}:{SYSTEM_PATH}", **mirrors, **self._environment}
 
 
 def free_port() -> int:

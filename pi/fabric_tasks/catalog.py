@@ -1,0 +1,108 @@
+"""`pi models` and `pi plan`: what a pod can serve, and what a start would do, with nothing touched."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from pi import screen, state
+from pi.fabric_tasks.verb import verb
+
+if TYPE_CHECKING:
+    from pi.offers import Offer
+    from pi.plans import LaunchPlan, PodFacts, Request
+
+
+@verb(
+    "[words...]",
+    "[WORDS...] [--pod P] [--all] [--json]",
+    iterable=["words"],
+    name="models",
+    details={
+        "words": "only models whose names hold all of them",
+        "pod": "the pod to look at instead of the active one",
+        "all_": "also those that need a larger pod",
+        "json": "as JSON",
+    },
+)
+def models(
+    c: Any, words: list[str] | None = None, pod: str | None = None, all_: bool = False, json: bool = False
+) -> None:
+    """List the models that pi knows: what fits the pod now, what fits when something stops, what needs more."""
+    show_offers(c, pod, " ".join(words or ()), everything=all_, as_json=json)
+
+
+def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = False, as_json: bool = False) -> None:
+    """The catalog held against the pod as it is now; without any pod, against no pod at all."""
+    from pi import catalog, offers
+
+    facts = _facts(c, pod) if pod or state.load().pods else None
+    found = offers.offers(catalog.load(state.config_dir() / "models.toml"), facts, words)
+    if as_json:
+        import json
+
+        print(json.dumps([offer.as_json() for offer in found], indent=2))
+        return
+    for kind, title in (
+        (offers.FITS, "fits now"),
+        (offers.BUSY, "fits when something stops"),
+        (offers.MORE, "needs more"),
+    ):
+        shown = [offer for offer in found if offer.state == kind]
+        if shown and (kind != offers.MORE or everything or facts is None or words):
+            screen.say(f"{title}:")
+            screen.table([_row(offer) for offer in shown], ("MODEL", "AS", "GPUS", "GIB EACH", "CONTEXT", "NEEDS"))
+            screen.say()
+        elif shown:
+            screen.say(f"{len(shown)} more need a larger pod: pi models --all")
+    if not found:
+        screen.say(f"the catalog has no model called {words!r}")
+    screen.say("start one: pi start MODEL --name NAME; other Hugging Face models, and paths on the pod, possibly work too")
+    if facts is None:
+        screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
+
+
+def show_plan(c: Any, pod: str | None, request: Request) -> None:
+    """Print the plan for a request on the pod as it is now."""
+    from pi import catalog, planner
+
+    facts = _facts(c, pod, request.model)
+    for line in plan_lines(planner.plan(request, facts, catalog.load(state.config_dir() / "models.toml")), facts):
+        screen.say(line)
+
+
+def plan_lines(plan: LaunchPlan, facts: PodFacts) -> list[str]:
+    """A plan in words: the command and environment whole, the sum, the reasons, the download."""
+    from pi import vllm
+    from pi.remote import BIND
+
+    lines = [f"{key}={shlex.quote(value)}" for key, value in vllm.environment(plan).items()]
+    lines += [shlex.join(vllm.command(plan, BIND)), ""]
+    lines.append(f"port      {plan.port}")
+    lines.append(f"GPUs      {','.join(map(str, plan.gpus)) or 'none (CPU)'}")
+    if plan.context:
+        lines.append(f"context   {plan.context} tokens")
+    if plan.memory:
+        lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB are free")
+    if plan.download_gb:
+        free = f"; {facts.disk_free_gib:.0f} GiB of disk are free" if facts.disk_free_gib is not None else ""
+        lines.append(f"download  {plan.download_gb:g} GB if it is not on the pod yet{free}")
+    if plan.vllm_floor:
+        lines.append(f"vLLM      {plan.vllm_floor} or newer; the pod has {facts.vllm_version or 'none'}")
+    lines += [f"because   {reason}" for reason in plan.why]
+    return lines + [f"note      {warning}" for warning in plan.warnings]
+
+
+def _facts(c: Any, pod: str | None, model: str | None = None) -> PodFacts:
+    from pi import remote
+    from pi.fabric_tasks import target as targets
+
+    with targets.targeted(c, pod) as (_, link):
+        return remote.look(link, model)
+
+
+def _row(offer: Offer) -> tuple[object, ...]:
+    where = f"{offer.gpus}x {offer.kind}" if offer.gpus else offer.kind or "-"
+    size = "-" if offer.gib is None else f"{offer.gib:g}"
+    context = "-" if offer.context is None else f"{offer.context // 1024}k"
+    return offer.model, offer.precision or "-", where, size, context, offer.needs

@@ -1,0 +1,167 @@
+"""Shows the events of a conversation: on a terminal, as JSON lines, or the final text alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol, TextIO
+
+from pi.prompt.events import (
+    Event,
+    Notice,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    TurnEnd,
+    TurnStart,
+    as_json,
+)
+from pi.text import Sanitizer, one_line, safe
+
+RESULT_LINES = 5
+"""Lines of a tool's result that are shown."""
+
+LINE_WIDTH = 160
+"""Characters of a line of a call or result that are shown."""
+
+DIM, BOLD, RED, RESET = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
+
+
+class Renderer(Protocol):
+    """Where events go."""
+
+    def show(self, event: Event) -> None:
+        """Tells the user of an event, at once."""
+
+    def close(self) -> None:
+        """Tells what is told at the end, when all turns went well."""
+
+
+class JsonRenderer:
+    """One JSON object a line, in ASCII, as `pi.prompt.events` documents."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._out = stdout
+
+    def show(self, event: Event) -> None:
+        self._out.write(json.dumps(as_json(event)) + "\n")
+        self._out.flush()
+
+    def close(self) -> None:
+        self._out.flush()
+
+
+class QuietRenderer:
+    """The text of the last answer alone, at the end. Notices go to stderr."""
+
+    def __init__(self, stdout: TextIO, stderr: TextIO, *, colour: bool) -> None:
+        self._out = stdout
+        self._err = stderr
+        self._colour = colour
+        self._text = ""
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self._err.write(f"pi: {safe(event.text)}\n")
+        elif isinstance(event, TurnEnd):
+            self._text = event.text
+
+    def close(self) -> None:
+        self._out.write(safe(self._text.strip(), self._colour) + "\n")
+        self._out.flush()
+
+
+class TerminalRenderer:
+    """Everything as it comes: thinking, text, calls, shortened results, a closing line. Notices go to stderr.
+
+    Without `colour` the kinds are told apart by headings. `echo` repeats the user's messages.
+    """
+
+    def __init__(self, stdout: TextIO, stderr: TextIO, *, colour: bool, echo: bool) -> None:
+        self._out = stdout
+        self._err = stderr
+        self._colour = colour
+        self._echo = echo
+        self._open: type[Event] | None = None
+        self._thought = False
+        self._sanitizer = Sanitizer()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, (Text, Thinking)):
+            self._stream(type(event), event.text)
+        else:
+            self._close_stretch()
+            self._show_whole(event)
+        self._out.flush()
+
+    def close(self) -> None:
+        self._close_stretch()
+        self._out.flush()
+
+    def _stream(self, kind: type[Event], text: str) -> None:
+        """Writes a piece of a stretch of text or thinking, which begins with its first word."""
+        if self._open is not kind:
+            text = text.lstrip()
+            if not text:
+                return
+            self._close_stretch()
+            self._open_stretch(kind)
+        self._out.write(self._sanitizer.feed(text))
+
+    def _open_stretch(self, kind: type[Event]) -> None:
+        thinking = kind is Thinking
+        self._open = kind
+        self._sanitizer = Sanitizer(self._colour and not thinking)
+        if self._colour:
+            self._out.write(DIM if thinking else "")
+        elif thinking or self._thought:
+            self._out.write("[thinking]\n" if thinking else "[answer]\n")
+        self._thought = thinking
+
+    def _close_stretch(self) -> None:
+        if self._open is not None:
+            self._out.write(self._sanitizer.flush() + self._styled("", RESET) + "\n")
+            self._open = None
+
+    def _show_whole(self, event: Event) -> None:
+        if isinstance(event, TurnStart) and self._echo:
+            self._line("> " + one_line(event.text, LINE_WIDTH), BOLD)
+        elif isinstance(event, ToolCall):
+            arguments = event.raw if event.arguments is None else json.dumps(event.arguments, ensure_ascii=False)
+            self._line(f"▸ {one_line(event.name)} {one_line(arguments, LINE_WIDTH)}", BOLD)
+        elif isinstance(event, ToolResult):
+            self._show_result(event)
+        elif isinstance(event, Notice):
+            self._out.flush()
+            self._err.write(f"pi: {safe(event.text)}\n")
+            self._err.flush()
+        elif isinstance(event, TurnEnd) and event.reason != "error":
+            self._line(f"[{closing_line(event)}]", DIM)
+
+    def _show_result(self, event: ToolResult) -> None:
+        lines = event.text.splitlines()
+        for line in lines[:RESULT_LINES]:
+            self._line(f"  {one_line(line, LINE_WIDTH)}", RED if event.is_error else DIM)
+        if len(lines) > RESULT_LINES:
+            self._line(f"  … {len(lines) - RESULT_LINES:,} more lines", DIM)
+
+    def _line(self, text: str, style: str) -> None:
+        self._out.write(self._styled(text, style) + "\n")
+
+    def _styled(self, text: str, style: str) -> str:
+        if not self._colour:
+            return text
+        return f"{style}{text}{RESET}" if text else style
+
+
+def closing_line(end: TurnEnd) -> str:
+    """What a turn took, in words; what the server did not tell is left out."""
+    words = [] if end.reason == "stop" else [one_line(end.reason).replace("_", " ")]
+    if end.tokens_in is not None and end.tokens_out is not None:
+        words.append(f"{end.tokens_in:,} tokens in, {end.tokens_out:,} out")
+    if end.first_token_seconds is not None:
+        words.append(f"first token {end.first_token_seconds:.2f} s")
+    if end.tokens_per_second is not None:
+        words.append(f"{end.tokens_per_second:g} tokens/s")
+    words.append(f"{end.tool_calls} tool call{'' if end.tool_calls == 1 else 's'}")
+    return ", ".join(words)

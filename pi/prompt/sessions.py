@@ -1,0 +1,119 @@
+"""Conversations kept on disk, one file each, for `--continue` and `--sessions`.
+
+Files are `conversations/ID.jsonl` in the config directory, 0600 in a 0700 directory: a line about the
+conversation, then a line for each message. They hold what was said and read, and never a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pi.prompt.history import Message, UserMessage, complete, from_json, to_json
+from pi.text import well_formed
+
+VERSION = 1
+
+KEPT = 200
+"""Conversations that are kept; older ones are deleted when a new one is saved."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A conversation of a directory. `started` is UTC, as in "2026-11-23T18:04:05Z"; `first` its first message."""
+
+    id: str
+    directory: str
+    model: str
+    started: str
+    first: str = ""
+    messages: int = 0
+
+
+class Sessions:
+    """The conversations in a config directory."""
+
+    def __init__(self, config_dir: Path) -> None:
+        self._directory = config_dir / "conversations"
+
+    def new(self, working_dir: Path, model: str) -> Session:
+        """A conversation that begins now; nothing is written yet."""
+        now = time.gmtime()
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
+        id = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{secrets.token_hex(3)}"
+        return Session(id, well_formed(str(working_dir)), model, started)
+
+    def all(self) -> Iterator[Session]:
+        """Every conversation, the newest first. Files that cannot be read are passed over."""
+        for path in self._paths():
+            with contextlib.suppress(OSError, ValueError, TypeError), path.open(encoding="utf-8") as file:
+                yield _session(path, json.loads(file.readline()))
+
+    def last(self, working_dir: Path) -> Session | None:
+        """The newest conversation of a directory."""
+        directory = well_formed(str(working_dir))
+        return next((session for session in self.all() if session.directory == directory), None)
+
+    def history(self, session: Session) -> list[Message]:
+        """The messages of a conversation, as far as they can be read, ending where it can be taken up."""
+        messages: list[Message] = []
+        with (
+            contextlib.suppress(ValueError),
+            self._path(session).open(encoding="utf-8", errors="replace") as file,
+        ):
+            for line in itertools.islice(file, 1, None):
+                messages.append(from_json(json.loads(line)))
+        return complete(messages)
+
+    def save(self, session: Session, history: Sequence[Message]) -> None:
+        """Writes the conversation whole, or leaves the file as it was."""
+        self._directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+        self._directory.chmod(0o700)
+        first = next((message.text for message in history if isinstance(message, UserMessage)), "")
+        head = {"version": VERSION, **asdict(session), "first": first[:200], "messages": len(history)}
+        lines = [head, *map(to_json, history)]
+        path = self._path(session)
+        draft = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        for old in self._paths()[KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def _path(self, session: Session) -> Path:
+        return self._directory / f"{session.id}.jsonl"
+
+    def _paths(self) -> list[Path]:
+        """All files, the newest first, which their names tell."""
+        return sorted(self._directory.glob("*.jsonl"), reverse=True)
+
+
+def _session(path: Path, head: dict[str, object]) -> Session:
+    """What the first line of a file tells; the file's name counts as the id.
+
+    Raises:
+        ValueError: when it is of another version.
+    """
+    if head["version"] != VERSION:
+        raise ValueError(f"version {head['version']}")
+    messages = head["messages"]
+    return Session(
+        id=path.stem,
+        directory=str(head["directory"]),
+        model=str(head["model"]),
+        started=str(head["started"]),
+        first=str(head["first"]),
+        messages=messages if isinstance(messages, int) else 0,
+    )

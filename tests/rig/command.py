@@ -1,0 +1,164 @@
+"""The installed `pi` command, run as a user runs it, on a laptop of its own."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.rig.pod import Pod
+
+KEY = "sk-test-0123456789abcdefCANARY"
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run of pi ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def all(self) -> str:
+        return self.out + self.err
+
+
+class Pi:
+    """`home` is the laptop's HOME, `config` its PI_CONFIG_DIR; `environment` may be changed by a test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "laptop"
+        self.config = self.home / ".pi"
+        self.bin = folder / "laptop-bin"
+        self.expects_broken_state = False
+        (self.home / ".ssh").mkdir(mode=0o700, parents=True)
+        self.ssh_config("")
+        self.bin.mkdir()
+        self._give_ssh()
+        self.environment = {
+            "HOME": str(self.home),
+            "PATH": f"{self.bin}:{SYSTEM_PATH}",
+            "PI_CONFIG_DIR": str(self.config),
+            "PI_API_KEY": KEY,
+            "HF_TOKEN": "none",
+            "LANG": "C.UTF-8",
+        }
+
+    @property
+    def state_file(self) -> Path:
+        return self.config / "pods.json"
+
+    def __call__(self, *words: str, timeout_s: float = 60, **environment: str) -> Done:
+        """Run pi to its end."""
+        done = subprocess.run(
+            [program("pi"), *words],
+            env={**self.environment, **environment},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def ok(self, *words: str, **options: Any) -> str:
+        """Run it, expect success, return what it printed on stdout."""
+        done = self(*words, **options)
+        assert done.code == 0, f"pi {' '.join(words)} exited with {done.code}\n{done.out}\n{done.err}"
+        return done.out
+
+    def spawn(self, *words: str, **environment: str) -> Running:
+        """Start it and go on."""
+        return Running(
+            subprocess.Popen(
+                [program("pi"), *words],
+                env={**self.environment, **environment},
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
+
+    def knows(self, *pods: Pod, **fields: Any) -> None:
+        """Write a pods.json that holds these pods, the first one active."""
+        entries = {pod.name: {"ssh": pod.ssh, "gpus": [], "models": {}, **fields} for pod in pods}
+        self.write({"version": 1, "pods": entries, "active": pods[0].name})
+
+    def write(self, document: Any) -> None:
+        self.config.mkdir(mode=0o700, exist_ok=True)
+        self.state_file.write_text(json.dumps(document))
+
+    def state(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.state_file.read_text())
+        return document
+
+    def models(self, pod: str) -> dict[str, Any]:
+        models: dict[str, Any] = self.state()["pods"][pod]["models"]
+        return models
+
+    def ssh_config(self, text: str) -> None:
+        """What is in the laptop's ~/.ssh/config."""
+        (self.home / ".ssh" / "config").write_text(text)
+
+    def _give_ssh(self) -> None:
+        """An `ssh` that reads the laptop's own ~/.ssh/config: OpenSSH asks the user database, not HOME, for it."""
+        wrapper = self.bin / "ssh"
+        wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "$HOME/.ssh/config" "$@"\n')
+        wrapper.chmod(0o755)
+
+
+class Running:
+    """A pi that runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._out = b""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def reads(self, text: str) -> str:
+        """Wait until pi has printed `text` on stdout; all of stdout so far."""
+        assert self._process.stdout is not None
+        while text.encode() not in self._out:
+            chunk = os.read(self._process.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            self._out += chunk
+        assert text.encode() in self._out, f"pi never said {text!r}:\n{self._out.decode()}\n{self.ends().err}"
+        return self._out.decode()
+
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        self._process.send_signal(number)
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def ends(self, timeout_s: float = 30) -> Done:
+        """Wait for its end."""
+        try:
+            out, err = self._process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            out, err = self._process.communicate()
+            raise AssertionError(f"pi did not end:\n{(self._out + out).decode()}\n{err.decode()}") from None
+        return Done(self._process.returncode, (self._out + out).decode(), err.decode())
+
+
+def program(name: str) -> Path:
+    """A console script of the Python that runs the tests."""
+    return Path(sys.executable).parent / name
+
+
+def login() -> str:
+    return getpass.getuser()

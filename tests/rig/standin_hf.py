@@ -1,0 +1,74 @@
+"""A stand-in for `hf download MODEL`: writes a model into the hub's cache, slowly and with progress, or fails.
+
+`~/fault/hf.json` may hold `seconds` (how long it takes), `bytes` (size of the weights), `fail` (`gated`,
+`not_found` or `disk_full`, after half of the time) and `config` (the model's config.json). What it was called
+with is in `~/received/hf.json`. Standard library only: it is copied into a pod's `~/venv` as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CHUNKS = 20
+
+FAILURES = {
+    "gated": "Error: Access denied. Model '{model}' requires approval.\n"
+    "Hint: set HF_DEBUG=1 as environment variable for full traceback.",
+    "not_found": "Error: Model '{model}' not found.\nIf the repo is private, make sure you are authenticated.",
+    "disk_full": "Error: OSError: [Errno 28] No space left on device",
+}
+"""What the real command prints in these cases (huggingface_hub 2.x)."""
+
+
+def main() -> None:
+    if sys.argv[1:2] != ["download"]:
+        sys.exit("usage: hf download REPO_ID ...")
+    model, home = sys.argv[2], Path.home()
+    settings = home / "fault" / "hf.json"
+    fault: dict[str, Any] = json.loads(settings.read_text()) if settings.exists() else {}
+    (home / "received").mkdir(exist_ok=True)
+    (home / "received" / "hf.json").write_text(json.dumps({"argv": sys.argv[1:], "env": dict(os.environ)}))
+    repo = hub_cache() / ("models--" + model.replace("/", "--"))
+    fetch(repo / "blobs" / "weights.incomplete", fault)
+    if failure := fault.get("fail"):
+        sys.exit(FAILURES[failure].format(model=model))
+    complete(repo, fault.get("config", {"max_position_embeddings": 8192}))
+    print(repo / "snapshots" / COMMIT)
+
+
+def hub_cache() -> Path:
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
+def fetch(blob: Path, fault: dict[str, Any]) -> None:
+    """Write the weights in equal chunks, the time spread over them; only half where a failure is to come."""
+    size, seconds = fault.get("bytes", 1 << 20), fault.get("seconds", 0.0)
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    with blob.open("wb") as file:
+        for chunk in range(CHUNKS // 2 if fault.get("fail") else CHUNKS):
+            file.write(bytes(size // CHUNKS))
+            file.flush()
+            print(f"model.safetensors: {100 * (chunk + 1) // CHUNKS}%", end="\r", file=sys.stderr, flush=True)
+            time.sleep(seconds / CHUNKS)
+
+
+def complete(repo: Path, config: dict[str, Any]) -> None:
+    (repo / "blobs" / "weights.incomplete").replace(repo / "blobs" / "weights")
+    (repo / "blobs" / "config").write_text(json.dumps(config))
+    snapshot = repo / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True, exist_ok=True)
+    for name, blob in (("model.safetensors", "weights"), ("config.json", "config")):
+        (snapshot / name).symlink_to(f"../../blobs/{blob}")
+    (repo / "refs").mkdir(exist_ok=True)
+    (repo / "refs" / "main").write_text(COMMIT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""A stand-in for the command `vllm`, for pods without a GPU and tests without half a minute to wait.
+
+It takes the arguments of `vllm serve`, opens the port, answers the routes that pi asks for, and behaves as
+`~/fault/vllm.json` says; every key of `FAULTS` may be in it. What it was started with is in
+`~/received/NAME.json`. Standard library only: it is copied into a pod's `~/venv` as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+VERSION = "0.32.0"
+
+FAULTS: dict[str, Any] = {
+    "load_s": 0.0,  # seconds until it listens
+    "log": None,  # path of a text to write to stdout at once
+    "exit": None,  # exit code to end with after that, without ever listening
+    "exit_after_s": None,  # seconds of serving after which it ends with exit code 1
+    "ignore_term": False,
+    "child": False,  # a child in its own process group that ignores TERM and outlives it
+    "stray": False,  # a child that leaves the session and outlives it
+    "serve_as": None,  # the one name that /v1/models lists instead of the real ones
+    "open_routes": [],  # routes that ask for no key
+    "say": [],  # words to stream as the answer
+}
+
+ANSWER = ["The capital", " of France", " is Paris."]
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if words == ["--version"]:
+        print(VERSION)
+    elif words[:1] == ["download-kernels"]:
+        print("kernels are here")
+    elif words[:1] == ["serve"]:
+        serve(words)
+    else:
+        sys.exit("usage: vllm [-h] [-v] {chat,complete,serve,...} ...")
+
+
+def serve(words: list[str]) -> None:
+    names = served_names(words)
+    fault = {**FAULTS, **json.loads(text_of("fault/vllm.json") or "{}")}
+    leave_word(names[-1], words)
+    hold_a_file_of_the_venv()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if fault["ignore_term"] else lambda *_: shut_down())
+    say(f"INFO 11-23 14:29:12 [api_server.py:1400] vLLM API server version {VERSION}")
+    if fault["child"]:
+        outliving_child(leaves_session=False)
+    if fault["stray"]:
+        outliving_child(leaves_session=True)
+    if fault["log"]:
+        sys.stdout.buffer.write(Path(fault["log"]).read_bytes())
+        sys.stdout.flush()
+    if fault["exit"] is not None:
+        os._exit(fault["exit"])
+    time.sleep(fault["load_s"])
+    server = Server((value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
+    server.names = [fault["serve_as"]] if fault["serve_as"] else names
+    server.fault = fault
+    say("INFO:     Application startup complete.")
+    if fault["exit_after_s"] is not None:
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+        signal.setitimer(signal.ITIMER_REAL, fault["exit_after_s"])
+    server.serve_forever(poll_interval=0.05)
+
+
+def shut_down() -> None:
+    say("INFO:     Shutting down")
+    os._exit(0)
+
+
+def outliving_child(leaves_session: bool) -> None:
+    subprocess.Popen(
+        ["sleep", "600"],
+        start_new_session=leaves_session,
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def leave_word(name: str, words: list[str]) -> None:
+    """What this server was started with, whole or not at all."""
+    path = Path.home() / "received" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.write_text(json.dumps({"pid": os.getpid(), "argv": words, "env": dict(os.environ)}))
+    fresh.replace(path)
+
+
+def hold_a_file_of_the_venv() -> None:
+    """Map a file of the venv as the real one maps its libraries: setup looks there for who uses the venv."""
+    global held
+    settings = Path(sys.prefix) / "pyvenv.cfg"
+    if settings.exists():
+        with settings.open("rb") as file:
+            held = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+
+
+held: mmap.mmap | None = None
+
+
+class Server(ThreadingHTTPServer):
+    names: list[str]
+    fault: dict[str, Any]
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's own asks the name server for this host
+        self.server_name, self.server_port = "", self.server_address[1]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self._reply(200, b"")
+        elif self._is_refused():
+            self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
+        elif self.path == "/v1/models":
+            models = [{"id": name, "object": "model", "max_model_len": 8192} for name in self.server.names]
+            self._json(200, {"object": "list", "data": models})
+        else:
+            self._json(404 if self.path != "/metrics" else 200, {"detail": "Not Found"})
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self._is_refused():
+            self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
+        elif self.path == "/v1/chat/completions":
+            self._stream(json.loads(asked))
+        else:
+            self._json(404, {"detail": "Not Found"})
+
+    def log_message(self, pattern: str, *values: Any) -> None:
+        """Nothing: pi's own questions would fill the log that tests read."""
+
+    def _is_refused(self) -> bool:
+        given = self.headers.get("authorization")
+        return given != f"Bearer {os.environ['VLLM_API_KEY']}" and self.path not in self.server.fault["open_routes"]
+
+    def _stream(self, asked: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        pieces: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}]
+        pieces += [{"delta": {"content": word}} for word in self.server.fault["say"] or ANSWER]
+        pieces += [{"delta": {}, "finish_reason": "stop"}]
+        for piece in pieces:
+            self._event({"choices": [{"index": 0, "finish_reason": None, **piece}], "model": asked.get("model")})
+        self._event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": len(pieces)}})
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def _event(self, chunk: dict[str, Any]) -> None:
+        self.wfile.write(
+            f"data: {json.dumps({'id': 'chatcmpl-1', 'object': 'chat.completion.chunk', **chunk})}\n\n".encode()
+        )
+        self.wfile.flush()
+
+    def _json(self, status: int, body: dict[str, Any]) -> None:
+        self._reply(status, json.dumps(body).encode())
+
+    def _reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def served_names(words: list[str]) -> list[str]:
+    after = words[words.index("--served-model-name") + 1 :]
+    return after[: next((at for at, word in enumerate(after) if word.startswith("--")), len(after))]
+
+
+def value_of(words: list[str], option: str) -> str:
+    return words[words.index(option) + 1]
+
+
+def text_of(path: str) -> str | None:
+    file = Path.home() / path
+    return file.read_text() if file.exists() else None
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The second tier: the installed `pi` against real sshd pods whose `vllm`, `hf` and `nvidia-smi` are stand-ins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig.command import Pi
+from tests.rig.pod import Pod, kill, make_venv, until
+from tests.rig.sshd import what_is_missing
+
+NewPod = Callable[..., Pod]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sshd_is_here() -> None:
+    missing = what_is_missing()
+    if missing:
+        pytest.fail(missing)
+
+
+@pytest.fixture(scope="session")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `~/venv` with stand-ins, one for all pods."""
+    return make_venv(tmp_path_factory.mktemp("pods") / "venv")
+
+
+@pytest.fixture
+def pi(tmp_path: Path) -> Iterator[Pi]:
+    command = Pi(tmp_path)
+    yield command
+    if command.state_file.exists() and not command.expects_broken_state:
+        json.loads(command.state_file.read_bytes())
+
+
+@pytest.fixture
+def new_pod(tmp_path: Path, venv: Path) -> Iterator[NewPod]:
+    """Makes pods that are up and furnished. Afterwards only models that the pod has a note of may still run."""
+    pods: list[Pod] = []
+
+    def make(name: str = "box", *, bare: bool = False, **options: Any) -> Pod:
+        pod = Pod(tmp_path / name, name, **options)
+        pods.append(pod if bare else pod.furnish(venv))
+        pod.up()
+        return pod
+
+    yield make
+    for pod in pods:
+        until(lambda pod=pod: not pod.strangers())  # type: ignore[misc]
+    strangers = {pod.name: pod.strangers() for pod in pods}
+    for pod in pods:
+        pod.down()
+        for pid in pod.processes():
+            kill(pid)
+    assert not any(strangers.values()), f"left behind on the pod: {strangers}"
+
+
+@pytest.fixture
+def pod(new_pod: NewPod) -> Pod:
+    """A pod that is up, and that pi does not know yet."""
+    return new_pod()
+
+
+@pytest.fixture
+def box(pi: Pi, pod: Pod) -> Pod:
+    """The one pod that pi knows, called `box`."""
+    pi.knows(pod)
+    return pod
