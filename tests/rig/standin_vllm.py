@@ -53,7 +53,7 @@ def serve(words: list[str]) -> None:
     names = served_names(words)
     fault = {**FAULTS, **json.loads(text_of("fault/vllm.json") or "{}")}
     leave_word(names[-1], words)
-    hold_a_file_of_the_venv()
+    held = a_file_of_the_venv()
     signal.signal(signal.SIGTERM, signal.SIG_IGN if fault["ignore_term"] else lambda *_: shut_down())
     say(f"INFO 11-23 14:29:12 [api_server.py:1400] vLLM API server version {VERSION}")
     if fault["child"]:
@@ -74,6 +74,7 @@ def serve(words: list[str]) -> None:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
         signal.setitimer(signal.ITIMER_REAL, fault["exit_after_s"])
     server.serve_forever(poll_interval=0.05)
+    held.close()
 
 
 def shut_down() -> None:
@@ -83,9 +84,8 @@ def shut_down() -> None:
 
 def outliving_child(leaves_session: bool) -> None:
     subprocess.Popen(
-        ["sleep", "600"],
+        ["sh", "-c", "trap '' TERM; exec sleep 600"],
         start_new_session=leaves_session,
-        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -100,16 +100,10 @@ def leave_word(name: str, words: list[str]) -> None:
     fresh.replace(path)
 
 
-def hold_a_file_of_the_venv() -> None:
-    """Map a file of the venv as the real one maps its libraries: setup looks there for who uses the venv."""
-    global held
-    settings = Path(sys.prefix) / "pyvenv.cfg"
-    if settings.exists():
-        with settings.open("rb") as file:
-            held = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-
-
-held: mmap.mmap | None = None
+def a_file_of_the_venv() -> mmap.mmap:
+    """A file of the venv in memory, as the real one has its libraries: setup looks there for who uses the venv."""
+    with (Path(sys.prefix) / "pyvenv.cfg").open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
 
 class Server(ThreadingHTTPServer):

@@ -1,0 +1,206 @@
+"""The main job: a pod over real SSH, set up for real, the real vLLM, a real model, a real answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.e2e.conftest import KEY, TOKEN, Pi
+from tests.rig.sshd import SshdPod
+
+TEMPLATE = Path(__file__).parents[1] / "rig" / "smollm2_tools.jinja"
+Pods = tuple[SshdPod, SshdPod]
+
+
+def living(pod: SshdPod) -> list[int]:
+    """Processes of deployments on a pod (their environment holds its home and an instance id)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "environ").read_bytes().split(b"\0")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            is_ours = f"HOME={pod.home}".encode() in words and any(w.startswith(b"PI_INSTANCE=") for w in words)
+            if is_ours and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def base_url(start_output: str) -> str:
+    found = re.search(r"OPENAI_BASE_URL=(\S+)", start_output)
+    assert found, start_output
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def started(pi: Pi, pods: Pods, model: str) -> str:
+    """What `pi start` printed for the model `smol` on pod `one`; it serves the tests of this module."""
+    pi.ok("pods", "active", "one")
+    return pi.ok("start", model, "--name", "smol")
+
+
+def test_a_second_setup_finds_everything_done_and_keeps_the_running_model(started: str, pi: Pi, pods: Pods) -> None:
+    before = json.loads((pi.config / "pods.json").read_text())["pods"]["one"]
+    began = time.monotonic()
+    printed = pi.ok("pods", "setup", "one", pods[0].ssh)
+    assert time.monotonic() - began < 30
+    assert "one is ready" in printed
+    after = json.loads((pi.config / "pods.json").read_text())["pods"]["one"]
+    assert after["models"] == before["models"]
+    assert "running" in pi.ok("list")
+
+
+def test_the_model_answers_through_pi_prompt(started: str, pi: Pi) -> None:
+    answer = pi.ok("prompt", "smol", "--no-tools", "--quiet", "--temperature", "0", "What is the capital of France?")
+    assert "Paris" in answer
+
+
+def test_the_url_that_start_prints_serves_both_names_to_callers_with_the_key(started: str, model: str) -> None:
+    reply = requests.get(f"{base_url(started)}/models", headers={"Authorization": f"Bearer {KEY}"}, timeout=10)
+    assert {entry["id"] for entry in reply.json()["data"]} == {"smol", model}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/models"),
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/invocations"),
+        ("POST", "/tokenize"),
+        ("POST", "/detokenize"),
+        ("GET", "/metrics"),
+        ("GET", "/load"),
+        ("GET", "/version"),
+        ("GET", "/ping"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("OPTIONS", "/v1/models"),
+        ("POST", "/health"),
+        ("GET", "/nowhere"),
+    ],
+)
+def test_a_stranger_gets_nothing(started: str, method: str, path: str) -> None:
+    root = base_url(started).removesuffix("/v1")
+    for headers in ({}, {"Authorization": "Bearer wrong-key-0123456789"}, {"Authorization": ""}):
+        assert requests.request(method, root + path, headers=headers, json={}, timeout=10).status_code == 401
+
+
+def test_a_stranger_may_ask_for_health(started: str) -> None:
+    assert requests.get(base_url(started).removesuffix("/v1") + "/health", timeout=10).status_code == 200
+
+
+def test_neither_key_nor_token_stands_in_any_command_line_or_log(started: str, pi: Pi, pods: Pods) -> None:
+    running = pi.spawn("prompt", "smol", "--no-tools", "--max-tokens", "200", "Tell me a story.")
+    seen = ""
+    while running.poll() is None:
+        seen += "\n".join(_command_lines())
+        time.sleep(0.01)
+    running.communicate()
+    assert "pi" in seen
+    logs = "".join(path.read_text(errors="replace") for path in (pods[0].home / ".vllm_logs").glob("*.log*"))
+    notes = "".join(path.read_text() for path in pi.config.glob("*") if path.is_file())
+    for secret in (KEY, TOKEN):
+        assert secret not in seen + logs + notes
+
+
+def test_the_server_holds_its_key_and_not_the_hub_token(started: str, pods: Pods) -> None:
+    environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in living(pods[0])]
+    assert any(f"VLLM_API_KEY={KEY}".encode() in environment for environment in environments)
+    assert not any(TOKEN.encode() in environment for environment in environments)
+
+
+def test_logs_shows_what_vllm_wrote(started: str, pi: Pi) -> None:
+    assert "Application startup complete" in pi.ok("logs", "smol", "--no-follow", "--lines", "500")
+
+
+def test_two_pods_hold_different_models_and_dash_dash_pod_reaches_each(
+    started: str, pi: Pi, pods: Pods, model: str
+) -> None:
+    pi.ok("start", model, "--name", "other", "--pod", "two")
+    assert "other" not in pi.ok("list") and "smol" in pi.ok("list")
+    listed = pi.ok("list", "--pod", "two")
+    assert "other" in listed and "smol" not in listed
+    assert pi.ok("prompt", "other", "--pod", "two", "--no-tools", "--quiet", "--temperature", "0", "What is 2+2?").strip()
+    pi.ok("stop", "other", "--pod", "two")
+    assert not living(pods[1])
+
+
+def test_a_killed_server_is_told_and_its_engine_does_not_keep_the_memory(started: str, pi: Pi, pods: Pods) -> None:
+    pid = json.loads((pi.config / "pods.json").read_text())["pods"]["one"]["models"]["smol"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while living(pods[0]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not living(pods[0]), "the launcher ends what outlives the server"
+    assert "crashed" in pi.ok("list")
+    assert "cleared" in pi.ok("stop", "smol")
+    assert "no models" in pi.ok("list")
+
+
+def test_stop_ends_everything_and_frees_the_port(pi: Pi, pods: Pods, model: str) -> None:
+    printed = pi.ok("start", model, "--name", "brief")
+    port = int(base_url(printed).rpartition(":")[2].split("/")[0])
+    pi.ok("stop", "brief")
+    assert not living(pods[0])
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{port}/health", timeout=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["--context", "100k"], "User-specified max_model_len (102400) is greater than"),
+        (["--vllm", "--tensor-paralel-size", "2"], "unrecognized arguments: --tensor-paralel-size 2"),
+    ],
+)
+def test_a_start_that_fails_says_why_and_leaves_nothing(
+    pi: Pi, pods: Pods, model: str, arguments: list[str], cause: str
+) -> None:
+    before = (pi.config / "pods.json").read_text()
+    done = pi("start", model, "--name", "failing", *arguments)
+    assert done.returncode in (2, 6), done.stderr
+    assert cause in done.stderr or "context" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (pi.config / "pods.json").read_text() == before
+    assert not living(pods[0])
+
+
+def test_a_tool_call_goes_round_from_the_model_to_the_file_and_back(
+    pi: Pi, pods: Pods, model: str, tmp_path: Path
+) -> None:
+    """The template is a fixture: it shows the small model worked examples of calls. The path is what is tested."""
+    (tmp_path / "notes.txt").write_text("Milk and eggs are on sale.\n")
+    pi.ok(
+        "start", model, "--name", "tools", "--vllm", "--enforce-eager", "--max-model-len", "4096",
+        "--max-num-seqs", "4", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+        "--chat-template", str(TEMPLATE),
+    )  # fmt: skip
+    try:
+        printed = pi.ok("prompt", "tools", "--json", "--temperature", "0", f"Read the file {tmp_path}/notes.txt", cwd=tmp_path)
+        events = [json.loads(line) for line in printed.splitlines()]
+        kinds = [event["kind"] for event in events]
+        assert "tool_call" in kinds and "tool_result" in kinds
+        said = "".join(event["text"] for event in events if event["kind"] == "text")
+        assert "eggs" in said
+    finally:
+        pi.ok("stop", "tools")
+
+
+def _command_lines() -> list[str]:
+    lines = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                lines.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue
+    return lines

@@ -1,0 +1,195 @@
+"""The command line of the installed `pi`: help, wrong calls, exit codes, what it says to someone with no pods."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import pi as package
+from tests.rig.command import KEY, Pi, program
+from tests.rig.pod import Pod
+
+VERBS = ["pods", "pods setup", "pods active", "pods remove", "start", "list", "stop", "logs", "prompt"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_before_and_after_a_verb_is_the_same(pi: Pi, verb: str) -> None:
+    after, before = pi.ok(*verb.split(), "--help"), pi.ok("--help", *verb.split())
+    assert after == before
+    assert after.startswith(f"Usage: pi {verb}")
+    assert not pi.config.exists()
+
+
+def test_help_names_every_verb_the_environment_and_the_exit_codes(pi: Pi) -> None:
+    told = pi.ok("--help")
+    assert pi.ok() == told
+    for verb in VERBS:
+        assert re.search(rf"^  {verb} +\S", told, re.MULTILINE), verb
+    for word in ("PI_API_KEY", "HF_TOKEN", "PI_CONFIG_DIR", "PI_LOCK_TIMEOUT", "130"):
+        assert word in told
+
+
+@pytest.mark.parametrize("name", ["pi", "pi-pods"])
+def test_both_console_scripts_tell_their_version(name: str) -> None:
+    for flag in ("--version", "-V"):
+        assert subprocess.check_output([program(name), flag], text=True) == f"pi {package.__version__}\n"
+
+
+WRONG = [
+    ("a verb that is none", ["strat"], "'strat' (did you mean 'start'?); usage: pi VERB"),
+    ("a verb of pods that is none", ["pods", "actve", "x"], "(did you mean 'pods active'?); usage: pi pods"),
+    ("a missing operand", ["pods", "active"], "name is missing; usage: pi pods active NAME"),
+    ("a second missing operand", ["pods", "setup", "box"], "usage: pi pods setup NAME"),
+    ("an operand too many", ["list", "qwen"], "unexpected 'qwen'; usage: pi list [--pod P]"),
+    ("a verb after another verb's operands", ["stop", "qwen", "list"], "unexpected 'list'; usage: pi stop [NAME]"),
+    ("a flag that is none", ["list", "--pods", "x"], "unknown option --pods (did you mean --pod?); usage: pi list"),
+    ("a flag without its value", ["list", "--pod"], "--pod needs a value; usage: pi list"),
+    (
+        "a value for a flag that takes none",
+        ["logs", "q", "--no-follow=1"],
+        "--no-follow takes no value; usage: pi logs",
+    ),
+    ("a number that is none", ["logs", "q", "--lines", "ten"], "--lines 'ten' is not a whole number; usage: pi logs"),
+    ("a start without a name", ["start", "Qwen/Qwen3-8B"], "--name is missing"),
+    ("a number of GPUs that is none", ["start", "a/b", "--name", "q", "--gpus", "two"], "--gpus 'two'"),
+    ("a memory that is none", ["start", "a/b", "--name", "q", "--memory", "lots"], "--memory 'lots'"),
+    ("a context that is none", ["start", "a/b", "--name", "q", "--context", "32kk"], "--context '32kk'"),
+    ("a name that leaves its folder", ["start", "a/b", "--name", "../../x"], "cannot be the name of a model"),
+    ("a name that is an option", ["start", "a/b", "--name", "-rf"], "cannot be the name of a model"),
+    ("a model that is a shell command", ["start", "a/b;id", "--name", "q"], "neither a Hugging Face model nor a path"),
+    (
+        "an argument that is pi's own",
+        ["start", "a/b", "--name", "q", "--vllm", "--port", "1"],
+        "may not contain --port",
+    ),
+    ("no log of a name that is none", ["logs", "a/b"], "cannot be the name of a model"),
+    ("an ssh command that is none", ["pods", "setup", "box", "rm -rf /"], "rm is not an ssh command"),
+    ("a build that is none", ["pods", "setup", "box", "ssh h", "--vllm", "best"], "--vllm 'best' is not known"),
+    (
+        "a mount that is two commands",
+        ["pods", "setup", "box", "ssh h", "--mount", "mount a /b; id"],
+        "one plain command",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_a_wrong_call_is_one_line_on_stderr(pi: Pi, words: list[str], told: str) -> None:
+    done = pi(*words)
+    assert (done.code, done.out) == (2, "")
+    assert told in done.err
+    assert done.err.startswith("pi: ")
+    assert done.err.count("\n") == 1
+
+
+ENVIRONMENT = [
+    ("no key", {"PI_API_KEY": ""}, "PI_API_KEY is not set"),
+    ("a blank key", {"PI_API_KEY": "   "}, "PI_API_KEY is not set"),
+    ("a short key", {"PI_API_KEY": "hunter2"}, "shorter than 16 characters"),
+    ("a key with a line break", {"PI_API_KEY": f"{KEY}\n"}, "holds a blank"),
+    ("a key outside ASCII", {"PI_API_KEY": f"{KEY}é"}, "outside ASCII"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), [case[1:] for case in ENVIRONMENT], ids=[case[0] for case in ENVIRONMENT])
+def test_a_bad_key_is_refused_before_anything_is_contacted(pi: Pi, change: dict[str, str], told: str) -> None:
+    """The pod does not exist: contacting it would be exit code 3."""
+    pi.write({"pods": {"box": {"ssh": "ssh -p 1 root@127.0.0.1"}}, "active": "box"})
+    for words in (["start", "a/b", "--name", "q"], ["pods", "setup", "new", "ssh -p 1 root@127.0.0.1"]):
+        done = pi(*words, **change)
+        assert (done.code, done.out) == (2, ""), words
+        assert told in done.err
+        assert "hunter2" not in done.err and KEY not in done.err
+
+
+def test_setup_asks_for_a_token_or_the_word_none(pi: Pi) -> None:
+    done = pi("pods", "setup", "box", "ssh -p 1 root@127.0.0.1", HF_TOKEN="")
+    assert (done.code, done.out) == (2, "")
+    assert "HF_TOKEN is not set" in done.err and "HF_TOKEN=none" in done.err
+
+
+def test_without_pods_the_next_step_is_told(pi: Pi) -> None:
+    assert 'no pods yet; add one: pi pods setup NAME "ssh' in pi.ok("pods")
+    for words in (["list"], ["stop"], ["logs", "q"], ["start", "a/b", "--name", "q"], ["prompt", "q", "hi"]):
+        done = pi(*words)
+        assert (done.code, done.out) == (2, ""), words
+        assert "no pods yet; add one: pi pods setup NAME" in done.err
+
+
+def test_start_alone_lists_what_can_be_started(pi: Pi) -> None:
+    assert "Qwen" in pi.ok("start")
+
+
+def test_words_after_vllm_arrive_as_they_were_typed(pi: Pi, box: Pod) -> None:
+    """Also a verb's name, another `--vllm`, `--help`, and what a shell or Invoke would take apart."""
+    raw = ["-tp", "4", "--help", "--vllm", "list", "--x=y", "-abc", "--", "a=b", "x y", "", "$(id)", "ü", '{"a": 1}']
+    raw.remove("-abc")
+    pi.ok("start", box.model(), "--name", "q", "--vllm", *raw)
+    received = box.received("q")["argv"]
+    place = received.index("-tp")
+    assert received[place : place + len(raw)] == raw
+
+
+def test_an_option_may_stand_anywhere_and_with_an_equals_sign(pi: Pi, box: Pod) -> None:
+    model = box.model()
+    pi.ok("start", "--name=q", model, "--context", "4k")
+    assert pi.models("box")["q"]["model"] == model
+    received = box.received("q")["argv"]
+    assert received[received.index("--max-model-len") + 1] == "4096"
+
+
+def test_completion_offers_verbs_pods_models_and_flags(pi: Pi) -> None:
+    model = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 99}
+    pi.write({"pods": {"box": {"ssh": "ssh h", "models": {"qwen": model}}}, "active": "box"})
+    assert pi.ok("--complete", "--", "st").split() == ["start", "stop"]
+    assert pi.ok("--complete", "--", "pods", "").split()[:2] == ["active", "list"]
+    assert pi.ok("--complete", "--", "pods", "active", "").split() == ["box"]
+    assert pi.ok("--complete", "--", "stop", "q").split() == ["qwen"]
+    assert pi.ok("--complete", "--", "list", "--pod", "").split() == ["box"]
+    assert "--context" in pi.ok("--complete", "--", "start", "--").split()
+
+
+def test_the_completion_script_completes_in_a_real_bash(pi: Pi) -> None:
+    script = f"""
+        PATH={program("pi").parent}:$PATH
+        eval "$(pi --print-completion-script bash)"
+        COMP_WORDS=(pi pods ac) COMP_CWORD=2
+        _pi pi; echo "${{COMPREPLY[@]}}"
+    """
+    assert subprocess.check_output(["bash", "-c", script], env=pi.environment, text=True) == "active\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(pi: Pi) -> None:
+    pi.write({"pods": {f"box-{n}": {"ssh": "ssh h"} for n in range(3000)}, "active": None})
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        [program("pi"), "pods"], env=pi.environment, stdout=writer, stderr=subprocess.PIPE, text=True
+    ) as running:
+        os.close(writer)
+        os.read(reader, 1)
+        os.close(reader)
+        assert running.stderr is not None
+        assert running.stderr.read() == ""
+    assert running.returncode == 141
+
+
+def test_a_terminal_that_knows_only_ascii_is_enough(pi: Pi) -> None:
+    pi.write({"pods": {"box": {"ssh": "ssh h", "gpus": [{"id": 0, "name": "Größe 🚀", "memory": "80GB"}]}}})
+    done = pi("pods", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii", PYTHONCOERCECLOCALE="0")
+    assert (done.code, done.err) == (0, "")
+    assert "box" in done.out
+
+
+def test_the_listing_of_pods_imports_nothing_heavy(pi: Pi) -> None:
+    pi.write({"pods": {"box": {"ssh": "ssh h"}}, "active": "box"})
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", program("pi"), "pods"], env=pi.environment, capture_output=True, text=True
+    )
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "box" in done.stdout
+    assert "invoke" in imported
+    assert imported.isdisjoint({"fabric", "paramiko", "openai", "requests", "jinja2", "asyncio"})
