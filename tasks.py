@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
@@ -10,33 +11,34 @@ from invoke import Collection, Context, Exit, task
 import pi
 
 ROOT = Path(__file__).parent
+BIN = Path(sys.executable).parent
 os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 
 
 @task
 def test(c: Context) -> None:
-    """Lint, type check, and the tests that need no vLLM (unit, and over a real sshd)."""
+    """Lint, types, and the tests that need no vLLM."""
     lint(c)
-    c.run("python -m pytest -q", pty=False)
+    c.run(f"{BIN}/python -m pytest -q")
 
 
 @task
 def lint(c: Context) -> None:
-    """ruff (rules and format) and mypy (strict on pi/)."""
-    c.run("ruff check .")
-    c.run("ruff format --check .")
-    c.run("mypy")
+    """Check rules and format (ruff) and types (mypy)."""
+    c.run(f"{BIN}/ruff check .")
+    c.run(f"{BIN}/ruff format --check .")
+    c.run(f"{BIN}/mypy")
 
 
 @task
 def e2e(c: Context) -> None:
-    """The end-to-end tier: real sshd, real setup, real vLLM, a real small model (minutes)."""
-    c.run("python -m pytest -q -m e2e tests/e2e --timeout 1500")
+    """Test end to end with the real vLLM (minutes)."""
+    c.run(f"{BIN}/python -m pytest -q -m e2e tests/e2e --timeout 1500")
 
 
 @task
 def demo(c: Context) -> None:
-    """A pod on this machine: set up, start a small model, ask it, list it, stop it."""
+    """Make this machine a pod and ask a small model."""
     from chores.demo import play
 
     raise Exit(code=play(ROOT / ".demo"))
@@ -44,10 +46,18 @@ def demo(c: Context) -> None:
 
 @task
 def bench(c: Context) -> None:
-    """Wall times of pi beside what they are measured against, in one run."""
+    """Time pi beside what it is measured against."""
     from chores.bench import report
 
     report()
 
 
-ns = Collection(test, lint, e2e, demo, bench, pi)
+@task
+def readme(c: Context) -> None:
+    """Put what `pi --help` prints into README.md."""
+    from chores.readme import README, renewed
+
+    README.write_text(renewed())
+
+
+ns = Collection(test, lint, e2e, demo, bench, readme, pi)

@@ -77,9 +77,7 @@ def _program() -> str:
 class Call:
     """One verb at work on a pod: its events, and the answers that it waits for."""
 
-    def __init__(
-        self, link: Link, module: str, verb: str, request: dict[str, Any], preparation: str = ""
-    ) -> None:
+    def __init__(self, link: Link, module: str, verb: str, request: dict[str, Any], preparation: str = "") -> None:
         mark = secrets.token_hex(12)
         self._reader = Reader(mark)
         self._stream: Stream = link.run(_shell_command(preparation))
@@ -96,9 +94,7 @@ class Call:
             try:
                 chunk = self._stream.receive(SILENCE_S)
             except Silence:
-                raise UnreachableError(
-                    f"the pod has been silent for {SILENCE_S} s; the connection is lost"
-                ) from None
+                raise UnreachableError(f"the pod has been silent for {SILENCE_S} s; the connection is lost") from None
             except (OSError, EOFError):
                 chunk = b""
             if not chunk:
@@ -183,9 +179,7 @@ def _error(event: Event) -> PiError:
     if kind == "setup_failed":
         return SetupError(detail["step"], message, detail["tail"])
     if kind == "unexpected":
-        return RemoteError(
-            f"pi's own program failed on the pod ({detail['at']}): {message}", "please report this"
-        )
+        return RemoteError(f"pi's own program failed on the pod ({detail['at']}): {message}", "please report this")
     return RemoteError(message)
 
 
@@ -194,8 +188,6 @@ class SetupError(RemoteError):
 
     def __init__(self, step: str, message: str, tail: list[str]) -> None:
         cause, _, way_on = message.partition(" -- ")
-        super().__init__(
-            f"setup failed at step {step!r}: {cause}", way_on or "mend it, then run the setup again"
-        )
+        super().__init__(f"setup failed at step {step!r}: {cause}", way_on or "mend it, then run the setup again")
         self.step = step
         self.tail = tail

@@ -212,6 +212,7 @@ _MODEL_KEYS = frozenset(
         "title",
         "parameters",
         "active",
+        "checked",
         "context",
         "floor",
         "ceiling",
@@ -261,8 +262,7 @@ _LAYOUT_KEYS = _TUNING_KEYS | frozenset(["gpus", "on", "tensor", "pipeline", "da
 def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> ModelSpec:
     facts = _laid_over(dict(family), dict(table))
     _known_keys(facts, _MODEL_KEYS)
-    parameters = float(facts["parameters"])
-    variants = tuple(_variant(key, name, parameters, value) for key, value in facts["variants"].items())
+    variants = tuple(_variant(key, name, facts, value) for key, value in facts["variants"].items())
     if not variants:
         raise ValueError("it has no variant")
     attention = facts.get("attention")
@@ -270,7 +270,7 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         id=name,
         title=facts.get("title") or name.rpartition("/")[2],
         family=facts.get("family", ""),
-        parameters_b=parameters,
+        parameters_b=float(facts["parameters"]),
         active_b=facts.get("active"),
         context=facts.get("context"),
         variants=variants,
@@ -295,9 +295,9 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
     )
 
 
-def _variant(name: str, model: str, parameters: float, table: Mapping[str, Any]) -> Variant:
+def _variant(name: str, model: str, facts: Mapping[str, Any], table: Mapping[str, Any]) -> Variant:
     _known_keys(table, _VARIANT_KEYS)
-    precision = table["precision"]
+    precision, parameters = table["precision"], float(facts["parameters"])
     weights_gb = float(table.get("weights_gb", round(parameters * BYTES_PER_PARAMETER[precision], 2)))
     return Variant(
         name=name,
@@ -311,7 +311,7 @@ def _variant(name: str, model: str, parameters: float, table: Mapping[str, Any])
         tuning=_tuning(table),
         tunings=_tunings(table.get("on", {})),
         layouts=tuple(_layout(row) for row in table.get("layouts", ())),
-        checked=table.get("checked", ""),
+        checked=table.get("checked", facts.get("checked", "")),
     )
 
 

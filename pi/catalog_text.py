@@ -38,6 +38,7 @@ FACTS = {
     "Env": "env",
     "Packages": "packages",
     "Verified": "verified",
+    "Checked": "checked",
     "Notes": "notes",
     "Source": "source",
 }
@@ -45,7 +46,7 @@ FACTS = {
 
 LABELS = {key: label for label, key in FACTS.items()}
 LISTS = frozenset({"packages", "verified"})
-TEXTS = frozenset({"floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source"})
+TEXTS = frozenset({"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source"})
 
 
 # ------------------------------------------------------------------------------------------ TOML to Markdown
@@ -58,22 +59,26 @@ def render(tables: Mapping[str, Any]) -> str:
         lines += [f"### {family}", *_facts(facts), ""]
         for model, table in tables["model"].items():
             if table.get("family") == family:
-                lines += [*_model(model, table), ""]
+                lines += [*_model(model, {"checked": "", **facts, **table}, table), ""]
     return "\n".join(lines)
 
 
-def _model(model: str, table: Mapping[str, Any]) -> Iterator[str]:
-    variants = table["variants"]
-    done = all(variant.get("checked") for variant in variants.values())
-    yield f"- [{'x' if done else ' '}] {table.get('title') or model.rpartition('/')[2]}"
+def _model(model: str, table: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+    """`table` holds what is true of the model, `own` what its family does not say."""
+    boxes = [bool(variant.get("checked", table["checked"])) for variant in own["variants"].values()]
+    yield f"- {_box(all(boxes))} {own.get('title') or model.rpartition('/')[2]}"
     yield f"  - HF: {model}"
-    yield from _indented(_facts(table))
+    yield from _indented(_facts(own))
     yield "  - Variants:"
-    for name, variant in variants.items():
-        yield from _indented(_variant(name, variant), 4)
+    for box, (name, variant) in zip(boxes, own["variants"].items(), strict=True):
+        yield from _indented(_variant(box, name, variant), 4)
 
 
-def _variant(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+def _box(checked: bool) -> str:
+    return "[x]" if checked else "[ ]"
+
+
+def _variant(box: bool, name: str, table: Mapping[str, Any]) -> Iterator[str]:
     parts = [table["id"]] if "id" in table else []
     parts.append(table["precision"])
     parts += [f"weights {table['weights_gb']} GB"] if "weights_gb" in table else []
@@ -81,8 +86,8 @@ def _variant(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     parts += [f"tensor up to {table['tensor']}"] if "tensor" in table else []
     parts += ["only " + "/".join(table["only"])] if "only" in table else []
     parts += [f"vLLM from {table['floor']}"] if "floor" in table else []
-    parts += [table["checked"]] if "checked" in table else []
-    yield f"- [{'x' if table.get('checked') else ' '}] {name}: {', '.join(parts)}"
+    parts += [table["checked"] or "unchecked"] if "checked" in table else []
+    yield f"- {_box(box)} {name}: {', '.join(parts)}"
     yield from _indented(_facts({key: table[key] for key in _TUNING if key in table}))
     if table.get("layouts"):
         yield "  - Hardware:"
@@ -302,7 +307,7 @@ _PARTS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     (r"tensor up to (\d+)", "tensor", int),
     (r"only ([^ ]+)", "only", lambda text: text.split("/")),
     (r"vLLM from ([\d.]+)", "floor", str),
-    (r"(parsed|run)", "checked", str),
+    (r"(parsed|run|unchecked)", "checked", lambda text: "" if text == "unchecked" else text),
     (r"([a-z]+\d+)", "precision", str),
 )
 

@@ -18,8 +18,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from pi.errors import HostKeyError, InputError, PiError, UnreachableError
 from pi.target import LocalTarget, SshTarget
@@ -145,9 +146,7 @@ def _jump(hop: str) -> Route:
 def _ssh_g(words: list[str]) -> dict[str, list[str]]:
     done = subprocess.run(["ssh", "-G", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
-        raise InputError(
-            f"ssh cannot read this command: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}"
-        )
+        raise InputError(f"ssh cannot read this command: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}")
     settings: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
@@ -164,7 +163,7 @@ def _paramiko_lookup(words: list[str], host: str) -> dict[str, list[str]]:
     found = (SSHConfig.from_path(str(config)) if config.exists() else SSHConfig()).lookup(host)
     settings = {key: value if isinstance(value, list) else [value] for key, value in found.items()}
     flags = {"-l": "user", "-p": "port", "-i": "identityfile", "-J": "proxyjump"}
-    for flag, value in zip(words, words[1:], strict=False):
+    for flag, value in pairwise(words):
         if flag in flags:
             settings[flags[flag]] = [value]
         elif flag == "-o":
@@ -367,9 +366,9 @@ class ProcessStream:
     """A program on this machine."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None and process.stdout is not None
         self._process = process
-        self._stdin, self._stdout = process.stdin, process.stdout
+        self._stdin = cast("IO[bytes]", process.stdin)
+        self._stdout = cast("IO[bytes]", process.stdout)
 
     def send(self, data: bytes) -> None:
         with _as_lost():

@@ -24,9 +24,7 @@ def answers(base_url: str, timeout_s: float = 3) -> bool:
     with requests.Session() as session:
         session.trust_env = False
         try:
-            reply = session.get(
-                base_url.removesuffix("/v1") + "/health", timeout=timeout_s, allow_redirects=False
-            )
+            reply = session.get(base_url.removesuffix("/v1") + "/health", timeout=timeout_s, allow_redirects=False)
         except requests.RequestException:
             return False
         return reply.status_code == 200

@@ -48,7 +48,8 @@ KINDS = (
 """Most specific pattern first, matched against the name that `nvidia-smi` prints. Memory: `memory.total` of
 one card of that kind; capability: https://developer.nvidia.com/cuda-gpus."""
 
-GENERATIONS = {7: "volta", 8: "ampere", 9: "hopper", 10: "blackwell", 11: "blackwell", 12: "blackwell"}
+GENERATIONS = {7: "volta", 8: "ampere", 9: "hopper", 10: "blackwell", 12: "blackwell_rtx"}
+"""By the first number of the capability; Ada is 8.9. Blackwell's RTX cards lack what its data-center kernels use."""
 
 FLOORS: dict[str, tuple[int, int]] = {
     "fp32": (7, 0),

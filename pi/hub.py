@@ -18,11 +18,7 @@ def check_model(model: str) -> str:
             raise InputError(f"{model!r} is not a usable path on the pod", "write it in full, without '..'")
         return posixpath.normpath(model)
     parts = model.split("/")
-    if (
-        len(parts) > 2
-        or not all(PART.fullmatch(part) for part in parts)
-        or re.search(r"--|\.\.|\.git$", model)
-    ):
+    if len(parts) > 2 or not all(PART.fullmatch(part) for part in parts) or re.search(r"--|\.\.|\.git$", model):
         raise InputError(
             f"{model!r} is neither a Hugging Face model nor a path on the pod",
             "such as Qwen/Qwen3-Coder-30B-A3B-Instruct or /mnt/models/mine; pi start alone lists the known ones",

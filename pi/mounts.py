@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import shlex
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pi.errors import InputError
 
@@ -30,9 +31,7 @@ def parse(text: str) -> Mount:
     Raises InputError for anything but one plain mount command onto a directory of its own.
     """
     if set(text) & set(";&|<>$`\n\r\0"):
-        raise InputError(
-            f"--mount {text!r} is more than one plain command", "give only the mount command itself"
-        )
+        raise InputError(f"--mount {text!r} is more than one plain command", "give only the mount command itself")
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -40,14 +39,8 @@ def parse(text: str) -> Mount:
     if words[:1] == ["sudo"]:
         words = words[1:]
     if not words or words[0].rpartition("/")[2] not in PROGRAMS:
-        raise InputError(
-            f"--mount {text!r} is not a mount command", f"it begins with one of: {', '.join(PROGRAMS)}"
-        )
-    paths = [
-        word
-        for before, word in zip(words, words[1:], strict=False)
-        if word.startswith("/") and before not in WITH_VALUE
-    ]
+        raise InputError(f"--mount {text!r} is not a mount command", f"it begins with one of: {', '.join(PROGRAMS)}")
+    paths = [word for before, word in pairwise(words) if word.startswith("/") and before not in WITH_VALUE]
     if not paths:
         raise InputError(f"--mount {text!r} names no directory to mount on", "it ends with an absolute path")
     return Mount(tuple(words), directory(paths[-1], "--mount"))
@@ -57,9 +50,7 @@ def directory(path: str, option: str) -> str:
     """A normalised absolute directory that is not one of the system's own. Raises InputError."""
     clean = posixpath.normpath(path)
     if not path.startswith("/") or ".." in path.split("/") or not path.isprintable():
-        raise InputError(
-            f"{option}: {path!r} is not an absolute path", "write it in full, such as /mnt/models"
-        )
+        raise InputError(f"{option}: {path!r} is not an absolute path", "write it in full, such as /mnt/models")
     if clean in SYSTEM_FOLDERS or clean.split("/")[1] in ("dev", "etc", "proc", "sys"):
         raise InputError(f"{option}: {clean} belongs to the system", "choose a directory such as /mnt/models")
     return clean

@@ -271,7 +271,7 @@ def tuning_of(spec: ModelSpec, variant: Variant, labels: frozenset[str], layout:
 
 
 NOTHING = Tuning()
-_GENERAL = ("cpu", "nvidia", "ampere", "ada", "hopper", "blackwell")
+_GENERAL = ("cpu", "nvidia", "ampere", "ada", "hopper", "blackwell", "blackwell_rtx")
 
 
 def _on(tunings: Mapping[str, Tuning], labels: frozenset[str]) -> list[Tuning]:

@@ -96,11 +96,13 @@ def _known_plan(request: Request, facts: PodFacts, spec: ModelSpec, named: Varia
         served_names=served_names(fit.variant.id, request),
         port=_port(facts),
         gpus=_ids(fit.slots),
-        args=(
-            *_split_args(fit.split, facts.nodes),
-            *("--gpu-memory-utilization", share_text(fit.share)),
-            *_length(request.context, fit.tuning, fit.memory, facts.vllm_version),
-            *_model_args(spec, fit.tuning.args),
+        args=laid_over(
+            (
+                *_split_args(fit.split, facts.nodes),
+                *("--gpu-memory-utilization", share_text(fit.share)),
+                *_length(request.context, fit.tuning, fit.memory, facts.vllm_version),
+            ),
+            _model_args(spec, fit.tuning.args),
         ),
         env=_gpu_env(fit.slots) | dict(fit.tuning.env),
         context=fit.memory.context or fit.tuning.context or spec.context,

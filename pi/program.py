@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from invoke import Argument, Config, Exit, Program
@@ -121,7 +122,8 @@ class Pi(Program):
         return f" (did you mean {close[0]!r}?)" if close else ""
 
     def _verbs(self) -> Iterator[tuple[str, Verb]]:
-        for name in self.collection.task_names:
+        """Every verb, those of the pods first."""
+        for name in sorted(self.collection.task_names, key=lambda name: "." not in name):
             yield name, self.collection[name]
 
     def print_help(self) -> None:
@@ -304,6 +306,9 @@ def program() -> Pi:
 
 def main() -> None:
     """Entry point of the `pi` and `pi-pods` commands."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # "?" for what a terminal cannot show
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:

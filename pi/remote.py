@@ -23,7 +23,6 @@ from pi.state import Deployment
 from pi.vllm import command as serve_command
 from pi.vllm import environment as serve_environment
 
-
 BIND = "0.0.0.0"  # noqa: S104
 """Where servers listen: reachable from outside, with every route but /health behind the key (pi_guard.py)."""
 
@@ -266,7 +265,7 @@ def _found(record: dict[str, Any]) -> Found:
 
 
 def stop(link: Link, names: list[str], listen: Listener) -> dict[str, str]:
-    """Stop deployments (none named: all). Returns only on proof; what was found by name: running, leftovers, nothing."""
+    """Stop deployments (none named: all), with proof. By name, what was found: running, leftovers or nothing."""
     results = call(link, "stop", "stop", {"names": names}, listen)
     return {result["name"]: result["found"] for result in results}
 

@@ -77,9 +77,7 @@ class State:
             if not self.pods:
                 raise InputError("no pods yet", 'add one: pi pods setup NAME "ssh root@HOST"')
             if self.active is None:
-                raise InputError(
-                    f"no active pod; you have {', '.join(self.pods)}", "choose one: pi pods active NAME"
-                )
+                raise InputError(f"no active pod; you have {', '.join(self.pods)}", "choose one: pi pods active NAME")
             return self.pods[self.active]
         if name not in self.pods:
             known = f"you have {', '.join(self.pods)}" if self.pods else "there are none yet"
@@ -118,9 +116,7 @@ def load() -> State:
         return _state(json.loads(raw.decode()))
     except (ValueError, RecursionError, OverflowError) as error:
         backup = file.with_suffix(".json.bak")
-        way_on = (
-            f"the last good copy is {backup}" if backup.exists() else "mend it, or move it away to start anew"
-        )
+        way_on = f"the last good copy is {backup}" if backup.exists() else "mend it, or move it away to start anew"
         raise InputError(f"{file} cannot be used: {_words(error)}", way_on) from None
 
 
@@ -272,9 +268,7 @@ def _gpu_ids(value: Any, where: str) -> tuple[int, ...]:
     """GPU ids of "0", "0,1" or a list of numbers (as the TypeScript pi wrote them)."""
     words = value if isinstance(value, list) else _text(value, where).split(",")
     return tuple(
-        _int(int(word) if str(word).strip().isdigit() else word, 0, 999, where)
-        for word in words
-        if word != ""
+        _int(int(word) if str(word).strip().isdigit() else word, 0, 999, where) for word in words if word != ""
     )
 
 

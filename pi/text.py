@@ -26,9 +26,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_UNFINISHED = re.compile(
-    rf"\x1b (?: \[ {_PARAMETERS} | [\]P_^X] {_BODY} \x1b? | [ -/]{{0,16}} ) \Z", re.VERBOSE
-)
+_UNFINISHED = re.compile(rf"\x1b (?: \[ {_PARAMETERS} | [\]P_^X] {_BODY} \x1b? | [ -/]{{0,16}} ) \Z", re.VERBOSE)
 _RESET = "\x1b[0m"
 
 

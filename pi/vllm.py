@@ -72,9 +72,19 @@ def command(plan: LaunchPlan, host: str, rank: int = 0, master: tuple[str, int] 
     if rank == 0:
         words += ["--host", host, "--port", str(plan.port)]
     if master is not None:
-        words += ["--node-rank", str(rank), "--master-addr", master[0], "--master-port", str(master[1])]
-        words += ["--headless"] if rank else []
+        words += _place(plan, rank, master)
     return (*words, *plan.args)
+
+
+def _place(plan: LaunchPlan, rank: int, master: tuple[str, int]) -> list[str]:
+    """Where this pod's processes belong among those of all pods; only the first pod's answer HTTP."""
+    address, port = master
+    if plan.split.data > 1:
+        words = ["--data-parallel-address", address, "--data-parallel-rpc-port", str(port)]
+        start = ["--data-parallel-start-rank", str(rank * plan.split.data // plan.nodes)]
+        return [*words, "--headless", *start] if rank else words
+    words = ["--node-rank", str(rank), "--master-addr", address, "--master-port", str(port)]
+    return [*words, "--headless"] if rank else words
 
 
 def environment(plan: LaunchPlan) -> dict[str, str]:

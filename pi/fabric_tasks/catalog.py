@@ -57,7 +57,9 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
             screen.say(f"{len(shown)} more need a larger pod: pi models --all")
     if not found:
         screen.say(f"the catalog has no model called {words!r}")
-    screen.say("start one: pi start MODEL --name NAME; other Hugging Face models, and paths on the pod, possibly work too")
+    screen.say(
+        "start one: pi start MODEL --name NAME; other Hugging Face models, and paths on the pod, possibly work too"
+    )
     if facts is None:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
 

@@ -117,19 +117,16 @@ def show(c: Any, pod: str | None = None) -> None:
     with targets.targeted(c, pod) as (place, link):
         status = remote.status(link)
         host = link.host
-    _reconcile(place, status)
+    gone = _reconcile(place, status)
     if not status.found and not place.models:
         screen.say(f"no models on {place.name}; start one: pi start MODEL --name NAME")
         return
     rows = [_row(found, host, status.public) for found in status.found]
-    rows += [(name, model.model, _gpus(model), model.port, "gone (forgotten)", "") for name, model in place.models.items()
-             if name not in {found.deployment.name for found in status.found}]  # fmt: skip
+    rows += [(model.name, model.model, _gpus(model), model.port, "gone (forgotten)", "") for model in gone]
     screen.table(rows, ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL"))
 
 
-@verb(
-    "[name]", "[NAME] [--pod P]", details={"name": "which model; without it, every model of the pod", **POD}
-)
+@verb("[name]", "[NAME] [--pod P]", details={"name": "which model; without it, every model of the pod", **POD})
 def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
     """Stop a model, or every model of the pod; returns when its processes, port and GPU are free."""
     from pi import remote
@@ -137,9 +134,7 @@ def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
 
     names = [state.check_name(name, "model")] if name else []
     with targets.targeted(c, pod) as (place, link), screen.progress() as line:
-        found = remote.stop(
-            link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None
-        )
+        found = remote.stop(link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None)
     if name and found[name] == "nothing" and name not in place.models:
         raise InputError(
             f"no model {name!r} on {place.name}", f"it has {', '.join(place.models) or 'none'}; see: pi list"
@@ -256,9 +251,7 @@ def _how_to_call(deployment: Deployment, url: str, reachable: bool) -> None:
     screen.say(f"  model: {deployment.model} (or {deployment.name})")
     screen.say()
     if not reachable:
-        screen.say(
-            f"  {url} does not answer from here (a closed port, or one the provider maps); SSH is the way:"
-        )
+        screen.say(f"  {url} does not answer from here (a closed port, or one the provider maps); SSH is the way:")
     screen.say(f'  pi prompt {deployment.name} "Hello"')
 
 
@@ -274,20 +267,22 @@ def _forget(place: Pod, names: set[str]) -> None:
     state.change(edit)
 
 
-def _reconcile(place: Pod, status: Status) -> None:
-    """Make pods.json say what the pod proved: forget what is gone, adopt what runs there unknown to it."""
+def _reconcile(place: Pod, status: Status) -> list[Deployment]:
+    """Make pods.json say what the pod proved: forget what is gone, adopt what runs there unknown to it.
+
+    Returns what was gone.
+    """
     there = {found.deployment.name: found for found in status.found}
-    stale = {name for name in place.models if name not in there}
+    gone = [model for name, model in place.models.items() if name not in there]
     adopted = [
-        found.deployment
-        for name, found in there.items()
-        if name not in place.models and found.state == "running"
+        found.deployment for name, found in there.items() if name not in place.models and found.state == "running"
     ]
-    if stale:
-        _forget(place, stale)
+    if gone:
+        _forget(place, {model.name for model in gone})
     for deployment in adopted:
         _remember(place, deployment)
         screen.note(f"{deployment.name} was started on this pod from elsewhere; pi knows it now")
+    return gone
 
 
 def _row(found: Found, host: str, public: dict[str, str]) -> tuple[object, ...]:

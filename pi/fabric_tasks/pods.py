@@ -43,7 +43,8 @@ def show(c: Any) -> None:
 
 @verb(
     "name ssh",
-    'NAME "ssh ..."|local [--mount "..."] [--models-path P] [--vllm release|nightly|gpt-oss] [--upgrade] [--new-host-key]',
+    'NAME "ssh ..."|local [--mount "..."] [--models-path P] [--vllm release|nightly|gpt-oss]'
+    " [--upgrade] [--new-host-key]",
     details={
         "mount": "command that mounts shared storage for models, as the provider shows it",
         "models_path": "directory on the pod where models are kept (default: the mount, else ~/.cache/huggingface)",
@@ -121,9 +122,7 @@ def remove(c: Any, name: str, force: bool = False) -> None:
 
     was_active = state.load().active == name
     left = state.change(edit)
-    screen.say(
-        f"{name} is forgotten; the machine itself still runs (and bills) until you end it at the provider"
-    )
+    screen.say(f"{name} is forgotten; the machine itself still runs (and bills) until you end it at the provider")
     if was_active and left.pods:
         screen.say(f"no pod is active now; choose one: pi pods active {next(iter(left.pods))}")
 

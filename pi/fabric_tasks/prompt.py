@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @verb(
     "[name] [message...]",
     'NAME ["message"...|-] [--pod P] [--continue] [--json|--quiet] [--no-tools] [--tool-choice auto|none|required]'
-    " [--system TEXT] [--api chat|responses] [--max-rounds N] [--allow-outside] [--temperature T] [--max-tokens N] [--sessions]"
+    " [--system TEXT] [--api chat|responses] [--max-rounds N] [--allow-outside]"
+    " [--temperature T] [--max-tokens N] [--sessions]"
     " | --base-url URL --model ID [--api-key-env VAR]",
     iterable=["message"],
     details={
@@ -121,7 +122,9 @@ def _given(base_url: str, model: str | None, api: str | None, api_key_env: str) 
         raise InputError(f"--base-url {base_url!r} is not a URL", "such as http://127.0.0.1:8000/v1")
     if model is None:
         raise InputError("--model is missing", "--base-url URL --model ID")
-    return Endpoint(base_url, model, os.environ.get(api_key_env) or "none", api="responses" if api == "responses" else "chat")
+    return Endpoint(
+        base_url, model, os.environ.get(api_key_env) or "none", api="responses" if api == "responses" else "chat"
+    )
 
 
 @contextmanager

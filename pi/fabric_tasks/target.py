@@ -78,9 +78,7 @@ def _of_connection(known: state.State, c: Any) -> Pod:
             route = connection.resolve(place)
             if (route.host, route.port, route.user) == (c.host, c.port, c.user):
                 return pod
-    raise InputError(
-        f"{c.user}@{c.host}:{c.port} is not among your pods", f'add it: pi pods setup NAME "{ssh_of(c)}"'
-    )
+    raise InputError(f"{c.user}@{c.host}:{c.port} is not among your pods", f'add it: pi pods setup NAME "{ssh_of(c)}"')
 
 
 def api_key() -> str:
@@ -89,9 +87,7 @@ def api_key() -> str:
     if not key.strip():
         raise InputError("PI_API_KEY is not set", "make one: export PI_API_KEY=sk-$(openssl rand -hex 24)")
     if not all("!" <= character <= "~" for character in key):
-        raise InputError(
-            "PI_API_KEY holds a blank or a character outside ASCII", "use letters, digits and signs"
-        )
+        raise InputError("PI_API_KEY holds a blank or a character outside ASCII", "use letters, digits and signs")
     if len(key) < KEY_MINIMUM:
         raise InputError(
             f"PI_API_KEY is shorter than {KEY_MINIMUM} characters",
@@ -102,12 +98,12 @@ def api_key() -> str:
 
 def hf_token() -> str | None:
     """`HF_TOKEN`, checked; None for the word `none`, which says that only open or local models are used."""
-    token = os.environ.get("HF_TOKEN", "")
-    if not token.strip():
+    given = os.environ.get("HF_TOKEN", "")
+    if not given.strip():
         raise InputError(
             "HF_TOKEN is not set",
-            "export a token from https://huggingface.co/settings/tokens, or HF_TOKEN=none for open and local models only",
+            "export one (https://huggingface.co/settings/tokens), or HF_TOKEN=none for open and local models only",
         )
-    if not all("!" <= character <= "~" for character in token):
+    if not all("!" <= character <= "~" for character in given):
         raise InputError("HF_TOKEN holds a blank or a character outside ASCII", "copy it again")
-    return None if token == "none" else token
+    return None if given == "none" else given

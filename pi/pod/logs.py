@@ -28,7 +28,7 @@ class Follower:
     """Reads what a growing file gained since the last look, as text that never breaks a character."""
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "rb")
+        self._file = open(path, "rb")  # noqa: SIM115 - open as long as the follower lives
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def read(self) -> str:

@@ -75,7 +75,7 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
                 log.write(line + "\n")
                 wire.emit("log", text=line + "\n")
                 continue
-            _, verb, arg, text = (line.split("\t", 3) + ["", "", ""])[:4]
+            _, verb, arg, text = [*line.split("\t", 3), "", "", ""][:4]
             log.write("== %s %s %s\n" % (verb, arg, text))
             if verb == "fact":
                 facts[arg].append(text)

@@ -84,6 +84,7 @@ class TerminalRenderer:
         self._echo = echo
         self._open: type[Event] | None = None
         self._thought = False
+        self._line_ended = False
         self._sanitizer = Sanitizer()
 
     def show(self, event: Event) -> None:
@@ -106,7 +107,9 @@ class TerminalRenderer:
                 return
             self._close_stretch()
             self._open_stretch(kind)
-        self._out.write(self._sanitizer.feed(text))
+        shown = self._sanitizer.feed(text)
+        self._out.write(shown)
+        self._line_ended = shown[-1:] == "\n" if shown else self._line_ended
 
     def _open_stretch(self, kind: type[Event]) -> None:
         thinking = kind is Thinking
@@ -120,7 +123,9 @@ class TerminalRenderer:
 
     def _close_stretch(self) -> None:
         if self._open is not None:
-            self._out.write(self._sanitizer.flush() + self._styled("", RESET) + "\n")
+            rest = self._sanitizer.flush()
+            reset = RESET if self._colour and self._open is Thinking else ""
+            self._out.write(rest + reset + ("\n" if rest or not self._line_ended else ""))
             self._open = None
 
     def _show_whole(self, event: Event) -> None:
@@ -149,9 +154,7 @@ class TerminalRenderer:
         self._out.write(self._styled(text, style) + "\n")
 
     def _styled(self, text: str, style: str) -> str:
-        if not self._colour:
-            return text
-        return f"{style}{text}{RESET}" if text else style
+        return f"{style}{text}{RESET}" if self._colour else text
 
 
 def closing_line(end: TurnEnd) -> str:

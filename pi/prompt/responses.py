@@ -100,19 +100,23 @@ def _add_item(event: dict[str, Any], answer: Answer, *, whole: bool) -> None:
 
 
 def _end(response: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
-    """Takes over counts and status, and the output itself where none was streamed."""
+    """Takes over counts, status, and every kind of output of which nothing was streamed.
+
+    vLLM streams no events for a GPT-OSS call with empty arguments; it stands in the last event alone.
+    """
     pieces: list[Thinking | Text] = []
     answer.count(response.get("usage"), "input_tokens", "output_tokens")
-    streamed = bool(answer.texts or answer.thinking or answer.calls)
-    for index, item in enumerate([] if streamed else items(response.get("output"))):
-        _add_item({"output_index": index, "item": item}, answer, whole=True)
+    thinking, texts, calls = bool(answer.thinking), bool(answer.texts), bool(answer.calls)
+    for index, item in enumerate(items(response.get("output"))):
+        kind = item.get("type")
         words = "".join(text(part.get("text")) for part in items(item.get("content")))
-        if item.get("type") == "reasoning" and words:
+        if kind == "function_call" and not calls:
+            _add_item({"output_index": index, "item": item}, answer, whole=True)
+        elif kind == "reasoning" and words and not thinking:
             answer.thinking.append(words)
             pieces.append(Thinking(words))
-        elif item.get("type") == "message" and words:
+        elif kind == "message" and words and not texts:
             answer.texts.append(words)
             pieces.append(Text(words))
-    cut = response.get("status") == "incomplete"
-    answer.finish = "length" if cut else "tool_calls" if answer.calls else "stop"
+    answer.finish = "length" if response.get("status") == "incomplete" else "stop"
     return pieces

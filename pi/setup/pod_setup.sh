@@ -277,7 +277,8 @@ pip_setting() { # from PIP_*, else from pip's configuration files, the last of w
         [[ ! -r $file ]] || files+=("$file")
     done
     awk -v key="$1" '
-        /^[^ \t#;]/ { on = 0 }
+        /^[ \t]*[#;]/ { next }
+        /^[^ \t]/ { on = 0 }
         $0 ~ "^" key "[ \t]*[=:]" { on = 1; found = ""; sub(/^[^=:]*[=:]/, "") }
         on { found = found " " $0 }
         END { $0 = found; $1 = $1; print }' /dev/null "${files[@]}"

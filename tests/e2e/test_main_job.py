@@ -129,7 +129,9 @@ def test_two_pods_hold_different_models_and_dash_dash_pod_reaches_each(
     assert "other" not in pi.ok("list") and "smol" in pi.ok("list")
     listed = pi.ok("list", "--pod", "two")
     assert "other" in listed and "smol" not in listed
-    assert pi.ok("prompt", "other", "--pod", "two", "--no-tools", "--quiet", "--temperature", "0", "What is 2+2?").strip()
+    assert pi.ok(
+        "prompt", "other", "--pod", "two", "--no-tools", "--quiet", "--temperature", "0", "What is 2+2?"
+    ).strip()
     pi.ok("stop", "other", "--pod", "two")
     assert not living(pods[1])
 
@@ -185,7 +187,9 @@ def test_a_tool_call_goes_round_from_the_model_to_the_file_and_back(
         "--chat-template", str(TEMPLATE),
     )  # fmt: skip
     try:
-        printed = pi.ok("prompt", "tools", "--json", "--temperature", "0", f"Read the file {tmp_path}/notes.txt", cwd=tmp_path)
+        printed = pi.ok(
+            "prompt", "tools", "--json", "--temperature", "0", f"Read the file {tmp_path}/notes.txt", cwd=tmp_path
+        )
         events = [json.loads(line) for line in printed.splitlines()]
         kinds = [event["kind"] for event in events]
         assert "tool_call" in kinds and "tool_result" in kinds

@@ -33,7 +33,10 @@ class Done:
 
 
 class Pi:
-    """`home` is the laptop's HOME, `config` its PI_CONFIG_DIR; `environment` may be changed by a test."""
+    """`home` is the laptop's HOME, `config` its PI_CONFIG_DIR; `environment` may be changed by a test.
+
+    A test that gives it a broken pods.json says so in `expects_broken_state`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "laptop"

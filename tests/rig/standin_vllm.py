@@ -102,7 +102,7 @@ def leave_word(name: str, words: list[str]) -> None:
 
 def a_file_of_the_venv() -> mmap.mmap:
     """A file of the venv in memory, as the real one has its libraries: setup looks there for who uses the venv."""
-    with (Path(sys.prefix) / "pyvenv.cfg").open("rb") as file:
+    with (Path(sys.executable).parents[1] / "pyvenv.cfg").open("rb") as file:
         return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
 

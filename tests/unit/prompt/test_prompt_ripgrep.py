@@ -1,0 +1,249 @@
+"""The rg allowlist, and what real ripgrep then does: nothing outside the root, no program, no escape."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pi.prompt import child, files, ripgrep
+from pi.prompt.limits import Deadline, ToolError
+from pi.prompt.paths import PathPolicy
+
+FENCE = [*ripgrep.ALWAYS, "--iglob=!.ssh"]
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> PathPolicy:
+    root = tmp_path / "root"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "a.py").write_text("TODO one\nother\n")
+    return PathPolicy(root)
+
+
+def run(policy: PathPolicy, args: str, seconds: float = 10) -> str:
+    return files.rg(policy, Deadline(threading.Event(), seconds), args)
+
+
+@pytest.mark.parametrize(
+    ("args", "before", "paths"),
+    [
+        pytest.param("TODO", ["-e", "TODO"], ["./"], id="a pattern alone searches the root"),
+        pytest.param("TODO src", ["-e", "TODO"], ["./src"], id="a path is written from the root"),
+        pytest.param("'two words'", ["-e", "two words"], ["./"], id="quotes are read as a shell reads them"),
+        pytest.param("-i TODO", ["--ignore-case", "-e", "TODO"], ["./"], id="a short flag gets its long name"),
+        pytest.param("TODO -i", ["--ignore-case", "-e", "TODO"], ["./"], id="flags may come last"),
+        pytest.param("-in TODO", ["--ignore-case", "--line-number", "-e", "TODO"], ["./"], id="bundled flags"),
+        pytest.param("-C3 TODO", ["--context=3", "-e", "TODO"], ["./"], id="an attached value"),
+        pytest.param("-C=3 TODO", ["--context=3", "-e", "TODO"], ["./"], id="an attached value after ="),
+        pytest.param("-C 3 TODO", ["--context=3", "-e", "TODO"], ["./"], id="a value of its own"),
+        pytest.param("-inC3 TODO", ["--ignore-case", "--line-number", "--context=3", "-e", "TODO"], ["./"], id="both"),
+        pytest.param("--context=3 TODO", ["--context=3", "-e", "TODO"], ["./"], id="a long flag with ="),
+        pytest.param("--context 3 TODO", ["--context=3", "-e", "TODO"], ["./"], id="a long flag with a space"),
+        pytest.param("-tpy TODO", ["--type=py", "-e", "TODO"], ["./"], id="a type"),
+        pytest.param("-g '*.py' TODO", ["--glob=*.py", "-e", "TODO"], ["./"], id="a glob"),
+        pytest.param("-e a -e b src", ["-e", "a", "-e", "b"], ["./src"], id="with -e, the rest are paths"),
+        pytest.param("-e --pre", ["-e", "--pre"], ["./"], id="a flag as the pattern of -e is a pattern"),
+        pytest.param("-- --pre src", ["-e", "--pre"], ["./src"], id="after -- there are no flags"),
+        pytest.param("--files", ["--files"], ["./"], id="--files needs no pattern"),
+        pytest.param("--files src", ["--files"], ["./src"], id="--files takes paths"),
+        pytest.param("--type-list", ["--type-list"], ["./"], id="--type-list needs no pattern"),
+        pytest.param("-uu TODO", ["--unrestricted", "--unrestricted", "-e", "TODO"], ["./"], id="a repeated flag"),
+    ],
+)
+def test_allowed_arguments_are_written_anew(policy: PathPolicy, args: str, before: list[str], paths: list[str]) -> None:
+    assert ripgrep.command(args, policy) == [*before, *FENCE, "--", *paths]
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        *(
+            (f"{flag} x", flag.split("=")[0].split()[0])
+            for flag in [
+                *("--pre=./evil", "--pre ./evil", "--pre-glob=*", "--hostname-bin=./evil", "--hostname-bin ./evil"),
+                *("--search-zip", "-z", "-f secret", "--file=secret", "--file secret", "--ignore-file=x", "-L"),
+                *("--follow", "-r x", "--replace=x", "--color=always", "--colors=match:fg:red", "-p", "--pretty"),
+                *("--context-separator=x", "--field-match-separator=x", "--hyperlink-format=x", "--path-separator=x"),
+                *("-j 9", "--threads=9", "--dfa-size-limit=100G", "--regex-size-limit=100G", "--mmap", "--debug"),
+                *("--trace", "--generate=man", "--pcre2-version", "--no-config", "--config=x", "-X", "--index"),
+                *("--x-crud", "--x-path=/tmp/x", "--null-data", "-0", "--engine=pcre2", "--passthru", "--help", "-V"),
+                *("--ignore-parent", "--require-git", "--search-zip=1", "--no-messages=1", "--ignore-case=yes"),
+            ]
+        ),
+        ("-iz x", "-z (in -iz)"),
+        ("-nLi x", "-L (in -nLi)"),
+        ("--pr x", "--pr"),
+        ("--PRE=x x", "--PRE"),
+    ],
+)
+def test_any_other_flag_is_refused_by_name(policy: PathPolicy, args: str, named: str) -> None:
+    with pytest.raises(ToolError, match="not allowed") as refused:
+        ripgrep.command(args, policy)
+    assert f"the flag {named} is not" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ("", "needs a pattern"),
+        ("-i", "needs a pattern"),
+        ("'open", "cannot be split"),
+        ("x\0y", "NUL"),
+        ("-A", "-A needs a value"),
+        ("x --glob", "--glob needs a value"),
+        ("-A many x", "-A does not take 'many'"),
+        ("-A -5 x", "-A does not take '-5'"),
+        ("--sort=evil x", "--sort does not take"),
+        ("--encoding=;rm x", "--encoding does not take"),
+        ("--max-filesize=1T x", "--max-filesize does not take"),
+        ("x nowhere", "no such file or directory: nowhere"),
+        ("x - ", "no such file or directory: -"),
+        ("x | head", "no such file or directory: |"),
+        ("x ../other", "out of the working directory"),
+        ("x /etc/passwd", "out of the working directory"),
+        ("x /proc/self/environ", "may not be read"),
+        ("x ~/.ssh", "no such file or directory: ~/.ssh"),
+    ],
+)
+def test_bad_arguments_are_explained(policy: PathPolicy, args: str, says: str) -> None:
+    with pytest.raises(ToolError) as refused:
+        ripgrep.command(args, policy)
+    assert says in str(refused.value) or "may not be read" in str(refused.value) and ".ssh" in args
+
+
+def test_real_ripgrep_finds_and_says_when_not(policy: PathPolicy) -> None:
+    assert run(policy, "-n TODO") == "./src/a.py:1:TODO one\n"
+    assert run(policy, "absent") == "[no matches]"
+    assert run(policy, "-q TODO") == "[matches found]"
+    assert run(policy, f"-c TODO {policy.root}/src") == "./src/a.py:1\n"
+    with pytest.raises(ToolError, match="regex parse error"):
+        run(policy, "'('")
+    with pytest.raises(ToolError, match="unrecognized file type"):
+        run(policy, "-t nosuch x")
+
+
+def test_a_file_whose_name_looks_like_a_flag_is_searched(policy: PathPolicy) -> None:
+    (policy.root / "--pre=evil").write_text("TODO in a flag\n")
+    assert run(policy, "-N TODO -- '--pre=evil'") == "TODO in a flag\n"
+
+
+def test_too_much_output_is_cut_with_a_note(policy: PathPolicy) -> None:
+    (policy.root / "big.txt").write_text("TODO and more of it\n" * 20_000)
+    result = run(policy, "TODO big.txt")
+    assert len(result) < 66_000
+    assert result.endswith("[cut: there is more; use a narrower pattern, path or --max-count]")
+
+
+def test_a_search_that_takes_too_long_is_ended_with_its_process(policy: PathPolicy) -> None:
+    for number in range(40):
+        (policy.root / f"big{number}.txt").write_text("a" * 3_000_000)
+    with pytest.raises(ToolError, match=r"longer than 0\.05 seconds"):
+        run(policy, "'(a+)+(a+)+(a+)+(a+)+(a+)+b'", seconds=0.05)
+
+
+def test_the_child_sees_no_environment_of_ours(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_API_KEY", "canary")
+    shown = child.run(["/usr/bin/env"], policy.root, Deadline(threading.Event()), 4096)
+    assert sorted(shown.output.decode().split()) == ["LANG=C.UTF-8", "PATH=/usr/bin:/bin"]
+
+
+def test_a_configuration_file_of_ripgrep_is_not_read(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = policy.root / "rgrc"
+    config.write_text("--count\n")
+    monkeypatch.setenv("RIPGREP_CONFIG_PATH", str(config))
+    assert run(policy, "-N TODO src") == "./src/a.py:TODO one\n"
+
+
+def test_without_ripgrep_the_model_is_told(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ripgrep, "find", lambda: None)
+    with pytest.raises(ToolError, match="use glob and read"):
+        run(policy, "x")
+
+
+SECRET = "canary-8f2b"
+
+
+@pytest.fixture(scope="module")
+def trap(tmp_path_factory: pytest.TempPathFactory) -> PathPolicy:
+    """A root with ways out, private places inside, and files that would be run if a flag passed."""
+    top = tmp_path_factory.mktemp("trap")
+    root, outside = top / "root", top / "root-evil"
+    for directory in (root / "src", root / "config", root / ".ssh", root / "a" / ".SSH", outside):
+        directory.mkdir(parents=True)
+    for place in (root / "config", root / ".ssh", root / "a" / ".SSH", outside):
+        (place / "secret.txt").write_text(f"{SECRET} x\n[{SECRET}\n")
+    (root / "src" / "a.py").write_text("x = 1\n")
+    (root / "src" / "x.gz").write_bytes(b"\x1f\x8bnot really")
+    (root / "link").symlink_to(outside)
+    (root / "link.txt").symlink_to(outside / "secret.txt")
+    (root / ".ignore").symlink_to(outside / "secret.txt")
+    evil = root / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {top}/ran\n")
+    evil.chmod(0o755)
+    (root / "gzip").symlink_to(evil)
+    return PathPolicy(root, (*PathPolicy(root).private, root / "config"))
+
+
+words = st.sampled_from(
+    [
+        *("x", ".", "./", "..", "../root-evil", "link", "link/", "link/secret.txt", "link.txt", "src", "src/../.."),
+        *(".ssh", "a/.SSH", "config", "config/secret.txt", "/", "/proc/self/environ", "~", "-", "--", "evil"),
+        *("--pre", "--pre=./evil", "--pre-glob=*", "--hostname-bin=./evil", "--hostname-bin", "./evil", "-z", "-iz"),
+        *("--search-zip", "-L", "--follow", "-f", "--file=link.txt", "--ignore-file=link.txt", "-e", "-eL", "-g"),
+        *("*", "**", "!src", "--glob=**", "--iglob", "--iglob=**", "--iglob=.ssh/**", "--iglob=!x", "--iglob=config"),
+        *("--glob=!/config", "--glob=config/**", "-u", "-uu", "-uuu", "-.", "--hidden", "--no-ignore", "-n", "-i"),
+        *("-v", "-c", "-l", "--files", "--type-list", "--json", "--stats", "-tpy", "--type-add=t:*", "-tt", "-A"),
+        *("3", "-A3", "-m=1", "-U", "-P", "--sort=path", "--heading", "-d", "99", "-E", "none", "--one-file-system"),
+        *(
+            "--no-ignore-parent",
+            "--debug",
+            "-X",
+            "--x-crud",
+            "secret",
+            "canary",
+            SECRET,
+            "$(touch ran)",
+            ";",
+            "\x1b[2J",
+        ),
+    ]
+)
+arguments = (
+    st.lists(words, max_size=7).map(shlex.join) | st.lists(words, max_size=7).map(" ".join) | st.text(max_size=30)
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arguments)
+@example("-uuu . --iglob=**")
+@example("-uu --iglob '*' --glob '**' -e x")
+@example("--hidden --iglob .ssh/** x")
+@example("-uu --iglob=!x --iglob=config x")
+@example("--files -uu")
+@example("-v zzz -uu")
+def test_hostile_arguments_read_nothing_outside_and_run_nothing(trap: PathPolicy, args: str) -> None:
+    try:
+        shown = run(trap, args)
+    except ToolError as error:
+        shown = str(error).replace(args, "").replace(shlex.join(shlex.split(args, posix=False) or [""]), "")
+        if SECRET in args:
+            return
+    assert SECRET not in shown or SECRET in args
+    assert "secret.txt" not in shown or "secret" in args or "link.txt" in args
+    assert not (trap.root.parent / "ran").exists()
+    assert not (trap.root / "ran").exists()
+
+
+@pytest.mark.parametrize("args", ["x", "-uu x", "-uuu x", "-uu --iglob '**' x", "-uu --glob '**' x", "--files -uu"])
+def test_outside_may_be_searched_when_allowed_but_private_places_never(trap: PathPolicy, args: str) -> None:
+    top = trap.root.parent
+    inner = PathPolicy(trap.root / "src", trap.private, allow_outside=True)
+    shown = run(inner, f"{args} {shlex.quote(str(top))}")
+    assert f"{top}/root-evil/secret.txt" in shown
+    assert "/config/secret.txt" not in shown
+    assert ".ssh/" not in shown.lower()
