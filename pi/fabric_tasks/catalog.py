@@ -37,7 +37,7 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
     from pi import catalog, offers
 
     facts = _facts(c, pod) if pod or state.load().pods else None
-    found = offers.offers(catalog.load(state.config_dir() / "models.toml"), facts, words)
+    found = offers.offers(catalog.load(state.config_dir()), facts, words)
     if as_json:
         import json
 
@@ -69,7 +69,7 @@ def show_plan(c: Any, pod: str | None, request: Request) -> None:
     from pi import catalog, planner
 
     facts = _facts(c, pod, request.model)
-    for line in plan_lines(planner.plan(request, facts, catalog.load(state.config_dir() / "models.toml")), facts):
+    for line in plan_lines(planner.plan(request, facts, catalog.load(state.config_dir())), facts):
         screen.say(line)
 
 

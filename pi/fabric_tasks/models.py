@@ -63,7 +63,7 @@ def start(
     if dry_run:
         return catalog_tasks.show_plan(c, pod, request)
     key = targets.api_key()
-    known = catalog.load(state.config_dir() / "models.toml")
+    known = catalog.load(state.config_dir())
     began = time.monotonic()
     with targets.targeted(c, pod) as (place, link):
         report = StartReport(request.name, place.name)

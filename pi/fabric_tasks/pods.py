@@ -42,7 +42,7 @@ def show(c: Any) -> None:
 
 
 @verb(
-    "name ssh",
+    "name [ssh]",
     'NAME "ssh ..."|local [--mount "..."] [--models-path P] [--vllm release|nightly|gpt-oss]'
     " [--upgrade] [--new-host-key]",
     details={
@@ -68,7 +68,7 @@ def setup(
     from pi.calls import SetupError
     from pi.fabric_tasks import target as targets
 
-    pod = _known_or_new(state.check_name(name, "pod"), ssh or targets.ssh_of(c))
+    pod = _known_or_new(state.check_name(name, "pod"), ssh or (targets.ssh_of(c) if targets.under_fab(c) else None))
     place = target.parse(pod.ssh)
     if vllm not in VLLM_CHOICES:
         raise InputError(f"--vllm {vllm!r} is not known", f"choose one of {', '.join(VLLM_CHOICES)}")
@@ -177,14 +177,19 @@ class SetupReport:
             screen.note("    | " + line)
 
 
-def _known_or_new(name: str, ssh: str) -> Pod:
+def _known_or_new(name: str, ssh: str | None) -> Pod:
+    """The pod of that name; a new one needs an ssh command, a known one keeps its own."""
     known = state.load().pods.get(name)
-    if known and known.ssh != ssh:
+    if known is None and ssh is None:
+        raise InputError(
+            f"how is {name} reached?", f'pi pods setup {name} "ssh root@HOST", or: pi pods setup {name} local'
+        )
+    if known and ssh not in (None, known.ssh):
         raise InputError(
             f"{name!r} is already the name of another pod ({known.ssh})",
             f"choose another, or: pi pods remove {name}",
         )
-    return known or Pod(name, ssh)
+    return known or Pod(name, str(ssh))
 
 
 def _remember(pod: Pod, facts: SetupFacts) -> None:

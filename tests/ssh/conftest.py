@@ -50,7 +50,7 @@ def new_pod(tmp_path: Path, venv: Path) -> Iterator[NewPod]:
 
     yield make
     for pod in pods:
-        until(lambda pod=pod: not pod.strangers())  # type: ignore[misc]
+        until(lambda pod=pod: not pod.strangers())
     strangers = {pod.name: pod.strangers() for pod in pods}
     for pod in pods:
         pod.down()

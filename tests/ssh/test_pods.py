@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.rig.command import Pi, program
 
 CARD = {"id": 0, "name": "H100 80GB HBM3", "memory": "80GB", "memory_mib": 81559}
 MODEL = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 4242, "status": "running"}
-TWO = {
+TWO: dict[str, Any] = {
     "version": 1,
     "pods": {
         "box": {"ssh": "ssh root@1.2.3.4 -p 2222", "gpus": [CARD, {**CARD, "id": 1}], "models": {"qwen": MODEL}},
@@ -225,7 +226,7 @@ def test_a_killed_pi_never_leaves_a_broken_file(pi: Pi) -> None:
     pi.write(TWO)
     subprocess.run([sys.executable, "-c", KILLS], env=pi.environment, stdout=subprocess.DEVNULL, check=True)
     pi.ok("pods", "active", "box")
-    assert pi.state()["pods"].keys() == TWO["pods"].keys()  # type: ignore[attr-defined]
+    assert pi.state()["pods"].keys() == TWO["pods"].keys()
 
 
 def test_a_state_that_cannot_be_written_is_told(pi: Pi, tmp_path: Path) -> None:

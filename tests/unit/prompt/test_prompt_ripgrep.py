@@ -107,13 +107,13 @@ def test_any_other_flag_is_refused_by_name(policy: PathPolicy, args: str, named:
         ("x ../other", "out of the working directory"),
         ("x /etc/passwd", "out of the working directory"),
         ("x /proc/self/environ", "may not be read"),
-        ("x ~/.ssh", "no such file or directory: ~/.ssh"),
+        ("x ~/.ssh", "may not be read"),
     ],
 )
 def test_bad_arguments_are_explained(policy: PathPolicy, args: str, says: str) -> None:
     with pytest.raises(ToolError) as refused:
         ripgrep.command(args, policy)
-    assert says in str(refused.value) or "may not be read" in str(refused.value) and ".ssh" in args
+    assert says in str(refused.value)
 
 
 def test_real_ripgrep_finds_and_says_when_not(policy: PathPolicy) -> None:
@@ -205,8 +205,7 @@ words = st.sampled_from(
             "-X",
             "--x-crud",
             "secret",
-            "canary",
-            SECRET,
+            "can",
             "$(touch ran)",
             ";",
             "\x1b[2J",
@@ -230,11 +229,9 @@ def test_hostile_arguments_read_nothing_outside_and_run_nothing(trap: PathPolicy
     try:
         shown = run(trap, args)
     except ToolError as error:
-        shown = str(error).replace(args, "").replace(shlex.join(shlex.split(args, posix=False) or [""]), "")
-        if SECRET in args:
-            return
-    assert SECRET not in shown or SECRET in args
-    assert "secret.txt" not in shown or "secret" in args or "link.txt" in args
+        shown = str(error)
+    assert SECRET not in shown
+    assert "secret.txt" not in shown or "secret.txt" in args
     assert not (trap.root.parent / "ran").exists()
     assert not (trap.root / "ran").exists()
 
