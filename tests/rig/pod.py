@@ -54,7 +54,8 @@ class Pod(SshdPod):
         """Put in place what a setup leaves behind, with `venv` as its ~/venv."""
         (self.home / "venv").symlink_to(venv)
         own = self.home / ".pi"
-        (own / "guard").mkdir(mode=0o700, parents=True)
+        for folder in (own, own / "guard"):
+            folder.mkdir(mode=0o700)
         (own / "guard" / "pi_guard.py").write_text((files("pi.setup") / "templates" / "pi_guard.py").read_text())
         environment = own / "env.sh"
         environment.touch(mode=0o600)
@@ -106,7 +107,7 @@ class Pod(SshdPod):
             if session_of(pid) not in sessions and not marks.intersection(environ_of(pid))
         }
 
-    def log(self, name: str) -> Path:
+    def log_of(self, name: str) -> Path:
         return self.home / ".vllm_logs" / f"{name}.log"
 
     def processes(self) -> dict[int, str]:

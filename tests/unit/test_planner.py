@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +31,16 @@ ROOM_GIB = 1e-6
 
 def plan(model: str, facts: PodFacts, **wishes: object) -> LaunchPlan:
     return planner.plan(Request(model, "m", **wishes), facts, CATALOG)  # type: ignore[arg-type]
+
+
+@contextmanager
+def refused(said: str, kind: type[PiError] = InputError) -> Iterator[None]:
+    """The block raises this kind of error, whose message and hint together hold `said`, on one line."""
+    with pytest.raises(kind) as refusal:
+        yield
+    text = refusal.value.render()
+    assert re.search(said, text), text
+    assert "\n" not in text or kind is not InputError
 
 
 def running(name: str, gpus: tuple[int, ...], share: float | None, port: int = 8001) -> Deployment:
@@ -88,7 +101,7 @@ def test_a_plan_says_everything_that_a_start_needs() -> None:
 
 def test_lighter_weights_are_explained() -> None:
     assert plan("Qwen/Qwen3-32B", pod("rtx_4090", 1)).why[0] == (
-        "Qwen/Qwen3-32B-AWQ: 18.2 GB of int4 weights, since the bf16 ones need 77 GB of GPU memory"
+        "Qwen/Qwen3-32B-AWQ: 18.24 GB of int4 weights, since the bf16 ones need 77 GB of GPU memory"
         " and room for a useful context"
     )
     no_fp8 = plan("MiniMaxAI/MiniMax-M3", replace(pod("b200", 2), vllm_version=None), variant="nvfp4")
@@ -124,7 +137,7 @@ def test_an_old_vllm_gets_a_number_where_auto_is_not_known() -> None:
 
 
 def test_a_model_that_vllm_dropped_is_refused_before_anything_starts() -> None:
-    with pytest.raises(InputError, match=r"needs vLLM 0\.26\.0 or older, the pod has 0\.32\.0"):
+    with refused(r"needs vLLM 0\.26\.0 or older, the pod has 0\.32\.0"):
         plan("pfnet/plamo-2-translate", pod("h100", 1))
 
 
@@ -163,24 +176,23 @@ def test_a_gpu_is_shared_only_within_95_percent_and_by_name() -> None:
     assert made.memory_share == 0.45
     assert vllm.value_of(made.args, "--gpu-memory-utilization") == "0.45"
     assert "45% of each GPU's memory, beside a" in made.why
-    with pytest.raises(BusyError, match=r"GPU 0: 50% held by a"):
+    with refused(r"GPU 0: 50% held by a", BusyError):
         plan("Qwen/Qwen3-8B", facts, memory=0.5)
 
 
 def test_a_model_of_unknown_share_has_the_gpu_for_itself() -> None:
     facts = replace(pod("h100", 1), deployments=(running("raw", (0,), None),))
-    with pytest.raises(BusyError) as refusal:
+    with refused("GPU 0: held by raw\n  pi stop raw makes room", BusyError):
         plan("Qwen/Qwen3-1.7B", facts)
-    assert refusal.value.hint == "pi stop raw makes room"
 
 
 def test_strangers_that_fill_the_pod_are_named_as_such() -> None:
-    with pytest.raises(BusyError, match=r"GPU 0: 78\.1 of 79\.6 GiB in use \(not by pi\)"):
+    with refused(r"GPU 0: 78\.1 of 79\.6 GiB in use \(not by pi\)", BusyError):
         plan("Qwen/Qwen3-8B", busy(pod("h100", 1), 0, 80_000))
 
 
 def test_a_name_in_use_is_refused() -> None:
-    with pytest.raises(BusyError, match="m already runs"):
+    with refused("m already runs", BusyError):
         plan("Qwen/Qwen3-8B", replace(pod("h100", 8), deployments=(running("m", (0,), 0.9),)))
 
 
@@ -189,7 +201,7 @@ def test_a_name_in_use_is_refused() -> None:
 IMPOSSIBLE = {
     "weights that cannot fit, with the sum and the pods that hold them": (
         *("Qwen/Qwen3-235B-A22B-Instruct-2507", pod("rtx_4090", 2), {}),
-        "134.4 GB|nvfp4|no arithmetic|need 240 GB of GPU memory, 2x GeForce RTX 4090 have 52 GB; it fits on",
+        "235 GB of fp8 weights need 240 GB of GPU memory, 2x GeForce RTX 4090 have 52 GB; it fits on [48]x ",
     ),
     "a variant that is too heavy, and one that is not": (
         *("Qwen/Qwen3-32B", pod("rtx_4090", 1), {"variant": "bf16"}),
@@ -229,16 +241,13 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize(("model", "facts", "wishes", "said"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_refused(model: str, facts: PodFacts, wishes: dict[str, object], said: str) -> None:
-    with pytest.raises(InputError, match=said) as refusal:
+    with refused(said):
         planner.plan(Request(**{"model": model, "name": "m", **wishes}), facts, CATALOG)  # type: ignore[arg-type]
-    assert "\n" not in refusal.value.render()
 
 
 def test_the_pods_that_a_refusal_names_do_hold_the_model() -> None:
-    with pytest.raises(InputError) as refusal:
+    with refused("it fits on 8x H100 80GB or "):
         plan("zai-org/GLM-4.6", pod("h100", 1))
-    hint = str(refusal.value.hint).removeprefix("it fits on ")
-    assert hint.startswith("8x H100 80GB or ")
     assert plan("zai-org/GLM-4.6", pod("h100", 8)).split.gpus == 8
 
 
@@ -273,21 +282,21 @@ def test_what_is_known_of_an_unknown_model_is_summed_up() -> None:
     assert memory.weights_gib == pytest.approx(16.06e9 / GIB)
     assert memory.kv_cache_gib == 16384 * 32 * 8 * 128 * 2 * 2 / GIB
     assert "(+-10%)" in memory.render()
-    tight = plan("org/model-8b", facts, memory=0.8)
+    tight = plan("org/model-8b", facts, memory=0.7)
     assert any("may not fit" in warning for warning in tight.warnings)
 
 
 def test_unknown_weights_that_cannot_fit_are_refused_before_the_download() -> None:
     facts = replace(pod("rtx_4090", 4), config=CONFIG, weights_bytes=64_000_000_000)
-    with pytest.raises(InputError, match=r"does not fit: 59\.6 weights \(\+-10%\).*say --gpus 4"):
+    with refused(r"does not fit: 59\.6 weights \(\+-10%\).*say --gpus 4"):
         plan("org/model-32b", facts)
 
 
 def test_an_unknown_models_own_limits_are_kept() -> None:
     facts = replace(pod("h100", 3), config=CONFIG)
-    with pytest.raises(InputError, match="cannot share the 32 attention heads .* evenly; say --gpus 1, 2"):
+    with refused("cannot share the 32 attention heads .* evenly; say --gpus 1, 2"):
         plan("org/model", facts, gpus=3)
-    with pytest.raises(InputError, match="has a context of 131072 tokens"):
+    with refused("has a context of 131072 tokens"):
         plan("org/model", facts, context=262144)
 
 
@@ -305,12 +314,12 @@ def test_raw_arguments(args: tuple[str, ...], gpus: tuple[int, ...], share: floa
 
 
 def test_raw_sizes_beyond_the_pod_are_refused() -> None:
-    with pytest.raises(InputError, match="--vllm asks for 8 GPUs, the pod has 4"):
+    with refused("--vllm asks for 8 GPUs, the pod has 4"):
         plan("Qwen/Qwen3-8B", pod("h100", 4), vllm_args=("--data-parallel-size", "8"))
 
 
 def test_raw_arguments_are_looked_through() -> None:
-    with pytest.raises(InputError, match="--port"):
+    with refused("--port"):
         plan("Qwen/Qwen3-8B", pod("h100", 4), vllm_args=("--port", "1"))
 
 
@@ -340,11 +349,11 @@ def test_a_catalog_model_on_a_cpu() -> None:
     made = plan("HuggingFaceTB/SmolLM2-135M-Instruct", cpu_pod(24, 2))
     assert (made.context, made.download_gb) == (4096, 0.27)
     assert plan("Qwen/Qwen3-1.7B", cpu_pod(24, 2), context=40960).env["VLLM_CPU_KVCACHE_SPACE"] == "5"
-    with pytest.raises(InputError, match=r"take 124\.\d GiB"):
+    with refused(r"take 135.4 GiB, the pod has 21.6 GiB"):
         plan("meta-llama/Llama-3.3-70B-Instruct", cpu_pod(24, 2), context=4096)
-    with pytest.raises(InputError, match="no weights that a CPU computes with"):
+    with refused("no weights that a CPU computes with"):
         plan("MiniMaxAI/MiniMax-M2", cpu_pod(24, 2))
-    with pytest.raises(InputError, match="leave out --gpus"):
+    with refused("leave out --gpus"):
         plan("Qwen/Qwen3-1.7B", cpu_pod(24, 2), gpus=1)
 
 
@@ -503,7 +512,7 @@ def _beside(spec: ModelSpec, variant: Variant, kind: str, recipe: dict[str, obje
     if (variant.id, kind) in HEAVIER:
         return "more, since the minimum does not do"
     short = fewer is not None and not fewer.reaches(GOOD_CONTEXT, spec.context)
-    return "more, for a good context" if short or fewer is None and not variant.on else "unexplained"
+    return "more, for a good context" if short or (fewer is None and not variant.on) else "unexplained"
 
 
 def _says(spec: ModelSpec, variant: Variant, facts: PodFacts, words: str) -> bool:
