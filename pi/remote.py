@@ -166,7 +166,7 @@ def _launch(plan: LaunchPlan, instance: str, key: str, host: str, timeout_s: int
         name=plan.name,
         instance=instance,
         environment={**serve_environment(plan), "HF_HUB_OFFLINE": "1"},
-        argv=[*serve_command(plan, host), "--middleware", "pi_guard.Guard", "--disable-fastapi-docs"],
+        argv=serve_command(plan, host),
     )
     return {
         "record": {

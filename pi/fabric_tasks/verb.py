@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,13 @@ def verb(
                 return body(*args, **kwargs)
             except PiError as error:
                 raise Exit(error.render(), error.exit_code) from None
+            except (Exit, BrokenPipeError):
+                raise
+            except Exception as error:
+                if os.environ.get("PI_DEBUG"):
+                    raise
+                words = f"pi: unexpected {type(error).__name__}: {error}"
+                raise Exit(f"{words}\n  this is a fault of pi; PI_DEBUG=1 shows where, please report it", 1) from None
 
         task = Verb(run, auto_shortflags=False, help=details or {}, **options)
         task.operands = tuple(operands.split())

@@ -59,10 +59,15 @@ WITHOUT_PATTERN = frozenset({"files", "type-list"})
 
 ALWAYS = (
     *("--no-config", "--color=never", "--no-follow", "--no-pre", "--no-search-zip", "--threads=2"),
-    *("--max-filesize=20M", "--max-columns=500", "--max-columns-preview", "--no-ignore-messages"),
+    *("--max-filesize=20M", "--max-columns=500", "--max-columns-preview"),
     *("--no-ignore-parent", "--no-ignore-global", "--no-ignore-exclude", "--no-require-git"),
+    *("--no-messages", "--no-ignore-messages"),
 )
-"""Comes after the model's flags, so that it wins. Ignore files outside the root are not read."""
+"""Comes after the model's flags, so that it wins.
+
+Ignore files outside the root do not count. Messages about ignore files quote their lines, and such a file may
+be a symlink to anywhere; `--no-ignore-messages` alone does not silence those of parent directories.
+"""
 
 
 @dataclass

@@ -224,6 +224,8 @@ arguments = (
 @example("--hidden --iglob .ssh/** x")
 @example("-uu --iglob=!x --iglob=config x")
 @example("--files -uu")
+@example("x src")
+@example("x .")
 @example("-v zzz -uu")
 def test_hostile_arguments_read_nothing_outside_and_run_nothing(trap: PathPolicy, args: str) -> None:
     try:
