@@ -60,4 +60,23 @@ def readme(c: Context) -> None:
     README.write_text(renewed())
 
 
-ns = Collection(test, lint, e2e, demo, bench, readme, pi)
+@task
+def convert(c: Context, markdown: str) -> None:
+    """Print a Markdown list of models as TOML for models.toml."""
+    from pi.catalog_text import convert as read
+    from pi.catalog_text import to_toml
+
+    print(to_toml(read(Path(markdown).read_text())), end="")
+
+
+@task
+def render(c: Context) -> None:
+    """Write models.md, the catalog for readers, from models.toml."""
+    from pi.catalog import read_toml
+    from pi.catalog_text import render as page
+
+    (ROOT / "models.md").write_text(page(read_toml(ROOT / "models.toml")))
+
+
+models = Collection("models", convert, render)
+ns = Collection(test, lint, e2e, demo, bench, readme, models, pi)

@@ -29,6 +29,7 @@ MODULES = (
     "wire",
     "process",
     "records",
+    "hub",
     "survey",
     "health",
     "logs",

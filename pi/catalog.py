@@ -160,10 +160,10 @@ def load(config_dir: Path | None = None) -> Catalog:
     and the entry that cannot be read.
     """
     shipped = next(path for path in SHIPPED if path.is_file())
-    tables = _read(shipped)
+    tables = read_toml(shipped)
     own = config_dir / "models.toml" if config_dir else None
     if own is not None and own.is_file():
-        tables = _laid_over(tables, _read(own))
+        tables = _laid_over(tables, read_toml(own))
         shipped = own
     return read(tables, str(shipped))
 
@@ -186,7 +186,7 @@ def _said(problem: Exception) -> str:
     return f"{problem.args[0]!r} is missing" if isinstance(problem, KeyError) else str(problem)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:

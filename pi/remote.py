@@ -111,9 +111,9 @@ def _first(values: list[str] | None) -> str | None:
 # --- models
 
 
-def look(link: Link, model: str | None = None) -> PodFacts:
-    """What the pod has and what is in use; with a model, its files there too. Nothing is touched."""
-    return facts(call(link, "survey", "look", {"model": model, "gpu_query": gpus.QUERY}))
+def look(link: Link, model: str | None = None, *, ask_hub: bool = False) -> PodFacts:
+    """What the pod has and what is in use; with a model, its files there (or on the hub) too. Nothing is touched."""
+    return facts(call(link, "survey", "look", {"model": model, "ask_hub": ask_hub, "gpu_query": gpus.QUERY}))
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,14 @@ def start(
     key: str,
     decide: Callable[[PodFacts], LaunchPlan],
     listen: Listener,
+    ask_hub: bool = False,
     host: str = BIND,
     timeout_s: int | None = None,
 ) -> Started:
     """Start a model and wait until it is ready.
 
-    `decide` makes the plan from what the pod has at that moment, while the pod's lock is held. Raises
+    `decide` makes the plan from what the pod has at that moment, while the pod's lock is held; with `ask_hub`,
+    also from what the hub says of a model that is not there yet. Raises
     BusyError, NotReadyError with the cause from vLLM's log, or what `decide` raised; nothing is left running.
     """
     instance = secrets.token_hex(8)
@@ -151,9 +153,13 @@ def start(
         public.update(event["facts"]["public"])
         running.answer(_launch(plan, instance, key, host, timeout_s))
 
-    request = {"model": model, "name": name, "gpu_query": gpus.QUERY}
+    request = {"model": model, "ask_hub": ask_hub, "name": name, "gpu_query": gpus.QUERY}
     record = call(link, "start", "start", request, listen, decide=answer)
     return Started(deployment(record), public)
+
+
+GUARD = ("--middleware", "pi_guard.Guard", "--disable-fastapi-docs")
+"""Closes every route but /health to callers without the key; before the plan's own words, which may hold a `--`."""
 
 
 def _launch(plan: LaunchPlan, instance: str, key: str, host: str, timeout_s: int | None) -> dict[str, Any]:
@@ -161,12 +167,14 @@ def _launch(plan: LaunchPlan, instance: str, key: str, host: str, timeout_s: int
 
     The weights are on the pod before vLLM starts, so it runs with the hub switched off and without the token.
     """
+    command = serve_command(plan, host)
+    words = command[: len(command) - len(plan.args)]
     script = render(
         "launch.sh.j2",
         name=plan.name,
         instance=instance,
         environment={**serve_environment(plan), "HF_HUB_OFFLINE": "1"},
-        argv=serve_command(plan, host),
+        argv=[*words, *GUARD, *plan.args],
     )
     return {
         "record": {

@@ -63,9 +63,6 @@ SHORT = {
 }
 """vLLM's short options that a user may give; the others belong to pi."""
 
-GUARD = ("--middleware", "pi_guard.Guard", "--disable-fastapi-docs")
-"""Closes every route but /health to callers without the key. Comes before a user's words: after a `--` it is none."""
-
 MAX_CONTEXT = 100_000_000
 
 
@@ -73,7 +70,7 @@ def command(plan: LaunchPlan, host: str, rank: int = 0, master: tuple[str, int] 
     """The words that start the model on `host`; `rank` and `master` (address, port) for one spread over pods."""
     words = ["vllm", "serve", plan.model, "--served-model-name", *plan.served_names]
     if rank == 0:
-        words += ["--host", host, "--port", str(plan.port), *GUARD]
+        words += ["--host", host, "--port", str(plan.port)]
     if master is not None:
         words += _place(plan, rank, master)
     return (*words, *plan.args)

@@ -68,8 +68,9 @@ def show_plan(c: Any, pod: str | None, request: Request) -> None:
     """Print the plan for a request on the pod as it is now."""
     from pi import catalog, planner
 
-    facts = _facts(c, pod, request.model)
-    for line in plan_lines(planner.plan(request, facts, catalog.load(state.config_dir())), facts):
+    known = catalog.load(state.config_dir())
+    facts = _facts(c, pod, request.model, ask_hub=known.find(request.model) is None)
+    for line in plan_lines(planner.plan(request, facts, known), facts):
         screen.say(line)
 
 
@@ -95,12 +96,12 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts) -> list[str]:
     return lines + [f"note      {warning}" for warning in plan.warnings]
 
 
-def _facts(c: Any, pod: str | None, model: str | None = None) -> PodFacts:
+def _facts(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> PodFacts:
     from pi import remote
     from pi.fabric_tasks import target as targets
 
     with targets.targeted(c, pod) as (_, link):
-        return remote.look(link, model)
+        return remote.look(link, model, ask_hub=ask_hub)
 
 
 def _row(offer: Offer) -> tuple[object, ...]:

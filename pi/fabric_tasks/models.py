@@ -9,10 +9,11 @@ from pi import screen, state
 from pi.errors import InputError, RemoteError
 from pi.fabric_tasks.verb import verb
 from pi.state import Deployment, Pod
+from pi.vllm import too_old
 
 if TYPE_CHECKING:
     from pi.events import Event
-    from pi.planner import LaunchPlan, Request
+    from pi.plans import LaunchPlan, PodFacts, Request
     from pi.remote import Found, Status
 
 POD = {"pod": "the pod to use instead of the active one"}
@@ -66,15 +67,16 @@ def start(
     known = catalog.load(state.config_dir())
     began = time.monotonic()
     with targets.targeted(c, pod) as (place, link):
-        report = StartReport(request.name, place.name)
+        report = StartReport(request, place.name)
         try:
             started = remote.start(
                 link,
                 model=model,
                 name=request.name,
                 key=key,
-                decide=lambda facts: report.planned(planner.plan(request, facts, known)),
+                decide=lambda facts: report.planned(planner.plan(request, facts, known), facts),
                 listen=report.hear,
+                ask_hub=known.find(model) is None,
             )
         finally:
             report.end()
@@ -184,14 +186,20 @@ def logs(c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow:
 class StartReport:
     """Tells how a start goes: the plan, the download, then the time and vLLM's last log line."""
 
-    def __init__(self, name: str, pod: str) -> None:
-        self._name, self._pod = name, pod
+    def __init__(self, request: Request, pod: str) -> None:
+        self._request, self._pod = request, pod
         self._line = screen.Progress()
         self._began = time.monotonic()
 
-    def planned(self, plan: LaunchPlan) -> LaunchPlan:
+    def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
+        """The plan, told. Raises InputError where the pod's vLLM is too old for it."""
+        if too_old(facts.vllm_version, plan.vllm_floor):
+            raise InputError(
+                f"{plan.model} needs vLLM {plan.vllm_floor} or newer, {self._pod} has {facts.vllm_version}",
+                f"pi pods setup {self._pod} --for {self._request.model}",
+            )
         where = f"GPU {','.join(map(str, plan.gpus))}" if plan.gpus else "CPU"
-        screen.say(f"starting {plan.model} as {self._name} on {self._pod}: {where}, port {plan.port}")
+        screen.say(f"starting {plan.model} as {plan.name} on {self._pod}: {where}, port {plan.port}")
         for reason in plan.why:
             screen.say(f"  {reason}")
         for warning in plan.warnings:

@@ -44,11 +44,12 @@ def show(c: Any) -> None:
 @verb(
     "name [ssh]",
     'NAME "ssh ..."|local [--mount "..."] [--models-path P] [--vllm release|nightly|gpt-oss]'
-    " [--upgrade] [--new-host-key]",
+    " [--for MODEL] [--upgrade] [--new-host-key]",
     details={
         "mount": "command that mounts shared storage for models, as the provider shows it",
         "models_path": "directory on the pod where models are kept (default: the mount, else ~/.cache/huggingface)",
         "vllm": "which vLLM: release, nightly or gpt-oss",
+        "for_": "a vLLM new enough for this model of the catalog",
         "upgrade": "bring vLLM and the rest up to date",
         "new_host_key": "trust the pod's new host key (a new machine at an old address)",
     },
@@ -60,6 +61,7 @@ def setup(
     mount: str | None = None,
     models_path: str | None = None,
     vllm: str = "release",
+    for_: str | None = None,
     upgrade: bool = False,
     new_host_key: bool = False,
 ) -> None:
@@ -77,6 +79,7 @@ def setup(
         hf_token=targets.hf_token(),
         api_key=targets.api_key(),
         vllm=vllm,
+        vllm_version=_floor(for_) if for_ else None,
         mount=mounted.words if mounted else (),
         mount_target=mounted.target if mounted else None,
         models_path=mounts.directory(models_path, "--models-path") if models_path else None,
@@ -175,6 +178,17 @@ class SetupReport:
         self._live.clear()
         for line in lines:
             screen.note("    | " + line)
+
+
+def _floor(model: str) -> str | None:
+    """The oldest vLLM that serves a model of the catalog."""
+    from pi import catalog
+
+    known = catalog.load(state.config_dir()).find(model)
+    if known is None:
+        raise InputError(f"--for {model!r} is not in the catalog", "pi models lists it")
+    spec, variant = known
+    return variant.floor or spec.floor
 
 
 def _known_or_new(name: str, ssh: str | None) -> Pod:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import time
-from fnmatch import fnmatch
 from typing import Optional
-from urllib.request import Request, urlopen
 
-from pi.pod import process, records, survey
+from pi.pod import hub, process, records, survey
 from pi.pod.wire import Cancelled, PodError, Wire
-
-SKIPPED = ("original/*", "metal/*", "*.pth", "*.gguf", "*.onnx")
-"""Copies of the weights in formats that vLLM does not load from such repositories."""
 
 REPORT_S = 1.0
 
 
 def download(wire: Wire, model: str, instance: str) -> None:
     """Fetch a model with `hf download`, resuming what an earlier try left. Raises PodError with its words."""
+    total = hub.download_bytes(model)
+    _check_space(model, total)
     words = ["bash", "-c", '. ~/.pi/env.sh && exec "$@"', "pi-download", "hf", "download", model]
-    for pattern in SKIPPED:
+    for pattern in hub.SKIPPED:
         words += ["--exclude", pattern]
     log = os.path.join(records.LOGS, "download-%s.log" % model.replace("/", "--"))
     os.makedirs(records.LOGS, exist_ok=True)
@@ -37,7 +34,7 @@ def download(wire: Wire, model: str, instance: str) -> None:
             env=dict(os.environ, PI_INSTANCE=instance),
         )
     repo = os.path.join(survey.hub_cache(), "models--" + model.replace("/", "--"))
-    began, before, total = time.monotonic(), _size(repo), hub_size(model)
+    began, before = time.monotonic(), _size(repo)
     try:
         while fetcher.poll() is None:
             wire.check_cancelled()
@@ -54,32 +51,15 @@ def download(wire: Wire, model: str, instance: str) -> None:
         raise PodError("download_failed", "hf download ended with %s" % _ending(fetcher.returncode), log=text)
 
 
-def hub_size(model: str) -> Optional[int]:
-    """Bytes of a repository's files that will be fetched, as the hub tells; None where it does not.
-
-    `GET /api/models/ID?blobs=true` lists `siblings` with `rfilename` and `size` (Hugging Face Hub API).
-    """
-    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co") + "/api/models/" + model + "?blobs=true"
-    token = _token()
-    headers = {"Authorization": "Bearer " + token} if token else {}
-    try:
-        with urlopen(Request(address, headers=headers), timeout=10) as reply:
-            siblings = json.load(reply)["siblings"]
-        return sum(
-            int(file["size"])
-            for file in siblings
-            if not any(fnmatch(file["rfilename"], pattern) for pattern in SKIPPED)
+def _check_space(model: str, total: Optional[int]) -> None:
+    """Refuse a download that the disk cannot hold, before its first byte."""
+    folder = survey.existing(survey.hub_cache())
+    missing = (total or 0) - _size(os.path.join(survey.hub_cache(), "models--" + model.replace("/", "--")))
+    free = shutil.disk_usage(folder).free
+    if missing > free:
+        raise PodError(
+            "disk_full", "%s needs %.1f GiB in %s, which has %.1f free" % (model, missing / 2**30, folder, free / 2**30)
         )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _token() -> str:
-    """HF_TOKEN as setup stored it, read the way a login shell does."""
-    done = subprocess.run(
-        ["bash", "-c", '. ~/.pi/env.sh; printf %s "${HF_TOKEN:-}"'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-    )
-    return done.stdout.decode("utf-8", "replace")
 
 
 def _pause(fetcher: subprocess.Popen[bytes], seconds: float) -> None:

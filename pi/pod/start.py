@@ -24,7 +24,7 @@ def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     """
     with records.locked(wire):
         _check_name(request["name"])
-        wire.emit("survey", facts=surveys.survey(request["model"], request["gpu_query"]))
+        wire.emit("survey", facts=surveys.survey(request))
         plan = wire.answer(timeout_s=60)
         wire.check_cancelled()
         record = _reserve(plan)

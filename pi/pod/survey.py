@@ -10,30 +10,37 @@ import shutil
 import subprocess
 from typing import Any, Optional
 
-from pi.pod import process, records
+from pi.pod import hub, process, records
 from pi.pod.wire import Wire
 
 VENV = os.path.expanduser("~/venv")
 
 
-def survey(model: Optional[str], gpu_query: str) -> dict[str, Any]:
-    """Facts of the pod, and of one model on it when `model` is given."""
+def survey(request: dict[str, Any]) -> dict[str, Any]:
+    """Facts of the pod, and of the request's model on it where it names one.
+
+    With `ask_hub`, a model that is not on the pod yet is described as the hub does.
+    """
+    model = request["model"]
+    described_model = model_facts(model) if model else None
+    if described_model and described_model["where"] == "missing" and request.get("ask_hub"):
+        described_model.update(hub.describe(model))
     return {
-        "gpus": nvidia_smi(gpu_query),
+        "gpus": nvidia_smi(request["gpu_query"]),
         "ports": sorted(process.listening_ports()),
         "records": [described(record) for record in records.load_all()],
         "vllm_version": vllm_version(),
         "memory_mib": _meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
-        "disk_free_bytes": shutil.disk_usage(_existing(hub_cache())).free,
+        "disk_free_bytes": shutil.disk_usage(existing(hub_cache())).free,
         "public": public_addresses(),
-        "model": model_facts(model) if model else None,
+        "model": described_model,
     }
 
 
 def look(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     """`survey` as a verb of its own: nothing is reserved."""
-    return survey(request["model"], request["gpu_query"])
+    return survey(request)
 
 
 def described(record: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +157,8 @@ def _meminfo(field: str) -> int:
     return 0
 
 
-def _existing(path: str) -> str:
+def existing(path: str) -> str:
+    """The nearest folder of a path that is there."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return path

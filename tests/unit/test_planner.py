@@ -512,7 +512,7 @@ def _beside(spec: ModelSpec, variant: Variant, kind: str, recipe: dict[str, obje
     if (variant.id, kind) in HEAVIER:
         return "more, since the minimum does not do"
     short = fewer is not None and not fewer.reaches(GOOD_CONTEXT, spec.context)
-    return "more, for a good context" if short or (fewer is None and not variant.on) else "unexplained"
+    return "more, for a good context" if short else "unexplained"
 
 
 def _says(spec: ModelSpec, variant: Variant, facts: PodFacts, words: str) -> bool:

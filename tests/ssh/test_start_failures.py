@@ -1,0 +1,139 @@
+"""A start that fails: the cause on stderr, exit code 6, and nothing of it left anywhere."""
+
+from __future__ import annotations
+
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+
+from pi.failures import explain
+from tests.rig.command import Done, Pi
+from tests.rig.pod import FIXTURES, Pod, kill, listens
+
+LOGS = [
+    ("unknown_arg", 2, "vllm: error: unrecognized arguments: --tensor-paralel-size 2"),
+    ("bad_arg_value", 2, "argument --max-model-len: invalid"),
+    ("max_len_over_model", 1, "User-specified max_model_len (100000) is greater"),
+    ("mem_util_too_big", 1, "on startup is less than desired"),
+    ("port_in_use", 1, "Address already in use"),
+    ("corrupted_safetensors", 1, "incomplete metadata, file not fully covered"),
+    ("unknown_arch", 1, "does not recognize this architecture"),
+    ("oom_ulimit_v_2g", 1, "Cannot allocate memory"),
+    ("midstart_kill_enginecore", 1, "killed from outside (out of memory?)"),
+]
+
+
+@pytest.mark.parametrize(("log", "code", "cause"), LOGS, ids=[case[0] for case in LOGS])
+def test_the_cause_is_told_and_nothing_stays(pi: Pi, box: Pod, log: str, code: int, cause: str) -> None:
+    path = FIXTURES / "vllm_logs" / f"{log}.log"
+    box.fault("vllm", log=str(path), exit=code)
+    done = pi("start", box.model(), "--name", "qwen")
+    assert cause in done.err.replace("\n", " ")
+    assert explain(path.read_text(), code).cause in done.err
+    assert "Traceback" not in done.err
+    nothing_stays(pi, box, done)
+    assert box.log_of("qwen").read_text().endswith(path.read_text())
+
+
+def nothing_stays(pi: Pi, box: Pod, done: Done) -> None:
+    """The start failed as one that did not become ready, and has left neither note nor process nor port."""
+    assert done.code == 6, done
+    assert "is ready on" not in done.out
+    assert pi.models("box") == {}
+    assert box.records() == []
+    assert box.quiet() == {}
+    assert not listens(port_of(done))
+
+
+def port_of(done: Done) -> int:
+    return int(done.out.partition(", port ")[2].split()[0])
+
+
+def test_a_stranger_that_says_it_is_healthy_is_not_the_model(pi: Pi, box: Pod) -> None:
+    """It takes the port after the survey, while vLLM loads; vLLM itself would die of that only later."""
+
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            """Nothing."""
+
+    box.fault("vllm", load_s=30)
+    running = pi.spawn("start", box.model(), "--name", "qwen")
+    port = int(running.reads(", port ").partition(", port ")[2].split()[0])
+    with HTTPServer(("127.0.0.1", port), Healthy) as stranger:
+        Thread(target=stranger.serve_forever, args=(0.02,), daemon=True).start()
+        done = running.ends()
+        stranger.shutdown()
+    assert f"port {port} is answered by another process than this model's" in done.err
+    nothing_stays(pi, box, done)
+
+
+def test_a_server_of_another_model_is_not_the_model(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", serve_as="someone-else")
+    done = pi("start", box.model(), "--name", "qwen")
+    assert "/v1/models lists someone-else, not qwen" in done.err
+    nothing_stays(pi, box, done)
+
+
+@pytest.mark.parametrize("route", ["/v1/models", "/metrics"])
+def test_a_server_that_lets_everyone_in_is_ended(pi: Pi, box: Pod, route: str) -> None:
+    box.fault("vllm", open_routes=[route])
+    done = pi("start", box.model(), "--name", "qwen")
+    assert f"{route} answered 200 without a key" in done.err
+    nothing_stays(pi, box, done)
+
+
+def test_a_server_killed_while_it_loads_is_told_at_once(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", load_s=60, child=True, stray=True)
+    running = pi.spawn("start", box.model(), "--name", "qwen")
+    running.reads("waiting until it is ready")
+    kill(box.record("qwen")["pid"])
+    done = running.ends(timeout_s=20)
+    nothing_stays(pi, box, done)
+
+
+DOWNLOADS = [
+    ("gated", "requires approval", "accept the licence at https://huggingface.co/Acme/Tiny-1B"),
+    ("not_found", "Model 'Acme/Tiny-1B' not found", "check the id"),
+    ("disk_full", "No space left on device", "the pod's disk is full"),
+]
+
+
+@pytest.mark.parametrize(("failure", "cause", "way_on"), DOWNLOADS, ids=[case[0] for case in DOWNLOADS])
+def test_a_download_that_fails_is_told(pi: Pi, box: Pod, failure: str, cause: str, way_on: str) -> None:
+    box.fault("hf", fail=failure)
+    done = pi("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert done.code == 1
+    assert cause in done.err and way_on in done.err
+    assert "Traceback" not in done.err
+    assert pi.models("box") == {} and box.records() == [] and box.quiet() == {}
+
+
+def test_half_a_download_is_not_taken_for_a_model(pi: Pi, box: Pod) -> None:
+    box.fault("hf", fail="disk_full")
+    pi("start", "Acme/Tiny-1B", "--name", "tiny")
+    box.fault("hf")
+    pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert box.received("hf")["argv"][1] == "Acme/Tiny-1B"
+
+
+def test_a_pod_without_vllm_is_told_to_be_set_up(pi: Pi, box: Pod) -> None:
+    (box.home / "venv").unlink()
+    done = pi("start", box.model(), "--name", "qwen")
+    assert done.code == 6
+    assert "vllm: command not found" in done.err
+    assert pi.models("box") == {} and box.records() == [] and box.quiet() == {}
+
+
+def test_the_log_of_the_start_before_is_kept_beside(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", log=str(FIXTURES / "vllm_logs" / "unknown_arg.log"), exit=2)
+    model = box.model()
+    pi("start", model, "--name", "qwen")
+    first = box.log_of("qwen").read_text()
+    box.fault("vllm")
+    pi.ok("start", model, "--name", "qwen")
+    assert box.log_of("qwen").with_suffix(".log.1").read_text() == first
