@@ -108,12 +108,13 @@ class Client:
                     self._raise_error_in(item)
                     pieces += 1
                     yield item
-            except self._http.HTTPError as error:
-                if guard.stalled:
-                    raise self.died(f"nothing came for {self._idle_seconds:g} s, after {pieces} pieces") from None
-                raise self.died(f"{one_line(str(error))}, after {pieces} pieces") from None
-            if guard.stalled:
-                raise self.died(f"nothing came for {self._idle_seconds:g} s, after {pieces} pieces")
+            except self._http.ReadTimeout:
+                raise self._silent() from None
+            except self._http.HTTPError:
+                if not guard.stalled:
+                    raise self.died(f"the connection closed after {pieces} pieces") from None
+        if guard.stalled:
+            raise self.died(f"nothing came for {self._idle_seconds:g} s, after {pieces} pieces")
 
     def died(self, how: str) -> RemoteError:
         """The error for a model that stopped in the middle of an answer, with the last line of its log."""
@@ -152,8 +153,11 @@ class Client:
         if isinstance(error, (self._http.ConnectError, self._http.ConnectTimeout)):
             return UnreachableError(f"nothing answers at {where}: {words}", "is the model running?")
         if isinstance(error, self._http.TimeoutException):
-            return RemoteError(f"the model gave no answer for {FIRST_TOKEN_SECONDS:g} s", self._log_hint())
+            return self._silent()
         return RemoteError(f"the endpoint hung up before it answered: {words}", self._log_hint())
+
+    def _silent(self) -> PiError:
+        return RemoteError(f"the model gave no answer for {FIRST_TOKEN_SECONDS:g} s", self._log_hint())
 
     def _with_log(self, error: RemoteError) -> RemoteError:
         if isinstance(error, EndpointFailedError):

@@ -90,13 +90,15 @@ def read(policy: PathPolicy, deadline: Deadline, file_path: str, offset: int = 1
 def _lines(file: io.BufferedReader, offset: int, count: int, deadline: Deadline) -> str:
     shown: list[str] = []
     room = RESULT_BYTES
-    number = offset
     for number, line in islice(enumerate(_bounded_lines(file, deadline), 1), offset - 1, None):
-        if len(shown) == count or room < len(line):
-            shown.append(f"[cut: lines {offset} to {number - 1} are shown; go on with offset {number}]")
-            break
-        shown.append(line.decode("utf-8", "replace"))
-        room -= len(line)
+        if len(line) <= room:
+            shown.append(line.decode("utf-8", "replace"))
+            room -= len(line)
+            if len(shown) < count or not file.peek(1):
+                continue
+            number += 1
+        shown.append(f"[cut: lines {offset} to {number - 1} are shown; go on with offset {number}]")
+        break
     if not shown and offset > 1:
         return f"[the file has fewer than {offset} lines]"
     return "".join(shown)
@@ -106,16 +108,12 @@ def _bounded_lines(file: io.BufferedReader, deadline: Deadline) -> Iterator[byte
     """Lines with their ends; of a long one the beginning and a note. Memory stays small whatever the file."""
     while line := file.readline(LINE_BYTES):
         deadline.check()
-        if line.endswith(b"\n") or len(line) < LINE_BYTES:
-            yield line
+        if line.endswith(b"\n") or file.peek(1)[:1] in (b"", b"\n"):
+            yield line if line.endswith(b"\n") else line + file.readline(1)
             continue
-        more = 0
-        while rest := file.readline(65536):
+        yield line + f" [cut: a line of more than {LINE_BYTES:,} bytes]\n".encode()
+        while not file.readline(65536).endswith(b"\n") and file.peek(1):
             deadline.check()
-            more += len(rest)
-            if rest.endswith(b"\n"):
-                break
-        yield line + (f" [{more:,} more bytes in this line]\n".encode() if more else b"")
 
 
 def rg(policy: PathPolicy, deadline: Deadline, args: str) -> str:

@@ -74,7 +74,8 @@ class Sessions:
 
     def save(self, session: Session, history: Sequence[Message]) -> None:
         """Writes the conversation whole, or leaves the file as it was."""
-        self._directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+        for directory in (self._directory.parent, self._directory):
+            directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._directory.chmod(0o700)
         first = next((message.text for message in history if isinstance(message, UserMessage)), "")
         head = {"version": VERSION, **asdict(session), "first": first[:200], "messages": len(history)}

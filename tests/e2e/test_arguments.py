@@ -1,6 +1,6 @@
 """Everything that the planner can say to vLLM, said to the parser of the vLLM that is installed.
 
-PI_E2E_VENV names the venv that holds it; without it the venv of the end-to-end tier is used.
+PI_E2E_VENV names the venv that holds it; without it a pod of this tier is set up, and its venv is used.
 """
 
 from __future__ import annotations

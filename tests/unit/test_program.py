@@ -133,7 +133,7 @@ WRONG = [
     ("a verb like no other", ["xyzzy"], "no verb 'xyzzy'; usage: pi VERB"),
     ("a verb of pods that is none", ["pods", "actve", "x"], "(did you mean 'pods active'?); usage: pi pods"),
     ("a missing operand", ["pods", "active"], "name is missing; usage: pi pods active NAME"),
-    ("a second missing operand", ["pods", "setup", "box"], "usage: pi pods setup NAME"),
+    ("a new pod without a way to it", ["pods", "setup", "box"], 'pi pods setup box "ssh root@HOST"'),
     ("an operand too many", ["list", "qwen"], "unexpected 'qwen'; usage: pi list"),
     ("a verb after another verb's operands", ["stop", "qwen", "list"], "unexpected 'list'; usage: pi stop [NAME]"),
     ("a flag that is none", ["list", "--pods", "x"], "unknown option --pods (did you mean --pod?); usage: pi list"),

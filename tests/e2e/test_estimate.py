@@ -1,0 +1,94 @@
+"""The memory sum beside what vLLM itself says of a model that it has loaded.
+
+PI_E2E_VENV and PI_E2E_MODEL name a venv with vLLM and a directory with SmolLM2-135M-Instruct; without them
+those of this tier are used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pi import catalog, planner, vllm
+from pi.estimate import GIB, attention_of
+from pi.plans import PodFacts, Request
+
+KNOWN = "HuggingFaceTB/SmolLM2-135M-Instruct"
+BLOCK_TOKENS = 128
+"""vLLM's KV block on a CPU."""
+
+
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> Path:
+    named = os.environ.get("PI_E2E_MODEL") or str(request.getfixturevalue("model"))
+    if not Path(named).is_dir():
+        pytest.skip(f"{named} is on the hub, its files are not at hand")
+    return Path(named)
+
+
+@pytest.fixture(scope="module")
+def venv(request: pytest.FixtureRequest) -> Path:
+    named = os.environ.get("PI_E2E_VENV")
+    return Path(named) if named else Path(request.getfixturevalue("pods")[0].home / "venv")
+
+
+@pytest.fixture(scope="module")
+def log(model: Path, venv: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What vLLM logs until it has made its KV cache, started as pi plans it."""
+    config = json.loads((model / "config.json").read_text())
+    facts = PodFacts((), memory_mib=24576, cpus=os.cpu_count() or 1, device="cpu", config=config)
+    plan = planner.plan(Request(str(model), "sum"), facts, catalog.load())
+    home = tmp_path_factory.mktemp("home")
+    file = home / "log"
+    with file.open("w") as log:
+        server = subprocess.Popen(
+            vllm.command(plan, "127.0.0.1"),
+            env={
+                **os.environ,
+                **vllm.environment(plan),
+                "PATH": f"{venv / 'bin'}:{os.environ['PATH']}",
+                "HOME": str(home),
+                "VLLM_API_KEY": "sk-e2e-0123456789abcdef",
+                "HF_HUB_OFFLINE": "1",
+            },
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 240
+        while "KV cache size:" not in file.read_text() and server.poll() is None and time.monotonic() < until:
+            time.sleep(0.5)
+        yield file.read_text()
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_the_kv_cache_takes_exactly_the_bytes_of_the_estimate(log: str, model: Path) -> None:
+    found = catalog.load().find(KNOWN)
+    assert found is not None and found[0].attention is not None
+    read = attention_of(json.loads((model / "config.json").read_text()))
+    assert read == found[0].attention
+    block_bytes = found[0].attention.bytes_per_token() * BLOCK_TOKENS
+    tokens = re.search(r"CPU KV cache size: ([\d,]+) tokens", log)
+    assert tokens, log[-2000:]
+    assert int(tokens[1].replace(",", "")) == GIB // block_bytes * BLOCK_TOKENS
+
+
+def test_the_weights_are_within_two_percent(log: str, model: Path) -> None:
+    found = catalog.load().find(KNOWN)
+    assert found is not None
+    files = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    assert found[1].weights_gb * 1e9 == pytest.approx(files, rel=0.02)
+    loaded = re.search(r"Checkpoint size: ([\d.]+) GiB", log)
+    assert loaded, log[-2000:]
+    assert files / GIB == pytest.approx(float(loaded[1]), abs=0.005)

@@ -1,0 +1,96 @@
+"""Ctrl+C and other signals to pi, without a terminal: what it had started on the pod is ended, nothing is stored."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.rig.command import Done, Pi
+from tests.rig.pod import Pod, is_alive, until
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+def nothing_stays(pi: Pi, box: Pod, done: Done, code: int = 130) -> None:
+    assert done.code == code, done
+    assert "Traceback" not in done.err
+    assert pi.models("box") == {}
+    assert box.records() == []
+    assert box.quiet() == {}
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS, ids=[number.name for number, _ in SIGNALS])
+def test_while_a_model_loads(pi: Pi, box: Pod, number: signal.Signals, code: int) -> None:
+    box.fault("vllm", load_s=60)
+    running = pi.spawn("start", box.model(), "--name", "qwen")
+    running.reads("waiting until it is ready")
+    began = time.monotonic()
+    running.interrupt(number)
+    done = running.ends()
+    assert time.monotonic() - began < 15
+    assert "what ran on the pod has been ended" in done.err
+    nothing_stays(pi, box, done, code)
+
+
+def test_while_weights_are_fetched(pi: Pi, box: Pod) -> None:
+    box.fault("hf", seconds=60)
+    running = pi.spawn("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert until(lambda: any("hf download" in words for words in box.processes().values()))
+    running.interrupt()
+    nothing_stays(pi, box, running.ends())
+    assert not box.log_of("tiny").exists()
+
+
+def test_a_download_goes_on_where_it_was_interrupted(pi: Pi, box: Pod) -> None:
+    """What was fetched stays in the cache; `hf download` itself resumes it."""
+    box.fault("hf", seconds=60, bytes=2**20)
+    running = pi.spawn("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert until(lambda: any("hf download" in words for words in box.processes().values()))
+    running.interrupt()
+    running.ends()
+    assert list((box.home / ".cache" / "huggingface" / "hub").rglob("*.incomplete"))
+    box.fault("hf")
+    pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+
+
+def test_while_a_log_is_followed_the_model_goes_on(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    running = pi.spawn("logs", "qwen")
+    running.reads("Application startup complete.")
+    running.interrupt()
+    done = running.ends()
+    assert done.code == 0, done
+    assert is_alive(pi.models("box")["qwen"]["pid"])
+    assert until(lambda: not any("tail" in words for words in box.processes().values()))
+
+
+def test_while_another_pi_is_waited_for(pi: Pi, box: Pod) -> None:
+    """The second start waits for the pod's lock, which the first one holds while nvidia-smi takes its time."""
+    box.cards("h100_8", seconds=5)
+    model = box.model()
+    first = pi.spawn("start", model, "--name", "a")
+    assert until(lambda: any("nvidia-smi" in words for words in box.processes().values()))
+    second = pi.spawn("start", model, "--name", "b")
+    assert until(lambda: len([1 for words in box.processes().values() if "sys.stdin.buffer" in words]) == 2)
+    second.interrupt()
+    assert second.ends(timeout_s=4).code == 130
+    box.cards("h100_8")
+    assert first.ends().code == 0
+    assert box.records() == ["a"]
+
+
+def test_a_killed_pi_leaves_a_model_that_the_pod_knows(pi: Pi, box: Pod) -> None:
+    """`kill -9` asks nobody: the start goes on, and the next `list` and `stop` tell the truth."""
+    box.fault("vllm", load_s=2)
+    running = pi.spawn("start", box.model(), "--name", "qwen")
+    running.reads("waiting until it is ready")
+    running.interrupt(signal.SIGKILL)
+    running.ends()
+    assert pi.models("box") == {}
+    assert "starting" in pi.ok("list")
+    assert until(lambda: box.record("qwen")["status"] == "running")
+    assert "running" in pi.ok("list")
+    assert "qwen is stopped" in pi.ok("stop", "qwen")
+    assert box.quiet() == {}

@@ -1,0 +1,173 @@
+"""`pi list`: what is true on the pod, and what becomes of notes that are not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.rig.command import Pi
+from tests.rig.pod import FIXTURES, Pod, is_alive, kill, until
+
+
+def row(table: str, name: str) -> str:
+    """A model's line of the table."""
+    [line] = [line for line in table.splitlines() if line.split()[:1] == [name]]
+    return line
+
+
+def test_a_running_model_is_listed_with_its_address(pi: Pi, box: Pod) -> None:
+    model = box.model()
+    pi.ok("start", model, "--name", "qwen")
+    [head, line] = pi.ok("list").splitlines()
+    assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "STATE", "URL"]
+    port = pi.models("box")["qwen"]["port"]
+    assert line.split() == ["qwen", model, "-", str(port), "running", f"http://127.0.0.1:{port}/v1"]
+
+
+def test_a_pod_without_models_says_how_to_start_one(pi: Pi, box: Pod) -> None:
+    assert pi.ok("list") == "no models on box; start one: pi start MODEL --name NAME\n"
+
+
+def test_a_model_that_loads_is_starting(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", load_s=60)
+    running = pi.spawn("start", box.model(), "--name", "qwen")
+    running.reads("waiting until it is ready")
+    assert "starting" in row(pi.ok("list"), "qwen")
+    running.interrupt()
+    running.ends()
+
+
+def test_weights_that_are_fetched_make_a_model_starting(pi: Pi, box: Pod) -> None:
+    box.fault("hf", seconds=60)
+    running = pi.spawn("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert until(lambda: box.records() == ["tiny"])
+    assert "starting" in row(pi.ok("list"), "tiny")
+    running.interrupt()
+    running.ends()
+
+
+def test_a_killed_model_is_crashed_and_stays_until_it_is_stopped(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    kill(pi.models("box")["qwen"]["pid"])
+    assert until(lambda: (box.home / ".pi/run/qwen/exit").exists())
+    line = row(pi.ok("list"), "qwen")
+    assert "crashed" in line and "killed" in line
+    assert "http://" not in line
+    assert "qwen" in pi.models("box")
+    assert "was not running any more" in pi.ok("stop", "qwen")
+    assert pi.models("box") == {} and box.records() == []
+
+
+def test_a_crashed_model_is_listed_with_the_cause_in_its_log(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    with box.log_of("qwen").open("a") as log:
+        log.write((FIXTURES / "vllm_logs" / "serving_kill_enginecore.log").read_text())
+    kill(pi.models("box")["qwen"]["pid"])
+    assert "crashed: engine core exited unexpectedly" in row(pi.ok("list"), "qwen").replace("Engine", "engine")
+
+
+def test_processes_that_outlive_a_killed_model_are_told_and_stopped(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", stray=True)
+    pi.ok("start", box.model(), "--name", "qwen")
+    kill(pi.models("box")["qwen"]["pid"])
+    assert "process(es) left, pi stop qwen ends them" in row(pi.ok("list"), "qwen")
+    pi.ok("stop", "qwen")
+    assert box.quiet() == {}
+
+
+def test_after_a_reboot_of_the_pod_nothing_is_taken_for_alive(pi: Pi, box: Pod) -> None:
+    """Another boot: the same pid, even the same start time, names another process now."""
+    pi.ok("start", box.model(), "--name", "qwen")
+    record = box.record("qwen")
+    kill(record["pid"])
+    assert until(lambda: box.quiet() == {})
+    (box.home / ".pi/run/qwen/record.json").write_text(json.dumps({**record, "boot_id": "another", "pid": 1}))
+    assert "gone (forgotten)" in row(pi.ok("list"), "qwen")
+    assert pi.models("box") == {} and box.records() == []
+    assert "no models on box" in pi.ok("list")
+
+
+def test_a_model_that_the_pod_knows_nothing_of_is_forgotten(pi: Pi, box: Pod) -> None:
+    """The pod was made anew, or somebody cleared it."""
+    entry = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 4242}
+    pi.knows(box, models={"qwen": entry})
+    assert "gone (forgotten)" in row(pi.ok("list"), "qwen")
+    assert pi.models("box") == {}
+
+
+def test_a_model_started_from_elsewhere_is_adopted(pi: Pi, box: Pod) -> None:
+    elsewhere = str(pi.home / "elsewhere")
+    pi.ok("start", box.model(), "--name", "qwen")
+    entry = pi.models("box")["qwen"]
+    state = pi.state()
+    pi.knows(box)
+    done = pi("list")
+    assert done.code == 0
+    assert "running" in row(done.out, "qwen")
+    assert "qwen was started on this pod from elsewhere; pi knows it now" in done.err
+    assert pi.state() == state
+    assert pi.models("box")["qwen"] == entry
+    assert "elsewhere" not in pi("list", PI_CONFIG_DIR=elsewhere).out
+
+
+def test_a_model_that_no_longer_answers_is_unresponsive(pi: Pi, box: Pod) -> None:
+    import os
+    import signal
+
+    pi.ok("start", box.model(), "--name", "qwen")
+    pid = pi.models("box")["qwen"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    assert "unresponsive" in row(pi.ok("list"), "qwen")
+    os.kill(pid, signal.SIGCONT)
+    assert "running" in row(pi.ok("list"), "qwen")
+
+
+UNREACHABLE = [
+    ["list"],
+    ["stop"],
+    ["stop", "qwen"],
+    ["logs", "qwen"],
+    ["start", "a/b", "--name", "q"],
+    ["prompt", "qwen", "hi"],
+]
+
+
+@pytest.mark.parametrize("words", UNREACHABLE, ids=" ".join)
+def test_a_pod_that_cannot_be_reached_proves_nothing(pi: Pi, words: list[str]) -> None:
+    entry: dict[str, Any] = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 4242}
+    pi.write({"pods": {"box": {"ssh": "ssh -p 1 root@127.0.0.1", "models": {"qwen": entry}}}, "active": "box"})
+    before = pi.state_file.read_bytes()
+    done = pi(*words)
+    assert (done.code, done.out) == (3, "")
+    assert "pod 'box' cannot be reached: 127.0.0.1:1 refused the connection" in done.err
+    assert "check the connection (ssh -p 1 root@127.0.0.1)" in done.err
+    assert "pi pods remove box" in done.err
+    assert "Traceback" not in done.err
+    assert pi.state_file.read_bytes() == before
+
+
+def test_a_server_that_goes_away_in_the_middle_is_unreachable(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", load_s=3)
+    running = pi.spawn("start", box.model(), "--name", "qwen")
+    running.reads("waiting until it is ready")
+    box.down()
+    done = running.ends()
+    assert done.code == 3, done
+    assert "pod 'box' cannot be reached" in done.err
+    assert "Traceback" not in done.err
+    box.up()
+    assert until(lambda: box.record("qwen")["status"] == "running")
+    assert "running" in row(pi.ok("list"), "qwen")
+    assert is_alive(pi.models("box")["qwen"]["pid"])
+
+
+def test_four_models_are_asked_over_one_connection(pi: Pi, box: Pod) -> None:
+    model = box.model()
+    for name in "abcd":
+        pi.ok("start", model, "--name", name)
+    before = box.log.read_text().count("Accepted publickey")
+    table = pi.ok("list")
+    assert [line.split()[0] for line in table.splitlines()[1:]] == list("abcd")
+    assert box.log.read_text().count("Accepted publickey") == before + 1

@@ -1,0 +1,111 @@
+"""`pi stop`: it returns when all is gone, and touches nothing that is not the model's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+from tests.rig.command import Pi
+from tests.rig.pod import Pod, is_alive, kill, listens, until
+
+
+def test_a_stopped_model_is_gone_with_its_port(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    port = pi.models("box")["qwen"]["port"]
+    assert pi.ok("stop", "qwen") == "qwen is stopped\n"
+    assert not listens(port)
+    assert box.quiet(0) == {}
+    assert pi.models("box") == {} and box.records() == []
+    assert box.log_of("qwen").exists()
+
+
+def test_one_model_is_stopped_and_the_other_goes_on(pi: Pi, box: Pod) -> None:
+    model = box.model()
+    for name in ("a", "b"):
+        pi.ok("start", model, "--name", name)
+    pi.ok("stop", "a")
+    assert list(pi.models("box")) == ["b"]
+    assert is_alive(pi.models("box")["b"]["pid"])
+
+
+def test_without_a_name_every_model_is_stopped(pi: Pi, box: Pod) -> None:
+    model = box.model()
+    for name in ("a", "b"):
+        pi.ok("start", model, "--name", name)
+    assert sorted(pi.ok("stop").splitlines()) == ["a is stopped", "b is stopped"]
+    assert box.quiet(0) == {}
+    assert pi.models("box") == {}
+    assert pi.ok("stop") == "nothing runs on box\n"
+
+
+def test_a_name_that_is_none_is_an_error_of_the_call(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    done = pi("stop", "qwem")
+    assert (done.code, done.out) == (2, "")
+    assert "no model 'qwem' on box; it has qwen" in done.err
+    assert is_alive(pi.models("box")["qwen"]["pid"])
+
+
+def test_a_server_that_ignores_term_is_forced_with_all_its_children(pi: Pi, box: Pod) -> None:
+    """Twenty seconds are the server's to end in peace."""
+    box.fault("vllm", ignore_term=True, child=True, stray=True)
+    pi.ok("start", box.model(), "--name", "qwen")
+    began = time.monotonic()
+    assert pi.ok("stop", "qwen") == "qwen is stopped\n"
+    assert 15 < time.monotonic() - began < 40
+    assert box.quiet(0) == {}
+
+
+def test_a_child_that_left_the_session_is_found(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", stray=True)
+    pi.ok("start", box.model(), "--name", "qwen")
+    kill(pi.models("box")["qwen"]["pid"])
+    assert any("sleep" in words for words in box.processes().values())
+    assert "was not running any more; what it left is cleared" in pi.ok("stop", "qwen")
+    assert box.quiet(0) == {}
+
+
+def test_a_bystander_that_got_the_pid_survives(pi: Pi, box: Pod) -> None:
+    """The model died, and its pid belongs to somebody else by now."""
+    pi.ok("start", box.model(), "--name", "qwen")
+    kill(pi.models("box")["qwen"]["pid"])
+    assert until(lambda: box.quiet() == {})
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as bystander:
+        record = {**box.record("qwen"), "pid": bystander.pid, "session": 2**22}
+        (box.home / ".pi/run/qwen/record.json").write_text(json.dumps(record))
+        state = pi.state()
+        state["pods"]["box"]["models"]["qwen"]["pid"] = bystander.pid
+        pi.write(state)
+        assert "crashed" in pi.ok("list")
+        pi.ok("stop", "qwen")
+        assert bystander.poll() is None
+        bystander.kill()
+    assert pi.models("box") == {} and box.records() == []
+
+
+def test_a_start_that_is_under_way_can_be_stopped(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", load_s=60)
+    starting = pi.spawn("start", box.model(), "--name", "qwen")
+    starting.reads("waiting until it is ready")
+    pi.ok("stop", "qwen")
+    assert starting.ends().code != 0
+    assert box.quiet() == {}
+    assert box.records() == [] and pi.models("box") == {}
+
+
+def test_a_download_that_is_under_way_can_be_stopped(pi: Pi, box: Pod) -> None:
+    box.fault("hf", seconds=60)
+    starting = pi.spawn("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert until(lambda: any("hf download" in words for words in box.processes().values()))
+    pi.ok("stop", "tiny")
+    assert starting.ends().code != 0
+    assert box.quiet() == {}
+    assert box.records() == [] and pi.models("box") == {}
+
+
+def test_a_model_known_only_to_the_pod_is_stopped_by_name(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    pi.knows(box)
+    assert pi.ok("stop", "qwen") == "qwen is stopped\n"
+    assert box.quiet(0) == {}
