@@ -162,20 +162,20 @@ GUARD = ("--middleware", "pi_guard.Guard", "--disable-fastapi-docs")
 """Closes every route but /health to callers without the key; before the plan's own words, which may hold a `--`."""
 
 
-def _launch(plan: LaunchPlan, instance: str, key: str, host: str, timeout_s: int | None) -> dict[str, Any]:
-    """The answer to a survey: what to reserve, and the files of the launch.
+def server(plan: LaunchPlan, host: str = BIND) -> tuple[dict[str, str], list[str]]:
+    """Environment and words of the server that a plan starts, the key aside.
 
     The weights are on the pod before vLLM starts, so it runs with the hub switched off and without the token.
     """
     command = serve_command(plan, host)
     words = command[: len(command) - len(plan.args)]
-    script = render(
-        "launch.sh.j2",
-        name=plan.name,
-        instance=instance,
-        environment={**serve_environment(plan), "HF_HUB_OFFLINE": "1"},
-        argv=[*words, *GUARD, *plan.args],
-    )
+    return {**serve_environment(plan), "HF_HUB_OFFLINE": "1"}, [*words, *GUARD, *plan.args]
+
+
+def _launch(plan: LaunchPlan, instance: str, key: str, host: str, timeout_s: int | None) -> dict[str, Any]:
+    """The answer to a survey: what to reserve, and the files of the launch."""
+    environment, argv = server(plan, host)
+    script = render("launch.sh.j2", name=plan.name, instance=instance, environment=environment, argv=argv)
     return {
         "record": {
             "name": plan.name,

@@ -76,11 +76,11 @@ def show_plan(c: Any, pod: str | None, request: Request) -> None:
 
 def plan_lines(plan: LaunchPlan, facts: PodFacts) -> list[str]:
     """A plan in words: the command and environment whole, the sum, the reasons, the download."""
-    from pi import vllm
-    from pi.remote import BIND
+    from pi import remote
 
-    lines = [f"{key}={shlex.quote(value)}" for key, value in vllm.environment(plan).items()]
-    lines += [shlex.join(vllm.command(plan, BIND)), ""]
+    environment, words = remote.server(plan)
+    lines = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
+    lines += [shlex.join(words), ""]
     lines.append(f"port      {plan.port}")
     lines.append(f"GPUs      {','.join(map(str, plan.gpus)) or 'none (CPU)'}")
     if plan.context:
@@ -89,7 +89,7 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts) -> list[str]:
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB are free")
     if plan.download_gb:
         free = f"; {facts.disk_free_gib:.0f} GiB of disk are free" if facts.disk_free_gib is not None else ""
-        lines.append(f"download  {plan.download_gb:g} GB if it is not on the pod yet{free}")
+        lines.append(f"download  {plan.download_gb:.3g} GB if it is not on the pod yet{free}")
     if plan.vllm_floor:
         lines.append(f"vLLM      {plan.vllm_floor} or newer; the pod has {facts.vllm_version or 'none'}")
     lines += [f"because   {reason}" for reason in plan.why]
