@@ -12,8 +12,8 @@ from typing import Any
 from pi.errors import InputError
 from pi.estimate import Attention, Split
 
-SHIPPED = (Path(__file__).with_name("models.toml"), Path(__file__).parent.parent / "models.toml")
-"""Where the catalog lies: beside this module in a wheel, at the top level in a checkout."""
+SHIPPED = Path(__file__).with_name("models.toml")
+"""The catalog: a link to the top level's models.toml in a checkout, its copy in a wheel."""
 
 BYTES_PER_PARAMETER = {
     "fp32": 4.0,
@@ -159,13 +159,10 @@ def load(config_dir: Path | None = None) -> Catalog:
     A user's table changes the keys that it names and leaves the others. Raises InputError naming the file
     and the entry that cannot be read.
     """
-    shipped = next(path for path in SHIPPED if path.is_file())
-    tables = read_toml(shipped)
     own = config_dir / "models.toml" if config_dir else None
-    if own is not None and own.is_file():
-        tables = _laid_over(tables, read_toml(own))
-        shipped = own
-    return read(tables, str(shipped))
+    if own is None or not own.is_file():
+        return read(read_toml(SHIPPED))
+    return read(_laid_over(read_toml(SHIPPED), read_toml(own)), str(own))
 
 
 def read(tables: Mapping[str, Any], where: str = "models.toml") -> Catalog:
@@ -282,7 +279,7 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         experts=facts.get("experts", False),
         heads=facts.get("heads"),
         attention=Attention(**attention) if attention else None,
-        spans=facts.get("spans"),
+        spans=facts.get("spans") or None,
         data_parallel=facts.get("data_parallel", False),
         trust_remote_code=facts.get("trust_remote_code", False),
         tuning=Tuning(tuple(facts.get("args", ())), facts.get("env", {}), None, facts.get("share")),

@@ -228,7 +228,7 @@ def _open(connection: Connection, route: Route) -> Connection:
             connection.connect_kwargs["sock"] = _socket(route)
         connection.open()
     except paramiko.BadHostKeyException as error:
-        old = ", ".join(hostkeys.recorded(connection.client, error.hostname)) or "unknown"
+        old = hostkeys.fingerprint(error.expected_key)
         raise HostKeyError(
             f"{where} shows another host key than before: {hostkeys.fingerprint(error.key)}, on record {old}",
             "either the provider put a new pod at this address (normal for rented pods) or someone is in between; "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paramiko import MissingHostKeyPolicy, SSHClient
-from paramiko.hostkeys import HostKeyEntry, HostKeys
+from paramiko.hostkeys import HostKeyEntry
 
 from pi.errors import HostKeyError
 
@@ -104,10 +104,3 @@ def forget(path: Path, hostname: str) -> bool:
 def known_name(host: str, port: int) -> str:
     """How known_hosts names a host: `host`, or `[host]:port` away from port 22."""
     return host if port == 22 else f"[{host}]:{port}"
-
-
-def recorded(client: SSHClient, hostname: str) -> list[str]:
-    """Fingerprints on record for a host."""
-    keys: HostKeys = client.get_host_keys()
-    found = keys.lookup(hostname)
-    return [fingerprint(key) for key in found.values()] if found else []

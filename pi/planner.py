@@ -11,7 +11,7 @@ from pi import cpu_plans, hardware, vllm
 from pi.catalog import Catalog, ModelSpec, Tuning, Variant
 from pi.errors import BusyError, InputError
 from pi.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
-from pi.placement import COUNTS, SHARE, Fit, Slot, choose, groups, laid_over, runs_on
+from pi.placement import COUNTS, SHARE, SHARED, Fit, Slot, choose, groups, laid_over, runs_on
 from pi.plans import LaunchPlan, PodFacts, Request, count, served_names, share_text
 from pi.refusals import busy, refusal
 from pi.state import NAME
@@ -371,7 +371,7 @@ def _raw_plan(request: Request, facts: PodFacts, args: tuple[str, ...]) -> Launc
     size = request.gpus or _raw_count(args)
     if size > len(facts.gpus):
         raise InputError(f"--vllm asks for {count(size, 'GPU')}, the pod has {len(facts.gpus)}")
-    chosen = _least_used(facts, size, share or SHARE)
+    chosen = _least_used(facts, size, min(share or SHARE, SHARED))
     return replace(made, gpus=_ids(chosen), env=_gpu_env(chosen))
 
 

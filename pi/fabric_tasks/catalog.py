@@ -76,7 +76,7 @@ def show_plan(c: Any, pod: str | None, request: Request) -> None:
 
 def plan_lines(plan: LaunchPlan, facts: PodFacts) -> list[str]:
     """A plan in words: the command and environment whole, the sum, the reasons, the download."""
-    from pi import remote
+    from pi import hub, remote
 
     environment, words = remote.server(plan)
     lines = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
@@ -87,7 +87,7 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts) -> list[str]:
         lines.append(f"context   {plan.context} tokens")
     if plan.memory:
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB are free")
-    if plan.download_gb:
+    if plan.download_gb and not hub.is_path(plan.model):
         free = f"; {facts.disk_free_gib:.0f} GiB of disk are free" if facts.disk_free_gib is not None else ""
         lines.append(f"download  {plan.download_gb:.3g} GB if it is not on the pod yet{free}")
     if plan.vllm_floor:

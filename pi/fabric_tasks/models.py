@@ -299,7 +299,7 @@ def _row(found: Found, host: str, public: dict[str, str]) -> tuple[object, ...]:
     model = found.deployment
     words = found.state
     if found.cause:
-        words += f": {found.cause.splitlines()[0][:100]}"
+        words += f": {' '.join(found.cause.split())[:160]}"
     elif found.state == "crashed":
         words += f" (exit code {found.exit_code})" if found.exit_code is not None else " (killed)"
     if found.left:

@@ -9,7 +9,7 @@ from typing import Any
 
 from invoke import Exit, Task
 
-from pi.errors import PiError
+from pi.errors import Interrupted, PiError
 
 
 class Verb(Task):  # type: ignore[type-arg]
@@ -43,6 +43,9 @@ def verb(
                 return body(*args, **kwargs)
             except PiError as error:
                 raise Exit(error.render(), error.exit_code) from None
+            except KeyboardInterrupt as stop:
+                interrupted = Interrupted("interrupted", *stop.args)
+                raise Exit(interrupted.render(), interrupted.exit_code) from None
             except (Exit, BrokenPipeError):
                 raise
             except Exception as error:

@@ -52,9 +52,7 @@ class Sessions:
 
     def all(self) -> Iterator[Session]:
         """Every conversation, the newest first. Files that cannot be read are passed over."""
-        for path in self._paths():
-            with contextlib.suppress(OSError, ValueError, TypeError), path.open(encoding="utf-8") as file:
-                yield _session(path, json.loads(file.readline()))
+        return filter(None, map(_session, self._paths()))
 
     def last(self, working_dir: Path) -> Session | None:
         """The newest conversation of a directory."""
@@ -101,20 +99,14 @@ class Sessions:
         return sorted(self._directory.glob("*.jsonl"), reverse=True)
 
 
-def _session(path: Path, head: dict[str, object]) -> Session:
-    """What the first line of a file tells; the file's name counts as the id.
-
-    Raises:
-        ValueError: when it is of another version.
-    """
-    if head["version"] != VERSION:
-        raise ValueError(f"version {head['version']}")
-    messages = head["messages"]
-    return Session(
-        id=path.stem,
-        directory=str(head["directory"]),
-        model=str(head["model"]),
-        started=str(head["started"]),
-        first=str(head["first"]),
-        messages=messages if isinstance(messages, int) else 0,
-    )
+def _session(path: Path) -> Session | None:
+    """What the first line of a file tells, None when it is no such file. The file's name counts as the id."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            head = json.loads(file.readline())
+        if head["version"] != VERSION:
+            return None
+        words = [str(head[name]) for name in ("directory", "model", "started", "first")]
+        return Session(path.stem, *words, messages=int(head["messages"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

@@ -21,7 +21,7 @@ from tests.rig.sshd import SshdPod
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 NOWHERE = "http://127.0.0.1:9"
-"""The hub's address on a test pod: nothing listens there, and that is known at once."""
+"""The hub and the way to the internet of a test pod: nothing listens there, and that is known at once."""
 
 
 def source(module: Any) -> str:
@@ -46,9 +46,13 @@ class Pod(SshdPod):
     """`name` is what pi calls it in these tests."""
 
     def __init__(self, folder: Path, name: str, **options: Any) -> None:
-        options["environment"] = {"HF_ENDPOINT": NOWHERE, **options.get("environment", {})}
+        options["environment"] = {"HF_ENDPOINT": NOWHERE, "https_proxy": NOWHERE, **options.get("environment", {})}
         super().__init__(folder, **options)
         self.name = name
+
+    def environment(self) -> dict[str, str]:
+        """As of every pod, but for this machine's pip and uv settings: a test says where packages come from."""
+        return {name: value for name, value in super().environment().items() if not name.startswith(("PIP_", "UV_"))}
 
     def furnish(self, venv: Path) -> Pod:
         """Put in place what a setup leaves behind, with `venv` as its ~/venv."""

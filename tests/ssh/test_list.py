@@ -51,7 +51,7 @@ def test_weights_that_are_fetched_make_a_model_starting(pi: Pi, box: Pod) -> Non
 def test_a_killed_model_is_crashed_and_stays_until_it_is_stopped(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     kill(pi.models("box")["qwen"]["pid"])
-    assert until(lambda: (box.home / ".pi/run/qwen/exit").exists())
+    assert until((box.home / ".pi/run/qwen/exit").exists)
     line = row(pi.ok("list"), "qwen")
     assert "crashed" in line and "killed" in line
     assert "http://" not in line

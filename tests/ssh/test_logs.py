@@ -91,7 +91,7 @@ def test_a_long_log_passes_whole(pi: Pi, box: Pod) -> None:
 def test_the_log_of_a_crashed_model_can_be_read(pi: Pi, box: Pod) -> None:
     start(pi, box, "the reason\n")
     kill(pi.models("box")["qwen"]["pid"])
-    assert until(lambda: (box.home / ".pi/run/qwen/exit").exists())
+    assert until((box.home / ".pi/run/qwen/exit").exists)
     assert pi.ok("logs", "qwen", "--no-follow") == "the reason\n"
 
 

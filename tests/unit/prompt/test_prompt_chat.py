@@ -1,0 +1,116 @@
+"""The interactive chat, on a real terminal: a pseudo-terminal with `pi prompt` in a process behind it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Prompt, Reply, delta, error, says, sse
+
+CHAT = """
+import sys
+from pathlib import Path
+from pi.prompt import Endpoint, Options, run
+url, config, work = sys.argv[1:]
+sys.exit(run(Endpoint(url, "m", "k"), [], Options(), config_dir=Path(config), working_dir=Path(work),
+             stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))
+"""
+
+
+class Terminal:
+    """What a user sees and types."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.master, slave = pty.openpty()
+        environment = {"PATH": os.environ["PATH"], "HOME": str(prompt.config_dir.parent), "TERM": "xterm"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHAT, prompt.server.url, str(prompt.config_dir), str(prompt.working_dir)],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            cwd=Path(__file__).parents[3],
+            preexec_fn=lambda: (os.setsid(), __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0)),
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def expect(self, text: str, seconds: float = 20.0) -> None:
+        """Waits until `text` is seen, and forgets all up to it."""
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            assert time.monotonic() < end, f"{text!r} was not seen, but {self.seen!r}"
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    data = os.read(self.master, 65536)
+                except OSError:  # the other end is closed
+                    data = b""
+                assert data, f"the terminal was closed at {self.seen!r}"
+                self.seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode())
+        self.seen = self.seen.partition(text)[2]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+@pytest.fixture
+def terminal(prompt: Prompt) -> Iterator[Terminal]:
+    opened = Terminal(prompt)
+    yield opened
+    opened.close()
+
+
+def test_a_chat_from_the_first_word_to_the_last(prompt: Prompt, terminal: Terminal) -> None:
+    story = Reply([sse(delta(content="Once upon"), done=False), 20.0, sse(delta("stop"))])
+    prompt.server.answer(says("Hello", " there"), story, error(500, {"error": "boom"}), says("Still here"))
+    terminal.expect("Ctrl+C stops an answer, Ctrl+D leaves.")
+    terminal.expect("> ")
+
+    terminal.type("Hi\n")
+    terminal.expect("Hello there\r\n")
+    terminal.expect("[9 tokens in, 3 out")
+    terminal.expect("> ")
+
+    terminal.type("Tell a story\n")
+    terminal.expect("Once upon")
+    terminal.type("\x03")  # Ctrl+C stops the answer, not the chat
+    terminal.expect("[interrupted")
+    terminal.expect("> ")
+
+    terminal.type("Break\n")
+    terminal.expect("pi: the model's server failed (500): boom")
+    terminal.expect("> ")
+
+    terminal.type("half a line\x03")  # Ctrl+C drops what was typed
+    terminal.expect("> ")
+    terminal.type("\n")  # nothing is no message
+    terminal.expect("> ")
+
+    terminal.type("\x1b[A\n")  # the line before, from the history
+    terminal.expect("Still here")
+    terminal.expect("> ")
+    terminal.type("\x04")
+    assert terminal.process.wait(10) == 0
+
+    asked = [request.body["messages"][-1]["content"] for request in prompt.server.requests]
+    assert asked == ["Hi", "Tell a story", "Break", "Break"]
+    last = [message["content"] for message in prompt.server.requests[-1].body["messages"][1:]]
+    assert last == ["Hi", "Hello there", "Tell a story", "Once upon", "Break"]
+    history = prompt.config_dir / "prompt_history"
+    assert history.read_text().splitlines() == ["Hi", "Tell a story", "Break"]
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    assert len(list((prompt.config_dir / "conversations").iterdir())) == 1

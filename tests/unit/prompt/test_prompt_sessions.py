@@ -1,0 +1,159 @@
+"""Conversations on disk: taken up where they stopped, private, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Prompt, calls, says
+
+from pi.prompt import sessions as room
+from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage, complete, from_json, to_json
+from pi.prompt.sessions import Sessions
+
+HISTORY: list[Message] = [
+    UserMessage("What is in a?\n✅ \x1b[2J"),
+    AssistantMessage("", "Hm.", "reasoning_content", (Call("1", "read", '{"file_path": "a"}'),)),
+    ToolMessage("1", "read", "Milk", False),
+    AssistantMessage("Milk."),
+]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Sessions:
+    return Sessions(tmp_path / "config")
+
+
+def test_a_conversation_comes_back_as_it_was(sessions: Sessions, tmp_path: Path) -> None:
+    session = sessions.new(tmp_path, "m")
+    sessions.save(session, HISTORY)
+    last = sessions.last(tmp_path)
+    assert last == replace(session, first=HISTORY[0].text, messages=4)
+    assert sessions.history(last) == HISTORY
+
+
+def test_files_are_the_users_own(sessions: Sessions, tmp_path: Path) -> None:
+    os.umask(previous := os.umask(0))
+    os.umask(0)
+    try:
+        sessions.save(sessions.new(tmp_path, "m"), HISTORY)
+    finally:
+        os.umask(previous)
+    kept = tmp_path / "config" / "conversations"
+    assert [mode(kept.parent), mode(kept), *map(mode, kept.iterdir())] == [0o700, 0o700, 0o600]
+
+
+def test_the_last_conversation_is_the_last_of_the_directory(sessions: Sessions, tmp_path: Path) -> None:
+    for number, directory in enumerate(["a", "b", "a", "b"]):
+        session = replace(sessions.new(tmp_path / directory, "m"), id=f"20261123-00000{number}-abc")
+        sessions.save(session, [UserMessage(str(number))])
+    assert [session.first for session in sessions.all()] == ["3", "2", "1", "0"]
+    last = sessions.last(tmp_path / "a")
+    assert last is not None
+    assert last.first == "2"
+    assert sessions.last(tmp_path / "c") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"[]\n", b'{"version": 2}\n', b'{"version": 1}\n', b"\xff\xfe\n", b"null\n", b'"x"\n'],
+)
+def test_a_file_that_cannot_be_read_is_passed_over(sessions: Sessions, tmp_path: Path, damage: bytes) -> None:
+    sessions.save(sessions.new(tmp_path, "m"), HISTORY)
+    (tmp_path / "config/conversations/99999999-bad.jsonl").write_bytes(damage)
+    assert [session.model for session in sessions.all()] == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        pytest.param(4, 4, id="whole"),
+        pytest.param(3, 3, id="without the answer"),
+        pytest.param(2, 1, id="a call without its result"),
+        pytest.param(0, 0, id="nothing"),
+    ],
+)
+def test_a_conversation_that_was_cut_ends_where_it_can_be_taken_up(
+    sessions: Sessions, tmp_path: Path, lines: int, left: int
+) -> None:
+    session = sessions.new(tmp_path, "m")
+    sessions.save(session, HISTORY)
+    path = next((tmp_path / "config/conversations").iterdir())
+    head, *messages = path.read_text().splitlines(keepends=True)
+    path.write_text(head + "".join(messages[:lines]) + '{"role": "assistant", "te')
+    assert sessions.history(session) == HISTORY[:left]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [{}, {"role": "system", "text": "x"}, {"role": "user"}, {"role": "user", "text": "x", "more": 1}, [], None, "x",
+     {"role": "assistant", "text": "x", "calls": [{}]}, {"role": "assistant", "text": "x", "calls": 7}],
+)  # fmt: skip
+def test_what_is_no_message_is_a_value_error(kept: Any) -> None:
+    with pytest.raises(ValueError, match=r"not a message|dictionary"):
+        from_json(kept)
+
+
+def test_messages_survive_json() -> None:
+    assert [from_json(json.loads(json.dumps(to_json(message)))) for message in HISTORY] == HISTORY
+
+
+def test_complete_keeps_what_has_all_results() -> None:
+    calls = AssistantMessage("", calls=(Call("1", "ls", ""), Call("2", "ls", "")))
+    one, two = (ToolMessage(number, "ls", "", False) for number in "12")
+    assert complete([UserMessage("x"), calls, one, two]) == [UserMessage("x"), calls, one, two]
+    assert complete([UserMessage("x"), calls, one]) == [UserMessage("x")]
+    assert complete([]) == []
+
+
+def test_old_conversations_go_when_there_are_too_many(
+    sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "KEPT", 3)
+    for number in range(5):
+        sessions.save(
+            replace(sessions.new(tmp_path, "m"), id=f"2026112{number}-000000-abc"), [UserMessage(str(number))]
+        )
+    assert [session.first for session in sessions.all()] == ["4", "3", "2"]
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(
+    sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = sessions.new(tmp_path, "m")
+    sessions.save(session, HISTORY)
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        sessions.save(session, HISTORY[:1])
+    assert sessions.history(session) == HISTORY
+    assert len(list((tmp_path / "config/conversations").iterdir())) == 1
+
+
+def test_continue_takes_up_the_last_conversation_of_this_directory(prompt: Prompt) -> None:
+    (prompt.working_dir / "a").write_text("Milk\n")
+    prompt.server.answer(calls(("read", {"file_path": "a"})), says("Milk."))
+    first = prompt("What is in a?").events[0]
+    prompt.server.answer(says("Eggs."))
+    second = prompt("And b?", continue_last=True, endpoint=prompt.endpoint(model="other")).events[0]
+    assert (second["conversation"], second["continued"]) == (first["conversation"], True)
+    sent = prompt.server.requests[-1].body["messages"]
+    assert [message["role"] for message in sent] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    (kept,) = Sessions(prompt.config_dir).all()
+    assert (kept.model, kept.messages, kept.first) == ("other", 6, "What is in a?")
+
+
+def test_a_conversation_that_cannot_be_kept_goes_on(prompt: Prompt) -> None:
+    prompt.config_dir.write_text("a file where the directory should be")
+    prompt.server.answer(says("Hi"))
+    said = prompt("x")
+    assert said.code == 0
+    assert "this conversation is not kept" in said.of("notice")[0]["text"]
