@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chores import bench_prompt
+from chores import bench_planner, bench_prompt
 from tests.rig.sshd import SshdPod
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +35,7 @@ def report() -> None:
         bare = [sys.executable, "-c", "import invoke"]
         compare("pi pods", [PI, "pods"], "python -c 'import invoke'", bare, environment, "at most 1.3")
         print(f"  heavy imports of `pi pods`: {', '.join(heavy_imports(environment)) or 'none'} (target: none)\n")
+        bench_planner.report()
         demo = ROOT / ".demo"
         if not (demo / "models" / "smollm2").exists():
             print("the times of list and start need the pod of `make demo`; run it once")

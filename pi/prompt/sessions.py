@@ -106,7 +106,7 @@ def _session(path: Path) -> Session | None:
             head = json.loads(file.readline())
         if head["version"] != VERSION:
             return None
-        words = [str(head[name]) for name in ("directory", "model", "started", "first")]
-        return Session(path.stem, *words, messages=int(head["messages"]))
+        directory, model, started, first = (str(head[name]) for name in ("directory", "model", "started", "first"))
+        return Session(path.stem, directory, model, started, first, int(head["messages"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None

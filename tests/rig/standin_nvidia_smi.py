@@ -1,7 +1,8 @@
 """A stand-in for `nvidia-smi` that says what real cards said (tests/fixtures/nvidia_smi).
 
 `~/fault/nvidia_smi.json` holds `answer` (a file of that folder), and may hold `count` (how many of its cards),
-`used_mib` (memory in use by card, `{"0": 70000}`), `exit` (exit code) and `seconds` (how long it takes).
+`used_mib` (memory in use by card, `{"0": 70000}`), `cuda` (the newest CUDA that the driver runs), `exit` (exit
+code) and `seconds` (how long it takes).
 Standard library only: it is copied into a pod's PATH as it is.
 """
 
@@ -21,7 +22,7 @@ COLUMNS = ["index", "name", "memory.total", "memory.used", "uuid", "compute_cap"
 
 HEADER = """\
 +-----------------------------------------------------------------------------------------+
-| NVIDIA-SMI 570.133.20             Driver Version: 570.133.20     CUDA Version: 12.8     |
+| NVIDIA-SMI 580.159.03             Driver Version: 580.159.03     CUDA Version: {cuda}     |
 +-----------------------------------------------------------------------------------------+
 """
 
@@ -33,7 +34,7 @@ def main() -> None:
     if option.startswith("--query-gpu="):
         print_cards(option.partition("=")[2].split(","), fault)
     elif not option:  # `--query-compute-apps` has nothing to tell
-        print(HEADER, end="")
+        print(HEADER.format(cuda=fault.get("cuda", "13.0")), end="")
     sys.exit(fault.get("exit", 0))
 
 

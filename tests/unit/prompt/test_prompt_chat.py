@@ -17,9 +17,10 @@ import pytest
 from conftest import Prompt, Reply, delta, error, says, sse
 
 CHAT = """
-import sys
+import fcntl, sys, termios
 from pathlib import Path
 from pi.prompt import Endpoint, Options, run
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal's Ctrl+C is for this process
 url, config, work = sys.argv[1:]
 sys.exit(run(Endpoint(url, "m", "k"), [], Options(), config_dir=Path(config), working_dir=Path(work),
              stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))
@@ -39,7 +40,7 @@ class Terminal:
             stderr=slave,
             env=environment,
             cwd=Path(__file__).parents[3],
-            preexec_fn=lambda: (os.setsid(), __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0)),
+            start_new_session=True,
         )
         os.close(slave)
         self.seen = ""
@@ -95,7 +96,9 @@ def test_a_chat_from_the_first_word_to_the_last(prompt: Prompt, terminal: Termin
     terminal.expect("pi: the model's server failed (500): boom")
     terminal.expect("> ")
 
-    terminal.type("half a line\x03")  # Ctrl+C drops what was typed
+    terminal.type("half a line")
+    terminal.expect("half a line")
+    terminal.type("\x03")  # Ctrl+C drops what was typed
     terminal.expect("> ")
     terminal.type("\n")  # nothing is no message
     terminal.expect("> ")

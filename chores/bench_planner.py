@@ -1,0 +1,32 @@
+"""How long the catalog takes to load and to plan, in a fresh process each time."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+MEASURE = """
+import time
+from pathlib import Path
+from pi import catalog, gpus, offers, plans
+began = time.perf_counter()
+known = catalog.load()
+loaded = time.perf_counter()
+card = "{}, NVIDIA H100 80GB HBM3, 81559, 0, , 9.0, 580.65"
+facts = plans.PodFacts(tuple(gpus.parse("\\n".join(card.format(n) for n in range(8)))[0]), vllm_version="0.32.0")
+asked = time.perf_counter()
+found = offers.offers(known, facts)
+print(loaded - began, time.perf_counter() - asked, len(found))
+"""
+
+
+def report() -> None:
+    """Print the medians of 11 processes."""
+    rows = []
+    for _ in range(11):
+        done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+        rows.append([float(word) for word in done.stdout.split()])
+    load, plan, count = (statistics.median(column) for column in zip(*rows, strict=True))
+    print(f"catalog: {count:.0f} models planned for 8 x H100 in {plan * 1000:.0f} ms (target: 20),", end=" ")
+    print(f"with loading {(load + plan) * 1000:.0f} ms (target: 60)\n")
