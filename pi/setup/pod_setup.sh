@@ -580,7 +580,7 @@ step_check() {
     else
         rm -f -- "$seen"
         export VLLM_LOGGING_LEVEL=ERROR VLLM_NO_USAGE_STATS=1
-        run within 600 "$VENV/bin/python" -c 'import importlib, sys, torch
+        run within 600 "$VENV/bin/python" -c 'import importlib.util, sys, torch
 cuda = sys.argv[1] == "cuda"
 if cuda and not torch.cuda.is_available():
     sys.exit(f"torch.cuda.is_available() is False: PyTorch {torch.__version__} cannot use this driver")

@@ -35,6 +35,11 @@ def living(pod: SshdPod) -> list[int]:
     return found
 
 
+def names(listing: str) -> list[str]:
+    """The first column of what `pi list` printed."""
+    return [line.split()[0] for line in listing.splitlines()[1:]]
+
+
 def base_url(start_output: str) -> str:
     found = re.search(r"OPENAI_BASE_URL=(\S+)", start_output)
     assert found, start_output
@@ -126,9 +131,8 @@ def test_two_pods_hold_different_models_and_dash_dash_pod_reaches_each(
     started: str, pi: Pi, pods: Pods, model: str
 ) -> None:
     pi.ok("start", model, "--name", "other", "--pod", "two")
-    assert "other" not in pi.ok("list") and "smol" in pi.ok("list")
-    listed = pi.ok("list", "--pod", "two")
-    assert "other" in listed and "smol" not in listed
+    assert names(pi.ok("list")) == ["smol"]
+    assert names(pi.ok("list", "--pod", "two")) == ["other"]
     assert pi.ok(
         "prompt", "other", "--pod", "two", "--no-tools", "--quiet", "--temperature", "0", "What is 2+2?"
     ).strip()
@@ -191,9 +195,9 @@ def test_a_tool_call_goes_round_from_the_model_to_the_file_and_back(
             "prompt", "tools", "--json", "--temperature", "0", f"Read the file {tmp_path}/notes.txt", cwd=tmp_path
         )
         events = [json.loads(line) for line in printed.splitlines()]
-        kinds = [event["kind"] for event in events]
+        kinds = [event["type"] for event in events]
         assert "tool_call" in kinds and "tool_result" in kinds
-        said = "".join(event["text"] for event in events if event["kind"] == "text")
+        said = "".join(event["text"] for event in events if event["type"] == "text")
         assert "eggs" in said
     finally:
         pi.ok("stop", "tools")

@@ -66,6 +66,14 @@ class Pod(SshdPod):
         environment.write_text(render("environment.sh.j2", hf_token=None, api_key="sk-of-the-pods-setup"))
         return self
 
+    def bare_machine(self, uv: Path) -> Pod:
+        """Make it a machine that a setup has all from: a compiler, uv, and an apt-get that has nothing to do."""
+        (self.bin / "uv").symlink_to(uv)
+        self.program("ldconfig", "#!/bin/sh\necho libnuma.so.1\n")
+        for name in ("g++", "apt-get", "dpkg"):
+            self.program(name, "#!/bin/sh\nexit 0\n")
+        return self
+
     def fault(self, program: str, **settings: Any) -> None:
         """Have a stand-in (`vllm`, `hf`, `nvidia_smi`) behave so from its next start on."""
         path = self.home / "fault" / f"{program}.json"

@@ -40,13 +40,22 @@ ANSWER = ["The capital", " of France", " is Paris."]
 def main() -> None:
     words = sys.argv[1:]
     if words == ["--version"]:
-        print(VERSION)
+        print(installed_version())
     elif words[:1] == ["download-kernels"]:
         print("kernels are here")
     elif words[:1] == ["serve"]:
         serve(words)
     else:
         sys.exit("usage: vllm [-h] [-v] {chat,complete,serve,...} ...")
+
+
+def installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("vllm")
+    except PackageNotFoundError:
+        return VERSION
 
 
 def serve(words: list[str]) -> None:

