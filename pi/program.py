@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from invoke import Argument, Config, Exit, Program
 from invoke.parser import Parser
 
-from pi import __version__
+from pi import __version__, screen
 from pi.errors import PiError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Pi(Program):
         print("Usage: pi VERB ...   (pi VERB --help says more)\n")
         rows = [(spoken(name), summary(task)) for name, task in self._verbs()]
         rows += list(CORE_FLAGS.items())
-        print_rows(rows)
+        screen.columns([("", *row) for row in rows])
         print("\n" + ENDING)
 
     def _print_verb_help(self, name: str, task: Verb) -> None:
@@ -145,7 +145,7 @@ class Pi(Program):
             for argument in task.get_arguments(ignore_unknown_help=True)
             if argument.name not in operands
         ]
-        print_rows(flags)
+        screen.columns([("", *flag) for flag in flags])
 
     def _print_completion_script(self, shell: list[str]) -> None:
         if len(shell) != 1 or shell[0] not in COMPLETION:
@@ -284,12 +284,6 @@ def usage_of(name: str, task: Verb) -> str:
 
 def summary(task: Verb) -> str:
     return (task.__doc__ or "").strip().splitlines()[0]
-
-
-def print_rows(rows: list[tuple[str, str]]) -> None:
-    width = max((len(left) for left, _ in rows), default=0)
-    for left, right in rows:
-        print(f"  {left.ljust(width)}  {right}".rstrip())
 
 
 def program() -> Pi:

@@ -27,18 +27,11 @@ def show(c: Any) -> None:
     if not known.pods:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
         return
-    rows = [
-        (
-            "*" if name == known.active else "",
-            name,
-            gpu_summary(pod),
-            len(pod.models) or "-",
-            pod.vllm_version or "-",
-            pod.ssh,
-        )
-        for name, pod in known.pods.items()
-    ]
-    screen.table(rows, ("", "POD", "GPUS", "MODELS", "VLLM", "SSH"))
+    rows = [("", "POD", "GPUS", "MODELS", "VLLM", "SSH")]
+    for name, pod in known.pods.items():
+        mark = "*" if name == known.active else ""
+        rows.append((mark, name, gpu_summary(pod), str(len(pod.models) or "-"), pod.vllm_version or "-", pod.ssh))
+    screen.columns(rows)
 
 
 @verb(

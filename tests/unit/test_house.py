@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def test_nothing_heavy_is_imported_before_it_is_needed(room: str) -> None:
     "words", [["pods"], ["--help"], ["--version"], ["pods", "active", "x"], ["--complete", "--", ""]]
 )
 def test_verbs_that_contact_no_pod_load_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    pods = {"x": {"ssh": "ssh root@192.0.2.1", "gpus": [], "models": {}}}
+    (tmp_path / "pods.json").write_text(json.dumps({"pods": pods}))
     done = subprocess.run(
         [sys.executable, "-X", "importtime", Path(sys.executable).parent / "pi", *words],
         env={**os.environ, "PI_CONFIG_DIR": str(tmp_path)},

@@ -1,0 +1,61 @@
+"""`pi prompt` on a pod's model: over the tunnel of its one connection, with the key, as one more verb."""
+
+from __future__ import annotations
+
+import json
+
+from tests.rig.command import Pi
+from tests.rig.pod import Pod, kill
+
+
+def test_an_answer_is_streamed_from_the_pod(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")
+
+
+def test_the_final_text_alone_and_events_as_json(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    assert pi.ok("prompt", "qwen", "--quiet", "Capital?") == "The capital of France is Paris.\n"
+    events = [json.loads(line) for line in pi.ok("prompt", "qwen", "--json", "Capital?").splitlines()]
+    assert events
+    assert all(isinstance(event, dict) for event in events)
+    assert "Paris" in json.dumps(events)
+
+
+def test_a_proxy_of_the_laptop_is_not_asked(pi: Pi, box: Pod) -> None:
+    """The key would go to it."""
+    pi.ok("start", box.model(), "--name", "qwen")
+    proxy = "http://127.0.0.1:9"
+    told = pi.ok("prompt", "qwen", "--quiet", "Capital?", HTTP_PROXY=proxy, http_proxy=proxy, ALL_PROXY=proxy)
+    assert "Paris" in told
+
+
+def test_an_answer_with_escape_sequences_is_made_safe(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", say=["\x1b]0;owned\x07safe", "\x1b[2J\x9b31m text"])
+    pi.ok("start", box.model(), "--name", "qwen")
+    told = pi.ok("prompt", "qwen", "hi")
+    assert "safe" in told and "text" in told
+    assert "\x1b" not in told and "\x9b" not in told
+
+
+def test_another_key_than_the_models_is_told(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    done = pi("prompt", "qwen", "hi", PI_API_KEY="sk-another-0123456789")
+    assert done.code not in (0, 130)
+    assert "401" in done.err or "key" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_model_that_is_gone_is_told(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    kill(pi.models("box")["qwen"]["pid"])
+    done = pi("prompt", "qwen", "hi")
+    assert done.code not in (0, 130)
+    assert "Traceback" not in done.err
+    assert "pi list" in done.err or "pi logs" in done.err
+
+
+def test_a_name_that_is_none_is_an_error_of_the_call(pi: Pi, box: Pod) -> None:
+    done = pi("prompt", "qwem", "hi")
+    assert (done.code, done.out) == (2, "")
+    assert "no model 'qwem' on box" in done.err
