@@ -289,5 +289,5 @@ def last_log_line(link: Link, name: str) -> str | None:
     """The last line of a deployment's log, or None."""
     texts: list[str] = []
     with suppress(PiError):
-        logs(link, name, lambda event: texts.append(event["text"]), lines=1, follow=False)
+        logs(link, name, lambda event: texts.append(event.data.get("text", "")), lines=1, follow=False)
     return "".join(texts).strip() or None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -138,14 +137,3 @@ def test_a_terminal_that_knows_only_ascii_is_enough(pi: Pi) -> None:
     done = pi("pods", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii", PYTHONCOERCECLOCALE="0")
     assert (done.code, done.err) == (0, "")
     assert "box" in done.out
-
-
-def test_the_listing_of_pods_imports_nothing_heavy(pi: Pi) -> None:
-    pi.write({"pods": {"box": {"ssh": "ssh h"}}, "active": "box"})
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", program("pi"), "pods"], env=pi.environment, capture_output=True, text=True
-    )
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert "box" in done.stdout
-    assert "invoke" in imported
-    assert imported.isdisjoint({"fabric", "paramiko", "openai", "requests", "jinja2"})

@@ -133,9 +133,7 @@ def test_the_longest_sequence_waited_for_is_dropped_however_it_is_split() -> Non
         assert streamed([sent[:-2], sent[-2:]], colour=False) == expected
 
 
-nasty = st.text(
-    st.sampled_from(list("\x1b[]P_^X\\0;:?mJ\x07\x18\r\n\t\x9b\x9c\x9dax é\u202e\ud800 (#")), max_size=60
-)
+nasty = st.text(st.sampled_from(list("\x1b[]P_^X\\0;:?mJ\x07\x18\r\n\t\x9b\x9c\x9dax é\u202e\ud800 (#")), max_size=60)
 
 
 @given(st.lists(nasty, max_size=6))
