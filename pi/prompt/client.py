@@ -106,9 +106,12 @@ class Client:
             raise self._unanswered(error.__cause__ or error) from None
 
     def _sent(self, body: dict[str, Any]) -> Any:
-        api = self._sdk.responses if self._endpoint.api == "responses" else self._sdk.chat.completions
-        create: Any = api.with_streaming_response.create
-        return create(model=self._endpoint.model, **body)
+        """The request on its way. The body goes past the SDK's types, whose walk through it takes 0.05 s."""
+        model = self._endpoint.model
+        if self._endpoint.api == "responses":
+            return self._sdk.responses.with_streaming_response.create(model=model, stream=True, extra_body=body)
+        create = self._sdk.chat.completions.with_streaming_response.create
+        return create(model=model, messages=[], stream=True, extra_body=body)
 
     def _objects(self, response: Any) -> Iterator[dict[str, Any]]:
         pieces = 0
@@ -201,7 +204,7 @@ def _sdk(endpoint: Endpoint) -> tuple[openai.OpenAI, ModuleType]:
     import openai
 
     http_client = openai.DefaultHttpxClient(
-        trust_env=False,
+        trust_env=True,
         follow_redirects=False,
         verify=endpoint.base_url.startswith("https:"),
         event_hooks={"response": [_raise_refusal]},

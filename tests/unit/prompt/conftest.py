@@ -76,7 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        reply = self.server.next_reply(Request(self.path, dict(self.headers), json.loads(body)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        reply = self.server.next_reply(Request(self.path, headers, json.loads(body)))
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
         self.send_header("Transfer-Encoding", "chunked")
