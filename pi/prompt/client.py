@@ -204,7 +204,7 @@ def _sdk(endpoint: Endpoint) -> tuple[openai.OpenAI, ModuleType]:
     import openai
 
     http_client = openai.DefaultHttpxClient(
-        trust_env=True,
+        trust_env=False,
         follow_redirects=False,
         verify=endpoint.base_url.startswith("https:"),
         event_hooks={"response": [_raise_refusal]},

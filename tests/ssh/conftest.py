@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -29,6 +34,45 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_venv(tmp_path_factory.mktemp("pods") / "venv")
 
 
+HELD: list[IO[str]] = []
+
+
+@contextmanager
+def ports_to_ourselves() -> Iterator[None]:
+    """Keeps other runs of these tests on this machine waiting: a real pod has its ports for itself."""
+    if HELD:
+        yield
+        return
+    with (Path(tempfile.gettempdir()) / f"pi-tests-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        HELD.append(lock)
+        try:
+            yield
+        finally:
+            HELD.clear()
+
+
+@contextmanager
+def pods_in(folder: Path, venv: Path) -> Iterator[NewPod]:
+    """Makes pods that are up and furnished. Afterwards only models that the pod has a note of may still run."""
+    pods: list[Pod] = []
+
+    def make(name: str = "box", *, bare: bool = False, **options: Any) -> Pod:
+        pod = Pod(folder / name, name, **options)
+        pods.append(pod if bare else pod.furnish(venv))
+        pod.up()
+        return pod
+
+    yield make
+    until(lambda: not any(pod.strangers() for pod in pods))
+    strangers = {pod.name: pod.strangers() for pod in pods}
+    for pod in pods:
+        pod.down()
+        for pid in pod.processes():
+            kill(pid)
+    assert not any(strangers.values()), f"left behind on the pod: {strangers}"
+
+
 @pytest.fixture
 def pi(tmp_path: Path) -> Iterator[Pi]:
     command = Pi(tmp_path)
@@ -39,24 +83,9 @@ def pi(tmp_path: Path) -> Iterator[Pi]:
 
 @pytest.fixture
 def new_pod(tmp_path: Path, venv: Path) -> Iterator[NewPod]:
-    """Makes pods that are up and furnished. Afterwards only models that the pod has a note of may still run."""
-    pods: list[Pod] = []
-
-    def make(name: str = "box", *, bare: bool = False, **options: Any) -> Pod:
-        pod = Pod(tmp_path / name, name, **options)
-        pods.append(pod if bare else pod.furnish(venv))
-        pod.up()
-        return pod
-
-    yield make
-    for pod in pods:
-        until(lambda pod=pod: not pod.strangers())
-    strangers = {pod.name: pod.strangers() for pod in pods}
-    for pod in pods:
-        pod.down()
-        for pid in pod.processes():
-            kill(pid)
-    assert not any(strangers.values()), f"left behind on the pod: {strangers}"
+    """Makes pods for one test."""
+    with ports_to_ourselves(), pods_in(tmp_path, venv) as make:
+        yield make
 
 
 @pytest.fixture
@@ -70,3 +99,24 @@ def box(pi: Pi, pod: Pod) -> Pod:
     """The one pod that pi knows, called `box`."""
     pi.knows(pod)
     return pod
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A pi, its one pod `box`, and the model that it has started there as `qwen`; `told` is what pi said then."""
+
+    pi: Pi
+    box: Pod
+    model: str
+    told: str
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, venv: Path) -> Iterator[Serving]:
+    """A running model for tests that only look at it."""
+    folder = tmp_path_factory.mktemp("serving")
+    with ports_to_ourselves(), pods_in(folder, venv) as make:
+        pi, box = Pi(folder), make()
+        pi.knows(box)
+        model = box.model()
+        yield Serving(pi, box, model, pi.ok("start", model, "--name", "qwen"))

@@ -6,15 +6,16 @@ import json
 
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill
+from tests.ssh.conftest import Serving
 
 
-def test_an_answer_is_streamed_from_the_pod(pi: Pi, box: Pod) -> None:
-    pi.ok("start", box.model(), "--name", "qwen")
+def test_an_answer_is_streamed_from_the_pod(serving: Serving) -> None:
+    pi = serving.pi
     assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")
 
 
-def test_the_final_text_alone_and_events_as_json(pi: Pi, box: Pod) -> None:
-    pi.ok("start", box.model(), "--name", "qwen")
+def test_the_final_text_alone_and_events_as_json(serving: Serving) -> None:
+    pi = serving.pi
     assert pi.ok("prompt", "qwen", "--quiet", "Capital?") == "The capital of France is Paris.\n"
     events = [json.loads(line) for line in pi.ok("prompt", "qwen", "--json", "Capital?").splitlines()]
     assert events
@@ -22,9 +23,9 @@ def test_the_final_text_alone_and_events_as_json(pi: Pi, box: Pod) -> None:
     assert "Paris" in json.dumps(events)
 
 
-def test_a_proxy_of_the_laptop_is_not_asked(pi: Pi, box: Pod) -> None:
+def test_a_proxy_of_the_laptop_is_not_asked(serving: Serving) -> None:
     """The key would go to it."""
-    pi.ok("start", box.model(), "--name", "qwen")
+    pi = serving.pi
     proxy = "http://127.0.0.1:9"
     told = pi.ok("prompt", "qwen", "--quiet", "Capital?", HTTP_PROXY=proxy, http_proxy=proxy, ALL_PROXY=proxy)
     assert "Paris" in told
@@ -38,8 +39,8 @@ def test_an_answer_with_escape_sequences_is_made_safe(pi: Pi, box: Pod) -> None:
     assert "\x1b" not in told and "\x9b" not in told
 
 
-def test_another_key_than_the_models_is_told(pi: Pi, box: Pod) -> None:
-    pi.ok("start", box.model(), "--name", "qwen")
+def test_another_key_than_the_models_is_told(serving: Serving) -> None:
+    pi = serving.pi
     done = pi("prompt", "qwen", "hi", PI_API_KEY="sk-another-0123456789")
     assert (done.code, done.out) == (1, "")
     assert "key" in done.err
@@ -57,7 +58,7 @@ def test_a_model_that_is_gone_is_told(pi: Pi, box: Pod) -> None:
     assert "the last line of its log: RuntimeError: the reason" in done.err
 
 
-def test_a_name_that_is_none_is_an_error_of_the_call(pi: Pi, box: Pod) -> None:
-    done = pi("prompt", "qwem", "hi")
+def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
+    done = serving.pi("prompt", "qwem", "hi")
     assert (done.code, done.out) == (2, "")
     assert "no model 'qwem' on box" in done.err

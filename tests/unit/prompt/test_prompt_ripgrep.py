@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,27 @@ def test_a_search_that_takes_too_long_is_ended_with_its_process(policy: PathPoli
         (policy.root / f"big{number}.txt").write_text("a" * 3_000_000)
     with pytest.raises(ToolError, match=r"longer than 0\.05 seconds"):
         run(policy, "'(a+)+(a+)+(a+)+(a+)+(a+)+b'", seconds=0.05)
+
+
+def test_a_child_that_does_not_end_is_killed_with_its_own_children(policy: PathPolicy) -> None:
+    began = time.monotonic()
+    with pytest.raises(ToolError, match="was stopped"):
+        child.run(
+            ["/bin/sh", "-c", "sleep 30 & echo $! > pid; wait"], policy.root, Deadline(threading.Event(), 0.5), 99
+        )
+    assert time.monotonic() - began < 10
+    grandchild = int((policy.root / "pid").read_text())
+    end = time.monotonic() + 5
+    while is_running(grandchild):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_the_child_sees_no_environment_of_ours(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
