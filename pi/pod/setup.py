@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import subprocess
+import time
 from typing import IO, Any, Iterator
 
 from pi.pod import process, records
@@ -20,10 +21,11 @@ def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
 
     A lost connection does not end it; a second call waits for the first, then finds everything done.
     """
-    _write_files(request["files"])
     folder = os.path.join(records.HOME, "setup")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
     with open(os.path.join(folder, "lock"), "a") as lock:
         _take(wire, lock)
+        _write_files(request["files"])
         script = subprocess.Popen(
             ["bash", os.path.join(folder, "pod_setup.sh")],
             stdin=subprocess.DEVNULL,
@@ -58,11 +60,16 @@ def _write_files(files: dict[str, str]) -> None:
 
 
 def _take(wire: Wire, lock: IO[str]) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        wire.emit("setup", verb="note", arg="lock", text="another setup of this pod is at work; waiting for it")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    waiting = False
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            wire.check_cancelled()
+        if not waiting:
+            wire.emit("setup", verb="note", arg="lock", text="another setup of this pod is at work; waiting for it")
+            waiting = True
+        time.sleep(0.1)
 
 
 def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: str) -> dict[str, Any]:

@@ -213,7 +213,9 @@ def test_tokens_per_second_are_of_the_time_between_first_and_last(prompt: Prompt
     prompt.server.answer(Reply([*stream, sse(delta("stop"), usage(5, 10))]))
     end = prompt("x").of("turn_end")[0]
     assert end["first_token_seconds"] >= 0.1
-    assert 10 / (end["seconds"] - end["first_token_seconds"]) * 0.5 < end["tokens_per_second"] < 10 / 0.18
+    whole_turn = 10 / end["seconds"]
+    assert end["tokens_per_second"] > whole_turn, "the wait for the first token does not count"
+    assert end["tokens_per_second"] < 10 / 0.18 * 1.5, "pauses may reach the reader early, but not by half"
 
 
 def test_counts_that_a_server_does_not_tell_are_null(prompt: Prompt) -> None:
