@@ -84,7 +84,8 @@ class Call:
         self._stream: Stream = link.run(_shell_command(preparation))
         program = _program().encode()
         message = json.dumps({"module": module, "verb": verb, "mark": mark, "request": request})
-        self._stream.send(b"%d\n%s%s\n" % (len(program), program, message.encode()))
+        with suppress(UnreachableError):  # a shell that ends at once has said why, which `events` tells
+            self._stream.send(b"%d\n%s%s\n" % (len(program), program, message.encode()))
 
     def answer(self, message: dict[str, Any]) -> None:
         self._stream.send(json.dumps(message).encode() + b"\n")
