@@ -132,6 +132,14 @@ class Pod(SshdPod):
         return self.processes()
 
 
+def new_host_key(pod: SshdPod) -> None:
+    """Make its server another machine's, as far as ssh can tell."""
+    for path in (pod.folder / "host_key", pod.folder / "host_key.pub"):
+        path.unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", pod.folder / "host_key"], check=True)
+    pod.up()
+
+
 def of_home(home: Path) -> dict[int, str]:
     mark, found = f"HOME={home}".encode(), {}
     for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, make_venv, until
 from tests.rig.sshd import what_is_missing
+from tests.rig.wheels import fetch_uv, make_wheels
 
 NewPod = Callable[..., Pod]
 
@@ -34,7 +34,7 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_venv(tmp_path_factory.mktemp("pods") / "venv")
 
 
-HELD: list[IO[str]] = []
+HELD: list[IO[bytes]] = []
 
 
 @contextmanager
@@ -43,7 +43,10 @@ def ports_to_ourselves() -> Iterator[None]:
     if HELD:
         yield
         return
-    with (Path(tempfile.gettempdir()) / f"pi-tests-{os.getuid()}.lock").open("w") as lock:
+    path = Path(tempfile.gettempdir()) / "pi-tests.lock"
+    if not path.exists():
+        path.touch(mode=0o644)
+    with path.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         HELD.append(lock)
         try:
@@ -120,3 +123,42 @@ def serving(tmp_path_factory: pytest.TempPathFactory, venv: Path) -> Iterator[Se
         pi.knows(box)
         model = box.model()
         yield Serving(pi, box, model, pi.ok("start", model, "--name", "qwen"))
+
+
+@pytest.fixture(scope="session")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real uv."""
+    return fetch_uv(tmp_path_factory.mktemp("uv"))
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that a setup installs, stand-ins in place of vLLM and PyTorch."""
+    return make_wheels(tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture
+def machine(new_pod: NewPod, uv: Path) -> Pod:
+    """A machine that is no pod yet, without GPUs."""
+    return new_pod(bare=True).bare_machine(uv)
+
+
+TOKEN = "hf_0123456789'\"$(id)CANARY"
+
+
+def set_mirrors(pi: Pi, wheels: Path) -> None:
+    """Where packages come from, said where pi runs and nowhere else."""
+    index = pi.home / "index"
+    index.mkdir()
+    pi.environment |= {
+        "PIP_FIND_LINKS": str(wheels),
+        "PIP_INDEX_URL": index.as_uri(),
+        "PIP_EXTRA_INDEX_URL": index.as_uri(),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "HF_TOKEN": TOKEN,
+    }
+
+
+@pytest.fixture
+def mirrors(pi: Pi, wheels: Path) -> None:
+    set_mirrors(pi, wheels)

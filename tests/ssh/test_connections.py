@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from tests.rig.command import KEY, Done, Pi, login, program
-from tests.rig.pod import NOWHERE, Pod
+from tests.rig.pod import NOWHERE, Pod, new_host_key
 from tests.ssh.conftest import NewPod
 
 EMPTY = "no models on box; start one: pi start MODEL --name NAME\n"
@@ -36,13 +36,6 @@ def logins(pod: Pod) -> int:
 def fingerprint(pod: Pod) -> str:
     told = subprocess.check_output(["ssh-keygen", "-lf", pod.folder / "host_key.pub"], text=True)
     return told.split()[1]
-
-
-def new_host_key(pod: Pod) -> None:
-    for path in (pod.folder / "host_key", pod.folder / "host_key.pub"):
-        path.unlink()
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", pod.folder / "host_key"], check=True)
-    pod.up()
 
 
 # --- what the ssh string may be

@@ -68,14 +68,14 @@ def test_while_a_log_is_followed_the_model_goes_on(pi: Pi, box: Pod) -> None:
 
 def test_while_another_pi_is_waited_for(pi: Pi, box: Pod) -> None:
     """The second start waits for the pod's lock, which the first one holds while nvidia-smi takes its time."""
-    box.cards("h100_8", seconds=5)
+    box.cards("h100_8", seconds=3)
     model = box.model()
     first = pi.spawn("start", model, "--name", "a")
     assert until(lambda: any("nvidia-smi" in words for words in box.processes().values()))
     second = pi.spawn("start", model, "--name", "b")
     assert until(lambda: len([1 for words in box.processes().values() if "sys.stdin.buffer" in words]) == 2)
     second.interrupt()
-    assert second.ends(timeout_s=4).code == 130
+    assert second.ends(timeout_s=2.5).code == 130
     box.cards("h100_8")
     assert first.ends().code == 0
     assert box.records() == ["a"]

@@ -3,63 +3,67 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from tests.rig.command import Pi, program
-from tests.rig.pod import Pod, kill, until
+from tests.rig.pod import Pod, kill
+from tests.ssh.conftest import Serving
 
 
-def start(pi: Pi, box: Pod, log: str = "") -> None:
-    pi.ok("start", box.model(), "--name", "qwen")
-    if log:
-        box.log_of("qwen").write_text(log)
+def log(serving: Serving, text: str = "") -> Path:
+    """Make this the log of the model that runs."""
+    path = serving.box.log_of("qwen")
+    path.write_text(text)
+    return path
 
 
-def test_the_last_lines_are_printed(pi: Pi, box: Pod) -> None:
-    start(pi, box, "".join(f"line {n}\n" for n in range(1000)))
-    assert pi.ok("logs", "qwen", "--no-follow").splitlines() == [f"line {n}" for n in range(800, 1000)]
-    assert pi.ok("logs", "qwen", "--no-follow", "--lines", "3") == "line 997\nline 998\nline 999\n"
+def test_the_last_lines_are_printed(serving: Serving) -> None:
+    log(serving, "".join(f"line {n}\n" for n in range(1000)))
+    printed = serving.pi.ok("logs", "qwen", "--no-follow")
+    assert printed.splitlines() == [f"line {n}" for n in range(800, 1000)]
+    assert serving.pi.ok("logs", "qwen", "--no-follow", "--lines", "3") == "line 997\nline 998\nline 999\n"
 
 
-def test_new_lines_are_followed_also_into_a_new_file(pi: Pi, box: Pod) -> None:
-    start(pi, box, "first\n")
-    log = box.log_of("qwen")
-    running = pi.spawn("logs", "qwen")
+def test_new_lines_are_followed_also_into_a_new_file(serving: Serving) -> None:
+    path = log(serving, "first\n")
+    running = serving.pi.spawn("logs", "qwen")
     running.reads("first\n")
-    with log.open("a") as file:
+    with path.open("a") as file:
         file.write("second ✅\n")
     running.reads("second ✅\n")
-    log.rename(log.with_suffix(".log.1"))
-    log.write_text("third\n")
+    path.rename(path.with_suffix(".log.1"))
+    path.write_text("third\n")
     running.reads("third\n")
     running.interrupt()
     done = running.ends()
     assert (done.code, done.out) == (0, "first\nsecond ✅\nthird\n")
 
 
-def test_following_ends_with_the_model(pi: Pi, box: Pod) -> None:
-    start(pi, box)
+def test_following_ends_with_the_model_and_its_log_can_still_be_read(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
     running = pi.spawn("logs", "qwen")
-    running.reads("Application startup complete.")
+    told = running.reads("Application startup complete.\n")
     kill(pi.models("box")["qwen"]["pid"])
     done = running.ends()
-    assert done.code == 1
+    assert (done.code, done.out) == (1, told)
     assert "qwen has ended with exit code 137" in done.err
+    assert pi.ok("logs", "qwen", "--no-follow") == told
 
 
 HOSTILE = "\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b]52;c;aGFjaw==\x07 \x1b[2J\x1b[1;1H$ rm -rf \u202e/ \x9b31m \x00\x08 ü ✅\r\nend\n"
 
 
-def test_escape_sequences_of_a_log_do_not_pass(pi: Pi, box: Pod) -> None:
-    start(pi, box, HOSTILE)
-    told = pi.ok("logs", "qwen", "--no-follow")
+def test_escape_sequences_of_a_log_do_not_pass(serving: Serving) -> None:
+    log(serving, HOSTILE)
+    told = serving.pi.ok("logs", "qwen", "--no-follow")
     assert told == "red  $ rm -rf / 31m  ü ✅\nend\n"
 
 
-def test_colours_pass_to_a_terminal_and_nothing_else(pi: Pi, box: Pod) -> None:
-    start(pi, box, HOSTILE)
+def test_colours_pass_to_a_terminal_and_nothing_else(serving: Serving) -> None:
+    log(serving, HOSTILE)
     done = subprocess.run(
         ["script", "-qec", f"{program('pi')} logs qwen --no-follow", "/dev/null"],
-        env={**pi.environment, "TERM": "xterm"},
+        env={**serving.pi.environment, "TERM": "xterm"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -67,35 +71,28 @@ def test_colours_pass_to_a_terminal_and_nothing_else(pi: Pi, box: Pod) -> None:
     assert done.stdout.replace("\r\n", "\n") == "\x1b[31mred\x1b[0m  $ rm -rf / 31m  ü ✅\nend\n"
 
 
-def test_bytes_that_are_no_text_are_replaced(pi: Pi, box: Pod) -> None:
-    start(pi, box)
-    box.log_of("qwen").write_bytes(b"good\n\xff\xfe\xc3\n")
-    assert pi.ok("logs", "qwen", "--no-follow") == "good\n���\n"
+def test_bytes_that_are_no_text_are_replaced(serving: Serving) -> None:
+    log(serving)
+    serving.box.log_of("qwen").write_bytes(b"good\n\xff\xfe\xc3\n")
+    assert serving.pi.ok("logs", "qwen", "--no-follow") == "good\n���\n"
 
 
-def test_a_huge_log_is_followed_from_its_end(pi: Pi, box: Pod) -> None:
-    start(pi, box)
-    with box.log_of("qwen").open("w") as file:
+def test_a_huge_log_is_followed_from_its_end(serving: Serving) -> None:
+    log(serving)
+    with serving.box.log_of("qwen").open("w") as file:
         file.truncate(2**34)  # a hole of 16 GiB
         file.seek(0, 2)
         file.write("\nthe last line\n")
-    assert pi.ok("logs", "qwen", "--no-follow", "--lines", "1") == "the last line\n"
+    assert serving.pi.ok("logs", "qwen", "--no-follow", "--lines", "1") == "the last line\n"
 
 
-def test_a_long_log_passes_whole(pi: Pi, box: Pod) -> None:
+def test_a_long_log_passes_whole(serving: Serving) -> None:
     text = "".join(f"{n:06d} {'x' * 90}\n" for n in range(100_000))
-    start(pi, box, text)
-    assert pi.ok("logs", "qwen", "--no-follow", "--lines", "100000") == text
+    log(serving, text)
+    assert serving.pi.ok("logs", "qwen", "--no-follow", "--lines", "100000") == text
 
 
-def test_the_log_of_a_crashed_model_can_be_read(pi: Pi, box: Pod) -> None:
-    start(pi, box, "the reason\n")
-    kill(pi.models("box")["qwen"]["pid"])
-    assert until((box.home / ".pi/run/qwen/exit").exists)
-    assert pi.ok("logs", "qwen", "--no-follow") == "the reason\n"
-
-
-def test_a_name_without_a_log_is_told(pi: Pi, box: Pod) -> None:
-    done = pi("logs", "qwem")
+def test_a_name_without_a_log_is_told(serving: Serving) -> None:
+    done = serving.pi("logs", "qwem")
     assert done.code == 1
     assert "there is no log of qwem" in done.err

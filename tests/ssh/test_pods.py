@@ -199,7 +199,7 @@ def change_for_ever():
 
 program().run(["pi", "pods", "active", "lab"], exit=False)  # so that all is imported
 whole, chance, seen = json.loads(path().read_text()), random.Random(5), set()
-for _ in range(200):
+for _ in range(300):
     child = os.fork()
     if not child:
         change_for_ever()
@@ -214,7 +214,7 @@ assert seen == {"box", "lab"}, seen
 
 
 def test_a_killed_pi_never_leaves_a_broken_file(pi: Pi) -> None:
-    """`pods active` over and over, as fast as it goes, killed at 200 random moments."""
+    """`pods active` over and over, as fast as it goes, killed at 300 random moments."""
     pi.write(TWO)
     subprocess.run([sys.executable, "-c", KILLS], env=pi.environment, stdout=subprocess.DEVNULL, check=True)
     pi.ok("pods", "active", "box")

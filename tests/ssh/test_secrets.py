@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from tests.rig.command import Pi
 from tests.rig.pod import FIXTURES, Pod, read, until
-from tests.ssh.test_setup import machine, mirrors, uv, wheels  # noqa: F401 - fixtures
 
 KEY = 'sk-"CANARY/+%\\of-the-key'
 TOKEN = 'hf_"CANARY/+%\\of-the-token'
@@ -60,7 +59,7 @@ class Watch:
         self._thread.join()
 
 
-def test_no_secret_is_ever_in_a_process_list_a_file_or_an_output(pi: Pi, machine: Pod) -> None:  # noqa: F811
+def test_no_secret_is_ever_in_a_process_list_a_file_or_an_output(pi: Pi, machine: Pod, mirrors: None) -> None:
     pi.environment |= {"PI_API_KEY": KEY, "HF_TOKEN": TOKEN, "PI_DEBUG": "1"}
     printed = []
     with Watch() as watch:

@@ -8,63 +8,133 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.rig.command import KEY, Pi
-from tests.rig.pod import Pod, is_alive, until
-from tests.rig.wheels import fetch_uv, make_wheels
-from tests.ssh.conftest import NewPod
+from tests.rig.pod import Pod, is_alive, new_host_key, until
+from tests.rig.wheels import make_wheels
+from tests.ssh.conftest import TOKEN, pods_in, ports_to_ourselves, set_mirrors
 
-TOKEN = "hf_0123456789'\"$(id)CANARY"
-
-
-@pytest.fixture(scope="session")
-def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fetch_uv(tmp_path_factory.mktemp("uv"))
+pytestmark = pytest.mark.usefixtures("mirrors")
 
 
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_wheels(tmp_path_factory.mktemp("wheels"))
+@dataclass(frozen=True)
+class Ready:
+    """A machine that has been set up as `box`; `told` is what pi said then."""
+
+    pi: Pi
+    machine: Pod
+    told: str
+
+    def set_up(self, *words: str, **environment: str) -> str:
+        """What another setup says."""
+        return self.pi.ok("pods", "setup", "box", self.machine.ssh, *words, **environment)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory, venv: Path, uv: Path, wheels: Path) -> Iterator[Ready]:
+    folder = tmp_path_factory.mktemp("ready")
+    with ports_to_ourselves(), pods_in(folder, venv) as make:
+        pi, machine = Pi(folder), make(bare=True).bare_machine(uv)
+        set_mirrors(pi, wheels)
+        yield Ready(pi, machine, pi.ok("pods", "setup", "box", machine.ssh))
 
 
 @pytest.fixture
-def machine(new_pod: NewPod, uv: Path) -> Pod:
-    """A machine that is no pod yet, without GPUs."""
-    return new_pod(bare=True).bare_machine(uv)
+def idle(ready: Ready) -> Iterator[Ready]:
+    """The same, and no model stays when a test is over."""
+    yield ready
+    ready.pi.ok("stop")
 
 
-@pytest.fixture(autouse=True)
-def mirrors(pi: Pi, wheels: Path, tmp_path: Path) -> None:
-    """Where packages come from is set where pi runs, and nowhere else."""
-    index = tmp_path / "index"
-    index.mkdir()
-    pi.environment |= {
-        "PIP_FIND_LINKS": str(wheels),
-        "PIP_INDEX_URL": index.as_uri(),
-        "PIP_EXTRA_INDEX_URL": index.as_uri(),
-        "UV_PYTHON_DOWNLOADS": "never",
-        "HF_TOKEN": TOKEN,
-    }
-
-
-def test_a_bare_machine_becomes_a_pod_without_gpus(pi: Pi, machine: Pod) -> None:
-    told = pi.ok("pods", "setup", "box", machine.ssh)
-    assert "host key SHA256:" in told
-    assert "this pod will run the CPU build of vLLM" in told
+def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
+    assert "host key SHA256:" in ready.told
+    assert "this pod will run the CPU build of vLLM" in ready.told
     for step in ("system", "gpus", "mount", "cache", "uv", "python", "venv", "vllm", "hub", "shell", "check"):
-        assert f"\n- {step}: " in told, step
-    assert "box is ready after" in told.splitlines()[-1]
-    assert "GPUs none (CPU), vLLM 0.32.0+cpu, Python 3." in told.splitlines()[-1]
-    cache = str(machine.home / ".cache" / "huggingface")
-    pod = {"ssh": machine.ssh, "gpus": [], "models": {}, "modelsPath": cache, "vllmVersion": "0.32.0+cpu"}
-    assert pi.state() == {"version": 1, "pods": {"box": pod}, "active": "box"}
-    pi.ok("start", machine.model(), "--name", "qwen")
-    pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
-    [_, line] = pi.ok("pods").splitlines()
+        assert f"\n- {step}: " in ready.told, step
+    last = ready.told.splitlines()[-1]
+    assert "box is ready after" in last
+    assert "GPUs none (CPU), vLLM 0.32.0+cpu, Python 3." in last
+    cache = str(ready.machine.home / ".cache" / "huggingface")
+    pod = {"ssh": ready.machine.ssh, "gpus": [], "models": {}, "modelsPath": cache, "vllmVersion": "0.32.0+cpu"}
+    assert ready.pi.state() == {"version": 1, "pods": {"box": pod}, "active": "box"}
+    [_, line] = ready.pi.ok("pods").splitlines()
     assert line.split()[:4] == ["*", "box", "none", "(CPU)"] and "0.32.0+cpu" in line
+
+
+def test_a_pod_that_was_set_up_starts_models(idle: Ready) -> None:
+    idle.pi.ok("start", idle.machine.model(), "--name", "qwen")
+    idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+
+
+def test_a_second_setup_is_quick_and_keeps_what_runs(idle: Ready) -> None:
+    idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+    before, made = idle.pi.state(), (idle.machine.home / "venv").stat().st_mtime_ns
+    began = time.monotonic()
+    told = idle.pi.ok("pods", "setup", "box")
+    assert time.monotonic() - began < 15
+    for words in ("venv: it works", "vLLM 0.32.0+cpu", "nothing has changed since the last check"):
+        assert words in told
+    assert idle.pi.state() == before
+    assert (idle.machine.home / "venv").stat().st_mtime_ns == made
+    assert is_alive(before["pods"]["box"]["models"]["tiny"]["pid"])
+    assert "running" in idle.pi.ok("list")
+
+
+def test_secrets_are_in_one_private_file_that_login_shells_read(ready: Ready) -> None:
+    home = ready.machine.home
+    environment = home / ".pi" / "env.sh"
+    assert stat.S_IMODE(environment.stat().st_mode) == 0o600
+    assert stat.S_IMODE(environment.parent.stat().st_mode) == 0o700
+    assert asked(ready.machine, 'echo "$HF_TOKEN"; echo "$PI_API_KEY"; command -v vllm') == [
+        TOKEN,
+        KEY,
+        str(home / "venv/bin/vllm"),
+    ]
+    for path in home.rglob("*"):
+        if path.is_file() and path != environment and not {"site-packages", "received"} & set(path.parts):
+            assert b"CANARY" not in path.read_bytes(), path
+
+
+def asked(machine: Pod, script: str) -> list[str]:
+    """What a login shell on the pod prints."""
+    words = ["bash", "-lc", script]
+    return subprocess.check_output(words, env=machine.environment(), cwd=machine.home, text=True).splitlines()
+
+
+def test_without_a_token_the_pod_has_none(ready: Ready) -> None:
+    ready.set_up(HF_TOKEN="none")
+    assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == ["none"]
+    ready.set_up()
+    assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == [TOKEN]
+
+
+def test_a_new_machine_at_the_old_address_is_taken_on_request(ready: Ready) -> None:
+    new_host_key(ready.machine)
+    assert ready.pi("pods", "setup", "box", ready.machine.ssh).code == 4
+    assert "host key SHA256:" in ready.set_up("--new-host-key")
+    assert "no models" in ready.pi.ok("list")
+    assert len((ready.pi.config / "known_hosts").read_text().splitlines()) == 1
+
+
+def test_a_broken_venv_is_repaired(idle: Ready) -> None:
+    (idle.machine.home / "venv/bin/python").unlink()
+    assert "the old one does not work" in idle.set_up()
+    idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+
+
+def test_an_upgrade_waits_for_the_models_that_run(idle: Ready, tmp_path: Path) -> None:
+    idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+    newer = str(make_wheels(tmp_path / "newer", "0.33.0"))
+    assert "stop it, then run setup again to upgrade" in idle.set_up("--upgrade", PIP_FIND_LINKS=newer)
+    assert idle.pi.state()["pods"]["box"]["vllmVersion"] == "0.32.0+cpu"
+    idle.pi.ok("stop")
+    assert "vLLM 0.33.0+cpu, was 0.32.0+cpu" in idle.set_up("--upgrade", PIP_FIND_LINKS=newer)
+    assert idle.pi.state()["pods"]["box"]["vllmVersion"] == "0.33.0+cpu"
 
 
 def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> None:
@@ -84,63 +154,6 @@ def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> No
 
 
 PACKAGES = "import importlib.metadata as m; [print(d.name) for d in m.distributions()]"
-
-
-def test_a_second_setup_is_quick_and_keeps_what_runs(pi: Pi, machine: Pod) -> None:
-    pi.ok("pods", "setup", "box", machine.ssh)
-    pi.ok("start", machine.model(), "--name", "qwen")
-    before, made = pi.state(), (machine.home / "venv").stat().st_mtime_ns
-    began = time.monotonic()
-    told = pi.ok("pods", "setup", "box")
-    assert time.monotonic() - began < 15
-    for words in ("venv: it works", "vLLM 0.32.0+cpu", "nothing has changed since the last check"):
-        assert words in told
-    assert pi.state() == before
-    assert (machine.home / "venv").stat().st_mtime_ns == made
-    assert is_alive(before["pods"]["box"]["models"]["qwen"]["pid"])
-    assert "running" in pi.ok("list")
-
-
-def test_an_upgrade_waits_for_the_models_that_run(pi: Pi, machine: Pod, tmp_path: Path) -> None:
-    pi.ok("pods", "setup", "box", machine.ssh)
-    pi.ok("start", machine.model(), "--name", "qwen")
-    newer = make_wheels(tmp_path / "newer", "0.33.0")
-    told = pi.ok("pods", "setup", "box", machine.ssh, "--upgrade", PIP_FIND_LINKS=str(newer))
-    assert "stop it, then run setup again to upgrade" in told
-    assert pi.state()["pods"]["box"]["vllmVersion"] == "0.32.0+cpu"
-    pi.ok("stop")
-    told = pi.ok("pods", "setup", "box", machine.ssh, "--upgrade", PIP_FIND_LINKS=str(newer))
-    assert "vLLM 0.33.0+cpu, was 0.32.0+cpu" in told
-    assert pi.state()["pods"]["box"]["vllmVersion"] == "0.33.0+cpu"
-
-
-def test_a_broken_venv_is_repaired(pi: Pi, machine: Pod) -> None:
-    pi.ok("pods", "setup", "box", machine.ssh)
-    (machine.home / "venv/bin/python").unlink()
-    told = pi.ok("pods", "setup", "box", machine.ssh)
-    assert "the old one does not work" in told
-    pi.ok("start", machine.model(), "--name", "qwen")
-
-
-def test_secrets_are_in_one_private_file_that_login_shells_read(pi: Pi, machine: Pod) -> None:
-    pi.ok("pods", "setup", "box", machine.ssh)
-    environment = machine.home / ".pi" / "env.sh"
-    assert stat.S_IMODE(environment.stat().st_mode) == 0o600
-    assert stat.S_IMODE(environment.parent.stat().st_mode) == 0o700
-    asked = ["bash", "-lc", 'printf "%s\\n" "$HF_TOKEN" "$PI_API_KEY"; command -v vllm']
-    login = subprocess.check_output(asked, env=machine.environment(), cwd=machine.home, text=True)
-    assert login.splitlines() == [TOKEN, KEY, str(machine.home / "venv/bin/vllm")]
-    for path in machine.home.rglob("*"):
-        if path.is_file() and path != environment and "site-packages" not in path.parts:
-            assert b"CANARY" not in path.read_bytes(), path
-
-
-def test_without_a_token_the_pod_has_none(pi: Pi, machine: Pod) -> None:
-    pi.ok("pods", "setup", "box", machine.ssh, HF_TOKEN="none")
-    asked = ["bash", "-lc", 'echo "${HF_TOKEN-none}"']
-    assert subprocess.check_output(asked, env=machine.environment(), text=True) == "none\n"
-    pi.ok("pods", "setup", "box", machine.ssh)
-    assert subprocess.check_output(asked, env=machine.environment(), text=True) == f"{TOKEN}\n"
 
 
 def test_models_move_to_the_given_folder_and_none_is_lost(pi: Pi, machine: Pod, tmp_path: Path) -> None:
@@ -226,20 +239,23 @@ def test_a_machine_that_cannot_be_reached_is_no_pod(pi: Pi, machine: Pod) -> Non
     assert not pi.state_file.exists()
 
 
-def slow_uv(machine: Pod) -> None:
-    """Installing vLLM takes a minute, in a child that does not care for TERM."""
+def slow_uv(machine: Pod, seconds: int) -> None:
+    """Have the installing of vLLM take longer, in a child that does not care for TERM."""
     real = (machine.bin / "uv").readlink()
     (machine.bin / "uv").unlink()
-    machine.program(
-        "uv", f'#!/bin/sh\n[ "$1" = pip ] && [ "$2" = install ] && {{ trap "" TERM; sleep 60; }}\nexec {real} "$@"\n'
-    )
+    install = f'[ "$1" = pip ] && [ "$2" = install ] && {{ trap "" TERM; sleep {seconds}; }}'
+    machine.program("uv", f'#!/bin/sh\n{install}\nexec {real} "$@"\n')
+
+
+def is_installing(machine: Pod) -> bool:
+    return until(lambda: any("sleep" in words for words in machine.processes().values()))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
 def test_an_interrupted_setup_leaves_nothing_running_and_no_pod(pi: Pi, machine: Pod, number: int, code: int) -> None:
-    slow_uv(machine)
+    slow_uv(machine, 60)
     running = pi.spawn("pods", "setup", "box", machine.ssh)
-    assert until(lambda: any("sleep 60" in words for words in machine.processes().values()))
+    assert is_installing(machine)
     running.interrupt(number)
     done = running.ends()
     assert done.code == code, done
@@ -250,11 +266,9 @@ def test_an_interrupted_setup_leaves_nothing_running_and_no_pod(pi: Pi, machine:
 
 def test_a_lost_connection_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
     """It goes on there, and the next setup waits for it and finds all done."""
-    real = (machine.bin / "uv").readlink()
-    (machine.bin / "uv").unlink()
-    machine.program("uv", f'#!/bin/sh\n[ "$1" = pip ] && [ "$2" = install ] && sleep 3\nexec {real} "$@"\n')
+    slow_uv(machine, 2)
     running = pi.spawn("pods", "setup", "box", machine.ssh)
-    assert until(lambda: any("sleep 3" in words for words in machine.processes().values()))
+    assert is_installing(machine)
     machine.down()
     done = running.ends()
     assert done.code == 3, done
@@ -267,11 +281,24 @@ def test_a_lost_connection_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
 
 
 def test_two_setups_of_one_machine_at_once_both_succeed(pi: Pi, machine: Pod) -> None:
+    slow_uv(machine, 1)
     running = [pi.spawn("pods", "setup", name, machine.ssh) for name in ("a", "b")]
     ended = [one.ends(60) for one in running]
     assert [done.code for done in ended] == [0, 0], ended
     assert sum("waiting for it" in done.out for done in ended) == 1
     assert set(pi.state()["pods"]) == {"a", "b"}
+
+
+def test_waiting_for_another_setup_can_be_interrupted(pi: Pi, machine: Pod) -> None:
+    slow_uv(machine, 2)
+    first = pi.spawn("pods", "setup", "a", machine.ssh)
+    assert is_installing(machine)
+    second = pi.spawn("pods", "setup", "b", machine.ssh)
+    second.reads("waiting for it")
+    second.interrupt()
+    assert second.ends(timeout_s=3).code == 130
+    assert first.ends().code == 0
+    assert set(pi.state()["pods"]) == {"a"}
 
 
 def test_a_second_pod_does_not_become_active(pi: Pi, machine: Pod) -> None:
@@ -289,18 +316,6 @@ def test_a_name_is_not_given_to_another_machine(pi: Pi, machine: Pod) -> None:
     assert "'box' is already the name of another pod (ssh elsewhere)" in done.err
     assert pi.state_file.read_bytes() == before
     assert not (machine.home / ".pi").exists()
-
-
-def test_a_new_machine_at_the_old_address_is_taken_on_request(pi: Pi, machine: Pod) -> None:
-    pi.ok("pods", "setup", "box", machine.ssh)
-    for path in (machine.folder / "host_key", machine.folder / "host_key.pub"):
-        path.unlink()
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", machine.folder / "host_key"], check=True)
-    machine.up()
-    assert pi("pods", "setup", "box", machine.ssh).code == 4
-    assert "host key SHA256:" in pi.ok("pods", "setup", "box", machine.ssh, "--new-host-key")
-    assert "no models" in pi.ok("list")
-    assert len((pi.config / "known_hosts").read_text().splitlines()) == 1
 
 
 def test_this_machine_is_set_up_by_the_word_local(pi: Pi, machine: Pod) -> None:
