@@ -1,13 +1,15 @@
 """One call to a pod: how `pi.pod` gets there, the events that come back, and a failure in pi's words.
 
 A call sends one constant command, then on stdin the program, the request and (for `start`) pi's plan. No
-user's text and no secret is ever part of a command line.
+user's text and no secret is ever part of a command line. Long work keeps a journal on the pod: when the
+connection is lost the work goes on, and pi connects again and follows it from where it was.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -15,7 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from pi.connection import Link, Silence, Stream
-from pi.errors import BusyError, Interrupted, NotReadyError, PiError, RemoteError, UnreachableError
+from pi.errors import BusyError, Interrupted, LeftRunning, NotReadyError, PiError, RemoteError, UnreachableError
 from pi.events import Event, Reader
 from pi.failures import explain
 
@@ -25,9 +27,14 @@ SILENCE_S = 20
 CANCEL_PATIENCE_S = 45
 """How long an interrupted call may take to end what it started on the pod."""
 
+RECONNECTS = 5
+"""How often a lost connection is made again, after 1, 2, 3, ... s, before pi gives up."""
+
 MODULES = (
-    "wire",
     "process",
+    "journal",
+    "wire",
+    "follow",
     "records",
     "hub",
     "survey",
@@ -70,47 +77,67 @@ def _program() -> str:
             "    exec(compile(source, name, 'exec'), module.__dict__)",
             "call = json.loads(sys.stdin.buffer.readline())",
             "verb = getattr(sys.modules['pi.pod.' + call['module']], call['verb'])",
-            "sys.modules['pi.pod.wire'].run(verb, call['mark'], call['request'])",
+            "sys.modules['pi.pod.wire'].run(verb, call['mark'], call['request'], call['journal'])",
         ]
     )
 
 
-class Call:
-    """One verb at work on a pod: its events, and the answers that it waits for."""
+class ConnectionLost(UnreachableError):
+    """The stream of a call ended, or fell silent, before the call did."""
 
-    def __init__(self, link: Link, module: str, verb: str, request: dict[str, Any], preparation: str = "") -> None:
+
+class Call:
+    """One verb at work on a pod: its events, and the answers that it waits for.
+
+    `journal` names the call on the pod, where it keeps a journal; `received` counts the events that arrived.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        module: str,
+        verb: str,
+        request: dict[str, Any],
+        preparation: str = "",
+        journal: str | None = None,
+    ) -> None:
         mark = secrets.token_hex(12)
+        self.journal = journal
+        self.received = 0
+        self.has_begun = False
         self._reader = Reader(mark)
         self._stream: Stream = link.run(_shell_command(preparation))
         program = _program().encode()
-        message = json.dumps({"module": module, "verb": verb, "mark": mark, "request": request})
+        message = json.dumps({"module": module, "verb": verb, "mark": mark, "request": request, "journal": journal})
         with suppress(UnreachableError):  # a shell that ends at once has said why, which `events` tells
             self._stream.send(b"%d\n%s%s\n" % (len(program), program, message.encode()))
 
     def answer(self, message: dict[str, Any]) -> None:
-        self._stream.send(json.dumps(message).encode() + b"\n")
+        with suppress(UnreachableError):  # `events` tells that the connection is lost
+            self._stream.send(json.dumps(message).encode() + b"\n")
 
     def events(self) -> Iterator[Event]:
-        """Events up to and with the one that ends the call: `done`, `failed` or `cancelled`."""
+        """Events up to and with the one that ends the call: `done`, `failed` or `cancelled`. Raises ConnectionLost."""
         while True:
             try:
                 chunk = self._stream.receive(SILENCE_S)
             except Silence:
-                raise UnreachableError(f"the pod has been silent for {SILENCE_S} s; the connection is lost") from None
+                raise ConnectionLost(f"the pod has been silent for {SILENCE_S} s; the connection is lost") from None
             except (OSError, EOFError):
                 chunk = b""
             if not chunk:
                 raise self._cut_off()
             for event in self._reader.feed(chunk):
+                self.has_begun = True
                 if event.kind != "alive":
+                    self.received += 1
                     yield event
                 if event.kind in ("done", "failed", "cancelled"):
                     return
 
     def cancel(self) -> Event:
         """Have the pod end what this call started; the event that closed the call."""
-        with suppress(PiError):
-            self.answer({"cancel": True})
+        self.answer({"cancel": True})
         *_, last = self.events()
         return last
 
@@ -122,7 +149,17 @@ class Call:
         if NO_PYTHON in noise:
             return RemoteError("the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
         last = noise.splitlines()[-1][:300] if noise else "the connection was lost"
-        return UnreachableError(f"the pod ended the call: {last}")
+        return ConnectionLost(f"the pod ended the call: {last}")
+
+
+class _Follower(Call):
+    """Another call's work, taken up over a new connection."""
+
+    def __init__(self, link: Link, lost: Call) -> None:
+        super().__init__(link, "follow", "follow", {"call": lost.journal, "after": lost.received})
+        self.journal = lost.journal
+        self.received = lost.received
+        self.has_begun = True
 
 
 def call(
@@ -134,30 +171,67 @@ def call(
     *,
     decide: Callable[[Event, Call], None] | None = None,
     preparation: str = "",
+    outlives: bool = False,
+    leave: Callable[[], bool] = lambda: False,
 ) -> Any:
     """Run one verb of `pi.pod` and return its result.
 
-    `listen` is told every event, `decide` answers a `survey`. Ctrl+C ends the work on the pod, then raises
-    Interrupted; a failure is raised as the PiError that its kind calls for.
+    `listen` is told every event, `decide` answers a `survey`. A failure is raised as the PiError that its kind
+    calls for. Ctrl+C ends the work on the pod and raises Interrupted, or leaves it where `leave()` says so and
+    raises LeftRunning.
+    With `outlives`, a lost connection is made again and the work, which went on, is followed to its end.
     """
-    running = Call(link, module, verb, request, preparation)
+    running = Call(link, module, verb, request, preparation, secrets.token_hex(12) if outlives else None)
+    is_lost = False
     try:
-        for event in running.events():
-            if event.kind == "survey" and decide:
-                decide(event, running)
-            listen(event)
-            if event.kind == "done":
-                return event["result"]
-            if event.kind == "failed":
-                raise _error(event)
-        raise Interrupted("stopped; what ran on the pod has been ended")
+        while True:
+            try:
+                return _followed(running, listen, decide)
+            except ConnectionLost:
+                if not (running.journal and running.has_begun):
+                    raise
+                is_lost = True
+                running.close()
+                running = _taken_up(link, running, listen)
+                is_lost = False
     except KeyboardInterrupt as stop:
+        if is_lost:
+            message = "interrupted while the connection was lost; what runs on the pod goes on (pi list shows it)"
+            raise LeftRunning(message, *stop.args) from None
+        if leave():
+            raise LeftRunning("interrupted; what runs on the pod goes on", *stop.args) from None
         last = running.cancel()
         if last.kind == "done":
             return last["result"]
         raise Interrupted("interrupted; what ran on the pod has been ended", *stop.args) from None
     finally:
         running.close()
+
+
+def _followed(running: Call, listen: Listener, decide: Callable[[Event, Call], None] | None) -> Any:
+    for event in running.events():
+        if event.kind == "survey" and decide:
+            decide(event, running)
+        listen(event)
+        if event.kind == "done":
+            return event["result"]
+        if event.kind == "failed":
+            raise _error(event)
+    raise Interrupted("stopped; what ran on the pod has been ended")
+
+
+def _taken_up(link: Link, lost: Call, listen: Listener) -> Call:
+    """The same work over a new connection. Raises UnreachableError when none can be made."""
+    for attempt in range(1, RECONNECTS + 1):
+        listen(Event("reconnecting", {"attempt": attempt, "of": RECONNECTS}))
+        time.sleep(attempt)
+        with suppress(UnreachableError):
+            link.reopen()
+            return _Follower(link, lost)
+    raise UnreachableError(
+        f"the connection was lost and {RECONNECTS} tries to make it again failed; the work on the pod goes on",
+        "when it is back: pi list shows what came of it",
+    )
 
 
 def _error(event: Event) -> PiError:
@@ -167,6 +241,8 @@ def _error(event: Event) -> PiError:
         return BusyError(message, "pi list shows what runs; pi stop NAME frees it")
     if kind == "lost":
         return UnreachableError(message)
+    if kind == "killed":
+        return RemoteError(message, "pi list shows what is left; run it again to go on")
     if kind in ("exited", "launch_failed"):
         failure = explain(detail["log"], detail.get("exit"))
         return NotReadyError(failure.cause, failure.hint)

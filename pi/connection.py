@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -61,6 +61,9 @@ class Link(Protocol):
     def forward(self, port: int) -> contextlib.AbstractContextManager[int]:
         """A local port that leads to the pod's loopback `port` while the context is open."""
 
+    def reopen(self) -> None:
+        """Connect again, the same way with the same checks, after the connection was lost."""
+
     def close(self) -> None: ...
 
 
@@ -91,17 +94,21 @@ def open_link(target: SshTarget | LocalTarget, known_hosts: Path, *, new_host_ke
         from pi import hostkeys
 
         hostkeys.forget(known_hosts, hostkeys.known_name(route.host, route.port))
-    return SshLink(_open(_connection(route, known_hosts), route), route.host)
+    return SshLink(lambda: _open(_connection(route, known_hosts), route), route.host)
 
 
 def adopt(connection: Connection, known_hosts: Path) -> Link:
     """A link over a user's own Fabric connection (`fab -H`), opened with host keys checked like any other."""
-    if not connection.is_connected:
-        from pi import hostkeys
 
-        hostkeys.prepare(connection.client, known_hosts)
-        _open(connection, Route(connection.host, connection.port, connection.user))
-    return SshLink(connection, connection.host)
+    def connect() -> Connection:
+        if not connection.is_connected:
+            from pi import hostkeys
+
+            hostkeys.prepare(connection.client, known_hosts)
+            _open(connection, Route(connection.host, connection.port, connection.user))
+        return connection
+
+    return SshLink(connect, connection.host)
 
 
 def resolve(target: SshTarget) -> Route:
@@ -273,10 +280,11 @@ def _tried(route: Route) -> str:
 class SshLink:
     """A link over an open Fabric connection."""
 
-    def __init__(self, connection: Connection, host: str) -> None:
+    def __init__(self, connect: Callable[[], Connection], host: str) -> None:
         self.host = host
-        self.accepted_key = getattr(connection.client._policy, "accepted", None)
-        self._connection = connection
+        self._connect = connect
+        self._connection = connect()
+        self.accepted_key = getattr(self._connection.client._policy, "accepted", None)
 
     @property
     def transport(self) -> Transport:
@@ -305,6 +313,10 @@ class SshLink:
             yield listener.getsockname()[1]
         finally:
             listener.close()
+
+    def reopen(self) -> None:
+        self.close()
+        self._connection = self._connect()
 
     def close(self) -> None:
         gateway = self._connection.gateway
@@ -357,6 +369,9 @@ class LocalLink:
     @contextmanager
     def forward(self, port: int) -> Iterator[int]:
         yield port
+
+    def reopen(self) -> None:
+        """Nothing was lost."""
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -64,3 +64,7 @@ class Interrupted(PiError):
     def __init__(self, message: str, signal: int = 2) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal
+
+
+class LeftRunning(Interrupted):
+    """The user stopped pi; what it started on the pod goes on."""

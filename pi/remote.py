@@ -19,12 +19,15 @@ from pi.events import Event
 from pi.failures import explain
 from pi.gpus import Gpu
 from pi.plans import LaunchPlan, PodFacts
-from pi.state import Deployment
+from pi.state import Deployment, Owner
 from pi.vllm import command as serve_command
 from pi.vllm import environment as serve_environment
 
 BIND = "0.0.0.0"  # noqa: S104
 """Where servers listen: reachable from outside, with every route but /health behind the key (pi_guard.py)."""
+
+LOOPBACK = "127.0.0.1"
+"""Where private servers listen: reachable over SSH alone."""
 
 
 def render(template: str, **values: Any) -> str:
@@ -84,6 +87,7 @@ def setup(link: Link, request: SetupRequest, listen: Listener) -> SetupFacts:
         {"environment": environment, "files": _setup_files(request)},
         listen,
         preparation=INSTALL_PYTHON,
+        outlives=True,
     )
     found, skipped = gpus.parse("\n".join(result.get("gpu", [])))
     return SetupFacts(
@@ -132,14 +136,16 @@ def start(
     decide: Callable[[PodFacts], LaunchPlan],
     listen: Listener,
     ask_hub: bool = False,
-    host: str = BIND,
+    private: bool = False,
+    leave: Callable[[], bool] = lambda: False,
     timeout_s: int | None = None,
 ) -> Started:
     """Start a model and wait until it is ready.
 
     `decide` makes the plan from what the pod has at that moment, while the pod's lock is held; with `ask_hub`,
-    also from what the hub says of a model that is not there yet. Raises
-    BusyError, NotReadyError with the cause from vLLM's log, or what `decide` raised; nothing is left running.
+    also from what the hub says of a model that is not there yet. Raises BusyError, NotReadyError with the cause
+    from vLLM's log, Interrupted, or what `decide` raised: nothing is left running then. It is, and may become
+    ready, after UnreachableError, and after LeftRunning, which Ctrl+C raises where `leave()` says so.
     """
     instance = secrets.token_hex(8)
     public: dict[str, str] = {}
@@ -151,10 +157,10 @@ def start(
             running.cancel()
             raise
         public.update(event["facts"]["public"])
-        running.answer(_launch(plan, instance, key, host, timeout_s))
+        running.answer(_launch(plan, instance, key, private, timeout_s))
 
     request = {"model": model, "ask_hub": ask_hub, "name": name, "gpu_query": gpus.QUERY}
-    record = call(link, "start", "start", request, listen, decide=answer)
+    record = call(link, "start", "start", request, listen, decide=answer, outlives=True, leave=leave)
     return Started(deployment(record), public)
 
 
@@ -162,19 +168,20 @@ GUARD = ("--middleware", "pi_guard.Guard", "--disable-fastapi-docs")
 """Closes every route but /health to callers without the key; before the plan's own words, which may hold a `--`."""
 
 
-def server(plan: LaunchPlan, host: str = BIND) -> tuple[dict[str, str], list[str]]:
-    """Environment and words of the server that a plan starts, the key aside.
+def server(plan: LaunchPlan, private: bool = False) -> tuple[dict[str, str], list[str]]:
+    """Environment and words of the server that a plan starts, the key aside; a private one binds loopback only.
 
     The weights are on the pod before vLLM starts, so it runs with the hub switched off and without the token.
     """
-    command = serve_command(plan, host)
+    command = serve_command(plan, LOOPBACK if private else BIND)
     words = command[: len(command) - len(plan.args)]
     return {**serve_environment(plan), "HF_HUB_OFFLINE": "1"}, [*words, *GUARD, *plan.args]
 
 
-def _launch(plan: LaunchPlan, instance: str, key: str, host: str, timeout_s: int | None) -> dict[str, Any]:
+def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s: int | None) -> dict[str, Any]:
     """The answer to a survey: what to reserve, and the files of the launch."""
-    environment, argv = server(plan, host)
+    environment, argv = server(plan, private)
+    owner = Owner.this()
     script = render("launch.sh.j2", name=plan.name, instance=instance, environment=environment, argv=argv)
     return {
         "record": {
@@ -184,7 +191,9 @@ def _launch(plan: LaunchPlan, instance: str, key: str, host: str, timeout_s: int
             "gpus": list(plan.gpus),
             "memory_share": plan.memory_share,
             "api": plan.api,
+            "private": private,
             "instance": instance,
+            "by": f"pid {owner.pid} on {owner.host}",
         },
         "files": {"launch.sh": script, "key": key},
         "key": key,
@@ -224,8 +233,15 @@ def deployment(record: dict[str, Any]) -> Deployment:
         boot_id=str(record.get("boot_id", "")),
         instance=str(record["instance"]),
         memory_share=record.get("memory_share"),
-        extra={"api": "responses"} if record.get("api") == "responses" else {},
+        extra=_extra(record),
     )
+
+
+def _extra(record: dict[str, Any]) -> dict[str, Any]:
+    extra: dict[str, Any] = {"api": "responses"} if record.get("api") == "responses" else {}
+    if record.get("private"):
+        extra["private"] = True
+    return extra
 
 
 @dataclass(frozen=True)
@@ -239,6 +255,8 @@ class Found:
     """Why it crashed, from its log."""
     left: int
     """Processes of it that still live though its server does not."""
+    phase: str | None = None
+    """What a starting one is at: downloading or loading."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +287,7 @@ def _found(record: dict[str, Any]) -> Found:
         exit_code=record["exit"],
         cause=explain(record["log"], record["exit"]).cause if crashed else None,
         left=len(record.get("left", [])),
+        phase=record.get("phase"),
     )
 
 

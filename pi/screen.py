@@ -7,8 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pi.text import Sanitizer, safe
+
+if TYPE_CHECKING:
+    from pi.events import Event
 
 
 def colour(stream: object = None) -> bool:
@@ -24,6 +28,11 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
     print(safe(text), file=sys.stderr, flush=True)
+
+
+def reconnecting(event: Event) -> None:
+    """Tell that the connection to a pod was lost, and which try to make it again this is."""
+    note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")
 
 
 def columns(rows: Sequence[Sequence[str]]) -> None:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,9 +25,35 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True)
+class Owner:
+    """The pi that starts a model: its process, the machine it runs on, and since when (seconds since 1970)."""
+
+    pid: int
+    host: str
+    since: float
+
+    @classmethod
+    def this(cls) -> Owner:
+        return cls(os.getpid(), socket.gethostname(), time.time())
+
+    def is_gone(self) -> bool:
+        """Whether it certainly no longer runs; of another machine's processes nothing is known."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+@dataclass(frozen=True)
 class Deployment:
     """A model started under a name. `pid` is vLLM's API server on the pod; with `started` (clock ticks since
-    boot, /proc/PID/stat field 22) and `boot_id` it names one process and no other."""
+    boot, /proc/PID/stat field 22) and `boot_id` it names one process and no other. In status `starting` it is a
+    reservation: `owner` starts it, and the pid is 0 until the pod has told it."""
 
     name: str
     model: str
@@ -40,6 +66,7 @@ class Deployment:
     instance: str = ""
     memory_share: float | None = None
     """Share of each GPU's memory it was given, 0 to 1; None when its own arguments decide."""
+    owner: Owner | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -249,19 +276,31 @@ def _deployment(name: str, value: Any, where: str) -> Deployment:
     _check_name(name, where)
     data = _object(value, where)
     share = data.pop("memory_share", None)
+    status = _text(data.pop("status", "running"), f"{where}, status")
     return Deployment(
         name=name,
         model=_text(data.pop("model", None), f"{where}, model"),
         port=_int(data.pop("port", None), 1, 65535, f"{where}, port"),
         gpus=_gpu_ids(data.pop("gpu", ""), f"{where}, gpu"),
-        pid=_int(data.pop("pid", None), 2, 2**31, f"{where}, pid"),
-        status=_text(data.pop("status", "running"), f"{where}, status"),
+        pid=_int(data.pop("pid", None), 0 if status == "starting" else 2, 2**31, f"{where}, pid"),
+        status=status,
         started=_int(data.pop("pid_start", 0), 0, 2**63, f"{where}, pid_start"),
         boot_id=_text(data.pop("boot_id", ""), f"{where}, boot_id"),
         instance=_text(data.pop("instance", ""), f"{where}, instance"),
         memory_share=float(share) if isinstance(share, int | float) else None,
+        owner=_owner(data.pop("owner", None), f"{where}, owner"),
         extra=data,
     )
+
+
+def _owner(value: Any, where: str) -> Owner | None:
+    if value is None:
+        return None
+    data = _object(value, where)
+    since = data.get("since")
+    if not isinstance(since, int | float) or isinstance(since, bool):
+        raise ValueError(f"{where}, since: seconds since 1970 are expected")
+    return Owner(_int(data.get("pid"), 2, 2**31, f"{where}, pid"), _text(data.get("host"), f"{where}, host"), since)
 
 
 def _gpu_ids(value: Any, where: str) -> tuple[int, ...]:
@@ -315,6 +354,8 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
     }
     if model.memory_share is not None:
         document["memory_share"] = model.memory_share
+    if model.owner:
+        document["owner"] = asdict(model.owner)
     return {**document, **model.extra}
 
 

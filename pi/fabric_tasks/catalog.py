@@ -64,21 +64,21 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
 
 
-def show_plan(c: Any, pod: str | None, request: Request) -> None:
+def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) -> None:
     """Print the plan for a request on the pod as it is now."""
     from pi import catalog, planner
 
     known = catalog.load(state.config_dir())
     facts = _facts(c, pod, request.model, ask_hub=known.find(request.model) is None)
-    for line in plan_lines(planner.plan(request, facts, known), facts):
+    for line in plan_lines(planner.plan(request, facts, known), facts, private):
         screen.say(line)
 
 
-def plan_lines(plan: LaunchPlan, facts: PodFacts) -> list[str]:
+def plan_lines(plan: LaunchPlan, facts: PodFacts, private: bool = False) -> list[str]:
     """A plan in words: the command and environment whole, the sum, the reasons, the download."""
     from pi import hub, remote
 
-    environment, words = remote.server(plan)
+    environment, words = remote.server(plan, private)
     lines = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
     lines += [shlex.join(words), ""]
     lines.append(f"port      {plan.port}")

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pi import screen, state
-from pi.errors import InputError, RemoteError
+from pi.errors import HostKeyError, InputError, Interrupted, LeftRunning, PiError, RemoteError, UnreachableError
 from pi.fabric_tasks.verb import verb
 from pi.state import Deployment, Pod
 from pi.vllm import too_old
@@ -31,13 +31,15 @@ BENDING = {
 @verb(
     "[model]",
     "MODEL --name N [--pod P] [--memory 50%] [--context 32k] [--gpus 2] [--variant V] [--dry-run]"
-    " [--vllm RAW ARGS...]   (alone: lists the models)",
+    " [--private] [--detach] [--vllm RAW ARGS...]   (alone: lists the models)",
     tail="vllm",
     iterable=["vllm"],
     details={
         "name": "what to call it here; the served model answers to this name and to its model id",
         **BENDING,
         "dry_run": "show the command, the memory sum and the reasons, and touch nothing",
+        "private": "listen on the pod's loopback alone: reachable over SSH, not from the network",
+        "detach": "Ctrl+C while it starts leaves it starting instead of stopping it",
     },
 )
 def start(
@@ -50,6 +52,8 @@ def start(
     gpus: str | None = None,
     variant: str | None = None,
     dry_run: bool = False,
+    private: bool = False,
+    detach: bool = False,
     vllm: list[str] | None = None,
 ) -> None:
     """Start a model on the pod and wait until it answers; alone, list the models that pi knows."""
@@ -62,28 +66,36 @@ def start(
 
     request = _request(model, name, memory, context, gpus, variant, vllm)
     if dry_run:
-        return catalog_tasks.show_plan(c, pod, request)
+        return catalog_tasks.show_plan(c, pod, request, private)
     key = targets.api_key()
     known = catalog.load(state.config_dir())
     began = time.monotonic()
     with targets.targeted(c, pod) as (place, link):
-        report = StartReport(request, place.name)
+        report = StartReport(request, place.name, detach)
+        reservation = Reservation(place, private)
+
+        def decide(facts: PodFacts) -> LaunchPlan:
+            return reservation.make(report.planned(planner.plan(request, facts, known), facts))
+
         try:
-            started = remote.start(
-                link,
-                model=model,
-                name=request.name,
-                key=key,
-                decide=lambda facts: report.planned(planner.plan(request, facts, known), facts),
-                listen=report.hear,
-                ask_hub=known.find(model) is None,
-            )
+            with reservation:
+                started = remote.start(
+                    link,
+                    model=model,
+                    name=request.name,
+                    key=key,
+                    decide=decide,
+                    listen=report.hear,
+                    ask_hub=known.find(model) is None,
+                    private=private,
+                    leave=lambda: detach and reservation.made,
+                )
         finally:
             report.end()
         _remember(place, started.deployment)
         url = endpoint.url(link.host, started.deployment.port, started.public)
     screen.say(f"{request.name} is ready on {place.name} after {screen.seconds(time.monotonic() - began)}")
-    _how_to_call(started.deployment, url, endpoint.answers(url))
+    _how_to_call(started.deployment, url, reachable=not private and endpoint.answers(url))
 
 
 @verb(
@@ -123,7 +135,10 @@ def show(c: Any, pod: str | None = None) -> None:
     if not status.found and not place.models:
         screen.say(f"no models on {place.name}; start one: pi start MODEL --name NAME")
         return
-    rows = [_row(found, host, status.public) for found in status.found]
+    rows = [_row(found, place.models.get(found.deployment.name), host, status.public) for found in status.found]
+    there = {found.deployment.name for found in status.found}
+    waiting = [model for name, model in place.models.items() if name not in there and model not in gone]
+    rows += [(model.name, model.model, _gpus(model), model.port, "starting", "") for model in waiting]
     rows += [(model.name, model.model, _gpus(model), model.port, "gone (forgotten)", "") for model in gone]
     screen.table(rows, ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL"))
 
@@ -183,11 +198,60 @@ def logs(c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow:
         raise RemoteError(f"{name} has ended with exit code {code}")
 
 
+class Reservation:
+    """An entry of status `starting` in pods.json, made before the pod is told to start.
+
+    It is taken back when the start fails with proof that nothing is left, and stays when the pod may still be
+    at work: `pi list` settles it then.
+    """
+
+    def __init__(self, place: Pod, private: bool) -> None:
+        self._place, self._private = place, private
+        self._name = ""
+
+    @property
+    def made(self) -> bool:
+        return bool(self._name)
+
+    def make(self, plan: LaunchPlan) -> LaunchPlan:
+        _remember(
+            self._place,
+            Deployment(
+                name=plan.name,
+                model=plan.model,
+                port=plan.port,
+                gpus=plan.gpus,
+                pid=0,
+                status="starting",
+                memory_share=plan.memory_share,
+                owner=state.Owner.this(),
+                extra={"private": True} if self._private else {},
+            ),
+        )
+        self._name = plan.name
+        return plan
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.made and isinstance(error, PiError) and not isinstance(error, MAY_GO_ON):
+            _forget(self._place, {self._name})
+        if isinstance(error, LeftRunning):
+            error.hint = f"pi list shows when {self._name} is ready; pi stop {self._name} ends it"
+        elif isinstance(error, Interrupted) and self.made:
+            error.hint = f"{self._name} is not running; what was downloaded stays cached"
+
+
+MAY_GO_ON = (UnreachableError, HostKeyError, LeftRunning)
+"""After these the pod may still be at work."""
+
+
 class StartReport:
     """Tells how a start goes: the plan, the download, then the time and vLLM's last log line."""
 
-    def __init__(self, request: Request, pod: str) -> None:
-        self._request, self._pod = request, pod
+    def __init__(self, request: Request, pod: str, detach: bool) -> None:
+        self._request, self._pod, self._detach = request, pod, detach
         self._line = screen.Progress()
         self._began = time.monotonic()
 
@@ -215,9 +279,13 @@ class StartReport:
         elif event.kind == "launched":
             self._began = time.monotonic()
             self._line.clear()
-            screen.say(f"  vLLM is running (pid {event['pid']}); waiting until it is ready")
+            interrupt = "leaves it starting" if self._detach else "stops it"
+            screen.say(f"  vLLM is running (pid {event['pid']}); waiting until it is ready (Ctrl+C {interrupt})")
         elif event.kind == "log" and event["text"].strip():
             self._line.show(f"  {elapsed}: {event['text'].strip().splitlines()[-1]}")
+        elif event.kind == "reconnecting":
+            self._line.clear()
+            screen.reconnecting(event)
 
     def end(self) -> None:
         self._line.clear()
@@ -254,6 +322,10 @@ def _request(
 
 def _how_to_call(deployment: Deployment, url: str, reachable: bool) -> None:
     screen.say()
+    if deployment.extra.get("private"):
+        screen.say(f"  it listens on the pod's loopback alone, port {deployment.port}; SSH is the way:")
+        screen.say(f'  pi prompt {deployment.name} "Hello"')
+        return
     screen.say(f"  export OPENAI_BASE_URL={url}")
     screen.say('  export OPENAI_API_KEY="$PI_API_KEY"')
     screen.say(f"  model: {deployment.model} (or {deployment.name})")
@@ -278,34 +350,49 @@ def _forget(place: Pod, names: set[str]) -> None:
 def _reconcile(place: Pod, status: Status) -> list[Deployment]:
     """Make pods.json say what the pod proved: forget what is gone, adopt what runs there unknown to it.
 
-    Returns what was gone.
+    Returns what was gone. A reservation that its owner has not brought to the pod yet is left alone.
     """
     there = {found.deployment.name: found for found in status.found}
-    gone = [model for name, model in place.models.items() if name not in there]
-    adopted = [
-        found.deployment for name, found in there.items() if name not in place.models and found.state == "running"
-    ]
+    gone = [model for name, model in place.models.items() if name not in there and not _is_on_its_way(model)]
     if gone:
         _forget(place, {model.name for model in gone})
-    for deployment in adopted:
-        _remember(place, deployment)
-        screen.note(f"{deployment.name} was started on this pod from elsewhere; pi knows it now")
+    for name, found in there.items():
+        known = place.models.get(name)
+        if found.state == "running" and (known is None or known.status == "starting"):
+            _remember(place, found.deployment)
+            if known is None:
+                screen.note(f"{name} was started on this pod from elsewhere; pi knows it now")
     return gone
 
 
-def _row(found: Found, host: str, public: dict[str, str]) -> tuple[object, ...]:
+def _is_on_its_way(model: Deployment) -> bool:
+    return model.status == "starting" and model.owner is not None and not model.owner.is_gone()
+
+
+def _row(found: Found, known: Deployment | None, host: str, public: dict[str, str]) -> tuple[object, ...]:
     from pi import endpoint
 
     model = found.deployment
     words = found.state
-    if found.cause:
+    if found.state == "starting":
+        words = _starting(found, known)
+    elif found.cause:
         words += f": {' '.join(found.cause.split())[:160]}"
     elif found.state == "crashed":
         words += f" (exit code {found.exit_code})" if found.exit_code is not None else " (killed)"
     if found.left:
         words += f"; {found.left} process(es) left, pi stop {model.name} ends them"
-    url = endpoint.url(host, model.port, public) if found.state == "running" else ""
+    url = ""
+    if found.state == "running":
+        url = "over SSH only" if model.extra.get("private") else endpoint.url(host, model.port, public)
     return model.name, model.model, _gpus(model), model.port, words, url
+
+
+def _starting(found: Found, known: Deployment | None) -> str:
+    words = f"starting ({found.phase})" if found.phase else "starting"
+    if known and known.owner and known.owner.is_gone():
+        words += f"; its pi is gone, the pod goes on; pi stop {known.name} ends it"
+    return words
 
 
 def _gpus(model: Deployment) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pi import screen, state
-from pi.errors import BusyError, InputError
+from pi.errors import BusyError, InputError, Interrupted
 from pi.fabric_tasks.verb import verb
 from pi.gpus import memory_label
 from pi.state import Pod
@@ -92,6 +93,9 @@ def setup(
         except SetupError as error:
             report.quote(error.tail)
             raise
+        except Interrupted as stop:
+            stop.hint = f"run it again to go on from there: pi pods setup {name} {shlex.quote(pod.ssh)}"
+            raise
     _remember(pod, facts)
     screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
 
@@ -149,6 +153,9 @@ class SetupReport:
         elif event.kind == "setup":
             self._live.clear()
             self._step(event["verb"], event["arg"], event["text"])
+        elif event.kind == "reconnecting":
+            self._live.clear()
+            screen.reconnecting(event)
 
     def _step(self, word: str, step: str, text: str) -> None:
         if word == "step":

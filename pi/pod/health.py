@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from typing import Any, Optional
 
 from pi.pod import process, records
 
+LOOPBACK = "127.0.0.1"
+GUARDED = ("/v1/models", "/metrics", "/tokenize", "/invocations")
+"""Routes that must refuse a caller without the key; vLLM by itself guards only the first."""
 
-def get(port: int, path: str, key: Optional[str] = None, timeout_s: float = 3) -> tuple[int, bytes]:
-    """Status and up to 1 MiB of body of `http://127.0.0.1:port/path`; status 0 when nothing answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+
+def get(
+    port: int, path: str, key: Optional[str] = None, timeout_s: float = 3, host: str = LOOPBACK
+) -> tuple[int, bytes]:
+    """Status and up to 1 MiB of body of `http://host:port/path`; status 0 when nothing answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path, headers={"Authorization": "Bearer " + key} if key else {})
         reply = connection.getresponse()
@@ -29,7 +36,8 @@ def is_up(port: int) -> bool:
 def objection(record: dict[str, Any], key: str) -> Optional[str]:
     """Why a server that says it is healthy is still not this deployment, or None when all holds.
 
-    A stranger's server may answer on the port, another model may, and a server may let everyone in.
+    A stranger's server may answer on the port, another model may, and a server may let everyone in: that it does
+    not is asked at the pod's outer address too.
     """
     port = record["port"]
     if not process.owns_port(records.living(record), port):
@@ -40,11 +48,31 @@ def objection(record: dict[str, Any], key: str) -> Optional[str]:
     served = _served(body)
     if record["name"] not in served:
         return "/v1/models lists %s, not %s" % (", ".join(sorted(served)) or "nothing", record["name"])
-    for path in ("/v1/models", "/metrics", "/tokenize", "/invocations"):
-        status = get(port, path)[0]
-        if status != 401:
-            return "%s answered %d without a key" % (path, status)
+    return _open_door(port, bool(record.get("private")))
+
+
+def _open_door(port: int, private: bool) -> Optional[str]:
+    """What a stranger gets who should get nothing, on this machine and at its outer address, or None."""
+    outer = outer_address()
+    if private and outer and get(port, "/health", host=outer)[0]:
+        return "the server was to be private and answers at %s:%d" % (outer, port)
+    for host in [LOOPBACK] + ([outer] if outer and not private else []):
+        for path in GUARDED:
+            status = get(port, path, host=host)[0]
+            if status != 401:
+                return "%s:%d%s answered %s without a key" % (host, port, path, status or "nothing")
     return None
+
+
+def outer_address() -> Optional[str]:
+    """This machine's own address on the network it reaches the world by, or None where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737); UDP sends nothing yet
+        except OSError:
+            return None
+        address = str(probe.getsockname()[0])
+    return None if address.startswith("127.") else address
 
 
 def _served(body: bytes) -> set[str]:

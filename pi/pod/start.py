@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from pi.pod import download, health, logs, process, records
 from pi.pod import survey as surveys
-from pi.pod.wire import Cancelled, PodError, Wire
+from pi.pod.wire import PodError, Wire
 
 POLL_S = 0.1
 TERM_PATIENCE_S = 20
@@ -33,10 +33,12 @@ def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         if where == "absent":
             raise PodError("no_model", "there is no directory %s on the pod" % record["model"])
         if where == "missing":
+            record["phase"] = "downloading"
+            records.save(record)
             download.download(wire, record["model"], record["instance"])
         launcher = _launch(record, plan)
         _wait_until_ready(wire, record, launcher, plan)
-    except (Cancelled, PodError):
+    except Exception:
         _clear(wire, record)
         raise
     record["status"] = "running"
@@ -51,8 +53,14 @@ def _check_name(name: str) -> None:
     if record is None:
         return
     if records.is_starting(record) or records.living(record):
-        raise PodError("name_taken", "%s is already %s" % (name, record["status"]), record=record)
+        raise PodError("name_taken", "%s is already %s" % (name, _doing(record)), record=record)
     records.forget(name)
+
+
+def _doing(record: dict[str, Any]) -> str:
+    if record["status"] != "starting":
+        return "running, on port %d" % record["port"]
+    return "starting (%s, %d s ago)" % (record.get("by", "another pi"), max(0, time.time() - record["created"]))
 
 
 def _reserve(plan: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +97,7 @@ def _launch(record: dict[str, Any], plan: dict[str, Any]) -> subprocess.Popen[by
             cwd=os.path.expanduser("~"),
         )
     record["session"] = launcher.pid
+    record["phase"] = "loading"
     record["pid"] = server = _server_pid(name, launcher)
     found = process.stat(server)
     record["started"] = found[2] if found else 0

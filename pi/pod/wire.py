@@ -2,7 +2,8 @@
 
 An event is one line, `MARK {"event": ..., ...}`, where MARK is a random word that pi chose for this call,
 so that noise from a login shell is never taken for an answer. When the connection is lost the work goes
-on: writes are dropped and `lost` is set. Only an explicit `{"cancel": true}` from pi sets `cancelled`.
+on: writes are dropped and `lost` is set; a call with a journal keeps its events there for `follow`. Only an
+explicit `{"cancel": true}` from pi, or SIGUSR1 from the call that follows this one, sets `cancelled`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
 from typing import Any, Callable, NoReturn, Optional
+
+from pi.pod.journal import Journal
 
 HEARTBEAT_S = 5.0
 """pi takes silence for a lost connection after a few of these (`pi.remote.SILENCE_S`)."""
@@ -34,18 +38,22 @@ class Cancelled(Exception):
 
 
 class Wire:
-    def __init__(self, mark: str) -> None:
+    def __init__(self, mark: str, journal: Optional[Journal] = None) -> None:
         self.cancelled = threading.Event()
         self.lost = threading.Event()
         self._mark = mark
+        self._journal = journal
         self._answers: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
         self._writing = threading.Lock()
         self._write("\n")
+        signal.signal(signal.SIGUSR1, lambda *_: self.cancelled.set())
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def emit(self, event: str, **data: Any) -> None:
         data["event"] = event
+        if self._journal:
+            self._journal.add(data)
         self._write(self._mark + " " + json.dumps(data) + "\n")
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
@@ -86,15 +94,20 @@ class Wire:
     def _beat(self) -> NoReturn:
         while True:
             time.sleep(HEARTBEAT_S)
-            self.emit("alive")
+            self._write(self._mark + ' {"event": "alive"}\n')
 
 
-def run(verb: Callable[[Wire, dict[str, Any]], Any], mark: str, request: dict[str, Any]) -> None:
-    """Run one verb to its end: `done` with its result, or `failed` with a kind, a message and details."""
+def run(
+    verb: Callable[[Wire, dict[str, Any]], Any], mark: str, request: dict[str, Any], journal: Optional[str]
+) -> None:
+    """Run one verb to its end: `done` with its result, or `failed` with a kind, a message and details.
+
+    `journal` names the call where it may be taken up again after a lost connection.
+    """
     with contextlib.suppress(OSError):
         os.setsid()
     os.umask(0o077)
-    wire = Wire(mark)
+    wire = Wire(mark, Journal(journal) if journal else None)
     try:
         wire.emit("done", result=verb(wire, request))
     except Cancelled:

@@ -40,7 +40,7 @@ stopped() {
     REPORTED=yes
     note "stopped; run setup again to go on from here"
     mapfile -t pids < <(descendants $$)
-    kill -TERM "${pids[@]}" 2>/dev/null && sleep 1 || true
+    if kill -TERM "${pids[@]}" 2>/dev/null; then sleep 1; fi
     kill -KILL "${pids[@]}" 2>/dev/null || true
     exit "$1"
 }

@@ -79,18 +79,3 @@ def test_while_another_pi_is_waited_for(pi: Pi, box: Pod) -> None:
     box.cards("h100_8")
     assert first.ends().code == 0
     assert box.records() == ["a"]
-
-
-def test_a_killed_pi_leaves_a_model_that_the_pod_knows(pi: Pi, box: Pod) -> None:
-    """`kill -9` asks nobody: the start goes on, and the next `list` and `stop` tell the truth."""
-    box.fault("vllm", load_s=2)
-    running = pi.spawn("start", box.model(), "--name", "qwen")
-    running.reads("waiting until it is ready")
-    running.interrupt(signal.SIGKILL)
-    running.ends()
-    assert pi.models("box") == {}
-    assert "starting" in pi.ok("list")
-    assert until(lambda: box.record("qwen")["status"] == "running")
-    assert "running" in pi.ok("list")
-    assert "qwen is stopped" in pi.ok("stop", "qwen")
-    assert box.quiet() == {}

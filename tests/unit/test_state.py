@@ -16,7 +16,7 @@ import pytest
 from pi import state
 from pi.errors import BusyError, InputError
 from pi.gpus import Gpu
-from pi.state import Deployment, Pod, State
+from pi.state import Deployment, Owner, Pod, State
 
 OLD = {
     "pods": {
@@ -53,9 +53,10 @@ def test_no_file_and_an_empty_one_are_an_empty_state(file: Path) -> None:
 
 
 def test_what_is_written_is_read_again(file: Path) -> None:
-    model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, {"api": "responses"})
+    model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, extra={"api": "responses"})
+    begun = Deployment("s", "Qwen/Y", 8003, (1,), 0, "starting", owner=Owner(123, "laptop", 1.5))
     gpu = Gpu(0, "H100", 81559, compute_capability=(9, 0))
-    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model}, "/mnt/m", "0.32.0", {"mine": 1})
+    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", {"mine": 1})
     after = state.change(lambda before: replace(before.with_pod(pod), active="dc1"))
     assert state.load() == after == State({"dc1": pod}, "dc1")
 
