@@ -31,6 +31,8 @@ FAULTS: dict[str, Any] = {
     "stray": False,  # a child that leaves the session and outlives it
     "serve_as": None,  # the one name that /v1/models lists instead of the real ones
     "open_routes": [],  # routes that ask for no key
+    "open_outside": False,  # no route asks a caller from another address for the key
+    "host": None,  # where it listens, whatever it was told
     "say": [],  # words to stream as the answer
 }
 
@@ -75,7 +77,7 @@ def serve(words: list[str]) -> None:
     if fault["exit"] is not None:
         os._exit(fault["exit"])
     time.sleep(fault["load_s"])
-    server = Server((value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
+    server = Server((fault["host"] or value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
     server.names = [fault["serve_as"]] if fault["serve_as"] else names
     server.fault = fault
     say("INFO:     Application startup complete.")
@@ -153,6 +155,8 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: pi's own questions would fill the log that tests read."""
 
     def _is_refused(self) -> bool:
+        if self.server.fault["open_outside"] and not self.client_address[0].startswith("127."):
+            return False
         given = self.headers.get("authorization")
         return given != f"Bearer {os.environ['VLLM_API_KEY']}" and self.path not in self.server.fault["open_routes"]
 

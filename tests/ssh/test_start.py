@@ -267,3 +267,16 @@ def test_only_the_download_gets_the_token(pi: Pi, box: Pod) -> None:
     assert asked["env"]["HF_TOKEN"] == token
     assert token not in json.dumps(asked["argv"])
     assert token not in json.dumps(box.received("tiny"))
+
+
+def test_a_private_model_listens_on_loopback_alone_and_is_reached_over_ssh(pi: Pi, box: Pod) -> None:
+    told = pi.ok("start", box.model(), "--name", "qwen", "--private")
+    port = pi.models("box")["qwen"]["port"]
+    assert f"it listens on the pod's loopback alone, port {port}; SSH is the way" in told
+    assert "OPENAI_BASE_URL" not in told
+    argv = box.received("qwen")["argv"]
+    assert argv[argv.index("--host") + 1] == "127.0.0.1"
+    [_, line] = pi.ok("list").splitlines()
+    assert line.endswith("over SSH only")
+    assert pi.models("box")["qwen"]["private"] is True
+    assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
 
 from pi.failures import explain
+from pi.pod import health
 from tests.rig.command import Done, Pi
 from tests.rig.pod import FIXTURES, Pod, kill, listens
 
@@ -134,3 +136,25 @@ def test_the_log_of_the_start_before_is_kept_beside(pi: Pi, box: Pod) -> None:
     box.fault("vllm")
     pi.ok("start", model, "--name", "qwen")
     assert box.log_of("qwen").with_suffix(".log.1").read_text() == first
+
+
+OUTER = health.outer_address()
+seen_from_outside = pytest.mark.skipif(OUTER is None, reason="this machine has no address but its loopback")
+
+
+@seen_from_outside
+def test_a_server_that_lets_callers_from_outside_in_is_refused(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", open_outside=True)
+    done = pi("start", box.model(), "--name", "qwen")
+    assert done.code == 6
+    assert re.search(rf"{re.escape(str(OUTER))}:\d+/v1/models answered 200 without a key", done.err)
+    assert (pi.models("box"), box.records(), box.quiet()) == ({}, [], {})
+
+
+@seen_from_outside
+def test_a_private_server_that_answers_outside_is_refused(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", host="0.0.0.0")
+    done = pi("start", box.model(), "--name", "qwen", "--private")
+    assert done.code == 6
+    assert "the server was to be private and answers at" in done.err
+    assert (pi.models("box"), box.records(), box.quiet()) == ({}, [], {})
