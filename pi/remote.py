@@ -125,6 +125,8 @@ class Started:
     deployment: Deployment
     public: dict[str, str]
     """How the provider maps the pod's ports (see `pi.endpoint`)."""
+    side_doors: tuple[int, ...]
+    """Ports besides its own where its processes listen to the network, asking nobody for a key."""
 
 
 def start(
@@ -161,7 +163,7 @@ def start(
 
     request = {"model": model, "ask_hub": ask_hub, "name": name, "gpu_query": gpus.QUERY}
     record = call(link, "start", "start", request, listen, decide=answer, outlives=True, leave=leave)
-    return Started(deployment(record), public)
+    return Started(deployment(record), public, tuple(record["side_doors"]))
 
 
 GUARD = ("--middleware", "pi_guard.Guard", "--disable-fastapi-docs")

@@ -95,6 +95,9 @@ def start(
         _remember(place, started.deployment)
         url = endpoint.url(link.host, started.deployment.port, started.public)
     screen.say(f"{request.name} is ready on {place.name} after {screen.seconds(time.monotonic() - began)}")
+    if started.side_doors:
+        ports = ", ".join(map(str, started.side_doors))
+        screen.note(f"note: vLLM's processes also listen, without a key, on port {ports}; close it with a firewall")
     _how_to_call(started.deployment, url, reachable=not private and endpoint.answers(url))
 
 

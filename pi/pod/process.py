@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
-from typing import TYPE_CHECKING, Callable, Iterable, Iterator, Optional
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from pi.pod.wire import Wire
@@ -91,32 +92,52 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+class Listener(NamedTuple):
+    """A TCP socket that waits for callers. Only what binds a loopback address is out of a network's reach."""
+
+    port: int
+    inode: str
+    is_local: bool
+
+
 def listening_ports() -> set[int]:
     """TCP ports that any process of the pod listens on."""
-    return {port for port, _ in _listeners()}
+    return {listener.port for listener in _listeners()}
 
 
 def owns_port(owners: Iterable[int], port: int) -> bool:
     """Whether the socket that listens on `port` is open in one of these processes."""
-    inodes = {inode for listening, inode in _listeners() if listening == port}
-    wanted = {"socket:[%s]" % inode for inode in inodes}
+    return any(listener.port == port for listener in _listeners_of(owners))
+
+
+def public_ports(owners: Iterable[int]) -> set[int]:
+    """TCP ports that these processes listen on beyond the pod's loopback."""
+    return {listener.port for listener in _listeners_of(owners) if not listener.is_local}
+
+
+def _listeners_of(owners: Iterable[int]) -> list[Listener]:
+    held = set()
     for pid in owners:
+        folder = "/proc/%d/fd" % pid
         with contextlib.suppress(OSError):
-            folder = "/proc/%d/fd" % pid
             for number in os.listdir(folder):
                 with contextlib.suppress(OSError):
-                    if os.readlink(os.path.join(folder, number)) in wanted:
-                        return True
-    return False
+                    held.add(os.readlink(os.path.join(folder, number)))
+    return [listener for listener in _listeners() if "socket:[%s]" % listener.inode in held]
 
 
-def _listeners() -> Iterator[tuple[int, str]]:
-    """(port, inode) of each listening TCP socket (proc(5): /proc/net/tcp, state 0A)."""
+LOOPBACKS = re.compile(r"[0-9A-F]{6}7F|0{24}01000000|0{16}FFFF0000[0-9A-F]{6}7F")
+"""127.0.0.0/8, ::1 and ::ffff:127.0.0.0/104 as the kernel prints them, each 32-bit word little-endian."""
+
+
+def _listeners() -> Iterator[Listener]:
+    """Every listening TCP socket (proc(5): /proc/net/tcp, state 0A)."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in _read(table).splitlines()[1:]:
             cells = line.split()
             if cells[3] == "0A":
-                yield int(cells[1].rpartition(":")[2], 16), cells[9]
+                address, _, port = cells[1].rpartition(":")
+                yield Listener(int(port, 16), cells[9], bool(LOOPBACKS.fullmatch(address)))
 
 
 def _read(path: str) -> str:

@@ -42,6 +42,7 @@ def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         _clear(wire, record)
         raise
     record["status"] = "running"
+    record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
     record["ready_after_s"] = round(time.time() - record["created"], 1)
     records.save(record)
     return record

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from pi.pod import process
 from tests.e2e.conftest import KEY, TOKEN, Pi
 from tests.rig.sshd import SshdPod
 
@@ -101,6 +102,12 @@ def test_a_stranger_gets_nothing(started: str, method: str, path: str) -> None:
 
 def test_a_stranger_may_ask_for_health(started: str) -> None:
     assert requests.get(base_url(started).removesuffix("/v1") + "/health", timeout=10).status_code == 200
+
+
+def test_only_the_guarded_port_is_open_to_the_network(started: str, pods: Pods) -> None:
+    record = json.loads((pods[0].home / ".pi" / "run" / "smol" / "record.json").read_text())
+    assert process.public_ports(living(pods[0])) == {record["port"]}
+    assert record["side_doors"] == []
 
 
 def test_neither_key_nor_token_stands_in_any_command_line_or_log(started: str, pi: Pi, pods: Pods) -> None:

@@ -33,6 +33,7 @@ FAULTS: dict[str, Any] = {
     "open_routes": [],  # routes that ask for no key
     "open_outside": False,  # no route asks a caller from another address for the key
     "host": None,  # where it listens, whatever it was told
+    "side_door": False,  # another socket, open to the network
     "say": [],  # words to stream as the answer
 }
 
@@ -78,6 +79,7 @@ def serve(words: list[str]) -> None:
         os._exit(fault["exit"])
     time.sleep(fault["load_s"])
     server = Server((fault["host"] or value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
+    doors = [socketserver.TCPServer(("0.0.0.0", 0), Handler)] if fault["side_door"] else []
     server.names = [fault["serve_as"]] if fault["serve_as"] else names
     server.fault = fault
     say("INFO:     Application startup complete.")
@@ -86,6 +88,8 @@ def serve(words: list[str]) -> None:
         signal.setitimer(signal.ITIMER_REAL, fault["exit_after_s"])
     server.serve_forever(poll_interval=0.05)
     held.close()
+    for door in doors:
+        door.server_close()
 
 
 def shut_down() -> None:

@@ -280,3 +280,15 @@ def test_a_private_model_listens_on_loopback_alone_and_is_reached_over_ssh(pi: P
     assert line.endswith("over SSH only")
     assert pi.models("box")["qwen"]["private"] is True
     assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")
+
+
+def test_a_socket_besides_the_servers_own_that_the_network_reaches_is_told(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", side_door=True)
+    done = pi("start", box.model(), "--name", "qwen")
+    assert done.code == 0
+    [door] = box.record("qwen")["side_doors"]
+    assert f"vLLM's processes also listen, without a key, on port {door}; close it with a firewall" in done.err
+
+
+def test_a_server_alone_opens_no_other_door(serving: Serving) -> None:
+    assert serving.box.record("qwen")["side_doors"] == []
