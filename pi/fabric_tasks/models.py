@@ -179,6 +179,8 @@ def logs(c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow:
             )
         except Interrupted:
             return
+        finally:
+            output.end()
     if code is not None and not no_follow:
         raise RemoteError(f"{name} has ended with exit code {code}")
 
@@ -299,7 +301,7 @@ def _row(found: Found, host: str, public: dict[str, str]) -> tuple[object, ...]:
     model = found.deployment
     words = found.state
     if found.cause:
-        words += f": {' '.join(found.cause.split())[:160]}"
+        words += f": {' '.join(screen.printable(found.cause).split())[:160]}"
     elif found.state == "crashed":
         words += f" (exit code {found.exit_code})" if found.exit_code is not None else " (killed)"
     if found.left:

@@ -27,6 +27,7 @@ def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         wire.emit("survey", facts=surveys.survey(request))
         plan = wire.answer(timeout_s=60)
         wire.check_cancelled()
+        wire.hide([plan["key"]])
         record = _reserve(plan)
     try:
         where = surveys.model_facts(record["model"])["where"]
@@ -113,7 +114,7 @@ def _wait_until_ready(
     wire: Wire, record: dict[str, Any], launcher: subprocess.Popen[bytes], plan: dict[str, Any]
 ) -> None:
     wire.emit("launched", pid=record["pid"], port=record["port"])
-    follower = logs.Follower(records.log_path(record["name"]))
+    follower = logs.Follower(records.log_path(record["name"]), wire.secrets)
     deadline: Optional[float] = time.monotonic() + plan["timeout_s"] if plan.get("timeout_s") else None
     while True:
         text = follower.read()

@@ -14,7 +14,9 @@ import queue
 import sys
 import threading
 import time
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, Callable, Iterable, NoReturn, Optional
+
+from pi.pod import redact
 
 HEARTBEAT_S = 5.0
 """pi takes silence for a lost connection after a few of these (`pi.remote.SILENCE_S`)."""
@@ -37,6 +39,7 @@ class Wire:
     def __init__(self, mark: str) -> None:
         self.cancelled = threading.Event()
         self.lost = threading.Event()
+        self.secrets = redact.Secrets(redact.known())
         self._mark = mark
         self._answers: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
         self._writing = threading.Lock()
@@ -45,8 +48,13 @@ class Wire:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def emit(self, event: str, **data: Any) -> None:
+        """Tell pi of an event, the pod's secrets taken out. Text that comes in pieces needs a `redact.Redactor` too."""
         data["event"] = event
-        self._write(self._mark + " " + json.dumps(data) + "\n")
+        self._write(self._mark + " " + json.dumps(self.secrets.hide_all(data)) + "\n")
+
+    def hide(self, values: Iterable[str]) -> None:
+        """Take these out of events as well, from now on."""
+        self.secrets = redact.Secrets(self.secrets.values.union(values))
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
         """The next line that pi sends. Raises PodError when none comes in time or pi is gone."""
