@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from pi.audit import who
 from pi.connection import Link, Silence, Stream
 from pi.errors import BusyError, Interrupted, NotReadyError, PiError, RemoteError, UnreachableError
 from pi.events import Event, Reader
@@ -29,6 +30,7 @@ CANCEL_PATIENCE_S = 45
 MODULES = (
     "redact",
     "wire",
+    "audit",
     "process",
     "records",
     "hub",
@@ -88,7 +90,7 @@ class Call:
         self._reader = Reader(mark)
         self._stream: Stream = link.run(_shell_command(preparation))
         program = _program().encode()
-        message = json.dumps({"module": module, "verb": verb, "mark": mark, "request": request})
+        message = json.dumps({"module": module, "verb": verb, "mark": mark, "request": {**request, "who": who()}})
         with suppress(UnreachableError):  # a shell that ends at once has said why, which `events` tells
             self._stream.send(b"%d\n%s%s\n" % (len(program), program, message.encode()))
 

@@ -58,7 +58,7 @@ def start(
 
     if model is None:
         return catalog_tasks.show_offers(c, pod)
-    from pi import catalog, endpoint, planner, remote
+    from pi import audit, catalog, endpoint, planner, remote
 
     request = _request(model, name, memory, context, gpus, variant, vllm)
     if dry_run:
@@ -66,7 +66,7 @@ def start(
     key = targets.api_key()
     known = catalog.load(state.config_dir())
     began = time.monotonic()
-    with targets.targeted(c, pod) as (place, link):
+    with targets.targeted(c, pod) as (place, link), audit.change("start", f"{place.name}/{request.name}"):
         report = StartReport(request, place.name)
         try:
             started = remote.start(
@@ -131,11 +131,15 @@ def show(c: Any, pod: str | None = None) -> None:
 @verb("[name]", "[NAME] [--pod P]", details={"name": "which model; without it, every model of the pod", **POD})
 def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
     """Stop a model, or every model of the pod; returns when its processes, port and GPU are free."""
-    from pi import remote
+    from pi import audit, remote
     from pi.fabric_tasks import target as targets
 
     names = [state.check_name(name, "model")] if name else []
-    with targets.targeted(c, pod) as (place, link), screen.progress() as line:
+    with (
+        targets.targeted(c, pod) as (place, link),
+        audit.change("stop", f"{place.name}/{name or '*'}"),
+        screen.progress() as line,
+    ):
         found = remote.stop(link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None)
     if name and found[name] == "nothing" and name not in place.models:
         raise InputError(
@@ -282,6 +286,8 @@ def _reconcile(place: Pod, status: Status) -> list[Deployment]:
 
     Returns what was gone.
     """
+    from pi import audit
+
     there = {found.deployment.name: found for found in status.found}
     gone = [model for name, model in place.models.items() if name not in there]
     adopted = [
@@ -289,8 +295,11 @@ def _reconcile(place: Pod, status: Status) -> list[Deployment]:
     ]
     if gone:
         _forget(place, {model.name for model in gone})
+    for model in gone:
+        audit.note("forget", f"{place.name}/{model.name}")
     for deployment in adopted:
         _remember(place, deployment)
+        audit.note("adopt", f"{place.name}/{deployment.name}")
         screen.note(f"{deployment.name} was started on this pod from elsewhere; pi knows it now")
     return gone
 

@@ -10,12 +10,13 @@ import subprocess
 import time
 from typing import IO, Any, Iterator
 
-from pi.pod import process, records, redact
+from pi.pod import audit, process, records, redact
 from pi.pod.wire import Cancelled, PodError, Wire
 
 TAIL_LINES = 25
 
 
+@audit.logged("setup")
 def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     """Run the setup script. Returns its facts: `{"gpu": [lines], "vllm_version": [text], ...}`.
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import Any, Optional
 
-from pi.pod import download, health, logs, process, records
+from pi.pod import audit, download, health, logs, process, records
 from pi.pod import survey as surveys
 from pi.pod.wire import Cancelled, PodError, Wire
 
@@ -16,6 +16,7 @@ TERM_PATIENCE_S = 20
 LOG_TAIL_BYTES = 256 * 1024
 
 
+@audit.logged("start")
 def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     """Send a survey, take pi's plan for it, and see it through. Returns the deployment's record.
 

@@ -40,6 +40,7 @@ class Wire:
         self.cancelled = threading.Event()
         self.lost = threading.Event()
         self.secrets = redact.Secrets(redact.known())
+        self.who = ""
         self._mark = mark
         self._answers: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
         self._writing = threading.Lock()
@@ -49,8 +50,8 @@ class Wire:
 
     def emit(self, event: str, **data: Any) -> None:
         """Tell pi of an event, the pod's secrets taken out. Text that comes in pieces needs a `redact.Redactor` too."""
-        data["event"] = event
-        self._write(self._mark + " " + json.dumps(self.secrets.hide_all(data)) + "\n")
+        data = self.secrets.hide_all(dict(data, event=event))
+        self._write(self._mark + " " + json.dumps(data) + "\n")
 
     def hide(self, values: Iterable[str]) -> None:
         """Take these out of events as well, from now on."""
@@ -103,6 +104,7 @@ def run(verb: Callable[[Wire, dict[str, Any]], Any], mark: str, request: dict[st
         os.setsid()
     os.umask(0o077)
     wire = Wire(mark)
+    wire.who = str(request.get("who", ""))
     try:
         wire.emit("done", result=verb(wire, request))
     except Cancelled:
