@@ -16,10 +16,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from pi.audit import who
 from pi.connection import Link, Silence, Stream
 from pi.errors import BusyError, Interrupted, LeftRunning, NotReadyError, PiError, RemoteError, UnreachableError
 from pi.events import Event, Reader
 from pi.failures import explain
+from pi.redaction import redacted
 
 SILENCE_S = 20
 """A pod sends a heartbeat each 5 s (`pi.pod.wire`); this much silence is a lost connection."""
@@ -32,8 +34,10 @@ RECONNECTS = 5
 
 MODULES = (
     "process",
+    "redact",
     "journal",
     "wire",
+    "audit",
     "follow",
     "records",
     "hub",
@@ -55,6 +59,9 @@ INSTALL_PYTHON = (
     "echo installing python3 with apt-get; export DEBIAN_FRONTEND=noninteractive; "
     "$s apt-get -qq update && $s apt-get -qq install -y --no-install-recommends python3; } >&2; "
 )
+SHED = "unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY VLLM_API_KEY OPENAI_API_KEY; "
+"""A login shell may have them of setup's file, or (`local`) of the user; what pi runs takes them from their files."""
+
 NO_PYTHON = "pi-found-no-python"
 
 Listener = Callable[[Event], None]
@@ -62,7 +69,7 @@ Listener = Callable[[Event], None]
 
 def _shell_command(preparation: str = "") -> str:
     """The whole command line of a call; free of single quotes inside, so that any login shell passes it on."""
-    return f"exec bash --noprofile --norc -c '{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
+    return f"exec bash --noprofile --norc -c '{SHED}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
 
 
 @cache
@@ -108,7 +115,8 @@ class Call:
         self._reader = Reader(mark)
         self._stream: Stream = link.run(_shell_command(preparation))
         program = _program().encode()
-        message = json.dumps({"module": module, "verb": verb, "mark": mark, "request": request, "journal": journal})
+        call = {"module": module, "verb": verb, "mark": mark, "request": {**request, "who": who()}}
+        message = json.dumps({**call, "journal": journal})
         with suppress(UnreachableError):  # a shell that ends at once has said why, which `events` tells
             self._stream.send(b"%d\n%s%s\n" % (len(program), program, message.encode()))
 
@@ -145,7 +153,7 @@ class Call:
         self._stream.close()
 
     def _cut_off(self) -> PiError:
-        noise = self._reader.noise.decode("utf-8", "replace").strip()
+        noise = redacted(self._reader.noise.decode("utf-8", "replace")).strip()
         if NO_PYTHON in noise:
             return RemoteError("the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
         last = noise.splitlines()[-1][:300] if noise else "the connection was lost"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from difflib import get_close_matches
 from io import TextIOWrapper
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from invoke import Argument, Config, Exit, Program
 from invoke.parser import Parser
 
-from pi import __version__, screen
+from pi import __version__, faults, screen
 from pi.errors import PiError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ CORE_FLAGS = {
 
 ENDING = """\
 Environment: PI_API_KEY guards your models, HF_TOKEN fetches them, PI_CONFIG_DIR moves ~/.pi,
-PI_LOCK_TIMEOUT (seconds) waits for another pi, PI_DEBUG=1 shows tracebacks.
+PI_LOCK_TIMEOUT (seconds) waits for another pi, PI_DEBUG=1 writes tracebacks to a file there.
 Exit codes: 0 done, 1 failed on the pod, 2 bad input, 3 pod unreachable, 4 host key changed, 5 busy,
 6 model did not become ready, 130 interrupted."""
 
@@ -50,7 +51,7 @@ class Usage(Exit):
     """A wrong call: what is wrong and the verb's usage, as one line on stderr; exit code 2."""
 
     def __init__(self, message: str, usage: str) -> None:
-        super().__init__(f"pi: {message}; usage: {usage}", 2)
+        super().__init__(screen.printable(f"pi: {message}; usage: {usage}"), 2)
 
 
 class PiConfig(Config):
@@ -305,6 +306,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # "?" for what a terminal cannot show
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    threading.excepthook = lambda raised: screen.note(faults.told(raised.exc_value or raised.exc_type()))
     try:
         program().run()
     except KeyboardInterrupt as stop:
@@ -312,6 +314,9 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception as error:
+        screen.note(faults.told(error))
+        sys.exit(1)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from pi import gpus
+from pi.audit import row
 from pi.calls import INSTALL_PYTHON, Call, Listener, call
 from pi.connection import Link
 from pi.errors import PiError
@@ -68,8 +69,8 @@ class SetupFacts:
     python: str | None
 
 
-def setup(link: Link, request: SetupRequest, listen: Listener) -> SetupFacts:
-    """Set a pod up; returns what it has. Raises SetupError naming the step that failed."""
+def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
+    """Set a pod up, which pi calls `name`; returns what it has. Raises SetupError naming the step that failed."""
     environment = {
         "PI_MARK": secrets.token_hex(12),
         "PI_VLLM": request.vllm,
@@ -84,7 +85,7 @@ def setup(link: Link, request: SetupRequest, listen: Listener) -> SetupFacts:
         link,
         "setup",
         "setup",
-        {"environment": environment, "files": _setup_files(request)},
+        {"name": name, "environment": environment, "files": _setup_files(request)},
         listen,
         preparation=INSTALL_PYTHON,
         outlives=True,
@@ -312,3 +313,8 @@ def last_log_line(link: Link, name: str) -> str | None:
     with suppress(PiError):
         logs(link, name, lambda event: texts.append(event.data.get("text", "")), lines=1, follow=False)
     return "".join(texts).strip() or None
+
+
+def audit(link: Link, lines: int) -> list[list[str]]:
+    """The last changes made to the pod, the newest last: time, who, command, name and result of each."""
+    return [row(line) for line in call(link, "audit", "recent", {"lines": lines})]

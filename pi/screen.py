@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pi import redaction
 from pi.text import Sanitizer, safe
 
 if TYPE_CHECKING:
@@ -21,13 +22,23 @@ def colour(stream: object = None) -> bool:
     return bool(getattr(stream, "isatty", bool)()) and not os.environ.get("NO_COLOR")
 
 
+def printable(text: str) -> str:
+    """`text` as it may be printed: safe for a terminal, and with no secret in it. To be called before a cut."""
+    return redaction.redacted(safe(text))
+
+
 def say(text: str = "") -> None:
-    print(safe(text), flush=True)
+    print(printable(text), flush=True)
+
+
+def reveal(text: str) -> None:
+    """Print what the user must see though it is a secret."""
+    print(text, flush=True)
 
 
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
-    print(safe(text), file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def reconnecting(event: Event) -> None:
@@ -45,18 +56,25 @@ def columns(rows: Sequence[Sequence[str]]) -> None:
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
     from tabulate import tabulate
 
-    cells = [[safe(str(cell)) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     print(tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True), flush=True)
 
 
 class Output:
-    """Streams text of a pod to stdout, made safe wherever the stream is split."""
+    """Streams text of a pod to stdout, made safe and without secrets wherever the stream is split."""
 
     def __init__(self, raw: bool = False) -> None:
         self._sanitizer = None if raw else Sanitizer(colour=colour())
+        self._redactor = redaction.stream()
 
     def write(self, text: str) -> None:
-        sys.stdout.write(self._sanitizer.feed(text) if self._sanitizer else text)
+        sys.stdout.write(self._redactor.feed(self._sanitizer.feed(text) if self._sanitizer else text))
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """Print what was held back."""
+        rest = self._sanitizer.flush() if self._sanitizer else ""
+        sys.stdout.write(self._redactor.feed(rest) + self._redactor.flush())
         sys.stdout.flush()
 
 
@@ -69,7 +87,7 @@ class Progress:
         self._open = False
 
     def show(self, text: str) -> None:
-        text = safe(text).replace("\n", " ")
+        text = printable(text).replace("\n", " ")
         words, told = self._last
         if self._live:
             width = os.get_terminal_size(sys.stderr.fileno()).columns

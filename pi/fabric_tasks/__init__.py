@@ -7,7 +7,7 @@ from invoke import Collection
 
 def namespace() -> Collection:
     """All tasks, as pi's command line names them."""
-    from pi.fabric_tasks import catalog, models, pods, prompt
+    from pi.fabric_tasks import audit, catalog, models, pods, prompt
 
     return Collection(
         "pi",
@@ -19,4 +19,5 @@ def namespace() -> Collection:
         models.stop,
         models.logs,
         prompt.prompt,
+        audit.audit,
     )

@@ -41,7 +41,7 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
     if as_json:
         import json
 
-        print(json.dumps([offer.as_json() for offer in found], indent=2))
+        screen.say(json.dumps([offer.as_json() for offer in found], indent=2))
         return
     for kind, title in (
         (offers.FITS, "fits now"),

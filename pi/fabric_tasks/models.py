@@ -62,7 +62,7 @@ def start(
 
     if model is None:
         return catalog_tasks.show_offers(c, pod)
-    from pi import catalog, endpoint, planner, remote
+    from pi import audit, catalog, endpoint, planner, remote
 
     request = _request(model, name, memory, context, gpus, variant, vllm)
     if dry_run:
@@ -70,7 +70,7 @@ def start(
     key = targets.api_key()
     known = catalog.load(state.config_dir())
     began = time.monotonic()
-    with targets.targeted(c, pod) as (place, link):
+    with targets.targeted(c, pod) as (place, link), audit.change("start", f"{place.name}/{request.name}"):
         report = StartReport(request, place.name, detach)
         reservation = Reservation(place, private)
 
@@ -149,11 +149,15 @@ def show(c: Any, pod: str | None = None) -> None:
 @verb("[name]", "[NAME] [--pod P]", details={"name": "which model; without it, every model of the pod", **POD})
 def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
     """Stop a model, or every model of the pod; returns when its processes, port and GPU are free."""
-    from pi import remote
+    from pi import audit, remote
     from pi.fabric_tasks import target as targets
 
     names = [state.check_name(name, "model")] if name else []
-    with targets.targeted(c, pod) as (place, link), screen.progress() as line:
+    with (
+        targets.targeted(c, pod) as (place, link),
+        audit.change("stop", f"{place.name}/{name or '*'}"),
+        screen.progress() as line,
+    ):
         found = remote.stop(link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None)
     if name and found[name] == "nothing" and name not in place.models:
         raise InputError(
@@ -197,6 +201,8 @@ def logs(c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow:
             )
         except Interrupted:
             return
+        finally:
+            output.end()
     if code is not None and not no_follow:
         raise RemoteError(f"{name} has ended with exit code {code}")
 
@@ -355,15 +361,20 @@ def _reconcile(place: Pod, status: Status) -> list[Deployment]:
 
     Returns what was gone. A reservation that its owner has not brought to the pod yet is left alone.
     """
+    from pi import audit
+
     there = {found.deployment.name: found for found in status.found}
     gone = [model for name, model in place.models.items() if name not in there and not _is_on_its_way(model)]
     if gone:
         _forget(place, {model.name for model in gone})
+    for model in gone:
+        audit.note("forget", f"{place.name}/{model.name}")
     for name, found in there.items():
         known = place.models.get(name)
         if found.state == "running" and (known is None or known.status == "starting"):
             _remember(place, found.deployment)
             if known is None:
+                audit.note("adopt", f"{place.name}/{name}")
                 screen.note(f"{name} was started on this pod from elsewhere; pi knows it now")
     return gone
 
@@ -380,7 +391,7 @@ def _row(found: Found, known: Deployment | None, host: str, public: dict[str, st
     if found.state == "starting":
         words = _starting(found, known)
     elif found.cause:
-        words += f": {' '.join(found.cause.split())[:160]}"
+        words += f": {' '.join(screen.printable(found.cause).split())[:160]}"
     elif found.state == "crashed":
         words += f" (exit code {found.exit_code})" if found.exit_code is not None else " (killed)"
     if found.left:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,14 @@ def show(c: Any) -> None:
 @verb(
     "name [ssh]",
     'NAME "ssh ..."|local [--mount "..."] [--models-path P] [--vllm release|nightly|gpt-oss]'
-    " [--for MODEL] [--upgrade] [--new-host-key]",
+    " [--for MODEL] [--upgrade] [--new-host-key] [--generate-key]",
     details={
         "mount": "command that mounts shared storage for models, as the provider shows it",
         "models_path": "directory on the pod where models are kept (default: the mount, else ~/.cache/huggingface)",
         "vllm": "which vLLM: release, nightly or gpt-oss",
         "for_": "a vLLM new enough for this model of the catalog",
         "upgrade": "bring vLLM and the rest up to date",
+        "generate_key": "make the key that guards your models, and print it once (when PI_API_KEY is not set)",
         "new_host_key": "trust the pod's new host key (a new machine at an old address)",
     },
 )
@@ -58,9 +60,10 @@ def setup(
     for_: str | None = None,
     upgrade: bool = False,
     new_host_key: bool = False,
+    generate_key: bool = False,
 ) -> None:
     """Set a machine up as a pod (vLLM and all it needs) and remember it; run again to repair or upgrade."""
-    from pi import mounts, remote, target
+    from pi import audit, mounts, remote, target
     from pi.calls import SetupError
     from pi.fabric_tasks import target as targets
 
@@ -71,7 +74,7 @@ def setup(
     mounted = mounts.parse(mount) if mount else None
     request = remote.SetupRequest(
         hf_token=targets.hf_token(),
-        api_key=targets.api_key(),
+        api_key=targets.new_api_key() if generate_key else targets.api_key(),
         vllm=vllm,
         vllm_version=_floor(for_) if for_ else None,
         mount=mounted.words if mounted else (),
@@ -84,12 +87,12 @@ def setup(
         screen.note(notice)
     screen.say(f"setting up {name}: {getattr(place, 'label', 'this machine')}")
     began = time.monotonic()
-    with targets.linked(c, pod, new_host_key=new_host_key) as link:
+    with targets.linked(c, pod, new_host_key=new_host_key) as link, audit.change("setup", name):
         if link.accepted_key:
             screen.say(f"host key {link.accepted_key}, seen for the first time and remembered")
         report = SetupReport()
         try:
-            facts = remote.setup(link, request, report.hear)
+            facts = remote.setup(link, name, request, report.hear)
         except SetupError as error:
             report.quote(error.tail)
             raise
@@ -98,18 +101,25 @@ def setup(
             raise
     _remember(pod, facts)
     screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
+    if generate_key:
+        screen.say("the key of your models, shown this once; keep it, and set it wherever you call them:")
+        screen.reveal(f"  export PI_API_KEY={request.api_key}")
 
 
 @verb("name", "NAME")
 def active(c: Any, name: str) -> None:
     """Choose the pod that the other verbs work on."""
+    from pi import audit
+
     state.change(lambda known: replace(known, active=known.pod(name).name))
+    audit.note("active", name)
     screen.say(f"{name} is active")
 
 
 @verb("name", "NAME [--force]", details={"force": "also when models run on it; they keep running"})
 def remove(c: Any, name: str, force: bool = False) -> None:
     """Forget a pod. Only pi's own notes change; nothing on the pod is touched."""
+    from pi import audit
 
     def edit(known: state.State) -> state.State:
         pod = known.pod(name)
@@ -120,11 +130,23 @@ def remove(c: Any, name: str, force: bool = False) -> None:
             )
         return known.without_pod(name)
 
-    was_active = state.load().active == name
+    before = state.load()
     left = state.change(edit)
+    audit.note("remove", name)
     screen.say(f"{name} is forgotten; the machine itself still runs (and bills) until you end it at the provider")
-    if was_active and left.pods:
+    screen.say("on it stay ~/.pi (with HF_TOKEN and the key, in private files), ~/.vllm_logs, ~/venv and the models")
+    with suppress(InputError):  # a pod whose ssh command makes no sense can be forgotten too
+        screen.say(f"to take the secrets off it: {_run_there(before.pod(name), 'rm -rf ~/.pi/env.sh ~/.pi/run')}")
+    if before.active == name and left.pods:
         screen.say(f"no pod is active now; choose one: pi pods active {next(iter(left.pods))}")
+
+
+def _run_there(pod: Pod, command: str) -> str:
+    """What to type to run a command on a pod. Raises InputError."""
+    from pi import target
+
+    place = target.parse(pod.ssh)
+    return shlex.join(["ssh", *place.ssh_words(), command]) if isinstance(place, target.SshTarget) else command
 
 
 def gpu_summary(pod: Pod) -> str:

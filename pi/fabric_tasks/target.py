@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pi import state
+from pi import redaction, state
 from pi.errors import InputError, UnreachableError
 from pi.state import Pod
 
@@ -81,18 +81,32 @@ def _of_connection(known: state.State, c: Any) -> Pod:
     raise InputError(f"{c.user}@{c.host}:{c.port} is not among your pods", f'add it: pi pods setup NAME "{ssh_of(c)}"')
 
 
+MAKE_ONE = 'export the one you have, or make one: pi pods setup NAME "ssh ..." --generate-key'
+
+
 def api_key() -> str:
     """`PI_API_KEY`, checked. Raises InputError naming the variable, never its value."""
     key = os.environ.get("PI_API_KEY", "")
     if not key.strip():
-        raise InputError("PI_API_KEY is not set", "make one: export PI_API_KEY=sk-$(openssl rand -hex 24)")
+        raise InputError("PI_API_KEY is not set", MAKE_ONE)
     if not all("!" <= character <= "~" for character in key):
-        raise InputError("PI_API_KEY holds a blank or a character outside ASCII", "use letters, digits and signs")
+        raise InputError("PI_API_KEY holds a blank or a character outside ASCII", f"unset it, then {MAKE_ONE}")
     if len(key) < KEY_MINIMUM:
+        raise InputError(f"PI_API_KEY is shorter than {KEY_MINIMUM} characters", f"unset it, then {MAKE_ONE}")
+    return key
+
+
+def new_api_key() -> str:
+    """A key made now, hidden from here on in all that pi prints. Raises InputError where there is one already."""
+    import secrets
+
+    if os.environ.get("PI_API_KEY", "").strip():
         raise InputError(
-            f"PI_API_KEY is shorter than {KEY_MINIMUM} characters",
-            "make one: export PI_API_KEY=sk-$(openssl rand -hex 24)",
+            "PI_API_KEY is set already, and --generate-key would make another",
+            "unset it to have a new one, or leave out --generate-key",
         )
+    key = f"sk-{secrets.token_urlsafe(32)}"
+    redaction.also(key)
     return key
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
 from invoke import Exit, Task
 
+from pi import faults
 from pi.errors import Interrupted, PiError
+from pi.screen import printable
 
 
 class Verb(Task):  # type: ignore[type-arg]
@@ -42,17 +43,14 @@ def verb(
             try:
                 return body(*args, **kwargs)
             except PiError as error:
-                raise Exit(error.render(), error.exit_code) from None
+                raise Exit(printable(error.render()), error.exit_code) from None
             except KeyboardInterrupt as stop:
                 interrupted = Interrupted("interrupted", *stop.args)
                 raise Exit(interrupted.render(), interrupted.exit_code) from None
             except (Exit, BrokenPipeError):
                 raise
             except Exception as error:
-                if os.environ.get("PI_DEBUG"):
-                    raise
-                words = f"pi: unexpected {type(error).__name__}: {error}"
-                raise Exit(f"{words}\n  this is a fault of pi; PI_DEBUG=1 shows where, please report it", 1) from None
+                raise Exit(printable(faults.told(error)), 1) from None
 
         task = Verb(run, auto_shortflags=False, help=details or {}, **options)
         task.operands = tuple(operands.split())

@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import Optional
 
-from pi.pod import hub, process, records, survey
+from pi.pod import hub, logs, process, records, survey
 from pi.pod.wire import Cancelled, PodError, Wire
 
 REPORT_S = 1.0
@@ -19,7 +19,7 @@ def download(wire: Wire, model: str, instance: str) -> None:
     """Fetch a model with `hf download`, resuming what an earlier try left. Raises PodError with its words."""
     total = hub.download_bytes(model)
     _check_space(model, total)
-    words = ["bash", "-c", '. ~/.pi/env.sh && exec "$@"', "pi-download", "hf", "download", model]
+    words = ["bash", "-c", '. ~/.pi/env.sh && unset PI_API_KEY && exec "$@"', "pi-download", "hf", "download", model]
     for pattern in hub.SKIPPED:
         words += ["--exclude", pattern]
     log = os.path.join(records.LOGS, "download-%s.log" % model.replace("/", "--"))
@@ -46,9 +46,8 @@ def download(wire: Wire, model: str, instance: str) -> None:
         process.end(wire, fetcher.pid, lambda: process.members(fetcher.pid, instance), 3)
         raise
     if fetcher.returncode:
-        with open(log, "rb") as file:
-            text = file.read()[-16 * 1024 :].decode("utf-8", "replace")
-        raise PodError("download_failed", "hf download ended with %s" % _ending(fetcher.returncode), log=text)
+        ending = _ending(fetcher.returncode)
+        raise PodError("download_failed", "hf download ended with %s" % ending, log=logs.tail_of(log, 16 * 1024))
 
 
 def _check_space(model: str, total: Optional[int]) -> None:

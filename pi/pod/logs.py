@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import subprocess
 import time
 from typing import Any, Optional
 
-from pi.pod import records
+from pi.pod import records, redact
 from pi.pod.wire import PodError, Wire
 
 CHUNK_BYTES = 64 * 1024
 
 
 def tail(name: str, size: int) -> str:
-    """The last `size` bytes of a log as text; empty when there is none."""
+    """The last `size` bytes of a deployment's log as text; empty when there is none."""
+    return tail_of(records.log_path(name), size)
+
+
+def tail_of(path: str, size: int) -> str:
+    """The last `size` bytes of a file as text, from the beginning of a line: half a secret could not be hidden."""
     try:
-        with open(records.log_path(name), "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-            return file.read(size).decode("utf-8", "replace")
+        with open(path, "rb") as file:
+            start = max(0, os.fstat(file.fileno()).st_size - size)
+            file.seek(start)
+            text = file.read(size).decode("utf-8", "replace")
     except OSError:
         return ""
+    return re.split("[\r\n]", text, maxsplit=1)[-1] if start else text
 
 
 class Follower:
-    """Reads what a growing file gained since the last look, as text that never breaks a character."""
+    """Reads what a growing file gained since the last look, as text that breaks no character and shows no secret."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, secrets: redact.Secrets) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - open as long as the follower lives
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._redactor = redact.Redactor(secrets)
 
     def read(self) -> str:
-        return self._decoder.decode(self._file.read(CHUNK_BYTES))
+        return self._redactor.feed(self._decoder.decode(self._file.read(CHUNK_BYTES)))
 
 
 def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
@@ -46,11 +55,12 @@ def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     reader = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert reader.stdout is not None
     os.set_blocking(reader.stdout.fileno(), False)
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder, redactor = codecs.getincrementaldecoder("utf-8")("replace"), redact.Redactor(wire.secrets)
     try:
         while True:
             ended = _ended(record) if request["follow"] else reader.poll() is not None
-            if not _pass_on(wire, reader.stdout.fileno(), decoder) and ended:
+            if not _pass_on(wire, reader.stdout.fileno(), decoder, redactor) and ended:
+                wire.emit("log", text=redactor.flush())
                 return {"exit": records.exit_code(name)}
             wire.check_cancelled()
             if wire.lost.is_set():
@@ -60,7 +70,7 @@ def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         reader.wait()
 
 
-def _pass_on(wire: Wire, descriptor: int, decoder: codecs.IncrementalDecoder) -> bool:
+def _pass_on(wire: Wire, descriptor: int, decoder: codecs.IncrementalDecoder, redactor: redact.Redactor) -> bool:
     """Send what is there to read; whether there was any. Waits a moment when there was none."""
     try:
         chunk: Optional[bytes] = os.read(descriptor, CHUNK_BYTES)
@@ -69,7 +79,7 @@ def _pass_on(wire: Wire, descriptor: int, decoder: codecs.IncrementalDecoder) ->
     if not chunk:
         time.sleep(0.05)
         return False
-    wire.emit("log", text=decoder.decode(chunk))
+    wire.emit("log", text=redactor.feed(decoder.decode(chunk)))
     return True
 
 

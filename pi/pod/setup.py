@@ -10,17 +10,19 @@ import subprocess
 import time
 from typing import IO, Any, Iterator
 
-from pi.pod import process, records
+from pi.pod import audit, process, records, redact
 from pi.pod.wire import Cancelled, PodError, Wire
 
 TAIL_LINES = 25
 
 
+@audit.logged("setup")
 def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     """Run the setup script. Returns its facts: `{"gpu": [lines], "vllm_version": [text], ...}`.
 
     A lost connection does not end it; a second call waits for the first, then finds everything done.
     """
+    wire.hide(redact.in_environment_file(request["files"]["env.sh"]))
     folder = os.path.join(records.HOME, "setup")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with open(os.path.join(folder, "lock"), "a") as lock:
@@ -79,11 +81,11 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
         for line in _lines(wire, script):
             if not line.startswith(mark + "\t"):
                 tail.append(line)
-                log.write(line + "\n")
+                log.write(wire.secrets.hide(line) + "\n")
                 wire.emit("log", text=line + "\n")
                 continue
             _, verb, arg, text = [*line.split("\t", 3), "", "", ""][:4]
-            log.write("== %s %s %s\n" % (verb, arg, text))
+            log.write("== %s %s %s\n" % (verb, arg, wire.secrets.hide(text)))
             if verb == "fact":
                 facts[arg].append(text)
             else:

@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import Any, Optional
 
-from pi.pod import download, health, logs, process, records
+from pi.pod import audit, download, health, logs, process, records
 from pi.pod import survey as surveys
 from pi.pod.wire import PodError, Wire
 
@@ -16,6 +16,7 @@ TERM_PATIENCE_S = 20
 LOG_TAIL_BYTES = 256 * 1024
 
 
+@audit.logged("start")
 def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     """Send a survey, take pi's plan for it, and see it through. Returns the deployment's record.
 
@@ -27,6 +28,7 @@ def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         wire.emit("survey", facts=surveys.survey(request))
         plan = wire.answer(timeout_s=60)
         wire.check_cancelled()
+        wire.hide([plan["key"]])
         record = _reserve(plan)
     try:
         where = surveys.model_facts(record["model"])["where"]
@@ -123,7 +125,7 @@ def _wait_until_ready(
     wire: Wire, record: dict[str, Any], launcher: subprocess.Popen[bytes], plan: dict[str, Any]
 ) -> None:
     wire.emit("launched", pid=record["pid"], port=record["port"])
-    follower = logs.Follower(records.log_path(record["name"]))
+    follower = logs.Follower(records.log_path(record["name"]), wire.secrets)
     deadline: Optional[float] = time.monotonic() + plan["timeout_s"] if plan.get("timeout_s") else None
     while True:
         text = follower.read()

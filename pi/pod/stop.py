@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pi.pod import process, records
+from pi.pod import audit, process, records
 from pi.pod.wire import PodError, Wire
 
 TERM_PATIENCE_S = 20
@@ -16,6 +16,7 @@ def stop(wire: Wire, request: dict[str, Any]) -> list[dict[str, Any]]:
     return [_stop(wire, name) for name in names]
 
 
+@audit.logged("stop")
 def _stop(wire: Wire, name: str) -> dict[str, Any]:
     record = records.load(name)
     if record is None:

@@ -16,8 +16,9 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, Callable, Iterable, NoReturn, Optional
 
+from pi.pod import redact
 from pi.pod.journal import Journal
 
 HEARTBEAT_S = 5.0
@@ -41,6 +42,8 @@ class Wire:
     def __init__(self, mark: str, journal: Optional[Journal] = None) -> None:
         self.cancelled = threading.Event()
         self.lost = threading.Event()
+        self.secrets = redact.Secrets(redact.known())
+        self.who = ""
         self._mark = mark
         self._journal = journal
         self._answers: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
@@ -51,10 +54,15 @@ class Wire:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def emit(self, event: str, **data: Any) -> None:
-        data["event"] = event
+        """Tell pi of an event, the pod's secrets taken out. Text that comes in pieces needs a `redact.Redactor` too."""
+        data = self.secrets.hide_all(dict(data, event=event))
         if self._journal:
             self._journal.add(data)
         self._write(self._mark + " " + json.dumps(data) + "\n")
+
+    def hide(self, values: Iterable[str]) -> None:
+        """Take these out of events as well, from now on."""
+        self.secrets = redact.Secrets(self.secrets.values.union(values))
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
         """The next line that pi sends. Raises PodError when none comes in time or pi is gone."""
@@ -108,6 +116,7 @@ def run(
         os.setsid()
     os.umask(0o077)
     wire = Wire(mark, Journal(journal) if journal else None)
+    wire.who = str(request.get("who", ""))
     try:
         wire.emit("done", result=verb(wire, request))
     except Cancelled:

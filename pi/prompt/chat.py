@@ -6,8 +6,10 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TextIO
 
+from pi import redaction
 from pi.errors import PiError
 from pi.prompt.agent import Agent
 
@@ -26,7 +28,7 @@ def chat(agent: Agent, history_file: Path, stderr: TextIO, after_turn: Callable[
             try:
                 agent.turn(message)
             except PiError as error:
-                stderr.write(error.render() + "\n")
+                stderr.write(redaction.redacted(error.render()) + "\n")
             after_turn()
 
 
@@ -60,4 +62,11 @@ def _line_editing(history_file: Path) -> Iterator[None]:
             history_file.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
             os.close(os.open(history_file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
             history_file.chmod(0o600)
+            _hide_secrets(readline)
             readline.write_history_file(history_file)
+
+
+def _hide_secrets(readline: ModuleType) -> None:
+    for position in range(readline.get_current_history_length()):
+        line = readline.get_history_item(position + 1)
+        readline.replace_history_item(position, redaction.redacted(line))

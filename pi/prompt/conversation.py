@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TextIO
 
+from pi import redaction
 from pi.errors import InputError, Interrupted
 from pi.prompt.agent import Agent, Sampling
 from pi.prompt.chat import chat
@@ -19,7 +20,7 @@ from pi.prompt.endpoint import Endpoint
 from pi.prompt.events import SCHEMA, Notice, Start
 from pi.prompt.history import Message
 from pi.prompt.paths import PathPolicy
-from pi.prompt.render import JsonRenderer, QuietRenderer, Renderer, TerminalRenderer
+from pi.prompt.render import JsonRenderer, QuietRenderer, RedactingRenderer, Renderer, TerminalRenderer
 from pi.prompt.sessions import Sessions
 from pi.prompt.tools import TOOLS, Toolbox
 from pi.text import well_formed
@@ -82,7 +83,9 @@ def run(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     kept = _Kept(Sessions(config_dir), endpoint.model, working_dir, continue_last=options.continue_last)
-    renderer = _renderer(options.output, stdout, stderr, echo=turns is not None and len(turns) > 1)
+    redaction.also(endpoint.api_key)
+    shown = _renderer(options.output, stdout, stderr, echo=turns is not None and len(turns) > 1)
+    renderer = RedactingRenderer(shown)
     policy = PathPolicy.of(working_dir, config_dir, allow_outside=options.allow_outside)
     toolbox = Toolbox(policy, TOOLS if options.tools else ())
     with contextlib.closing(Client(endpoint)) as client:

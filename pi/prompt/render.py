@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Protocol, TextIO
 
+from pi import redaction
 from pi.prompt.events import (
     Event,
     Notice,
@@ -35,6 +37,38 @@ class Renderer(Protocol):
 
     def close(self) -> None:
         """Tells what is told at the end, when all turns went well."""
+
+
+class RedactingRenderer:
+    """Passes events on with no secret in them. What may be the beginning of one waits for the next event."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._open: type[Text] | type[Thinking] | None = None
+        self._redactor = redaction.stream()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, (Text, Thinking)):
+            self._show_piece(event)
+        else:
+            self._close_stretch()
+            self._renderer.show(replace(event, **redaction.secrets().hide_all(vars(event))))
+
+    def close(self) -> None:
+        self._close_stretch()
+        self._renderer.close()
+
+    def _show_piece(self, piece: Text | Thinking) -> None:
+        if self._open is not type(piece):
+            self._close_stretch()
+            self._open, self._redactor = type(piece), redaction.stream()
+        if text := self._redactor.feed(piece.text):
+            self._renderer.show(piece if text == piece.text else type(piece)(text))
+
+    def _close_stretch(self) -> None:
+        if self._open and (rest := self._redactor.flush()):
+            self._renderer.show(self._open(rest))
+        self._open = None
 
 
 class JsonRenderer:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pi import redaction
 from pi.prompt.history import Message, UserMessage, complete, from_json, to_json
 from pi.text import well_formed
 
@@ -75,7 +76,8 @@ class Sessions:
         for directory in (self._directory.parent, self._directory):
             directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._directory.chmod(0o700)
-        first = next((message.text for message in history if isinstance(message, UserMessage)), "")
+        hidden = redaction.secrets()
+        first = hidden.hide(next((message.text for message in history if isinstance(message, UserMessage)), ""))
         head = {"version": VERSION, **asdict(session), "first": first[:200], "messages": len(history)}
         lines = [head, *map(to_json, history)]
         path = self._path(session)
@@ -83,7 +85,7 @@ class Sessions:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
+                file.writelines(json.dumps(hidden.hide_all(line)) + "\n" for line in lines)
             draft.replace(path)
         except BaseException:
             draft.unlink(missing_ok=True)

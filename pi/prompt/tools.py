@@ -12,6 +12,7 @@ from pi.prompt import files, schema
 from pi.prompt.history import Call, ToolMessage
 from pi.prompt.limits import RESULT_BYTES, Deadline, ToolError, cut
 from pi.prompt.paths import PathPolicy
+from pi.redaction import redacted
 from pi.text import well_formed
 
 AT_ONCE = 4
@@ -129,7 +130,7 @@ class Toolbox:
             text, is_error = str(error), True
         except Exception as error:  # whatever a stranger's arguments and files bring about is the model's to know
             text, is_error = f"the tool failed: {type(error).__name__}: {error}", True
-        text = cut(well_formed(text), "cut: the result is longer than 64 KiB; ask for less")
+        text = cut(redacted(well_formed(text)), "cut: the result is longer than 64 KiB; ask for less")
         return ToolMessage(call.id, call.name, text, is_error)
 
     def _result(self, call: Call, cancelled: threading.Event) -> str:

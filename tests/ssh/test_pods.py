@@ -77,7 +77,7 @@ def test_the_state_is_private_and_its_last_version_kept(pi: Pi) -> None:
     assert stat.S_IMODE(pi.state_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(pi.config.stat().st_mode) == 0o700
     assert (pi.config / "pods.json.bak").read_bytes() == before
-    assert {path.name for path in pi.config.iterdir()} == {"pods.json", "pods.json.bak", "pods.json.lock"}
+    assert {path.name for path in pi.config.iterdir()} == {"pods.json", "pods.json.bak", "pods.json.lock", "audit.log"}
 
 
 def test_a_linked_state_file_stays_a_link(pi: Pi, tmp_path: Path) -> None:

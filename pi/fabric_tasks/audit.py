@@ -1,0 +1,30 @@
+"""`pi audit`: what was changed on a pod, and by whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pi import screen
+from pi.errors import InputError
+from pi.fabric_tasks.verb import verb
+
+
+@verb(
+    "",
+    "[--pod P] [--lines N]",
+    name="audit",
+    details={"pod": "the pod to use instead of the active one", "lines": "how many of the last changes"},
+)
+def audit(c: Any, pod: str | None = None, lines: int = 50) -> None:
+    """Show the last changes made to the pod, by whom, and how they went, from the log on the pod."""
+    from pi import remote
+    from pi.fabric_tasks import target as targets
+
+    if lines < 1:
+        raise InputError(f"--lines {lines} is too few", "1 or more")
+    with targets.targeted(c, pod) as (place, link):
+        rows = remote.audit(link, lines)
+    if not rows:
+        screen.say(f"nothing was changed on {place.name} yet")
+        return
+    screen.table(rows, ("TIME (UTC)", "WHO", "COMMAND", "NAME", "RESULT"))
