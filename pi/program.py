@@ -16,6 +16,7 @@ from invoke.parser import Parser
 
 from pi import __version__, screen
 from pi.errors import PiError
+from pi.text import one_line
 
 if TYPE_CHECKING:
     from pi.fabric_tasks.verb import Verb
@@ -50,7 +51,7 @@ class Usage(Exit):
     """A wrong call: what is wrong and the verb's usage, as one line on stderr; exit code 2."""
 
     def __init__(self, message: str, usage: str) -> None:
-        super().__init__(f"pi: {message}; usage: {usage}", 2)
+        super().__init__(f"pi: {one_line(message, 300)}; usage: {usage}", 2)
 
 
 class PiConfig(Config):

@@ -10,6 +10,7 @@ from typing import Any
 from invoke import Exit, Task
 
 from pi.errors import Interrupted, PiError
+from pi.text import one_line
 
 
 class Verb(Task):  # type: ignore[type-arg]
@@ -51,7 +52,7 @@ def verb(
             except Exception as error:
                 if os.environ.get("PI_DEBUG"):
                     raise
-                words = f"pi: unexpected {type(error).__name__}: {error}"
+                words = f"pi: unexpected {type(error).__name__}: {one_line(str(error), 600)}"
                 raise Exit(f"{words}\n  this is a fault of pi; PI_DEBUG=1 shows where, please report it", 1) from None
 
         task = Verb(run, auto_shortflags=False, help=details or {}, **options)
