@@ -191,7 +191,7 @@ class Reading:
         for word in rest:
             if word == "--":
                 self._operands += rest
-            elif word == f"--{self._task.tail}":
+            elif self._task.tail and word == f"--{self._task.tail}":
                 self._values[str(self._task.tail)] = list(rest)
             elif word.startswith("-") and word != "-":
                 self._flag(word, rest)
