@@ -52,7 +52,7 @@ MODULES = (
 )
 """Modules of `pi.pod` in the order in which they import each other."""
 
-RUN = 'exec "$p" -I -S -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"'
+RUN = 'exec "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"'
 FIND_PYTHON = f'for p in "$HOME/venv/bin/python" python3; do command -v "$p" >/dev/null 2>&1 && {RUN}; done; '
 INSTALL_PYTHON = (
     'command -v python3 >/dev/null 2>&1 || { s=; [ "$(id -u)" = 0 ] || s="sudo -n"; '

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pi.text import one_line, safe
+
+LONGEST = 2000
+"""Characters of a message that are shown; what a user or a pod put into it may be longer."""
+
 
 class PiError(Exception):
     """A failure that the user is told about in words, never as a traceback.
 
-    `message` says what is wrong; `hint` says what to do next. Both are plain text without a final period.
+    `message` says what is wrong; `hint` says what to do next. Both are plain text without a final period;
+    values of strangers in them are made safe for a terminal when they are shown.
     """
 
     exit_code = 1
@@ -18,7 +24,12 @@ class PiError(Exception):
 
     def render(self) -> str:
         """The text for stderr: the message, and the next step on a second line."""
-        return f"pi: {self.message}" + (f"\n  {self.hint}" if self.hint else "")
+        return f"pi: {_shown(self.message)}" + (f"\n  {_shown(self.hint)}" if self.hint else "")
+
+
+def _shown(text: str) -> str:
+    text = safe(text[: 4 * LONGEST])
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 class RemoteError(PiError):
@@ -31,7 +42,7 @@ class InputError(PiError):
     exit_code = 2
 
     def render(self) -> str:
-        return f"pi: {self.message}" + (f"; {self.hint}" if self.hint else "")
+        return f"pi: {one_line(self.message, 600)}" + (f"; {one_line(self.hint, 600)}" if self.hint else "")
 
 
 class UnreachableError(PiError):

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pi.errors import RemoteError
+
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one event; the longest real one is a log tail of 256 KiB, escaped."""
+
+MAX_NOISE = 16 * 1024 * 1024
+"""Bytes of noise in one call; a login banner has a few hundred."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,17 @@ class Event:
 
 
 class Reader:
-    """Turns the bytes of a stream into events; lines without the call's mark are noise and are dropped."""
+    """Turns the bytes of a stream into events; lines without the call's mark are noise and are dropped.
+
+    Raises RemoteError for what no honest pod sends.
+    """
 
     def __init__(self, mark: str) -> None:
         self._mark = mark.encode() + b" "
         self._pending = bytearray()
         self.noise = b""
         """The last bytes of noise, for the message when no event ever comes (a login banner, an error)."""
+        self._noise_left = MAX_NOISE
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         self._pending += chunk
@@ -39,13 +48,17 @@ class Reader:
             if line.startswith(self._mark):
                 yield _event(line[len(self._mark) :])
             elif line.strip():
-                self.noise = (self.noise + line + b"\n")[-2000:]
-        if len(self._pending) > MAX_LINE:
-            raise ValueError("the pod sent a line of more than 16 MiB")
+                self.noise = (self.noise + line[-2000:] + b"\n")[-2000:]
+                self._noise_left -= len(line)
+        if len(self._pending) > MAX_LINE or self._noise_left < 0:
+            raise RemoteError("the pod sends more than 16 MiB that is no answer", "look at what its login shell prints")
 
 
 def _event(line: bytes) -> Event:
-    data = json.loads(line)
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        data = None
     if not isinstance(data, dict) or not isinstance(data.get("event"), str):
-        raise ValueError("the pod sent something that is not an event")
+        raise RemoteError("the pod sent an answer that cannot be read")
     return Event(data.pop("event"), data)

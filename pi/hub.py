@@ -14,13 +14,14 @@ PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 def check_model(model: str) -> str:
     """The model as given. Raises InputError unless it is `[owner/]name` or a path beginning with `/` or `~/`."""
     if model.startswith(("/", "~/")):
-        if not model.isprintable() or ".." in model.split("/"):
-            raise InputError(f"{model!r} is not a usable path on the pod", "write it in full, without '..'")
-        return posixpath.normpath(model)
+        clean = posixpath.normpath(model)
+        if not model.isprintable() or ".." in model.split("/") or len(model) > 1024 or clean in ("/", "//", "~"):
+            raise InputError(f"{model[:80]!r} is not a usable path on the pod", "write it in full, without '..'")
+        return clean
     parts = model.split("/")
     if len(parts) > 2 or not all(PART.fullmatch(part) for part in parts) or re.search(r"--|\.\.|\.git$", model):
         raise InputError(
-            f"{model!r} is neither a Hugging Face model nor a path on the pod",
+            f"{model[:80]!r} is neither a Hugging Face model nor a path on the pod",
             "such as Qwen/Qwen3-Coder-30B-A3B-Instruct or /mnt/models/mine; pi start alone lists the known ones",
         )
     return model

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pi.errors import InputError
+
+LONGEST = 1024
+"""Characters of a path."""
 
 PROGRAMS = ("mount", "mount.nfs", "mount.nfs4", "sshfs", "rclone", "s3fs")
 
 WITH_VALUE = {"-o", "-t", "-O", "-L", "-U", "--options", "--types", "--source", "--cache-dir", "--config"}
 """Options whose next word is their value, so that a path in it is not taken for the target."""
 
-SYSTEM_FOLDERS = {"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run",
-                  "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var"}  # fmt: skip  # noqa: S108
+SYSTEM_FOLDERS = {"/", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/usr/local",  # noqa: S108
+                  "/var", "/var/cache", "/var/lib", "/var/log", "/var/run", "/var/tmp"}  # fmt: skip  # noqa: S108
+"""Folders that may hold a mount but be none."""
+
+SYSTEM_TREES = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys"}
+"""Folders at the root that may not even hold one."""
+
+MOUNT_OPTION = re.compile(r"-[to].*|-[vrwnBRims]+|--(bind|rbind|verbose|read-only|rw|mkdir)|--(types|options)(=.*)?")
+"""Options of mount(8) that are understood; others could name the target or the source in another place."""
+
+SECRET = re.compile(
+    r"[\w-]*(?:pass|secret|token|pwd|access[-_]key)(?![\w-]*(?:file|stdin|[-_]id|command)$)[\w-]*", re.I
+)
+"""Names of options whose value is a credential, not a file that holds one."""
+
+RUNS = re.compile(r"ssh_command|proxycommand|localcommand|knownhostscommand|sftp_server|"
+                  r"-*password-command|-*sftp-ssh|-*metadata-mapper|-*rc|-*rc-\w+", re.I)  # fmt: skip
+"""Names of options that run another program, or let one be reached."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +52,67 @@ def parse(text: str) -> Mount:
     Raises InputError for anything but one plain mount command onto a directory of its own.
     """
     if set(text) & set(";&|<>$`\n\r\0"):
-        raise InputError(f"--mount {text!r} is more than one plain command", "give only the mount command itself")
+        raise InputError("--mount holds more than one plain command", "give only the mount command itself")
+    if not text.replace("\t", " ").isprintable():
+        raise InputError("--mount holds a character that cannot be printed", "paste it as one line of plain text")
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise InputError(f"--mount {text!r} cannot be read: {error}", "check its quotes") from None
+        raise InputError(f"--mount cannot be read: {error}", "check its quotes") from None
+    _check_options(words)
     if words[:1] == ["sudo"]:
         words = words[1:]
     if not words or words[0].rpartition("/")[2] not in PROGRAMS:
         raise InputError(f"--mount {text!r} is not a mount command", f"it begins with one of: {', '.join(PROGRAMS)}")
     paths = [word for before, word in pairwise(words) if word.startswith("/") and before not in WITH_VALUE]
-    if not paths:
+    remote_share = 1 if paths and re.match("//[^/]", paths[0]) else 0  # cifs: //server/share
+    local = [directory(path, "--mount") for path in paths[remote_share:]]
+    if not local:
         raise InputError(f"--mount {text!r} names no directory to mount on", "it ends with an absolute path")
-    return Mount(tuple(words), directory(paths[-1], "--mount"))
+    return Mount(tuple(words), local[-1])
+
+
+def _check_options(words: list[str]) -> None:
+    """Refuse credentials, which process lists would show, and options that run programs or hide the target.
+
+    No value is repeated.
+    """
+    if words[:1] and words[0].rpartition("/")[2].startswith("mount"):
+        for word in words[1:]:
+            if word.startswith("-") and not MOUNT_OPTION.fullmatch(word):
+                raise InputError(f"--mount may not contain {word[:40]}", "-t, -o, -v, -r, -w and --bind are understood")
+    for name in _option_names(words):
+        if SECRET.fullmatch(name):
+            raise InputError(
+                f"--mount holds a credential ({name}), and process lists on the pod would show it",
+                "put it into a private file on the pod and name that: -o credentials=/root/.share",
+            )
+        if RUNS.fullmatch(name):
+            raise InputError(f"--mount may not contain {name}: it runs another program", "leave it out")
+    if any(re.search(r"[^\s/,:@]:[^\s/,:@]+@", word) for word in words):
+        raise InputError(
+            "--mount holds a password in an address, and process lists on the pod would show it",
+            "put it into a private file on the pod and name that: -o credentials=/root/.share",
+        )
+
+
+def _option_names(words: list[str]) -> Iterator[str]:
+    """Names of what is set: `a` and `b` of "-o a=1,b=2", `--c` of "--c=1" and of "--c 1"."""
+    for word in words:
+        for piece in re.sub(r"^-[oO](?=.)", "", word).split(","):
+            name, given, _ = piece.partition("=")
+            if given or name.startswith("--"):
+                yield name.strip()
+            elif " " in name.strip():  # ssh's own "-o Name value"
+                yield name.split()[0]
 
 
 def directory(path: str, option: str) -> str:
     """A normalised absolute directory that is not one of the system's own. Raises InputError."""
-    clean = posixpath.normpath(path)
-    if not path.startswith("/") or ".." in path.split("/") or not path.isprintable():
-        raise InputError(f"{option}: {path!r} is not an absolute path", "write it in full, such as /mnt/models")
-    if clean in SYSTEM_FOLDERS or clean.split("/")[1] in ("dev", "etc", "proc", "sys"):
+    clean = "/" + posixpath.normpath(path).lstrip("/")
+    if not path.startswith("/") or ".." in path.split("/") or not path.isprintable() or len(path) > LONGEST:
+        raise InputError(f"{option}: {path[:80]!r} is not an absolute path", "write it in full, such as /mnt/models")
+    top, *below = clean.split("/")[1:]
+    if clean in SYSTEM_FOLDERS or top in SYSTEM_TREES or (top == "usr" and below[:1] != ["local"]):
         raise InputError(f"{option}: {clean} belongs to the system", "choose a directory such as /mnt/models")
     return clean

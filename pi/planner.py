@@ -361,9 +361,10 @@ def _raw_plan(request: Request, facts: PodFacts, args: tuple[str, ...]) -> Launc
         gpus=(),
         args=args,
         env={},
-        context=int(length) if length.isdecimal() else None,
+        context=int(length) if re.fullmatch("[0-9]{1,9}", length) else None,
         memory_share=share,
         why=("--vllm: the arguments are your own",),
+        warnings=vllm.code_warnings(args),
     )
     if _on_cpu(facts):
         decided = share is not None or vllm.value_of(args, "--kv-cache-memory-bytes")

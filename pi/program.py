@@ -17,6 +17,7 @@ from invoke.parser import Parser
 
 from pi import __version__, faults, screen
 from pi.errors import PiError
+from pi.text import one_line
 
 if TYPE_CHECKING:
     from pi.fabric_tasks.verb import Verb
@@ -51,7 +52,7 @@ class Usage(Exit):
     """A wrong call: what is wrong and the verb's usage, as one line on stderr; exit code 2."""
 
     def __init__(self, message: str, usage: str) -> None:
-        super().__init__(screen.printable(f"pi: {message}; usage: {usage}"), 2)
+        super().__init__(screen.printable(f"pi: {one_line(message, 300)}; usage: {usage}"), 2)
 
 
 class PiConfig(Config):
@@ -191,7 +192,7 @@ class Reading:
         for word in rest:
             if word == "--":
                 self._operands += rest
-            elif word == f"--{self._task.tail}":
+            elif self._task.tail and word == f"--{self._task.tail}":
                 self._values[str(self._task.tail)] = list(rest)
             elif word.startswith("-") and word != "-":
                 self._flag(word, rest)

@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pi import redaction
-from pi.text import Sanitizer, safe
+from pi.text import Sanitizer, one_line, safe
 
 if TYPE_CHECKING:
     from pi.events import Event
+
+CELL = 500
+"""Characters of a cell that are shown."""
 
 
 def colour(stream: object = None) -> bool:
@@ -48,6 +51,7 @@ def reconnecting(event: Event) -> None:
 
 def columns(rows: Sequence[Sequence[str]]) -> None:
     """Rows with their cells under each other, for what must be quick: importing tabulate takes 40 ms."""
+    rows = [[one_line(cell, CELL) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -56,7 +60,7 @@ def columns(rows: Sequence[Sequence[str]]) -> None:
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
     from tabulate import tabulate
 
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    cells = [[one_line(printable(str(cell)), CELL) for cell in row] for row in rows]
     print(tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True), flush=True)
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from pi.errors import BusyError, InputError
+from pi.errors import BusyError, InputError, RemoteError
 from pi.gpus import Gpu, memory_label, memory_mib
 
 VERSION = 1
@@ -151,7 +151,7 @@ def change(edit: Callable[[State], State]) -> State:
     """Read, edit and write pods.json as one step that no other pi can interrupt. Returns the new state.
 
     The write is whole or not at all: a new file, flushed to disk, takes the old one's place, and the old
-    one is kept as pods.json.bak.
+    one is kept as pods.json.bak. What could not be read again is not written (RemoteError): a pod may say anything.
     """
     folder = config_dir()
     try:
@@ -160,7 +160,9 @@ def change(edit: Callable[[State], State]) -> State:
             before = load()
             after = edit(before)
             if after != before or not path().exists():
-                _write(path().resolve(), json.dumps(_document(after), indent=2) + "\n")
+                document = _document(after)
+                _check_readable(document)
+                _write(path().resolve(), json.dumps(document, indent=2) + "\n")
             return after
     except OSError as error:
         raise InputError(f"cannot write {error.filename or folder}: {error.strerror}") from None
@@ -226,13 +228,20 @@ def _words(error: BaseException) -> str:
 # --- pods.json <-> typed values
 
 
+def _check_readable(document: dict[str, Any]) -> None:
+    try:
+        _state(document)
+    except ValueError as error:
+        raise RemoteError(f"not written down, for it could not be read again: {error}") from None
+
+
 def _state(document: Any) -> State:
     top = _object(document, "the file")
     version = top.pop("version", 1)
     if not isinstance(version, int) or version > VERSION:
         raise InputError(f"{path()} has version {version}, this pi knows {VERSION}", "upgrade pi")
     pods = {name: _pod(name, value) for name, value in _object(top.pop("pods", {}), "pods").items()}
-    active = top.pop("active", None)
+    active = _optional_text(top.pop("active", None), "active")
     if active is not None and active not in pods:
         raise ValueError(f"active names {active!r}, which is not among the pods")
     return State(pods, active, top)
@@ -261,7 +270,7 @@ def _gpu(value: Any, where: str) -> Gpu:
     return Gpu(
         id=_int(data.get("id"), 0, 999, f"{where}, a GPU's id"),
         name=_text(data.get("name"), f"{where}, a GPU's name"),
-        memory_mib=mib if isinstance(mib, int) else memory_mib(label),
+        memory_mib=memory_mib(label) if mib is None else _int(mib, 0, 2**31, f"{where}, a GPU's memory_mib"),
         compute_capability=_capability(data.get("compute_capability")),
     )
 
@@ -287,7 +296,7 @@ def _deployment(name: str, value: Any, where: str) -> Deployment:
         started=_int(data.pop("pid_start", 0), 0, 2**63, f"{where}, pid_start"),
         boot_id=_text(data.pop("boot_id", ""), f"{where}, boot_id"),
         instance=_text(data.pop("instance", ""), f"{where}, instance"),
-        memory_share=float(share) if isinstance(share, int | float) else None,
+        memory_share=None if share is None else _share(share, f"{where}, memory_share"),
         owner=_owner(data.pop("owner", None), f"{where}, owner"),
         extra=data,
     )
@@ -389,11 +398,19 @@ def _list(value: Any, where: str) -> list[Any]:
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{where}: text is expected")
+    if not value.isprintable():
+        raise ValueError(f"{where}: it holds a line break or another character that cannot be printed")
     return value
 
 
 def _optional_text(value: Any, where: str) -> str | None:
     return None if value is None else _text(value, where)
+
+
+def _share(value: Any, where: str) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{where}: a number from 0 to 1 is expected")
+    return float(value)
 
 
 def _int(value: Any, low: int, high: int, where: str) -> int:

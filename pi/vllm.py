@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from pi.errors import InputError
 
 if TYPE_CHECKING:
     from pi.planner import LaunchPlan
+
+NETWORK = "processes that trust each other would listen on the network, where nobody asks for a key"
 
 OWNED = {
     "--host": "pi decides where the server listens",
@@ -24,12 +27,21 @@ OWNED = {
     "--nnodes": "pi places the processes",
     "--master-addr": "pi places the processes",
     "--master-port": "pi places the processes",
-    "--data-parallel-address": "processes that trust each other would listen on the network",
-    "--data-parallel-rpc-port": "processes that trust each other would listen on the network",
+    "--data-parallel-address": NETWORK,
+    "--data-parallel-rpc-port": NETWORK,
+    "--data-parallel-rank": "pi places the processes",
+    "--data-parallel-external-lb": NETWORK,
+    "--data-parallel-hybrid-lb": NETWORK,
+    "--data-parallel-multi-port-external-lb": NETWORK,
+    "--enable-elastic-ep": NETWORK,
     "--data-parallel-start-rank": "pi places the processes",
     "--data-parallel-supervisor-port": "pi places the processes",
     "--data-parallel-backend": "it would start Ray, whose job API asks for no password",
-    "--kv-transfer-config": "processes that trust each other would listen on the network",
+    "--kv-transfer-config": NETWORK,
+    "--kv-events-config": NETWORK,
+    "--ec-transfer-config": NETWORK,
+    "--weight-transfer-config": NETWORK,
+    "--hf-token": "a process list would show the token; HF_TOKEN goes to the pod with pi pods setup",
 }
 """Arguments that pi sets or that break what it promises, each with the reason that a user is told."""
 
@@ -37,6 +49,7 @@ OPENING = {
     "--root-path": "it moves routes out from under the API key",
     "--middleware": "it would run other code in front of the key check",
     "--grpc": "it opens a second door that has no API key",
+    "--grpc-port": "it opens a second door that has no API key",
     "--tool-server": "it lets the server call other machines",
     "--enable-tokenizer-info-endpoint": "that route has no API key",
     "--profiler-config": "the profiler's routes have no API key",
@@ -63,6 +76,27 @@ SHORT = {
 }
 """vLLM's short options that a user may give; the others belong to pi."""
 
+ORDINARY_KEYS = frozenset(["--host", "--port", "--model", "--config"])
+"""Refused names that are also harmless keys inside JSON values, such as the model of --speculative-config."""
+
+RUNS_CODE = {
+    "--trust-remote-code": "the model's repository brings Python code that vLLM runs on the pod",
+    "--tool-parser-plugin": "vLLM runs that Python file on the pod",
+    "--reasoning-parser-plugin": "vLLM runs that Python file on the pod",
+    "--io-processor-plugin": "vLLM runs that plugin's Python code on the pod",
+    "--logits-processors": "vLLM runs that Python code on the pod",
+    "--worker-cls": "vLLM runs that Python code on the pod",
+    "--worker-extension-cls": "vLLM runs that Python code on the pod",
+    "--scheduler-cls": "vLLM runs that Python code on the pod",
+}
+"""Arguments that a user may give and is warned about."""
+
+RESERVED = re.compile(
+    r"PATH|HOME|IFS|ENV|SHELLOPTS|BASH\w*|LD_\w*|PYTHON\w*|PI_\w*|HF_TOKEN|HF_HUB_OFFLINE|HUGGING_FACE_HUB_TOKEN|"
+    r"VLLM_(API_KEY|HOST_IP|PORT|SERVER_DEV_MODE|ALLOW_RUNTIME_LORA_UPDATING|PLUGINS)"
+)
+"""Variables that an entry of a models.toml may not set: they are pi's, choose programs, or open the server."""
+
 MAX_CONTEXT = 100_000_000
 
 
@@ -88,7 +122,15 @@ def _place(plan: LaunchPlan, rank: int, master: tuple[str, int]) -> list[str]:
 
 
 def environment(plan: LaunchPlan) -> dict[str, str]:
-    """Variables of the plan, and the loopback address for vLLM's own processes where one pod holds them all."""
+    """Variables of the plan, and the loopback address for vLLM's own processes where one pod holds them all.
+
+    Raises InputError for a variable that a models.toml may not set.
+    """
+    for name, value in plan.env.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII) or RESERVED.fullmatch(name):
+            raise InputError(f"{plan.model}: models.toml may not set the variable {name!r}", "take it out of its env")
+        if unusable(str(value)):
+            raise InputError(f"{plan.model}: the variable {name} holds {unusable(str(value))}", "mend models.toml")
     own = {} if plan.nodes > 1 else {"VLLM_HOST_IP": "127.0.0.1"}
     return own | dict(plan.env)
 
@@ -97,23 +139,82 @@ def check_raw(args: Iterable[str]) -> None:
     """Raises InputError for a raw argument that pi owns or that would open the server.
 
     Looked at as vLLM's parser reads them: `--a_b=1` and `--a-b 1` are one, `--a.b` sets a part of `--a`, and
-    a beginning such as `--mid` stands for `--middleware`.
+    a beginning such as `--mid` stands for `--middleware`. JSON values are looked into.
     """
     words = list(args)
     for position, word in enumerate(words):
-        if "\0" in word or "\n" in word:
-            raise InputError("an argument of --vllm holds a line break", "give each argument as one word")
+        if unusable(word):
+            raise InputError(f"an argument of --vllm holds {unusable(word)}", "give each argument as one word of text")
+        _check_json(word if word.startswith("{") else word.partition("=")[2])
         name = option(word)
         if name is None:
             continue
+        for part in word.partition("=")[0].split(".")[1:]:
+            _check_key(part, word.partition("=")[2])
         if not name.startswith("--") and name not in SHORT:
-            raise InputError(f"--vllm may not contain {name}", "use the long form of the argument")
+            raise InputError(f"--vllm may not contain {name[:40]}", "use the long form of the argument")
         for refused, reason in (OWNED | OPENING).items():
             if len(name) > 2 and refused.startswith(name):
                 raise InputError(f"--vllm may not contain {name}: {reason}")
         value = word.partition("=")[2] or (words[position + 1] if position + 1 < len(words) else "")
-        if "--distributed-executor-backend".startswith(name) and len(name) > 2 and value == "ray":
-            raise InputError(f"--vllm may not contain {name} ray: Ray's job API asks for no password")
+        if "--distributed-executor-backend".startswith(name) and len(name) > 2 and value.lower() == "ray":
+            raise InputError(f"--vllm may not contain {name} ray: {RAY}")
+
+
+RAY = "Ray's job API asks for no password"
+
+
+def unusable(text: str) -> str | None:
+    """What in a text cannot be handed to a program on the pod as it is; None where there is nothing of the kind."""
+    if "\n" in text:
+        return "a line break"
+    if "\0" in text:
+        return "a NUL"
+    return "bytes that are no UTF-8" if re.search("[\ud800-\udfff]", text) else None
+
+
+def _check_json(text: str) -> None:
+    """Raises InputError where a JSON value sets an option that pi refuses."""
+    if not text.startswith("{"):
+        return
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return  # vLLM will not read it either
+    for key, value in _keys(document):
+        _check_key(key, str(value))
+
+
+def _check_key(key: str, value: str) -> None:
+    """Raises InputError where a key of a JSON value is an option that pi refuses."""
+    name = "--" + key.replace("_", "-")
+    reason = {**OWNED, **OPENING}.get(name)
+    if reason and name not in ORDINARY_KEYS:
+        raise InputError(f"--vllm may not contain {key} inside JSON: {reason}")
+    if name == "--distributed-executor-backend" and value.lower() == "ray":
+        raise InputError(f"--vllm may not contain {key} inside JSON: {RAY}")
+
+
+def _keys(document: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of nested objects, with its value."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield from value.items()
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def code_warnings(args: Iterable[str]) -> tuple[str, ...]:
+    """What a user should know of raw arguments that have vLLM run code of others, one sentence each."""
+    given = {option(word) for word in args} - {None}
+    return tuple(
+        f"{name}: {what}, as the pod's user"
+        for name, what in RUNS_CODE.items()
+        if any(len(str(begun)) > 4 and name.startswith(str(begun)) for begun in given)
+    )
 
 
 def option(word: str) -> str | None:
@@ -121,7 +222,9 @@ def option(word: str) -> str | None:
     if word.startswith("--") and len(word) > 2:
         return "--" + re.split(r"[=.]", word[2:])[0].replace("_", "-")
     if re.match(r"-[A-Za-z]", word):
-        return "-O" if word.startswith("-O") else word.partition("=")[0]
+        if re.match(r"-O=?-", word):  # vLLM would take what follows for an option of its own
+            return word
+        return "-O" if word.startswith("-O") else re.split(r"[=.]", word)[0]
     return None
 
 

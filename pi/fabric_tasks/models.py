@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -314,7 +315,7 @@ def _request(
 
     if name is None:
         raise InputError("--name is missing", f"pi start {model} --name NAME")
-    if gpus is not None and not (gpus.isdecimal() and int(gpus)):
+    if gpus is not None and not re.fullmatch(r"0*[1-9][0-9]{0,3}", gpus, re.ASCII):
         raise InputError(f"--gpus {gpus!r} is not a number of GPUs", "such as --gpus 2")
     if vllm:
         server.check_raw(vllm)

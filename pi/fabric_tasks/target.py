@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 KNOWN_HOSTS = "known_hosts"
 KEY_MINIMUM = 16
+SECRET_MAXIMUM = 4096
+"""Characters of a key or token; servers refuse headers of more than a few times as many."""
 
 
 @contextmanager
@@ -93,6 +95,8 @@ def api_key() -> str:
         raise InputError("PI_API_KEY holds a blank or a character outside ASCII", f"unset it, then {MAKE_ONE}")
     if len(key) < KEY_MINIMUM:
         raise InputError(f"PI_API_KEY is shorter than {KEY_MINIMUM} characters", f"unset it, then {MAKE_ONE}")
+    if len(key) > SECRET_MAXIMUM:
+        raise InputError(f"PI_API_KEY is longer than {SECRET_MAXIMUM} characters", "servers refuse such headers")
     return key
 
 
@@ -120,4 +124,6 @@ def hf_token() -> str | None:
         )
     if not all("!" <= character <= "~" for character in given):
         raise InputError("HF_TOKEN holds a blank or a character outside ASCII", "copy it again")
+    if len(given) > SECRET_MAXIMUM:
+        raise InputError(f"HF_TOKEN is longer than {SECRET_MAXIMUM} characters", "copy it again")
     return None if given == "none" else given

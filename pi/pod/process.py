@@ -87,6 +87,12 @@ def _gone(wire: Wire, find_members: Callable[[], list[int]], patience_s: float) 
         time.sleep(POLL_S)
 
 
+def kill_group(leader: int) -> None:
+    """KILL to a process of ours and all of its group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)

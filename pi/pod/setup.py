@@ -15,6 +15,9 @@ from pi.pod.wire import Cancelled, PodError, Wire
 
 TAIL_LINES = 25
 
+LINE_BYTES = 16 * 1024
+"""Bytes of one line of output that are kept."""
+
 
 @audit.logged("setup")
 def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +118,7 @@ def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
         if not chunk:
             break
         *complete, pending = (pending + chunk).replace(b"\r", b"\n").split(b"\n")
-        yield from (line.decode("utf-8", "replace") for line in complete if line.strip())
+        pending = pending[:LINE_BYTES]
+        yield from (line[:LINE_BYTES].decode("utf-8", "replace") for line in complete if line.strip())
     if pending.strip():
         yield pending.decode("utf-8", "replace")

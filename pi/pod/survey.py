@@ -8,12 +8,18 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from typing import Any, Optional
 
 from pi.pod import hub, process, records
 from pi.pod.wire import Wire
 
 VENV = os.path.expanduser("~/venv")
+
+MAX_ANSWER = 64 * 1024
+"""Bytes of an answer of nvidia-smi that are read; 16 GPUs need about 2,000."""
+
+SMI_PATIENCE_S = 20.0
 
 
 def survey(request: dict[str, Any]) -> dict[str, Any]:
@@ -62,17 +68,27 @@ def nvidia_smi(query: str) -> dict[str, Any]:
     if program is None:
         return {"text": "", "error": "nvidia-smi not found"}
     try:
-        done = subprocess.run(
+        asked = subprocess.Popen(
             [program, query, "--format=csv,noheader,nounits"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=20,
+            start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         return {"text": "", "error": str(error)}
-    text = done.stdout.decode("utf-8", "replace")[: 64 * 1024]
-    return {"text": text, "error": text.strip() if done.returncode else None}
+    assert asked.stdout is not None
+    end = threading.Timer(SMI_PATIENCE_S, process.kill_group, [asked.pid])
+    end.start()
+    with asked.stdout:
+        text = asked.stdout.read(MAX_ANSWER).decode("utf-8", "replace")
+    if len(text) >= MAX_ANSWER:
+        process.kill_group(asked.pid)  # it has more to say than anyone wants to know
+    late = asked.wait() and end.finished.is_set()
+    end.cancel()
+    if late:
+        return {"text": "", "error": "nvidia-smi gave no answer within %d s" % SMI_PATIENCE_S}
+    return {"text": text, "error": text.strip() if asked.returncode else None}
 
 
 def vllm_version(venv: str = VENV) -> Optional[str]:

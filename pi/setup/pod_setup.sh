@@ -125,7 +125,7 @@ find_smi() {
 }
 driver_cuda() { # the newest CUDA that the driver runs, such as 12.8; drivers from 610 on say "CUDA UMD Version"
     local header
-    header=$(within 60 "$SMI" 2>/dev/null) || true
+    header=$(within 60 "$SMI" 2>/dev/null | head -c 65536) || true
     [[ $header =~ CUDA([[:space:]]+[[:alnum:]_]+)?[[:space:]]+Version:[[:space:]]*([0-9]+\.[0-9]+) ]] || return 0
     echo "${BASH_REMATCH[2]}"
 }
@@ -137,17 +137,17 @@ step_gpus() {
         skip "no GPU"
         return
     fi
-    local columns answer line cuda count=0 basic=index,name,memory.total,memory.used,uuid
+    local columns answer line cuda count=0 other=0 basic=index,name,memory.total,memory.used,uuid
     for columns in "$basic,compute_cap,driver_version" "$basic"; do   # old drivers do not know compute_cap
-        answer=$(within 60 "$SMI" "--query-gpu=$columns" --format=csv,noheader,nounits 2>&1) || true
+        answer=$(within 60 "$SMI" "--query-gpu=$columns" --format=csv,noheader,nounits 2>&1 | head -c 65536) || true
         [[ $answer == *"not a valid field"* ]] || break
     done
     while IFS= read -r line; do
         if [[ $line =~ ^[0-9]+,\ *[^,] ]]; then
             fact gpu "$line"
             count=$((count + 1))
-        elif [[ -n $line ]]; then
-            note "nvidia-smi: $line"
+        elif [[ -n $line ]] && ((other++ < 20)); then
+            note "nvidia-smi: ${line:0:300}"
         fi
     done <<<"${answer//$'\r'/}"
     if ((count == 0)); then
@@ -185,6 +185,7 @@ step_mount() {
     mapfile -d '' -t words < <(python3 -c 'import json, os
 for word in json.loads(os.environ["PI_MOUNT_ARGV"]): print(word, end="\0")')
     ((${#words[@]})) || { skip "no mount was asked for"; return; }
+    [[ $HOME/ != "$target"/* ]] || fail "$target holds this user's home" "choose a folder of its own, such as /mnt/models"
     [[ ${words[0]} != sudo ]] || words=("${words[@]:1}")
     within 10 mountpoint -q -- "$target" || code=$?
     ((code != 124)) ||
