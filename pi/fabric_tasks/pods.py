@@ -136,7 +136,7 @@ def remove(c: Any, name: str, force: bool = False) -> None:
     screen.say(f"{name} is forgotten; the machine itself still runs (and bills) until you end it at the provider")
     screen.say("on it stay ~/.pi (with HF_TOKEN and the key, in private files), ~/.vllm_logs, ~/venv and the models")
     with suppress(InputError):  # a pod whose ssh command makes no sense can be forgotten too
-        screen.say(f"to take the secrets off it: {_run_there(before.pod(name), 'rm -rf ~/.pi/env.sh ~/.pi/run')}")
+        screen.say(f"to take the secrets off it: {_run_there(before.pod(name), 'rm -f ~/.pi/env.sh ~/.pi/run/*/key')}")
     if before.active == name and left.pods:
         screen.say(f"no pod is active now; choose one: pi pods active {next(iter(left.pods))}")
 

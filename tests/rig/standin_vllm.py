@@ -7,9 +7,11 @@ It takes the arguments of `vllm serve`, opens the port, answers the routes that 
 
 from __future__ import annotations
 
+import base64
 import json
 import mmap
 import os
+import shlex
 import signal
 import socketserver
 import subprocess
@@ -18,6 +20,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 VERSION = "0.32.0"
 
@@ -35,6 +38,8 @@ FAULTS: dict[str, Any] = {
     "host": None,  # where it listens, whatever it was told
     "side_door": False,  # another socket, open to the network
     "say": [],  # words to stream as the answer
+    "call": None,  # name and arguments of a tool to call before that
+    "leak": False,  # print the environment and the key, written in many ways and in pieces; answer with the key
 }
 
 ANSWER = ["The capital", " of France", " is Paris."]
@@ -75,6 +80,8 @@ def serve(words: list[str]) -> None:
     if fault["log"]:
         sys.stdout.buffer.write(Path(fault["log"]).read_bytes())
         sys.stdout.flush()
+    if fault["leak"]:
+        leak()
     if fault["exit"] is not None:
         os._exit(fault["exit"])
     time.sleep(fault["load_s"])
@@ -95,6 +102,19 @@ def serve(words: list[str]) -> None:
 def shut_down() -> None:
     say("INFO:     Shutting down")
     os._exit(0)
+
+
+def leak() -> None:
+    key = os.environ["VLLM_API_KEY"]
+    say(f"environment: {dict(os.environ)}")
+    say(f"as JSON: {json.dumps({'key': key})}, and again: {json.dumps(json.dumps(key))}")
+    say(f"in URLs: http://host/?key={quote(key, safe='')} http://{quote(key)}@host/")
+    say(f"for a shell: export VLLM_API_KEY={shlex.quote(key)}")
+    say(f"in base64: {base64.b64encode(key.encode()).decode()} {base64.b64encode(b'me:' + key.encode()).decode()}")
+    for character in "in pieces: " + key + "\n":
+        print(character, end="", flush=True)
+        time.sleep(0.005)
+    say(f'Traceback (most recent call last):\n  File "x.py", line 1, in x\nValueError: no such key: {key}')
 
 
 def outliving_child(leaves_session: bool) -> None:
@@ -170,13 +190,26 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("connection", "close")
         self.end_headers()
         pieces: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}]
-        pieces += [{"delta": {"content": word}} for word in self.server.fault["say"] or ANSWER]
-        pieces += [{"delta": {}, "finish_reason": "stop"}]
+        pieces += self._tool_call(asked) or self._words()
         for piece in pieces:
             self._event({"choices": [{"index": 0, "finish_reason": None, **piece}], "model": asked.get("model")})
         self._event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": len(pieces)}})
         self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
+
+    def _words(self) -> list[dict[str, Any]]:
+        words = list(os.environ["VLLM_API_KEY"]) if self.server.fault["leak"] else self.server.fault["say"] or ANSWER
+        return [*({"delta": {"content": word}} for word in words), {"delta": {}, "finish_reason": "stop"}]
+
+    def _tool_call(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        """A call as a model makes one, where the last message is not the result of it."""
+        (Path.home() / "received" / "asked.json").write_text(json.dumps(asked))
+        if not self.server.fault["call"] or asked["messages"][-1]["role"] == "tool":
+            return []
+        name, arguments = self.server.fault["call"]
+        function = {"name": name, "arguments": json.dumps(arguments)}
+        call = {"index": 0, "id": "call-1", "type": "function", "function": function}
+        return [{"delta": {"tool_calls": [call]}}, {"delta": {}, "finish_reason": "tool_calls"}]
 
     def _event(self, chunk: dict[str, Any]) -> None:
         self.wfile.write(
