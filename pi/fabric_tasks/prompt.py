@@ -14,6 +14,7 @@ from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
 
 if TYPE_CHECKING:
+    from pi.connection import Link
     from pi.prompt import Endpoint, Options
 
 
@@ -90,7 +91,9 @@ def prompt(
     )
     if base_url is not None:
         messages = [name, *messages] if name is not None else messages
-        code = _converse(_given(base_url, model, api, api_key_env), messages, options)
+        endpoint = _given(base_url, model, api, api_key_env)
+        room.preload()
+        code = _converse(endpoint, messages, options)
     else:
         if name is None:
             raise InputError("which model?", 'pi prompt NAME "message"; pi list shows the names')
@@ -147,8 +150,14 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
             deployment.name,
             key,
             api="responses" if (api or deployment.extra.get("api")) == "responses" else "chat",
-            last_log_line=lambda: remote.last_log_line(link, name),
+            last_log_line=lambda: _last_log_line(link, name),
         )
+
+
+def _last_log_line(link: Link, name: str) -> str | None:
+    from pi import remote
+
+    return remote.last_log_line(link, name)
 
 
 def _show_sessions() -> None:
