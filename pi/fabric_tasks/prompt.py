@@ -134,7 +134,6 @@ def _given(base_url: str, model: str | None, api: str | None, api_key_env: str) 
 def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[Endpoint]:
     """The endpoint of a deployment, through a tunnel over the command's one connection."""
     from pi import prompt as room
-    from pi import remote
     from pi.fabric_tasks import target as targets
 
     place = targets.chosen(c, pod)
