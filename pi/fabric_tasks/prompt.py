@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "[name] [message...]",
     'NAME ["message"...|-] [--pod P] [--continue] [--json|--quiet] [--no-tools] [--tool-choice auto|none|required]'
     " [--system TEXT] [--api chat|responses] [--max-rounds N] [--allow-outside]"
-    " [--temperature T] [--max-tokens N] [--sessions]"
+    " [--temperature T] [--max-tokens N] [--idle-timeout SECONDS] [--sessions]"
     " | --base-url URL --model ID [--api-key-env VAR]",
     iterable=["message"],
     details={
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         "allow_outside": "let the tools read outside this directory",
         "temperature": "0 for the likeliest answer; the model's own default otherwise",
         "max_tokens": "how long one answer may be",
+        "idle_timeout": "how many seconds an answer that has begun may pause before it is given up (60)",
         "base_url": "an endpoint of your own instead of a pod's model, such as http://127.0.0.1:8000/v1",
         "model": "the model id to ask there",
         "api_key_env": "the environment variable that holds the key there",
@@ -61,6 +62,7 @@ def prompt(
     allow_outside: bool = False,
     temperature: str | None = None,
     max_tokens: int = 0,
+    idle_timeout: int = 60,
     base_url: str | None = None,
     model: str | None = None,
     api_key_env: str = "OPENAI_API_KEY",
@@ -77,6 +79,8 @@ def prompt(
         _one_of("--api", api, "chat", "responses")
     if max_rounds < 1:
         raise InputError(f"--max-rounds {max_rounds} is too few", "1 or more")
+    if idle_timeout < 1:
+        raise InputError(f"--idle-timeout {idle_timeout} is too short", "1 second or more")
     messages = list(message or ())
     options = room.Options(
         tools=not no_tools,
@@ -88,6 +92,7 @@ def prompt(
         continue_last=continue_,
         temperature=_number("--temperature", temperature) if temperature else None,
         max_tokens=max_tokens or None,
+        idle_seconds=idle_timeout,
     )
     if base_url is not None:
         messages = [name, *messages] if name is not None else messages

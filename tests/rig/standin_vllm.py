@@ -32,6 +32,7 @@ FAULTS: dict[str, Any] = {
     "serve_as": None,  # the one name that /v1/models lists instead of the real ones
     "open_routes": [],  # routes that ask for no key
     "say": [],  # words to stream as the answer
+    "last_words": None,  # a line for the log, after which it dies in the middle of its answer
 }
 
 ANSWER = ["The capital", " of France", " is Paris."]
@@ -165,6 +166,9 @@ class Handler(BaseHTTPRequestHandler):
         pieces += [{"delta": {"content": word}} for word in self.server.fault["say"] or ANSWER]
         pieces += [{"delta": {}, "finish_reason": "stop"}]
         for piece in pieces:
+            if "finish_reason" in piece and self.server.fault["last_words"]:
+                say(self.server.fault["last_words"])
+                os._exit(1)
             self._event({"choices": [{"index": 0, "finish_reason": None, **piece}], "model": asked.get("model")})
         self._event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": len(pieces)}})
         self.wfile.write(b"data: [DONE]\n\n")
