@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 from pi import screen, state
 from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
+from pi.text import one_line
 
 if TYPE_CHECKING:
     from pi.connection import Link
     from pi.prompt import Endpoint, Options
+
+FIRST_WIDTH = 60
+"""Characters of a kept conversation's first message that are listed."""
 
 
 @verb(
@@ -79,6 +84,8 @@ def prompt(
         _one_of("--api", api, "chat", "responses")
     if max_rounds < 1:
         raise InputError(f"--max-rounds {max_rounds} is too few", "1 or more")
+    if max_tokens < 0:
+        raise InputError(f"--max-tokens {max_tokens} is too few", "1 or more; 0 leaves it to the server")
     if idle_timeout < 1:
         raise InputError(f"--idle-timeout {idle_timeout} is too short", "1 second or more")
     messages = list(message or ())
@@ -171,15 +178,18 @@ def _show_sessions() -> None:
     if not kept:
         screen.say("no conversations are kept yet")
         return
-    rows = [(session.started, session.model, session.directory, session.first) for session in kept]
+    rows = [(each.started, each.model, each.directory, one_line(each.first, FIRST_WIDTH)) for each in kept]
     screen.table(rows, ("STARTED", "MODEL", "DIRECTORY", "BEGINS WITH"))
 
 
 def _number(flag: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise InputError(f"{flag} {text!r} is not a number", "such as 0.7") from None
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise InputError(f"{flag} {text!r} is not a number of 0 or more", "such as 0.7")
+    return number
 
 
 def _one_of(flag: str, value: str, *allowed: str) -> None:
