@@ -179,3 +179,17 @@ def test_row_60_a_huge_result_is_cut_with_a_note(pi: Pi, server: Canned) -> None
         assert len(result.encode()) < RESULT_BYTES + 200
         assert result.splitlines()[-1].startswith("[cut: ")
     assert len(done.out) < 3000, "shortened on the screen"
+
+
+def test_ctrl_c_ends_an_answer_and_keeps_what_was_said(pi: Pi, server: Canned) -> None:
+    server.answer = lambda number: (200, [chunk(content="Once upon"), 30.0] if number == 1 else says("Well."))
+    words = ("prompt", "--base-url", server.url, "--model", "m")
+    running = pi.spawn(*words, "Tell me a story")
+    running.reads("Once upon")
+    running.interrupt()
+    done = running.ends(timeout_s=10)
+    assert done.code == 130
+    assert "Traceback" not in done.all
+    pi.ok(*words, "--continue", "Go on")
+    said = [(message["role"], message["content"]) for message in server.requests[1]["messages"][1:]]
+    assert said == [("user", "Tell me a story"), ("assistant", "Once upon"), ("user", "Go on")]
