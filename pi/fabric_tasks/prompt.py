@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -12,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 from pi import screen, state
 from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
+from pi.text import one_line
 
 if TYPE_CHECKING:
+    from pi.connection import Link
     from pi.prompt import Endpoint, Options
+
+FIRST_WIDTH = 60
+"""Characters of a kept conversation's first message that are listed."""
 
 
 @verb(
     "[name] [message...]",
     'NAME ["message"...|-] [--pod P] [--continue] [--json|--quiet] [--no-tools] [--tool-choice auto|none|required]'
     " [--system TEXT] [--api chat|responses] [--max-rounds N] [--allow-outside]"
-    " [--temperature T] [--max-tokens N] [--sessions]"
+    " [--temperature T] [--max-tokens N] [--idle-timeout SECONDS] [--sessions]"
     " | --base-url URL --model ID [--api-key-env VAR]",
     iterable=["message"],
     details={
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
         "allow_outside": "let the tools read outside this directory",
         "temperature": "0 for the likeliest answer; the model's own default otherwise",
         "max_tokens": "how long one answer may be",
+        "idle_timeout": "how many seconds an answer that has begun may pause before it is given up (60)",
         "base_url": "an endpoint of your own instead of a pod's model, such as http://127.0.0.1:8000/v1",
         "model": "the model id to ask there",
         "api_key_env": "the environment variable that holds the key there",
@@ -60,6 +67,7 @@ def prompt(
     allow_outside: bool = False,
     temperature: str | None = None,
     max_tokens: int = 0,
+    idle_timeout: int = 60,
     base_url: str | None = None,
     model: str | None = None,
     api_key_env: str = "OPENAI_API_KEY",
@@ -76,6 +84,10 @@ def prompt(
         _one_of("--api", api, "chat", "responses")
     if max_rounds < 1:
         raise InputError(f"--max-rounds {max_rounds} is too few", "1 or more")
+    if max_tokens < 0:
+        raise InputError(f"--max-tokens {max_tokens} is too few", "1 or more; 0 leaves it to the server")
+    if idle_timeout < 1:
+        raise InputError(f"--idle-timeout {idle_timeout} is too short", "1 second or more")
     messages = list(message or ())
     options = room.Options(
         tools=not no_tools,
@@ -87,10 +99,13 @@ def prompt(
         continue_last=continue_,
         temperature=_number("--temperature", temperature) if temperature else None,
         max_tokens=max_tokens or None,
+        idle_seconds=idle_timeout,
     )
     if base_url is not None:
         messages = [name, *messages] if name is not None else messages
-        code = _converse(_given(base_url, model, api, api_key_env), messages, options)
+        endpoint = _given(base_url, model, api, api_key_env)
+        room.preload()
+        code = _converse(endpoint, messages, options)
     else:
         if name is None:
             raise InputError("which model?", 'pi prompt NAME "message"; pi list shows the names')
@@ -131,7 +146,6 @@ def _given(base_url: str, model: str | None, api: str | None, api_key_env: str) 
 def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[Endpoint]:
     """The endpoint of a deployment, through a tunnel over the command's one connection."""
     from pi import prompt as room
-    from pi import remote
     from pi.fabric_tasks import target as targets
 
     place = targets.chosen(c, pod)
@@ -147,8 +161,14 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
             deployment.name,
             key,
             api="responses" if (api or deployment.extra.get("api")) == "responses" else "chat",
-            last_log_line=lambda: remote.last_log_line(link, name),
+            last_log_line=lambda: _last_log_line(link, name),
         )
+
+
+def _last_log_line(link: Link, name: str) -> str | None:
+    from pi import remote
+
+    return remote.last_log_line(link, name)
 
 
 def _show_sessions() -> None:
@@ -158,15 +178,18 @@ def _show_sessions() -> None:
     if not kept:
         screen.say("no conversations are kept yet")
         return
-    rows = [(session.started, session.model, session.directory, session.first) for session in kept]
+    rows = [(each.started, each.model, each.directory, one_line(each.first, FIRST_WIDTH)) for each in kept]
     screen.table(rows, ("STARTED", "MODEL", "DIRECTORY", "BEGINS WITH"))
 
 
 def _number(flag: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise InputError(f"{flag} {text!r} is not a number", "such as 0.7") from None
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise InputError(f"{flag} {text!r} is not a number of 0 or more", "such as 0.7")
+    return number
 
 
 def _one_of(flag: str, value: str, *allowed: str) -> None:

@@ -15,7 +15,7 @@ from pi import redaction
 from pi.errors import InputError, Interrupted
 from pi.prompt.agent import Agent, Sampling
 from pi.prompt.chat import chat
-from pi.prompt.client import Client
+from pi.prompt.client import IDLE_SECONDS, Client
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.events import SCHEMA, Notice, Start
 from pi.prompt.history import Message
@@ -41,7 +41,8 @@ class Options:
 
     `tools` offers the file tools, `tool_choice` is "auto", "none" or "required" (for the first request of a
     turn). `system` replaces the system message. `allow_outside` lets the tools read outside of the working
-    directory. `temperature` and `max_tokens` (of one answer) are the server's to choose when None.
+    directory. `temperature` and `max_tokens` (of one answer) are the server's to choose when None. An answer
+    that pauses for `idle_seconds` is given up.
     """
 
     tools: bool = True
@@ -53,6 +54,7 @@ class Options:
     continue_last: bool = False
     temperature: float | None = None
     max_tokens: int | None = None
+    idle_seconds: float = IDLE_SECONDS
 
 
 def run(
@@ -88,7 +90,7 @@ def run(
     renderer = RedactingRenderer(shown)
     policy = PathPolicy.of(working_dir, config_dir, allow_outside=options.allow_outside)
     toolbox = Toolbox(policy, TOOLS if options.tools else ())
-    with contextlib.closing(Client(endpoint)) as client:
+    with contextlib.closing(Client(endpoint, idle_seconds=options.idle_seconds)) as client:
         agent = Agent(
             endpoint,
             client,

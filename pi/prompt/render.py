@@ -120,6 +120,8 @@ class TerminalRenderer:
         self._thought = False
         self._line_ended = False
         self._sanitizer = Sanitizer()
+        self._calls: dict[str, str] = {}
+        self._answered = False
 
     def show(self, event: Event) -> None:
         if isinstance(event, (Text, Thinking)):
@@ -166,8 +168,7 @@ class TerminalRenderer:
         if isinstance(event, TurnStart) and self._echo:
             self._line("> " + one_line(event.text, LINE_WIDTH), BOLD)
         elif isinstance(event, ToolCall):
-            arguments = event.raw if event.arguments is None else json.dumps(event.arguments, ensure_ascii=False)
-            self._line(f"▸ {one_line(event.name)} {one_line(arguments, LINE_WIDTH)}", BOLD)
+            self._show_call(event)
         elif isinstance(event, ToolResult):
             self._show_result(event)
         elif isinstance(event, Notice):
@@ -177,7 +178,18 @@ class TerminalRenderer:
         elif isinstance(event, TurnEnd) and event.reason != "error":
             self._line(f"[{closing_line(event)}]", DIM)
 
+    def _show_call(self, event: ToolCall) -> None:
+        if self._answered:
+            self._calls, self._answered = {}, False
+        arguments = event.raw if event.arguments is None else json.dumps(event.arguments, ensure_ascii=False)
+        self._calls[event.id] = f"{one_line(event.name)} {one_line(arguments, LINE_WIDTH)}"
+        self._line(f"▸ {self._calls[event.id]}", BOLD)
+
     def _show_result(self, event: ToolResult) -> None:
+        """Some lines of a result, under its call again where the message made several."""
+        self._answered = True
+        if len(self._calls) > 1:
+            self._line(f"◂ {self._calls[event.id]}", DIM)
         lines = event.text.splitlines()
         for line in lines[:RESULT_LINES]:
             self._line(f"  {one_line(line, LINE_WIDTH)}", RED if event.is_error else DIM)

@@ -46,9 +46,10 @@ class Sessions:
 
     def new(self, working_dir: Path, model: str) -> Session:
         """A conversation that begins now; nothing is written yet."""
-        now = time.gmtime()
+        seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+        now = time.gmtime(seconds)
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
-        id = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{secrets.token_hex(3)}"
+        id = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{milliseconds:03}-{secrets.token_hex(3)}"
         return Session(id, well_formed(str(working_dir)), model, started)
 
     def all(self) -> Iterator[Session]:

@@ -40,6 +40,7 @@ FAULTS: dict[str, Any] = {
     "say": [],  # words to stream as the answer
     "call": None,  # name and arguments of a tool to call before that
     "leak": False,  # print the environment and the key, written in many ways and in pieces; answer with the key
+    "last_words": None,  # a line for the log, after which it dies in the middle of its answer
 }
 
 ANSWER = ["The capital", " of France", " is Paris."]
@@ -192,6 +193,9 @@ class Handler(BaseHTTPRequestHandler):
         pieces: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}]
         pieces += self._tool_call(asked) or self._words()
         for piece in pieces:
+            if "finish_reason" in piece and self.server.fault["last_words"]:
+                say(self.server.fault["last_words"])
+                os._exit(1)
             self._event({"choices": [{"index": 0, "finish_reason": None, **piece}], "model": asked.get("model")})
         self._event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": len(pieces)}})
         self.wfile.write(b"data: [DONE]\n\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill
 from tests.ssh.conftest import Serving
@@ -62,3 +64,21 @@ def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
     done = serving.pi("prompt", "qwem", "hi")
     assert (done.code, done.out) == (2, "")
     assert "no model 'qwem' on box" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--temperature", "nan"], "--temperature 'nan' is not a number of 0 or more"),
+        (["--temperature", "hot"], "--temperature 'hot' is not a number of 0 or more"),
+        (["--max-tokens", "-1"], "--max-tokens -1 is too few"),
+        (["--max-rounds", "0"], "--max-rounds 0 is too few"),
+        (["--idle-timeout", "0"], "--idle-timeout 0 is too short"),
+        (["--tool-choice", "some"], "--tool-choice 'some' is not known"),
+        (["--api", "legacy"], "--api 'legacy' is not known"),
+    ],
+)
+def test_a_value_that_cannot_be_is_an_error_of_the_call(pi: Pi, words: list[str], told: str) -> None:
+    done = pi("prompt", "qwen", "hi", *words)
+    assert (done.code, done.out) == (2, "")
+    assert told in done.err

@@ -320,14 +320,17 @@ def test_importing_the_room_imports_no_sdk_and_preload_does() -> None:
 def test_a_preload_may_still_run_when_the_conversation_begins(prompt: Prompt) -> None:
     """The import lock lets the second wait for the first."""
     code = f"""
-import io, sys
+import gc, io, sys
 from pathlib import Path
 from pi.prompt import Endpoint, Options, preload, run
-preload()
+loading = preload()
 out = io.StringIO()
 run(Endpoint({prompt.server.url!r}, "m", "k"), ["x"], Options(output="quiet"), config_dir=Path({str(prompt.config_dir)!r}),
     working_dir=Path({str(prompt.working_dir)!r}), stdin=sys.stdin, stdout=out, stderr=sys.stderr)
 assert out.getvalue() == "Hello\\n", out.getvalue()
+loading.join()
+assert gc.isenabled() and gc.get_freeze_count() > 100_000, "the SDK's classes are looked through again and again"
+assert not [name for name in sys.modules if name.startswith("openai.resources.chat.")], "types that no request needs"
 """
     prompt.server.answer(says("Hello"))
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

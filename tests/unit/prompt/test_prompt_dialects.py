@@ -1,8 +1,8 @@
 """Streams of real dialects, replayed over real HTTP with every byte (of long ones every third) on its own.
 
-The files in streams/ were recorded from vLLM 0.32's own parsers and event builders (parser/, tool_parsers/,
-entrypoints/openai/responses/streaming_events.py), fed token by token with what each family's models write.
-GPT-OSS chunks follow parser/harmony.py, whose vocabulary cannot be had offline.
+The files in streams/ are what vLLM 0.32's own server code makes of what each family's models write: those of Chat
+Completions were recorded by tests/e2e/speak_by_vllm.py, and tests/e2e/test_dialects.py holds the installed vLLM to
+them; those of the Responses API follow entrypoints/openai/responses/streaming_events.py.
 """
 
 from __future__ import annotations
@@ -23,16 +23,24 @@ READ_5 = ("read", {"file_path": "/srv/a.txt", "limit": 5})
 
 # recording: thinking, text, calls, finish, tokens out
 DIALECTS: dict[str, tuple[str, str, list[tuple[str, Any]], str, int]] = {
-    "qwen-hermes-two-calls": ("", "I will look.\n", [READ_5, ("ls", {"path": "/srv/é"})], "tool_calls", 61),
-    "qwen3-thinking-call": ("The user wants a file. ✅", "\n\n", [("glob", {"pattern": "**/*.py"})], "tool_calls", 37),
-    "qwen3-coder-xml": ("", "Reading.\n", [READ_5], "tool_calls", 48),
-    "hermes-broken-json": ("", "", [("read", '{"file_path": "/srv/a.txt"')], "tool_calls", 26),
-    "hermes-cut-arguments": ("", "", [("read", '{"file_path": "' + "1234567890" * 4)], "length", 57),
-    "kimi-k2-two-calls": ("Two files.", "Let me see.", [READ, ("rg", {"args": "-n TODO"})], "tool_calls", 47),
-    "glm-4.7-call": ("I should list it.", "Listing.", [READ_5], "tool_calls", 33),
-    "gpt-oss-call": ("Need to read the file.", "Let me look.", [READ], "tool_calls", 31),
-    "deepseek-r1-thinking": ("Okay, two and two.\nThat is four.", "\n\nThe answer is 4.", [], "stop", 20),
-    "deepseek-v3.1-call": ("A file.", "Let me look.", [READ], "tool_calls", 27),
+    "qwen-hermes-two-calls": ("", "I will look.\n", [READ_5, ("ls", {"path": "/srv/é"})], "tool_calls", 141),
+    "qwen3-thinking-call": ("The user wants a file. ✅", "\n\n", [("glob", {"pattern": "**/*.py"})], "tool_calls", 90),
+    "qwen3-coder-xml": ("", "Reading.\n", [READ_5], "tool_calls", 120),
+    "hermes-broken-json": ("", "", [("read", '{"file_path": "/srv/a.txt"')], "tool_calls", 61),
+    "hermes-cut-arguments": ("", "", [("read", '{"file_path": "' + "1234567890" * 4)], "length", 87),
+    "kimi-k2-two-calls": ("Two files.", "Let me see.", [READ, ("rg", {"args": "-n TODO"})], "tool_calls", 108),
+    "glm-4.7-call": ("I should list it.", "Listing.", [READ_5], "tool_calls", 66),
+    "gpt-oss-call": ("Need to read the file.", "Let me look.", [READ], "tool_calls", 44),
+    "deepseek-r1-thinking": ("Okay, two and two.\nThat is four.", "\n\nThe answer is 4.", [], "stop", 52),
+    "deepseek-v3.1-call": ("A file.", "Let me look.", [READ], "tool_calls", 57),
+    "deepseek-v3.2-two-calls": ("", "I will look.\n\n", [READ_5, ("ls", {"path": "/srv/é"})], "tool_calls", 296),
+    "deepseek-v3.2-thinking-call": (
+        "Two files.",
+        "Let me see.\n\n",
+        [READ_5, ("ls", {"path": "/srv/é"})],
+        "tool_calls",
+        306,
+    ),
     "responses-kimi-two-calls": ("Two files.", "Let me see.", [READ, ("rg", {"args": "-n TODO"})], "stop", 32),
     "responses-gpt-oss-call": ("Need to read the file.", "", [READ], "stop", 31),
     "responses-gpt-oss-empty-call": ("Empty call.", "", [("ls", {})], "stop", 9),

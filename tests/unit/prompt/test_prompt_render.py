@@ -100,6 +100,17 @@ def test_a_long_result_is_shortened_and_an_error_is_red() -> None:
     assert shown(ToolResult("1", "rg", "no", True, 0.1)) == "\x1b[31m  no\x1b[0m\n"
 
 
+def test_results_of_several_calls_are_told_apart() -> None:
+    two = [ToolCall(id, "ls", {"path": id}, "") for id in ("a", "b")]
+    one = [ToolCall("a", "rg", {}, "{}"), ToolResult("a", "rg", "none", False, 0.1)]
+    results = [ToolResult(id, "ls", f"in {id}", False, 0.1) for id in ("a", "b")]
+    assert shown(*two, *results, *one, colour=False) == (
+        '▸ ls {"path": "a"}\n▸ ls {"path": "b"}\n'
+        '◂ ls {"path": "a"}\n  in a\n◂ ls {"path": "b"}\n  in b\n'
+        "▸ rg {}\n  none\n"
+    )
+
+
 def test_broken_arguments_are_shown_as_they_are() -> None:
     assert shown(ToolCall("1", "read", None, '{"a\n": '), colour=False) == '▸ read {"a ":\n'
 

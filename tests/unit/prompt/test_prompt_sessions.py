@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,11 @@ def test_a_conversation_that_cannot_be_kept_goes_on(prompt: Prompt) -> None:
     said = prompt("x")
     assert said.code == 0
     assert "this conversation is not kept" in said.of("notice")[0]["text"]
+
+
+def test_the_later_of_two_conversations_of_one_second_is_the_last(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    for number in range(5):
+        sessions.save(sessions.new(tmp_path, "m"), [UserMessage(str(number))])
+        time.sleep(0.002)
+    assert [session.first for session in sessions.all()] == ["4", "3", "2", "1", "0"]

@@ -1,0 +1,195 @@
+"""`pi prompt`, the real command, against servers and models that misbehave."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.rig.command import Done, Pi
+from tests.rig.pod import Pod
+
+KEY = "sk-of-the-canned-server-CANARY"
+RESULT_BYTES = 64 * 1024
+
+
+class Canned(ThreadingHTTPServer):
+    """Answers as `answer` says: given the request's number, a status and pieces of the body; a number is a pause.
+
+    After the last piece the connection closes, in the middle of the body as HTTP sees it, unless it is DONE.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer: Callable[[int], tuple[int, list[bytes | float]]] = lambda number: (200, [])
+        self.requests: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Canned
+
+    def do_POST(self) -> None:
+        self.server.requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        status, pieces = self.server.answer(len(self.server.requests))
+        self.send_response(status)
+        self.send_header("content-type", "text/event-stream" if status == 200 else "application/json")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        for piece in pieces:
+            if isinstance(piece, float):
+                time.sleep(piece)
+                continue
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        if status != 200 or pieces[-1:] == [DONE]:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = True
+
+    def log_message(self, format: str, *values: object) -> None:
+        """Nothing."""
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(finish: str | None = None, **delta: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n".encode()
+
+
+def calls(name: str, arguments: str) -> list[bytes | float]:
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return [chunk(tool_calls=[call]), chunk("tool_calls"), DONE]
+
+
+def says(text: str) -> list[bytes | float]:
+    return [chunk(content=text), chunk("stop"), DONE]
+
+
+@pytest.fixture
+def server() -> Iterator[Canned]:
+    with Canned() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def ask(pi: Pi, server: Canned, *words: str, **environment: str) -> Done:
+    return pi("prompt", "--base-url", server.url, "--model", "m", *words, "hi", OPENAI_API_KEY=KEY, **environment)
+
+
+def error_body(words: str) -> list[bytes | float]:
+    return [json.dumps({"error": {"message": words, "code": 400}}).encode()]
+
+
+@pytest.mark.parametrize(
+    ("status", "pieces", "told"),
+    [
+        pytest.param(
+            200, [chunk(content="Once "), chunk(content="upon")], "the connection closed after 2 pieces", id="cut"
+        ),
+        pytest.param(200, [chunk(content="Once "), 30.0], "nothing came for 1 s, after 1 pieces", id="stalled"),
+        pytest.param(
+            401,
+            [b'{"error": "Unauthorized"}'],
+            "refuses the API key (401): it differs from the one m was started with",
+            id="another key",
+        ),
+        pytest.param(
+            404, error_body("The model `m` does not exist."), "the endpoint serves no model 'm'", id="another model"
+        ),
+        pytest.param(200, [b"data: {'no': JSON}\n\n"], "something that is no JSON object: {'no': JSON}", id="garbage"),
+    ],
+)
+def test_row_59_an_answer_that_fails_names_the_cause(
+    pi: Pi, server: Canned, status: int, pieces: list[bytes | float], told: str
+) -> None:
+    server.answer = lambda number: (status, pieces)
+    began = time.monotonic()
+    done = ask(pi, server, "--idle-timeout", "1")
+    assert done.code == 1
+    assert told in done.err
+    assert "Traceback" not in done.all and KEY not in done.all
+    assert time.monotonic() - began < 10
+    assert len(server.requests) == 1, "nothing is asked twice"
+
+
+def test_row_59_a_model_that_dies_in_its_answer_shows_the_last_line_of_its_log(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", last_words="torch.OutOfMemoryError: CUDA out of memory.")
+    pi.ok("start", box.model(), "--name", "qwen")
+    done = pi("prompt", "qwen", "hi")
+    assert done.code == 1
+    assert "The capital of France is Paris." in done.out
+    assert "the model died while it answered: the connection closed after" in done.err
+    assert "the last line of its log: torch.OutOfMemoryError: CUDA out of memory." in done.err
+
+
+def test_row_59_a_proxy_of_the_environment_sees_nothing(pi: Pi, server: Canned) -> None:
+    server.answer = lambda number: (200, says("Hello"))
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0.2)
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        variables = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
+        assert ask(pi, server, "--quiet", **dict.fromkeys(variables, address)).out == "Hello\n"
+        with pytest.raises(TimeoutError):
+            proxy.accept()
+
+
+def test_row_59_a_call_with_broken_json_goes_back_to_the_model(pi: Pi, server: Canned) -> None:
+    server.answer = lambda number: (200, calls("read", '{"file_path": "a') if number == 1 else says("Sorry."))
+    done = ask(pi, server)
+    assert done.code == 0
+    assert "Sorry." in done.out
+    [result] = [message for message in server.requests[1]["messages"] if message["role"] == "tool"]
+    assert "the arguments are not valid JSON" in result["content"]
+
+
+def test_row_60_a_model_that_calls_tools_for_ever_is_stopped(pi: Pi, server: Canned) -> None:
+    server.answer = lambda number: (200, calls("rg", '{"args": "TODO"}'))
+    done = ask(pi, server, "--max-rounds", "4")
+    assert done.code == 1
+    assert "stopped after 4 rounds of tool calls (--max-rounds)" in done.err
+    assert len(server.requests) == 4
+
+
+def test_row_60_a_huge_result_is_cut_with_a_note(pi: Pi, server: Canned) -> None:
+    (pi.home / "big.txt").write_text("TODO: one of very many lines\n" * 100_000)
+    wanted = iter([("rg", {"args": "TODO"}), ("read", {"file_path": str(pi.home / "big.txt")})])
+    server.answer = lambda number: (
+        200,
+        calls(*((tool := next(wanted))[0], json.dumps(tool[1]))) if number < 3 else says("Much."),
+    )
+    done = ask(pi, server)
+    assert done.code == 0
+    results = [message["content"] for message in server.requests[-1]["messages"] if message["role"] == "tool"]
+    assert len(results) == 2
+    for result in results:
+        assert len(result.encode()) < RESULT_BYTES + 200
+        assert result.splitlines()[-1].startswith("[cut: ")
+    assert len(done.out) < 3000, "shortened on the screen"
+
+
+def test_ctrl_c_ends_an_answer_and_keeps_what_was_said(pi: Pi, server: Canned) -> None:
+    server.answer = lambda number: (200, [chunk(content="Once upon"), 30.0] if number == 1 else says("Well."))
+    words = ("prompt", "--base-url", server.url, "--model", "m")
+    running = pi.spawn(*words, "Tell me a story")
+    running.reads("Once upon")
+    running.interrupt()
+    done = running.ends(timeout_s=10)
+    assert done.code == 130
+    assert "Traceback" not in done.all
+    pi.ok(*words, "--continue", "Go on")
+    said = [(message["role"], message["content"]) for message in server.requests[1]["messages"][1:]]
+    assert said == [("user", "Tell me a story"), ("assistant", "Once upon"), ("user", "Go on")]
