@@ -22,6 +22,7 @@ from pi.errors import BusyError, Interrupted, LeftRunning, NotReadyError, PiErro
 from pi.events import Event, Reader
 from pi.failures import explain
 from pi.redaction import redacted
+from pi.text import one_line
 
 SILENCE_S = 20
 """A pod sends a heartbeat each 5 s (`pi.pod.wire`); this much silence is a lost connection."""
@@ -40,6 +41,7 @@ MODULES = (
     "audit",
     "follow",
     "records",
+    "gpus",
     "hub",
     "survey",
     "health",
@@ -253,12 +255,21 @@ def _error(event: Event) -> PiError:
         return RemoteError(message, "pi list shows what is left; run it again to go on")
     if kind in ("exited", "launch_failed"):
         failure = explain(detail["log"], detail.get("exit"))
-        return NotReadyError(failure.cause, failure.hint)
+        return NotReadyError(failure.cause, _with_log(failure.hint, detail))
     if kind == "timeout":
         lines = detail["log"].strip().splitlines()
-        return NotReadyError(f"{message}; its log ends with: {lines[-1][:300] if lines else 'nothing'}")
+        last = one_line(lines[-1], 300) if lines else "nothing"
+        return NotReadyError(
+            f"{message}; its log ends with: {last}", _with_log("--timeout SECONDS waits longer", detail)
+        )
     if kind == "not_ours":
-        return NotReadyError(message)
+        return NotReadyError(message, _with_log(None, detail))
+    if kind in ("unkillable", "not_free"):
+        return RemoteError(message, f"reboot the pod, or once it is free: pi stop {detail['name']}")
+    if kind == "disk_full":
+        return RemoteError(
+            message, 'free space, or keep models on another disk: pi pods setup NAME "ssh ..." --models-path PATH'
+        )
     if kind == "download_failed":
         failure = explain(detail["log"], None)
         return RemoteError(f"the download failed: {failure.cause}", failure.hint)
@@ -267,6 +278,12 @@ def _error(event: Event) -> PiError:
     if kind == "unexpected":
         return RemoteError(f"pi's own program failed on the pod ({detail['at']}): {message}", "please report this")
     return RemoteError(message)
+
+
+def _with_log(hint: str | None, detail: dict[str, Any]) -> str:
+    """The way on, and where vLLM's whole log is."""
+    name = detail["name"]
+    return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name} (~/.vllm_logs/{name}.log on the pod)"
 
 
 class SetupError(RemoteError):

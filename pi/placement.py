@@ -18,6 +18,9 @@ SHARE = 0.9
 SHARED = 0.95
 """What the shares of all models on one GPU may add up to."""
 
+LEAST_SHARE = 0.05
+"""What must be left of a GPU for one more model."""
+
 STARTING_MIB = 512
 """What vLLM's CUDA context takes before vLLM looks whether its share is free."""
 

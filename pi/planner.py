@@ -11,7 +11,7 @@ from pi import cpu_plans, hardware, vllm
 from pi.catalog import Catalog, ModelSpec, Tuning, Variant
 from pi.errors import BusyError, InputError
 from pi.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
-from pi.placement import COUNTS, SHARE, SHARED, Fit, Slot, choose, groups, laid_over, runs_on
+from pi.placement import COUNTS, LEAST_SHARE, SHARE, SHARED, Fit, Slot, choose, groups, laid_over, runs_on
 from pi.plans import LaunchPlan, PodFacts, Request, count, served_names, share_text
 from pi.refusals import busy, refusal
 from pi.state import NAME
@@ -24,8 +24,6 @@ FITS_ITSELF = "0.14.0"
 
 UNCERTAINTY = 0.1
 """By how much the weights of a model outside the catalog may differ from its files (converted on loading)."""
-
-LEAST_SHARE = 0.05
 
 
 def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:

@@ -25,6 +25,16 @@ class Request:
 
 
 @dataclass(frozen=True)
+class GpuProcess:
+    """A process that computes on a GPU, and the deployment that it belongs to; None for one that is not pi's."""
+
+    pid: int
+    gpu: int
+    mib: int
+    deployment: str | None = None
+
+
+@dataclass(frozen=True)
 class PodFacts:
     """What is true of a pod now: its GPUs with `used_mib` as just read, and what runs or starts there.
 
@@ -35,6 +45,8 @@ class PodFacts:
     gpus: tuple[Gpu, ...]
     taken_ports: frozenset[int] = frozenset()
     deployments: tuple[Deployment, ...] = ()
+    processes: tuple[GpuProcess, ...] = ()
+    """Who computes on the GPUs, as far as nvidia-smi tells."""
     vllm_version: str | None = None
     memory_mib: int = 0
     cpus: int = 1

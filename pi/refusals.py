@@ -13,6 +13,7 @@ from pi.estimate import memory_sum
 from pi.gpus import Gpu
 from pi.placement import (
     LEAST_CONTEXT,
+    LEAST_SHARE,
     SHARE,
     Fit,
     Group,
@@ -44,20 +45,36 @@ def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[
 
 
 def busy(what: str, facts: PodFacts) -> BusyError:
-    """What holds each GPU, and what would make room."""
-    held = "; ".join(_holding(slot) for slot in sorted(slots(facts), key=lambda slot: slot.gpu.id))
+    """What holds each GPU, and what would make room: less of the least used one, or something stopped."""
+    each = sorted(slots(facts), key=lambda slot: slot.gpu.id)
+    held = "; ".join(_holding(slot, facts) for slot in each)
     names = sorted({deployment.name for deployment in facts.deployments if deployment.gpus})
-    hint = f"pi stop {names[0]} makes room" if names else "wait until those processes end"
-    return BusyError(f"{what}: {held}", hint)
+    free = [slot.gpu.id for slot in each if not slot.busy]
+    roomiest = max(each, key=lambda slot: slot.open)
+    ways = []
+    if free:
+        ways.append(f"GPU {', '.join(map(str, free))} {'is' if len(free) == 1 else 'are'} free (--gpus {len(free)})")
+    elif roomiest.open > LEAST_SHARE:
+        ways.append(f"GPU {roomiest.gpu.id} has {roomiest.open:.0%} left (--memory {roomiest.open:.0%})")
+    ways.append(f"pi stop {names[0]} makes room" if names else "wait until those processes end")
+    return BusyError(f"{what}: {held}", ", or ".join(ways))
 
 
-def _holding(slot: Slot) -> str:
+def _holding(slot: Slot, facts: PodFacts) -> str:
     gpu = slot.gpu
+    strange = [process for process in facts.processes if process.gpu == gpu.id and process.deployment is None]
+    words = []
     if slot.models:
         share = f"{slot.taken:.0%} held by" if slot.taken < 1 else "held by"
-        return f"GPU {gpu.id}: {share} {', '.join(slot.models)}"
-    used = f"GPU {gpu.id}: {gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB in use"
-    return f"{used} (not by pi)" if slot.busy else used
+        words.append(f"{share} {', '.join(slot.models)}")
+    if strange:
+        pids = ", ".join(str(process.pid) for process in strange)
+        used = sum(process.mib for process in strange) / 1024
+        words.append(f"{used:.1f} GiB used by pid {pids} (not pi)")
+    if not words:
+        in_use = f"{gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB in use"
+        words.append(f"{in_use} (not by pi)" if slot.busy else in_use)
+    return f"GPU {gpu.id}: {', '.join(words)}"
 
 
 def _shortage(

@@ -19,7 +19,7 @@ from pi.errors import PiError
 from pi.events import Event
 from pi.failures import explain
 from pi.gpus import Gpu
-from pi.plans import LaunchPlan, PodFacts
+from pi.plans import GpuProcess, LaunchPlan, PodFacts
 from pi.state import Deployment, Owner
 from pi.vllm import command as serve_command
 from pi.vllm import environment as serve_environment
@@ -213,6 +213,7 @@ def facts(survey: dict[str, Any]) -> PodFacts:
         gpus=tuple(found),
         taken_ports=frozenset(survey["ports"]) | {record["port"] for record in living},
         deployments=tuple(deployment(record) for record in living),
+        processes=_gpu_processes(survey["gpu_processes"], found),
         vllm_version=survey["vllm_version"],
         memory_mib=survey["memory_mib"],
         cpus=survey["cpus"],
@@ -220,6 +221,15 @@ def facts(survey: dict[str, Any]) -> PodFacts:
         config=model.get("config"),
         weights_bytes=model.get("weights_bytes"),
         device="cuda" if found else "cpu",
+    )
+
+
+def _gpu_processes(told: list[dict[str, Any]], cards: list[Gpu]) -> tuple[GpuProcess, ...]:
+    ids = {card.uuid: card.id for card in cards}
+    return tuple(
+        GpuProcess(process["pid"], ids[process["uuid"]], process["mib"], process["name"])
+        for process in told
+        if process["uuid"] in ids
     )
 
 
@@ -249,15 +259,23 @@ def _extra(record: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Found:
-    """One deployment as the pod sees it now. `state` is running, starting, unresponsive, crashed or gone."""
+    """One deployment as the pod sees it now. `state` is running, starting, unresponsive, crashed or rebooted."""
 
     deployment: Deployment
     state: str
     exit_code: int | None
+    ended_s_ago: float | None
+    """By the pod's own clock, which may differ from this machine's."""
     cause: str | None
     """Why it crashed, from its log."""
-    left: int
+    last_lines: tuple[str, ...]
+    """How the log of a crashed one ends."""
+    left: tuple[int, ...]
     """Processes of it that still live though its server does not."""
+    held_mib: int
+    """GPU memory that they hold, as far as nvidia-smi tells."""
+    strangers: tuple[str, ...]
+    """Who else listens on its port, such as "pid 77 (python3)"."""
     phase: str | None = None
     """What a starting one is at: downloading or loading."""
 
@@ -268,6 +286,9 @@ class Status:
     gpus: tuple[Gpu, ...]
     vllm_version: str | None
     public: dict[str, str]
+    boot_id: str
+    up_s: float
+    """Seconds since the pod was started."""
 
 
 def status(link: Link) -> Status:
@@ -279,32 +300,62 @@ def status(link: Link) -> Status:
         tuple(cards),
         result["vllm_version"],
         result["public"],
+        result["boot_id"],
+        result["up_s"],
     )
 
 
+LAST_LINES = 3
+
+
 def _found(record: dict[str, Any]) -> Found:
-    crashed = record["state"] == "crashed" and record.get("log")
+    log = record.get("log", "") if record["state"] == "crashed" else ""
     return Found(
         deployment=deployment(record),
         state=str(record["state"]),
         exit_code=record["exit"],
-        cause=explain(record["log"], record["exit"]).cause if crashed else None,
-        left=len(record.get("left", [])),
+        ended_s_ago=record["ended_s_ago"],
+        cause=explain(log, record["exit"]).cause if log else None,
+        last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
+        left=tuple(record.get("left", ())),
+        held_mib=sum(record.get("held_mib", {}).values()),
+        strangers=tuple(record.get("strangers", ())),
         phase=record.get("phase"),
     )
 
 
-def stop(link: Link, names: list[str], listen: Listener) -> dict[str, str]:
-    """Stop deployments (none named: all), with proof. By name, what was found: running, leftovers or nothing."""
+@dataclass(frozen=True)
+class Stopped:
+    """How a stop went. `found` is running, leftovers or nothing."""
+
+    name: str
+    found: str
+    forced_after_s: float | None = None
+    """Seconds of waiting after which KILL was sent; None where it ended by itself."""
+    memory_proven: bool = True
+    """Whether nvidia-smi could be asked if its GPUs' memory is back."""
+    strangers: tuple[str, ...] = ()
+    """Who else listens on its port now."""
+
+
+def stop(link: Link, names: list[str], listen: Listener) -> tuple[Stopped, ...]:
+    """Stop deployments (none named: all), with proof that processes, port and GPU memory are free."""
     results = call(link, "stop", "stop", {"names": names}, listen)
-    return {result["name"]: result["found"] for result in results}
+    return tuple(Stopped(**{**result, "strangers": tuple(result.get("strangers", ()))}) for result in results)
 
 
-def logs(link: Link, name: str, listen: Listener, *, lines: int = 200, follow: bool = True) -> int | None:
-    """Send a deployment's log to `listen` as `log` events. Returns vLLM's exit code once it has ended."""
+@dataclass(frozen=True)
+class LogEnd:
+    """Why following a log ended. `how` is exited, stopped (by pi), or None where only the log ended."""
+
+    how: str | None
+    exit_code: int | None
+
+
+def logs(link: Link, name: str, listen: Listener, *, lines: int = 200, follow: bool = True) -> LogEnd:
+    """Send a deployment's log to `listen` as `log` events, followed until its server ends."""
     result = call(link, "logs", "follow", {"name": name, "lines": lines, "follow": follow}, listen)
-    code: int | None = result["exit"]
-    return code
+    return LogEnd(result["how"], result["exit"])
 
 
 def last_log_line(link: Link, name: str) -> str | None:

@@ -127,3 +127,18 @@ def gib(count: float) -> str:
 
 def seconds(duration: float) -> str:
     return f"{duration:.1f} s" if duration < 100 else f"{duration / 60:.0f} min {duration % 60:.0f} s"
+
+
+def ago(duration: float) -> str:
+    """How long ago something was, in one unit: "40 s ago", "12 min ago", "3 h ago", "5 days ago"."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if duration >= 2 * size:
+            return f"{duration / size:.0f} {unit} ago"
+    return f"{max(0, duration):.0f} s ago"
+
+
+def clock(moment: float) -> str:
+    """A moment (seconds since 1970) on this machine's clock: "14:03", with its date where that is not today."""
+    then = time.localtime(moment)
+    is_today = time.strftime("%F", then) == time.strftime("%F")
+    return time.strftime("%H:%M" if is_today else "%F %H:%M", then)

@@ -10,12 +10,13 @@ from pi import screen, state
 from pi.errors import HostKeyError, InputError, Interrupted, LeftRunning, PiError, RemoteError, UnreachableError
 from pi.fabric_tasks.verb import verb
 from pi.state import Deployment, Pod
+from pi.text import one_line
 from pi.vllm import too_old
 
 if TYPE_CHECKING:
     from pi.events import Event
     from pi.plans import LaunchPlan, PodFacts, Request
-    from pi.remote import Found, Status
+    from pi.remote import Found, Status, Stopped
 
 POD = {"pod": "the pod to use instead of the active one"}
 
@@ -32,7 +33,7 @@ BENDING = {
 @verb(
     "[model]",
     "MODEL --name N [--pod P] [--memory 50%] [--context 32k] [--gpus 2] [--variant V] [--dry-run]"
-    " [--private] [--detach] [--vllm RAW ARGS...]   (alone: lists the models)",
+    " [--private] [--detach] [--timeout SECONDS] [--vllm RAW ARGS...]   (alone: lists the models)",
     tail="vllm",
     iterable=["vllm"],
     details={
@@ -41,6 +42,7 @@ BENDING = {
         "dry_run": "show the command, the memory sum and the reasons, and touch nothing",
         "private": "listen on the pod's loopback alone: reachable over SSH, not from the network",
         "detach": "Ctrl+C while it starts leaves it starting instead of stopping it",
+        "timeout": "seconds that vLLM may take to become ready once the weights are there; then it is stopped",
     },
 )
 def start(
@@ -55,6 +57,7 @@ def start(
     dry_run: bool = False,
     private: bool = False,
     detach: bool = False,
+    timeout: str | None = None,
     vllm: list[str] | None = None,
 ) -> None:
     """Start a model on the pod and wait until it answers; alone, list the models that pi knows."""
@@ -66,6 +69,7 @@ def start(
     from pi import audit, catalog, endpoint, planner, remote
 
     request = _request(model, name, memory, context, gpus, variant, vllm)
+    timeout_s = _timeout(timeout)
     if dry_run:
         return catalog_tasks.show_plan(c, pod, request, private)
     key = targets.api_key()
@@ -89,6 +93,7 @@ def start(
                     listen=report.hear,
                     ask_hub=known.find(model) is None,
                     private=private,
+                    timeout_s=timeout_s,
                     leave=lambda: detach and reservation.made,
                 )
         finally:
@@ -139,12 +144,20 @@ def show(c: Any, pod: str | None = None) -> None:
     if not status.found and not place.models:
         screen.say(f"no models on {place.name}; start one: pi start MODEL --name NAME")
         return
-    rows = [_row(found, place.models.get(found.deployment.name), host, status.public) for found in status.found]
+    rows = [_row(found, place.models.get(found.deployment.name), host, status) for found in status.found]
     there = {found.deployment.name for found in status.found}
-    waiting = [model for name, model in place.models.items() if name not in there and model not in gone]
+    rebooted = _lost_by_reboot(place, status)
+    absent = [model for name, model in place.models.items() if name not in there]
+    waiting = [model for model in absent if model not in gone and model not in rebooted]
     rows += [(model.name, model.model, _gpus(model), model.port, "starting", "") for model in waiting]
     rows += [(model.name, model.model, _gpus(model), model.port, "gone (forgotten)", "") for model in gone]
+    rows += [
+        (model.name, model.model, _gpus(model), model.port, _stopped_by_reboot(status), "")
+        for model in _lost_by_reboot(place, status)
+    ]
     screen.table(rows, ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL"))
+    for found in status.found:
+        _tell_end(found)
 
 
 @verb("[name]", "[NAME] [--pod P]", details={"name": "which model; without it, every model of the pod", **POD})
@@ -160,13 +173,13 @@ def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
         screen.progress() as line,
     ):
         found = remote.stop(link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None)
-    if name and found[name] == "nothing" and name not in place.models:
+    if name and found[0].found == "nothing" and name not in place.models:
         raise InputError(
             f"no model {name!r} on {place.name}", f"it has {', '.join(place.models) or 'none'}; see: pi list"
         )
-    _forget(place, {name} if name else set(place.models) | set(found))
-    for stopped, what in found.items():
-        screen.say(f"{stopped} {WORDS[what]}")
+    _forget(place, {name} if name else set(place.models) | {stopped.name for stopped in found})
+    for stopped in found:
+        _tell_stopped(stopped)
     if not found:
         screen.say(f"nothing runs on {place.name}")
 
@@ -176,6 +189,15 @@ WORDS = {
     "leftovers": "was not running any more; what it left is cleared",
     "nothing": "was not on the pod any more; forgotten",
 }
+
+
+def _tell_stopped(stopped: Stopped) -> None:
+    forced = f" (forced after {stopped.forced_after_s:.0f} s)" if stopped.forced_after_s else ""
+    screen.say(f"{stopped.name} {WORDS[stopped.found]}{forced}")
+    if not stopped.memory_proven:
+        screen.note("  nvidia-smi does not answer, so its GPU memory is not proven free; see: pi list")
+    if stopped.strangers:
+        screen.note(f"  its port is in use by {', '.join(stopped.strangers)}, which is not pi's")
 
 
 @verb(
@@ -191,21 +213,25 @@ def logs(c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow:
 
     state.check_name(name, "model")
     output = screen.Output()
+
+    def hear(event: Event) -> None:
+        if event.kind == "log":
+            output.write(event["text"])
+        elif event.kind == "progress":
+            screen.note(event["text"])
+
     with targets.targeted(c, pod) as (_, link):
         try:
-            code = remote.logs(
-                link,
-                name,
-                lambda event: output.write(event["text"]) if event.kind == "log" else None,
-                lines=lines,
-                follow=not no_follow,
-            )
+            end = remote.logs(link, name, hear, lines=lines, follow=not no_follow)
         except Interrupted:
             return
         finally:
             output.end()
-    if code is not None and not no_follow:
-        raise RemoteError(f"{name} has ended with exit code {code}")
+    if end.how == "exited":
+        status = "no exit status" if end.exit_code is None else f"status {end.exit_code}"
+        raise RemoteError(f"{name} exited with {status}", "pi list tells why")
+    if end.how == "stopped":
+        screen.note(f"{name} was stopped")
 
 
 class Reservation:
@@ -330,6 +356,12 @@ def _request(
     )
 
 
+def _timeout(given: str | None) -> int | None:
+    if given is not None and not (given.isdecimal() and 0 < int(given) <= 10**6):
+        raise InputError(f"--timeout {given!r} is not a number of seconds", "such as --timeout 600")
+    return int(given) if given else None
+
+
 def _how_to_call(deployment: Deployment, url: str, reachable: bool) -> None:
     screen.say()
     if deployment.extra.get("private"):
@@ -365,7 +397,9 @@ def _reconcile(place: Pod, status: Status) -> list[Deployment]:
     from pi import audit
 
     there = {found.deployment.name: found for found in status.found}
-    gone = [model for name, model in place.models.items() if name not in there and not _is_on_its_way(model)]
+    kept = _lost_by_reboot(place, status)
+    absent = [model for name, model in place.models.items() if name not in there]
+    gone = [model for model in absent if model not in kept and not _is_on_its_way(model)]
     if gone:
         _forget(place, {model.name for model in gone})
     for model in gone:
@@ -384,23 +418,63 @@ def _is_on_its_way(model: Deployment) -> bool:
     return model.status == "starting" and model.owner is not None and not model.owner.is_gone()
 
 
-def _row(found: Found, known: Deployment | None, host: str, public: dict[str, str]) -> tuple[object, ...]:
+def _lost_by_reboot(place: Pod, status: Status) -> list[Deployment]:
+    """Models of pods.json of which the pod has no note any more because it was restarted since."""
+    there = {found.deployment.name for found in status.found}
+    return [
+        model
+        for name, model in place.models.items()
+        if name not in there and model.boot_id and model.boot_id != status.boot_id
+    ]
+
+
+def _row(found: Found, known: Deployment | None, host: str, status: Status) -> tuple[object, ...]:
     from pi import endpoint
 
     model = found.deployment
     words = found.state
     if found.state == "starting":
         words = _starting(found, known)
-    elif found.cause:
-        words += f": {' '.join(screen.printable(found.cause).split())[:160]}"
     elif found.state == "crashed":
-        words += f" (exit code {found.exit_code})" if found.exit_code is not None else " (killed)"
+        words = _crashed(found)
+    elif found.state == "rebooted":
+        words = _stopped_by_reboot(status)
     if found.left:
-        words += f"; {found.left} process(es) left, pi stop {model.name} ends them"
+        words += f", {_held(found)}, pi stop {model.name} ends it"
+    if found.strangers:
+        words += f"; {', '.join(found.strangers)} listens on its port too and is not pi's"
     url = ""
     if found.state == "running":
-        url = "over SSH only" if model.extra.get("private") else endpoint.url(host, model.port, public)
+        url = "over SSH only" if model.extra.get("private") else endpoint.url(host, model.port, status.public)
     return model.name, model.model, _gpus(model), model.port, words, url
+
+
+def _stopped_by_reboot(status: Status) -> str:
+    return f"stopped by a reboot ({screen.ago(status.up_s)})"
+
+
+def _crashed(found: Found) -> str:
+    """Such as "crashed at 14:03, exit 1: CUDA out of memory"; the time is this machine's."""
+    words = "crashed"
+    if found.ended_s_ago is not None:
+        words += f" at {screen.clock(time.time() - found.ended_s_ago)}"
+    if found.exit_code is not None:
+        words += f", exit {found.exit_code}"
+    cause = one_line(found.cause or "", 160)
+    return f"{words}: {cause}" if cause else words
+
+
+def _held(found: Found) -> str:
+    """What outlived a server: "71.0 GiB still held by pid 456"."""
+    pids = ", ".join(map(str, found.left))
+    return f"{found.held_mib / 1024:.1f} GiB still held by pid {pids}" if found.held_mib else f"pid {pids} is left"
+
+
+def _tell_end(found: Found) -> None:
+    if found.last_lines:
+        screen.say(f"\nlast lines of {found.deployment.name} (pi logs {found.deployment.name} shows more):")
+        for line in found.last_lines:
+            screen.say(f"  {one_line(line)}")
 
 
 def _starting(found: Found, known: Deployment | None) -> str:

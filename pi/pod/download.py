@@ -46,8 +46,10 @@ def download(wire: Wire, model: str, instance: str) -> None:
         process.end(wire, fetcher.pid, lambda: process.members(fetcher.pid, instance), 3)
         raise
     if fetcher.returncode:
-        ending = _ending(fetcher.returncode)
-        raise PodError("download_failed", "hf download ended with %s" % ending, log=logs.tail_of(log, 16 * 1024))
+        text = logs.tail_of(log, 16 * 1024)
+        if "No space left" in text:
+            _check_space(model, total)
+        raise PodError("download_failed", "hf download ended with %s" % _ending(fetcher.returncode), log=text)
 
 
 def _check_space(model: str, total: Optional[int]) -> None:
@@ -57,7 +59,8 @@ def _check_space(model: str, total: Optional[int]) -> None:
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise PodError(
-            "disk_full", "%s needs %.1f GiB in %s, which has %.1f free" % (model, missing / 2**30, folder, free / 2**30)
+            "disk_full",
+            "no space in %s: %.1f GiB free, %s needs %.1f GiB" % (folder, free / 2**30, model, missing / 2**30),
         )
 
 

@@ -40,8 +40,11 @@ def objection(record: dict[str, Any], key: str) -> Optional[str]:
     not is asked at the pod's outer address too.
     """
     port = record["port"]
-    if not process.owns_port(records.living(record), port):
-        return "port %d is answered by another process than this model's" % port
+    living = records.living(record)
+    strangers = process.strangers(port, living)
+    if strangers or not process.holders(process.sockets(port), living):
+        who = ", ".join(strangers) or "it is gone again"
+        return "port %d is answered by another process than this model's: %s" % (port, who)
     status, body = get(port, "/v1/models", key)
     if status != 200:
         return "/v1/models answered %d to the model's own key" % status

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from pi.pod.wire import Wire
 
 POLL_S = 0.05
+KILL_PATIENCE_S = 10
 
 
 def boot_id() -> str:
     return _read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def first_started() -> int:
+    """When the pod's first process started, in ticks: nothing older lives, in a container either."""
+    first = stat(1)
+    return first[2] if first else 0
+
+
+def up_s() -> float:
+    """Seconds since the pod's first process started."""
+    return max(0.0, float(_read("/proc/uptime").split()[0]) - first_started() / os.sysconf("SC_CLK_TCK"))
 
 
 def stat(pid: int) -> Optional[tuple[str, int, int]]:
@@ -58,18 +70,27 @@ def members(session: int, instance: str) -> list[int]:
     return found
 
 
-def end(wire: Wire, leader: Optional[int], find_members: Callable[[], list[int]], patience_s: float) -> bool:
-    """TERM to the leader, a wait, then KILL to all that `find_members()` still finds. True when none is left.
+class Ending(NamedTuple):
+    """How processes were ended: whether none is left, and after how many seconds of waiting KILL was sent."""
+
+    gone: bool
+    forced_after_s: Optional[float]
+
+
+def end(wire: Wire, leader: Optional[int], find_members: Callable[[], list[int]], patience_s: float) -> Ending:
+    """TERM to the leader, a wait, then KILL to all that `find_members()` still finds.
 
     Only the leader gets TERM: signalling vLLM's whole group at once can leave its API server hanging.
     """
     if leader is not None:
         _signal(leader, signal.SIGTERM)
-    if _gone(wire, find_members, patience_s if leader is not None else 0):
-        return True
+    else:
+        patience_s = 0
+    if _gone(wire, find_members, patience_s):
+        return Ending(True, None)
     for pid in find_members():
         _signal(pid, signal.SIGKILL)
-    return _gone(wire, find_members, 10)
+    return Ending(_gone(wire, find_members, KILL_PATIENCE_S), patience_s or None)
 
 
 def _gone(wire: Wire, find_members: Callable[[], list[int]], patience_s: float) -> bool:
@@ -102,7 +123,8 @@ class Listener(NamedTuple):
     """A TCP socket that waits for callers. Only what binds a loopback address is out of a network's reach."""
 
     port: int
-    inode: str
+    socket: str
+    """As /proc/PID/fd names it."""
     is_local: bool
 
 
@@ -111,25 +133,42 @@ def listening_ports() -> set[int]:
     return {listener.port for listener in _listeners()}
 
 
-def owns_port(owners: Iterable[int], port: int) -> bool:
-    """Whether the socket that listens on `port` is open in one of these processes."""
-    return any(listener.port == port for listener in _listeners_of(owners))
+def sockets(port: int) -> set[str]:
+    """The sockets that listen on a port. Several may, where all said SO_REUSEPORT."""
+    return {listener.socket for listener in _listeners() if listener.port == port}
 
 
 def public_ports(owners: Iterable[int]) -> set[int]:
     """TCP ports that these processes listen on beyond the pod's loopback."""
-    return {listener.port for listener in _listeners_of(owners) if not listener.is_local}
+    public = [listener for listener in _listeners() if not listener.is_local]
+    held = holders({listener.socket for listener in public}, owners)
+    return {listener.port for listener in public if listener.socket in held}
 
 
-def _listeners_of(owners: Iterable[int]) -> list[Listener]:
-    held = set()
-    for pid in owners:
+def strangers(port: int, owners: Iterable[int]) -> list[str]:
+    """Who else than the owners listens on a port, in words such as "pid 77 (python3)"."""
+    listening = sockets(port)
+    strange = listening - set(holders(listening, owners))
+    known = set(holders(strange, pids()).values()) if strange else set()
+    return sorted(map(described, known)) or (["a process of another user"] if strange else [])
+
+
+def holders(wanted: set[str], among: Iterable[int]) -> dict[str, int]:
+    """Which of these processes has each of the sockets open; a socket of none of them is left out."""
+    found: dict[str, int] = {}
+    for pid in among:
         folder = "/proc/%d/fd" % pid
         with contextlib.suppress(OSError):
             for number in os.listdir(folder):
                 with contextlib.suppress(OSError):
-                    held.add(os.readlink(os.path.join(folder, number)))
-    return [listener for listener in _listeners() if "socket:[%s]" % listener.inode in held]
+                    name = os.readlink(os.path.join(folder, number))
+                    if name in wanted:
+                        found[name] = pid
+    return found
+
+
+def described(pid: int) -> str:
+    return "pid %d (%s)" % (pid, _read("/proc/%d/comm" % pid).strip() or "gone")
 
 
 LOOPBACKS = re.compile(r"[0-9A-F]{6}7F|0{24}01000000|0{16}FFFF0000[0-9A-F]{6}7F")
@@ -143,7 +182,7 @@ def _listeners() -> Iterator[Listener]:
             cells = line.split()
             if cells[3] == "0A":
                 address, _, port = cells[1].rpartition(":")
-                yield Listener(int(port, 16), cells[9], bool(LOOPBACKS.fullmatch(address)))
+                yield Listener(int(port, 16), "socket:[%s]" % cells[9], bool(LOOPBACKS.fullmatch(address)))
 
 
 def _read(path: str) -> str:

@@ -90,11 +90,31 @@ def forget(name: str) -> None:
 
 def exit_code(name: str) -> Optional[int]:
     """How the server ended, or None while it runs or when nobody was there to see."""
+    noted = _exit(name)
+    return noted[0] if noted else None
+
+
+def ended_s_ago(name: str) -> Optional[float]:
+    """Seconds since the server ended, by the pod's clock; None as for `exit_code`."""
+    noted = _exit(name)
+    return max(0.0, time.time() - noted[1]) if noted else None
+
+
+def _exit(name: str) -> Optional[tuple[int, int]]:
+    """Exit code and time of the end, as the launcher wrote them down."""
     try:
         with open(os.path.join(folder(name), "exit")) as file:
-            return int(file.read().split()[0])
-    except (OSError, ValueError, IndexError):
+            code, when = file.read().split()[:2]
+            return int(code), int(when)
+    except (OSError, ValueError):
         return None
+
+
+def is_of_another_boot(record: dict[str, Any]) -> bool:
+    """Whether the pod was restarted since: the machine, or the container around its first process."""
+    since: int = record.get("started") or record.get("owner_started", 0)
+    is_other: bool = record.get("boot_id", "") != process.boot_id()
+    return is_other or 0 < since < process.first_started()
 
 
 def is_running(record: dict[str, Any]) -> bool:
@@ -110,4 +130,12 @@ def is_starting(record: dict[str, Any]) -> bool:
 
 def living(record: dict[str, Any]) -> list[int]:
     """Living processes of a deployment, its launcher included."""
-    return process.members(record.get("session", NO_SESSION), record["instance"])
+    return process.members(_session(record), record["instance"])
+
+
+def _session(record: dict[str, Any]) -> int:
+    """Its session, while that number can mean no other: the same boot, and no leader younger than the server."""
+    session: int = record.get("session", NO_SESSION)
+    leader = process.stat(session)
+    is_younger = leader is not None and leader[2] > record.get("started", 0) > 0
+    return NO_SESSION if is_younger or is_of_another_boot(record) else session

@@ -118,7 +118,7 @@ def _server_pid(name: str, launcher: subprocess.Popen[bytes]) -> int:
         if launcher.poll() is not None:
             break
         time.sleep(0.02)
-    raise PodError("launch_failed", "the launcher ended at once", log=logs.tail(name, LOG_TAIL_BYTES))
+    raise PodError("launch_failed", "the launcher ended at once", name=name, log=logs.tail(name, LOG_TAIL_BYTES))
 
 
 def _wait_until_ready(
@@ -140,13 +140,13 @@ def _wait_until_ready(
                 _fail("not_ours", reason, record)
             return
         if deadline is not None and time.monotonic() > deadline:
-            _fail("timeout", "not ready after %d s" % plan["timeout_s"], record)
+            _fail("timeout", "%s was not ready after %d s and is stopped" % (record["name"], plan["timeout_s"]), record)
         time.sleep(POLL_S)
 
 
 def _fail(kind: str, message: str, record: dict[str, Any]) -> None:
     name = record["name"]
-    raise PodError(kind, message, exit=records.exit_code(name), log=logs.tail(name, LOG_TAIL_BYTES))
+    raise PodError(kind, message, name=name, exit=records.exit_code(name), log=logs.tail(name, LOG_TAIL_BYTES))
 
 
 def _clear(wire: Wire, record: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pi.pod import health, logs, process, records, survey
+from pi.pod import gpus, health, logs, process, records, survey
 from pi.pod.wire import Wire
 
 LOG_TAIL_BYTES = 64 * 1024
@@ -13,16 +13,14 @@ LOG_TAIL_BYTES = 64 * 1024
 
 def status(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     """The pod's survey and, for each deployment it has a record of, its state and (not running) log tail."""
-    boot = process.boot_id()
-    for record in records.load_all():
-        if record.get("boot_id") != boot:
-            records.forget(record["name"])  # the pod was restarted; nothing of it can live
     found = records.load_all()
     with ThreadPoolExecutor(max_workers=max(1, min(16, len(found)))) as pool:
         deployments = list(pool.map(_described, found))
     return {
         "deployments": deployments,
-        "gpus": survey.nvidia_smi(request["gpu_query"]),
+        "boot_id": process.boot_id(),
+        "up_s": process.up_s(),
+        "gpus": gpus.nvidia_smi(request["gpu_query"]),
         "vllm_version": survey.vllm_version(),
         "public": survey.public_addresses(),
     }
@@ -30,9 +28,12 @@ def status(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
 
 def _described(record: dict[str, Any]) -> dict[str, Any]:
     now = survey.described(record)
-    if now["state"] == "running" and not health.is_up(record["port"]):
-        now["state"] = "unresponsive"
+    if now["state"] == "running":
+        now["strangers"] = process.strangers(record["port"], records.living(record))
+        if not health.is_up(record["port"]):
+            now["state"] = "unresponsive"
     if now["state"] not in ("running", "starting"):
         now["log"] = logs.tail(record["name"], LOG_TAIL_BYTES)
         now["left"] = records.living(record)
+        now["held_mib"] = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
     return now

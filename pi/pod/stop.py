@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from pi.pod import audit, process, records
+from pi.pod import audit, gpus, process, records
 from pi.pod.wire import PodError, Wire
 
 TERM_PATIENCE_S = 20
+PROOF_PATIENCE_S = 15
+"""How long port and GPU memory may take to be free once the last process has ended."""
 
 
 def stop(wire: Wire, request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Stop the named deployments, or with no names every one. One result each: name and what was found."""
+    """Stop the named deployments, or with no names every one.
+
+    One result each: `name`, `found` (running, leftovers or nothing), `forced_after_s`, `memory_proven` (false where
+    nvidia-smi does not answer), and `strangers` that listen on its port now. Raises PodError, and keeps the record,
+    where something of a deployment is not free.
+    """
     names = request["names"] or [record["name"] for record in records.load_all()]
     return [_stop(wire, name) for name in names]
 
@@ -23,14 +31,46 @@ def _stop(wire: Wire, name: str) -> dict[str, Any]:
         return {"name": name, "found": "nothing"}
     wire.emit("progress", text="stopping %s" % name)
     was_running = records.is_running(record)
+    records.save(dict(record, stopping=True))
     if records.is_starting(record):
         process.end(wire, record["owner"], lambda: _owner(record), 2)
-    if not process.end(wire, record["pid"] if was_running else None, lambda: records.living(record), TERM_PATIENCE_S):
+    living = records.living(record)
+    shared = {gpu for other in records.load_all() if other["name"] != name for gpu in other["gpus"]}
+    memory = gpus.Proof(record, living, shared)
+    port = set(process.holders(process.sockets(record["port"]), living))
+    leader = record["pid"] if was_running else None
+    ending = process.end(wire, leader, lambda: records.living(record), TERM_PATIENCE_S)
+    if not ending.gone:
         left = records.living(record)
-        states = ["%d (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in left]
-        raise PodError("unkillable", "%s does not die: pid %s" % (name, ", ".join(states)), name=name)
+        states = ["pid %d does not die (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in left]
+        raise PodError("unkillable", "%s is not stopped: %s" % (name, ", ".join(states)), name=name)
+    _prove_free(wire, record, port, memory)
     records.forget(name)
-    return {"name": name, "found": "running" if was_running else "leftovers"}
+    return {
+        "name": name,
+        "found": "running" if was_running else "leftovers",
+        "forced_after_s": ending.forced_after_s,
+        "memory_proven": memory.is_possible,
+        "strangers": process.strangers(record["port"], ()),
+    }
+
+
+def _prove_free(wire: Wire, record: dict[str, Any], port: set[str], memory: gpus.Proof) -> None:
+    """Wait until nobody holds the sockets that were the deployment's, and its GPUs' memory is back."""
+    deadline = time.monotonic() + PROOF_PATIENCE_S
+    while True:
+        held = port & process.sockets(record["port"])
+        missing = None if held else memory.missing()
+        if not held and missing is None:
+            return
+        if time.monotonic() > deadline:
+            break
+        wire.emit("progress", text="waiting for its %s" % ("port" if held else "GPU memory"))
+        time.sleep(0.3)
+    if held:
+        who = map(process.described, set(process.holders(held, process.pids()).values()))
+        missing = "port %d is still open in %s" % (record["port"], ", ".join(who) or "a process of another user")
+    raise PodError("not_free", "%s has ended, but %s" % (record["name"], missing), name=record["name"])
 
 
 def _owner(record: dict[str, Any]) -> list[int]:

@@ -7,19 +7,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
 
-from pi.pod import hub, process, records
+from pi.pod import gpus, hub, process, records
 from pi.pod.wire import Wire
 
 VENV = os.path.expanduser("~/venv")
-
-MAX_ANSWER = 64 * 1024
-"""Bytes of an answer of nvidia-smi that are read; 16 GPUs need about 2,000."""
-
-SMI_PATIENCE_S = 20.0
 
 
 def survey(request: dict[str, Any]) -> dict[str, Any]:
@@ -31,10 +25,15 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
     described_model = model_facts(model) if model else None
     if described_model and described_model["where"] == "missing" and request.get("ask_hub"):
         described_model.update(hub.describe(model))
+    known = records.load_all()
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        computing = pool.submit(_gpu_processes, known)
+        cards = gpus.nvidia_smi(request["gpu_query"])
     return {
-        "gpus": nvidia_smi(request["gpu_query"]),
+        "gpus": cards,
+        "gpu_processes": computing.result(),
         "ports": sorted(process.listening_ports()),
-        "records": [described(record) for record in records.load_all()],
+        "records": [described(record) for record in known],
         "vllm_version": vllm_version(),
         "memory_mib": _meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
@@ -44,51 +43,32 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _gpu_processes(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What computes on the GPUs (see `gpus.processes`), with the `name` of its deployment, None for others."""
+    found = gpus.processes()
+    names = {pid: record["name"] for record in known for pid in records.living(record)} if found else {}
+    return [dict(process, name=names.get(process["pid"])) for process in found]
+
+
 def look(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     """`survey` as a verb of its own: nothing is reserved."""
     return survey(request)
 
 
 def described(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with what is true of it now: `running`, `starting` or `crashed`."""
+    """A record with what is true of it now: `running`, `starting`, `crashed`, or `rebooted` (its pod was, since)."""
     now = dict(record)
-    if records.is_running(record):
+    if records.is_of_another_boot(record):
+        now["state"] = "rebooted"
+    elif records.is_running(record):
         now["state"] = "starting" if record["status"] == "starting" else "running"
     elif records.is_starting(record):
         now["state"] = "starting"
     else:
         now["state"] = "crashed"
     now["exit"] = records.exit_code(record["name"])
+    now["ended_s_ago"] = records.ended_s_ago(record["name"])
     return now
-
-
-def nvidia_smi(query: str) -> dict[str, Any]:
-    """The answer of `nvidia-smi`, or why there is none: `{"text": ..., "error": ...}`."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return {"text": "", "error": "nvidia-smi not found"}
-    try:
-        asked = subprocess.Popen(
-            [program, query, "--format=csv,noheader,nounits"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as error:
-        return {"text": "", "error": str(error)}
-    assert asked.stdout is not None
-    end = threading.Timer(SMI_PATIENCE_S, process.kill_group, [asked.pid])
-    end.start()
-    with asked.stdout:
-        text = asked.stdout.read(MAX_ANSWER).decode("utf-8", "replace")
-    if len(text) >= MAX_ANSWER:
-        process.kill_group(asked.pid)  # it has more to say than anyone wants to know
-    late = asked.wait() and end.finished.is_set()
-    end.cancel()
-    if late:
-        return {"text": "", "error": "nvidia-smi gave no answer within %d s" % SMI_PATIENCE_S}
-    return {"text": text, "error": text.strip() if asked.returncode else None}
 
 
 def vllm_version(venv: str = VENV) -> Optional[str]:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Done:
 class Pi:
     """`home` is the laptop's HOME, `config` its PI_CONFIG_DIR; `environment` may be changed by a test.
 
-    A test that gives it a broken pods.json says so in `expects_broken_state`.
+    `printed` is all that it printed. A test that gives it a broken pods.json says so in `expects_broken_state`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,6 +44,7 @@ class Pi:
         self.config = self.home / ".pi"
         self.bin = folder / "laptop-bin"
         self.expects_broken_state = False
+        self.printed: list[str] = []
         (self.home / ".ssh").mkdir(mode=0o700, parents=True)
         self.ssh_config("")
         self.bin.mkdir()
@@ -70,7 +72,11 @@ class Pi:
             capture_output=True,
             timeout=timeout_s,
         )
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return self._noted(Done(done.returncode, done.stdout.decode(), done.stderr.decode()))
+
+    def _noted(self, done: Done) -> Done:
+        self.printed.append(done.all)
+        return done
 
     def ok(self, *words: str, **options: Any) -> str:
         """Run it, expect success, return what it printed on stdout."""
@@ -88,7 +94,8 @@ class Pi:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-            )
+            ),
+            self._noted,
         )
 
     def knows(self, *pods: Pod, **fields: Any) -> None:
@@ -122,8 +129,9 @@ class Pi:
 class Running:
     """A pi that runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], noted: Callable[[Done], Done] = lambda done: done) -> None:
         self._process = process
+        self._noted = noted
         self._out = b""
 
     @property
@@ -141,6 +149,11 @@ class Running:
         assert text.encode() in self._out, f"pi never said {text!r}:\n{self._out.decode()}\n{self.ends().err}"
         return self._out.decode()
 
+    def first(self) -> None:
+        """Wait until it has printed anything on stdout."""
+        assert self._process.stdout is not None
+        self._out += os.read(self._process.stdout.fileno(), 1)
+
     def interrupt(self, number: int = signal.SIGINT) -> None:
         self._process.send_signal(number)
 
@@ -155,7 +168,7 @@ class Running:
             self._process.kill()
             out, err = self._process.communicate()
             raise AssertionError(f"pi did not end:\n{(self._out + out).decode()}\n{err.decode()}") from None
-        return Done(self._process.returncode, (self._out + out).decode(), err.decode())
+        return self._noted(Done(self._process.returncode, (self._out + out).decode(), err.decode()))
 
 
 def program(name: str) -> Path:

@@ -35,7 +35,10 @@ def main() -> None:
     (home / "received").mkdir(exist_ok=True)
     (home / "received" / "hf.json").write_text(json.dumps({"argv": sys.argv[1:], "env": dict(os.environ)}))
     repo = hub_cache() / ("models--" + model.replace("/", "--"))
-    fetch(repo / "blobs" / "weights.incomplete", fault)
+    try:
+        fetch(repo / "blobs" / "weights.incomplete", fault)
+    except OSError as error:
+        sys.exit(f"Error: OSError: {error}")
     if failure := fault.get("fail"):
         sys.exit(FAILURES[failure].format(model=model))
     complete(repo, fault.get("config", {"max_position_embeddings": 8192}))
@@ -48,11 +51,17 @@ def hub_cache() -> Path:
 
 
 def fetch(blob: Path, fault: dict[str, Any]) -> None:
-    """Write the weights in equal chunks, the time spread over them; only half where a failure is to come."""
+    """Write the weights in equal chunks, the time spread over them; only half where a failure is to come.
+
+    What an earlier try left is kept and told, as the real one does.
+    """
     size, seconds = fault.get("bytes", 1 << 20), fault.get("seconds", 0.0)
     blob.parent.mkdir(parents=True, exist_ok=True)
-    with blob.open("wb") as file:
-        for chunk in range(CHUNKS // 2 if fault.get("fail") else CHUNKS):
+    with blob.open("ab") as file:
+        there = file.tell() // (size // CHUNKS)
+        if there:
+            print(f"Resuming download at {there * (size // CHUNKS)} bytes", flush=True)
+        for chunk in range(there, CHUNKS // 2 if fault.get("fail") else CHUNKS):
             file.write(bytes(size // CHUNKS))
             file.flush()
             print(f"model.safetensors: {100 * (chunk + 1) // CHUNKS}%", end="\r", file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
 `~/fault/nvidia_smi.json` holds `answer` (a file of that folder), and may hold `count` (how many of its cards),
 `used_mib` (memory in use by card, `{"0": 70000}`), `cuda` (the newest CUDA that the driver runs), `exit` (exit
-code) and `seconds` (how long it takes).
+code), `seconds` (how long it takes) and `apps` (who computes: `[{"pid": 77, "gpu": 0, "mib": 62464}]`; what lives
+of them is listed, and its memory is in use).
 Standard library only: it is copied into a pod's PATH as it is.
 """
 
@@ -33,21 +34,49 @@ def main() -> None:
     option = next((word for word in sys.argv[1:] if word.startswith("--query-")), "")
     if option.startswith("--query-gpu="):
         print_cards(option.partition("=")[2].split(","), fault)
-    elif not option:  # `--query-compute-apps` has nothing to tell
+    elif option.startswith("--query-compute-apps="):
+        print_apps(fault)
+    elif not option:
         print(HEADER.format(cuda=fault.get("cuda", "13.0")), end="")
     sys.exit(fault.get("exit", 0))
 
 
 def print_cards(wanted: list[str], fault: dict[str, Any]) -> None:
-    lines = (FIXTURES / fault["answer"]).read_text().splitlines()
-    for line in lines[: fault.get("count")]:
-        cells = line.split(", ")
-        if len(cells) != len(COLUMNS):
-            print(line)
+    for card in cards(fault):
+        if isinstance(card, str):
+            print(card)
             continue
-        card = dict(zip(COLUMNS, cells, strict=True))
-        card["memory.used"] = str(fault.get("used_mib", {}).get(card["index"], card["memory.used"]))
+        used = int(fault.get("used_mib", {}).get(card["index"], card["memory.used"]))
+        used += sum(app["mib"] for app in apps(fault) if str(app["gpu"]) == card["index"])
+        card["memory.used"] = str(used)
         print(", ".join(card[column] for column in wanted))
+
+
+def print_apps(fault: dict[str, Any]) -> None:
+    """As asked with `--query-compute-apps=pid,gpu_uuid,used_memory`."""
+    uuids = {card["index"]: card["uuid"] for card in cards(fault) if not isinstance(card, str)}
+    for app in apps(fault):
+        print(app["pid"], uuids[str(app["gpu"])], app["mib"], sep=", ")
+
+
+def apps(fault: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that live."""
+    found = []
+    for app in fault.get("apps", []):
+        stat = Path(f"/proc/{app['pid']}/stat")
+        if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            found.append(app)
+    return found
+
+
+def cards(fault: dict[str, Any]) -> list[dict[str, str] | str]:
+    """The answer's cards by column; a line that is no card as it is."""
+    found: list[dict[str, str] | str] = []
+    for line in (FIXTURES / fault["answer"]).read_text().splitlines()[: fault.get("count")]:
+        cells = line.split(", ")
+        is_card = len(cells) == len(COLUMNS)
+        found.append(dict(zip(COLUMNS, cells, strict=True)) if is_card else line)
+    return found
 
 
 if __name__ == "__main__":

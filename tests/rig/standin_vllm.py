@@ -13,6 +13,7 @@ import mmap
 import os
 import shlex
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
@@ -28,19 +29,21 @@ FAULTS: dict[str, Any] = {
     "load_s": 0.0,  # seconds until it listens
     "log": None,  # path of a text to write to stdout at once
     "exit": None,  # exit code to end with after that, without ever listening
-    "exit_after_s": None,  # seconds of serving after which it ends with exit code 1
+    "exit_after_s": None,  # seconds of serving after which it dies
+    "dies_answering": False,  # it dies in the middle of its first streamed answer
+    "last_words": None,  # what it writes to stdout when it dies
     "ignore_term": False,
     "child": False,  # a child in its own process group that ignores TERM and outlives it
     "stray": False,  # a child that leaves the session and outlives it
     "serve_as": None,  # the one name that /v1/models lists instead of the real ones
     "open_routes": [],  # routes that ask for no key
+    "shares_port": False,  # another server may listen beside it (SO_REUSEPORT)
     "open_outside": False,  # no route asks a caller from another address for the key
     "host": None,  # where it listens, whatever it was told
     "side_door": False,  # another socket, open to the network
     "say": [],  # words to stream as the answer
     "call": None,  # name and arguments of a tool to call before that
     "leak": False,  # print the environment and the key, written in many ways and in pieces; answer with the key
-    "last_words": None,  # a line for the log, after which it dies in the middle of its answer
 }
 
 ANSWER = ["The capital", " of France", " is Paris."]
@@ -86,13 +89,14 @@ def serve(words: list[str]) -> None:
     if fault["exit"] is not None:
         os._exit(fault["exit"])
     time.sleep(fault["load_s"])
+    Server.shares_port = fault["shares_port"]
     server = Server((fault["host"] or value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
     doors = [socketserver.TCPServer(("0.0.0.0", 0), Handler)] if fault["side_door"] else []
     server.names = [fault["serve_as"]] if fault["serve_as"] else names
     server.fault = fault
     say("INFO:     Application startup complete.")
     if fault["exit_after_s"] is not None:
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+        signal.signal(signal.SIGALRM, lambda *_: die(fault["last_words"]))
         signal.setitimer(signal.ITIMER_REAL, fault["exit_after_s"])
     server.serve_forever(poll_interval=0.05)
     held.close()
@@ -116,6 +120,12 @@ def leak() -> None:
         print(character, end="", flush=True)
         time.sleep(0.005)
     say(f'Traceback (most recent call last):\n  File "x.py", line 1, in x\nValueError: no such key: {key}')
+
+
+def die(last_words: str | None) -> None:
+    if last_words:
+        say(last_words)
+    os._exit(1)
 
 
 def outliving_child(leaves_session: bool) -> None:
@@ -145,9 +155,11 @@ def a_file_of_the_venv() -> mmap.mmap:
 class Server(ThreadingHTTPServer):
     names: list[str]
     fault: dict[str, Any]
+    shares_port = False
     daemon_threads = True
 
     def server_bind(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self.shares_port)
         socketserver.TCPServer.server_bind(self)  # HTTPServer's own asks the name server for this host
         self.server_name, self.server_port = "", self.server_address[1]
 
@@ -193,9 +205,8 @@ class Handler(BaseHTTPRequestHandler):
         pieces: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}]
         pieces += self._tool_call(asked) or self._words()
         for piece in pieces:
-            if "finish_reason" in piece and self.server.fault["last_words"]:
-                say(self.server.fault["last_words"])
-                os._exit(1)
+            if "finish_reason" in piece and self.server.fault["dies_answering"]:
+                die(self.server.fault["last_words"])
             self._event({"choices": [{"index": 0, "finish_reason": None, **piece}], "model": asked.get("model")})
         self._event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": len(pieces)}})
         self.wfile.write(b"data: [DONE]\n\n")

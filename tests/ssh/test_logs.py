@@ -46,7 +46,7 @@ def test_following_ends_with_the_model_and_its_log_can_still_be_read(pi: Pi, box
     kill(pi.models("box")["qwen"]["pid"])
     done = running.ends()
     assert (done.code, done.out) == (1, told)
-    assert "qwen has ended with exit code 137" in done.err
+    assert "qwen exited with status 137" in done.err
     assert pi.ok("logs", "qwen", "--no-follow") == told
 
 

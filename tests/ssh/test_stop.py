@@ -121,7 +121,7 @@ def test_a_server_that_ignores_term_is_forced_with_all_its_children(forced: tupl
     """Twenty seconds were the server's to end in peace."""
     stopping, box = forced
     done = stopping.ends()
-    assert (done.code, done.out) == (0, "qwen is stopped\n")
+    assert (done.code, done.out) == (0, "qwen is stopped (forced after 20 s)\n")
     assert "waiting for 4 process(es) to end" in done.err
     assert box.quiet(0) == {}
     assert box.records() == []

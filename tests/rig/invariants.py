@@ -1,0 +1,40 @@
+"""What holds after every test, whatever went wrong in it."""
+
+from __future__ import annotations
+
+import os
+from unittest.mock import patch
+
+from pi import state
+from tests.rig.command import Pi
+from tests.rig.pod import Pod, environ_of, until
+
+CANARY = "CANARY"
+"""Every secret of these tests ends in it, so that no encoding hides one."""
+
+
+def hold(laptops: list[Pi], pods: list[Pod]) -> None:
+    """pods.json can be used, no deployment lives that no entry names, and nothing that is left shows a secret."""
+    named = {entry for pi in laptops for entry in entries(pi)}
+    assert until(lambda: not unnamed(pods, named)), f"no entry names {unnamed(pods, named)}"
+    for pi in laptops:
+        assert CANARY not in "".join(pi.printed)
+        for path in pi.config.rglob("*"):
+            assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def entries(pi: Pi) -> set[str]:
+    """Instances of the deployments in a laptop's pods.json, as pi itself reads it."""
+    with patch.dict(os.environ, PI_CONFIG_DIR=str(pi.config)):
+        return {model.instance for pod in state.load().pods.values() for model in pod.models.values()}
+
+
+def unnamed(pods: list[Pod], named: set[str]) -> dict[int, str]:
+    """Living processes of deployments that are not among those named."""
+    found = {}
+    for pod in pods:
+        for pid, words in pod.processes().items():
+            marks = {entry.decode() for entry in environ_of(pid) if entry.startswith(b"PI_INSTANCE=")}
+            if marks - {f"PI_INSTANCE={instance}" for instance in named}:
+                found[pid] = words
+    return found

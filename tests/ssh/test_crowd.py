@@ -1,0 +1,55 @@
+"""Many starts at once on one pod: each gets a port of its own, and no GPU more models than its memory allows."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.rig import invariants
+from tests.rig.command import Done, Pi
+from tests.rig.pod import Pod, listens
+
+GPUS = 8
+
+
+def crowd(pi: Pi, box: Pod, size: int, memory: str, at_once: int, **options: float) -> float:
+    """Start `size` models at the same time, each with this share of a GPU's memory. Returns how long it took, in s."""
+    box.cards("h100_8", count=GPUS)
+    box.fault("vllm", load_s=1)
+    model = box.model()
+
+    def start(number: int) -> Done:
+        return pi("start", model, "--name", f"m{number}", "--memory", memory, timeout_s=900)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(at_once) as pool:
+        ended = list(pool.map(start, range(size)))
+    took = time.monotonic() - began
+    assert [done for done in ended if done.code] == []
+    return took
+
+
+def check(pi: Pi, box: Pod, size: int, memory: float) -> None:
+    """What pods.json, the pod's notes and the servers themselves say agrees, and keeps the rules."""
+    models = pi.models("box")
+    assert len(models) == len(box.records()) == size
+    assert len({entry["port"] for entry in models.values()}) == size
+    for name, entry in models.items():
+        received = box.received(name)
+        assert received["argv"][received["argv"].index("--port") + 1] == str(entry["port"])
+        assert received["env"]["CUDA_VISIBLE_DEVICES"] == entry["gpu"]
+        assert listens(entry["port"])
+    used = Counter(entry["gpu"] for entry in models.values())
+    assert max(used.values()) * memory <= 0.95, used
+    assert sum(used.values()) == size and set(used) <= set(map(str, range(GPUS)))
+
+
+def test_20_starts_at_once_take_20_ports_and_share_gpus_by_the_rules(pi: Pi, box: Pod) -> None:
+    """One more than three on a GPU would not fit: 24 places for 20 models."""
+    took = crowd(pi, box, 20, "30%", at_once=20)
+    check(pi, box, 20, 0.3)
+    print(f"20 starts took {took:.1f} s")
+    pi.ok("stop", timeout_s=120)
+    assert box.quiet(0) == {} and pi.models("box") == {}
+    invariants.hold([pi], [box])
