@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test e2e lint bench clean
+.PHONY: demo test e2e lint advisories bench clean
 
 demo: $(STAMP)
 	@$(VENV)/bin/inv demo
@@ -18,6 +18,9 @@ e2e: $(STAMP)
 
 lint: $(STAMP)
 	@$(VENV)/bin/inv lint
+
+advisories: $(STAMP)
+	@$(VENV)/bin/inv advisories
 
 bench: $(STAMP)
 	@$(VENV)/bin/inv bench

@@ -37,6 +37,14 @@ def e2e(c: Context) -> None:
 
 
 @task
+def advisories(c: Context) -> None:
+    """Look the installed packages up in PyPI's advisory database (pip-audit)."""
+    from chores.advisories import report
+
+    raise Exit(code=report())
+
+
+@task
 def demo(c: Context) -> None:
     """Make this machine a pod and ask a small model."""
     from chores.demo import play
@@ -79,4 +87,4 @@ def render(c: Context) -> None:
 
 
 models = Collection("models", convert, render)
-ns = Collection(test, lint, e2e, demo, bench, readme, models, pi)
+ns = Collection(test, lint, e2e, advisories, demo, bench, readme, models, pi)
