@@ -75,6 +75,7 @@ class SshdPod:
         settings = self.folder / "sshd_config"
         settings.write_text("\n".join([*self._settings(), *self._options, ""]))
         with self.log.open("ab") as log:
+            begins = log.tell()
             self._server = subprocess.Popen(
                 [str(SSHD), "-D", "-e", "-f", settings],
                 stdin=subprocess.DEVNULL,
@@ -84,9 +85,8 @@ class SshdPod:
             )
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and self._server.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
+            if b"Server listening on" in self.log.read_bytes()[begins:]:
+                return self
             time.sleep(0.02)
         raise RuntimeError(f"sshd did not start: {self.log.read_text()[-500:]}")
 

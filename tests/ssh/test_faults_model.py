@@ -121,7 +121,8 @@ def cannot_die(one: Stubborn) -> None:
     (pod.home / "venv").unlink()
     python = pod.home / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S -c "{DEAF.replace(chr(34), chr(92) + chr(34))}$4"\n')
+    deaf = DEAF.replace('"', '\\"')
+    python.write_text(f'#!/bin/bash\nexec {sys.executable} -I -S -X utf8 -c "{deaf}${{*: -1}}"\n')
     python.chmod(0o755)
 
 
