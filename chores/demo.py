@@ -18,7 +18,7 @@ from pathlib import Path
 from chores.model import SIZE_NOTE, provide
 from tests.rig.sshd import SshdPod, what_is_missing
 
-ASK = ["prompt", "smol", "--no-tools", "--temperature", "0", "What is the capital of France?"]
+ASK = ["prompt", "smol", "--no-tools", "--temperature", "0", "What is the opposite of hot?"]
 
 
 def play(folder: Path) -> int:

@@ -32,7 +32,7 @@ ENDING = """\
 Environment: PI_API_KEY guards your models, HF_TOKEN fetches them, PI_CONFIG_DIR moves ~/.pi,
 PI_LOCK_TIMEOUT (seconds) waits for another pi, PI_DEBUG=1 writes tracebacks to a file there.
 Exit codes: 0 done, 1 failed on the pod, 2 bad input, 3 pod unreachable, 4 host key changed, 5 busy,
-6 model did not become ready, 130 interrupted."""
+6 model did not become ready, 130 interrupted (143 by TERM, 129 by HUP)."""
 
 COMPLETION = {
     "bash": """\

@@ -57,7 +57,8 @@ def pids() -> list[int]:
 def members(session: int, instance: str) -> list[int]:
     """Living processes of a deployment: its session, and any that carry its instance id in the environment.
 
-    vLLM renames its workers and one of them may leave the session; the environment stays.
+    A child that leaves the session keeps its environment; vLLM's engine processes, which stay, write their new
+    name over theirs (setproctitle).
     """
     mark = ("PI_INSTANCE=" + instance).encode()
     found = []

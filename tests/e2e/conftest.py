@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from chores.model import provide
+from tests.rig.ports import ports_to_ourselves
 from tests.rig.sshd import SshdPod, what_is_missing
 
 ROOT = Path(__file__).parents[2]
@@ -83,18 +84,19 @@ def pods(pi: Pi) -> Iterator[tuple[SshdPod, SshdPod]]:
     missing = what_is_missing()
     if missing:
         pytest.fail(missing)
-    one = SshdPod(FOLDER / "one").up()
-    two = SshdPod(FOLDER / "two").up()
-    pi.ok("pods", "setup", "one", one.ssh, timeout_s=1500)
-    venv = two.home / "venv"
-    if not venv.exists():
-        venv.symlink_to(one.home / "venv")
-    pi.ok("pods", "setup", "two", two.ssh)
-    yield one, two
-    for name in ("one", "two"):
-        pi("stop", "--pod", name)
-    one.down()
-    two.down()
+    with ports_to_ourselves():
+        one = SshdPod(FOLDER / "one").up()
+        two = SshdPod(FOLDER / "two").up()
+        pi.ok("pods", "setup", "one", one.ssh, timeout_s=1500)
+        venv = two.home / "venv"
+        if not venv.exists():
+            venv.symlink_to(one.home / "venv")
+        pi.ok("pods", "setup", "two", two.ssh)
+        yield one, two
+        for name in ("one", "two"):
+            pi("stop", "--pod", name)
+        one.down()
+        two.down()
 
 
 @pytest.fixture(scope="session")

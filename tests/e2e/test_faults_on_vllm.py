@@ -43,8 +43,7 @@ def record(pod: SshdPod) -> dict[str, int]:
 
 
 def engines(pod: SshdPod) -> list[int]:
-    """Engine processes: vLLM names them in their command line."""
-    return [pid for pid in living(pod) if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in living(pod) if Path(f"/proc/{pid}/comm").read_text().startswith("VLLM::")]
 
 
 def until(holds: Callable[[], object], patience_s: float = 30) -> bool:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, make_venv, until
+from tests.rig.ports import ports_to_ourselves
 from tests.rig.sshd import what_is_missing
 from tests.rig.wheels import fetch_uv, make_wheels
 
@@ -32,27 +31,6 @@ def sshd_is_here() -> None:
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `~/venv` with stand-ins, one for all pods."""
     return make_venv(tmp_path_factory.mktemp("pods") / "venv")
-
-
-HELD: list[IO[bytes]] = []
-
-
-@contextmanager
-def ports_to_ourselves() -> Iterator[None]:
-    """Keeps other runs of these tests on this machine waiting: a real pod has its ports for itself."""
-    if HELD:
-        yield
-        return
-    path = Path(tempfile.gettempdir()) / "pi-tests.lock"
-    if not path.exists():
-        path.touch(mode=0o644)
-    with path.open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        HELD.append(lock)
-        try:
-            yield
-        finally:
-            HELD.clear()
 
 
 @contextmanager

@@ -33,7 +33,8 @@ from pi.failures import explain
 from tests.rig import invariants
 from tests.rig.command import KEY, Done, Pi, Running
 from tests.rig.pod import FIXTURES, Pod, first_free_port, is_alive, kill, listens, stat_of, until
-from tests.ssh.conftest import TOKEN, NewPod, pods_in, ports_to_ourselves
+from tests.rig.ports import ports_to_ourselves
+from tests.ssh.conftest import TOKEN, NewPod, pods_in
 from tests.ssh.test_list import row
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has 1.79 GiB free."

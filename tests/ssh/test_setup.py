@@ -16,8 +16,9 @@ import pytest
 
 from tests.rig.command import KEY, Pi
 from tests.rig.pod import Pod, is_alive, new_host_key, until
+from tests.rig.ports import ports_to_ourselves
 from tests.rig.wheels import make_wheels
-from tests.ssh.conftest import TOKEN, pods_in, ports_to_ourselves, set_mirrors
+from tests.ssh.conftest import TOKEN, pods_in, set_mirrors
 
 pytestmark = pytest.mark.usefixtures("mirrors")
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.rig.command import Pi, Running
 from tests.rig.pod import Pod, is_alive, kill, listens, until
-from tests.ssh.conftest import pods_in, ports_to_ourselves
+from tests.rig.ports import ports_to_ourselves
+from tests.ssh.conftest import pods_in
 
 
 @pytest.fixture(scope="module", autouse=True)
