@@ -16,6 +16,7 @@ from threading import Thread
 
 import pytest
 
+from pi.pod import process
 from tests.e2e.conftest import Pi
 from tests.e2e.test_main_job import Pods, living
 from tests.rig.sshd import SshdPod
@@ -96,7 +97,7 @@ def test_row_25_an_engine_that_is_killed_takes_the_server_along_and_both_are_tol
     assert re.search(r"crashed at \d\d:\d\d, exit \d+: .*unexpectedly", listed)
     assert until(lambda: not living(pods[0])), "the launcher ends what outlives the server"
     pi.ok("stop", "faulty")
-    assert f":{port:04X} " not in Path("/proc/net/tcp").read_text().replace(":0000 0A", "")
+    assert port not in process.listening_ports()
     assert "no models" in pi.ok("list")
 
 
