@@ -43,6 +43,7 @@ MODULES = (
     "records",
     "gpus",
     "hub",
+    "storage",
     "survey",
     "health",
     "logs",
@@ -67,9 +68,9 @@ RUN = 'exec "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int
 FIND_PYTHON = f'for p in "$HOME/venv/bin/python" python3; do command -v "$p" >/dev/null 2>&1 && {RUN}; done; '
 INSTALL_PYTHON = (
     'command -v python3 >/dev/null 2>&1 || { s=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
-    "echo installing python3 with apt-get; while sleep 5 && echo .; do :; done & export DEBIAN_FRONTEND=noninteractive; "
-    "$s apt-get -qq update; $s apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends python3; "
-    "kill $!; } >&2; "
+    "echo installing python3 with apt-get; while sleep 5 && echo .; do :; done & "
+    "export DEBIAN_FRONTEND=noninteractive; $s apt-get -qq update; "
+    "$s apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends python3; kill $!; } >&2; "
 )
 """Says something all the while, since silence means a lost connection."""
 
@@ -296,6 +297,10 @@ def _error(event: Event) -> PiError:
     if kind == "disk_full":
         return RemoteError(
             message, 'free space, or keep models on another disk: pi pods setup NAME "ssh ..." --models-path PATH'
+        )
+    if kind == "storage":
+        return RemoteError(
+            message, 'on the pod, as root: umount -l that folder; then mount it again: pi pods setup NAME --mount "..."'
         )
     if kind == "download_failed":
         failure = explain(detail["log"], None)
