@@ -133,18 +133,18 @@ def resolve(target: SshTarget) -> Route:
 
 
 def _from_words(words: list[str], host: str, named: tuple[str, ...] = ()) -> Route:
-    """`named` are the key files of the ssh command itself, which count even where they are missing."""
+    """`named` are the key files of the ssh command itself, of which ssh leaves out the missing ones."""
     settings = _ssh_g(words) if shutil.which("ssh") else _paramiko_lookup(words, host)
     jump = settings.get("proxyjump", ["none"])[0]
     command = settings.get("proxycommand", ["none"])[0]
     files = [Path(_expand(file, settings)).expanduser() for file in settings.get("identityfile", [])]
-    wanted = {Path(file).expanduser() for file in named}
+    missing = [file for file in (Path(name).expanduser() for name in named) if not file.is_file()]
     timeout = settings.get("connecttimeout", ["none"])[0]
     return Route(
         host=settings["hostname"][0],
         port=int(settings["port"][0]),
         user=settings["user"][0],
-        identity_files=tuple(str(file) for file in files if file in wanted or file.is_file()),
+        identity_files=tuple(str(file) for file in [*missing, *filter(Path.is_file, files)]),
         jumps=tuple(_jump(hop) for hop in jump.split(",")) if jump != "none" else (),
         proxy_command=_expand(command, settings) if command != "none" else None,
         identities_only=settings.get("identitiesonly", ["no"])[0] == "yes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -162,3 +163,14 @@ def set_mirrors(pi: Pi, wheels: Path) -> None:
 @pytest.fixture
 def mirrors(pi: Pi, wheels: Path) -> None:
     set_mirrors(pi, wheels)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[str]:
+    """The socket of an ssh-agent without keys."""
+    socket = str(tmp_path / "agent")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        yield socket
+        running.terminate()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import stat
@@ -337,11 +336,3 @@ def test_this_machine_is_set_up_by_the_word_local(pi: Pi, machine: Pod) -> None:
     pi.ok("start", machine.model(), "--name", "qwen")
     assert machine.received("qwen")["env"]["VLLM_API_KEY"] == KEY
     pi.ok("stop")
-
-
-def test_what_a_provider_pastes_besides_is_named(pi: Pi, machine: Pod) -> None:
-    done = pi("pods", "setup", "box", f"{machine.ssh} -L 8080:localhost:8080 -N")
-    assert done.code == 0, done.err
-    assert "-L" in done.err
-    assert pi.state()["pods"]["box"]["ssh"].endswith("-L 8080:localhost:8080 -N")
-    assert json.loads(pi.state_file.read_text())["active"] == "box"
