@@ -99,6 +99,7 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
                 tail.clear()
             failure = text if verb == "fail" else failure
     if script.wait():
+        process.kill_group(script.pid)
         message = failure or _ending(script.returncode)
         raise PodError("setup_failed", message, step=step, tail=list(tail))
     return dict(facts)
@@ -117,9 +118,12 @@ def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
     os.set_blocking(descriptor, False)
     while True:
         wire.check_cancelled()
+        has_ended = script.poll() is not None
         try:
             chunk = os.read(descriptor, 65536)
         except BlockingIOError:
+            if has_ended:  # it was killed, and a child of it still holds the pipe
+                break
             select.select([descriptor], [], [], 0.2)
             continue
         if not chunk:

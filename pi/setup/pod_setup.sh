@@ -190,9 +190,13 @@ for word in json.loads(os.environ["PI_MOUNT_ARGV"]): print(word, end="\0")')
     ((${#words[@]})) || { skip "no mount was asked for"; return; }
     [[ $HOME/ != "$target"/* ]] || fail "$target holds this user's home" "choose a folder of its own, such as /mnt/models"
     [[ ${words[0]} != sudo ]] || words=("${words[@]:1}")
+    problem=$(within 5 stat -L -- "$target" 2>&1 >/dev/null) || code=$?
+    ((code != 124)) || problem="no answer within 5 s"
+    if ((code)) && [[ $problem != *"No such file or directory" ]]; then
+        fail "$target cannot be used (${problem##*: })" "as root, run: umount -l $target; then run setup again"
+    fi
+    code=0
     within 10 mountpoint -q -- "$target" || code=$?
-    ((code != 124)) ||
-        fail "$target does not answer (stale mount?)" "as root, run: umount -l $target; then run setup again"
     if ((code == 0)); then
         check_writable "$target" "$advice"
         skip "already mounted from $(findmnt -rnfo SOURCE --mountpoint "$target"), writable"
@@ -237,8 +241,8 @@ step_cache() {
     advice="make it writable for $(id -un), or keep models elsewhere with --models-path; then run setup again"
     begin "where models are kept${place:+: $CACHE becomes a link to $place}"
     if [[ -z $place ]]; then
-        if ! place=$(within 20 realpath -m -- "$CACHE") || ! within 20 mkdir -p -- "$place"; then
-            fail "$CACHE cannot be used${place:+ ($place)}: it does not answer, or cannot be made" "$advice"
+        if ! place=$(within 5 realpath -m -- "$CACHE") || ! within 5 mkdir -p -- "$place"; then
+            fail "$(readlink -- "$CACHE" || echo "$CACHE") cannot be used (dead mount?)" "as root, mount it again, or $advice"
         fi
         check_writable "$place" "$advice"
         fact models_path "$place"
