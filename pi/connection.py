@@ -266,6 +266,8 @@ def _open(connection: Connection, route: Route, known_hosts: Path) -> Connection
         raise UnreachableError(f"{where} did not answer within {route.timeout_s} s") from None
     except PiError:
         raise
+    except paramiko.ChannelException as error:
+        raise UnreachableError(f"{connection.gateway.host} does not get through to {where} ({error.text})") from None
     except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
         reason = greeting.objection(route.timeout_s) if greeting else None
         raise UnreachableError(f"{where} {reason}" if reason else f"{where}: {_reason(error)}") from None
@@ -362,7 +364,7 @@ class GreetedSocket:
 def _reason(error: BaseException) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if "banner" in text or "Indecipherable" in text:
-        return "it does not speak SSH on this port"
+        return "no SSH server answers at the end of the way there (ProxyJump or ProxyCommand)"
     if "No existing session" in text:
         return "it greets as an SSH server, and then does not go on"
     return text or type(error).__name__

@@ -224,3 +224,13 @@ def mountable(machine: Pod) -> Pod:
     machine.program("findmnt", "#!/bin/sh\necho server:/models\n")
     machine.program("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n')
     return machine
+
+
+FIRST_STEPS = "system gpus mount cache"
+"""Of a setup: those that need no package index."""
+
+
+@pytest.fixture
+def quick(new_pod: NewPod) -> Pod:
+    """A pod whose setup takes the first steps alone: what they install is there already."""
+    return new_pod(environment={"PI_SETUP_ONLY": FIRST_STEPS}).bare_machine(Path("/bin/false"))

@@ -511,8 +511,8 @@ def test_row_42_a_gateway_that_opens_no_channel_is_told_so(pi: Pi, new_pod: NewP
 # --- row 43: what providers show besides
 
 
-def test_row_43_the_forwards_of_a_providers_command_are_accepted_and_noted(pi: Pi, machine: Pod, mirrors: None) -> None:
-    ssh = f"{machine.ssh} -L 8080:localhost:8080 -N"
+def test_row_43_the_forwards_of_a_providers_command_are_accepted_and_noted(pi: Pi, quick: Pod) -> None:
+    ssh = f"{quick.ssh} -L 8080:localhost:8080 -N"
     done = pi("pods", "setup", "box", ssh)
     assert done.code == 0, done.err
     assert "-L 8080:localhost:8080 has no effect: pi opens its own tunnels" in done.err

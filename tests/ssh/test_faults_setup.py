@@ -32,10 +32,8 @@ from tests.rig.command import Done, Pi
 from tests.rig.pod import Pod, is_alive, kill, until
 from tests.rig.sshd import SYSTEM_PATH
 from tests.rig.wheels import make_wheels
-from tests.ssh.conftest import NewPod, Ready
+from tests.ssh.conftest import FIRST_STEPS, NewPod, Ready
 from tests.ssh.test_list import row
-
-A_PODS_STEPS = "system gpus mount cache"
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +42,6 @@ def what_always_holds(pi: Pi, request: pytest.FixtureRequest) -> Iterator[None]:
     pods = [request.getfixturevalue(name) for name in ("pod", "machine", "quick") if name in request.fixturenames]
     yield
     invariants.hold([pi], pods)
-
-
-@pytest.fixture
-def quick(new_pod: NewPod) -> Pod:
-    """A pod whose setup takes the first steps alone: what they install is there already."""
-    return new_pod(environment={"PI_SETUP_ONLY": A_PODS_STEPS}).bare_machine(Path("/bin/false"))
 
 
 def set_up(pi: Pi, pod: Pod, *words: str) -> Done:
@@ -433,7 +425,7 @@ def users(new_pod: NewPod, tmp_path: Path) -> Pod:
         pytest.skip("only root can log in as another user")
     for folder in (tmp_path, *list(tmp_path.parents)[:2]):
         folder.chmod(folder.stat().st_mode | 0o011)
-    pod = new_pod(bare=True, environment={"PI_SETUP_ONLY": A_PODS_STEPS}, options=(f"ForceCommand {NO_ROOT}",))
+    pod = new_pod(bare=True, environment={"PI_SETUP_ONLY": FIRST_STEPS}, options=(f"ForceCommand {NO_ROOT}",))
     pod.bare_machine(Path("/bin/false"))
     os.chown(pod.home, 65534, 65534)
     return pod
