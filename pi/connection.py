@@ -284,15 +284,16 @@ def _socket(route: Route) -> tuple[socket.socket, float]:
     addresses = _addresses(route)
     problem: OSError = TimeoutError()
     for at, (family, kind, protocol, _, address) in enumerate(addresses):
-        connected = socket.socket(family, kind, protocol)
-        connected.settimeout(max(0.1, deadline - time.monotonic()) / (len(addresses) - at))
-        try:
-            connected.connect(address)
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return connected, deadline
-        except OSError as error:
-            connected.close()
-            problem = error
+        with contextlib.ExitStack() as undone:
+            try:
+                connected = undone.enter_context(socket.socket(family, kind, protocol))
+                connected.settimeout(max(0.1, deadline - time.monotonic()) / (len(addresses) - at))
+                connected.connect(address)
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                undone.pop_all()
+                return connected, deadline
+            except OSError as error:
+                problem = error
     raise problem
 
 

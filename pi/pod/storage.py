@@ -24,14 +24,17 @@ def trouble(path: Optional[str] = None) -> Optional[str]:
 
     None where nothing does, or where nothing is there yet.
     """
-    asked = subprocess.Popen(
-        ["stat", "-L", "--", path or hub_cache()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        env=dict(os.environ, LC_ALL="C"),
-    )
+    try:
+        asked = subprocess.Popen(
+            ["stat", "-L", "--", path or hub_cache()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=dict(os.environ, LC_ALL="C"),
+        )
+    except OSError:
+        return None
     try:
         _, said = asked.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
