@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from pi.audit import who
-from pi.connection import Link, Silence, Stream
+from pi.connection import GATEWAY, Link, Silence, Stream
 from pi.errors import BusyError, Interrupted, LeftRunning, NotReadyError, PiError, RemoteError, UnreachableError
 from pi.events import Event, Reader
 from pi.failures import explain
@@ -43,6 +43,7 @@ MODULES = (
     "records",
     "gpus",
     "hub",
+    "storage",
     "survey",
     "health",
     "logs",
@@ -54,24 +55,37 @@ MODULES = (
 )
 """Modules of `pi.pod` in the order in which they import each other."""
 
+NO_BASH = "pi-found-no-bash"
+NO_PYTHON = "pi-found-no-python"
+
+FIND_BASH = (
+    'command -v bash >/dev/null 2>&1 || export PATH="$PATH:/usr/local/bin:/usr/bin:/bin"; '
+    f"command -v bash >/dev/null 2>&1 || {{ echo {NO_BASH}; exit 127; }}; "
+)
+"""The pod's own scripts need one; a PATH in which there is none is no PATH."""
+
 RUN = 'exec "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"'
 FIND_PYTHON = f'for p in "$HOME/venv/bin/python" python3; do command -v "$p" >/dev/null 2>&1 && {RUN}; done; '
 INSTALL_PYTHON = (
     'command -v python3 >/dev/null 2>&1 || { s=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
-    "echo installing python3 with apt-get; export DEBIAN_FRONTEND=noninteractive; "
-    "$s apt-get -qq update && $s apt-get -qq install -y --no-install-recommends python3; } >&2; "
+    "echo installing python3 with apt-get; while sleep 5 && echo .; do :; done & "
+    "export DEBIAN_FRONTEND=noninteractive; $s apt-get -qq update; "
+    "$s apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends python3; kill $!; } >&2; "
 )
+"""Says something all the while, since silence means a lost connection."""
+
 SHED = "unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY VLLM_API_KEY OPENAI_API_KEY; "
 """A login shell may have them of setup's file, or (`local`) of the user; what pi runs takes them from their files."""
-
-NO_PYTHON = "pi-found-no-python"
 
 Listener = Callable[[Event], None]
 
 
 def _shell_command(preparation: str = "") -> str:
-    """The whole command line of a call; free of single quotes inside, so that any login shell passes it on."""
-    return f"exec bash --noprofile --norc -c '{SHED}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
+    """The whole command line of a call; free of single quotes inside, so that any login shell passes it on.
+
+    A /bin/sh that is given its command reads no start-up file.
+    """
+    return f"exec /bin/sh -c '{SHED}{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
 
 
 @cache
@@ -114,6 +128,7 @@ class Call:
         self.journal = journal
         self.received = 0
         self.has_begun = False
+        self._is_prepared = bool(preparation)
         self._reader = Reader(mark)
         self._stream: Stream = link.run(_shell_command(preparation))
         program = _program().encode()
@@ -156,10 +171,23 @@ class Call:
 
     def _cut_off(self) -> PiError:
         noise = redacted(self._reader.noise.decode("utf-8", "replace")).strip()
+        lines = [line for line in noise.splitlines() if line.strip(". ")]
+        if NO_BASH in noise:
+            return RemoteError("the pod has no bash", "install bash there, then run the setup")
+        if NO_PYTHON in noise and self._is_prepared:
+            told = one_line(next((line for line in reversed(lines) if NO_PYTHON not in line), "no reason given"), 300)
+            return RemoteError(
+                f"the pod has no python3, and it could not be installed: {told}",
+                "as root on the pod: apt-get install -y python3; then run the setup again",
+            )
         if NO_PYTHON in noise:
             return RemoteError("the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
-        last = noise.splitlines()[-1][:300] if noise else "the connection was lost"
-        return ConnectionLost(f"the pod ended the call: {last}")
+        if self.has_begun or (status := self._stream.exit_status()) is None:
+            return ConnectionLost(f"the pod ended the call: {lines[-1][:300] if lines else 'the connection was lost'}")
+        told = lines[-1][:300] if lines else f"its shell ended with status {status} and without a word"
+        return UnreachableError(
+            f"the pod ended the call: {told}", f"{GATEWAY}; if it is none, look for an exit in the account's ~/.bashrc"
+        )
 
 
 class _Follower(Call):
@@ -269,6 +297,10 @@ def _error(event: Event) -> PiError:
     if kind == "disk_full":
         return RemoteError(
             message, 'free space, or keep models on another disk: pi pods setup NAME "ssh ..." --models-path PATH'
+        )
+    if kind == "storage":
+        return RemoteError(
+            message, 'on the pod, as root: umount -l that folder; then mount it again: pi pods setup NAME --mount "..."'
         )
     if kind == "download_failed":
         failure = explain(detail["log"], None)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
+import re
 import select
 import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from pi.errors import HostKeyError, InputError, PiError, UnreachableError
 from pi.target import LocalTarget, SshTarget
+from pi.text import one_line
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -31,7 +35,12 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10
 CHUNK_BYTES = 64 * 1024
+EXIT_PATIENCE_S = 2
 LOCALHOST = "127.0.0.1"
+
+GATEWAY = (
+    "if this is a provider's SSH gateway, it runs no commands: use the pod's own address (\"SSH over exposed TCP\")"
+)
 
 
 class Silence(Exception):
@@ -46,6 +55,9 @@ class Stream(Protocol):
     def receive(self, timeout_s: float) -> bytes:
         """The next bytes; empty at the end. Raises Silence when none come in time."""
 
+    def exit_status(self) -> int | None:
+        """How the program ended, asked after the end of its output; None where the connection ended instead."""
+
     def close(self) -> None: ...
 
 
@@ -55,6 +67,8 @@ class Link(Protocol):
     host: str
     accepted_key: str | None
     """Fingerprint of a host key that this connection saw for the first time."""
+    unread_hosts: dict[str, list[int]]
+    """Numbers of the lines in known_hosts files that could not be read, by file."""
 
     def run(self, command: str) -> Stream: ...
 
@@ -78,6 +92,8 @@ class Route:
     jumps: tuple[Route, ...] = ()
     proxy_command: str | None = None
     identities_only: bool = False
+    strict: bool = False
+    """Whether a host that is not known is refused (`StrictHostKeyChecking yes`)."""
     timeout_s: int = CONNECT_TIMEOUT_S
 
     @property
@@ -94,7 +110,7 @@ def open_link(target: SshTarget | LocalTarget, known_hosts: Path, *, new_host_ke
         from pi import hostkeys
 
         hostkeys.forget(known_hosts, hostkeys.known_name(route.host, route.port))
-    return SshLink(lambda: _open(_connection(route, known_hosts), route), route.host)
+    return SshLink(lambda: _open(_connection(route, known_hosts), route, known_hosts), route.host)
 
 
 def adopt(connection: Connection, known_hosts: Path) -> Link:
@@ -105,37 +121,34 @@ def adopt(connection: Connection, known_hosts: Path) -> Link:
             from pi import hostkeys
 
             hostkeys.prepare(connection.client, known_hosts)
-            _open(connection, Route(connection.host, connection.port, connection.user))
+            _open(connection, Route(connection.host, connection.port, connection.user), known_hosts)
         return connection
 
     return SshLink(connect, connection.host)
 
 
 def resolve(target: SshTarget) -> Route:
-    """Apply `~/.ssh/config` as the system's own ssh does (`ssh -G`), or paramiko's reading where it is missing.
-
-    Raises InputError for a key file that is named and not there.
-    """
-    for file in target.identity_files:
-        if not Path(file).expanduser().is_file():
-            raise InputError(f"there is no key file {file}", "check the -i of the ssh command")
-    return _from_words(target.ssh_words(), target.host)
+    """Apply `~/.ssh/config` as the system's own ssh does (`ssh -G`), or paramiko's reading where it is missing."""
+    return _from_words(target.ssh_words(), target.host, target.identity_files)
 
 
-def _from_words(words: list[str], host: str) -> Route:
+def _from_words(words: list[str], host: str, named: tuple[str, ...] = ()) -> Route:
+    """`named` are the key files of the ssh command itself, of which ssh leaves out the missing ones."""
     settings = _ssh_g(words) if shutil.which("ssh") else _paramiko_lookup(words, host)
     jump = settings.get("proxyjump", ["none"])[0]
     command = settings.get("proxycommand", ["none"])[0]
     files = [Path(_expand(file, settings)).expanduser() for file in settings.get("identityfile", [])]
+    missing = [file for file in (Path(name).expanduser() for name in named) if not file.is_file()]
     timeout = settings.get("connecttimeout", ["none"])[0]
     return Route(
         host=settings["hostname"][0],
         port=int(settings["port"][0]),
         user=settings["user"][0],
-        identity_files=tuple(str(file) for file in files if file.is_file()),
+        identity_files=tuple(str(file) for file in [*missing, *filter(Path.is_file, files)]),
         jumps=tuple(_jump(hop) for hop in jump.split(",")) if jump != "none" else (),
         proxy_command=_expand(command, settings) if command != "none" else None,
         identities_only=settings.get("identitiesonly", ["no"])[0] == "yes",
+        strict=settings.get("stricthostkeychecking", ["ask"])[0] in ("true", "yes"),
         timeout_s=int(timeout) if timeout.isdigit() and int(timeout) else CONNECT_TIMEOUT_S,
     )
 
@@ -191,11 +204,11 @@ def _connection(route: Route, known_hosts: Path) -> Connection:
     from paramiko import SSHConfig
 
     from pi import hostkeys
+    from pi.login import KeyLogin
 
     gateway: Any = route.proxy_command
     for hop in route.jumps:
-        opened = _connection_through(hop, gateway, known_hosts)
-        gateway = opened
+        gateway = _connection_through(hop, gateway, known_hosts)
     connection = Connection(
         host=route.host,
         user=route.user,
@@ -204,77 +217,158 @@ def _connection(route: Route, known_hosts: Path) -> Connection:
         gateway=gateway or False,
         connect_timeout=route.timeout_s,
         connect_kwargs={
-            "key_filename": list(route.identity_files),
-            "allow_agent": not route.identities_only,
-            "look_for_keys": False,
-            "banner_timeout": 15,
+            "auth_strategy": KeyLogin(route.user, route.identity_files, route.identities_only),
+            "banner_timeout": route.timeout_s,
             "auth_timeout": 20,
             "channel_timeout": 15,
         },
     )
-    hostkeys.prepare(connection.client, known_hosts)
+    hostkeys.prepare(connection.client, known_hosts, strict=route.strict)
     return connection
 
 
 def _connection_through(hop: Route, gateway: Any, known_hosts: Path) -> Connection:
     connection = _connection(hop, known_hosts)
     connection.gateway = gateway or False
-    return _open(connection, hop)
+    try:
+        return _open(connection, hop, known_hosts)
+    except HostKeyError as error:
+        error.replaceable = False  # --new-host-key is about the pod, not about the way to it
+        raise
 
 
-def _open(connection: Connection, route: Route) -> Connection:
+def _open(connection: Connection, route: Route, known_hosts: Path) -> Connection:
     import paramiko
 
     from pi import hostkeys
+    from pi.login import LoginRefused
 
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     logging.getLogger("paramiko").propagate = False
     where = f"{route.host}:{route.port}"
+    greeting: GreetedSocket | None = None
     try:
         if not connection.gateway:
-            connection.connect_kwargs["sock"] = _socket(route)
+            greeting = connection.connect_kwargs["sock"] = GreetedSocket(*_socket(route))
         connection.open()
     except paramiko.BadHostKeyException as error:
-        old = hostkeys.fingerprint(error.expected_key)
-        raise HostKeyError(
-            f"{where} shows another host key than before: {hostkeys.fingerprint(error.key)}, on record {old}",
-            "either the provider put a new pod at this address (normal for rented pods) or someone is in between; "
-            'if it is a new pod: pi pods setup NAME "ssh ..." --new-host-key',
-        ) from None
-    except paramiko.AuthenticationException:
-        raise UnreachableError(f"{where} refused the login of {route.user} ({_tried(route)})") from None
-    except socket.gaierror:
-        raise UnreachableError(f"{where}: no such host name") from None
+        name = hostkeys.known_name(route.host, route.port)
+        raise hostkeys.refusal(connection.client, known_hosts, name, error.key, error.expected_key) from None
+    except LoginRefused as error:
+        raise UnreachableError(f"{where} refused the login of {route.user} ({error})", error.way_on) from None
+    except paramiko.AuthenticationException as error:
+        raise UnreachableError(f"{where} refused the login of {route.user}: {error}") from None
+    except socket.gaierror as error:
+        raise UnreachableError(f"{where}: {_lookup_failure(error)}") from None
     except ConnectionRefusedError:
         raise UnreachableError(f"{where} refused the connection") from None
     except TimeoutError:
         raise UnreachableError(f"{where} did not answer within {route.timeout_s} s") from None
     except PiError:
         raise
+    except paramiko.ChannelException as error:
+        raise UnreachableError(f"{connection.gateway.host} does not get through to {where} ({error.text})") from None
     except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
-        raise UnreachableError(f"{where}: {_reason(error)}") from None
+        reason = greeting.objection(route.timeout_s) if greeting else None
+        raise UnreachableError(f"{where} {reason}" if reason else f"{where}: {_reason(error)}") from None
     return connection
 
 
-def _socket(route: Route) -> socket.socket:
-    """A connected socket without Nagle's delay, which would add 40 ms to every small round trip."""
-    connected = socket.create_connection((route.host, route.port), timeout=route.timeout_s)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connected
+def _socket(route: Route) -> tuple[socket.socket, float]:
+    """A connected socket, and the time (`time.monotonic`) until which the other side may take to greet.
+
+    Each address of the host gets its share of the time-out, so that one that is dead does not use it up. Nagle's
+    delay, which would add 40 ms to every small round trip, is off.
+    """
+    deadline = time.monotonic() + route.timeout_s
+    addresses = _addresses(route)
+    problem: OSError = TimeoutError()
+    for at, (family, kind, protocol, _, address) in enumerate(addresses):
+        with contextlib.ExitStack() as undone:
+            try:
+                connected = undone.enter_context(socket.socket(family, kind, protocol))
+                connected.settimeout(max(0.1, deadline - time.monotonic()) / (len(addresses) - at))
+                connected.connect(address)
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                undone.pop_all()
+                return connected, deadline
+            except OSError as error:
+                problem = error
+    raise problem
+
+
+def _addresses(route: Route) -> list[Any]:
+    """What the system knows the host's name to be. The system's own look-up has no time-out."""
+    answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answers.put(error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, str(error)))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=route.timeout_s)
+    except queue.Empty:
+        raise socket.gaierror(socket.EAI_AGAIN, f"no answer within {route.timeout_s} s") from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
+
+
+def _lookup_failure(error: socket.gaierror) -> str:
+    if error.errno == socket.EAI_AGAIN:
+        return f"the host name cannot be looked up now ({error.strerror}); is this machine online?"
+    return "no such host name"
+
+
+class GreetedSocket:
+    """A connected socket on which an SSH server is to greet until a deadline; what it sends before that is kept.
+
+    After the deadline, or MOST bytes that are no greeting, the stream ends: a stranger may say anything for ever.
+    """
+
+    MOST = 16 * 1024
+
+    def __init__(self, connected: socket.socket, deadline: float) -> None:
+        self._socket = connected
+        self._deadline = deadline
+        self._heard = b""
+        self._is_greeted = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def recv(self, size: int) -> bytes:
+        if self._is_greeted:
+            return self._socket.recv(size)
+        if len(self._heard) > self.MOST or time.monotonic() > self._deadline:
+            return b""
+        data = self._socket.recv(size)
+        self._heard += data
+        self._is_greeted = bool(re.search(rb"^SSH-", self._heard, re.MULTILINE))
+        return data
+
+    def objection(self, timeout_s: int) -> str | None:
+        """Why this is no SSH server, as a predicate; None where it greeted as one."""
+        if self._is_greeted:
+            return None
+        said = self._heard.decode("utf-8", "replace").strip()
+        if said:
+            return f'does not speak SSH (got "{one_line(said.splitlines()[0], 80)}")'
+        if time.monotonic() > self._deadline:
+            return f"accepts the connection and then says nothing for {timeout_s} s"
+        return "closes the connection at once (too busy, or this address is not let in)"
 
 
 def _reason(error: BaseException) -> str:
-    text = str(error)
-    if "banner" in text:
-        return "it does not speak SSH on this port"
-    if "No existing session" in text or "No authentication methods" in text:
-        return "no key for this login was found: name one with -i, or ssh-add it"
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if "banner" in text or "Indecipherable" in text:
+        return "no SSH server answers at the end of the way there (ProxyJump or ProxyCommand)"
+    if "No existing session" in text:
+        return "it greets as an SSH server, and then does not go on"
     return text or type(error).__name__
-
-
-def _tried(route: Route) -> str:
-    agent = "agent" if os.environ.get("SSH_AUTH_SOCK") and not route.identities_only else "no agent"
-    return "tried: " + ", ".join([agent, *route.identity_files])
 
 
 class SshLink:
@@ -284,7 +378,9 @@ class SshLink:
         self.host = host
         self._connect = connect
         self._connection = connect()
-        self.accepted_key = getattr(self._connection.client._policy, "accepted", None)
+        policy = self._connection.client._policy
+        self.accepted_key: str | None = getattr(policy, "accepted", None)
+        self.unread_hosts: dict[str, list[int]] = getattr(policy, "unread", {})
 
     @property
     def transport(self) -> Transport:
@@ -301,7 +397,7 @@ class SshLink:
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise UnreachableError(
                 f"{self.host} opened no command channel: {_reason(error)}",
-                "a provider's SSH gateway may allow none; use the pod's own address (SSH over exposed TCP)",
+                GATEWAY,
             ) from None
         return ChannelStream(channel)
 
@@ -344,6 +440,10 @@ class ChannelStream:
         except TimeoutError:
             raise Silence from None
 
+    def exit_status(self) -> int | None:
+        self._channel.status_event.wait(EXIT_PATIENCE_S)
+        return self._channel.exit_status if self._channel.exit_status >= 0 else None
+
     def close(self) -> None:
         self._channel.close()
 
@@ -353,6 +453,7 @@ class LocalLink:
 
     host = LOCALHOST
     accepted_key: str | None = None
+    unread_hosts: dict[str, list[int]] = {}  # noqa: RUF012 - never changed
 
     def run(self, command: str) -> Stream:
         return ProcessStream(
@@ -394,6 +495,11 @@ class ProcessStream:
         if not select.select([self._stdout], [], [], timeout_s)[0]:
             raise Silence
         return os.read(self._stdout.fileno(), CHUNK_BYTES)
+
+    def exit_status(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(EXIT_PATIENCE_S)
+        return None
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -52,9 +52,16 @@ class UnreachableError(PiError):
 
 
 class HostKeyError(PiError):
-    """The pod showed another host key than the one on record (exit code 4)."""
+    """The pod showed another host key than the one on record (exit code 4).
+
+    `replaceable` says whether the record is pi's own, which `pi pods setup NAME --new-host-key` replaces.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, hint: str | None = None, replaceable: bool = False) -> None:
+        super().__init__(message, hint)
+        self.replaceable = replaceable
 
 
 class BusyError(PiError):

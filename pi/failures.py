@@ -301,6 +301,10 @@ HINTS = (
         r"No space left on device|Not enough free disk space|Disk quota exceeded",
         f"the pod's disk is full: free space, or keep models on another: {_SETUP} --models-path PATH",
     ),
+    (
+        r"Read-only file system",
+        f"the pod cannot write where its models are kept: mount it for writing, or {_SETUP} --models-path PATH",
+    ),
     # Context and GPU memory
     (
         r"estimated maximum model length is (\d{1,12})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pi.text import one_line
@@ -77,6 +78,23 @@ def _gpu(line: str) -> Gpu | None:
         compute_capability=(int(version[1]), int(version[2])) if version else None,
         driver=driver if re.fullmatch(r"[0-9.]{1,20}", driver) else "",
     )
+
+
+def lost(known: Iterable[Gpu], seen: Iterable[Gpu], unread: Sequence[str]) -> list[str]:
+    """Such as "GPU 3 lost (nvidia-smi: No devices were found)", for GPUs that were known and are not seen any more.
+
+    `unread` are the lines that could not be read. GPUs of which nvidia-smi says the same are told together.
+    """
+    there = {gpu.id for gpu in seen}
+    general = [line for line in unread if not re.match(r"[0-9]{1,3},", line)]
+    reasons: dict[str, list[str]] = {}
+    for gpu in known:
+        if gpu.id not in there:
+            own = [line for line in unread if line.startswith(f"{gpu.id},")]
+            reasons.setdefault(next(iter(own + general), ""), []).append(str(gpu.id))
+    return [
+        f"GPU {', '.join(ids)} lost" + (f" (nvidia-smi: {reason})" if reason else "") for reason, ids in reasons.items()
+    ]
 
 
 def _told(skipped: list[str]) -> list[str]:

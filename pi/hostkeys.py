@@ -8,10 +8,10 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from paramiko import MissingHostKeyPolicy, SSHClient
-from paramiko.hostkeys import HostKeyEntry
+from paramiko.hostkeys import HostKeyEntry, HostKeys
 
 from pi.errors import HostKeyError
 
@@ -26,51 +26,109 @@ def fingerprint(key: PKey) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
 
 
-def prepare(client: SSHClient, own_file: Path) -> None:
-    """Make a client check host keys: by the user's known_hosts, then by pi's own file, else accept-new."""
-    revoked: set[bytes] = set()
+def prepare(client: SSHClient, own_file: Path, *, strict: bool = False) -> None:
+    """Make a client check host keys: by the user's known_hosts, then by pi's own file, else accept-new.
+
+    With `strict`, a host that neither file has is refused (OpenSSH's `StrictHostKeyChecking yes`).
+    """
+    policy = AcceptNew(own_file, strict)
+    lines = [(path, line) for path in (own_file, USER_FILE.expanduser()) for line in _lines(path)]
+    policy.revoked = {line.entry.key.asbytes() for _, line in lines if line.entry and line.marker == "@revoked"}
     known = client.get_host_keys()
-    for path in (own_file, USER_FILE.expanduser()):
-        for marker, entry in _entries(path):
-            if marker == "@revoked":
-                revoked.add(entry.key.asbytes())
-            elif marker is None:
-                for name in entry.hostnames:
-                    known.add(name, entry.key.get_name(), entry.key)
-    client.set_missing_host_key_policy(AcceptNew(own_file, revoked))
+    for path, line in lines:
+        if line.entry is None:
+            policy.unread.setdefault(str(path), []).append(line.number)
+        elif line.marker is None and line.entry.key.asbytes() not in policy.revoked:
+            for name in line.entry.hostnames:
+                known.add(name, line.entry.key.get_name(), line.entry.key)
+                if path != own_file:
+                    policy.of_user.add(name, line.entry.key.get_name(), line.entry.key)
+    client.set_missing_host_key_policy(policy)
 
 
-def _entries(path: Path) -> Iterator[tuple[str | None, HostKeyEntry]]:
-    """Readable lines of a known_hosts file with their marker; what cannot be read is passed over."""
+class _Line(NamedTuple):
+    """A line of a known_hosts file; `entry` is None where it cannot be read."""
+
+    number: int
+    marker: str | None
+    entry: HostKeyEntry | None
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    """Lines of a known_hosts file that say something."""
     try:
         lines = path.read_bytes().decode("utf-8", "replace").splitlines()
     except OSError:
         return
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         words = line.split(None, 1)
-        marker = words[0] if words and words[0].startswith("@") else None
-        try:
-            entry = HostKeyEntry.from_line(words[1] if marker and len(words) > 1 else line)
-        except Exception:  # noqa: S112 - whatever paramiko makes of one bad line, the others still count
+        if not words or words[0].startswith("#"):
             continue
-        if entry is not None and entry.key is not None:
-            yield marker, entry
+        marker = words.pop(0) if words[0].startswith("@") else None
+        try:
+            entry = HostKeyEntry.from_line(" ".join(words) if marker else line.strip())
+        except Exception:  # whatever paramiko makes of one bad line, the others still count
+            entry = None
+        yield _Line(number, marker, entry)
 
 
 class AcceptNew(MissingHostKeyPolicy):
     """Remembers the key of a host that was never seen before (OpenSSH's `StrictHostKeyChecking accept-new`)."""
 
-    def __init__(self, own_file: Path, revoked: set[bytes]) -> None:
+    def __init__(self, own_file: Path, strict: bool = False) -> None:
         self._own_file = own_file
-        self._revoked = revoked
+        self._strict = strict
+        self.revoked: set[bytes] = set()
+        self.of_user = HostKeys()
+        """What the user's own known_hosts has; pi does not change that file."""
+        self.unread: dict[str, list[int]] = {}
+        """Numbers of the lines that could not be read, by file."""
         self.accepted: str | None = None
         """Fingerprint of a key that was new and has been remembered."""
 
     def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
-        if key.asbytes() in self._revoked:
-            raise HostKeyError(f"{hostname} shows a host key that your known_hosts marks as revoked")
+        if key.asbytes() in self.revoked:
+            raise _revoked(hostname, key)
+        if self._strict:
+            raise HostKeyError(
+                f"the host key of {hostname} is not known: {fingerprint(key)}",
+                "your ssh settings say StrictHostKeyChecking yes; compare the fingerprint with the provider's, "
+                f"and add it: ssh-keyscan -p PORT HOST >> {USER_FILE}",
+            )
         remember(self._own_file, hostname, key)
         self.accepted = fingerprint(key)
+
+
+def _revoked(hostname: str, key: PKey) -> HostKeyError:
+    return HostKeyError(
+        f"{hostname} shows a host key that your known_hosts marks as revoked: {fingerprint(key)}",
+        "do not use this machine; ask whoever revoked the key, or end the pod at the provider",
+    )
+
+
+def refusal(client: SSHClient, own_file: Path, hostname: str, shown: PKey, recorded: PKey) -> HostKeyError:
+    """The error for a host that shows another key than is on record for it, with the way on.
+
+    `hostname` is as known_hosts has it. Where pi's own record may be replaced, the error is `replaceable`.
+    """
+    policy: AcceptNew = client._policy  # type: ignore[attr-defined]
+    if shown.asbytes() in policy.revoked:
+        return _revoked(hostname, shown)
+    old, new = fingerprint(recorded), fingerprint(shown)
+    message = f"{hostname} shows another host key than before: {new}, on record {old}"
+    if shown.get_name() != recorded.get_name():
+        message = (
+            f"{hostname} shows a host key of a type that is not on record for it: {shown.get_name()} {new}; "
+            f"on record: {recorded.get_name()} {old}"
+        )
+    by_user = policy.of_user.lookup(hostname)
+    if by_user is not None and recorded in by_user.values():
+        file = USER_FILE.expanduser()
+        return HostKeyError(message, f"{CAUSES}; if it is a new machine: ssh-keygen -R '{hostname}' -f {file}")
+    return HostKeyError(message, f"{CAUSES}; if it is a new machine: ssh-keygen -R '{hostname}' -f {own_file}", True)
+
+
+CAUSES = "either the provider put a new pod at this address (normal for rented pods) or someone is in between"
 
 
 def remember(path: Path, hostname: str, key: PKey) -> None:

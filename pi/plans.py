@@ -47,6 +47,8 @@ class PodFacts:
     deployments: tuple[Deployment, ...] = ()
     processes: tuple[GpuProcess, ...] = ()
     """Who computes on the GPUs, as far as nvidia-smi tells."""
+    unread_gpus: tuple[str, ...] = ()
+    """Lines of nvidia-smi that describe no GPU, or why it has no answer."""
     vllm_version: str | None = None
     memory_mib: int = 0
     cpus: int = 1

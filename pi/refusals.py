@@ -10,7 +10,7 @@ from pi import hardware
 from pi.catalog import ModelSpec, Variant
 from pi.errors import BusyError, InputError, PiError
 from pi.estimate import memory_sum
-from pi.gpus import Gpu
+from pi.gpus import Gpu, lost
 from pi.placement import (
     LEAST_CONTEXT,
     LEAST_SHARE,
@@ -58,6 +58,16 @@ def busy(what: str, facts: PodFacts) -> BusyError:
         ways.append(f"GPU {roomiest.gpu.id} has {roomiest.open:.0%} left (--memory {roomiest.open:.0%})")
     ways.append(f"pi stop {names[0]} makes room" if names else "wait until those processes end")
     return BusyError(f"{what}: {held}", ", or ".join(ways))
+
+
+def require_gpus(pod: str, known: tuple[Gpu, ...], facts: PodFacts) -> None:
+    """Raises BusyError where a pod has lost GPUs that its last setup found."""
+    gone = lost(known, facts.gpus, facts.unread_gpus)
+    if gone:
+        raise BusyError(
+            f"{pod} now shows {count(len(facts.gpus), 'GPU')}, and had {len(known)}: {'; '.join(gone)}",
+            f"reboot the pod, or go on with the GPUs that it shows: pi pods setup {pod}",
+        )
 
 
 def _holding(slot: Slot, facts: PodFacts) -> str:

@@ -21,6 +21,7 @@ from pi.failures import explain
 from pi.gpus import Gpu
 from pi.plans import GpuProcess, LaunchPlan, PodFacts
 from pi.state import Deployment, Owner
+from pi.text import one_line
 from pi.vllm import command as serve_command
 from pi.vllm import environment as serve_environment
 
@@ -206,7 +207,7 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
 
 def facts(survey: dict[str, Any]) -> PodFacts:
     """A pod's survey as the planner wants it."""
-    found, _ = gpus.parse(survey["gpus"]["text"])
+    found, unread = _gpus(survey["gpus"])
     model = survey["model"] or {}
     living = [record for record in survey["records"] if record["state"] in ("running", "starting")]
     return PodFacts(
@@ -214,6 +215,7 @@ def facts(survey: dict[str, Any]) -> PodFacts:
         taken_ports=frozenset(survey["ports"]) | {record["port"] for record in living},
         deployments=tuple(deployment(record) for record in living),
         processes=_gpu_processes(survey["gpu_processes"], found),
+        unread_gpus=unread,
         vllm_version=survey["vllm_version"],
         memory_mib=survey["memory_mib"],
         cpus=survey["cpus"],
@@ -222,6 +224,14 @@ def facts(survey: dict[str, Any]) -> PodFacts:
         weights_bytes=model.get("weights_bytes"),
         device="cuda" if found else "cpu",
     )
+
+
+def _gpus(answer: dict[str, Any]) -> tuple[list[gpus.Gpu], tuple[str, ...]]:
+    """The GPUs that a pod's nvidia-smi described, and its lines that describe none, or why it has no answer."""
+    found, unread = gpus.parse(answer["text"])
+    if not answer["text"].strip() and answer["error"]:
+        unread = [one_line(answer["error"])]
+    return found, tuple(unread)
 
 
 def _gpu_processes(told: list[dict[str, Any]], cards: list[Gpu]) -> tuple[GpuProcess, ...]:
@@ -284,6 +294,10 @@ class Found:
 class Status:
     found: tuple[Found, ...]
     gpus: tuple[Gpu, ...]
+    unread_gpus: tuple[str, ...]
+    """Lines of nvidia-smi that describe no GPU, or why it has no answer."""
+    storage: str | None
+    """What keeps the pod's models from being reached."""
     vllm_version: str | None
     public: dict[str, str]
     boot_id: str
@@ -294,10 +308,12 @@ class Status:
 def status(link: Link) -> Status:
     """What every deployment of the pod is doing, and its GPUs, in one call."""
     result = call(link, "status", "status", {"gpu_query": gpus.QUERY})
-    cards, _ = gpus.parse(result["gpus"]["text"])
+    cards, unread = _gpus(result["gpus"])
     return Status(
         tuple(_found(record) for record in result["deployments"]),
         tuple(cards),
+        unread,
+        result["storage"],
         result["vllm_version"],
         result["public"],
         result["boot_id"],

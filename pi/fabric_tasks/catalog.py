@@ -11,6 +11,7 @@ from pi.fabric_tasks.verb import verb
 if TYPE_CHECKING:
     from pi.offers import Offer
     from pi.plans import LaunchPlan, PodFacts, Request
+    from pi.state import Pod
 
 
 @verb(
@@ -34,9 +35,13 @@ def models(
 
 def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = False, as_json: bool = False) -> None:
     """The catalog held against the pod as it is now; without any pod, against no pod at all."""
-    from pi import catalog, offers
+    from pi import catalog, gpus, offers
 
-    facts = _facts(c, pod) if pod or state.load().pods else None
+    facts = None
+    if pod or state.load().pods:
+        place, facts = _facts(c, pod)
+        for words in gpus.lost(place.gpus, facts.gpus, facts.unread_gpus):
+            screen.note(f"warning: {words}")
     found = offers.offers(catalog.load(state.config_dir()), facts, words)
     if as_json:
         import json
@@ -66,10 +71,11 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
 
 def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) -> None:
     """Print the plan for a request on the pod as it is now."""
-    from pi import catalog, planner
+    from pi import catalog, planner, refusals
 
     known = catalog.load(state.config_dir())
-    facts = _facts(c, pod, request.model, ask_hub=known.find(request.model) is None)
+    place, facts = _facts(c, pod, request.model, ask_hub=known.find(request.model) is None)
+    refusals.require_gpus(place.name, place.gpus, facts)
     for line in plan_lines(planner.plan(request, facts, known), facts, private):
         screen.say(line)
 
@@ -96,12 +102,12 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, private: bool = False) -> list
     return lines + [f"note      {warning}" for warning in plan.warnings]
 
 
-def _facts(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> PodFacts:
+def _facts(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:
     from pi import remote
     from pi.fabric_tasks import target as targets
 
-    with targets.targeted(c, pod) as (_, link):
-        return remote.look(link, model, ask_hub=ask_hub)
+    with targets.targeted(c, pod) as (place, link):
+        return place, remote.look(link, model, ask_hub=ask_hub)
 
 
 def _row(offer: Offer) -> tuple[object, ...]:

@@ -66,7 +66,7 @@ def start(
 
     if model is None:
         return catalog_tasks.show_offers(c, pod)
-    from pi import audit, catalog, endpoint, planner, remote
+    from pi import audit, catalog, endpoint, planner, refusals, remote
 
     request = _request(model, name, memory, context, gpus, variant, vllm)
     timeout_s = _timeout(timeout)
@@ -80,6 +80,7 @@ def start(
         reservation = Reservation(place, private)
 
         def decide(facts: PodFacts) -> LaunchPlan:
+            refusals.require_gpus(place.name, place.gpus, facts)
             return reservation.make(report.planned(planner.plan(request, facts, known), facts))
 
         try:
@@ -141,6 +142,7 @@ def show(c: Any, pod: str | None = None) -> None:
         status = remote.status(link)
         host = link.host
     gone = _reconcile(place, status)
+    _warn(place, status)
     if not status.found and not place.models:
         screen.say(f"no models on {place.name}; start one: pi start MODEL --name NAME")
         return
@@ -158,6 +160,16 @@ def show(c: Any, pod: str | None = None) -> None:
     screen.table(rows, ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL"))
     for found in status.found:
         _tell_end(found)
+
+
+def _warn(place: Pod, status: Status) -> None:
+    """What is wrong with the pod itself."""
+    from pi import gpus
+
+    for words in gpus.lost(place.gpus, status.gpus, status.unread_gpus):
+        screen.note(f"warning: {words}")
+    if status.storage:
+        screen.note(f"warning: models cannot be reached: {status.storage}")
 
 
 @verb("[name]", "[NAME] [--pod P]", details={"name": "which model; without it, every model of the pod", **POD})

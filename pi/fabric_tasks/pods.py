@@ -88,8 +88,6 @@ def setup(
     screen.say(f"setting up {name}: {getattr(place, 'label', 'this machine')}")
     began = time.monotonic()
     with targets.linked(c, pod, new_host_key=new_host_key) as link, audit.change("setup", name):
-        if link.accepted_key:
-            screen.say(f"host key {link.accepted_key}, seen for the first time and remembered")
         report = SetupReport()
         try:
             facts = remote.setup(link, name, request, report.hear)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pi import redaction, state
-from pi.errors import InputError, UnreachableError
+from pi import redaction, screen, state
+from pi.errors import HostKeyError, InputError, UnreachableError
 from pi.state import Pod
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def chosen(c: Any, pod_name: str | None = None) -> Pod:
 
 @contextmanager
 def linked(c: Any, pod: Pod, *, new_host_key: bool = False) -> Iterator[Link]:
+    """An open link to a pod. A host key that is seen for the first time is told."""
     from pi import connection, target
 
     hosts = state.config_dir() / KNOWN_HOSTS
@@ -47,6 +49,10 @@ def linked(c: Any, pod: Pod, *, new_host_key: bool = False) -> Iterator[Link]:
             link = connection.open_link(target.parse(pod.ssh), hosts, new_host_key=new_host_key)
     except UnreachableError as error:
         raise unreachable(pod, error) from None
+    except HostKeyError as error:
+        raise _other_key(pod, error) from None
+    if link.accepted_key:
+        _tell_new_key(pod, link)
     try:
         yield link
     except UnreachableError as error:
@@ -55,10 +61,30 @@ def linked(c: Any, pod: Pod, *, new_host_key: bool = False) -> Iterator[Link]:
         link.close()
 
 
+def _tell_new_key(pod: Pod, link: Link) -> None:
+    for file, numbers in link.unread_hosts.items():
+        lines = ("line " if len(numbers) == 1 else "lines ") + ", ".join(map(str, numbers[:10]))
+        screen.note(f"{lines} of {file} cannot be read and {'counts' if len(numbers) == 1 else 'count'} for nothing")
+    screen.note(f"host key {link.accepted_key} of {pod.name}, seen for the first time and remembered")
+
+
 def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:
     """The same failure with the pod's name and the two ways on."""
-    way_on = f"check the connection ({pod.ssh}), or, if the pod is gone: pi pods remove {pod.name}"
-    return UnreachableError(f"pod {pod.name!r} cannot be reached: {error.message}", error.hint or way_on)
+    ways = [error.hint or f"check the connection ({pod.ssh})"]
+    if pod.name in state.load().pods:
+        ways.append(f"if the pod is gone: pi pods remove {pod.name}{' --force' if pod.models else ''}")
+    return UnreachableError(f"pod {pod.name!r} cannot be reached: {error.message}", ", or, ".join(ways))
+
+
+def _other_key(pod: Pod, error: HostKeyError) -> HostKeyError:
+    """The same failure with the pod's name, and with pi's own way on where there is one."""
+    from pi.hostkeys import CAUSES
+
+    hint = error.hint
+    if error.replaceable:
+        command = pod.name if pod.name in state.load().pods else f"{pod.name} {shlex.quote(pod.ssh)}"
+        hint = f"{CAUSES}; if it is a new pod: pi pods setup {command} --new-host-key"
+    return HostKeyError(f"pod {pod.name!r}: {error.message}", hint, error.replaceable)
 
 
 def under_fab(c: Any) -> bool:

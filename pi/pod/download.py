@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import Optional
 
-from pi.pod import hub, logs, process, records, survey
+from pi.pod import hub, logs, process, records, storage
 from pi.pod.wire import Cancelled, PodError, Wire
 
 REPORT_S = 1.0
@@ -33,7 +33,7 @@ def download(wire: Wire, model: str, instance: str) -> None:
             start_new_session=True,
             env=dict(os.environ, PI_INSTANCE=instance),
         )
-    repo = os.path.join(survey.hub_cache(), "models--" + model.replace("/", "--"))
+    repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
     began, before = time.monotonic(), _size(repo)
     try:
         while fetcher.poll() is None:
@@ -54,8 +54,8 @@ def download(wire: Wire, model: str, instance: str) -> None:
 
 def _check_space(model: str, total: Optional[int]) -> None:
     """Refuse a download that the disk cannot hold, before its first byte."""
-    folder = survey.existing(survey.hub_cache())
-    missing = (total or 0) - _size(os.path.join(survey.hub_cache(), "models--" + model.replace("/", "--")))
+    folder = storage.existing(storage.hub_cache())
+    missing = (total or 0) - _size(os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--")))
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise PodError(

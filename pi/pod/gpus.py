@@ -15,6 +15,14 @@ from pi.pod import process
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer of nvidia-smi that are read; 16 GPUs need about 2,000."""
 
+NVIDIA_SMI = (
+    "nvidia-smi",
+    "/usr/bin/nvidia-smi",
+    "/usr/local/nvidia/bin/nvidia-smi",
+    "/usr/lib/wsl/lib/nvidia-smi",
+)
+"""Where it may be; pod_setup.sh looks there too. Not every shell has a container's or WSL's folder in its PATH."""
+
 TIMEOUT_S = 20
 BRIEF_S = 10
 """Where the work goes on without an answer."""
@@ -29,7 +37,7 @@ def nvidia_smi(query: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
 
     A wedged driver keeps `nvidia-smi` in the kernel even after KILL, so its end is not waited for.
     """
-    program = shutil.which("nvidia-smi")
+    program = next(filter(None, map(shutil.which, NVIDIA_SMI)), None)
     if program is None:
         return {"text": "", "error": "nvidia-smi not found"}
     try:

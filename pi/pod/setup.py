@@ -6,6 +6,7 @@ import collections
 import fcntl
 import os
 import select
+import signal
 import subprocess
 import time
 from typing import IO, Any, Iterator
@@ -98,9 +99,16 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
                 tail.clear()
             failure = text if verb == "fail" else failure
     if script.wait():
-        message = failure or "pod_setup.sh ended with exit code %d" % script.returncode
+        process.kill_group(script.pid)
+        message = failure or _ending(script.returncode)
         raise PodError("setup_failed", message, step=step, tail=list(tail))
     return dict(facts)
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return "the script was killed (%s) -- run setup again to go on from there" % signal.Signals(-code).name
+    return "pod_setup.sh ended with exit code %d" % code
 
 
 def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
@@ -110,9 +118,12 @@ def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
     os.set_blocking(descriptor, False)
     while True:
         wire.check_cancelled()
+        has_ended = script.poll() is not None
         try:
             chunk = os.read(descriptor, 65536)
         except BlockingIOError:
+            if has_ended:  # it was killed, and a child of it still holds the pipe
+                break
             select.select([descriptor], [], [], 0.2)
             continue
         if not chunk:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pi.pod import gpus, health, logs, process, records, survey
+from pi.pod import gpus, health, logs, process, records, storage, survey
 from pi.pod.wire import Wire
 
 LOG_TAIL_BYTES = 64 * 1024
 
 
 def status(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
-    """The pod's survey and, for each deployment it has a record of, its state and (not running) log tail."""
+    """The pod's facts and, for each deployment it has a record of, its state and (not running) log tail.
+
+    `storage` says what keeps models from being reached, if anything does.
+    """
     found = records.load_all()
-    with ThreadPoolExecutor(max_workers=max(1, min(16, len(found)))) as pool:
+    with ThreadPoolExecutor(max_workers=1 + min(16, len(found))) as pool:
+        trouble = pool.submit(storage.trouble)
         deployments = list(pool.map(_described, found))
     return {
         "deployments": deployments,
+        "storage": trouble.result(),
         "boot_id": process.boot_id(),
         "up_s": process.up_s(),
         "gpus": gpus.nvidia_smi(request["gpu_query"]),

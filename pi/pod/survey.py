@@ -10,7 +10,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
 
-from pi.pod import gpus, hub, process, records
+from pi.pod import gpus, hub, process, records, storage
 from pi.pod.wire import Wire
 
 VENV = os.path.expanduser("~/venv")
@@ -19,9 +19,12 @@ VENV = os.path.expanduser("~/venv")
 def survey(request: dict[str, Any]) -> dict[str, Any]:
     """Facts of the pod, and of the request's model on it where it names one.
 
-    With `ask_hub`, a model that is not on the pod yet is described as the hub does.
+    With `ask_hub`, a model that is not on the pod yet is described as the hub does. Raises PodError where the
+    storage of models cannot be reached.
     """
     model = request["model"]
+    for path in [None] + ([os.path.expanduser(model)] if is_path(model) else []):
+        storage.check(path)
     described_model = model_facts(model) if model else None
     if described_model and described_model["where"] == "missing" and request.get("ask_hub"):
         described_model.update(hub.describe(model))
@@ -37,7 +40,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
         "vllm_version": vllm_version(),
         "memory_mib": _meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
-        "disk_free_bytes": shutil.disk_usage(existing(hub_cache())).free,
+        "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
         "public": public_addresses(),
         "model": described_model,
     }
@@ -80,15 +83,13 @@ def vllm_version(venv: str = VENV) -> Optional[str]:
     return None
 
 
-def hub_cache() -> str:
-    """Where huggingface_hub keeps models (its documented variables, in its order)."""
-    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
-    return os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+def is_path(model: Optional[str]) -> bool:
+    return bool(model) and str(model).startswith(("/", "~"))
 
 
 def model_facts(model: str) -> dict[str, Any]:
     """Where a model's files are on this pod: `path`, `cached`, `missing` or (a path that is not there) `absent`."""
-    if model.startswith(("/", "~")):
+    if is_path(model):
         folder = os.path.expanduser(model)
         return dict(files(folder), where="path") if os.path.isdir(folder) else {"where": "absent"}
     snapshot = snapshot_of(model)
@@ -97,7 +98,7 @@ def model_facts(model: str) -> dict[str, Any]:
 
 def snapshot_of(model: str) -> Optional[str]:
     """The cached snapshot of a hub model that has its weights in full, or None."""
-    repo = os.path.join(hub_cache(), "models--" + model.replace("/", "--"))
+    repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
     try:
         with open(os.path.join(repo, "refs", "main")) as file:
             snapshot = os.path.join(repo, "snapshots", file.read().strip())
@@ -151,10 +152,3 @@ def _meminfo(field: str) -> int:
             if line.startswith(field + ":"):
                 return int(line.split()[1])
     return 0
-
-
-def existing(path: str) -> str:
-    """The nearest folder of a path that is there."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return path

@@ -145,7 +145,8 @@ step_gpus() {
     while IFS= read -r line; do
         if [[ $line =~ ^[0-9]+,\ *[^,] ]]; then
             fact gpu "$line"
-            count=$((count + 1))
+            [[ $line =~ ERR!|\[(Unknown\ Error|GPU\ is\ lost|GPU\ requires\ reset)\] || ! $line =~ ,\ *[0-9]+(\ MiB)?, ]] ||
+                count=$((count + 1))
         elif [[ -n $line ]] && ((other++ < 20)); then
             note "nvidia-smi: ${line:0:300}"
         fi
@@ -153,6 +154,8 @@ step_gpus() {
     if ((count == 0)); then
         answer=$(first_line "${answer:-no answer}")
         fact gpu_error "$answer"
+        [[ ! $answer =~ ^[0-9]+, ]] || fail "nvidia-smi shows no GPU that can be used: $answer" \
+            "a GPU must tell its memory: MIG slices and unified memory do not; a lost GPU needs a reboot of the pod"
         fail "nvidia-smi shows no GPU: $answer" "reboot the pod or repair its NVIDIA driver, then run setup again"
     fi
     cuda=$(driver_cuda)
@@ -187,9 +190,13 @@ for word in json.loads(os.environ["PI_MOUNT_ARGV"]): print(word, end="\0")')
     ((${#words[@]})) || { skip "no mount was asked for"; return; }
     [[ $HOME/ != "$target"/* ]] || fail "$target holds this user's home" "choose a folder of its own, such as /mnt/models"
     [[ ${words[0]} != sudo ]] || words=("${words[@]:1}")
+    problem=$(within 5 stat -L -- "$target" 2>&1 >/dev/null) || code=$?
+    ((code != 124)) || problem="no answer within 5 s"
+    if ((code)) && [[ $problem != *"No such file or directory" ]]; then
+        fail "$target cannot be used (${problem##*: })" "as root, run: umount -l $target; then run setup again"
+    fi
+    code=0
     within 10 mountpoint -q -- "$target" || code=$?
-    ((code != 124)) ||
-        fail "$target does not answer (stale mount?)" "as root, run: umount -l $target; then run setup again"
     if ((code == 0)); then
         check_writable "$target" "$advice"
         skip "already mounted from $(findmnt -rnfo SOURCE --mountpoint "$target"), writable"
@@ -230,18 +237,22 @@ move_in() { # FROM TO: every file that TO lacks; half a copy has another name, s
     find "$from" -depth -type d -empty -delete
 }
 step_cache() {
-    local place=${PI_MODELS_PATH:-$PI_MOUNT_TARGET} token kept
+    local place=${PI_MODELS_PATH:-$PI_MOUNT_TARGET} token kept advice
+    advice="make it writable for $(id -un), or keep models elsewhere with --models-path; then run setup again"
     begin "where models are kept${place:+: $CACHE becomes a link to $place}"
     if [[ -z $place ]]; then
-        mkdir -p -- "$(realpath -m -- "$CACHE")"
-        fact models_path "$(realpath -- "$CACHE")"
-        skip "models stay in $(realpath -- "$CACHE")"
+        if ! place=$(within 5 realpath -m -- "$CACHE") || ! within 5 mkdir -p -- "$place"; then
+            fail "$(readlink -- "$CACHE" || echo "$CACHE") cannot be used (dead mount?)" "as root, mount it again, or $advice"
+        fi
+        check_writable "$place" "$advice"
+        fact models_path "$place"
+        skip "models stay in $place"
         return
     fi
     fact models_path "$place"
     [[ $place != "$CACHE"/* ]] || fail "the models path $place lies inside $CACHE" "choose a folder outside of it"
-    within 20 mkdir -p -- "$place" || fail "cannot make the folder $place" "make it writable for $(id -un), then run setup again"
-    check_writable "$place" "make it writable for $(id -un), then run setup again"
+    within 20 mkdir -p -- "$place" || fail "cannot make the folder $place" "$advice"
+    check_writable "$place" "$advice"
     if [[ $(within 20 realpath -m -- "$CACHE") == "$(within 20 realpath -- "$place")" ]]; then
         skip "$CACHE is $place already"
         return

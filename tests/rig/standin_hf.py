@@ -1,7 +1,7 @@
 """A stand-in for `hf download MODEL`: writes a model into the hub's cache, slowly and with progress, or fails.
 
-`~/fault/hf.json` may hold `seconds` (how long it takes), `bytes` (size of the weights), `fail` (`gated`,
-`not_found` or `disk_full`, after half of the time) and `config` (the model's config.json). What it was called
+`~/fault/hf.json` may hold `seconds` (how long it takes), `bytes` (size of the weights), `fail` (a key of
+`FAILURES`, after half of the time) and `config` (the model's config.json). What it was called
 with is in `~/received/hf.json`. Standard library only: it is copied into a pod's `~/venv` as it is.
 """
 
@@ -18,12 +18,19 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CHUNKS = 20
 
 FAILURES = {
+    "token": "Error: Client error '401 Unauthorized' for url 'https://huggingface.co/api/models/{model}/revision/main'\n"
+    "For more information check: https://developer.mozilla.org/en-US/docs/Web/HTTP/Status/401\n\n"
+    "Invalid credentials in Authorization header\nHint: set HF_DEBUG=1 as environment variable for full traceback.",
     "gated": "Error: Access denied. Model '{model}' requires approval.\n"
     "Hint: set HF_DEBUG=1 as environment variable for full traceback.",
-    "not_found": "Error: Model '{model}' not found.\nIf the repo is private, make sure you are authenticated.",
+    "not_found": "Error: Model '{model}' not found.\n"
+    "If the repo is private, make sure you are authenticated and your token has the required permissions.\n"
+    "If the repo does not exist, create it with: hf repos create {model}",
+    "rate_limit": "Error: Local entry not found. 429 Too Many Requests for url: "
+    "https://huggingface.co/api/models/{model}/revision/main.\nWe had to rate limit your IP",
     "disk_full": "Error: OSError: [Errno 28] No space left on device",
 }
-"""What the real command prints in these cases (huggingface_hub 2.x)."""
+"""What the real command prints in these cases (huggingface_hub 2.4.0)."""
 
 
 def main() -> None:

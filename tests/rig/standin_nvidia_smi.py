@@ -46,9 +46,10 @@ def print_cards(wanted: list[str], fault: dict[str, Any]) -> None:
         if isinstance(card, str):
             print(card)
             continue
-        used = int(fault.get("used_mib", {}).get(card["index"], card["memory.used"]))
-        used += sum(app["mib"] for app in apps(fault) if str(app["gpu"]) == card["index"])
-        card["memory.used"] = str(used)
+        used = str(fault.get("used_mib", {}).get(card["index"], card["memory.used"]))
+        if used.isdecimal():
+            used = str(int(used) + sum(app["mib"] for app in apps(fault) if str(app["gpu"]) == card["index"]))
+        card["memory.used"] = used
         print(", ".join(card[column] for column in wanted))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,3 +141,74 @@ def set_mirrors(pi: Pi, wheels: Path) -> None:
 @pytest.fixture
 def mirrors(pi: Pi, wheels: Path) -> None:
     set_mirrors(pi, wheels)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[str]:
+    """The socket of an ssh-agent without keys."""
+    socket = str(tmp_path / "agent")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        yield socket
+        running.terminate()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A machine that has been set up as `box`; `told` and `noted` are what pi said then, on stdout and stderr."""
+
+    pi: Pi
+    machine: Pod
+    told: str
+    noted: str
+
+    def set_up(self, *words: str, **environment: str) -> str:
+        """What another setup says."""
+        return self.pi.ok("pods", "setup", "box", self.machine.ssh, *words, **environment)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory, venv: Path, uv: Path, wheels: Path) -> Iterator[Ready]:
+    folder = tmp_path_factory.mktemp("ready")
+    with ports_to_ourselves(), pods_in(folder, venv) as make:
+        pi, machine = Pi(folder), make(bare=True).bare_machine(uv)
+        set_mirrors(pi, wheels)
+        done = pi("pods", "setup", "box", machine.ssh)
+        assert done.code == 0, done
+        yield Ready(pi, machine, done.out, done.err)
+
+
+@pytest.fixture
+def idle(ready: Ready) -> Iterator[Ready]:
+    """The same, and no model stays when a test is over."""
+    yield ready
+    ready.pi.ok("stop")
+
+
+MOUNT = """#!/bin/sh
+printf '%s\\n' "$@" >~/received-mount
+for target; do :; done
+touch "$target/.mounted"
+"""
+
+
+@pytest.fixture
+def mountable(machine: Pod) -> Pod:
+    """A machine whose `mount` notes its words and marks its target; no test may mount anything for real."""
+    machine.program("mount", MOUNT)
+    machine.program("mount.nfs", "#!/bin/sh\n")
+    machine.program("mountpoint", '#!/bin/sh\nfor target; do :; done\n[ -e "$target/.mounted" ]\n')
+    machine.program("findmnt", "#!/bin/sh\necho server:/models\n")
+    machine.program("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n')
+    return machine
+
+
+FIRST_STEPS = "system gpus mount cache"
+"""Of a setup: those that need no package index."""
+
+
+@pytest.fixture
+def quick(new_pod: NewPod) -> Pod:
+    """A pod whose setup takes the first steps alone: what they install is there already."""
+    return new_pod(environment={"PI_SETUP_ONLY": FIRST_STEPS}).bare_machine(Path("/bin/false"))

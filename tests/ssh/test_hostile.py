@@ -18,8 +18,7 @@ from pi.vllm import check_raw
 from tests.rig.command import Pi
 from tests.rig.hostile import CANARY, VALUES, is_clean
 from tests.rig.pod import Pod
-from tests.ssh.conftest import Serving
-from tests.ssh.test_setup import MOUNT
+from tests.ssh.conftest import MOUNT, Serving
 
 SIGNS = "".join(map(chr, range(0x21, 0x7F)))
 """Every character that a key may hold."""

@@ -7,9 +7,6 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.rig.command import Pi
 from tests.rig.pod import FIXTURES, Pod, is_alive, kill, until
@@ -123,29 +120,6 @@ def test_a_model_that_no_longer_answers_is_unresponsive(serving: Serving) -> Non
     finally:
         os.kill(pid, signal.SIGCONT)
     assert "running" in row(serving.pi.ok("list"), "qwen")
-
-
-UNREACHABLE = [
-    ["list"],
-    ["stop"],
-    ["logs", "qwen"],
-    ["start", "a/b", "--name", "q"],
-    ["prompt", "qwen", "hi"],
-]
-
-
-@pytest.mark.parametrize("words", UNREACHABLE, ids=" ".join)
-def test_a_pod_that_cannot_be_reached_proves_nothing(pi: Pi, words: list[str]) -> None:
-    entry: dict[str, Any] = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 4242}
-    pi.write({"pods": {"box": {"ssh": "ssh -p 1 root@127.0.0.1", "models": {"qwen": entry}}}, "active": "box"})
-    before = pi.state_file.read_bytes()
-    done = pi(*words)
-    assert (done.code, done.out) == (3, "")
-    assert "pod 'box' cannot be reached: 127.0.0.1:1 refused the connection" in done.err
-    assert "check the connection (ssh -p 1 root@127.0.0.1)" in done.err
-    assert "pi pods remove box" in done.err
-    assert "Traceback" not in done.err
-    assert pi.state_file.read_bytes() == before
 
 
 def test_a_server_that_goes_away_in_the_middle_is_unreachable(pi: Pi, box: Pod) -> None:

