@@ -32,7 +32,7 @@ from tests.rig.command import Done, Pi
 from tests.rig.pod import Pod, is_alive, kill, until
 from tests.rig.sshd import SYSTEM_PATH
 from tests.rig.wheels import make_wheels
-from tests.ssh.conftest import FIRST_STEPS, NewPod, Ready
+from tests.ssh.conftest import FIRST_STEPS, NewPod, Ready, small_disk
 from tests.ssh.test_list import row
 
 
@@ -320,13 +320,8 @@ def test_row_37_a_setup_onto_storage_that_hangs_or_is_dead_stops_with_the_way_ou
 @pytest.fixture
 def for_reading(tmp_path: Path) -> Iterator[Path]:
     """A file system that is mounted for reading."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "none", folder], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with small_disk(tmp_path / "disk", "ro,size=1m") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("how", ["--models-path", "--mount", "as it was"])
