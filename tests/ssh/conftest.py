@@ -212,3 +212,15 @@ FIRST_STEPS = "system gpus mount cache"
 def quick(new_pod: NewPod) -> Pod:
     """A pod whose setup takes the first steps alone: what they install is there already."""
     return new_pod(environment={"PI_SETUP_ONLY": FIRST_STEPS}).bare_machine(Path("/bin/false"))
+
+
+@contextmanager
+def small_disk(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own, mounted with these options; only root may make one."""
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", options, "none", folder]
+    made = subprocess.run(words, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)

@@ -34,7 +34,7 @@ from tests.rig import invariants
 from tests.rig.command import KEY, Done, Pi, Running
 from tests.rig.pod import FIXTURES, Pod, first_free_port, is_alive, kill, listens, stat_of, until
 from tests.rig.ports import ports_to_ourselves
-from tests.ssh.conftest import TOKEN, NewPod, pods_in
+from tests.ssh.conftest import TOKEN, NewPod, pods_in, small_disk
 from tests.ssh.test_list import row
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has 1.79 GiB free."
@@ -442,14 +442,9 @@ def test_row_34_a_disk_too_small_for_the_weights_is_told_before_the_first_byte(p
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB; only root may make one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    """A file system of 1 MiB."""
+    with small_disk(tmp_path / "disk", "size=1m") as folder:
+        yield folder
 
 
 def test_rows_34_and_35_a_disk_that_fills_up_is_told_and_the_download_goes_on_where_it_was(

@@ -119,6 +119,23 @@ def test_what_cannot_be_read_is_skipped_and_told(file: str, ids: list[int], begi
     assert all(line.startswith(beginning) for line, beginning in zip(skipped, beginnings, strict=True))
 
 
+# the case, what is seen, what could not be read, what is told of the known GPUs 0 to 3
+LOST = [
+    ("all are there, and one more", [0, 1, 2, 3, 4], ["Warning: x"], []),
+    ("two are gone without a word", [0, 3], [], ["GPU 1, 2 lost"]),
+    ("each in its own words", [0, 2], ["1, x, ERR!", "3, y, [N/A]"], ["GPU 1 lost (nvidia-smi: 1, x, ERR!)",
+                                                                     "GPU 3 lost (nvidia-smi: 3, y, [N/A])"]),
+    ("a row of 11 is not one of 1", [0, 2, 3], ["11, x, ERR!", "No link"], ["GPU 1 lost (nvidia-smi: No link)"]),
+    ("all are gone for one reason", [], ["nvidia-smi not found"], ["GPU 0, 1, 2, 3 lost (nvidia-smi: nvidia-smi not found)"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seen", "unread", "told"), [case[1:] for case in LOST], ids=[case[0] for case in LOST])
+def test_lost_gpus_are_told_with_the_words_of_nvidia_smi(seen: list[int], unread: list[str], told: list[str]) -> None:
+    known = [Gpu(index, "A30", 24576) for index in range(4)]
+    assert gpus.lost(known, [Gpu(index, "A30", 24576) for index in seen], unread) == told
+
+
 UUID = "GPU-9b44baf5-264e-d787-f87a-7976ad448abd"
 WHOLE = f"0, NVIDIA L4, 23034, 5, {UUID}, 8.9, 550.127.05"
 L4 = Gpu(0, "L4", 23034, 5, UUID, (8, 9), "550.127.05")
