@@ -321,9 +321,8 @@ def test_row_18_a_changed_host_key_is_refused_before_anything_is_sent(pi: Pi, bo
     knows_a_model(pi, box.ssh)
     before, remembered, said = fingerprint(box), (pi.config / "known_hosts").read_bytes(), len(box.log.read_text())
     new_host_key(box)
-    for words in VERBS:
-        done = pi(*words)
-        assert done.code == 4, words
+    for done in [running.ends() for running in [pi.spawn(*words) for words in VERBS]]:
+        assert done.code == 4, done
         assert "pod 'box': " in done.err and before in done.err and fingerprint(box) in done.err
         assert "either the provider put a new pod at this address" in done.err and "someone is in between" in done.err
         assert "if it is a new pod: pi pods setup box --new-host-key" in done.err
