@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pi.text import one_line
 
@@ -30,6 +31,8 @@ class Gpu:
     uuid: str = ""
     compute_capability: tuple[int, int] | None = None
     driver: str = ""
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+    """What pods.json says of it besides."""
 
     @property
     def free_mib(self) -> int:

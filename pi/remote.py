@@ -20,7 +20,7 @@ from pi.events import Event
 from pi.failures import explain
 from pi.gpus import Gpu
 from pi.plans import GpuProcess, LaunchPlan, PodFacts
-from pi.state import Deployment, Owner
+from pi.pods import Deployment, Owner
 from pi.vllm import command as serve_command
 from pi.vllm import environment as serve_environment
 
@@ -67,6 +67,8 @@ class SetupFacts:
     vllm_version: str | None
     models_path: str | None
     python: str | None
+    boot: str
+    """The machine and its boot: pods that share it are one machine."""
 
 
 def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
@@ -97,6 +99,7 @@ def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> Set
         vllm_version=_first(result.get("vllm_version")),
         models_path=_first(result.get("models_path")),
         python=_first(result.get("python")),
+        boot=str(result["boot"]),
     )
 
 
@@ -265,7 +268,7 @@ class Found:
     state: str
     exit_code: int | None
     ended_s_ago: float | None
-    """By the pod's own clock, which may differ from this machine's."""
+    """By the pod's uptime: its time of day may be wrong, or be set meanwhile."""
     cause: str | None
     """Why it crashed, from its log."""
     last_lines: tuple[str, ...]
@@ -287,6 +290,8 @@ class Status:
     vllm_version: str | None
     public: dict[str, str]
     boot_id: str
+    boot: str
+    """The machine and its boot: pods that share it are one machine."""
     up_s: float
     """Seconds since the pod was started."""
 
@@ -301,6 +306,7 @@ def status(link: Link) -> Status:
         result["vllm_version"],
         result["public"],
         result["boot_id"],
+        str(result["boot"]),
         result["up_s"],
     )
 

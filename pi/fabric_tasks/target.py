@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pi import redaction, state
-from pi.errors import InputError, UnreachableError
+from pi.errors import BusyError, InputError, UnreachableError, UnwrittenError
 from pi.state import Pod
 
 if TYPE_CHECKING:
@@ -53,6 +53,15 @@ def linked(c: Any, pod: Pod, *, new_host_key: bool = False) -> Iterator[Link]:
         raise unreachable(pod, error) from None
     finally:
         link.close()
+
+
+@contextmanager
+def noted(done: str, way_on: str) -> Iterator[None]:
+    """Writing down what the pod has done already: a failure says that it is done, why it is not written, the way on."""
+    try:
+        yield
+    except (InputError, BusyError) as error:
+        raise UnwrittenError(done, error, way_on) from None
 
 
 def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:

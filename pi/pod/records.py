@@ -95,17 +95,17 @@ def exit_code(name: str) -> Optional[int]:
 
 
 def ended_s_ago(name: str) -> Optional[float]:
-    """Seconds since the server ended, by the pod's clock; None as for `exit_code`."""
+    """Seconds since the server ended; None as for `exit_code`."""
     noted = _exit(name)
-    return max(0.0, time.time() - noted[1]) if noted else None
+    return max(0.0, process.uptime_s() - noted[1]) if noted else None
 
 
-def _exit(name: str) -> Optional[tuple[int, int]]:
-    """Exit code and time of the end, as the launcher wrote them down."""
+def _exit(name: str) -> Optional[tuple[int, float]]:
+    """Exit code and uptime at the end, as the launcher wrote them down."""
     try:
         with open(os.path.join(folder(name), "exit")) as file:
             code, when = file.read().split()[:2]
-            return int(code), int(when)
+            return int(code), float(when)
     except (OSError, ValueError):
         return None
 
