@@ -37,7 +37,7 @@ def render(template: str, **values: Any) -> str:
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - shell, not HTML
     environment.filters["quote"] = shlex.quote
-    text = (files("pi.setup") / "templates" / template).read_text()
+    text = (files("pi.setup") / "templates" / template).read_text("utf-8")
     return environment.from_string(text).render(**values)
 
 
@@ -107,8 +107,8 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
     folder = files("pi.setup")
     return {
         "env.sh": render("environment.sh.j2", hf_token=request.hf_token, api_key=request.api_key),
-        "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text(),
-        "guard/pi_guard.py": (folder / "templates" / "pi_guard.py").read_text(),
+        "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text("utf-8"),
+        "guard/pi_guard.py": (folder / "templates" / "pi_guard.py").read_text("utf-8"),
     }
 
 

@@ -92,7 +92,7 @@ def _check_places(file: Path) -> None:
     """
     folder = file.parent
     for place, needed in ((folder, folder), (file, file.resolve().parent)):
-        if place.is_symlink() and not needed.exists():
+        if os.path.islink(place) and not needed.exists():  # noqa: PTH114 - Path.is_symlink raises PermissionError
             raise InputError(f"{place} is a link to {place.readlink()}, and there is no {needed.resolve()}")
     try:
         found = folder.stat()
@@ -130,9 +130,10 @@ WAIT_TOLD_S = 1.0
 def _locked(lock: Path) -> Iterator[None]:
     patience_s = _patience_s()
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "r+", errors="replace") as file:
+    with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
         _take(file, lock, patience_s)
         file.truncate(0)
+        file.seek(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
@@ -184,7 +185,7 @@ def _write(file: Path, text: str) -> None:
     fresh = file.with_name(file.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "w") as new:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
             new.write(text)
             new.flush()
             os.fsync(new.fileno())
