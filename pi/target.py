@@ -334,9 +334,10 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def _jumps(text: str) -> str:
-    if text.lower() == "none":
+    jumps = ",".join(_machine(hop).label for hop in text.split(","))
+    if jumps.lower() == "none":  # to ssh this means no jump at all, however it was written here
         raise ValueError("a jump names a machine")
-    return ",".join(_machine(hop).label for hop in text.split(","))
+    return jumps
 
 
 def _forwarding_jump(command: str) -> str:

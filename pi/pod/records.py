@@ -33,19 +33,29 @@ def log_path(name: str) -> str:
 
 @contextlib.contextmanager
 def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
-    """The pod's lock, held while a port, GPUs and a name are chosen. The kernel frees it if its holder dies."""
+    """The pod's lock, held while a port, GPUs and a name are chosen. The kernel frees it if its holder dies.
+
+    One holder is waited for so long; where many wait, it passes from one to the next as long as that takes.
+    """
     os.makedirs(HOME, mode=0o700, exist_ok=True)
-    with open(os.path.join(HOME, "lock"), "a") as file:
-        deadline = time.monotonic() + patience_s
+    with open(os.path.join(HOME, "lock"), "a+") as file:
+        holder, since = "", time.monotonic()
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
                 wire.check_cancelled()
-                if time.monotonic() > deadline:
-                    raise PodError("busy", "another pi has held this pod's lock for %d s" % patience_s) from None
-                time.sleep(0.05)
+            file.seek(0)
+            current = file.read()
+            if current != holder:
+                holder, since = current, time.monotonic()
+            elif time.monotonic() - since > patience_s:
+                raise PodError("busy", "%s has held this pod's lock for %d s" % (holder or "another pi", patience_s))
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write("pid %d on the pod, for %s," % (os.getpid(), wire.who))
+        file.flush()
         yield
 
 

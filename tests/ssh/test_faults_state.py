@@ -391,7 +391,7 @@ main()
 @pytest.mark.parametrize(
     ("owner", "mode", "told"),
     [
-        (0, 0o700, "cannot read {0}/pods.json: Permission denied; {0} belongs to another user (uid 0)"),
+        (0, 0o700, "Permission denied; {0} belongs to another user (uid 0)"),
         (12345, 0o755, "{0} belongs to another user (uid 12345); name a folder of your own in PI_CONFIG_DIR"),
     ],
     ids=["root's, after sudo pi", "a stranger's"],
