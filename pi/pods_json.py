@@ -122,8 +122,8 @@ def _pod(name: str, value: Any) -> Pod:
         ssh=_text(data.pop("ssh", None), (*place, "ssh")),
         gpus=tuple(_gpu(gpu, (*place, "gpus", index)) for index, gpu in enumerate(gpus)),
         models={key: _deployment(key, model, (*place, "models", key)) for key, model in models.items()},
-        models_path=_optional_text(data.pop("modelsPath", None), (*place, "modelsPath")),
-        vllm_version=_optional_text(data.pop("vllmVersion", None), (*place, "vllmVersion")),
+        models_path=_optional_text(data.pop("modelsPath", None), (*place, "modelsPath")) or None,
+        vllm_version=_optional_text(data.pop("vllmVersion", None), (*place, "vllmVersion")) or None,
         boot=_text(data.pop("boot", ""), (*place, "boot")),
         extra=data,
     )
@@ -131,12 +131,12 @@ def _pod(name: str, value: Any) -> Pod:
 
 def _gpu(value: Any, place: Place) -> Gpu:
     data = _object(value, place)
-    label = _text(data.pop("memory", ""), (*place, "memory"))
+    label = memory_mib(_text(data.pop("memory", ""), (*place, "memory")))
     mib = data.pop("memory_mib", None)
     return Gpu(
         id=_int(data.pop("id", None), 0, 999, (*place, "id")),
         name=_text(data.pop("name", None), (*place, "name")),
-        memory_mib=memory_mib(label) if mib is None else _int(mib, 0, 2**31, (*place, "memory_mib")),
+        memory_mib=_int(label if mib is None else mib, 0, 2**31, (*place, "memory_mib")),
         compute_capability=_capability(data.pop("compute_capability", None), (*place, "compute_capability")),
         extra=data,
     )

@@ -280,6 +280,8 @@ def _host(text: str) -> str:
     if text.lower().rstrip(".") == "ssh.runpod.io":
         hint = 'paste the pod\'s "SSH over exposed TCP" command, with an IP address and a port'
         raise InputError("ssh.runpod.io gives a terminal but runs no commands", hint)
+    if "/" in text:
+        raise ValueError("a host holds no /")
     if ":" in text:
         return _ipv6(text)
     if re.fullmatch(r"[0-9.]*\.[0-9.]*", text):

@@ -255,6 +255,8 @@ REFUSED = [
     case("two sets of jumps", "ssh -J a -o ProxyJump=b h", "ProxyJump is a already"),
     case("a bare IPv6 jump", "ssh -J u@::1 h", "-J u@::1"),
     case("no jump by word", "ssh -J none h", "-J none"),
+    case("a path after a jump", "ssh -J jump// h", "-J jump//"),
+    case("a path in a URL", "ssh ssh://root@h/etc", "ssh://root@h/etc"),
     case("no jump by word and slash", "ssh -J none/ h", "-J none/"),
     case("no jump by word in a URL", "ssh -o ProxyJump=ssh://None h", "ProxyJump=ssh://None"),
     case("an IPv6 address out of shape", "ssh root@[2001:db8:::1]", "IPv6"),
