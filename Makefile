@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test e2e lint advisories bench clean
+.PHONY: demo test e2e slow fuzz lint advisories bench clean
 
 demo: $(STAMP)
 	@$(VENV)/bin/inv demo
@@ -15,6 +15,12 @@ test: $(STAMP)
 
 e2e: $(STAMP)
 	@$(VENV)/bin/inv e2e
+
+slow: $(STAMP)
+	@$(VENV)/bin/inv slow
+
+fuzz: $(STAMP)
+	@$(VENV)/bin/inv fuzz
 
 lint: $(STAMP)
 	@$(VENV)/bin/inv lint
@@ -36,4 +42,4 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .demo build *.egg-info
+	rm -rf $(VENV) .demo .fuzz build *.egg-info

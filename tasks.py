@@ -45,6 +45,20 @@ def advisories(c: Context) -> None:
 
 
 @task
+def slow(c: Context) -> None:
+    """Test what takes minutes over SSH: 200 starts at once."""
+    c.run(f"{BIN}/python -m pytest -q -m slow tests/ssh")
+
+
+@task(help={"seconds": "how long in all"})
+def fuzz(c: Context, seconds: int = 300) -> None:
+    """Look for input that breaks a parser (coverage-guided, minutes)."""
+    from chores.fuzz import report
+
+    raise Exit(code=report(seconds))
+
+
+@task
 def demo(c: Context) -> None:
     """Make this machine a pod and ask a small model."""
     from chores.demo import play
@@ -87,4 +101,4 @@ def render(c: Context) -> None:
 
 
 models = Collection("models", convert, render)
-ns = Collection(test, lint, e2e, advisories, demo, bench, readme, models, pi)
+ns = Collection(test, lint, e2e, slow, fuzz, advisories, demo, bench, readme, models, pi)

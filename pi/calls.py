@@ -91,7 +91,7 @@ def _shell_command(preparation: str = "") -> str:
 @cache
 def _program() -> str:
     """Python source that makes `pi.pod` out of its modules' texts, runs one verb of it and ends."""
-    sources = [(f"pi.pod.{name}", (files("pi.pod") / f"{name}.py").read_text()) for name in MODULES]
+    sources = [(f"pi.pod.{name}", (files("pi.pod") / f"{name}.py").read_text("utf-8")) for name in MODULES]
     return "\n".join(
         [
             "import json, sys, types",

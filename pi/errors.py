@@ -76,6 +76,18 @@ class NotReadyError(PiError):
     exit_code = 6
 
 
+class OutputError(PiError):
+    """What pi prints cannot be written (exit code 1); what it did on the pod stands."""
+
+
+class UnwrittenError(PiError):
+    """The pod did what it was asked to, and pods.json could not be written (exit code as of `cause`)."""
+
+    def __init__(self, message: str, cause: PiError, hint: str) -> None:
+        super().__init__(f"{message}: {cause.message}", f"{cause.hint}; then {hint}" if cause.hint else hint)
+        self.exit_code = cause.exit_code
+
+
 class Interrupted(PiError):
     """The user stopped pi; what was under way has been ended (exit code 130, or 128 + the signal)."""
 

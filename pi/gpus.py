@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pi.text import one_line
 
@@ -31,6 +32,8 @@ class Gpu:
     uuid: str = ""
     compute_capability: tuple[int, int] | None = None
     driver: str = ""
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+    """What pods.json says of it besides."""
 
     @property
     def free_mib(self) -> int:

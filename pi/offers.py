@@ -10,8 +10,8 @@ from pi.catalog import Catalog, ModelSpec
 from pi.errors import InputError
 from pi.placement import Fit, Group, choose, groups, idle
 from pi.plans import PodFacts, Request
+from pi.pods import Deployment
 from pi.refusals import pods_for
-from pi.state import Deployment
 
 FITS, BUSY, MORE = "fits", "busy", "more"
 """An offer's state: now, when a model stops, or on a larger pod only."""

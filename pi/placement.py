@@ -10,7 +10,7 @@ from pi.catalog import Layout, ModelSpec, Tuning, Variant
 from pi.estimate import MemorySum, Split, memory_sum
 from pi.gpus import Gpu
 from pi.plans import PodFacts, Request
-from pi.state import Deployment
+from pi.pods import Deployment
 
 SHARE = 0.9
 """Share of a GPU's memory that a model gets unless the user or its recipe says otherwise."""

@@ -13,8 +13,8 @@ from pi.errors import BusyError, InputError
 from pi.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
 from pi.placement import COUNTS, LEAST_SHARE, SHARE, SHARED, Fit, Slot, choose, groups, laid_over, runs_on
 from pi.plans import LaunchPlan, PodFacts, Request, count, served_names, share_text
+from pi.pods import NAME
 from pi.refusals import busy, refusal
-from pi.state import NAME
 from pi.vllm import too_old, version_numbers
 
 __all__ = ["LaunchPlan", "PodFacts", "Request", "next_port", "plan", "too_old"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pi.estimate import MemorySum, Split
 from pi.gpus import Gpu
-from pi.state import Deployment
+from pi.pods import Deployment
 
 
 @dataclass(frozen=True)

@@ -302,6 +302,7 @@ def program() -> Pi:
 
 def main() -> None:
     """Entry point of the `pi` and `pi-pods` commands."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # "?" for what a terminal cannot show
@@ -309,15 +310,32 @@ def main() -> None:
         signal.signal(number, _interrupt)
     threading.excepthook = lambda raised: screen.note(faults.told(raised.exc_value or raised.exc_type()))
     try:
-        program().run()
+        try:
+            program().run()
+        finally:
+            screen.flush()
     except KeyboardInterrupt as stop:
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        screen.leave_stdout()
         sys.exit(141)
+    except PiError as error:
+        screen.note(error.render())
+        sys.exit(error.exit_code)
     except Exception as error:
         screen.note(faults.told(error))
         sys.exit(1)
+
+
+def _open_what_is_closed() -> None:
+    """Give a stdin, stdout or stderr that was closed (`>&-`) to nowhere, so that no other file gets its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _interrupt(number: int, frame: object) -> None:

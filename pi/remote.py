@@ -20,7 +20,7 @@ from pi.events import Event
 from pi.failures import explain
 from pi.gpus import Gpu
 from pi.plans import GpuProcess, LaunchPlan, PodFacts
-from pi.state import Deployment, Owner
+from pi.pods import Deployment, Owner
 from pi.text import one_line
 from pi.vllm import command as serve_command
 from pi.vllm import environment as serve_environment
@@ -38,7 +38,7 @@ def render(template: str, **values: Any) -> str:
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - shell, not HTML
     environment.filters["quote"] = shlex.quote
-    text = (files("pi.setup") / "templates" / template).read_text()
+    text = (files("pi.setup") / "templates" / template).read_text("utf-8")
     return environment.from_string(text).render(**values)
 
 
@@ -68,6 +68,8 @@ class SetupFacts:
     vllm_version: str | None
     models_path: str | None
     python: str | None
+    boot: str
+    """The machine and its boot: pods that share it are one machine."""
 
 
 def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
@@ -98,6 +100,7 @@ def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> Set
         vllm_version=_first(result.get("vllm_version")),
         models_path=_first(result.get("models_path")),
         python=_first(result.get("python")),
+        boot=str(result["boot"]),
     )
 
 
@@ -105,8 +108,8 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
     folder = files("pi.setup")
     return {
         "env.sh": render("environment.sh.j2", hf_token=request.hf_token, api_key=request.api_key),
-        "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text(),
-        "guard/pi_guard.py": (folder / "templates" / "pi_guard.py").read_text(),
+        "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text("utf-8"),
+        "guard/pi_guard.py": (folder / "templates" / "pi_guard.py").read_text("utf-8"),
     }
 
 
@@ -275,7 +278,7 @@ class Found:
     state: str
     exit_code: int | None
     ended_s_ago: float | None
-    """By the pod's own clock, which may differ from this machine's."""
+    """By the pod's uptime: its time of day may be wrong, or be set meanwhile."""
     cause: str | None
     """Why it crashed, from its log."""
     last_lines: tuple[str, ...]
@@ -301,6 +304,8 @@ class Status:
     vllm_version: str | None
     public: dict[str, str]
     boot_id: str
+    boot: str
+    """The machine and its boot: pods that share it are one machine."""
     up_s: float
     """Seconds since the pod was started."""
 
@@ -317,6 +322,7 @@ def status(link: Link) -> Status:
         result["vllm_version"],
         result["public"],
         result["boot_id"],
+        str(result["boot"]),
         result["up_s"],
     )
 

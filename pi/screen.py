@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pi import redaction
+from pi.errors import OutputError
 from pi.text import Sanitizer, one_line, safe
 
 if TYPE_CHECKING:
@@ -31,12 +32,36 @@ def printable(text: str) -> str:
 
 
 def say(text: str = "") -> None:
-    print(printable(text), flush=True)
+    reveal(printable(text))
 
 
 def reveal(text: str) -> None:
     """Print what the user must see though it is a secret."""
-    print(text, flush=True)
+    with _stdout():
+        print(text, flush=True)
+
+
+def flush() -> None:
+    """Have all of stdout written."""
+    with _stdout():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[None]:
+    """Writing to stdout; raises OutputError where it cannot be, on a full disk. A reader that has left is no error."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        leave_stdout()
+        raise OutputError(f"cannot write to stdout: {error.strerror}") from None
+
+
+def leave_stdout() -> None:
+    """Send the rest of stdout nowhere, so that the end of the program does not try to write it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:
@@ -61,7 +86,7 @@ def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
     from tabulate import tabulate
 
     cells = [[one_line(printable(str(cell)), CELL) for cell in row] for row in rows]
-    print(tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True), flush=True)
+    reveal(tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True))
 
 
 class Output:
@@ -72,14 +97,17 @@ class Output:
         self._redactor = redaction.stream()
 
     def write(self, text: str) -> None:
-        sys.stdout.write(self._redactor.feed(self._sanitizer.feed(text) if self._sanitizer else text))
-        sys.stdout.flush()
+        self._put(self._redactor.feed(self._sanitizer.feed(text) if self._sanitizer else text))
 
     def end(self) -> None:
         """Print what was held back."""
         rest = self._sanitizer.flush() if self._sanitizer else ""
-        sys.stdout.write(self._redactor.feed(rest) + self._redactor.flush())
-        sys.stdout.flush()
+        self._put(self._redactor.feed(rest) + self._redactor.flush())
+
+    def _put(self, text: str) -> None:
+        with _stdout():
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 class Progress:

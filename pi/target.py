@@ -280,6 +280,8 @@ def _host(text: str) -> str:
     if text.lower().rstrip(".") == "ssh.runpod.io":
         hint = 'paste the pod\'s "SSH over exposed TCP" command, with an IP address and a port'
         raise InputError("ssh.runpod.io gives a terminal but runs no commands", hint)
+    if "/" in text:
+        raise ValueError("a host holds no /")
     if ":" in text:
         return _ipv6(text)
     if re.fullmatch(r"[0-9.]*\.[0-9.]*", text):
@@ -334,9 +336,10 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def _jumps(text: str) -> str:
-    if text.lower() == "none":
+    jumps = ",".join(_machine(hop).label for hop in text.split(","))
+    if jumps.lower() == "none":  # to ssh this means no jump at all, however it was written here
         raise ValueError("a jump names a machine")
-    return ",".join(_machine(hop).label for hop in text.split(","))
+    return jumps
 
 
 def _forwarding_jump(command: str) -> str:

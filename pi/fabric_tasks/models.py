@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pi import screen, state
-from pi.errors import HostKeyError, InputError, Interrupted, LeftRunning, PiError, RemoteError, UnreachableError
+from pi.errors import (
+    HostKeyError,
+    InputError,
+    Interrupted,
+    LeftRunning,
+    OutputError,
+    PiError,
+    RemoteError,
+    UnreachableError,
+)
 from pi.fabric_tasks.verb import verb
 from pi.state import Deployment, Pod
 from pi.text import one_line
@@ -99,7 +109,7 @@ def start(
                 )
         finally:
             report.end()
-        _remember(place, started.deployment)
+        _remember_started(place, started.deployment)
         url = endpoint.url(link.host, started.deployment.port, started.public)
     screen.say(f"{request.name} is ready on {place.name} after {screen.seconds(time.monotonic() - began)}")
     if started.side_doors:
@@ -141,7 +151,7 @@ def show(c: Any, pod: str | None = None) -> None:
     with targets.targeted(c, pod) as (place, link):
         status = remote.status(link)
         host = link.host
-    gone = _reconcile(place, status)
+    gone = _gone(place, status)
     _warn(place, status)
     if not status.found and not place.models:
         screen.say(f"no models on {place.name}; start one: pi start MODEL --name NAME")
@@ -160,6 +170,7 @@ def show(c: Any, pod: str | None = None) -> None:
     screen.table(rows, ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL"))
     for found in status.found:
         _tell_end(found)
+    _reconcile(place, status)
 
 
 def _warn(place: Pod, status: Status) -> None:
@@ -189,9 +200,10 @@ def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
         raise InputError(
             f"no model {name!r} on {place.name}", f"it has {', '.join(place.models) or 'none'}; see: pi list"
         )
-    _forget(place, {name} if name else set(place.models) | {stopped.name for stopped in found})
     for stopped in found:
         _tell_stopped(stopped)
+    with targets.noted("the models that are gone stay in pods.json", "pi list clears them"):
+        _forget(place, {name} if name else set(place.models) | {stopped.name for stopped in found})
     if not found:
         screen.say(f"nothing runs on {place.name}")
 
@@ -284,14 +296,17 @@ class Reservation:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self.made and isinstance(error, PiError) and not isinstance(error, MAY_GO_ON):
-            _forget(self._place, {self._name})
+            try:
+                _forget(self._place, {self._name})
+            except PiError as refusal:
+                screen.note(f"{self._name} did not start and stays in pods.json, until pi list clears it: {refusal}")
         if isinstance(error, LeftRunning):
             error.hint = f"pi list shows when {self._name} is ready; pi stop {self._name} ends it"
         elif isinstance(error, Interrupted) and self.made:
             error.hint = f"{self._name} is not running; what was downloaded stays cached"
 
 
-MAY_GO_ON = (UnreachableError, HostKeyError, LeftRunning)
+MAY_GO_ON = (UnreachableError, HostKeyError, LeftRunning, OutputError)
 """After these the pod may still be at work."""
 
 
@@ -393,6 +408,19 @@ def _remember(place: Pod, deployment: Deployment) -> None:
     state.change(lambda known: known.with_pod(known.pod(place.name).with_model(deployment)))
 
 
+def _remember_started(place: Pod, model: Deployment) -> None:
+    from pi import pods_json
+    from pi.fabric_tasks import target as targets
+
+    runs = f"{model.name} runs on {place.name} (port {model.port}, pid {model.pid}), but that is not written down"
+    way_on = (
+        f"pi list writes it down, pi stop {model.name} ends it; by hand, under the models of {place.name}:"
+        f"\n  {pods_json.entry(model)}"
+    )
+    with targets.noted(runs, way_on):
+        _remember(place, model)
+
+
 def _forget(place: Pod, names: set[str]) -> None:
     def edit(known: state.State) -> state.State:
         pod = known.pods.get(place.name)
@@ -401,29 +429,35 @@ def _forget(place: Pod, names: set[str]) -> None:
     state.change(edit)
 
 
-def _reconcile(place: Pod, status: Status) -> list[Deployment]:
-    """Make pods.json say what the pod proved: forget what is gone, adopt what runs there unknown to it.
+def _gone(place: Pod, status: Status) -> list[Deployment]:
+    """Models of pods.json that the pod proved to be gone.
 
-    Returns what was gone. A reservation that its owner has not brought to the pod yet is left alone.
+    A reservation that its owner has not brought to the pod yet is not, nor is what a reboot ended.
     """
-    from pi import audit
-
-    there = {found.deployment.name: found for found in status.found}
+    there = {found.deployment.name for found in status.found}
     kept = _lost_by_reboot(place, status)
     absent = [model for name, model in place.models.items() if name not in there]
-    gone = [model for model in absent if model not in kept and not _is_on_its_way(model)]
+    return [model for model in absent if model not in kept and not _is_on_its_way(model)]
+
+
+def _reconcile(place: Pod, status: Status) -> None:
+    """Make pods.json say what the pod proved: forget what is gone, adopt what runs there unknown to it."""
+    from pi import audit
+
+    gone = _gone(place, status)
     if gone:
         _forget(place, {model.name for model in gone})
     for model in gone:
         audit.note("forget", f"{place.name}/{model.name}")
-    for name, found in there.items():
+    if place.boot != status.boot:
+        state.change(lambda known: known.with_pod(replace(known.pod(place.name), boot=status.boot)))
+    for name, found in ((found.deployment.name, found) for found in status.found):
         known = place.models.get(name)
         if found.state == "running" and (known is None or known.status == "starting"):
             _remember(place, found.deployment)
             if known is None:
                 audit.note("adopt", f"{place.name}/{name}")
                 screen.note(f"{name} was started on this pod from elsewhere; pi knows it now")
-    return gone
 
 
 def _is_on_its_way(model: Deployment) -> bool:

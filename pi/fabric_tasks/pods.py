@@ -30,9 +30,12 @@ def show(c: Any) -> None:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
         return
     rows = [("", "POD", "GPUS", "MODELS", "VLLM", "SSH")]
+    firsts: dict[str, str] = {}
     for name, pod in known.pods.items():
         mark = "*" if name == known.active else ""
-        rows.append((mark, name, gpu_summary(pod), str(len(pod.models) or "-"), pod.vllm_version or "-", pod.ssh))
+        first = firsts.setdefault(pod.boot, name) if pod.boot else name
+        cards = gpu_summary(pod) if first == name else f"same machine as {first}"
+        rows.append((mark, name, cards, str(len(pod.models) or "-"), pod.vllm_version or "-", pod.ssh))
     screen.columns(rows)
 
 
@@ -97,11 +100,15 @@ def setup(
         except Interrupted as stop:
             stop.hint = f"run it again to go on from there: pi pods setup {name} {shlex.quote(pod.ssh)}"
             raise
-    _remember(pod, facts)
-    screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
-    if generate_key:
-        screen.say("the key of your models, shown this once; keep it, and set it wherever you call them:")
-        screen.reveal(f"  export PI_API_KEY={request.api_key}")
+    again = f"run it again, which is quick now: pi pods setup {name} {shlex.quote(pod.ssh)}"
+    try:
+        with targets.noted(f"{name} is set up, but that is not written down", again):
+            _remember(pod, facts)
+        screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
+    finally:
+        if generate_key:
+            screen.say("the key of your models, shown this once; keep it, and set it wherever you call them:")
+            screen.reveal(f"  export PI_API_KEY={request.api_key}")
 
 
 @verb("name", "NAME")
@@ -124,7 +131,8 @@ def remove(c: Any, name: str, force: bool = False) -> None:
         if pod.models and not force:
             raise BusyError(
                 f"{name} still has models: {', '.join(pod.models)}",
-                f"stop them (pi stop --pod {name}), or, if the pod is gone: pi pods remove {name} --force",
+                f"stop them (pi stop --pod {name}), or, if the pod is gone: pi pods remove {name} --force;"
+                " either way the machine bills until you end it at the provider",
             )
         return known.without_pod(name)
 
@@ -135,8 +143,9 @@ def remove(c: Any, name: str, force: bool = False) -> None:
     screen.say("on it stay ~/.pi (with HF_TOKEN and the key, in private files), ~/.vllm_logs, ~/venv and the models")
     with suppress(InputError):  # a pod whose ssh command makes no sense can be forgotten too
         screen.say(f"to take the secrets off it: {_run_there(before.pod(name), 'rm -f ~/.pi/env.sh ~/.pi/run/*/key')}")
-    if before.active == name and left.pods:
-        screen.say(f"no pod is active now; choose one: pi pods active {next(iter(left.pods))}")
+    if before.active == name:
+        way_on = f"choose one: pi pods active {next(iter(left.pods))}" if left.pods else "none is left"
+        screen.say(f"no pod is active now; {way_on}")
 
 
 def _run_there(pod: Pod, command: str) -> str:
@@ -233,11 +242,18 @@ def _remember(pod: Pod, facts: SetupFacts) -> None:
             gpus=facts.gpus,
             models_path=facts.models_path,
             vllm_version=facts.vllm_version,
+            boot=facts.boot,
         )
         after = known.with_pod(fresh)
         return after if after.active else replace(after, active=pod.name)
 
     after = state.change(edit)
+    twins = [name for name, other in after.pods.items() if other.boot == facts.boot and name != pod.name]
+    if twins:
+        screen.note(
+            f"note: {pod.name} is the same machine as {twins[0]!r} (boot id {facts.boot.partition('/')[0]}):"
+            " what one has and runs, the other does, and its GPUs count once"
+        )
     if after.active != pod.name:
         screen.say(f"{after.active} stays the active pod; to switch: pi pods active {pod.name}")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pi import redaction, screen, state
-from pi.errors import HostKeyError, InputError, UnreachableError
+from pi.errors import BusyError, HostKeyError, InputError, UnreachableError, UnwrittenError
 from pi.state import Pod
 
 if TYPE_CHECKING:
@@ -66,6 +66,15 @@ def _tell_new_key(pod: Pod, link: Link) -> None:
         lines = ("line " if len(numbers) == 1 else "lines ") + ", ".join(map(str, numbers[:10]))
         screen.note(f"{lines} of {file} cannot be read and {'counts' if len(numbers) == 1 else 'count'} for nothing")
     screen.note(f"host key {link.accepted_key} of {pod.name}, seen for the first time and remembered")
+
+
+@contextmanager
+def noted(done: str, way_on: str) -> Iterator[None]:
+    """Writing down what the pod has done already: a failure says that it is done, why it is not written, the way on."""
+    try:
+        yield
+    except (InputError, BusyError) as error:
+        raise UnwrittenError(done, error, way_on) from None
 
 
 def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:

@@ -24,6 +24,12 @@ def boot_id() -> str:
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
+def boot() -> str:
+    """The machine and its boot, as one word. Containers of one machine share its boot id; each has its own first
+    process."""
+    return "%s/%d" % (boot_id(), first_started())
+
+
 def first_started() -> int:
     """When the pod's first process started, in ticks: nothing older lives, in a container either."""
     first = stat(1)
@@ -32,7 +38,12 @@ def first_started() -> int:
 
 def up_s() -> float:
     """Seconds since the pod's first process started."""
-    return max(0.0, float(_read("/proc/uptime").split()[0]) - first_started() / os.sysconf("SC_CLK_TCK"))
+    return max(0.0, uptime_s() - first_started() / os.sysconf("SC_CLK_TCK"))
+
+
+def uptime_s() -> float:
+    """Seconds since the machine was started: a clock that nobody sets, unlike the time of day."""
+    return float(_read("/proc/uptime").split()[0])
 
 
 def stat(pid: int) -> Optional[tuple[str, int, int]]:

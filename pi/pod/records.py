@@ -33,19 +33,29 @@ def log_path(name: str) -> str:
 
 @contextlib.contextmanager
 def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
-    """The pod's lock, held while a port, GPUs and a name are chosen. The kernel frees it if its holder dies."""
+    """The pod's lock, held while a port, GPUs and a name are chosen. The kernel frees it if its holder dies.
+
+    One holder is waited for so long; where many wait, it passes from one to the next as long as that takes.
+    """
     os.makedirs(HOME, mode=0o700, exist_ok=True)
-    with open(os.path.join(HOME, "lock"), "a") as file:
-        deadline = time.monotonic() + patience_s
+    with open(os.path.join(HOME, "lock"), "a+") as file:
+        holder, since = "", time.monotonic()
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
                 wire.check_cancelled()
-                if time.monotonic() > deadline:
-                    raise PodError("busy", "another pi has held this pod's lock for %d s" % patience_s) from None
-                time.sleep(0.05)
+            file.seek(0)
+            current = file.read()
+            if current != holder:
+                holder, since = current, time.monotonic()
+            elif time.monotonic() - since > patience_s:
+                raise PodError("busy", "%s has held this pod's lock for %d s" % (holder or "another pi", patience_s))
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write("pid %d on the pod, for %s," % (os.getpid(), wire.who))
+        file.flush()
         yield
 
 
@@ -95,17 +105,17 @@ def exit_code(name: str) -> Optional[int]:
 
 
 def ended_s_ago(name: str) -> Optional[float]:
-    """Seconds since the server ended, by the pod's clock; None as for `exit_code`."""
+    """Seconds since the server ended; None as for `exit_code`."""
     noted = _exit(name)
-    return max(0.0, time.time() - noted[1]) if noted else None
+    return max(0.0, process.uptime_s() - noted[1]) if noted else None
 
 
-def _exit(name: str) -> Optional[tuple[int, int]]:
-    """Exit code and time of the end, as the launcher wrote them down."""
+def _exit(name: str) -> Optional[tuple[int, float]]:
+    """Exit code and uptime at the end, as the launcher wrote them down."""
     try:
         with open(os.path.join(folder(name), "exit")) as file:
             code, when = file.read().split()[:2]
-            return int(code), int(when)
+            return int(code), float(when)
     except (OSError, ValueError):
         return None
 

@@ -22,7 +22,7 @@ LINE_BYTES = 16 * 1024
 
 @audit.logged("setup")
 def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
-    """Run the setup script. Returns its facts: `{"gpu": [lines], "vllm_version": [text], ...}`.
+    """Run the setup script. Returns its facts, `{"gpu": [lines], "vllm_version": [text], ...}`, and the pod's `boot`.
 
     A lost connection does not end it; a second call waits for the first, then finds everything done.
     """
@@ -42,7 +42,8 @@ def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
             env=dict(_overlaid(request["environment"]), PI_INSTANCE=request["environment"]["PI_MARK"]),
         )
         try:
-            return _listen(wire, script, request["environment"]["PI_MARK"], os.path.join(folder, "setup.log"))
+            facts = _listen(wire, script, request["environment"]["PI_MARK"], os.path.join(folder, "setup.log"))
+            return dict(facts, boot=process.boot())
         except Cancelled:
             living = lambda: process.members(script.pid, request["environment"]["PI_MARK"])  # noqa: E731
             process.end(wire, script.pid, living, 5)

@@ -45,7 +45,7 @@ def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         raise
     record["status"] = "running"
     record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
-    record["ready_after_s"] = round(time.time() - record["created"], 1)
+    record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
     records.save(record)
     return record
 
@@ -63,7 +63,7 @@ def _check_name(name: str) -> None:
 def _doing(record: dict[str, Any]) -> str:
     if record["status"] != "starting":
         return "running, on port %d" % record["port"]
-    return "starting (%s, %d s ago)" % (record.get("by", "another pi"), max(0, time.time() - record["created"]))
+    return "starting (%s, %d s ago)" % (record.get("by", "another pi"), max(0, process.uptime_s() - record["created"]))
 
 
 def _reserve(plan: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _reserve(plan: dict[str, Any]) -> dict[str, Any]:
     record = dict(
         plan["record"],
         status="starting",
-        created=time.time(),
+        created=process.uptime_s(),
         boot_id=process.boot_id(),
         owner=owner,
         owner_started=owner_stat[2] if owner_stat else 0,

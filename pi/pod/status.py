@@ -24,6 +24,7 @@ def status(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         "deployments": deployments,
         "storage": trouble.result(),
         "boot_id": process.boot_id(),
+        "boot": process.boot(),
         "up_s": process.up_s(),
         "gpus": gpus.nvidia_smi(request["gpu_query"]),
         "vllm_version": survey.vllm_version(),

@@ -6,16 +6,16 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.rig import invariants
 from tests.rig.command import Done, Pi
 from tests.rig.pod import Pod, listens
 
-GPUS = 8
 
-
-def crowd(pi: Pi, box: Pod, size: int, memory: str, at_once: int, **options: float) -> float:
+def crowd(pi: Pi, box: Pod, size: int, memory: str, gpus: int) -> float:
     """Start `size` models at the same time, each with this share of a GPU's memory. Returns how long it took, in s."""
-    box.cards("h100_8", count=GPUS)
+    box.cards("a100_40gb_16", count=gpus)
     box.fault("vllm", load_s=1)
     model = box.model()
 
@@ -23,14 +23,14 @@ def crowd(pi: Pi, box: Pod, size: int, memory: str, at_once: int, **options: flo
         return pi("start", model, "--name", f"m{number}", "--memory", memory, timeout_s=900)
 
     began = time.monotonic()
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(size) as pool:
         ended = list(pool.map(start, range(size)))
     took = time.monotonic() - began
     assert [done for done in ended if done.code] == []
     return took
 
 
-def check(pi: Pi, box: Pod, size: int, memory: float) -> None:
+def check(pi: Pi, box: Pod, size: int, memory: float, gpus: int) -> None:
     """What pods.json, the pod's notes and the servers themselves say agrees, and keeps the rules."""
     models = pi.models("box")
     assert len(models) == len(box.records()) == size
@@ -42,14 +42,27 @@ def check(pi: Pi, box: Pod, size: int, memory: float) -> None:
         assert listens(entry["port"])
     used = Counter(entry["gpu"] for entry in models.values())
     assert max(used.values()) * memory <= 0.95, used
-    assert sum(used.values()) == size and set(used) <= set(map(str, range(GPUS)))
+    assert sum(used.values()) == size and set(used) <= set(map(str, range(gpus)))
+
+
+def ends(pi: Pi, box: Pod, size: int, took: float) -> None:
+    print(f"{size} starts took {took:.1f} s")
+    pi.ok("stop", timeout_s=600)
+    assert box.quiet(0) == {} and pi.models("box") == {}
+    invariants.hold([pi], [box])
 
 
 def test_20_starts_at_once_take_20_ports_and_share_gpus_by_the_rules(pi: Pi, box: Pod) -> None:
     """One more than three on a GPU would not fit: 24 places for 20 models."""
-    took = crowd(pi, box, 20, "30%", at_once=20)
-    check(pi, box, 20, 0.3)
-    print(f"20 starts took {took:.1f} s")
-    pi.ok("stop", timeout_s=120)
-    assert box.quiet(0) == {} and pi.models("box") == {}
-    invariants.hold([pi], [box])
+    took = crowd(pi, box, 20, "30%", gpus=8)
+    check(pi, box, 20, 0.3, gpus=8)
+    ends(pi, box, 20, took)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_200_starts_at_once_take_200_ports_and_share_gpus_by_the_rules(pi: Pi, box: Pod) -> None:
+    """One more than 13 on a GPU would not fit: 208 places for 200 models."""
+    took = crowd(pi, box, 200, "7%", gpus=16)
+    check(pi, box, 200, 0.07, gpus=16)
+    ends(pi, box, 200, took)

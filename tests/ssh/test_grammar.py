@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 
 import pytest
@@ -116,24 +115,3 @@ def test_the_completion_script_completes_in_a_real_bash(pi: Pi) -> None:
         _pi pi; echo "${{COMPREPLY[@]}}"
     """
     assert subprocess.check_output(["bash", "-c", script], env=pi.environment, text=True) == "active\n"
-
-
-def test_a_reader_that_leaves_early_is_no_error(pi: Pi) -> None:
-    pi.write({"pods": {f"box-{n}": {"ssh": "ssh h"} for n in range(3000)}, "active": None})
-    reader, writer = os.pipe()
-    with subprocess.Popen(
-        [program("pi"), "pods"], env=pi.environment, stdout=writer, stderr=subprocess.PIPE, text=True
-    ) as running:
-        os.close(writer)
-        os.read(reader, 1)
-        os.close(reader)
-        assert running.stderr is not None
-        assert running.stderr.read() == ""
-    assert running.returncode == 141
-
-
-def test_a_terminal_that_knows_only_ascii_is_enough(pi: Pi) -> None:
-    pi.write({"pods": {"box": {"ssh": "ssh h", "gpus": [{"id": 0, "name": "Größe 🚀", "memory": "80GB"}]}}})
-    done = pi("pods", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii", PYTHONCOERCECLOCALE="0")
-    assert (done.code, done.err) == (0, "")
-    assert "box" in done.out

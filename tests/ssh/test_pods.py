@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import stat
 import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.rig.command import Pi, program
 
@@ -54,21 +47,6 @@ def test_a_pod_is_forgotten(pi: Pi) -> None:
     assert pi("pods", "remove", "lab").code == 2
 
 
-def test_a_pod_with_models_is_forgotten_only_by_force(pi: Pi) -> None:
-    pi.write(TWO)
-    done = pi("pods", "remove", "box")
-    assert done.code == 5
-    assert "qwen" in done.err and "--force" in done.err
-    assert pi.state() == TWO
-    told = pi.ok("pods", "remove", "box", "--force")
-    assert "still runs (and bills)" in told
-    assert "pi pods active lab" in told
-    assert pi.state()["active"] is None
-    done = pi("list")
-    assert (done.code, done.out) == (2, "")
-    assert "no active pod; you have lab" in done.err
-
-
 def test_the_state_is_private_and_its_last_version_kept(pi: Pi) -> None:
     pi.write(TWO)
     pi.state_file.chmod(0o644)
@@ -78,17 +56,6 @@ def test_the_state_is_private_and_its_last_version_kept(pi: Pi) -> None:
     assert stat.S_IMODE(pi.config.stat().st_mode) == 0o700
     assert (pi.config / "pods.json.bak").read_bytes() == before
     assert {path.name for path in pi.config.iterdir()} == {"pods.json", "pods.json.bak", "pods.json.lock", "audit.log"}
-
-
-def test_a_linked_state_file_stays_a_link(pi: Pi, tmp_path: Path) -> None:
-    """People keep such files among their dotfiles."""
-    pi.write(TWO)
-    kept = tmp_path / "dotfiles.json"
-    pi.state_file.rename(kept)
-    pi.state_file.symlink_to(kept)
-    pi.ok("pods", "active", "lab")
-    assert pi.state_file.is_symlink()
-    assert json.loads(kept.read_text())["active"] == "lab"
 
 
 OLDER = {
@@ -133,51 +100,11 @@ def test_unknown_keys_are_kept(pi: Pi) -> None:
     assert state["pods"]["box"]["models"]["q"]["note"] == "mine"
 
 
-BROKEN = [
-    ("half a file", '{"pods": {"box": {"ssh": "ssh h"', "line 1"),
-    ("a newer version", '{"version": 2, "pods": {}, "shards": []}', "version 2, this pi knows 1"),
-]
-"""Two through the whole command; tests/unit/test_state.py has them all."""
-
-
-@pytest.mark.parametrize(("text", "told"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
-def test_a_state_that_cannot_be_used_is_named_and_left_alone(pi: Pi, text: str, told: str) -> None:
-    pi.expects_broken_state = True
-    pi.config.mkdir()
-    pi.state_file.write_text(text)
-    for words in (["pods"], ["pods", "active", "box"]):
-        done = pi(*words)
-        assert (done.code, done.out) == (2, ""), words
-        assert told in done.err and str(pi.state_file) in done.err
-        assert done.err.count("\n") == 1
-    assert pi.state_file.read_text() == text
-
-
 def test_an_empty_state_file_is_no_pods(pi: Pi) -> None:
     pi.expects_broken_state = True
     pi.config.mkdir()
     pi.state_file.touch()
     assert "no pods yet" in pi.ok("pods")
-
-
-def test_a_held_lock_is_waited_for_and_its_holder_named(pi: Pi) -> None:
-    pi.write(TWO)
-    with (pi.config / "pods.json.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write("pid 4711 on desk")
-        lock.flush()
-        began = time.monotonic()
-        done = pi("pods", "active", "lab", PI_LOCK_TIMEOUT="1")
-        assert done.code == 5
-        assert time.monotonic() - began >= 1
-        assert "pid 4711 on desk" in done.err and "PI_LOCK_TIMEOUT" in done.err
-        assert pi.state() == TWO
-        assert "box" in pi.ok("pods")
-        waiting = pi.spawn("pods", "active", "lab")
-        time.sleep(0.7)
-        assert waiting.is_running()
-    assert waiting.ends().code == 0
-    assert pi.state()["active"] == "lab"
 
 
 def test_many_changes_at_once_lose_none(pi: Pi) -> None:
@@ -186,48 +113,6 @@ def test_many_changes_at_once_lose_none(pi: Pi) -> None:
     running = [pi.spawn("pods", "remove", name) for name in pods]
     assert [one.ends().code for one in running] == [0] * len(pods)
     assert list(pi.state()["pods"]) == ["kept"]
-
-
-KILLS = """
-import itertools, json, os, random, signal, sys, time
-from pi.program import program
-from pi.state import path
-
-def change_for_ever():
-    for name in itertools.cycle(["box", "lab"]):
-        program().run(["pi", "pods", "active", name], exit=False)
-
-program().run(["pi", "pods", "active", "lab"], exit=False)  # so that all is imported
-whole, chance, seen = json.loads(path().read_text()), random.Random(5), set()
-for _ in range(300):
-    child = os.fork()
-    if not child:
-        change_for_ever()
-    time.sleep(chance.random() * 0.03)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    state = json.loads(path().read_text())
-    assert {**state, "active": "lab"} == whole, state
-    seen.add(state["active"])
-assert seen == {"box", "lab"}, seen
-"""
-
-
-def test_a_killed_pi_never_leaves_a_broken_file(pi: Pi) -> None:
-    """`pods active` over and over, as fast as it goes, killed at 300 random moments."""
-    pi.write(TWO)
-    subprocess.run([sys.executable, "-c", KILLS], env=pi.environment, stdout=subprocess.DEVNULL, check=True)
-    pi.ok("pods", "active", "box")
-    assert pi.state()["pods"].keys() == TWO["pods"].keys()
-
-
-def test_a_state_that_cannot_be_written_is_told(pi: Pi, tmp_path: Path) -> None:
-    not_a_folder = tmp_path / "file"
-    not_a_folder.touch()
-    done = pi("pods", "active", "box", PI_CONFIG_DIR=str(not_a_folder))
-    assert done.code == 2
-    assert str(not_a_folder) in done.err
-    assert "Traceback" not in done.err
 
 
 def test_a_terminal_and_a_pipe_get_the_same_table(pi: Pi) -> None:

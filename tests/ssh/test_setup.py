@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pi.pod.process import boot
 from tests.rig.command import KEY, Pi
 from tests.rig.pod import Pod, new_host_key, until
 from tests.ssh.conftest import TOKEN, Ready
@@ -26,7 +27,14 @@ def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
     assert "box is ready after" in last
     assert "GPUs none (CPU), vLLM 0.32.0+cpu, Python 3." in last
     cache = str(ready.machine.home / ".cache" / "huggingface")
-    pod = {"ssh": ready.machine.ssh, "gpus": [], "models": {}, "modelsPath": cache, "vllmVersion": "0.32.0+cpu"}
+    pod = {
+        "ssh": ready.machine.ssh,
+        "gpus": [],
+        "models": {},
+        "modelsPath": cache,
+        "vllmVersion": "0.32.0+cpu",
+        "boot": boot(),
+    }
     assert ready.pi.state() == {"version": 1, "pods": {"box": pod}, "active": "box"}
     [_, line] = ready.pi.ok("pods").splitlines()
     assert line.split()[:4] == ["*", "box", "none", "(CPU)"] and "0.32.0+cpu" in line

@@ -16,7 +16,7 @@ PI = Path(__file__).parents[2] / "pi"
 HEAVY = {"fabric", "paramiko", "openai", "requests", "jinja2", "tabulate"}
 PURE = {
     "catalog", "catalog_text", "cpu_plans", "endpoint", "errors", "estimate", "events", "failures", "gpus", "hardware",
-    "hub", "mounts", "offers", "placement", "planner", "plans", "refusals", "target", "text", "vllm",
+    "hub", "json_text", "mounts", "offers", "placement", "planner", "plans", "pods_json", "refusals", "target", "text", "vllm",
 }  # fmt: skip
 
 
@@ -26,10 +26,14 @@ def rooms() -> list[str]:
     return sorted(".".join(path.relative_to(PI).with_suffix("").parts).removesuffix(".__init__") for path in paths)
 
 
+def tree_of(room: str) -> ast.Module:
+    path = PI.joinpath(*room.split(".")).with_suffix(".py")
+    return ast.parse((path if path.exists() else path.with_suffix("") / "__init__.py").read_text())
+
+
 def imports(room: str, *, at_import: bool = False) -> Iterator[str]:
     """Modules that a room imports anywhere, or (`at_import`) as soon as it is imported itself."""
-    path = PI.joinpath(*room.split(".")).with_suffix(".py")
-    tree = ast.parse((path if path.exists() else path.with_suffix("") / "__init__.py").read_text())
+    tree = tree_of(room)
     for node in tree.body if at_import else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -58,6 +62,16 @@ def test_what_runs_on_a_pod_needs_the_standard_library_alone(room: str) -> None:
     for name in imports(room):
         first = name.partition(".")[0]
         assert first in sys.stdlib_module_names or name.startswith("pi.pod"), name
+
+
+@pytest.mark.parametrize("room", [room for room in rooms() if not room.startswith("pod.")])
+def test_text_files_are_read_and_written_as_utf_8_whatever_the_terminal_is(room: str) -> None:
+    """On a pod, pi's Python is started with `-X utf8`."""
+    for node in ast.walk(tree_of(room)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            named = {keyword.arg for keyword in node.keywords}
+            texts = {"read_text": node.args[:1], "write_text": node.args[1:2]}
+            assert node.func.attr not in texts or texts[node.func.attr] or "encoding" in named, ast.unparse(node)
 
 
 def test_only_the_room_of_the_connection_imports_fabrics_connection() -> None:

@@ -16,6 +16,7 @@ import pytest
 from pi import state
 from pi.errors import BusyError, InputError
 from pi.gpus import Gpu
+from pi.json_text import Place, line_of, spoken
 from pi.state import Deployment, Owner, Pod, State
 
 OLD = {
@@ -93,6 +94,66 @@ def test_a_file_of_the_older_pi_loads_and_keeps_what_this_one_does_not_know(file
     assert document["pods"]["dc1"]["vllmVersion"] == "release"
 
 
+def test_what_this_pi_does_not_know_is_kept_wherever_it_stands(file: Path) -> None:
+    owner = {"pid": 9, "host": "h", "since": 1, "shell": "fish"}
+    model = {"model": "m", "port": 1, "gpu": "0", "pid": 0, "status": "starting", "owner": owner, "tags": ["a"]}
+    gpu = {"id": 0, "name": "H100", "memory": "80GB", "rack": {"row": 3}}
+    pod = {"ssh": "x", "gpus": [gpu], "models": {"m": model}, "modelsPath": "", "price": 2.5}
+    written(file, json.dumps({"pods": {"a": pod}, "theme": "dark"}))
+    state.change(lambda before: replace(before, active="a"))
+    document = json.loads(file.read_text())
+    after = document["pods"]["a"]
+    assert (document["theme"], after["price"], after["gpus"][0]["rack"]) == ("dark", 2.5, {"row": 3})
+    assert after["models"]["m"]["tags"] == ["a"] and after["models"]["m"]["owner"] == owner
+
+
+def test_the_last_version_is_kept_also_where_there_are_no_hard_links(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for name in ("a", "b"):
+        before = file.read_bytes() if file.exists() else b""
+        state.change(lambda known, name=name: known.with_pod(Pod(name, "local")))  # type: ignore[misc]
+    assert file.with_suffix(".json.bak").read_bytes() == before != file.read_bytes()
+
+
+TEXT = """{
+  "a": [1,
+        {"b": "x\\"]}"},
+        [
+
+        ]],
+  "": {"c d": null, "e":
+        true}
+}
+"""
+
+PLACES = {
+    (): 1,
+    ("a",): 2,
+    ("a", 0): 2,
+    ("a", 1): 3,
+    ("a", 1, "b"): 3,
+    ("a", 2): 4,
+    ("a", 2, 0): 4,
+    ("a", 9): 2,
+    ("a", "b"): 2,
+    ("",): 7,
+    ("", "c d", "x"): 7,
+    ("", "e"): 8,
+    ("none", "e"): 1,
+}
+
+
+@pytest.mark.parametrize(("place", "line"), PLACES.items(), ids=[spoken(place) for place in PLACES])
+def test_a_value_of_a_json_text_is_found_by_line(place: Place, line: int) -> None:
+    json.loads(TEXT)
+    assert line_of(TEXT, place) == line
+
+
 def test_file_and_folder_are_private_and_the_old_file_is_kept(file: Path) -> None:
     state.change(lambda before: before.with_pod(Pod("a", "local")))
     first = file.read_bytes()
@@ -128,6 +189,12 @@ BROKEN = {
     "nested too deeply": "[" * 100_000,
     "not UTF-8": b'{"pods": {"\xff": {}}}',
     "a newer version": '{"version": 999, "pods": {}}',
+    "a version that is none": '{"version": true, "pods": {}}',
+    "a name that stands twice": '{"pods": {"a": {"ssh": "x"}, "a": {"ssh": "y"}}}',
+    "a status that is none": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "pid": 9, "status": "ok"}}}}}',
+    "a card of too much memory": '{"pods": {"a": {"ssh": "x", "gpus": [{"id": 0, "name": "n", "memory": "9999999GB"}]}}}',
+    "a number that JSON does not know": '{"pods": {}, "theme": NaN}',
+    "a number too large to be written again": '{"pods": {}, "theme": 1e400}',
 }
 
 
