@@ -8,6 +8,7 @@ straight from its channel.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import select
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from pi.errors import HostKeyError, InputError, PiError, UnreachableError
+from pi.gathering import GatheringSocket
 from pi.target import LocalTarget, SshTarget
 
 if TYPE_CHECKING:
@@ -85,11 +87,22 @@ class Route:
         return f"{self.user}@{self.host}:{self.port}"
 
 
-def open_link(target: SshTarget | LocalTarget, known_hosts: Path, *, new_host_key: bool = False) -> Link:
-    """Connect to a pod. Raises UnreachableError or HostKeyError, worded for the user."""
+def open_link(
+    target: SshTarget | LocalTarget,
+    known_hosts: Path,
+    *,
+    new_host_key: bool = False,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Link:
+    """Connect to a pod. Raises UnreachableError or HostKeyError, worded for the user.
+
+    `meanwhile` is called when nothing is left to do here but to wait for the pod: it may begin other work in a thread.
+    """
     if isinstance(target, LocalTarget):
+        meanwhile()
         return LocalLink()
     route = resolve(target)
+    meanwhile()
     if new_host_key:
         from pi import hostkeys
 
@@ -151,14 +164,28 @@ def _jump(hop: str) -> Route:
 
 
 def _ssh_g(words: list[str]) -> dict[str, list[str]]:
-    done = subprocess.run(["ssh", "-G", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"ssh cannot read this command: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}")
+    ask = ["ssh", "-G", *words]
+    with subprocess.Popen(
+        ask, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as ssh:
+        _import_fabric()  # while ssh reads its configuration
+        told, refusal = ssh.communicate()
+    if ssh.returncode:
+        raise InputError(f"ssh cannot read this command: {refusal.strip().splitlines()[-1:] or 'no reason given'}")
     settings: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
+    for line in told.splitlines():
         key, _, value = line.partition(" ")
         settings.setdefault(key, []).append(value)
     return settings
+
+
+def _import_fabric() -> None:
+    """Imports what opens connections; to look through its new classes as garbage would take a tenth of the time."""
+    gc.disable()
+    try:
+        import fabric  # noqa: F401
+    finally:
+        gc.enable()
 
 
 def _paramiko_lookup(words: list[str], host: str) -> dict[str, list[str]]:
@@ -210,10 +237,21 @@ def _connection(route: Route, known_hosts: Path) -> Connection:
             "banner_timeout": 15,
             "auth_timeout": 20,
             "channel_timeout": 15,
+            "transport_factory": _transport,
         },
     )
     hostkeys.prepare(connection.client, known_hosts)
     return connection
+
+
+def _transport(sock: socket.socket, **settings: Any) -> Transport:
+    """A transport that prefers AES-GCM; paramiko's own first choice moves two thirds as much in the same time."""
+    from paramiko import Transport
+
+    transport = Transport(sock, **settings)
+    options = transport.get_security_options()
+    options.ciphers = sorted(options.ciphers, key=lambda cipher: "-gcm@" not in cipher)
+    return transport
 
 
 def _connection_through(hop: Route, gateway: Any, known_hosts: Path) -> Connection:
@@ -256,11 +294,11 @@ def _open(connection: Connection, route: Route) -> Connection:
     return connection
 
 
-def _socket(route: Route) -> socket.socket:
+def _socket(route: Route) -> GatheringSocket:
     """A connected socket without Nagle's delay, which would add 40 ms to every small round trip."""
     connected = socket.create_connection((route.host, route.port), timeout=route.timeout_s)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connected
+    return GatheringSocket(connected)
 
 
 def _reason(error: BaseException) -> str:
@@ -309,10 +347,17 @@ class SshLink:
     def forward(self, port: int) -> Iterator[int]:
         listener = socket.create_server((LOCALHOST, 0), backlog=64)
         threading.Thread(target=_accept, args=(listener, self.transport, port), daemon=True).start()
+        self._gather(True)
         try:
             yield listener.getsockname()[1]
         finally:
+            self._gather(False)
             listener.close()
+
+    def _gather(self, gathers: bool) -> None:
+        """Whether what trickles out of a tunnel may gather; behind a jump or a proxy nothing does."""
+        if isinstance(self.transport.sock, GatheringSocket):
+            self.transport.sock.gathers = gathers
 
     def reopen(self) -> None:
         self.close()

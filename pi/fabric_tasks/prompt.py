@@ -154,8 +154,10 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
         known = f"it has {', '.join(place.models)}" if place.models else "it has none"
         raise InputError(f"no model {name!r} on {place.name}; {known}", "pi list asks the pod, pi start starts one")
     key = targets.api_key()
-    room.preload()  # importing the SDK takes longer than opening the connection; do both at once
-    with targets.linked(c, place) as link, link.forward(deployment.port) as port:
+    with (
+        targets.linked(c, place, meanwhile=room.preload) as link,  # importing the SDK takes as long as connecting
+        link.forward(deployment.port) as port,
+    ):
         yield room.Endpoint(
             f"http://127.0.0.1:{port}/v1",
             deployment.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +36,20 @@ def chosen(c: Any, pod_name: str | None = None) -> Pod:
 
 
 @contextmanager
-def linked(c: Any, pod: Pod, *, new_host_key: bool = False) -> Iterator[Link]:
+def linked(
+    c: Any, pod: Pod, *, new_host_key: bool = False, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Link]:
+    """An open link to the pod. `meanwhile` is called when the pod is about to be waited for."""
     from pi import connection, target
 
     hosts = state.config_dir() / KNOWN_HOSTS
     try:
         if under_fab(c):
+            meanwhile()
             link = connection.adopt(c, hosts)
         else:
-            link = connection.open_link(target.parse(pod.ssh), hosts, new_host_key=new_host_key)
+            place = target.parse(pod.ssh)
+            link = connection.open_link(place, hosts, new_host_key=new_host_key, meanwhile=meanwhile)
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     try:
