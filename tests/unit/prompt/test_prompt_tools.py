@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pi.prompt import files
 from pi.prompt.files import ENTRIES, LINE_BYTES, LINES
 from pi.prompt.history import Call, ToolMessage
 from pi.prompt.limits import RESULT_BYTES, Deadline, ToolError, cut
@@ -230,12 +231,32 @@ def test_glob_neither_leaves_the_root_nor_enters_private_places(tmp_path: Path) 
     assert box.text("glob", pattern=".*/*") == "[no file matches]"
 
 
-def test_glob_has_a_ceiling(box: Box) -> None:
-    for number in range(ENTRIES + 1):
+def test_glob_has_a_ceiling(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ENTRIES", 50)
+    for number in range(51):
         (box.root / f"{number:04}").touch()
     lines = box.text("glob", pattern="*").split("\n")
-    assert len(lines) == ENTRIES + 1
-    assert lines[-1].startswith(f"[only the first {ENTRIES} found are shown")
+    assert len(lines) == 51
+    assert lines[-1].startswith("[only the first 50 found are shown")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "note"),
+    [("ls", {"path": "."}, "more, not shown]"), ("glob", {"pattern": "*"}, "found are shown; use a narrower pattern]")],
+)
+def test_names_that_are_more_than_a_result_holds_are_cut_between_names(
+    box: Box, tool: str, arguments: dict[str, str], note: str
+) -> None:
+    """Half a name would lead a model astray."""
+    names = {f"{number:04}" + "x" * 200 for number in range(400)}
+    for name in names:
+        (box.root / name).touch()
+    result = box.text(tool, **arguments)
+    *lines, last = result.split("\n")
+    assert len(result.encode()) <= RESULT_BYTES
+    assert len(lines) > 200
+    assert {Path(line).name for line in lines} < names
+    assert last.endswith(note)
 
 
 def test_every_result_has_a_ceiling_on_whole_characters() -> None:
