@@ -313,11 +313,21 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
         screen.note(faults.told(error))
         sys.exit(1)
+    finally:
+        _drop_what_cannot_be_written()
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Python would try again when it ends, complain, and take an exit code of its own."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -137,4 +137,9 @@ def rg(policy: PathPolicy, deadline: Deadline, args: str) -> str:
         return cut(output, "", RESULT_BYTES) + "\n[cut: there is more; use a narrower pattern, path or --max-count]"
     if finished.exit_code == 2 and output.startswith(("rg:", "error:", "regex parse error:")):
         raise ToolError(output.strip())
-    return output or ("[no matches]" if finished.exit_code else "[matches found]")
+    if finished.exit_code < 0:
+        raise ToolError(f"ripgrep was ended by signal {-finished.exit_code}; ask for less")
+    unread = "" if finished.exit_code < 2 else "[some files could not be read]"
+    if output:
+        return output + unread
+    return f"[no matches]{unread}" if finished.exit_code else "[matches found]"

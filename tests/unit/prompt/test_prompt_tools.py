@@ -58,6 +58,8 @@ def box(tmp_path: Path) -> Box:
         pytest.param("read", '"{}"', "the arguments must be a JSON object", id="JSON within JSON"),
         pytest.param("read", "[" * 100_000, "nested too deeply", id="JSON to make the parser overflow"),
         pytest.param("read", '{"file_path": ' + "1" * 5000 + "}", "not valid JSON", id="an endless number"),
+        pytest.param("read", '{"file_path": "a", "offset": NaN}', "not valid JSON", id="a number that is none"),
+        pytest.param("read", '{"file_path": "a", "offset": 1e999}', "not valid JSON", id="a number beyond numbers"),
         pytest.param("read", {"file_path": 7}, "'file_path' must be of type string", id="another type"),
         pytest.param("read", {"file_path": None}, "'file_path' must be of type string", id="null where needed"),
         pytest.param("read", {"file_path": "a", "offset": "2"}, "'offset' must be of type integer", id="text"),
