@@ -261,6 +261,30 @@ def test_names_that_are_more_than_a_result_holds_are_cut_between_names(
     assert last.endswith(note)
 
 
+@pytest.mark.parametrize("root", [".ssh", ".ssh/sub", ".pi", ".pi/conversations"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("ls", {"path": "."}),
+        ("read", {"file_path": "id"}),
+        ("glob", {"pattern": "*"}),
+        ("rg", {"args": "-uu SECRET"}),
+        ("rg", {"args": "-uu --files"}),
+        ("rg", {"args": "-uu SECRET ."}),
+    ],
+)
+def test_nothing_is_read_where_pi_is_started_in_a_private_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, name: str, arguments: dict[str, str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    directory = tmp_path / root
+    directory.mkdir(parents=True)
+    (directory / "id").write_text("SECRET\n")
+    box = Box(directory)
+    box.tools = Toolbox(PathPolicy.of(directory, tmp_path / ".pi"))
+    assert "may not be read" in box.error(name, arguments)
+
+
 def test_every_result_has_a_ceiling_on_whole_characters() -> None:
     assert cut("é" * 10, "cut", limit=20) == "é" * 10
     assert cut("é" * 11, "cut", limit=21) == "é" * 10 + "\n[cut]"
