@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.rig.command import Done, Pi, program
-from tests.rig.pod import Pod
+from tests.rig.pod import Pod, kill, until
 
 KEY = "sk-of-the-canned-server-CANARY"
 RESULT_BYTES = 64 * 1024
@@ -195,6 +195,25 @@ def test_ctrl_c_ends_an_answer_and_keeps_what_was_said(pi: Pi, server: Canned) -
     pi.ok(*words, "--continue", "Go on")
     said = [(message["role"], message["content"]) for message in server.requests[1]["messages"][1:]]
     assert said == [("user", "Tell me a story"), ("assistant", "Once upon"), ("user", "Go on")]
+
+
+@pytest.mark.parametrize("pieces", [[chunk(content="Once upon"), 30.0], [30.0]], ids=["in an answer", "before it"])
+def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
+    pi: Pi, box: Pod, server: Canned, pieces: list[bytes | float]
+) -> None:
+    server.answer = lambda number: (200, pieces)
+    model = {"model": "m", "port": server.server_port, "gpus": [], "pid": 4242, "status": "running"}
+    pi.knows(box, models={"qwen": model})
+    running = pi.spawn("prompt", "qwen", "Tell me a story")
+    assert until(lambda: server.requests)
+    if len(pieces) == 2:
+        running.reads("Once upon")
+    for pid in box.sessions():
+        kill(pid)
+    done = running.ends()
+    assert done.code == 3
+    assert "pod 'box' cannot be reached: the connection to the pod was lost" in done.err
+    assert "Traceback" not in done.err
 
 
 def shell(pi: Pi, script: str) -> Done:
