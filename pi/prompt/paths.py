@@ -26,7 +26,7 @@ class PathPolicy:
 
     @classmethod
     def of(cls, working_dir: Path, config_dir: Path, *, allow_outside: bool = False) -> PathPolicy:
-        """The policy of a working directory. A machine that is itself a pod has its keys in ~/.pi, wherever pi's are."""
+        """The policy of a working directory. A machine that is itself a pod keeps keys in ~/.pi, wherever pi's are."""
         own = (config_dir, Path.home() / ".ssh", Path.home() / ".pi")
         private = (Path(os.path.realpath(path)) for path in own)
         return cls(Path(os.path.realpath(working_dir)), (*SYSTEM_DIRECTORIES, *private), allow_outside)
