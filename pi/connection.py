@@ -8,16 +8,14 @@ straight from its channel.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
-import queue
-import re
 import select
 import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +24,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from pi.errors import HostKeyError, InputError, PiError, UnreachableError
+from pi.sockets import GatheringSocket, GreetedSocket, connect
 from pi.target import LocalTarget, SshTarget
-from pi.text import one_line
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -101,11 +99,22 @@ class Route:
         return f"{self.user}@{self.host}:{self.port}"
 
 
-def open_link(target: SshTarget | LocalTarget, known_hosts: Path, *, new_host_key: bool = False) -> Link:
-    """Connect to a pod. Raises UnreachableError or HostKeyError, worded for the user."""
+def open_link(
+    target: SshTarget | LocalTarget,
+    known_hosts: Path,
+    *,
+    new_host_key: bool = False,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Link:
+    """Connect to a pod. Raises UnreachableError or HostKeyError, worded for the user.
+
+    `meanwhile` is called when nothing is left to do here but to wait for the pod: it may begin other work in a thread.
+    """
     if isinstance(target, LocalTarget):
+        meanwhile()
         return LocalLink()
     route = resolve(target)
+    meanwhile()
     if new_host_key:
         from pi import hostkeys
 
@@ -164,14 +173,28 @@ def _jump(hop: str) -> Route:
 
 
 def _ssh_g(words: list[str]) -> dict[str, list[str]]:
-    done = subprocess.run(["ssh", "-G", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"ssh cannot read this command: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}")
+    ask = ["ssh", "-G", *words]
+    with subprocess.Popen(
+        ask, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as ssh:
+        _import_fabric()  # while ssh reads its configuration
+        told, refusal = ssh.communicate()
+    if ssh.returncode:
+        raise InputError(f"ssh cannot read this command: {refusal.strip().splitlines()[-1:] or 'no reason given'}")
     settings: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
+    for line in told.splitlines():
         key, _, value = line.partition(" ")
         settings.setdefault(key, []).append(value)
     return settings
+
+
+def _import_fabric() -> None:
+    """Imports what opens connections; to look through its new classes as garbage would take a tenth of the time."""
+    gc.disable()
+    try:
+        import fabric  # noqa: F401
+    finally:
+        gc.enable()
 
 
 def _paramiko_lookup(words: list[str], host: str) -> dict[str, list[str]]:
@@ -221,10 +244,21 @@ def _connection(route: Route, known_hosts: Path) -> Connection:
             "banner_timeout": route.timeout_s,
             "auth_timeout": 20,
             "channel_timeout": 15,
+            "transport_factory": _transport,
         },
     )
     hostkeys.prepare(connection.client, known_hosts, strict=route.strict)
     return connection
+
+
+def _transport(sock: socket.socket, **settings: Any) -> Transport:
+    """A transport that prefers AES-GCM; paramiko's own first choice moves two thirds as much in the same time."""
+    from paramiko import Transport
+
+    transport = Transport(sock, **settings)
+    options = transport.get_security_options()
+    options.ciphers = sorted(options.ciphers, key=lambda cipher: "-gcm@" not in cipher)
+    return transport
 
 
 def _connection_through(hop: Route, gateway: Any, known_hosts: Path) -> Connection:
@@ -249,7 +283,7 @@ def _open(connection: Connection, route: Route, known_hosts: Path) -> Connection
     greeting: GreetedSocket | None = None
     try:
         if not connection.gateway:
-            greeting = connection.connect_kwargs["sock"] = GreetedSocket(*_socket(route))
+            greeting = connection.connect_kwargs["sock"] = connect(route.host, route.port, route.timeout_s)
         connection.open()
     except paramiko.BadHostKeyException as error:
         name = hostkeys.known_name(route.host, route.port)
@@ -274,92 +308,10 @@ def _open(connection: Connection, route: Route, known_hosts: Path) -> Connection
     return connection
 
 
-def _socket(route: Route) -> tuple[socket.socket, float]:
-    """A connected socket, and the time (`time.monotonic`) until which the other side may take to greet.
-
-    Each address of the host gets its share of the time-out, so that one that is dead does not use it up. Nagle's
-    delay, which would add 40 ms to every small round trip, is off.
-    """
-    deadline = time.monotonic() + route.timeout_s
-    addresses = _addresses(route)
-    problem: OSError = TimeoutError()
-    for at, (family, kind, protocol, _, address) in enumerate(addresses):
-        with contextlib.ExitStack() as undone:
-            try:
-                connected = undone.enter_context(socket.socket(family, kind, protocol))
-                connected.settimeout(max(0.1, deadline - time.monotonic()) / (len(addresses) - at))
-                connected.connect(address)
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                undone.pop_all()
-                return connected, deadline
-            except OSError as error:
-                problem = error
-    raise problem
-
-
-def _addresses(route: Route) -> list[Any]:
-    """What the system knows the host's name to be. The system's own look-up has no time-out."""
-    answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            answers.put(error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, str(error)))
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=route.timeout_s)
-    except queue.Empty:
-        raise socket.gaierror(socket.EAI_AGAIN, f"no answer within {route.timeout_s} s") from None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
-
-
 def _lookup_failure(error: socket.gaierror) -> str:
     if error.errno == socket.EAI_AGAIN:
         return f"the host name cannot be looked up now ({error.strerror}); is this machine online?"
     return "no such host name"
-
-
-class GreetedSocket:
-    """A connected socket on which an SSH server is to greet until a deadline; what it sends before that is kept.
-
-    After the deadline, or MOST bytes that are no greeting, the stream ends: a stranger may say anything for ever.
-    """
-
-    MOST = 16 * 1024
-
-    def __init__(self, connected: socket.socket, deadline: float) -> None:
-        self._socket = connected
-        self._deadline = deadline
-        self._heard = b""
-        self._is_greeted = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-    def recv(self, size: int) -> bytes:
-        if self._is_greeted:
-            return self._socket.recv(size)
-        if len(self._heard) > self.MOST or time.monotonic() > self._deadline:
-            return b""
-        data = self._socket.recv(size)
-        self._heard += data
-        self._is_greeted = bool(re.search(rb"^SSH-", self._heard, re.MULTILINE))
-        return data
-
-    def objection(self, timeout_s: int) -> str | None:
-        """Why this is no SSH server, as a predicate; None where it greeted as one."""
-        if self._is_greeted:
-            return None
-        said = self._heard.decode("utf-8", "replace").strip()
-        if said:
-            return f'does not speak SSH (got "{one_line(said.splitlines()[0], 80)}")'
-        if time.monotonic() > self._deadline:
-            return f"accepts the connection and then says nothing for {timeout_s} s"
-        return "closes the connection at once (too busy, or this address is not let in)"
 
 
 def _reason(error: BaseException) -> str:
@@ -405,10 +357,17 @@ class SshLink:
     def forward(self, port: int) -> Iterator[int]:
         listener = socket.create_server((LOCALHOST, 0), backlog=64)
         threading.Thread(target=_accept, args=(listener, self.transport, port), daemon=True).start()
+        self._gather(True)
         try:
             yield listener.getsockname()[1]
         finally:
+            self._gather(False)
             listener.close()
+
+    def _gather(self, gathers: bool) -> None:
+        """Whether what trickles out of a tunnel may gather; behind a jump or a proxy nothing does."""
+        if isinstance(self.transport.sock, GatheringSocket):
+            self.transport.sock.gathers = gathers
 
     def reopen(self) -> None:
         self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import traceback
@@ -13,6 +14,8 @@ from pi.redaction import redacted
 
 def told(error: BaseException) -> str:
     """What the user reads of an unexpected error. The traceback is never part of it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"pi: cannot write: {error.strerror}"
     words = f"pi: unexpected {type(error).__name__}: {error}"
     if not os.environ.get("PI_DEBUG"):
         return f"{words}\n  this is a fault of pi; PI_DEBUG=1 writes where to a file, please report it"

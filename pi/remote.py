@@ -6,7 +6,6 @@ import json
 import secrets
 import shlex
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -15,7 +14,7 @@ from pi import gpus
 from pi.audit import row
 from pi.calls import INSTALL_PYTHON, Call, Listener, call
 from pi.connection import Link
-from pi.errors import PiError
+from pi.errors import PiError, UnreachableError
 from pi.events import Event
 from pi.failures import explain
 from pi.gpus import Gpu
@@ -381,10 +380,14 @@ def logs(link: Link, name: str, listen: Listener, *, lines: int = 200, follow: b
 
 
 def last_log_line(link: Link, name: str) -> str | None:
-    """The last line of a deployment's log, or None."""
+    """The last line of a deployment's log, or None. Raises UnreachableError when the pod cannot be asked."""
     texts: list[str] = []
-    with suppress(PiError):
+    try:
         logs(link, name, lambda event: texts.append(event.data.get("text", "")), lines=1, follow=False)
+    except UnreachableError:
+        raise
+    except PiError:
+        return None
     return "".join(texts).strip() or None
 
 

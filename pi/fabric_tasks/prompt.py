@@ -47,7 +47,7 @@ FIRST_WIDTH = 60
         "idle_timeout": "how many seconds an answer that has begun may pause before it is given up (60)",
         "base_url": "an endpoint of your own instead of a pod's model, such as http://127.0.0.1:8000/v1",
         "model": "the model id to ask there",
-        "api_key_env": "the environment variable that holds the key there",
+        "api_key_env": "the environment variable that holds the key there (OPENAI_API_KEY)",
     },
 )
 def prompt(
@@ -70,7 +70,7 @@ def prompt(
     idle_timeout: int = 60,
     base_url: str | None = None,
     model: str | None = None,
-    api_key_env: str = "OPENAI_API_KEY",
+    api_key_env: str | None = None,
 ) -> None:
     """Ask a model, with tools that read this directory; without a message, chat. `-` reads standard input."""
     from invoke import Exit
@@ -79,6 +79,13 @@ def prompt(
 
     if sessions:
         return _show_sessions()
+    _not_together(
+        ("--json", json, "--quiet", quiet),
+        ("--no-tools", no_tools, "--tool-choice required", tool_choice == "required"),
+        ("--base-url", base_url, "--pod", pod),
+    )
+    if base_url is None and (model is not None or api_key_env is not None):
+        raise InputError("--model and --api-key-env go with --base-url", 'for a model of a pod: pi prompt NAME "..."')
     _one_of("--tool-choice", tool_choice, "auto", "none", "required")
     if api is not None:
         _one_of("--api", api, "chat", "responses")
@@ -118,28 +125,44 @@ def prompt(
 def _converse(endpoint: Endpoint, messages: list[str], options: Options) -> int:
     from pi import prompt as room
 
-    return room.run(
-        endpoint,
-        messages,
-        options,
-        config_dir=state.config_dir(),
-        working_dir=Path.cwd(),
-        stdin=sys.stdin,
-        stdout=sys.stdout,
-        stderr=sys.stderr,
-    )
+    with Path(os.devnull).open("r+") as nothing:  # in the place of what the caller has closed
+        return room.run(
+            endpoint,
+            messages,
+            options,
+            config_dir=state.config_dir(),
+            working_dir=_working_dir(),
+            stdin=sys.stdin or nothing,
+            stdout=sys.stdout or nothing,
+            stderr=sys.stderr or nothing,
+        )
 
 
-def _given(base_url: str, model: str | None, api: str | None, api_key_env: str) -> Endpoint:
+def _working_dir() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise InputError(f"the working directory is gone: {error.strerror}", "cd to one that is there") from None
+
+
+def _not_together(*pairs: tuple[str, object, str, object]) -> None:
+    for flag, given, other, other_given in pairs:
+        if given and other_given:
+            raise InputError(f"{flag} and {other} do not go together", "leave one out")
+
+
+def _given(base_url: str, model: str | None, api: str | None, api_key_env: str | None) -> Endpoint:
+    """The endpoint that the flags name. A variable that they name must be set; OPENAI_API_KEY may be."""
     from pi.prompt import Endpoint
 
     if not base_url.startswith(("http://", "https://")):
         raise InputError(f"--base-url {base_url!r} is not a URL", "such as http://127.0.0.1:8000/v1")
     if model is None:
         raise InputError("--model is missing", "--base-url URL --model ID")
-    return Endpoint(
-        base_url, model, os.environ.get(api_key_env) or "none", api="responses" if api == "responses" else "chat"
-    )
+    key = os.environ.get(api_key_env or "OPENAI_API_KEY", "")
+    if api_key_env is not None and not key:
+        raise InputError(f"--api-key-env {api_key_env}: that variable is not set", f"export {api_key_env}=...")
+    return Endpoint(base_url, model, key or "none", api="responses" if api == "responses" else "chat")
 
 
 @contextmanager
@@ -154,8 +177,10 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
         known = f"it has {', '.join(place.models)}" if place.models else "it has none"
         raise InputError(f"no model {name!r} on {place.name}; {known}", "pi list asks the pod, pi start starts one")
     key = targets.api_key()
-    room.preload()  # importing the SDK takes longer than opening the connection; do both at once
-    with targets.linked(c, place) as link, link.forward(deployment.port) as port:
+    with (
+        targets.linked(c, place, meanwhile=room.preload) as link,  # importing the SDK takes as long as connecting
+        link.forward(deployment.port) as port,
+    ):
         yield room.Endpoint(
             f"http://127.0.0.1:{port}/v1",
             deployment.name,

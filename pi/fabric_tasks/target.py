@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +37,23 @@ def chosen(c: Any, pod_name: str | None = None) -> Pod:
 
 
 @contextmanager
-def linked(c: Any, pod: Pod, *, new_host_key: bool = False) -> Iterator[Link]:
-    """An open link to a pod. A host key that is seen for the first time is told."""
+def linked(
+    c: Any, pod: Pod, *, new_host_key: bool = False, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Link]:
+    """An open link to a pod. A host key that is seen for the first time is told.
+
+    `meanwhile` is called when the pod is about to be waited for.
+    """
     from pi import connection, target
 
     hosts = state.config_dir() / KNOWN_HOSTS
     try:
         if under_fab(c):
+            meanwhile()
             link = connection.adopt(c, hosts)
         else:
-            link = connection.open_link(target.parse(pod.ssh), hosts, new_host_key=new_host_key)
+            place = target.parse(pod.ssh)
+            link = connection.open_link(place, hosts, new_host_key=new_host_key, meanwhile=meanwhile)
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     except HostKeyError as error:

@@ -113,6 +113,7 @@ class Agent:
 
         Raises:
             PiError: when it failed.
+            KeyboardInterrupt: after a signal other than Ctrl+C's, which ends pi and not the turn alone.
         """
         before = len(self.history)
         turn = _Turn()
@@ -120,9 +121,12 @@ class Agent:
         self.history.append(UserMessage(well_formed(message)))
         try:
             end = turn.end(self._rounds(turn))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             self._stop("stopped by the user", turn.text)
             end = turn.end("interrupted")
+            if stop.args:
+                self._show(end)
+                raise
         except PiError as error:
             del self.history[before:]
             self._show(Error(error.message, error.hint))

@@ -19,7 +19,11 @@ WELCOME = "Ctrl+C stops an answer, Ctrl+D leaves."
 
 
 def chat(agent: Agent, history_file: Path, stderr: TextIO, after_turn: Callable[[], None]) -> None:
-    """Reads messages from the terminal until Ctrl+D. A turn that fails is told, and the chat goes on."""
+    """Reads messages from the terminal until Ctrl+D. A turn that fails is told, and the chat goes on.
+
+    Raises:
+        KeyboardInterrupt: after a signal other than Ctrl+C's; its number is the exception's argument.
+    """
     stderr.write(WELCOME + "\n")
     with _line_editing(history_file):
         while (message := _message(stderr)) is not None:
@@ -29,7 +33,8 @@ def chat(agent: Agent, history_file: Path, stderr: TextIO, after_turn: Callable[
                 agent.turn(message)
             except PiError as error:
                 stderr.write(redaction.redacted(error.render()) + "\n")
-            after_turn()
+            finally:
+                after_turn()
 
 
 def _message(stderr: TextIO) -> str | None:
@@ -40,8 +45,10 @@ def _message(stderr: TextIO) -> str | None:
         except EOFError:
             stderr.write("\n")
             return None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             stderr.write("\n")
+            if stop.args:
+                raise
 
 
 @contextlib.contextmanager

@@ -141,9 +141,9 @@ class Client:
         if guard.stalled:
             raise self.died(f"nothing came for {self._idle_seconds:g} s, after {pieces} pieces")
 
-    def died(self, how: str) -> RemoteError:
+    def died(self, how: str) -> PiError:
         """The error for a model that stopped in the middle of an answer, with the last line of its log."""
-        return RemoteError(f"the model died while it answered: {how}", self._log_hint())
+        return self._explained(RemoteError(f"the model died while it answered: {how}"))
 
     def count_tokens(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Counted | None:
         """How many tokens a request takes, by vLLM's /tokenize; None where there is no such route."""
@@ -167,10 +167,10 @@ class Client:
         if not error:
             return
         code = error.get("code") if isinstance(error, dict) else None
-        raise self._with_log(described(server_words(json.dumps(error)), code if type(code) is int else 500))
+        raise self._worded(described(server_words(json.dumps(error)), code if type(code) is int else 500))
 
     def _refused(self, error: _RefusedError) -> PiError:
-        return self._with_log(refused(error.status, error.body, self._endpoint.model))
+        return self._worded(refused(error.status, error.body, self._endpoint.model))
 
     def _unanswered(self, error: BaseException) -> PiError:
         """The error for a request that got no answer at all."""
@@ -179,23 +179,27 @@ class Client:
             return UnreachableError(f"nothing answers at {where}: {words}", "is the model running?")
         if isinstance(error, self._http.TimeoutException):
             return self._silent()
-        return RemoteError(f"the endpoint hung up before it answered: {words}", self._log_hint())
+        return self._explained(RemoteError(f"the endpoint hung up before it answered: {words}"))
 
     def _silent(self) -> PiError:
-        return RemoteError(f"the model gave no answer for {FIRST_TOKEN_SECONDS:g} s", self._log_hint())
+        return self._explained(RemoteError(f"the model gave no answer for {FIRST_TOKEN_SECONDS:g} s"))
 
-    def _with_log(self, error: RemoteError) -> RemoteError:
-        if isinstance(error, EndpointFailedError):
-            error.hint = self._log_hint()
-        return error
+    def _worded(self, error: RemoteError) -> PiError:
+        """A refusal in the server's own words, which explain it unless the server failed."""
+        return self._explained(error) if isinstance(error, EndpointFailedError) else error
 
-    def _log_hint(self) -> str | None:
+    def _explained(self, error: RemoteError) -> PiError:
+        """The error with the last line of the model's log; or, when the log is out of reach, what explains both."""
         ask = self._endpoint.last_log_line
         try:
             line = ask() if ask else None
-        except Exception:  # the log is on the pod, which may be what failed
+        except UnreachableError:
+            return UnreachableError(f"the connection to the pod was lost ({error.message})")
+        except Exception:  # a line that is nice to have
             line = None
-        return f"the last line of its log: {one_line(line, 300)}" if line else None
+        if line:
+            error.hint = f"the last line of its log: {one_line(line, 300)}"
+        return error
 
 
 def _check(endpoint: Endpoint) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
 from pi.prompt import child, globs, ripgrep
 from pi.prompt.limits import RESULT_BYTES, Deadline, ToolError, cut
@@ -21,6 +21,9 @@ LINE_BYTES = 4000
 
 ENTRIES = 1000
 """Names that `ls` and `glob` give at most."""
+
+NOTE_BYTES = 200
+"""Room for the note on what was left out of a list of names."""
 
 
 def ls(policy: PathPolicy, deadline: Deadline, path: str, ignore: Sequence[str] = ()) -> str:
@@ -58,9 +61,16 @@ def _shown(name: str) -> str:
 
 
 def _listed(lines: list[str], none: str) -> str:
-    shown = "\n".join(lines[:ENTRIES]) or f"[{none}]"
-    left_out = len(lines) - ENTRIES
-    return shown + (f"\n[{left_out} more, not shown]" if left_out > 0 else "")
+    shown = _fitting(lines)
+    left_out = len(lines) - len(shown)
+    return ("\n".join(shown) or f"[{none}]") + (f"\n[{left_out} more, not shown]" if left_out else "")
+
+
+def _fitting(lines: list[str]) -> list[str]:
+    """The first lines, each whole, that fit into a result."""
+    room = RESULT_BYTES - NOTE_BYTES
+    sizes = accumulate(len(line.encode("utf-8", "replace")) + 1 for line in lines[:ENTRIES])
+    return lines[: sum(size <= room for size in sizes)]
 
 
 def glob(policy: PathPolicy, deadline: Deadline, pattern: str, path: str = ".") -> str:
@@ -69,8 +79,8 @@ def glob(policy: PathPolicy, deadline: Deadline, pattern: str, path: str = ".") 
     if not base.is_dir():
         raise ToolError(f"{path} is not a directory")
     found = list(islice(globs.find(pattern, base, policy, deadline), ENTRIES + 1))
-    lines = [_shown(str(match)) for match in sorted(found[:ENTRIES])]
-    more = f"\n[only the first {ENTRIES} found are shown; use a narrower pattern]" if len(found) > ENTRIES else ""
+    lines = _fitting([_shown(str(match)) for match in sorted(found[:ENTRIES])])
+    more = f"\n[only the first {len(lines)} found are shown; use a narrower pattern]" if len(found) > len(lines) else ""
     return ("\n".join(lines) or "[no file matches]") + more
 
 
@@ -127,4 +137,9 @@ def rg(policy: PathPolicy, deadline: Deadline, args: str) -> str:
         return cut(output, "", RESULT_BYTES) + "\n[cut: there is more; use a narrower pattern, path or --max-count]"
     if finished.exit_code == 2 and output.startswith(("rg:", "error:", "regex parse error:")):
         raise ToolError(output.strip())
-    return output or ("[no matches]" if finished.exit_code else "[matches found]")
+    if finished.exit_code < 0:
+        raise ToolError(f"ripgrep was ended by signal {-finished.exit_code}; ask for less")
+    unread = "" if finished.exit_code < 2 else "[some files could not be read]"
+    if output:
+        return output + unread
+    return f"[no matches]{unread}" if finished.exit_code else "[matches found]"

@@ -26,8 +26,10 @@ class PathPolicy:
 
     @classmethod
     def of(cls, working_dir: Path, config_dir: Path, *, allow_outside: bool = False) -> PathPolicy:
-        own = (Path(os.path.realpath(config_dir)), Path(os.path.realpath(Path.home() / ".ssh")))
-        return cls(Path(os.path.realpath(working_dir)), (*SYSTEM_DIRECTORIES, *own), allow_outside)
+        """The policy of a working directory. A machine that is itself a pod keeps keys in ~/.pi, wherever pi's are."""
+        own = (config_dir, Path.home() / ".ssh", Path.home() / ".pi")
+        private = (Path(os.path.realpath(path)) for path in own)
+        return cls(Path(os.path.realpath(working_dir)), (*SYSTEM_DIRECTORIES, *private), allow_outside)
 
     def resolve(self, text: str) -> Path:
         """The existing file or directory that the model named, without symlinks; relative means in the root.

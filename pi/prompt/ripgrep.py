@@ -103,7 +103,7 @@ def command(arguments: str, policy: PathPolicy) -> list[str]:
         *ALWAYS,
         *_exclusions(policy),
         "--",
-        *([_operand(path, policy) for path in operands] or ["./"]),
+        *([_operand(path, policy) for path in operands] or [_root(policy)]),
     ]
 
 
@@ -174,6 +174,12 @@ def _valued(shown: str, name: str, value: str | None, found: _Words) -> None:
 def _not_allowed(flag: str) -> ToolError:
     short = " ".join(f"-{letter}" for letter in sorted(SWITCHES | VALUED))
     return ToolError(f"rg: the flag {flag} is not allowed here; allowed are {short} and some long ones")
+
+
+def _root(policy: PathPolicy) -> str:
+    """The whole root, which the user may have put where nothing may be read."""
+    policy.check(policy.root)
+    return "./"
 
 
 def _operand(text: str, policy: PathPolicy) -> str:

@@ -16,6 +16,7 @@ def parsed(text: str) -> dict[str, Any]:
     """
     try:
         arguments = json.loads(text) if text.strip() else {}
+        json.dumps(arguments, allow_nan=False)  # Python reads NaN and 1e999, which are no JSON
     except RecursionError:
         raise ValueError("the arguments are nested too deeply") from None
     except ValueError as error:

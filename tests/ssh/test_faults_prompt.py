@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.rig.command import Done, Pi
-from tests.rig.pod import Pod
+from tests.rig.command import Done, Pi, program
+from tests.rig.pod import Pod, kill, until
 
 KEY = "sk-of-the-canned-server-CANARY"
 RESULT_BYTES = 64 * 1024
@@ -193,3 +195,60 @@ def test_ctrl_c_ends_an_answer_and_keeps_what_was_said(pi: Pi, server: Canned) -
     pi.ok(*words, "--continue", "Go on")
     said = [(message["role"], message["content"]) for message in server.requests[1]["messages"][1:]]
     assert said == [("user", "Tell me a story"), ("assistant", "Once upon"), ("user", "Go on")]
+
+
+@pytest.mark.parametrize("pieces", [[chunk(content="Once upon"), 30.0], [30.0]], ids=["in an answer", "before it"])
+def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
+    pi: Pi, box: Pod, server: Canned, pieces: list[bytes | float]
+) -> None:
+    server.answer = lambda number: (200, pieces)
+    model = {"model": "m", "port": server.server_port, "gpus": [], "pid": 4242, "status": "running"}
+    pi.knows(box, models={"qwen": model})
+    running = pi.spawn("prompt", "qwen", "Tell me a story")
+    assert until(lambda: server.requests)
+    if len(pieces) == 2:
+        running.reads("Once upon")
+    for pid in box.sessions():
+        kill(pid)
+    done = running.ends()
+    assert done.code == 3
+    assert "pod 'box' cannot be reached: the connection to the pod was lost" in done.err
+    assert "Traceback" not in done.err
+
+
+def shell(pi: Pi, script: str) -> Done:
+    """Run a line of shell in which `$pi` is the command."""
+    environment = {**pi.environment, "pi": str(program("pi")), "OPENAI_API_KEY": KEY}
+    done = subprocess.run(["bash", "-c", script], env=environment, cwd=pi.home, capture_output=True, timeout=60)
+    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "out", "told"),
+    [
+        ("$pi prompt {to} --quiet <&-", 2, "", "nothing came on stdin"),
+        ("$pi prompt {to} --quiet hi <&-", 0, "Hello\n", ""),
+        ("$pi prompt {to} hi >&-", 0, "", ""),
+        ("$pi prompt {to} hi >/dev/full", 1, "", "cannot write: No space left on device"),
+        ("$pi prompt {to} --json hi | head -c 1; exit ${{PIPESTATUS[0]}}", 141, "{", ""),
+        ("mkdir d && cd d && rmdir ../d && $pi prompt {to} hi", 2, "", "the working directory is gone"),
+    ],
+)
+def test_what_a_shell_can_do_to_it_is_told_in_words(
+    pi: Pi, server: Canned, script: str, code: int, out: str, told: str
+) -> None:
+    server.answer = lambda number: (200, says("Hello"))
+    done = shell(pi, script.format(to=f"--base-url {server.url} --model m"))
+    assert (done.code, done.out) == (code, out), done.err
+    assert told in done.err
+    assert "fault of pi" not in done.err and "Traceback" not in done.err
+
+
+def test_a_signal_that_ends_programs_is_told_by_the_exit_code(pi: Pi, server: Canned) -> None:
+    server.answer = lambda number: (200, [chunk(content="Once upon"), 30.0])
+    running = pi.spawn("prompt", "--base-url", server.url, "--model", "m", "Tell a story")
+    running.reads("Once upon")
+    running.interrupt(signal.SIGTERM)
+    assert running.ends(timeout_s=10).code == 143
+    [kept] = (pi.config / "conversations").iterdir()
+    assert "Once upon" in kept.read_text()

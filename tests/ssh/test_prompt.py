@@ -76,6 +76,12 @@ def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
         (["--idle-timeout", "0"], "--idle-timeout 0 is too short"),
         (["--tool-choice", "some"], "--tool-choice 'some' is not known"),
         (["--api", "legacy"], "--api 'legacy' is not known"),
+        (["--json", "--quiet"], "--json and --quiet do not go together"),
+        (["--no-tools", "--tool-choice", "required"], "--no-tools and --tool-choice required do not go together"),
+        (["--model", "other"], "--model and --api-key-env go with --base-url"),
+        (["--api-key-env", "KEY"], "--model and --api-key-env go with --base-url"),
+        (["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--pod", "box"], "--base-url and --pod do not go"),
+        (["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--api-key-env", "UNSET"], "that variable is not set"),
     ],
 )
 def test_a_value_that_cannot_be_is_an_error_of_the_call(pi: Pi, words: list[str], told: str) -> None:

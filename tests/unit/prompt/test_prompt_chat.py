@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import stat
 import subprocess
 import sys
@@ -17,13 +18,18 @@ import pytest
 from conftest import Prompt, Reply, delta, error, says, sse
 
 CHAT = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
 from pathlib import Path
+from pi.program import _interrupt
 from pi.prompt import Endpoint, Options, run
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal's Ctrl+C is for this process
+signal.signal(signal.SIGTERM, _interrupt)
 url, config, work = sys.argv[1:]
-sys.exit(run(Endpoint(url, "m", "k"), [], Options(), config_dir=Path(config), working_dir=Path(work),
-             stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))
+try:
+    sys.exit(run(Endpoint(url, "m", "k"), [], Options(), config_dir=Path(config), working_dir=Path(work),
+                 stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))
+except KeyboardInterrupt as stop:
+    sys.exit(128 + stop.args[0])
 """
 
 
@@ -118,3 +124,22 @@ def test_a_chat_from_the_first_word_to_the_last(prompt: Prompt, terminal: Termin
     assert history.read_text().splitlines() == ["Hi", "Tell a story", "Break"]
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
     assert len(list((prompt.config_dir / "conversations").iterdir())) == 1
+
+
+@pytest.mark.parametrize("answering", [False, True])
+def test_a_signal_that_ends_programs_ends_the_chat(prompt: Prompt, terminal: Terminal, answering: bool) -> None:
+    """It is not taken for Ctrl+C, which would leave a chat that nobody can end; what was said is kept."""
+    prompt.server.answer(says("Hello"), Reply([sse(delta(content="Once upon"), done=False), 20.0]))
+    terminal.expect("> ")
+    terminal.type("Hi\n")
+    terminal.expect("Hello")
+    terminal.expect("> ")
+    if answering:
+        terminal.type("Tell a story\n")
+        terminal.expect("Once upon")
+    time.sleep(0.3)  # Python's readline misses a signal that comes while it still echoes
+    terminal.process.send_signal(signal.SIGTERM)
+    assert terminal.process.wait(10) == 143
+    [kept] = (prompt.config_dir / "conversations").iterdir()
+    assert ("Once upon" in kept.read_text()) is answering
+    assert (prompt.config_dir / "prompt_history").read_text().startswith("Hi\n")

@@ -172,6 +172,15 @@ def test_a_model_that_dies_in_an_answer_shows_the_last_line_of_its_log(
     assert failure.hint == "the last line of its log: ERROR torch.OutOfMemoryError: CUDA out of memory"
 
 
+def test_a_log_that_is_out_of_reach_explains_why_nothing_came(prompt: Prompt) -> None:
+    def lost() -> str:
+        raise UnreachableError("the connection was lost")
+
+    prompt.server.answer(Reply([BEGUN], whole=False))
+    with pytest.raises(UnreachableError, match="the connection to the pod was lost \\(the model died while"):
+        prompt("hi", endpoint=prompt.endpoint(last_log_line=lost))
+
+
 @pytest.mark.parametrize("last_log_line", [None, lambda: None, lambda: 1 / 0])
 def test_without_a_log_there_is_no_last_line(prompt: Prompt, last_log_line: Any) -> None:
     assert told(prompt, Reply([BEGUN], whole=False), last_log_line=last_log_line).hint is None

@@ -104,6 +104,15 @@ def test_the_users_own_keys_are_private_wherever_home_points(tmp_path: Path, mon
         PathPolicy.of(tmp_path, tmp_path / "config").resolve("keys")
 
 
+def test_the_keys_of_a_pod_on_this_machine_are_private_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".pi").mkdir()
+    (tmp_path / ".pi" / "env.sh").write_text("export HF_TOKEN=secret\n")
+    policy = PathPolicy.of(tmp_path, tmp_path / "config", allow_outside=True)
+    with pytest.raises(ToolError, match="may not be read"):
+        policy.resolve(".pi/env.sh")
+
+
 def test_only_regular_files_are_opened_and_none_is_waited_for(policy: PathPolicy, tmp_path: Path) -> None:
     os.close(policy.open_file(policy.root / "src/file.txt"))
     with pytest.raises(ToolError, match="is a named pipe"):

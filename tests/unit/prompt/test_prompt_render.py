@@ -271,3 +271,16 @@ def test_several_messages_are_repeated_above_their_answers(prompt: Prompt) -> No
     prompt.server.answer(says("One"), says("Two"))
     lines = prompt("first", "second", output="terminal").stdout.splitlines()
     assert [line for line in lines if not line.startswith("[")] == ["> first", "One", "> second", "Two"]
+
+
+def test_numbers_that_are_no_json_do_not_break_the_lines(prompt: Prompt) -> None:
+    prompt.server.answer(calls(("read", '{"file_path": "a", "offset": NaN, "limit": 1e999}')), says("Sorry"))
+    said = prompt("hi")
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    lines = [json.loads(line, parse_constant=refuse) for line in said.stdout.splitlines()]
+    [call] = [line for line in lines if line["type"] == "tool_call"]
+    assert call["arguments"] is None
+    assert "NaN" in call["raw"]

@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pi.prompt import child, files, ripgrep
+from pi.prompt.history import Call
 from pi.prompt.limits import Deadline, ToolError
 from pi.prompt.paths import PathPolicy
+from pi.prompt.tools import Toolbox
 
 FENCE = [*ripgrep.ALWAYS, "--iglob=!.ssh"]
 
@@ -267,3 +269,23 @@ def test_outside_may_be_searched_when_allowed_but_private_places_never(trap: Pat
     assert f"{top}/root-evil/secret.txt" in shown
     assert "/config/secret.txt" not in shown
     assert ".ssh/" not in shown.lower()
+
+
+@pytest.mark.parametrize(
+    ("script", "is_error", "says"),
+    [
+        pytest.param("kill -9 $$", True, "ripgrep was ended by signal 9; ask for less", id="killed"),
+        pytest.param("exit 1", False, "[no matches]", id="nothing"),
+        pytest.param("exit 2", False, "[no matches][some files could not be read]", id="nothing in what was read"),
+        pytest.param("echo a:1; exit 2", False, "a:1\n[some files could not be read]", id="something in what was read"),
+    ],
+)
+def test_what_ripgrep_could_not_do_is_not_told_as_nothing_found(
+    policy: PathPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, is_error: bool, says: str
+) -> None:
+    binary = tmp_path / "rg"
+    binary.write_text(f"#!/bin/sh\n{script}\n")
+    binary.chmod(0o755)
+    monkeypatch.setattr(ripgrep, "find", lambda: binary)
+    message = Toolbox(policy).call(Call("1", "rg", '{"args": "x"}'), threading.Event())
+    assert (message.text, message.is_error) == (says, is_error)

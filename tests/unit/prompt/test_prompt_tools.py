@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pi.prompt import files
 from pi.prompt.files import ENTRIES, LINE_BYTES, LINES
 from pi.prompt.history import Call, ToolMessage
 from pi.prompt.limits import RESULT_BYTES, Deadline, ToolError, cut
@@ -57,6 +58,8 @@ def box(tmp_path: Path) -> Box:
         pytest.param("read", '"{}"', "the arguments must be a JSON object", id="JSON within JSON"),
         pytest.param("read", "[" * 100_000, "nested too deeply", id="JSON to make the parser overflow"),
         pytest.param("read", '{"file_path": ' + "1" * 5000 + "}", "not valid JSON", id="an endless number"),
+        pytest.param("read", '{"file_path": "a", "offset": NaN}', "not valid JSON", id="a number that is none"),
+        pytest.param("read", '{"file_path": "a", "offset": 1e999}', "not valid JSON", id="a number beyond numbers"),
         pytest.param("read", {"file_path": 7}, "'file_path' must be of type string", id="another type"),
         pytest.param("read", {"file_path": None}, "'file_path' must be of type string", id="null where needed"),
         pytest.param("read", {"file_path": "a", "offset": "2"}, "'offset' must be of type integer", id="text"),
@@ -230,12 +233,56 @@ def test_glob_neither_leaves_the_root_nor_enters_private_places(tmp_path: Path) 
     assert box.text("glob", pattern=".*/*") == "[no file matches]"
 
 
-def test_glob_has_a_ceiling(box: Box) -> None:
-    for number in range(ENTRIES + 1):
+def test_glob_has_a_ceiling(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ENTRIES", 50)
+    for number in range(51):
         (box.root / f"{number:04}").touch()
     lines = box.text("glob", pattern="*").split("\n")
-    assert len(lines) == ENTRIES + 1
-    assert lines[-1].startswith(f"[only the first {ENTRIES} found are shown")
+    assert len(lines) == 51
+    assert lines[-1].startswith("[only the first 50 found are shown")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "note"),
+    [("ls", {"path": "."}, "more, not shown]"), ("glob", {"pattern": "*"}, "found are shown; use a narrower pattern]")],
+)
+def test_names_that_are_more_than_a_result_holds_are_cut_between_names(
+    box: Box, tool: str, arguments: dict[str, str], note: str
+) -> None:
+    """Half a name would lead a model astray."""
+    names = {f"{number:04}" + "x" * 200 for number in range(400)}
+    for name in names:
+        (box.root / name).touch()
+    result = box.text(tool, **arguments)
+    *lines, last = result.split("\n")
+    assert len(result.encode()) <= RESULT_BYTES
+    assert len(lines) > 200
+    assert {Path(line).name for line in lines} < names
+    assert last.endswith(note)
+
+
+@pytest.mark.parametrize("root", [".ssh", ".ssh/sub", ".pi", ".pi/conversations"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("ls", {"path": "."}),
+        ("read", {"file_path": "id"}),
+        ("glob", {"pattern": "*"}),
+        ("rg", {"args": "-uu SECRET"}),
+        ("rg", {"args": "-uu --files"}),
+        ("rg", {"args": "-uu SECRET ."}),
+    ],
+)
+def test_nothing_is_read_where_pi_is_started_in_a_private_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, name: str, arguments: dict[str, str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    directory = tmp_path / root
+    directory.mkdir(parents=True)
+    (directory / "id").write_text("SECRET\n")
+    box = Box(directory)
+    box.tools = Toolbox(PathPolicy.of(directory, tmp_path / ".pi"))
+    assert "may not be read" in box.error(name, arguments)
 
 
 def test_every_result_has_a_ceiling_on_whole_characters() -> None:

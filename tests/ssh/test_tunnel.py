@@ -1,0 +1,103 @@
+"""The tunnel of a link, over a real sshd: whole streams, many at once, and keys renewed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pi import connection, target
+from pi.errors import UnreachableError
+from tests.rig.pod import Pod
+
+BLOCK = bytes(range(256)) * 1024
+
+
+class _Blocks(socketserver.StreamRequestHandler):
+    """Answers a line with a number with as many blocks."""
+
+    def handle(self) -> None:
+        for _ in range(int(self.rfile.readline())):
+            self.wfile.write(BLOCK)
+
+
+@pytest.fixture
+def blocks() -> Iterator[int]:
+    """The port of a server of blocks."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Blocks) as server:
+        server.daemon_threads = True
+        server.request_queue_size = 100
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.fixture
+def link(pod: Pod, tmp_path: Path) -> Iterator[connection.SshLink]:
+    link = connection.open_link(target.parse(pod.ssh), tmp_path / "known_hosts")
+    assert isinstance(link, connection.SshLink)
+    yield link
+    link.close()
+
+
+def digest(port: int, count: int) -> str:
+    """What comes through, as a hash."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(b"%d\n" % count)
+        found = hashlib.sha256()
+        while data := client.recv(1 << 18):
+            found.update(data)
+    return found.hexdigest()
+
+
+def test_50_streams_at_once_come_whole(link: connection.SshLink, blocks: int) -> None:
+    with link.forward(blocks) as port, ThreadPoolExecutor(50) as pool:
+        found = list(pool.map(lambda _: digest(port, 4), range(50)))
+    assert set(found) == {hashlib.sha256(BLOCK * 4).hexdigest()}
+
+
+def test_an_authenticated_cipher_is_used_and_its_keys_are_renewed_in_a_long_stream(
+    link: connection.SshLink, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = link.transport
+    assert "-gcm@" in transport.remote_cipher
+    renewed: list[object] = []
+    activate = transport._activate_inbound  # type: ignore[attr-defined]
+    monkeypatch.setattr(transport, "_activate_inbound", lambda: (renewed.append(1), activate()))
+    monkeypatch.setattr(transport.packetizer, "REKEY_BYTES", 4 * 2**20)
+    with link.forward(blocks) as port:
+        assert digest(port, 100) == hashlib.sha256(BLOCK * 100).hexdigest()
+    assert renewed
+
+
+def test_a_server_without_that_cipher_is_reached_all_the_same(new_pod: object, tmp_path: Path) -> None:
+    pod: Pod = new_pod(options=("Ciphers aes256-ctr",))  # type: ignore[operator]
+    link = connection.open_link(target.parse(pod.ssh), tmp_path / "known_hosts")
+    assert isinstance(link, connection.SshLink)
+    assert link.transport.remote_cipher == "aes256-ctr"
+    link.close()
+
+
+def test_other_work_begins_before_the_pod_answers(tmp_path: Path) -> None:
+    begun = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = target.parse(f"ssh -o ConnectTimeout=1 -p {silent.getsockname()[1]} root@127.0.0.1")
+        opening = threading.Thread(target=_refused, args=(place, tmp_path, begun))
+        opening.start()
+        accepted, _ = silent.accept()
+        assert begun.wait(1)
+        time.sleep(0.1)
+        accepted.close()
+        opening.join()
+
+
+def _refused(place: target.SshTarget, folder: Path, begun: threading.Event) -> None:
+    with pytest.raises(UnreachableError):
+        connection.open_link(place, folder / "known_hosts", meanwhile=begun.set)
