@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from pi.errors import InputError
 from pi.estimate import Attention, Split
+from pi.vllm import NIGHTLY, latest
 
 SHIPPED = Path(__file__).with_name("models.toml")
 """The catalog: a link to the top level's models.toml in a checkout, its copy in a wheel."""
@@ -68,7 +70,8 @@ class Variant:
     """One checkpoint of a model: the same network in one number format.
 
     `weights_gb` and `minimum_gb` (least GPU memory of all GPUs together) are in 10^9 bytes; `tensor` is the
-    largest tensor-parallel size that its weights split into; `on` the hardware it is made for, when limited.
+    largest tensor-parallel size that its weights split into; `on` the hardware it is made for, when limited;
+    `floor` the first vLLM release that serves it ("nightly": none does yet), the model's own when that is later.
     """
 
     name: str
@@ -271,8 +274,8 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         active_b=facts.get("active"),
         context=facts.get("context"),
         variants=variants,
-        floor=facts.get("floor"),
-        ceiling=facts.get("ceiling"),
+        floor=_floor(facts),
+        ceiling=_release(facts.get("ceiling")),
         tools=facts.get("tools") or None,
         reasoning=facts.get("reasoning") or None,
         api=facts.get("api", "chat"),
@@ -304,7 +307,7 @@ def _variant(name: str, model: str, facts: Mapping[str, Any], table: Mapping[str
         minimum_gb=float(table.get("minimum_gb", round(weights_gb * RECIPE_FACTOR, 1))),
         tensor=table.get("tensor"),
         on=tuple(table.get("only", ())),
-        floor=table.get("floor"),
+        floor=latest((_floor(table), facts.get("floor"))),
         tuning=_tuning(table),
         tunings=_tunings(table.get("on", {})),
         layouts=tuple(_layout(row) for row in table.get("layouts", ())),
@@ -338,6 +341,17 @@ def _tunings(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Tuning]:
 
 def _tuning(table: Mapping[str, Any]) -> Tuning:
     return Tuning(tuple(table.get("args", ())), table.get("env", {}), table.get("context"), table.get("share"))
+
+
+def _floor(table: Mapping[str, Any]) -> str | None:
+    floor: str | None = table.get("floor")
+    return floor if floor == NIGHTLY else _release(floor)
+
+
+def _release(version: str | None) -> str | None:
+    if version is not None and not re.fullmatch(r"\d+(\.\d+)*", version, re.ASCII):
+        raise ValueError(f"{version!r} is no release of vLLM, such as 0.32.0")
+    return version
 
 
 def _known_keys(table: Mapping[str, Any], known: frozenset[str]) -> None:

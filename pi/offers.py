@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pi import cpu_plans, vllm
-from pi.catalog import Catalog, ModelSpec
+from pi import cpu_plans, venvs, vllm
+from pi.catalog import Catalog, ModelSpec, Variant
 from pi.errors import InputError
 from pi.placement import Fit, Group, choose, groups, idle
 from pi.plans import PodFacts, Request
@@ -61,25 +61,33 @@ def _on(catalog: Catalog, facts: PodFacts, words: str) -> list[Offer]:
     now, empty = groups(facts), groups(idle(facts))
     found = []
     for spec in catalog.search(words):
-        if vllm.too_old(spec.ceiling, facts.vllm_version):
-            found.append(_too_new(spec, facts))
-        elif facts.device == "cpu":
-            found.append(_cpu_offer(spec, facts))
+        variants = venvs.served(spec.variants, facts, spec.ceiling)
+        if facts.device == "cpu":
+            offer = _cpu_offer(spec, variants, facts)
         else:
-            found.append(_gpu_offer(spec, facts, now, empty))
+            offer = _gpu_offer(spec, variants, facts, now, empty)
+        found.append(_on_vllm(offer, spec, facts))
     return found
 
 
-def _too_new(spec: ModelSpec, facts: PodFacts) -> Offer:
-    return replace(_offer(spec, facts), needs=f"vLLM {spec.ceiling} or older; the pod has {facts.vllm_version}")
+def _on_vllm(offer: Offer, spec: ModelSpec, facts: PodFacts) -> Offer:
+    """The offer, which is none for now where no vLLM of the pod serves the model."""
+    _, version = venvs.choose(facts, offer.floor, spec.ceiling)
+    if vllm.too_old(spec.ceiling, version):
+        return replace(offer, state=MORE, needs=f"vLLM {spec.ceiling} or older; the pod has {version}")
+    if offer.state != MORE and offer.floor and vllm.too_old(version, offer.floor):
+        return replace(offer, state=MORE, needs=f"{venvs.wanted(offer.floor)}; the pod has {version}")
+    return offer
 
 
-def _gpu_offer(spec: ModelSpec, facts: PodFacts, now: tuple[Group, ...], empty: tuple[Group, ...]) -> Offer:
+def _gpu_offer(
+    spec: ModelSpec, variants: tuple[Variant, ...], facts: PodFacts, now: tuple[Group, ...], empty: tuple[Group, ...]
+) -> Offer:
     request = Request(spec.id, "x")
-    fit = choose(spec, spec.variants, request, now, facts.nodes)
+    fit = choose(spec, variants, request, now, facts.nodes)
     if fit is not None:
         return _fitting(spec, fit, FITS)
-    fit = choose(spec, spec.variants, request, empty, facts.nodes)
+    fit = choose(spec, variants, request, empty, facts.nodes)
     if fit is not None:
         return _fitting(spec, fit, BUSY, _in_the_way(facts.deployments))
     return _offer(spec, facts)
@@ -98,7 +106,7 @@ def _fitting(spec: ModelSpec, fit: Fit, state: str, needs: str = "") -> Offer:
         context=fit.memory.context or spec.context,
         needs=needs,
         checked=fit.variant.checked,
-        floor=fit.variant.floor or spec.floor,
+        floor=fit.variant.floor,
     )
 
 
@@ -121,13 +129,13 @@ def _offer(spec: ModelSpec, facts: PodFacts | None) -> Offer:
         context=spec.context,
         needs=" or ".join(pods) if pods else f"{variant.minimum_gb:g} GB of GPU memory, more than one pod of 8",
         checked=variant.checked,
-        floor=variant.floor or spec.floor,
+        floor=variant.floor,
     )
 
 
-def _cpu_offer(spec: ModelSpec, facts: PodFacts) -> Offer:
+def _cpu_offer(spec: ModelSpec, variants: tuple[Variant, ...], facts: PodFacts) -> Offer:
     try:
-        plan, variant, _ = cpu_plans.known(Request(spec.id, "x"), facts, spec, spec.variants, 0)
+        plan, variant, _ = cpu_plans.known(Request(spec.id, "x"), facts, spec, variants, 0)
     except InputError:
         return _offer(spec, facts)
     return Offer(
@@ -140,5 +148,5 @@ def _cpu_offer(spec: ModelSpec, facts: PodFacts) -> Offer:
         gib=round(variant.weights_gb * 1e9 / 1024**3 + cpu_plans.PROCESSES_GIB, 1),
         context=plan.context,
         checked=variant.checked,
-        floor=variant.floor or spec.floor,
+        floor=variant.floor,
     )

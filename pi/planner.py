@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from pi import cpu_plans, hardware, vllm
+from pi import cpu_plans, hardware, venvs, vllm
 from pi.catalog import Catalog, ModelSpec, Tuning, Variant
 from pi.errors import BusyError, InputError
 from pi.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
 from pi.placement import COUNTS, LEAST_SHARE, SHARE, SHARED, Fit, Slot, choose, groups, laid_over, runs_on
-from pi.plans import LaunchPlan, PodFacts, Request, count, served_names, share_text
+from pi.plans import VENV, LaunchPlan, PodFacts, Request, count, served_names, share_text
 from pi.refusals import busy, refusal
 from pi.state import NAME
-from pi.vllm import too_old, version_numbers
+from pi.vllm import too_old
 
-__all__ = ["LaunchPlan", "PodFacts", "Request", "next_port", "plan", "too_old"]
+__all__ = ["LaunchPlan", "PodFacts", "Request", "next_port", "plan"]
 
 FITS_ITSELF = "0.14.0"
 """First vLLM that takes `--max-model-len auto`: the longest context that the memory holds."""
@@ -33,9 +33,9 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     BusyError for what it could do if something stopped.
     """
     _check(request, facts)
-    if request.vllm_args is not None:
-        return _raw_plan(request, facts, request.vllm_args)
     known = catalog.find(request.model)
+    if request.vllm_args is not None:
+        return _on_raw_vllm(_raw_plan(request, facts, request.vllm_args), facts, known)
     if known is not None:
         return _known_plan(request, facts, *known)
     if request.variant is not None:
@@ -76,18 +76,22 @@ def _check(request: Request, facts: PodFacts) -> None:
 
 
 def _known_plan(request: Request, facts: PodFacts, spec: ModelSpec, named: Variant) -> LaunchPlan:
-    if too_old(spec.ceiling, facts.vllm_version):
-        raise InputError(f"{spec.title} needs vLLM {spec.ceiling} or older, the pod has {facts.vllm_version}")
+    _, version = venvs.choose(facts, spec.floor, spec.ceiling)
+    if too_old(spec.ceiling, version):
+        raise InputError(f"{spec.title} needs vLLM {spec.ceiling} or older, the pod has {version}")
     if request.context is not None and spec.context is not None and request.context > spec.context:
         raise InputError(f"{spec.title} has a context of {spec.context} tokens", f"say --context {spec.context}")
-    variants = _asked(request, spec, named)
+    asked = _asked(request, spec, named)
+    variants = venvs.served(asked, facts, spec.ceiling)
     if _on_cpu(facts):
         made, variant, tuning = cpu_plans.known(request, facts, spec, variants, _port(facts))
         args = (*made.args, *_model_args(spec, tuning.args))
-        return _described(replace(made, args=args, env=dict(tuning.env) | dict(made.env)), spec, variant)
+        made = replace(made, args=args, env=dict(tuning.env) | dict(made.env))
+        return _described(_on_vllm(made, facts, variant.floor, spec.ceiling), spec)
     fit = choose(spec, variants, request, groups(facts), facts.nodes)
     if fit is None:
         raise refusal(request, facts, spec, variants)
+    _, version = venvs.choose(facts, fit.variant.floor, spec.ceiling)
     made = LaunchPlan(
         model=fit.variant.id,
         name=request.name,
@@ -98,7 +102,7 @@ def _known_plan(request: Request, facts: PodFacts, spec: ModelSpec, named: Varia
             (
                 *_split_args(fit.split, facts.nodes),
                 *("--gpu-memory-utilization", share_text(fit.share)),
-                *_length(request.context, fit.tuning, fit.memory, facts.vllm_version),
+                *_length(request.context, fit.tuning, fit.memory, version),
             ),
             _model_args(spec, fit.tuning.args),
         ),
@@ -106,13 +110,23 @@ def _known_plan(request: Request, facts: PodFacts, spec: ModelSpec, named: Varia
         context=fit.memory.context or fit.tuning.context or spec.context,
         memory_share=fit.share,
         memory=fit.memory,
-        why=_reasons(request, facts, spec, variants, fit),
+        why=(*_reasons(request, facts, spec, variants, fit), *_passed_over(asked, variants)),
         variant=fit.variant.name,
         split=fit.split,
         nodes=facts.nodes,
         download_gb=fit.variant.weights_gb,
     )
-    return _described(made, spec, fit.variant)
+    return _described(_on_vllm(made, facts, fit.variant.floor, spec.ceiling), spec)
+
+
+def _on_vllm(made: LaunchPlan, facts: PodFacts, floor: str | None, ceiling: str | None) -> LaunchPlan:
+    """The plan with the vLLM of the pod that serves it, and why where that is not the usual one."""
+    venv, version = venvs.choose(facts, floor, ceiling)
+    why = made.why
+    if venv != VENV:
+        limit = venvs.wanted(floor) if floor and too_old(facts.vllm_version, floor) else f"vLLM {ceiling} or older"
+        why += (f"vLLM {version} of ~/{venv}: it needs {limit}, ~/venv has {facts.vllm_version}",)
+    return replace(made, venv=venv, vllm_version=version, vllm_floor=floor, why=why)
 
 
 def _asked(request: Request, spec: ModelSpec, named: Variant) -> tuple[Variant, ...]:
@@ -126,7 +140,7 @@ def _asked(request: Request, spec: ModelSpec, named: Variant) -> tuple[Variant, 
     return spec.variants if request.model.lower() == spec.id.lower() else (named,)
 
 
-def _described(made: LaunchPlan, spec: ModelSpec, variant: Variant) -> LaunchPlan:
+def _described(made: LaunchPlan, spec: ModelSpec) -> LaunchPlan:
     """The plan with what the catalog says of the model wherever it runs."""
     why, warnings = list(made.why), list(made.warnings)
     if spec.tools:
@@ -137,15 +151,7 @@ def _described(made: LaunchPlan, spec: ModelSpec, variant: Variant) -> LaunchPla
         why.append(spec.notes)
     if spec.trust_remote_code:
         warnings.append(f"{made.model} brings Python code that vLLM runs on the pod (--trust-remote-code)")
-    floors = [floor for floor in (variant.floor, spec.floor) if floor]
-    return replace(
-        made,
-        api=spec.api,
-        packages=spec.packages,
-        vllm_floor=max(floors, key=version_numbers, default=None),
-        why=tuple(why),
-        warnings=tuple(warnings),
-    )
+    return replace(made, api=spec.api, packages=spec.packages, why=tuple(why), warnings=tuple(warnings))
 
 
 def _ids(chosen: Iterable[Slot]) -> tuple[int, ...]:
@@ -220,6 +226,12 @@ def _variant_reason(spec: ModelSpec, variants: tuple[Variant, ...], facts: PodFa
         f"{weights}, since the {wanted.precision} ones need {wanted.minimum_gb:g} GB of GPU memory"
         " and room for a useful context"
     )
+
+
+def _passed_over(asked: tuple[Variant, ...], variants: tuple[Variant, ...]) -> tuple[str, ...]:
+    """That a newer vLLM would have served the checkpoint that comes first."""
+    first = asked[0]
+    return () if first in variants else (f"not {first.id}, which needs {venvs.wanted(first.floor or '')}",)
 
 
 def _gpu_reason(request: Request, facts: PodFacts, fit: Fit) -> str:
@@ -372,6 +384,18 @@ def _raw_plan(request: Request, facts: PodFacts, args: tuple[str, ...]) -> Launc
         raise InputError(f"--vllm asks for {count(size, 'GPU')}, the pod has {len(facts.gpus)}")
     chosen = _least_used(facts, size, min(share or SHARE, SHARED))
     return replace(made, gpus=_ids(chosen), env=_gpu_env(chosen))
+
+
+def _on_raw_vllm(made: LaunchPlan, facts: PodFacts, known: tuple[ModelSpec, Variant] | None) -> LaunchPlan:
+    """A plan of the user's own arguments: a floor of the catalog chooses the vLLM, but refuses none."""
+    if known is None:
+        return made
+    spec, variant = known
+    chosen = _on_vllm(made, facts, variant.floor, spec.ceiling)
+    if variant.floor and too_old(chosen.vllm_version, variant.floor):
+        warning = f"the catalog says {venvs.wanted(variant.floor)}; the pod has {chosen.vllm_version}"
+        chosen = replace(chosen, warnings=(*chosen.warnings, warning))
+    return replace(chosen, vllm_floor=None)
 
 
 def _raw_count(args: tuple[str, ...]) -> int:

@@ -10,6 +10,9 @@ from pi.estimate import MemorySum, Split
 from pi.gpus import Gpu
 from pi.state import Deployment
 
+VENV = "venv"
+"""The folder in a pod's home that holds its Python and vLLM; others may lie beside it (see `pi.venvs`)."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -48,6 +51,9 @@ class PodFacts:
     processes: tuple[GpuProcess, ...] = ()
     """Who computes on the GPUs, as far as nvidia-smi tells."""
     vllm_version: str | None = None
+    """Of the vLLM in ~/venv."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the vLLMs in venvs beside ~/venv, by the name of their folder."""
     memory_mib: int = 0
     cpus: int = 1
     disk_free_gib: float | None = None
@@ -78,6 +84,10 @@ class LaunchPlan:
     api: str = "chat"
     packages: tuple[str, ...] = ()
     vllm_floor: str | None = None
+    venv: str = VENV
+    """The folder in the pod's home whose vLLM serves the model."""
+    vllm_version: str | None = None
+    """Of the vLLM in that folder, where it is known."""
     memory: MemorySum | None = None
     why: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

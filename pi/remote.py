@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from pi import gpus
+from pi import gpus, venvs
 from pi.audit import row
 from pi.calls import INSTALL_PYTHON, Call, Listener, call
 from pi.connection import Link
@@ -56,6 +56,8 @@ class SetupRequest:
     mount_target: str | None = None
     models_path: str | None = None
     upgrade: bool = False
+    beside: bool = False
+    """Whether this vLLM goes into a venv beside ~/venv, which stays as it is."""
     mirrors: dict[str, str] = field(default_factory=dict)
     """PIP_* and UV_* settings of the machine that pi runs on."""
 
@@ -65,6 +67,9 @@ class SetupFacts:
     gpus: tuple[Gpu, ...]
     skipped_gpu_lines: tuple[str, ...]
     vllm_version: str | None
+    """Of the vLLM in ~/venv."""
+    beside: dict[str, str]
+    """Versions of the vLLMs beside it, by folder."""
     models_path: str | None
     python: str | None
 
@@ -79,6 +84,7 @@ def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> Set
         "PI_MOUNT_TARGET": request.mount_target or "",
         "PI_MODELS_PATH": request.models_path or "",
         "PI_UPGRADE": "1" if request.upgrade else "0",
+        "PI_BESIDE": "1" if request.beside else "0",
         **request.mirrors,
     }
     result = call(
@@ -95,6 +101,7 @@ def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> Set
         gpus=tuple(found),
         skipped_gpu_lines=tuple(skipped),
         vllm_version=_first(result.get("vllm_version")),
+        beside=_beside(dict(line.partition(" ")[::2] for line in result.get("beside", []))),
         models_path=_first(result.get("models_path")),
         python=_first(result.get("python")),
     )
@@ -107,6 +114,11 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
         "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text(),
         "guard/pi_guard.py": (folder / "templates" / "pi_guard.py").read_text(),
     }
+
+
+def _beside(told: dict[str, str]) -> dict[str, str]:
+    """Venvs beside ~/venv, without folders that setup does not make."""
+    return {folder: version for folder, version in told.items() if venvs.BESIDE.fullmatch(folder)}
 
 
 def _first(values: list[str] | None) -> str | None:
@@ -185,7 +197,7 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
     """The answer to a survey: what to reserve, and the files of the launch."""
     environment, argv = server(plan, private)
     owner = Owner.this()
-    script = render("launch.sh.j2", name=plan.name, instance=instance, environment=environment, argv=argv)
+    values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
     return {
         "record": {
             "name": plan.name,
@@ -195,10 +207,11 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
             "memory_share": plan.memory_share,
             "api": plan.api,
             "private": private,
+            "venv": plan.venv,
             "instance": instance,
             "by": f"pid {owner.pid} on {owner.host}",
         },
-        "files": {"launch.sh": script, "key": key},
+        "files": {"launch.sh": render("launch.sh.j2", **values), "key": key},
         "key": key,
         "timeout_s": timeout_s,
     }
@@ -215,6 +228,7 @@ def facts(survey: dict[str, Any]) -> PodFacts:
         deployments=tuple(deployment(record) for record in living),
         processes=_gpu_processes(survey["gpu_processes"], found),
         vllm_version=survey["vllm_version"],
+        beside=_beside(survey["beside"]),
         memory_mib=survey["memory_mib"],
         cpus=survey["cpus"],
         disk_free_gib=survey["disk_free_bytes"] / 2**30,
@@ -254,6 +268,8 @@ def _extra(record: dict[str, Any]) -> dict[str, Any]:
     extra: dict[str, Any] = {"api": "responses"} if record.get("api") == "responses" else {}
     if record.get("private"):
         extra["private"] = True
+    if venvs.BESIDE.fullmatch(str(record.get("venv"))):
+        extra["venv"] = record["venv"]
     return extra
 
 
@@ -285,6 +301,7 @@ class Status:
     found: tuple[Found, ...]
     gpus: tuple[Gpu, ...]
     vllm_version: str | None
+    beside: dict[str, str]
     public: dict[str, str]
     boot_id: str
     up_s: float
@@ -299,6 +316,7 @@ def status(link: Link) -> Status:
         tuple(_found(record) for record in result["deployments"]),
         tuple(cards),
         result["vllm_version"],
+        _beside(result["beside"]),
         result["public"],
         result["boot_id"],
         result["up_s"],

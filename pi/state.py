@@ -81,6 +81,8 @@ class Pod:
     models_path: str | None = None
     vllm_version: str | None = None
     """Version of vLLM in the pod's `~/venv`, such as "0.32.0" or "0.32.0+cpu"."""
+    beside: dict[str, str] = field(default_factory=dict)
+    """Versions of the vLLMs in venvs beside it, by the name of their folder."""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def with_model(self, deployment: Deployment) -> Pod:
@@ -259,6 +261,10 @@ def _pod(name: str, value: Any) -> Pod:
         models={key: _deployment(key, model, where) for key, model in models.items()},
         models_path=_optional_text(data.pop("modelsPath", None), f"{where}, modelsPath"),
         vllm_version=_optional_text(data.pop("vllmVersion", None), f"{where}, vllmVersion"),
+        beside={
+            folder: _text(version, f"{where}, vllmBeside")
+            for folder, version in _object(data.pop("vllmBeside", {}), f"{where}, vllmBeside").items()
+        },
         extra=data,
     )
 
@@ -335,6 +341,8 @@ def _pod_document(pod: Pod) -> dict[str, Any]:
         document["modelsPath"] = pod.models_path
     if pod.vllm_version:
         document["vllmVersion"] = pod.vllm_version
+    if pod.beside:
+        document["vllmBeside"] = pod.beside
     return {**document, **pod.extra}
 
 

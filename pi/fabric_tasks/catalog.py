@@ -11,6 +11,7 @@ from pi.fabric_tasks.verb import verb
 if TYPE_CHECKING:
     from pi.offers import Offer
     from pi.plans import LaunchPlan, PodFacts, Request
+    from pi.state import Pod
 
 
 @verb(
@@ -36,7 +37,7 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
     """The catalog held against the pod as it is now; without any pod, against no pod at all."""
     from pi import catalog, offers
 
-    facts = _facts(c, pod) if pod or state.load().pods else None
+    facts = _facts(c, pod)[1] if pod or state.load().pods else None
     found = offers.offers(catalog.load(state.config_dir()), facts, words)
     if as_json:
         import json
@@ -69,17 +70,17 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) 
     from pi import catalog, planner
 
     known = catalog.load(state.config_dir())
-    facts = _facts(c, pod, request.model, ask_hub=known.find(request.model) is None)
-    for line in plan_lines(planner.plan(request, facts, known), facts, private):
+    place, facts = _facts(c, pod, request.model, ask_hub=known.find(request.model) is None)
+    for line in plan_lines(planner.plan(request, facts, known), facts, place.name, private):
         screen.say(line)
 
 
-def plan_lines(plan: LaunchPlan, facts: PodFacts, private: bool = False) -> list[str]:
+def plan_lines(plan: LaunchPlan, facts: PodFacts, pod: str, private: bool = False) -> list[str]:
     """A plan in words: the command and environment whole, the sum, the reasons, the download."""
-    from pi import hub, remote
+    from pi import hub, remote, venvs
 
     environment, words = remote.server(plan, private)
-    lines = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
+    lines = [f"PATH=~/{plan.venv}/bin:$PATH"] + [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
     lines += [shlex.join(words), ""]
     lines.append(f"port      {plan.port}")
     lines.append(f"GPUs      {','.join(map(str, plan.gpus)) or 'none (CPU)'}")
@@ -91,17 +92,19 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, private: bool = False) -> list
         free = f"; {facts.disk_free_gib:.0f} GiB of disk are free" if facts.disk_free_gib is not None else ""
         lines.append(f"download  {plan.download_gb:.3g} GB if it is not on the pod yet{free}")
     if plan.vllm_floor:
-        lines.append(f"vLLM      {plan.vllm_floor} or newer; the pod has {facts.vllm_version or 'none'}")
+        lines.append(f"vLLM      {plan.vllm_floor} or newer; ~/{plan.venv} has {plan.vllm_version or 'none'}")
     lines += [f"because   {reason}" for reason in plan.why]
-    return lines + [f"note      {warning}" for warning in plan.warnings]
+    lines += [f"note      {warning}" for warning in plan.warnings]
+    refusal = venvs.refusal(plan, facts, pod)
+    return [*lines, f"refused   {refusal.message}; {refusal.hint}"] if refusal else lines
 
 
-def _facts(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> PodFacts:
+def _facts(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:
     from pi import remote
     from pi.fabric_tasks import target as targets
 
-    with targets.targeted(c, pod) as (_, link):
-        return remote.look(link, model, ask_hub=ask_hub)
+    with targets.targeted(c, pod) as (place, link):
+        return place, remote.look(link, model, ask_hub=ask_hub)
 
 
 def _row(offer: Offer) -> tuple[object, ...]:

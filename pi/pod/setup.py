@@ -96,7 +96,8 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
             if verb == "step":
                 step = arg
                 tail.clear()
-            failure = text if verb == "fail" else failure
+            if verb == "fail":
+                step, failure = arg, text
     if script.wait():
         message = failure or "pod_setup.sh ended with exit code %d" % script.returncode
         raise PodError("setup_failed", message, step=step, tail=list(tail))

@@ -35,6 +35,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
         "ports": sorted(process.listening_ports()),
         "records": [described(record) for record in known],
         "vllm_version": vllm_version(),
+        "beside": versions_beside(),
         "memory_mib": _meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
         "disk_free_bytes": shutil.disk_usage(existing(hub_cache())).free,
@@ -73,11 +74,22 @@ def described(record: dict[str, Any]) -> dict[str, Any]:
 
 def vllm_version(venv: str = VENV) -> Optional[str]:
     """Version of the vLLM in a venv, from its package metadata; None when there is none."""
-    for path in glob.glob(os.path.join(venv, "lib/python3*/site-packages/vllm-*.dist-info")):
+    for path in glob.glob(os.path.join(glob.escape(venv), "lib/python3*/site-packages/vllm-*.dist-info")):
         found = re.fullmatch(r"vllm-(.+)\.dist-info", os.path.basename(path))
         if found:
             return found.group(1)
     return None
+
+
+def versions_beside() -> dict[str, str]:
+    """Versions of the vLLMs in the venvs beside ~/venv, by folder: those that a setup has made and found to load."""
+    found = {}
+    for mark in glob.glob(glob.escape(VENV) + "-*/.pi-checked"):
+        venv = os.path.dirname(mark)
+        version = vllm_version(venv)
+        if version:
+            found[os.path.basename(venv)] = version
+    return found
 
 
 def hub_cache() -> str:

@@ -16,7 +16,8 @@ PI = Path(__file__).parents[2] / "pi"
 HEAVY = {"fabric", "paramiko", "openai", "requests", "jinja2", "tabulate"}
 PURE = {
     "catalog", "catalog_text", "cpu_plans", "endpoint", "errors", "estimate", "events", "failures", "gpus", "hardware",
-    "hub", "mounts", "offers", "placement", "planner", "plans", "refusals", "target", "text", "vllm",
+    "hub", "mounts", "offers", "placement", "planner", "plans", "refusals", "target", "text", "venvs",
+    "vllm",
 }  # fmt: skip
 
 
