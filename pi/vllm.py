@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pi.errors import InputError
@@ -283,6 +284,7 @@ def latest(floors: Iterable[str | None]) -> str | None:
     return max(known, key=lambda floor: (floor == NIGHTLY, version_numbers(floor)), default=None)
 
 
+@lru_cache(maxsize=256)
 def version_numbers(version: str) -> tuple[int, ...]:
     """The numbers that a version begins with: "0.32.0+cpu" is (0, 32, 0)."""
     found = re.match(r"\d+(?:\.\d+)*", version)
