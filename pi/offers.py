@@ -8,10 +8,9 @@ from typing import Any
 from pi import cpu_plans, venvs, vllm
 from pi.catalog import Catalog, ModelSpec, Variant
 from pi.errors import InputError
-from pi.placement import Fit, Group, choose, groups, idle
+from pi.placement import Fit, Group, choose, groups, idle, without
 from pi.plans import PodFacts, Request
-from pi.refusals import pods_for
-from pi.state import Deployment
+from pi.refusals import in_use_by, pods_for
 
 FITS, BUSY, MORE = "fits", "busy", "more"
 """An offer's state: now, when a model stops, or on a larger pod only."""
@@ -58,14 +57,14 @@ def possibly(model: str) -> Offer:
 
 
 def _on(catalog: Catalog, facts: PodFacts, words: str) -> list[Offer]:
-    now, empty = groups(facts), groups(idle(facts))
+    now, later = groups(facts), _later(facts)
     found = []
     for spec in catalog.search(words):
         variants = venvs.served(spec.variants, facts, spec.ceiling)
         if facts.device == "cpu":
             offer = _cpu_offer(spec, variants, facts)
         else:
-            offer = _gpu_offer(spec, variants, facts, now, empty)
+            offer = _gpu_offer(spec, variants, facts, now, later)
         found.append(_on_vllm(offer, spec, facts))
     return found
 
@@ -80,16 +79,32 @@ def _on_vllm(offer: Offer, spec: ModelSpec, facts: PodFacts) -> Offer:
     return offer
 
 
+def _later(facts: PodFacts) -> list[tuple[str, tuple[Group, ...]]]:
+    """What would make room on the pod, in words, the least first, and its GPUs then."""
+    names = in_use_by(facts)
+    steps = [(f"stop {name}", without(facts, name)) for name in names]
+    if len(names) > 1:
+        steps.append((f"stop more than one of {', '.join(names)}", without(facts, *names)))
+    steps.append(("other processes hold the GPUs", idle(facts)))
+    return [(needs, groups(then)) for needs, then in steps]
+
+
 def _gpu_offer(
-    spec: ModelSpec, variants: tuple[Variant, ...], facts: PodFacts, now: tuple[Group, ...], empty: tuple[Group, ...]
+    spec: ModelSpec,
+    variants: tuple[Variant, ...],
+    facts: PodFacts,
+    now: tuple[Group, ...],
+    later: list[tuple[str, tuple[Group, ...]]],
 ) -> Offer:
     request = Request(spec.id, "x")
     fit = choose(spec, variants, request, now, facts.nodes)
     if fit is not None:
         return _fitting(spec, fit, FITS)
-    fit = choose(spec, variants, request, empty, facts.nodes)
-    if fit is not None:
-        return _fitting(spec, fit, BUSY, _in_the_way(facts.deployments))
+    if choose(spec, variants, request, later[-1][1], facts.nodes) is not None:
+        for needs, then in later:
+            fit = choose(spec, variants, request, then, facts.nodes)
+            if fit is not None:
+                return _fitting(spec, fit, BUSY, needs)
     return _offer(spec, facts)
 
 
@@ -108,11 +123,6 @@ def _fitting(spec: ModelSpec, fit: Fit, state: str, needs: str = "") -> Offer:
         checked=fit.variant.checked,
         floor=fit.variant.floor,
     )
-
-
-def _in_the_way(deployments: tuple[Deployment, ...]) -> str:
-    names = sorted(deployment.name for deployment in deployments if deployment.gpus)
-    return f"stop {' or '.join(names)}" if names else "other processes hold the GPUs"
 
 
 def _offer(spec: ModelSpec, facts: PodFacts | None) -> Offer:

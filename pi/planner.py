@@ -348,14 +348,24 @@ def _more(facts: PodFacts, memory: MemorySum, size: int) -> str:
 
 def _least_used(facts: PodFacts, size: int, share: float) -> tuple[Slot, ...]:
     """The least used GPUs of one kind with at least `share` left. Raises InputError or BusyError."""
-    large = [group for group in groups(facts) if len(group.by_use) >= size]
-    if not large:
+    if not any(len(group.by_use) >= size for group in groups(facts)):
         raise InputError(f"the pod has no {count(size, 'GPU')} of one kind" if facts.gpus else "the pod has no GPU")
-    for group in large:
+    found = _roomy(facts, size, share)
+    if found:
+        return found
+
+    def fits(facts: PodFacts, gpus: int = size, memory: float = share) -> bool:
+        return bool(_roomy(facts, gpus, memory))
+
+    raise busy(f"no {count(size, 'GPU')} with {share:.0%} of memory left", facts, fits)
+
+
+def _roomy(facts: PodFacts, size: int, share: float) -> tuple[Slot, ...]:
+    for group in groups(facts):
         roomy = tuple(slot for slot in group.by_use if slot.open >= share)
         if len(roomy) >= size:
             return roomy[:size]
-    raise busy(f"no {count(size, 'GPU')} with {share:.0%} of memory left", facts)
+    return ()
 
 
 def _raw_plan(request: Request, facts: PodFacts, args: tuple[str, ...]) -> LaunchPlan:
