@@ -12,8 +12,8 @@ from pi.placement import Fit, Group, choose, groups, idle, without
 from pi.plans import PodFacts, Request
 from pi.refusals import in_use_by, pods_for
 
-FITS, BUSY, MORE = "fits", "busy", "more"
-"""An offer's state: now, when a model stops, or on a larger pod only."""
+FITS, BUSY, MORE, POSSIBLE = "fits", "busy", "more", "possible"
+"""An offer's state: now, when a model stops, on a larger pod only, or (outside the catalog) who knows."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def offers(catalog: Catalog, facts: PodFacts | None, words: str = "") -> tuple[O
 
 def possibly(model: str) -> Offer:
     """The offer for a model outside the catalog: it possibly works."""
-    return Offer(model, model, "possible", needs="not in the catalog: pi start gives it one GPU unless you say --gpus")
+    return Offer(model, model, POSSIBLE, needs="not in the catalog: pi start gives it one GPU unless you say --gpus")
 
 
 def _on(catalog: Catalog, facts: PodFacts, words: str) -> list[Offer]:

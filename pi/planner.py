@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pi import cpu_plans, hardware, venvs, vllm
 from pi.catalog import Catalog, ModelSpec, Tuning, Variant
-from pi.errors import BusyError, InputError
+from pi.errors import BusyError, InputError, RemoteError
 from pi.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
 from pi.placement import COUNTS, LEAST_SHARE, SHARE, SHARED, Fit, Slot, choose, groups, laid_over, runs_on
 from pi.plans import VENV, LaunchPlan, PodFacts, Request, count, served_names, share_text
@@ -29,10 +29,12 @@ UNCERTAINTY = 0.1
 def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     """The plan for a request on a pod.
 
-    Raises InputError for what this pod can never do, with the sum and the nearest thing that fits, and
-    BusyError for what it could do if something stopped.
+    Raises InputError for what this pod can never do, with the sum and the nearest thing that fits,
+    BusyError for what it could do if something stopped, and RemoteError for a path that the pod has not.
     """
     _check(request, facts)
+    if facts.model_at == "absent":
+        raise RemoteError(f"there is no directory {request.model} on the pod")
     known = catalog.find(request.model)
     if request.vllm_args is not None:
         return _on_raw_vllm(_raw_plan(request, facts, request.vllm_args), facts, known)
@@ -282,7 +284,6 @@ def _unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
     memory = _unknown_sum(request, facts, split, chosen, share, own)
     if memory is not None and memory.weights_gib * (1 - UNCERTAINTY) > memory.allowed_gib:
         raise InputError(f"{request.model} does not fit: {memory.render()}", _more(facts, memory, size))
-    unsure = memory is not None and not memory.fits
     return LaunchPlan(
         model=request.model,
         name=request.name,
@@ -303,10 +304,16 @@ def _unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
             + ("as asked" if request.gpus else "unless you say --gpus"),
             f"{share:.0%} of each GPU's memory" + (", as asked" if request.memory else ""),
         ),
-        warnings=(f"it may not fit: {memory.render()}",) if memory and unsure else (),
+        warnings=_doubts(memory),
         split=split,
         download_gb=facts.weights_bytes / 1e9 if facts.weights_bytes else None,
     )
+
+
+def _doubts(memory: MemorySum | None) -> tuple[str, ...]:
+    if memory is None:
+        return ("how large it is could not be found out, so whether it fits is not known",)
+    return () if memory.fits else (f"it may not fit: {memory.render()}",)
 
 
 def _check_unknown(request: Request, facts: PodFacts, own: int | None, size: int) -> None:

@@ -59,6 +59,8 @@ class PodFacts:
     disk_free_gib: float | None = None
     config: Mapping[str, Any] | None = None
     weights_bytes: int | None = None
+    model_at: str | None = None
+    """Where the requested model's files are: "path" or "absent" (a path), "cached" or "missing" (a hub id)."""
     device: str = "cuda"
     nodes: int = 1
 

@@ -234,6 +234,7 @@ def facts(survey: dict[str, Any]) -> PodFacts:
         disk_free_gib=survey["disk_free_bytes"] / 2**30,
         config=model.get("config"),
         weights_bytes=model.get("weights_bytes"),
+        model_at=model.get("where"),
         device="cuda" if found else "cpu",
     )
 

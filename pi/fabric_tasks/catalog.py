@@ -39,6 +39,8 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
 
     facts = _facts(c, pod)[1] if pod or state.load().pods else None
     found = offers.offers(catalog.load(state.config_dir()), facts, words)
+    if not found and "/" in words:
+        found = (offers.possibly(words),)
     if as_json:
         import json
 
@@ -48,6 +50,7 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
         (offers.FITS, "fits now"),
         (offers.BUSY, "fits when something stops"),
         (offers.MORE, "needs more"),
+        (offers.POSSIBLE, "possibly works"),
     ):
         shown = [offer for offer in found if offer.state == kind]
         if shown and (kind != offers.MORE or everything or facts is None or words):
@@ -71,11 +74,11 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) 
 
     known = catalog.load(state.config_dir())
     place, facts = _facts(c, pod, request.model, ask_hub=known.find(request.model) is None)
-    for line in plan_lines(planner.plan(request, facts, known), facts, place.name, private):
+    for line in plan_lines(planner.plan(request, facts, known), facts, request, place.name, private):
         screen.say(line)
 
 
-def plan_lines(plan: LaunchPlan, facts: PodFacts, pod: str, private: bool = False) -> list[str]:
+def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False) -> list[str]:
     """A plan in words: the command and environment whole, the sum, the reasons, the download."""
     from pi import hub, remote, venvs
 
@@ -88,15 +91,27 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, pod: str, private: bool = Fals
         lines.append(f"context   {plan.context} tokens")
     if plan.memory:
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB are free")
-    if plan.download_gb and not hub.is_path(plan.model):
-        free = f"; {facts.disk_free_gib:.0f} GiB of disk are free" if facts.disk_free_gib is not None else ""
-        lines.append(f"download  {plan.download_gb:.3g} GB if it is not on the pod yet{free}")
+    if not hub.is_path(plan.model):
+        lines.append(f"download  {_download(plan, facts, request.model)}")
     if plan.vllm_floor:
         lines.append(f"vLLM      {plan.vllm_floor} or newer; ~/{plan.venv} has {plan.vllm_version or 'none'}")
     lines += [f"because   {reason}" for reason in plan.why]
     lines += [f"note      {warning}" for warning in plan.warnings]
     refusal = venvs.refusal(plan, facts, pod)
     return [*lines, f"refused   {refusal.message}; {refusal.hint}"] if refusal else lines
+
+
+def _download(plan: LaunchPlan, facts: PodFacts, asked: str) -> str:
+    """What is to be fetched, and whether the disk has room for it."""
+    if facts.model_at == "cached" and plan.model == asked:
+        return "none, its weights are on the pod"
+    free_gib = facts.disk_free_gib
+    size = f"{plan.download_gb:.3g} GB" if plan.download_gb else "of unknown size,"
+    words = f"{size} if it is not on the pod yet"
+    if free_gib is None:
+        return words
+    few = ", too few" if plan.download_gb and plan.download_gb * 1e9 > free_gib * 2**30 else ""
+    return f"{words}; {free_gib:.0f} GiB of disk are free{few}"
 
 
 def _facts(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:

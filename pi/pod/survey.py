@@ -120,7 +120,7 @@ def snapshot_of(model: str) -> Optional[str]:
 
 def _is_whole(snapshot: str) -> bool:
     wanted = {"config.json"}
-    index = os.path.join(snapshot, "model.safetensors.index.json")
+    index = os.path.join(snapshot, hub.INDEX)
     if os.path.exists(index):
         with open(index) as file:
             wanted |= set(json.load(file)["weight_map"].values())
@@ -130,14 +130,19 @@ def _is_whole(snapshot: str) -> bool:
 
 
 def files(folder: str) -> dict[str, Any]:
-    """`config` (config.json, parsed) and `weights_bytes` (all safetensors) of a model's folder."""
+    """`config` (config.json, parsed) and `weights_bytes` (its safetensors) of a model's folder; None where unknown."""
+    weights = glob.glob(os.path.join(glob.escape(folder), "*.safetensors"))
+    sizes = {os.path.basename(path): os.path.getsize(path) for path in weights}
+    index = _json(os.path.join(folder, hub.INDEX))
+    return {"config": _json(os.path.join(folder, "config.json")), "weights_bytes": hub.weights_bytes(sizes, index)}
+
+
+def _json(path: str) -> Any:
     try:
-        with open(os.path.join(folder, "config.json")) as file:
-            config = json.load(file)
+        with open(path) as file:
+            return json.load(file)
     except (OSError, ValueError):
-        config = None
-    weights = glob.glob(os.path.join(folder, "*.safetensors"))
-    return {"config": config, "weights_bytes": sum(map(os.path.getsize, weights)) or None}
+        return None
 
 
 def public_addresses() -> dict[str, str]:
