@@ -118,7 +118,7 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
 
 def _beside(told: dict[str, str]) -> dict[str, str]:
     """Venvs beside ~/venv, without folders that setup does not make."""
-    return {folder: version for folder, version in told.items() if venvs.BESIDE.fullmatch(folder)}
+    return {folder: version for folder, version in told.items() if venvs.is_beside(folder)}
 
 
 def _first(values: list[str] | None) -> str | None:
@@ -269,7 +269,7 @@ def _extra(record: dict[str, Any]) -> dict[str, Any]:
     extra: dict[str, Any] = {"api": "responses"} if record.get("api") == "responses" else {}
     if record.get("private"):
         extra["private"] = True
-    if venvs.BESIDE.fullmatch(str(record.get("venv"))):
+    if venvs.is_beside(record.get("venv")):
         extra["venv"] = record["venv"]
     return extra
 

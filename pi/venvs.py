@@ -10,8 +10,10 @@ from pi.errors import InputError
 from pi.plans import VENV, LaunchPlan, PodFacts
 from pi.vllm import NIGHTLY, is_nightly, too_old, version_numbers
 
-BESIDE = re.compile(r"venv-(nightly|\d+(\.\d+)*)", re.ASCII)
-"""Folders in the pod's home that setup makes beside ~/venv: named after the vLLM that was asked for."""
+
+def is_beside(folder: object) -> bool:
+    """Whether setup makes a folder of this name beside ~/venv: it is named after the vLLM that was asked for."""
+    return isinstance(folder, str) and bool(re.fullmatch(r"venv-(nightly|\d+(\.\d+)*)", folder, re.ASCII))
 
 
 def choose(facts: PodFacts, floor: str | None, ceiling: str | None = None) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,16 @@ def test_it_runs_from_the_venv_beside_by_itself_and_others_do_not(pi: Pi, box: P
     lines = {line.split()[0]: line for line in pi.ok("list").splitlines()[1:]}
     assert "running (vLLM 0.33.1, ~/venv-0.33.0)" in lines["tiny"]
     assert "vLLM" not in lines["other"]
+
+
+def test_a_start_that_fails_tells_where_its_vllm_is(pi: Pi, box: Pod, tmp_path: Path) -> None:
+    box.beside("venv-0.33.0", "0.33.1")
+    log = tmp_path / "log"
+    log.write_text("ImportError: packages that were not found in your environment: timm. Run `pip install timm`\n")
+    box.fault("vllm", log=str(log), exit=1)
+    done = pi("start", MODEL, "--name", "tiny")
+    assert done.code == 6
+    assert "uv pip install -p ~/venv-0.33.0 timm" in done.err
 
 
 def test_a_lost_note_of_it_is_found_again(pi: Pi, box: Pod) -> None:
