@@ -120,6 +120,7 @@ class ModelSpec:
     tuning: Tuning = field(default_factory=Tuning)
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
+    """What must be installed besides vLLM, as pip requirements."""
     verified: tuple[str, ...] = ()
     """Hardware on which its recipe has been run, by name."""
     notes: str = ""
@@ -287,7 +288,7 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         trust_remote_code=facts.get("trust_remote_code", False),
         tuning=Tuning(tuple(facts.get("args", ())), facts.get("env", {}), None, facts.get("share")),
         tunings=_tunings(facts.get("on", {})),
-        packages=tuple(facts.get("packages", ())),
+        packages=tuple(map(_requirement, facts.get("packages", ()))),
         verified=tuple(facts.get("verified", ())),
         notes=facts.get("notes", ""),
         source=facts.get("source", ""),
@@ -341,6 +342,12 @@ def _tunings(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Tuning]:
 
 def _tuning(table: Mapping[str, Any]) -> Tuning:
     return Tuning(tuple(table.get("args", ())), table.get("env", {}), table.get("context"), table.get("share"))
+
+
+def _requirement(package: str) -> str:
+    if not re.match(r"[A-Za-z0-9]", package) or not package.isprintable():
+        raise ValueError(f"{package!r} is no package, such as timm or timm==1.0.0")
+    return package
 
 
 def _floor(table: Mapping[str, Any]) -> str | None:

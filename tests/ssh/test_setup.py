@@ -141,6 +141,7 @@ OWN = """
 [model."Acme/Tiny-1B"]
 parameters = 0.1
 floor = "0.33.0"
+packages = ["extra>=1"]
 variants.bf16 = { precision = "bf16" }
 """
 
@@ -158,6 +159,8 @@ def test_a_model_gets_a_vllm_beside_the_usual_one_while_another_runs(pi: Pi, mac
     assert "- venv: made with Python 3." in told and "\n  vLLM 0.33.0+cpu (" in told
     assert "vLLM 0.32.0+cpu, Python 3." in told.splitlines()[-1]
     assert told.splitlines()[-1].endswith("; vLLM 0.33.0+cpu in ~/venv-0.33.0")
+    assert "extra>=1 (" in told
+    assert len(list((machine.home / "venv-0.33.0").glob("lib/python3*/site-packages/extra.py"))) == 1
     assert contents(machine.home / "venv") == before
     pod = pi.state()["pods"]["box"]
     assert (pod["vllmVersion"], pod["vllmBeside"]) == ("0.32.0+cpu", {"venv-0.33.0": "0.33.0+cpu"})
@@ -169,6 +172,7 @@ def test_a_model_gets_a_vllm_beside_the_usual_one_while_another_runs(pi: Pi, mac
     began = time.monotonic()
     again = pi.ok(*words, "--upgrade", PIP_FIND_LINKS=newer)
     assert time.monotonic() - began < 15
+    assert "- packages: extra>=1: all are here" in again
     assert "tiny runs from" in again and "nothing has changed since the last check" in again
     assert contents(machine.home / "venv-0.33.0") == made
     assert "; vLLM 0.33.0+cpu in ~/venv-0.33.0" in pi.ok("pods", "setup", "box")

