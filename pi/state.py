@@ -262,7 +262,7 @@ def _pod(name: str, value: Any) -> Pod:
         models_path=_optional_text(data.pop("modelsPath", None), f"{where}, modelsPath"),
         vllm_version=_optional_text(data.pop("vllmVersion", None), f"{where}, vllmVersion"),
         beside={
-            folder: _text(version, f"{where}, vllmBeside")
+            _text(folder, f"{where}, vllmBeside"): _text(version, f"{where}, vllmBeside")
             for folder, version in _object(data.pop("vllmBeside", {}), f"{where}, vllmBeside").items()
         },
         extra=data,
