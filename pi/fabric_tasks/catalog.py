@@ -94,7 +94,8 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, pr
     if not hub.is_path(plan.model):
         lines.append(f"download  {_download(plan, facts, request.model)}")
     if plan.vllm_floor:
-        lines.append(f"vLLM      {plan.vllm_floor} or newer; ~/{plan.venv} has {plan.vllm_version or 'none'}")
+        wanted = venvs.wanted(plan.vllm_floor).removeprefix("vLLM ")
+        lines.append(f"vLLM      {wanted}; ~/{plan.venv} has {plan.vllm_version or 'none'}")
     if plan.packages:
         how = f"pi pods setup {pod} --for {shlex.quote(plan.model)} installs what is missing"
         lines.append(f"packages  {' '.join(plan.packages)}; {how}")

@@ -103,7 +103,8 @@ def setup(
             report.quote(error.tail)
             raise
         except Interrupted as stop:
-            stop.hint = f"run it again to go on from there: pi pods setup {name} {shlex.quote(pod.ssh)}"
+            again = [name, pod.ssh, *(["--for", for_] if for_ else []), *(["--beside"] if beside else [])]
+            stop.hint = f"run it again to go on from there: pi pods setup {shlex.join(again)}"
             raise
     _remember(pod, facts)
     screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")

@@ -195,6 +195,24 @@ def test_a_second_vllm_that_cannot_be_had_leaves_the_first_and_says_so(pi: Pi, m
     assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
 
 
+def test_an_interrupted_setup_of_a_second_vllm_goes_on_where_it_was(pi: Pi, machine: Pod, tmp_path: Path) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    (pi.config / "models.toml").write_text(OWN)
+    slow_uv(machine, 60)
+    words = ("pods", "setup", "box", "--for", "Acme/Tiny-1B", "--beside")
+    newer = {"PIP_FIND_LINKS": str(make_wheels(tmp_path / "newer", "0.33.0"))}
+    running = pi.spawn(*words, **newer)
+    assert is_installing(machine)
+    running.interrupt()
+    done = running.ends()
+    assert done.code == 130
+    assert f"pi pods setup box '{machine.ssh}' --for Acme/Tiny-1B --beside" in done.err
+    assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+    (machine.bin / "uv").write_text((machine.bin / "uv").read_text().replace("sleep 60", ":"))
+    assert "; vLLM 0.33.0+cpu in ~/venv-0.33.0" in pi.ok(*words, **newer)
+    assert sorted(path.name for path in machine.home.glob("venv*")) == ["venv", "venv-0.33.0"]
+
+
 def test_beside_nothing_there_is_no_second_vllm(pi: Pi, machine: Pod) -> None:
     pi.config.mkdir()
     (pi.config / "models.toml").write_text(OWN)

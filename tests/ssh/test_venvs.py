@@ -89,7 +89,9 @@ def test_a_venv_that_no_setup_has_finished_is_not_used(pi: Pi, box: Pod) -> None
 def test_a_model_for_which_no_release_will_do_runs_from_a_nightly_build(pi: Pi, box: Pod) -> None:
     needs(pi, "nightly")
     box.beside("venv-0.33.0", "0.33.1")
-    assert "needs a nightly build of vLLM, box has 0.32.0, 0.33.1 in ~/venv-0.33.0" in pi("plan", MODEL).out
+    planned = pi.ok("plan", MODEL)
+    assert "vLLM      a nightly build of vLLM; ~/venv has 0.32.0\n" in planned
+    assert "needs a nightly build of vLLM, box has 0.32.0, 0.33.1 in ~/venv-0.33.0" in planned
     box.beside("venv-nightly", "0.33.2.dev7+g1a2b3c4")
     pi.ok("start", MODEL, "--name", "tiny")
     assert f"{box.home}/venv-nightly/bin/vllm serve" in program_of(box, "tiny")
