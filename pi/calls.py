@@ -282,7 +282,11 @@ def _error(event: Event) -> PiError:
     if kind == "killed":
         return RemoteError(message, "pi list shows what is left; run it again to go on")
     if kind in ("exited", "launch_failed"):
-        failure = explain(detail["log"], detail.get("exit"))
+        from pi.plans import VENV
+        from pi.venvs import is_beside
+
+        venv = detail.get("venv")
+        failure = explain(detail["log"], detail.get("exit"), venv if is_beside(venv) else VENV)
         return NotReadyError(failure.cause, _with_log(failure.hint, detail))
     if kind == "timeout":
         lines = detail["log"].strip().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from pi.errors import InputError
 from pi.estimate import Attention, Split
+from pi.vllm import NIGHTLY, latest
 
 SHIPPED = Path(__file__).with_name("models.toml")
 """The catalog: a link to the top level's models.toml in a checkout, its copy in a wheel."""
@@ -68,7 +70,8 @@ class Variant:
     """One checkpoint of a model: the same network in one number format.
 
     `weights_gb` and `minimum_gb` (least GPU memory of all GPUs together) are in 10^9 bytes; `tensor` is the
-    largest tensor-parallel size that its weights split into; `on` the hardware it is made for, when limited.
+    largest tensor-parallel size that its weights split into; `on` the hardware it is made for, when limited;
+    `floor` the first vLLM release that serves it ("nightly": none does yet), the model's own when that is later.
     """
 
     name: str
@@ -117,6 +120,7 @@ class ModelSpec:
     tuning: Tuning = field(default_factory=Tuning)
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
+    """What must be installed besides vLLM, as pip requirements."""
     verified: tuple[str, ...] = ()
     """Hardware on which its recipe has been run, by name."""
     notes: str = ""
@@ -271,8 +275,8 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         active_b=facts.get("active"),
         context=facts.get("context"),
         variants=variants,
-        floor=facts.get("floor"),
-        ceiling=facts.get("ceiling"),
+        floor=_floor(facts),
+        ceiling=_release(facts.get("ceiling")),
         tools=facts.get("tools") or None,
         reasoning=facts.get("reasoning") or None,
         api=facts.get("api", "chat"),
@@ -284,7 +288,7 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         trust_remote_code=facts.get("trust_remote_code", False),
         tuning=Tuning(tuple(facts.get("args", ())), facts.get("env", {}), None, facts.get("share")),
         tunings=_tunings(facts.get("on", {})),
-        packages=tuple(facts.get("packages", ())),
+        packages=tuple(map(_requirement, facts.get("packages", ()))),
         verified=tuple(facts.get("verified", ())),
         notes=facts.get("notes", ""),
         source=facts.get("source", ""),
@@ -304,7 +308,7 @@ def _variant(name: str, model: str, facts: Mapping[str, Any], table: Mapping[str
         minimum_gb=float(table.get("minimum_gb", round(weights_gb * RECIPE_FACTOR, 1))),
         tensor=table.get("tensor"),
         on=tuple(table.get("only", ())),
-        floor=table.get("floor"),
+        floor=latest((_floor(table), facts.get("floor"))),
         tuning=_tuning(table),
         tunings=_tunings(table.get("on", {})),
         layouts=tuple(_layout(row) for row in table.get("layouts", ())),
@@ -338,6 +342,23 @@ def _tunings(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Tuning]:
 
 def _tuning(table: Mapping[str, Any]) -> Tuning:
     return Tuning(tuple(table.get("args", ())), table.get("env", {}), table.get("context"), table.get("share"))
+
+
+def _requirement(package: str) -> str:
+    if not re.match(r"[A-Za-z0-9]", package) or not package.isprintable():
+        raise ValueError(f"{package!r} is no package, such as timm or timm==1.0.0")
+    return package
+
+
+def _floor(table: Mapping[str, Any]) -> str | None:
+    floor: str | None = table.get("floor")
+    return floor if floor == NIGHTLY else _release(floor)
+
+
+def _release(version: str | None) -> str | None:
+    if version is not None and not re.fullmatch(r"\d+(\.\d+)*", version, re.ASCII):
+        raise ValueError(f"{version!r} is no release of vLLM, such as 0.32.0")
+    return version
 
 
 def _known_keys(table: Mapping[str, Any], known: frozenset[str]) -> None:

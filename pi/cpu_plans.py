@@ -32,11 +32,7 @@ def known(
     fits = [v for v in served if _needed_gib(v, kv_gib) <= room_gib]
     if not fits:
         least = min(_needed_gib(v, kv_gib) for v in served)
-        raise InputError(
-            f"{spec.title} does not fit: weights, {kv_gib} GiB of KV cache and vLLM itself take {least:.1f} GiB,"
-            f" the pod has {room_gib:.1f} GiB",
-            "choose a smaller model, or a pod with GPUs",
-        )
+        raise _too_large(spec.title, kv_gib, least, room_gib)
     plan = _plan(request, facts, fits[0].id, context, kv_gib, port)
     plan = replace(plan, variant=fits[0].name, download_gb=fits[0].weights_gb)
     return plan, fits[0], tuning_of(spec, fits[0], LABELS)
@@ -50,7 +46,20 @@ def unknown(request: Request, facts: PodFacts, port: int) -> LaunchPlan:
     context = request.context or (min(own, CONTEXT) if own else None)
     kv_gib = kv_space_gib(facts, None, context or CONTEXT)
     plan = _plan(request, facts, request.model, context, kv_gib, port)
-    return replace(plan, download_gb=facts.weights_bytes / 1e9 if facts.weights_bytes else None)
+    if facts.weights_bytes is None:
+        return plan
+    needed_gib, room_gib = facts.weights_bytes / GIB + kv_gib + PROCESSES_GIB, SHARE * facts.memory_mib / 1024
+    if needed_gib > room_gib:
+        raise _too_large(request.model, kv_gib, needed_gib, room_gib)
+    return replace(plan, download_gb=facts.weights_bytes / 1e9)
+
+
+def _too_large(what: str, kv_gib: int, needed_gib: float, room_gib: float) -> InputError:
+    return InputError(
+        f"{what} does not fit: weights, {kv_gib} GiB of KV cache and vLLM itself take {needed_gib:.1f} GiB,"
+        f" the pod has {room_gib:.1f} GiB",
+        "choose a smaller model, or a pod with GPUs",
+    )
 
 
 def environment(facts: PodFacts, kv_gib: int | None) -> dict[str, str]:

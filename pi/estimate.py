@@ -203,8 +203,3 @@ def context_of(config: Mapping[str, Any]) -> int | None:
 def _count(table: Mapping[str, Any], key: str) -> int:
     value = table.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def weights_bytes(index: Mapping[str, Any]) -> int | None:
-    """Size of a model's weights by its `model.safetensors.index.json`, in bytes; None when it does not say."""
-    return _count(index.get("metadata") or {}, "total_size") or None

@@ -35,8 +35,8 @@ class Failure:
     hint: str | None
 
 
-def explain(log: str, exit_code: int | None) -> Failure:
-    """Why the vLLM that wrote `log` ended.
+def explain(log: str, exit_code: int | None, venv: str = "venv") -> Failure:
+    """Why the vLLM that wrote `log` ended; `venv` is the folder in the pod's home that it ran from.
 
     `log` may be a tail that begins in mid-line. `exit_code` is the leader's: negative, or above 128, for a
     signal; None when unknown; 0 proves nothing, for a server whose engine was killed exits 0. Not for a model
@@ -44,7 +44,7 @@ def explain(log: str, exit_code: int | None) -> Failure:
     """
     account = _account(_lines(log), exit_code)
     cause = [one_line(line, MAX_CHARACTERS) for line in account.cause[:MAX_LINES]]
-    return Failure("\n".join(cause), _hint("\n".join([*cause, *account.details])))
+    return Failure("\n".join(cause), _hint("\n".join([*cause, *account.details]), venv))
 
 
 class _Line(NamedTuple):
@@ -241,10 +241,10 @@ def _last(numbers: Iterator[int]) -> int:
     return max(numbers, default=-1)
 
 
-def _hint(told: str) -> str | None:
+def _hint(told: str, venv: str) -> str | None:
     for pattern, hint in HINTS:
         if found := re.search(pattern, told):
-            return hint.format(*found.groups())
+            return hint.format(*found.groups(), venv=venv)
     return None
 
 
@@ -361,7 +361,7 @@ HINTS = (
     # The model
     (
         r"not found in your environment: .{1,200}? Run `pip install ([\w. -]{1,100})`",
-        "the model's own code needs more packages: on the pod, uv pip install -p ~/venv {0}",
+        "the model's own code needs more packages: on the pod, uv pip install -p ~/{venv} {0}",
     ),
     (
         r"trust_remote_code",
@@ -399,4 +399,5 @@ HINTS = (
         "on the pod, dmesg tells what the kernel killed; a smaller model or --context needs less memory",
     ),
 )
-"""What helps, by what was said; the first that matches counts. {0} in a hint is the pattern's group."""
+"""What helps, by what was said; the first that matches counts. In a hint, {0} is the pattern's group and {venv}
+the folder that vLLM ran from."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pi.gpus import Gpu
 
@@ -68,10 +69,12 @@ on, below which vLLM only unpacks such weights."""
 
 def kind(gpu: Gpu) -> Kind | None:
     """The product that a GPU's name tells, or None for one that is not listed."""
-    for entry in KINDS:
-        if re.search(rf"\b(?:{entry.pattern})", gpu.name):
-            return entry
-    return None
+    return _named(gpu.name)
+
+
+@lru_cache(maxsize=64)
+def _named(name: str) -> Kind | None:
+    return next((entry for entry in KINDS if re.search(rf"\b(?:{entry.pattern})", name)), None)
 
 
 def by_name(name: str) -> Kind | None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pi import cpu_plans, vllm
-from pi.catalog import Catalog, ModelSpec
+from pi import cpu_plans, venvs, vllm
+from pi.catalog import Catalog, ModelSpec, Variant
 from pi.errors import InputError
-from pi.placement import Fit, Group, choose, groups, idle
+from pi.placement import Fit, Group, choose, groups, idle, without
 from pi.plans import PodFacts, Request
-from pi.pods import Deployment
-from pi.refusals import pods_for
+from pi.refusals import in_use_by, pods_for
 
-FITS, BUSY, MORE = "fits", "busy", "more"
-"""An offer's state: now, when a model stops, or on a larger pod only."""
+FITS, BUSY, MORE, POSSIBLE = "fits", "busy", "more", "possible"
+"""An offer's state: now, when a model stops, on a larger pod only, or (outside the catalog) who knows."""
 
 
 @dataclass(frozen=True)
@@ -54,34 +53,58 @@ def offers(catalog: Catalog, facts: PodFacts | None, words: str = "") -> tuple[O
 
 def possibly(model: str) -> Offer:
     """The offer for a model outside the catalog: it possibly works."""
-    return Offer(model, model, "possible", needs="not in the catalog: pi start gives it one GPU unless you say --gpus")
+    return Offer(model, model, POSSIBLE, needs="not in the catalog: pi start gives it one GPU unless you say --gpus")
 
 
 def _on(catalog: Catalog, facts: PodFacts, words: str) -> list[Offer]:
-    now, empty = groups(facts), groups(idle(facts))
+    now, later = groups(facts), _later(facts)
     found = []
     for spec in catalog.search(words):
-        if vllm.too_old(spec.ceiling, facts.vllm_version):
-            found.append(_too_new(spec, facts))
-        elif facts.device == "cpu":
-            found.append(_cpu_offer(spec, facts))
+        variants = venvs.served(spec.variants, facts, spec.ceiling)
+        if facts.device == "cpu":
+            offer = _cpu_offer(spec, variants, facts)
         else:
-            found.append(_gpu_offer(spec, facts, now, empty))
+            offer = _gpu_offer(spec, variants, facts, now, later)
+        found.append(_on_vllm(offer, spec, facts))
     return found
 
 
-def _too_new(spec: ModelSpec, facts: PodFacts) -> Offer:
-    return replace(_offer(spec, facts), needs=f"vLLM {spec.ceiling} or older; the pod has {facts.vllm_version}")
+def _on_vllm(offer: Offer, spec: ModelSpec, facts: PodFacts) -> Offer:
+    """The offer, which is none for now where no vLLM of the pod serves the model."""
+    _, version = venvs.choose(facts, offer.floor, spec.ceiling)
+    if vllm.too_old(spec.ceiling, version):
+        return replace(offer, state=MORE, needs=f"vLLM {spec.ceiling} or older; the pod has {version}")
+    if offer.state != MORE and offer.floor and vllm.too_old(version, offer.floor):
+        return replace(offer, state=MORE, needs=f"{venvs.wanted(offer.floor)}; the pod has {version}")
+    return offer
 
 
-def _gpu_offer(spec: ModelSpec, facts: PodFacts, now: tuple[Group, ...], empty: tuple[Group, ...]) -> Offer:
+def _later(facts: PodFacts) -> list[tuple[str, tuple[Group, ...]]]:
+    """What would make room on the pod, in words, the least first, and its GPUs then."""
+    names = in_use_by(facts)
+    steps = [(f"stop {name}", without(facts, name)) for name in names]
+    if len(names) > 1:
+        steps.append((f"stop more than one of {', '.join(names)}", without(facts, *names)))
+    steps.append(("other processes hold the GPUs", idle(facts)))
+    return [(needs, groups(then)) for needs, then in steps]
+
+
+def _gpu_offer(
+    spec: ModelSpec,
+    variants: tuple[Variant, ...],
+    facts: PodFacts,
+    now: tuple[Group, ...],
+    later: list[tuple[str, tuple[Group, ...]]],
+) -> Offer:
     request = Request(spec.id, "x")
-    fit = choose(spec, spec.variants, request, now, facts.nodes)
+    fit = choose(spec, variants, request, now, facts.nodes)
     if fit is not None:
         return _fitting(spec, fit, FITS)
-    fit = choose(spec, spec.variants, request, empty, facts.nodes)
-    if fit is not None:
-        return _fitting(spec, fit, BUSY, _in_the_way(facts.deployments))
+    if choose(spec, variants, request, later[-1][1], facts.nodes) is not None:
+        for needs, then in later:
+            fit = choose(spec, variants, request, then, facts.nodes)
+            if fit is not None:
+                return _fitting(spec, fit, BUSY, needs)
     return _offer(spec, facts)
 
 
@@ -98,13 +121,8 @@ def _fitting(spec: ModelSpec, fit: Fit, state: str, needs: str = "") -> Offer:
         context=fit.memory.context or spec.context,
         needs=needs,
         checked=fit.variant.checked,
-        floor=fit.variant.floor or spec.floor,
+        floor=fit.variant.floor,
     )
-
-
-def _in_the_way(deployments: tuple[Deployment, ...]) -> str:
-    names = sorted(deployment.name for deployment in deployments if deployment.gpus)
-    return f"stop {' or '.join(names)}" if names else "other processes hold the GPUs"
 
 
 def _offer(spec: ModelSpec, facts: PodFacts | None) -> Offer:
@@ -121,13 +139,13 @@ def _offer(spec: ModelSpec, facts: PodFacts | None) -> Offer:
         context=spec.context,
         needs=" or ".join(pods) if pods else f"{variant.minimum_gb:g} GB of GPU memory, more than one pod of 8",
         checked=variant.checked,
-        floor=variant.floor or spec.floor,
+        floor=variant.floor,
     )
 
 
-def _cpu_offer(spec: ModelSpec, facts: PodFacts) -> Offer:
+def _cpu_offer(spec: ModelSpec, variants: tuple[Variant, ...], facts: PodFacts) -> Offer:
     try:
-        plan, variant, _ = cpu_plans.known(Request(spec.id, "x"), facts, spec, spec.variants, 0)
+        plan, variant, _ = cpu_plans.known(Request(spec.id, "x"), facts, spec, variants, 0)
     except InputError:
         return _offer(spec, facts)
     return Offer(
@@ -140,5 +158,5 @@ def _cpu_offer(spec: ModelSpec, facts: PodFacts) -> Offer:
         gib=round(variant.weights_gb * 1e9 / 1024**3 + cpu_plans.PROCESSES_GIB, 1),
         context=plan.context,
         checked=variant.checked,
-        floor=variant.floor or spec.floor,
+        floor=variant.floor,
     )

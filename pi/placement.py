@@ -129,6 +129,22 @@ def idle(facts: PodFacts) -> PodFacts:
     return replace(facts, gpus=tuple(replace(gpu, used_mib=0) for gpu in facts.gpus), deployments=())
 
 
+def without(facts: PodFacts, *names: str) -> PodFacts:
+    """The same pod once these deployments have stopped, with the memory free that they held.
+
+    That is what nvidia-smi says of their processes or, where it names none of them, the shares they were given.
+    """
+    gpus = tuple(replace(gpu, used_mib=max(0, gpu.used_mib - _held_mib(gpu, facts, names))) for gpu in facts.gpus)
+    left = tuple(deployment for deployment in facts.deployments if deployment.name not in names)
+    return replace(facts, gpus=gpus, deployments=left)
+
+
+def _held_mib(gpu: Gpu, facts: PodFacts, names: tuple[str, ...]) -> int:
+    told = sum(process.mib for process in facts.processes if process.gpu == gpu.id and process.deployment in names)
+    here = [d for d in facts.deployments if d.name in names and gpu.id in d.gpus]
+    return told or int(sum(1.0 if d.memory_share is None else d.memory_share for d in here) * gpu.memory_mib)
+
+
 def choose(
     spec: ModelSpec,
     variants: Iterable[Variant],

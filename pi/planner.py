@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from pi import cpu_plans, hardware, vllm
+from pi import cpu_plans, hardware, venvs, vllm
 from pi.catalog import Catalog, ModelSpec, Tuning, Variant
-from pi.errors import BusyError, InputError
+from pi.errors import BusyError, InputError, RemoteError
 from pi.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
 from pi.placement import COUNTS, LEAST_SHARE, SHARE, SHARED, Fit, Slot, choose, groups, laid_over, runs_on
-from pi.plans import LaunchPlan, PodFacts, Request, count, served_names, share_text
+from pi.plans import VENV, LaunchPlan, PodFacts, Request, count, served_names, share_text
 from pi.pods import NAME
 from pi.refusals import busy, refusal
-from pi.vllm import too_old, version_numbers
+from pi.vllm import too_old
 
-__all__ = ["LaunchPlan", "PodFacts", "Request", "next_port", "plan", "too_old"]
+__all__ = ["LaunchPlan", "PodFacts", "Request", "next_port", "plan"]
 
 FITS_ITSELF = "0.14.0"
 """First vLLM that takes `--max-model-len auto`: the longest context that the memory holds."""
@@ -29,13 +29,15 @@ UNCERTAINTY = 0.1
 def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     """The plan for a request on a pod.
 
-    Raises InputError for what this pod can never do, with the sum and the nearest thing that fits, and
-    BusyError for what it could do if something stopped.
+    Raises InputError for what this pod can never do, with the sum and the nearest thing that fits,
+    BusyError for what it could do if something stopped, and RemoteError for a path that the pod has not.
     """
     _check(request, facts)
-    if request.vllm_args is not None:
-        return _raw_plan(request, facts, request.vllm_args)
+    if facts.model_at == "absent":
+        raise RemoteError(f"there is no directory {request.model} on the pod")
     known = catalog.find(request.model)
+    if request.vllm_args is not None:
+        return _on_raw_vllm(_raw_plan(request, facts, request.vllm_args), facts, known)
     if known is not None:
         return _known_plan(request, facts, *known)
     if request.variant is not None:
@@ -76,18 +78,22 @@ def _check(request: Request, facts: PodFacts) -> None:
 
 
 def _known_plan(request: Request, facts: PodFacts, spec: ModelSpec, named: Variant) -> LaunchPlan:
-    if too_old(spec.ceiling, facts.vllm_version):
-        raise InputError(f"{spec.title} needs vLLM {spec.ceiling} or older, the pod has {facts.vllm_version}")
+    _, version = venvs.choose(facts, spec.floor, spec.ceiling)
+    if too_old(spec.ceiling, version):
+        raise InputError(f"{spec.title} needs vLLM {spec.ceiling} or older, the pod has {version}")
     if request.context is not None and spec.context is not None and request.context > spec.context:
         raise InputError(f"{spec.title} has a context of {spec.context} tokens", f"say --context {spec.context}")
-    variants = _asked(request, spec, named)
+    asked = _asked(request, spec, named)
+    variants = venvs.served(asked, facts, spec.ceiling)
     if _on_cpu(facts):
         made, variant, tuning = cpu_plans.known(request, facts, spec, variants, _port(facts))
         args = (*made.args, *_model_args(spec, tuning.args))
-        return _described(replace(made, args=args, env=dict(tuning.env) | dict(made.env)), spec, variant)
+        made = replace(made, args=args, env=dict(tuning.env) | dict(made.env))
+        return _described(_on_vllm(made, facts, variant.floor, spec.ceiling), spec)
     fit = choose(spec, variants, request, groups(facts), facts.nodes)
     if fit is None:
         raise refusal(request, facts, spec, variants)
+    _, version = venvs.choose(facts, fit.variant.floor, spec.ceiling)
     made = LaunchPlan(
         model=fit.variant.id,
         name=request.name,
@@ -98,7 +104,7 @@ def _known_plan(request: Request, facts: PodFacts, spec: ModelSpec, named: Varia
             (
                 *_split_args(fit.split, facts.nodes),
                 *("--gpu-memory-utilization", share_text(fit.share)),
-                *_length(request.context, fit.tuning, fit.memory, facts.vllm_version),
+                *_length(request.context, fit.tuning, fit.memory, version),
             ),
             _model_args(spec, fit.tuning.args),
         ),
@@ -106,13 +112,23 @@ def _known_plan(request: Request, facts: PodFacts, spec: ModelSpec, named: Varia
         context=fit.memory.context or fit.tuning.context or spec.context,
         memory_share=fit.share,
         memory=fit.memory,
-        why=_reasons(request, facts, spec, variants, fit),
+        why=(*_reasons(request, facts, spec, variants, fit), *_passed_over(asked, variants)),
         variant=fit.variant.name,
         split=fit.split,
         nodes=facts.nodes,
         download_gb=fit.variant.weights_gb,
     )
-    return _described(made, spec, fit.variant)
+    return _described(_on_vllm(made, facts, fit.variant.floor, spec.ceiling), spec)
+
+
+def _on_vllm(made: LaunchPlan, facts: PodFacts, floor: str | None, ceiling: str | None) -> LaunchPlan:
+    """The plan with the vLLM of the pod that serves it, and why where that is not the usual one."""
+    venv, version = venvs.choose(facts, floor, ceiling)
+    why = made.why
+    if venv != VENV:
+        limit = venvs.wanted(floor) if floor and too_old(facts.vllm_version, floor) else f"vLLM {ceiling} or older"
+        why += (f"vLLM {version} of ~/{venv}: it needs {limit}, ~/venv has {facts.vllm_version}",)
+    return replace(made, venv=venv, vllm_version=version, vllm_floor=floor, why=why)
 
 
 def _asked(request: Request, spec: ModelSpec, named: Variant) -> tuple[Variant, ...]:
@@ -126,7 +142,7 @@ def _asked(request: Request, spec: ModelSpec, named: Variant) -> tuple[Variant, 
     return spec.variants if request.model.lower() == spec.id.lower() else (named,)
 
 
-def _described(made: LaunchPlan, spec: ModelSpec, variant: Variant) -> LaunchPlan:
+def _described(made: LaunchPlan, spec: ModelSpec) -> LaunchPlan:
     """The plan with what the catalog says of the model wherever it runs."""
     why, warnings = list(made.why), list(made.warnings)
     if spec.tools:
@@ -137,15 +153,7 @@ def _described(made: LaunchPlan, spec: ModelSpec, variant: Variant) -> LaunchPla
         why.append(spec.notes)
     if spec.trust_remote_code:
         warnings.append(f"{made.model} brings Python code that vLLM runs on the pod (--trust-remote-code)")
-    floors = [floor for floor in (variant.floor, spec.floor) if floor]
-    return replace(
-        made,
-        api=spec.api,
-        packages=spec.packages,
-        vllm_floor=max(floors, key=version_numbers, default=None),
-        why=tuple(why),
-        warnings=tuple(warnings),
-    )
+    return replace(made, api=spec.api, packages=spec.packages, why=tuple(why), warnings=tuple(warnings))
 
 
 def _ids(chosen: Iterable[Slot]) -> tuple[int, ...]:
@@ -222,6 +230,12 @@ def _variant_reason(spec: ModelSpec, variants: tuple[Variant, ...], facts: PodFa
     )
 
 
+def _passed_over(asked: tuple[Variant, ...], variants: tuple[Variant, ...]) -> tuple[str, ...]:
+    """That a newer vLLM would have served the checkpoint that comes first."""
+    first = asked[0]
+    return () if first in variants else (f"not {first.id}, which needs {venvs.wanted(first.floor or '')}",)
+
+
 def _gpu_reason(request: Request, facts: PodFacts, fit: Fit) -> str:
     gpu, split = fit.slots[0].gpu, fit.split
     ids = ", ".join(map(str, _ids(fit.slots)))
@@ -270,7 +284,6 @@ def _unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
     memory = _unknown_sum(request, facts, split, chosen, share, own)
     if memory is not None and memory.weights_gib * (1 - UNCERTAINTY) > memory.allowed_gib:
         raise InputError(f"{request.model} does not fit: {memory.render()}", _more(facts, memory, size))
-    unsure = memory is not None and not memory.fits
     return LaunchPlan(
         model=request.model,
         name=request.name,
@@ -291,10 +304,16 @@ def _unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
             + ("as asked" if request.gpus else "unless you say --gpus"),
             f"{share:.0%} of each GPU's memory" + (", as asked" if request.memory else ""),
         ),
-        warnings=(f"it may not fit: {memory.render()}",) if memory and unsure else (),
+        warnings=_doubts(memory),
         split=split,
         download_gb=facts.weights_bytes / 1e9 if facts.weights_bytes else None,
     )
+
+
+def _doubts(memory: MemorySum | None) -> tuple[str, ...]:
+    if memory is None:
+        return ("how large it is could not be found out, so whether it fits is not known",)
+    return () if memory.fits else (f"it may not fit: {memory.render()}",)
 
 
 def _check_unknown(request: Request, facts: PodFacts, own: int | None, size: int) -> None:
@@ -336,14 +355,24 @@ def _more(facts: PodFacts, memory: MemorySum, size: int) -> str:
 
 def _least_used(facts: PodFacts, size: int, share: float) -> tuple[Slot, ...]:
     """The least used GPUs of one kind with at least `share` left. Raises InputError or BusyError."""
-    large = [group for group in groups(facts) if len(group.by_use) >= size]
-    if not large:
+    if not any(len(group.by_use) >= size for group in groups(facts)):
         raise InputError(f"the pod has no {count(size, 'GPU')} of one kind" if facts.gpus else "the pod has no GPU")
-    for group in large:
+    found = _roomy(facts, size, share)
+    if found:
+        return found
+
+    def fits(facts: PodFacts, gpus: int = size, memory: float = share) -> bool:
+        return bool(_roomy(facts, gpus, memory))
+
+    raise busy(f"no {count(size, 'GPU')} with {share:.0%} of memory left", facts, fits)
+
+
+def _roomy(facts: PodFacts, size: int, share: float) -> tuple[Slot, ...]:
+    for group in groups(facts):
         roomy = tuple(slot for slot in group.by_use if slot.open >= share)
         if len(roomy) >= size:
             return roomy[:size]
-    raise busy(f"no {count(size, 'GPU')} with {share:.0%} of memory left", facts)
+    return ()
 
 
 def _raw_plan(request: Request, facts: PodFacts, args: tuple[str, ...]) -> LaunchPlan:
@@ -372,6 +401,18 @@ def _raw_plan(request: Request, facts: PodFacts, args: tuple[str, ...]) -> Launc
         raise InputError(f"--vllm asks for {count(size, 'GPU')}, the pod has {len(facts.gpus)}")
     chosen = _least_used(facts, size, min(share or SHARE, SHARED))
     return replace(made, gpus=_ids(chosen), env=_gpu_env(chosen))
+
+
+def _on_raw_vllm(made: LaunchPlan, facts: PodFacts, known: tuple[ModelSpec, Variant] | None) -> LaunchPlan:
+    """A plan of the user's own arguments: a floor of the catalog chooses the vLLM, but refuses none."""
+    if known is None:
+        return made
+    spec, variant = known
+    chosen = _on_vllm(made, facts, variant.floor, spec.ceiling)
+    if variant.floor and too_old(chosen.vllm_version, variant.floor):
+        warning = f"the catalog says {venvs.wanted(variant.floor)}; the pod has {chosen.vllm_version}"
+        chosen = replace(chosen, warnings=(*chosen.warnings, warning))
+    return replace(chosen, vllm_floor=None)
 
 
 def _raw_count(args: tuple[str, ...]) -> int:

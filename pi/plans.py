@@ -10,6 +10,9 @@ from pi.estimate import MemorySum, Split
 from pi.gpus import Gpu
 from pi.pods import Deployment
 
+VENV = "venv"
+"""The folder in a pod's home that holds its Python and vLLM; others may lie beside it (see `pi.venvs`)."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -50,11 +53,16 @@ class PodFacts:
     unread_gpus: tuple[str, ...] = ()
     """Lines of nvidia-smi that describe no GPU, or why it has no answer."""
     vllm_version: str | None = None
+    """Of the vLLM in ~/venv."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the vLLMs in venvs beside ~/venv, by the name of their folder."""
     memory_mib: int = 0
     cpus: int = 1
     disk_free_gib: float | None = None
     config: Mapping[str, Any] | None = None
     weights_bytes: int | None = None
+    model_at: str | None = None
+    """Where the requested model's files are: "path" or "absent" (a path), "cached" or "missing" (a hub id)."""
     device: str = "cuda"
     nodes: int = 1
 
@@ -80,6 +88,10 @@ class LaunchPlan:
     api: str = "chat"
     packages: tuple[str, ...] = ()
     vllm_floor: str | None = None
+    venv: str = VENV
+    """The folder in the pod's home whose vLLM serves the model."""
+    vllm_version: str | None = None
+    """Of the vLLM in that folder, where it is known."""
     memory: MemorySum | None = None
     why: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -74,6 +74,8 @@ class Pod:
     models_path: str | None = None
     vllm_version: str | None = None
     """Version of vLLM in the pod's `~/venv`, such as "0.32.0" or "0.32.0+cpu"."""
+    beside: dict[str, str] = field(default_factory=dict)
+    """Versions of the vLLMs in venvs beside it, by the name of their folder."""
     extra: dict[str, Any] = field(default_factory=dict)
     boot: str = ""
     """The machine and its boot (see `pi.pod.process.boot`) when pi last looked: pods that share it are one machine."""

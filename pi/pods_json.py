@@ -124,6 +124,7 @@ def _pod(name: str, value: Any) -> Pod:
         models={key: _deployment(key, model, (*place, "models", key)) for key, model in models.items()},
         models_path=_optional_text(data.pop("modelsPath", None), (*place, "modelsPath")) or None,
         vllm_version=_optional_text(data.pop("vllmVersion", None), (*place, "vllmVersion")) or None,
+        beside=_texts(data.pop("vllmBeside", {}), (*place, "vllmBeside")),
         boot=_text(data.pop("boot", ""), (*place, "boot")),
         extra=data,
     )
@@ -186,7 +187,7 @@ def _owner(value: Any, place: Place) -> Owner | None:
 
 
 def _gpu_ids(value: Any, place: Place) -> tuple[int, ...]:
-    """GPU ids of "0", "0,1" or a list of numbers (as the TypeScript pi wrote them)."""
+    """GPU ids of "0", "0,1" or a list of numbers (as older files have them)."""
     words = value if isinstance(value, list) else [word for word in _text(value, place).split(",") if word]
     return tuple(_int(_number(word), 0, 999, place) for word in words)
 
@@ -219,6 +220,10 @@ def _text(value: Any, place: Place) -> str:
     if not value.isprintable():
         raise Misread(place, "it holds a line break or another character that cannot be printed")
     return value
+
+
+def _texts(value: Any, place: Place) -> dict[str, str]:
+    return {_text(key, place): _text(text, (*place, key)) for key, text in _object(value, place).items()}
 
 
 def _optional_text(value: Any, place: Place) -> str | None:
@@ -255,6 +260,8 @@ def _pod_document(pod: Pod) -> dict[str, Any]:
         document["modelsPath"] = pod.models_path
     if pod.vllm_version:
         document["vllmVersion"] = pod.vllm_version
+    if pod.beside:
+        document["vllmBeside"] = pod.beside
     if pod.boot:
         document["boot"] = pod.boot
     return {**document, **pod.extra}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
+from typing import Protocol
 
 from pi import hardware
 from pi.catalog import ModelSpec, Variant
@@ -27,6 +28,7 @@ from pi.placement import (
     slots,
     split_of,
     tuning_of,
+    without,
 )
 from pi.plans import PodFacts, Request, count
 
@@ -35,7 +37,12 @@ def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[
     """The error for a catalog model that nothing fits now: GPUs in use, or a pod that cannot hold it."""
     kinds = groups(idle(facts))
     if choose(spec, variants, request, kinds, facts.nodes) is not None:
-        return busy(f"no room for {request.model} now", facts)
+
+        def fits(facts: PodFacts, gpus: int | None = request.gpus, memory: float | None = request.memory) -> bool:
+            bent = replace(request, gpus=gpus, memory=memory)
+            return choose(spec, variants, bent, groups(facts), facts.nodes) is not None
+
+        return busy(f"no room for {request.model} now", facts, fits)
     what = f"{variants[0].id} does not fit"
     what += f" on {count(request.gpus, 'GPU')}" if request.gpus else ""
     return InputError(
@@ -44,19 +51,31 @@ def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[
     )
 
 
-def busy(what: str, facts: PodFacts) -> BusyError:
-    """What holds each GPU, and what would make room: less of the least used one, or something stopped."""
+class Fits(Protocol):
+    """Whether a model would start on a pod, as it was asked for but with so many GPUs or that share of each."""
+
+    def __call__(self, facts: PodFacts, *, gpus: int = ..., memory: float = ...) -> bool: ...
+
+
+def busy(what: str, facts: PodFacts, fits: Fits) -> BusyError:
+    """What holds each GPU, and what would make room: fewer GPUs, less of the least used one, something stopped."""
     each = sorted(slots(facts), key=lambda slot: slot.gpu.id)
     held = "; ".join(_holding(slot, facts) for slot in each)
-    names = sorted({deployment.name for deployment in facts.deployments if deployment.gpus})
     free = [slot.gpu.id for slot in each if not slot.busy]
     roomiest = max(each, key=lambda slot: slot.open)
     ways = []
-    if free:
+    if free and fits(facts, gpus=len(free)):
         ways.append(f"GPU {', '.join(map(str, free))} {'is' if len(free) == 1 else 'are'} free (--gpus {len(free)})")
-    elif roomiest.open > LEAST_SHARE:
+    elif roomiest.open > LEAST_SHARE and fits(facts, memory=roomiest.open):
         ways.append(f"GPU {roomiest.gpu.id} has {roomiest.open:.0%} left (--memory {roomiest.open:.0%})")
-    ways.append(f"pi stop {names[0]} makes room" if names else "wait until those processes end")
+    names = in_use_by(facts)
+    alone = next((name for name in names if fits(without(facts, name))), None)
+    if alone:
+        ways.append(f"pi stop {alone} makes room")
+    elif names and fits(without(facts, *names)):
+        ways.append(f"stop more than one of {', '.join(names)} (pi stop NAME)")
+    else:
+        ways.append("wait until those processes end")
     return BusyError(f"{what}: {held}", ", or ".join(ways))
 
 
@@ -68,6 +87,11 @@ def require_gpus(pod: str, known: tuple[Gpu, ...], facts: PodFacts) -> None:
             f"{pod} now shows {count(len(facts.gpus), 'GPU')}, and had {len(known)}: {'; '.join(gone)}",
             f"reboot the pod, or go on with the GPUs that it shows: pi pods setup {pod}",
         )
+
+
+def in_use_by(facts: PodFacts) -> tuple[str, ...]:
+    """The deployments that hold GPUs of the pod."""
+    return tuple(sorted(deployment.name for deployment in facts.deployments if deployment.gpus))
 
 
 def _holding(slot: Slot, facts: PodFacts) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from pi import gpus
+from pi import gpus, venvs
 from pi.audit import row
 from pi.calls import INSTALL_PYTHON, Call, Listener, call
 from pi.connection import Link
@@ -52,10 +52,14 @@ class SetupRequest:
     api_key: str
     vllm: str = "release"
     vllm_version: str | None = None
+    packages: tuple[str, ...] = ()
+    """What a model needs besides vLLM, as pip requirements."""
     mount: tuple[str, ...] = ()
     mount_target: str | None = None
     models_path: str | None = None
     upgrade: bool = False
+    beside: bool = False
+    """Whether this vLLM goes into a venv beside ~/venv, which stays as it is."""
     mirrors: dict[str, str] = field(default_factory=dict)
     """PIP_* and UV_* settings of the machine that pi runs on."""
 
@@ -65,6 +69,9 @@ class SetupFacts:
     gpus: tuple[Gpu, ...]
     skipped_gpu_lines: tuple[str, ...]
     vllm_version: str | None
+    """Of the vLLM in ~/venv."""
+    beside: dict[str, str]
+    """Versions of the vLLMs beside it, by folder."""
     models_path: str | None
     python: str | None
     boot: str
@@ -77,10 +84,12 @@ def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> Set
         "PI_MARK": secrets.token_hex(12),
         "PI_VLLM": request.vllm,
         "PI_VLLM_VERSION": request.vllm_version or "",
+        "PI_PACKAGES": json.dumps(request.packages),
         "PI_MOUNT_ARGV": json.dumps(request.mount) if request.mount else "",
         "PI_MOUNT_TARGET": request.mount_target or "",
         "PI_MODELS_PATH": request.models_path or "",
         "PI_UPGRADE": "1" if request.upgrade else "0",
+        "PI_BESIDE": "1" if request.beside else "0",
         **request.mirrors,
     }
     result = call(
@@ -97,6 +106,7 @@ def setup(link: Link, name: str, request: SetupRequest, listen: Listener) -> Set
         gpus=tuple(found),
         skipped_gpu_lines=tuple(skipped),
         vllm_version=_first(result.get("vllm_version")),
+        beside=_beside(dict(line.partition(" ")[::2] for line in result.get("beside", []))),
         models_path=_first(result.get("models_path")),
         python=_first(result.get("python")),
         boot=str(result["boot"]),
@@ -110,6 +120,11 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
         "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text("utf-8"),
         "guard/pi_guard.py": (folder / "templates" / "pi_guard.py").read_text("utf-8"),
     }
+
+
+def _beside(told: dict[str, str]) -> dict[str, str]:
+    """Venvs beside ~/venv, without folders that setup does not make."""
+    return {folder: version for folder, version in told.items() if venvs.is_beside(folder)}
 
 
 def _first(values: list[str] | None) -> str | None:
@@ -188,7 +203,7 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
     """The answer to a survey: what to reserve, and the files of the launch."""
     environment, argv = server(plan, private)
     owner = Owner.this()
-    script = render("launch.sh.j2", name=plan.name, instance=instance, environment=environment, argv=argv)
+    values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
     return {
         "record": {
             "name": plan.name,
@@ -198,10 +213,11 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
             "memory_share": plan.memory_share,
             "api": plan.api,
             "private": private,
+            "venv": plan.venv,
             "instance": instance,
             "by": f"pid {owner.pid} on {owner.host}",
         },
-        "files": {"launch.sh": script, "key": key},
+        "files": {"launch.sh": render("launch.sh.j2", **values), "key": key},
         "key": key,
         "timeout_s": timeout_s,
     }
@@ -219,11 +235,13 @@ def facts(survey: dict[str, Any]) -> PodFacts:
         processes=_gpu_processes(survey["gpu_processes"], found),
         unread_gpus=unread,
         vllm_version=survey["vllm_version"],
+        beside=_beside(survey["beside"]),
         memory_mib=survey["memory_mib"],
         cpus=survey["cpus"],
         disk_free_gib=survey["disk_free_bytes"] / 2**30,
         config=model.get("config"),
         weights_bytes=model.get("weights_bytes"),
+        model_at=model.get("where"),
         device="cuda" if found else "cpu",
     )
 
@@ -266,6 +284,8 @@ def _extra(record: dict[str, Any]) -> dict[str, Any]:
     extra: dict[str, Any] = {"api": "responses"} if record.get("api") == "responses" else {}
     if record.get("private"):
         extra["private"] = True
+    if venvs.is_beside(record.get("venv")):
+        extra["venv"] = record["venv"]
     return extra
 
 
@@ -301,6 +321,7 @@ class Status:
     storage: str | None
     """What keeps the pod's models from being reached."""
     vllm_version: str | None
+    beside: dict[str, str]
     public: dict[str, str]
     boot_id: str
     boot: str
@@ -319,6 +340,7 @@ def status(link: Link) -> Status:
         unread,
         result["storage"],
         result["vllm_version"],
+        _beside(result["beside"]),
         result["public"],
         result["boot_id"],
         str(result["boot"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pi.errors import InputError
@@ -259,11 +260,31 @@ def parse_memory(text: str) -> float:
     return round(share, 4)
 
 
+NIGHTLY = "nightly"
+"""The floor of a model that no release of vLLM serves yet."""
+
+
 def too_old(version: str | None, floor: str | None) -> bool:
     """Whether a version of vLLM is below a floor; where either is unknown it is not."""
-    return bool(version and floor and version_numbers(version) < version_numbers(floor))
+    if not version or not floor:
+        return False
+    if floor == NIGHTLY:
+        return not is_nightly(version)
+    return version_numbers(version) < version_numbers(floor)
 
 
+def is_nightly(version: str) -> bool:
+    """Whether a version of vLLM is that of a build between releases, such as "0.33.1.dev12+g1a2b3c4"."""
+    return ".dev" in version
+
+
+def latest(floors: Iterable[str | None]) -> str | None:
+    """The highest of some floors; None where there is none."""
+    known = (floor for floor in floors if floor)
+    return max(known, key=lambda floor: (floor == NIGHTLY, version_numbers(floor)), default=None)
+
+
+@lru_cache(maxsize=256)
 def version_numbers(version: str) -> tuple[int, ...]:
     """The numbers that a version begins with: "0.32.0+cpu" is (0, 32, 0)."""
     found = re.match(r"\d+(?:\.\d+)*", version)

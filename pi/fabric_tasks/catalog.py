@@ -40,9 +40,11 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
     facts = None
     if pod or state.load().pods:
         place, facts = _facts(c, pod)
-        for words in gpus.lost(place.gpus, facts.gpus, facts.unread_gpus):
-            screen.note(f"warning: {words}")
+        for line in gpus.lost(place.gpus, facts.gpus, facts.unread_gpus):
+            screen.note(f"warning: {line}")
     found = offers.offers(catalog.load(state.config_dir()), facts, words)
+    if not found and "/" in words:
+        found = (offers.possibly(words),)
     if as_json:
         import json
 
@@ -52,6 +54,7 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
         (offers.FITS, "fits now"),
         (offers.BUSY, "fits when something stops"),
         (offers.MORE, "needs more"),
+        (offers.POSSIBLE, "possibly works"),
     ):
         shown = [offer for offer in found if offer.state == kind]
         if shown and (kind != offers.MORE or everything or facts is None or words):
@@ -76,16 +79,16 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) 
     known = catalog.load(state.config_dir())
     place, facts = _facts(c, pod, request.model, ask_hub=known.find(request.model) is None)
     refusals.require_gpus(place.name, place.gpus, facts)
-    for line in plan_lines(planner.plan(request, facts, known), facts, private):
+    for line in plan_lines(planner.plan(request, facts, known), facts, request, place.name, private):
         screen.say(line)
 
 
-def plan_lines(plan: LaunchPlan, facts: PodFacts, private: bool = False) -> list[str]:
+def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False) -> list[str]:
     """A plan in words: the command and environment whole, the sum, the reasons, the download."""
-    from pi import hub, remote
+    from pi import hub, remote, venvs
 
     environment, words = remote.server(plan, private)
-    lines = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
+    lines = [f"PATH=~/{plan.venv}/bin:$PATH"] + [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
     lines += [shlex.join(words), ""]
     lines.append(f"port      {plan.port}")
     lines.append(f"GPUs      {','.join(map(str, plan.gpus)) or 'none (CPU)'}")
@@ -93,13 +96,31 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, private: bool = False) -> list
         lines.append(f"context   {plan.context} tokens")
     if plan.memory:
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB are free")
-    if plan.download_gb and not hub.is_path(plan.model):
-        free = f"; {facts.disk_free_gib:.0f} GiB of disk are free" if facts.disk_free_gib is not None else ""
-        lines.append(f"download  {plan.download_gb:.3g} GB if it is not on the pod yet{free}")
+    if not hub.is_path(plan.model):
+        lines.append(f"download  {_download(plan, facts, request.model)}")
     if plan.vllm_floor:
-        lines.append(f"vLLM      {plan.vllm_floor} or newer; the pod has {facts.vllm_version or 'none'}")
+        wanted = venvs.wanted(plan.vllm_floor).removeprefix("vLLM ")
+        lines.append(f"vLLM      {wanted}; ~/{plan.venv} has {plan.vllm_version or 'none'}")
+    if plan.packages:
+        how = f"pi pods setup {pod} --for {shlex.quote(plan.model)} installs what is missing"
+        lines.append(f"packages  {' '.join(plan.packages)}; {how}")
     lines += [f"because   {reason}" for reason in plan.why]
-    return lines + [f"note      {warning}" for warning in plan.warnings]
+    lines += [f"note      {warning}" for warning in plan.warnings]
+    refusal = venvs.refusal(plan, facts, pod)
+    return [*lines, f"refused   {refusal.message}; {refusal.hint}"] if refusal else lines
+
+
+def _download(plan: LaunchPlan, facts: PodFacts, asked: str) -> str:
+    """What is to be fetched, and whether the disk has room for it."""
+    if facts.model_at == "cached" and plan.model == asked:
+        return "none, its weights are on the pod"
+    free_gib = facts.disk_free_gib
+    size = f"{plan.download_gb:.3g} GB" if plan.download_gb else "of unknown size,"
+    words = f"{size} if it is not on the pod yet"
+    if free_gib is None:
+        return words
+    few = ", too few" if plan.download_gb and plan.download_gb * 1e9 > free_gib * 2**30 else ""
+    return f"{words}; {free_gib:.0f} GiB of disk are free{few}"
 
 
 def _facts(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:

@@ -21,7 +21,6 @@ from pi.errors import (
 from pi.fabric_tasks.verb import verb
 from pi.state import Deployment, Pod
 from pi.text import one_line
-from pi.vllm import too_old
 
 if TYPE_CHECKING:
     from pi.events import Event
@@ -319,12 +318,12 @@ class StartReport:
         self._began = time.monotonic()
 
     def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
-        """The plan, told. Raises InputError where the pod's vLLM is too old for it."""
-        if too_old(facts.vllm_version, plan.vllm_floor):
-            raise InputError(
-                f"{plan.model} needs vLLM {plan.vllm_floor} or newer, {self._pod} has {facts.vllm_version}",
-                f"pi pods setup {self._pod} --for {self._request.model}",
-            )
+        """The plan, told. Raises InputError where every vLLM of the pod is too old for it."""
+        from pi import venvs
+
+        refusal = venvs.refusal(plan, facts, self._pod)
+        if refusal:
+            raise refusal
         where = f"GPU {','.join(map(str, plan.gpus))}" if plan.gpus else "CPU"
         screen.say(f"starting {plan.model} as {plan.name} on {self._pod}: {where}, port {plan.port}")
         for reason in plan.why:
@@ -489,6 +488,8 @@ def _row(found: Found, known: Deployment | None, host: str, status: Status) -> t
         words += f", {_held(found)}, pi stop {model.name} ends it"
     if found.strangers:
         words += f"; {', '.join(found.strangers)} listens on its port too and is not pi's"
+    if venv := model.extra.get("venv"):
+        words += f" (vLLM {status.beside.get(venv, 'unknown')}, ~/{venv})"
     url = ""
     if found.state == "running":
         url = "over SSH only" if model.extra.get("private") else endpoint.url(host, model.port, status.public)

@@ -16,6 +16,7 @@ from pi.gpus import memory_label
 from pi.state import Pod
 
 if TYPE_CHECKING:
+    from pi.catalog import ModelSpec, Variant
     from pi.events import Event
     from pi.remote import SetupFacts
 
@@ -35,19 +36,20 @@ def show(c: Any) -> None:
         mark = "*" if name == known.active else ""
         first = firsts.setdefault(pod.boot, name) if pod.boot else name
         cards = gpu_summary(pod) if first == name else f"same machine as {first}"
-        rows.append((mark, name, cards, str(len(pod.models) or "-"), pod.vllm_version or "-", pod.ssh))
+        rows.append((mark, name, cards, str(len(pod.models) or "-"), _versions(pod), pod.ssh))
     screen.columns(rows)
 
 
 @verb(
     "name [ssh]",
     'NAME "ssh ..."|local [--mount "..."] [--models-path P] [--vllm release|nightly|gpt-oss]'
-    " [--for MODEL] [--upgrade] [--new-host-key] [--generate-key]",
+    " [--for MODEL [--beside]] [--upgrade] [--new-host-key] [--generate-key]",
     details={
         "mount": "command that mounts shared storage for models, as the provider shows it",
         "models_path": "directory on the pod where models are kept (default: the mount, else ~/.cache/huggingface)",
         "vllm": "which vLLM: release, nightly or gpt-oss",
-        "for_": "a vLLM new enough for this model of the catalog",
+        "for_": "a vLLM new enough for this model of the catalog, and the packages that it needs besides",
+        "beside": "put that vLLM into a venv beside ~/venv, which stays as it is; pi start uses it where it is needed",
         "upgrade": "bring vLLM and the rest up to date",
         "generate_key": "make the key that guards your models, and print it once (when PI_API_KEY is not set)",
         "new_host_key": "trust the pod's new host key (a new machine at an old address)",
@@ -59,8 +61,9 @@ def setup(
     ssh: str | None = None,
     mount: str | None = None,
     models_path: str | None = None,
-    vllm: str = "release",
+    vllm: str | None = None,
     for_: str | None = None,
+    beside: bool = False,
     upgrade: bool = False,
     new_host_key: bool = False,
     generate_key: bool = False,
@@ -70,16 +73,19 @@ def setup(
     from pi.calls import SetupError
     from pi.fabric_tasks import target as targets
 
+    kind, floor, packages = _wanted(vllm, for_)
+    if beside and for_ is None:
+        raise InputError("--beside says nothing without --for", f"pi pods setup {name} --for MODEL --beside")
     pod = _known_or_new(state.check_name(name, "pod"), ssh or (targets.ssh_of(c) if targets.under_fab(c) else None))
     place = target.parse(pod.ssh)
-    if vllm not in VLLM_CHOICES:
-        raise InputError(f"--vllm {vllm!r} is not known", f"choose one of {', '.join(VLLM_CHOICES)}")
     mounted = mounts.parse(mount) if mount else None
     request = remote.SetupRequest(
         hf_token=targets.hf_token(),
         api_key=targets.new_api_key() if generate_key else targets.api_key(),
-        vllm=vllm,
-        vllm_version=_floor(for_) if for_ else None,
+        vllm=kind,
+        vllm_version=floor,
+        packages=packages,
+        beside=beside,
         mount=mounted.words if mounted else (),
         mount_target=mounted.target if mounted else None,
         models_path=mounts.directory(models_path, "--models-path") if models_path else None,
@@ -89,6 +95,8 @@ def setup(
     for notice in getattr(place, "notices", ()):
         screen.note(notice)
     screen.say(f"setting up {name}: {getattr(place, 'label', 'this machine')}")
+    choices = [*(["--for", for_] if for_ else []), *(["--beside"] if beside else [])]
+    again = f"pi pods setup {shlex.join([name, pod.ssh, *choices])}"
     began = time.monotonic()
     with targets.linked(c, pod, new_host_key=new_host_key) as link, audit.change("setup", name):
         report = SetupReport()
@@ -98,11 +106,12 @@ def setup(
             report.quote(error.tail)
             raise
         except Interrupted as stop:
-            stop.hint = f"run it again to go on from there: pi pods setup {name} {shlex.quote(pod.ssh)}"
+            stop.hint = f"run it again to go on from there: {again}"
             raise
-    again = f"run it again, which is quick now: pi pods setup {name} {shlex.quote(pod.ssh)}"
     try:
-        with targets.noted(f"{name} is set up, but that is not written down", again):
+        with targets.noted(
+            f"{name} is set up, but that is not written down", f"run it again, which is quick now: {again}"
+        ):
             _remember(pod, facts)
         screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
     finally:
@@ -140,7 +149,8 @@ def remove(c: Any, name: str, force: bool = False) -> None:
     left = state.change(edit)
     audit.note("remove", name)
     screen.say(f"{name} is forgotten; the machine itself still runs (and bills) until you end it at the provider")
-    screen.say("on it stay ~/.pi (with HF_TOKEN and the key, in private files), ~/.vllm_logs, ~/venv and the models")
+    venvs = ", ".join(f"~/{folder}" for folder in ("venv", *before.pod(name).beside))
+    screen.say(f"on it stay ~/.pi (with HF_TOKEN and the key, in private files), ~/.vllm_logs, {venvs} and the models")
     with suppress(InputError):  # a pod whose ssh command makes no sense can be forgotten too
         screen.say(f"to take the secrets off it: {_run_there(before.pod(name), 'rm -f ~/.pi/env.sh ~/.pi/run/*/key')}")
     if before.active == name:
@@ -162,6 +172,11 @@ def gpu_summary(pod: Pod) -> str:
     for gpu in pod.gpus:
         kinds[gpu.name, gpu.memory_mib] = kinds.get((gpu.name, gpu.memory_mib), 0) + 1
     return ", ".join(f"{n}x {name} ({memory_label(mib)})" for (name, mib), n in kinds.items()) or "none (CPU)"
+
+
+def _versions(pod: Pod) -> str:
+    """Its vLLMs, such as "0.32.0" or "0.32.0, beside it 0.33.0"."""
+    return (pod.vllm_version or "-") + "".join(f", beside it {version}" for version in pod.beside.values())
 
 
 class SetupReport:
@@ -209,15 +224,29 @@ class SetupReport:
             screen.note("    | " + line)
 
 
-def _floor(model: str) -> str | None:
-    """The oldest vLLM that serves a model of the catalog."""
+def _wanted(kind: str | None, model: str | None) -> tuple[str, str | None, tuple[str, ...]]:
+    """Which vLLM a setup installs, the oldest that it may be, and packages: what a model of the catalog needs."""
+    from pi.vllm import NIGHTLY
+
+    if kind is not None and kind not in VLLM_CHOICES:
+        raise InputError(f"--vllm {kind!r} is not known", f"choose one of {', '.join(VLLM_CHOICES)}")
+    if model is None:
+        return kind or "release", None, ()
+    spec, variant = _known(model)
+    if variant.floor != NIGHTLY:
+        return kind or "release", variant.floor, spec.packages
+    if kind not in (None, NIGHTLY):
+        raise InputError(f"no release of vLLM serves {model} yet", f"leave out --vllm {kind}")
+    return NIGHTLY, None, spec.packages
+
+
+def _known(model: str) -> tuple[ModelSpec, Variant]:
     from pi import catalog
 
     known = catalog.load(state.config_dir()).find(model)
     if known is None:
         raise InputError(f"--for {model!r} is not in the catalog", "pi models lists it")
-    spec, variant = known
-    return variant.floor or spec.floor
+    return known
 
 
 def _known_or_new(name: str, ssh: str | None) -> Pod:
@@ -243,6 +272,7 @@ def _remember(pod: Pod, facts: SetupFacts) -> None:
             models_path=facts.models_path,
             vllm_version=facts.vllm_version,
             boot=facts.boot,
+            beside=facts.beside,
         )
         after = known.with_pod(fresh)
         return after if after.active else replace(after, active=pod.name)
@@ -262,4 +292,5 @@ def _summary(facts: SetupFacts) -> str:
     for line in facts.skipped_gpu_lines:
         screen.note(f"nvidia-smi said something that is no GPU, left out: {line}")
     cards = gpu_summary(Pod("", "", gpus=facts.gpus))
-    return f"GPUs {cards}, vLLM {facts.vllm_version or 'none'}, Python {facts.python or 'unknown'}"
+    beside = "".join(f"; vLLM {version} in ~/{folder}" for folder, version in facts.beside.items())
+    return f"GPUs {cards}, vLLM {facts.vllm_version or 'none'}, Python {facts.python or 'unknown'}{beside}"

@@ -15,14 +15,34 @@ SKIPPED = ("original/*", "metal/*", "*.pth", "*.gguf", "*.onnx")
 TIMEOUT_S = 8
 
 
+INDEX = "model.safetensors.index.json"
+
+
 def describe(model: str) -> dict[str, Any]:
     """`config` (config.json, parsed) and `weights_bytes` (its safetensors) of a model; None where unknown."""
-    weights = [size for name, size in sizes(model).items() if name.endswith(".safetensors")]
+    found = sizes(model)
+    index = _file(model, INDEX) if INDEX in found else None
+    return {"config": _file(model, "config.json"), "weights_bytes": weights_bytes(found, index)}
+
+
+def weights_bytes(found: dict[str, int], index: Any) -> Optional[int]:
+    """Size of the weights that vLLM loads from files of these sizes: those of the index where there is one.
+
+    A repository may hold the same weights once more, such as Mistral's `consolidated.safetensors`.
+    """
     try:
-        config = _get(model + "/resolve/main/config.json")
+        loaded = set(index["weight_map"].values())
+    except (TypeError, KeyError, AttributeError):
+        loaded = {name for name in found if name.endswith(".safetensors")}
+    return sum(size for name, size in found.items() if name in loaded) or None
+
+
+def _file(model: str, name: str) -> Any:
+    """A JSON file of a repository; None where it cannot be had."""
+    try:
+        return _get(model + "/resolve/main/" + name)
     except (OSError, ValueError):
-        config = None
-    return {"config": config, "weights_bytes": sum(weights) or None}
+        return None
 
 
 def download_bytes(model: str) -> Optional[int]:

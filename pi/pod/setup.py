@@ -98,7 +98,8 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
             if verb == "step":
                 step = arg
                 tail.clear()
-            failure = text if verb == "fail" else failure
+            if verb == "fail":
+                step, failure = arg, text
     if script.wait():
         process.kill_group(script.pid)
         message = failure or _ending(script.returncode)

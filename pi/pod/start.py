@@ -146,7 +146,8 @@ def _wait_until_ready(
 
 def _fail(kind: str, message: str, record: dict[str, Any]) -> None:
     name = record["name"]
-    raise PodError(kind, message, name=name, exit=records.exit_code(name), log=logs.tail(name, LOG_TAIL_BYTES))
+    log = logs.tail(name, LOG_TAIL_BYTES)
+    raise PodError(kind, message, name=name, venv=record["venv"], exit=records.exit_code(name), log=log)
 
 
 def _clear(wire: Wire, record: dict[str, Any]) -> None:

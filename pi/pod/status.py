@@ -28,6 +28,7 @@ def status(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         "up_s": process.up_s(),
         "gpus": gpus.nvidia_smi(request["gpu_query"]),
         "vllm_version": survey.vllm_version(),
+        "beside": survey.versions_beside(),
         "public": survey.public_addresses(),
     }
 

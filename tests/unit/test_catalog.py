@@ -152,6 +152,10 @@ BROKEN = {
         '[model."me/x"]\nparameters = {}\nvariants.a = { precision = "bf16" }\n',
         "me/x",
     ),
+    "a package that is an option": (
+        '[model."me/x"]\nparameters = 7\npackages = ["--index-url=http://x"]\nvariants.a = { precision = "bf16" }\n',
+        "model me/x: '--index-url=http://x' is no package",
+    ),
     "a model that is no table": ("model.x = 1\n", "model x"),
 }
 

@@ -15,9 +15,9 @@ from pi.estimate import (
     context_of,
     heads_of,
     memory_sum,
-    weights_bytes,
     weights_per_gpu_gib,
 )
+from pi.pod.hub import weights_bytes
 
 LLAMA_8B = Attention(layers=32, kv_heads=8, head_dim=128)
 GPT_OSS = Attention(layers=18, kv_heads=8, head_dim=64, window_layers=18, window=128)
@@ -135,6 +135,12 @@ def test_a_models_files_tell_heads_context_and_size() -> None:
     config = {"text_config": {"num_attention_heads": 16, "max_position_embeddings": 4096}}
     assert (heads_of(config), context_of(config)) == (16, 4096)
     assert (heads_of({}), context_of({"max_position_embeddings": True})) == (None, None)
-    assert weights_bytes({"metadata": {"total_size": 269060552}, "weight_map": {}}) == 269060552
-    assert weights_bytes({"metadata": {"total_size": "big"}}) is None
-    assert weights_bytes({}) is None
+
+
+def test_weights_are_those_that_the_index_names() -> None:
+    found = {"a-1.safetensors": 10, "a-2.safetensors": 20, "consolidated.safetensors": 30, "config.json": 5}
+    index = {"weight_map": {"x": "a-1.safetensors", "y": "a-2.safetensors", "z": "a-2.safetensors"}}
+    assert weights_bytes(found, index) == 30
+    for unreadable in (None, [], {}, {"weight_map": None}, {"weight_map": "x"}):
+        assert weights_bytes(found, unreadable) == 60
+    assert weights_bytes({}, None) is None

@@ -578,6 +578,11 @@ WORDED = [
 ]
 
 
+def test_a_package_is_to_be_installed_where_vllm_ran() -> None:
+    log = "ImportError: packages that were not found in your environment: timm. Run `pip install timm`"
+    assert str(explain(log, 1, "venv-0.33.0").hint).endswith("uv pip install -p ~/venv-0.33.0 timm")
+
+
 @pytest.mark.parametrize(("text", "cause", "hint"), [case[1:] for case in WORDED], ids=[case[0] for case in WORDED])
 def test_a_known_failure_has_its_cause_and_a_way_on(text: str, cause: str, hint: str | None) -> None:
     failure = explain(text, 1)

@@ -255,7 +255,8 @@ def launched(
         program.parent.mkdir(parents=True)
         program.write_text('#!/bin/bash\nprintf "%s\\0" "$@" >~/argv\ncat /proc/$$/environ >~/environ\n')
         program.chmod(0o755)
-    script = remote.render("launch.sh.j2", name=name, instance="i", environment=environment, argv=["vllm", *argv])
+    values = {"name": name, "instance": "i", "venv": "venv", "environment": environment, "argv": ["vllm", *argv]}
+    script = remote.render("launch.sh.j2", **values)
     (run / "launch.sh").write_bytes(script.encode())
     subprocess.run(["bash", run / "launch.sh"], env={"HOME": str(home), "PATH": os.environ["PATH"]}, cwd=home,
                    check=True, capture_output=True, start_new_session=True, timeout=60)  # fmt: skip

@@ -16,7 +16,8 @@ PI = Path(__file__).parents[2] / "pi"
 HEAVY = {"fabric", "paramiko", "openai", "requests", "jinja2", "tabulate"}
 PURE = {
     "catalog", "catalog_text", "cpu_plans", "endpoint", "errors", "estimate", "events", "failures", "gpus", "hardware",
-    "hub", "json_text", "mounts", "offers", "placement", "planner", "plans", "pods_json", "refusals", "target", "text", "vllm",
+    "hub", "json_text", "mounts", "offers", "placement", "planner", "plans", "pods_json", "refusals", "target", "text",
+    "venvs", "vllm",
 }  # fmt: skip
 
 

@@ -34,6 +34,13 @@ def test_what_stands_in_the_way_is_named() -> None:
     facts = replace(pod("h100", 1), deployments=(Deployment("big", "org/x", 8001, (0,), 1, memory_share=0.9),))
     offer = offers(CATALOG, facts, "Qwen3-8B")[0]
     assert (offer.state, offer.needs) == (BUSY, "stop big")
+    halves = (
+        Deployment("a", "org/x", 8001, (0,), 1, memory_share=0.45),
+        Deployment("b", "org/x", 8002, (0,), 2, memory_share=0.45),
+    )
+    shared = replace(pod("h100", 1), deployments=halves)
+    assert offers(CATALOG, shared, "Qwen3-8B")[0].needs == "stop a"
+    assert offers(CATALOG, shared, "gpt-oss-120b")[0].needs == "stop more than one of a, b"
     stranger = offers(CATALOG, busy(pod("h100", 1), 0, 80_000), "Qwen3-8B")[0]
     assert (stranger.state, stranger.needs) == (BUSY, "other processes hold the GPUs")
 

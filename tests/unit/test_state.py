@@ -57,7 +57,8 @@ def test_what_is_written_is_read_again(file: Path) -> None:
     model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, extra={"api": "responses"})
     begun = Deployment("s", "Qwen/Y", 8003, (1,), 0, "starting", owner=Owner(123, "laptop", 1.5))
     gpu = Gpu(0, "H100", 81559, compute_capability=(9, 0))
-    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", {"mine": 1})
+    beside = {"venv-0.33.0": "0.33.1"}
+    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", beside, {"mine": 1})
     after = state.change(lambda before: replace(before.with_pod(pod), active="dc1"))
     assert state.load() == after == State({"dc1": pod}, "dc1")
 
@@ -186,6 +187,8 @@ BROKEN = {
     "pid as text": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "", "pid": "9; rm"}}}}}',
     "a huge number": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1e400, "gpu": "", "pid": 9}}}}}',
     "a GPU that is a command": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "0;x", "pid": 9}}}}}',
+    "a version that is a list": '{"pods": {"a": {"ssh": "x", "vllmBeside": {"venv-nightly": []}}}}',
+    "a folder with a line break": '{"pods": {"a": {"ssh": "x", "vllmBeside": {"venv\\n": "1"}}}}',
     "nested too deeply": "[" * 100_000,
     "not UTF-8": b'{"pods": {"\xff": {}}}',
     "a newer version": '{"version": 999, "pods": {}}',

@@ -1,0 +1,34 @@
+"""A stand-in for the Hugging Face hub: it tells the sizes of a repository's files and hands out the small ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+
+@contextmanager
+def hub(sizes: dict[str, int], files: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """A hub where every repository has files of these sizes, and these JSON files; its address."""
+    files = files or {}
+    told = {**{name: len(json.dumps(value)) for name, value in files.items()}, **sizes}
+    listing = {"siblings": [{"rfilename": name, "size": size} for name, size in told.items()]}
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_listing = self.path.startswith("/api/models/")
+            answer = listing if is_listing else files.get(self.path.rpartition("/resolve/main/")[2])
+            self.send_response(404 if answer is None else 200)
+            self.end_headers()
+            self.wfile.write(b"" if answer is None else json.dumps(answer).encode())
+
+        def log_message(self, *words: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
