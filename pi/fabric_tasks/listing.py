@@ -1,0 +1,99 @@
+"""What `pi list` says of each model."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pi import endpoint, screen
+from pi.fabric_tasks.reconcile import gone_from, lost_by_reboot
+from pi.state import Deployment, Pod
+from pi.text import one_line
+
+if TYPE_CHECKING:
+    from pi.remote import Found, Status
+
+HEADERS = ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL")
+Row = tuple[object, ...]
+
+
+def rows(place: Pod, status: Status, host: str) -> list[Row]:
+    """A row for each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
+    listed = [_row(found, place.models.get(found.deployment.name), host, status) for found in status.found]
+    there = {found.deployment.name for found in status.found}
+    gone, rebooted = gone_from(place, status), lost_by_reboot(place, status)
+    for name, model in place.models.items():
+        if name not in there:
+            words = "starting"
+            if model in gone:
+                words = "gone (forgotten)"
+            elif model in rebooted:
+                words = _stopped_by_reboot(status)
+            listed.append(_known(model, words))
+    return listed
+
+
+def _known(model: Deployment, words: str) -> Row:
+    """The row of a model that the pod knows nothing of."""
+    return model.name, model.model, _gpus(model), model.port, words, ""
+
+
+def _row(found: Found, known: Deployment | None, host: str, status: Status) -> Row:
+    model = found.deployment
+    words = found.state
+    if found.state == "starting":
+        words = _starting(found, known)
+    elif found.state == "crashed":
+        words = _crashed(found)
+    elif found.state == "rebooted":
+        words = _stopped_by_reboot(status)
+    if found.left:
+        words += f", {_held(found)}, pi stop {model.name} ends it"
+    if found.strangers:
+        words += f"; {', '.join(found.strangers)} listens on its port too and is not pi's"
+    if venv := model.extra.get("venv"):
+        words += f" (vLLM {status.beside.get(venv, 'unknown')}, ~/{venv})"
+    url = ""
+    if found.state == "running":
+        url = "over SSH only" if model.extra.get("private") else endpoint.url(host, model.port, status.public)
+    return model.name, model.model, _gpus(model), model.port, words, url
+
+
+def _stopped_by_reboot(status: Status) -> str:
+    return f"stopped by a reboot ({screen.ago(status.up_s)})"
+
+
+def _crashed(found: Found) -> str:
+    """Such as "crashed at 14:03, exit 1: CUDA out of memory"; the time is this machine's."""
+    words = "crashed"
+    if found.ended_s_ago is not None:
+        words += f" at {screen.clock(time.time() - found.ended_s_ago)}"
+    if found.exit_code is not None:
+        words += f", exit {found.exit_code}"
+    cause = one_line(found.cause or "", 160)
+    return f"{words}: {cause}" if cause else words
+
+
+def _held(found: Found) -> str:
+    """What outlived a server: "71.0 GiB still held by pid 456"."""
+    pids = ", ".join(map(str, found.left))
+    return f"{found.held_mib / 1024:.1f} GiB still held by pid {pids}" if found.held_mib else f"pid {pids} is left"
+
+
+def tell_end(found: Found) -> None:
+    """Print how the log of a crashed model ends."""
+    if found.last_lines:
+        screen.say(f"\nlast lines of {found.deployment.name} (pi logs {found.deployment.name} shows more):")
+        for line in found.last_lines:
+            screen.say(f"  {one_line(line)}")
+
+
+def _starting(found: Found, known: Deployment | None) -> str:
+    words = f"starting ({found.phase})" if found.phase else "starting"
+    if known and known.owner and known.owner.is_gone():
+        words += f"; its pi is gone, the pod goes on; pi stop {known.name} ends it"
+    return words
+
+
+def _gpus(model: Deployment) -> str:
+    return ",".join(map(str, model.gpus)) or "-"

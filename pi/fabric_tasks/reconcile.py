@@ -1,0 +1,132 @@
+"""pods.json beside what a pod says: reservations, models that started, models that are gone or new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pi import audit, pods_json, screen, state
+from pi.errors import HostKeyError, Interrupted, LeftRunning, OutputError, PiError, UnreachableError
+from pi.fabric_tasks import target as targets
+from pi.state import Deployment, Pod
+
+if TYPE_CHECKING:
+    from pi.plans import LaunchPlan
+    from pi.remote import Status
+
+
+class Reservation:
+    """An entry of status `starting` in pods.json, made before the pod is told to start.
+
+    It is taken back when the start fails with proof that nothing is left, and stays when the pod may still be
+    at work: `pi list` settles it then.
+    """
+
+    def __init__(self, place: Pod, private: bool) -> None:
+        self._place, self._private = place, private
+        self._name = ""
+
+    @property
+    def made(self) -> bool:
+        return bool(self._name)
+
+    def make(self, plan: LaunchPlan) -> LaunchPlan:
+        remember(
+            self._place,
+            Deployment(
+                name=plan.name,
+                model=plan.model,
+                port=plan.port,
+                gpus=plan.gpus,
+                pid=0,
+                status="starting",
+                memory_share=plan.memory_share,
+                owner=state.Owner.this(),
+                extra={"private": True} if self._private else {},
+            ),
+        )
+        self._name = plan.name
+        return plan
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.made and isinstance(error, PiError) and not isinstance(error, MAY_GO_ON):
+            try:
+                forget(self._place, {self._name})
+            except PiError as refusal:
+                screen.note(f"{self._name} did not start and stays in pods.json, until pi list clears it: {refusal}")
+        if isinstance(error, LeftRunning):
+            error.hint = f"pi list shows when {self._name} is ready; pi stop {self._name} ends it"
+        elif isinstance(error, Interrupted) and self.made:
+            error.hint = f"{self._name} is not running; what was downloaded stays cached"
+
+
+MAY_GO_ON = (UnreachableError, HostKeyError, LeftRunning, OutputError)
+"""After these the pod may still be at work."""
+
+
+def remember(place: Pod, deployment: Deployment) -> None:
+    state.change(lambda known: known.with_pod(known.pod(place.name).with_model(deployment)))
+
+
+def remember_started(place: Pod, model: Deployment) -> None:
+    runs = f"{model.name} runs on {place.name} (port {model.port}, pid {model.pid}), but that is not written down"
+    way_on = (
+        f"pi list writes it down, pi stop {model.name} ends it; by hand, under the models of {place.name}:"
+        f"\n  {pods_json.entry(model)}"
+    )
+    with targets.noted(runs, way_on):
+        remember(place, model)
+
+
+def forget(place: Pod, names: set[str]) -> None:
+    def edit(known: state.State) -> state.State:
+        pod = known.pods.get(place.name)
+        return known.with_pod(pod.without_models(names)) if pod else known
+
+    state.change(edit)
+
+
+def gone_from(place: Pod, status: Status) -> list[Deployment]:
+    """Models of pods.json that the pod proved to be gone.
+
+    A reservation that its owner has not brought to the pod yet is not, nor is what a reboot ended.
+    """
+    there = {found.deployment.name for found in status.found}
+    kept = lost_by_reboot(place, status)
+    absent = [model for name, model in place.models.items() if name not in there]
+    return [model for model in absent if model not in kept and not _is_on_its_way(model)]
+
+
+def reconcile(place: Pod, status: Status) -> None:
+    """Make pods.json say what the pod proved: forget what is gone, adopt what runs there unknown to it."""
+    gone = gone_from(place, status)
+    if gone:
+        forget(place, {model.name for model in gone})
+    for model in gone:
+        audit.note("forget", f"{place.name}/{model.name}")
+    if place.boot != status.boot:
+        state.change(lambda known: known.with_pod(replace(known.pod(place.name), boot=status.boot)))
+    for name, found in ((found.deployment.name, found) for found in status.found):
+        known = place.models.get(name)
+        if found.state == "running" and (known is None or known.status == "starting"):
+            remember(place, found.deployment)
+            if known is None:
+                audit.note("adopt", f"{place.name}/{name}")
+                screen.note(f"{name} was started on this pod from elsewhere; pi knows it now")
+
+
+def _is_on_its_way(model: Deployment) -> bool:
+    return model.status == "starting" and model.owner is not None and not model.owner.is_gone()
+
+
+def lost_by_reboot(place: Pod, status: Status) -> list[Deployment]:
+    """Models of pods.json of which the pod has no note any more because it was restarted since."""
+    there = {found.deployment.name for found in status.found}
+    return [
+        model
+        for name, model in place.models.items()
+        if name not in there and model.boot_id and model.boot_id != status.boot_id
+    ]
