@@ -65,6 +65,8 @@ class Link(Protocol):
     host: str
     accepted_key: str | None
     """Fingerprint of a host key that this connection saw for the first time."""
+    host_key: str
+    """The key that the pod showed (see `pi.hostkeys.described`); empty where there is none."""
     unread_hosts: dict[str, list[int]]
     """Numbers of the lines in known_hosts files that could not be read, by file."""
 
@@ -103,11 +105,13 @@ def open_link(
     target: SshTarget | LocalTarget,
     known_hosts: Path,
     *,
+    pinned: str = "",
     new_host_key: bool = False,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> Link:
     """Connect to a pod. Raises UnreachableError or HostKeyError, worded for the user.
 
+    `pinned` is the host key of its setup, which `new_host_key` forgets together with what known_hosts has.
     `meanwhile` is called when nothing is left to do here but to wait for the pod: it may begin other work in a thread.
     """
     if isinstance(target, LocalTarget):
@@ -119,17 +123,18 @@ def open_link(
         from pi import hostkeys
 
         hostkeys.forget(known_hosts, hostkeys.known_name(route.host, route.port))
-    return SshLink(lambda: _open(_connection(route, known_hosts), route, known_hosts), route.host)
+        pinned = ""
+    return SshLink(lambda: _open(_connection(route, known_hosts, pinned), route, known_hosts), route.host)
 
 
-def adopt(connection: Connection, known_hosts: Path) -> Link:
+def adopt(connection: Connection, known_hosts: Path, pinned: str = "") -> Link:
     """A link over a user's own Fabric connection (`fab -H`), opened with host keys checked like any other."""
 
     def connect() -> Connection:
         if not connection.is_connected:
             from pi import hostkeys
 
-            hostkeys.prepare(connection.client, known_hosts)
+            hostkeys.prepare(connection.client, known_hosts, pinned=pinned)
             _open(connection, Route(connection.host, connection.port, connection.user), known_hosts)
         return connection
 
@@ -222,7 +227,7 @@ def _expand(text: str, settings: dict[str, list[str]]) -> str:
     return text.replace("%d", str(Path.home())).replace("%%", "%")
 
 
-def _connection(route: Route, known_hosts: Path) -> Connection:
+def _connection(route: Route, known_hosts: Path, pinned: str = "") -> Connection:
     from fabric import Config, Connection
     from paramiko import SSHConfig
 
@@ -247,7 +252,7 @@ def _connection(route: Route, known_hosts: Path) -> Connection:
             "transport_factory": _transport,
         },
     )
-    hostkeys.prepare(connection.client, known_hosts, strict=route.strict)
+    hostkeys.prepare(connection.client, known_hosts, strict=route.strict, pinned=pinned)
     return connection
 
 
@@ -304,7 +309,7 @@ def _open(connection: Connection, route: Route, known_hosts: Path) -> Connection
         raise UnreachableError(f"{connection.gateway.host} does not get through to {where} ({error.text})") from None
     except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
         reason = greeting.objection(route.timeout_s) if greeting else None
-        raise UnreachableError(f"{where} {reason}" if reason else f"{where}: {_reason(error)}") from None
+        raise UnreachableError(f"{where} {reason}" if reason else f"{where}: {_reason(error, connection)}") from None
     return connection
 
 
@@ -314,10 +319,12 @@ def _lookup_failure(error: socket.gaierror) -> str:
     return "no such host name"
 
 
-def _reason(error: BaseException) -> str:
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    if "banner" in text or "Indecipherable" in text:
+def _reason(error: BaseException, connection: Connection) -> str:
+    transport = connection.client.get_transport()
+    is_greeted = transport is not None and transport.remote_version != ""
+    if connection.gateway and not is_greeted and not isinstance(error, OSError):
         return "no SSH server answers at the end of the way there (ProxyJump or ProxyCommand)"
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if "No existing session" in text:
         return "it greets as an SSH server, and then does not go on"
     return text or type(error).__name__
@@ -327,11 +334,14 @@ class SshLink:
     """A link over an open Fabric connection."""
 
     def __init__(self, connect: Callable[[], Connection], host: str) -> None:
+        from pi import hostkeys
+
         self.host = host
         self._connect = connect
         self._connection = connect()
         policy = self._connection.client._policy
         self.accepted_key: str | None = getattr(policy, "accepted", None)
+        self.host_key = hostkeys.described(self.transport.get_remote_server_key())
         self.unread_hosts: dict[str, list[int]] = getattr(policy, "unread", {})
 
     @property
@@ -348,7 +358,7 @@ class SshLink:
             channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise UnreachableError(
-                f"{self.host} opened no command channel: {_reason(error)}",
+                f"{self.host} opened no command channel: {_reason(error, self._connection)}",
                 GATEWAY,
             ) from None
         return ChannelStream(channel)
@@ -412,6 +422,7 @@ class LocalLink:
 
     host = LOCALHOST
     accepted_key: str | None = None
+    host_key = ""
     unread_hosts: dict[str, list[int]] = {}  # noqa: RUF012 - never changed
 
     def run(self, command: str) -> Stream:

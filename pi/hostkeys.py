@@ -26,12 +26,18 @@ def fingerprint(key: PKey) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
 
 
-def prepare(client: SSHClient, own_file: Path, *, strict: bool = False) -> None:
+def described(key: PKey) -> str:
+    """A key's type and fingerprint, as pods.json keeps it."""
+    return f"{key.get_name()} {fingerprint(key)}"
+
+
+def prepare(client: SSHClient, own_file: Path, *, strict: bool = False, pinned: str = "") -> None:
     """Make a client check host keys: by the user's known_hosts, then by pi's own file, else accept-new.
 
-    With `strict`, a host that neither file has is refused (OpenSSH's `StrictHostKeyChecking yes`).
+    A host that neither file has must show the key that is `pinned` (see `described`), where one is. With `strict`
+    it is refused (OpenSSH's `StrictHostKeyChecking yes`).
     """
-    policy = AcceptNew(own_file, strict)
+    policy = AcceptNew(own_file, strict, pinned)
     lines = [(path, line) for path in (own_file, USER_FILE.expanduser()) for line in _lines(path)]
     policy.revoked = {line.entry.key.asbytes() for _, line in lines if line.entry and line.marker == "@revoked"}
     known = client.get_host_keys()
@@ -75,9 +81,10 @@ def _lines(path: Path) -> Iterator[_Line]:
 class AcceptNew(MissingHostKeyPolicy):
     """Remembers the key of a host that was never seen before (OpenSSH's `StrictHostKeyChecking accept-new`)."""
 
-    def __init__(self, own_file: Path, strict: bool = False) -> None:
+    def __init__(self, own_file: Path, strict: bool = False, pinned: str = "") -> None:
         self._own_file = own_file
         self._strict = strict
+        self._pinned = pinned
         self.revoked: set[bytes] = set()
         self.of_user = HostKeys()
         """What the user's own known_hosts has; pi does not change that file."""
@@ -95,6 +102,9 @@ class AcceptNew(MissingHostKeyPolicy):
                 "your ssh settings say StrictHostKeyChecking yes; compare the fingerprint with the provider's, "
                 f"and add it: ssh-keyscan -p PORT HOST >> {USER_FILE}",
             )
+        if self._pinned not in ("", described(key)):
+            shown = f"{hostname} shows another host key than at its setup: {described(key)}, on record {self._pinned}"
+            raise HostKeyError(shown, CAUSES, True)
         remember(self._own_file, hostname, key)
         self.accepted = fingerprint(key)
 

@@ -77,6 +77,8 @@ class Pod:
     beside: dict[str, str] = field(default_factory=dict)
     """Versions of the vLLMs in venvs beside it, by the name of their folder."""
     extra: dict[str, Any] = field(default_factory=dict)
+    host_key: str = ""
+    """Type and SHA256 fingerprint of the key that the machine showed at its setup; empty for this machine."""
     boot: str = ""
     """The machine and its boot (see `pi.pod.process.boot`) when pi last looked: pods that share it are one machine."""
 

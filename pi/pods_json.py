@@ -125,6 +125,7 @@ def _pod(name: str, value: Any) -> Pod:
         models_path=_optional_text(data.pop("modelsPath", None), (*place, "modelsPath")) or None,
         vllm_version=_optional_text(data.pop("vllmVersion", None), (*place, "vllmVersion")) or None,
         beside=_texts(data.pop("vllmBeside", {}), (*place, "vllmBeside")),
+        host_key=_text(data.pop("host_key", ""), (*place, "host_key")),
         boot=_text(data.pop("boot", ""), (*place, "boot")),
         extra=data,
     )
@@ -262,6 +263,8 @@ def _pod_document(pod: Pod) -> dict[str, Any]:
         document["vllmVersion"] = pod.vllm_version
     if pod.beside:
         document["vllmBeside"] = pod.beside
+    if pod.host_key:
+        document["host_key"] = pod.host_key
     if pod.boot:
         document["boot"] = pod.boot
     return {**document, **pod.extra}

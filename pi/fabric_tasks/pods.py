@@ -71,6 +71,7 @@ def setup(
     """Set a machine up as a pod (vLLM and all it needs) and remember it; run again to repair or upgrade."""
     from pi import audit, mounts, remote, target
     from pi.calls import SetupError
+    from pi.fabric_tasks import reconcile
     from pi.fabric_tasks import target as targets
 
     kind, floor, packages = _wanted(vllm, for_)
@@ -102,6 +103,7 @@ def setup(
         report = SetupReport()
         try:
             facts = remote.setup(link, name, request, report.hear)
+            status = remote.status(link)
         except SetupError as error:
             report.quote(error.tail)
             raise
@@ -112,7 +114,7 @@ def setup(
         with targets.noted(
             f"{name} is set up, but that is not written down", f"run it again, which is quick now: {again}"
         ):
-            _remember(pod, facts)
+            reconcile.reconcile(_remember(pod, facts, link.host_key), status)
         screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
     finally:
         if generate_key:
@@ -264,13 +266,14 @@ def _known_or_new(name: str, ssh: str | None) -> Pod:
     return known or Pod(name, str(ssh))
 
 
-def _remember(pod: Pod, facts: SetupFacts) -> None:
+def _remember(pod: Pod, facts: SetupFacts, host_key: str) -> Pod:
     def edit(known: state.State) -> state.State:
         fresh = replace(
             known.pods.get(pod.name, pod),
             gpus=facts.gpus,
             models_path=facts.models_path,
             vllm_version=facts.vllm_version,
+            host_key=host_key,
             boot=facts.boot,
             beside=facts.beside,
         )
@@ -286,6 +289,7 @@ def _remember(pod: Pod, facts: SetupFacts) -> None:
         )
     if after.active != pod.name:
         screen.say(f"{after.active} stays the active pod; to switch: pi pods active {pod.name}")
+    return after.pods[pod.name]
 
 
 def _summary(facts: SetupFacts) -> str:

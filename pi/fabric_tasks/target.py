@@ -50,10 +50,12 @@ def linked(
     try:
         if under_fab(c):
             meanwhile()
-            link = connection.adopt(c, hosts)
+            link = connection.adopt(c, hosts, pod.host_key)
         else:
             place = target.parse(pod.ssh)
-            link = connection.open_link(place, hosts, new_host_key=new_host_key, meanwhile=meanwhile)
+            link = connection.open_link(
+                place, hosts, pinned=pod.host_key, new_host_key=new_host_key, meanwhile=meanwhile
+            )
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     except HostKeyError as error:

@@ -331,6 +331,19 @@ def test_row_18_a_changed_host_key_is_refused_before_anything_is_sent(pi: Pi, bo
     assert not (box.home / "received").exists()
 
 
+def test_row_18_the_key_of_the_setup_counts_where_known_hosts_is_lost(pi: Pi, box: Pod) -> None:
+    before = f"ssh-ed25519 {fingerprint(box)}"
+    pi.knows(box, host_key=before)
+    pi.ok("list")
+    (pi.config / "known_hosts").unlink()
+    new_host_key(box)
+    done = pi("list")
+    assert (done.code, done.out) == (4, "")
+    assert f"ssh-ed25519 {fingerprint(box)}, on record {before}" in done.err
+    assert "if it is a new pod: pi pods setup box --new-host-key" in done.err
+    assert not (pi.config / "known_hosts").exists()
+
+
 def test_row_18_a_key_of_another_type_is_not_called_changed_and_refused_all_the_same(pi: Pi, box: Pod) -> None:
     pi.ok("list")
     for path in (box.folder / "host_key", box.folder / "host_key.pub"):

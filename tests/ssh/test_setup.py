@@ -16,6 +16,7 @@ from tests.rig.command import KEY, Pi
 from tests.rig.pod import Pod, is_alive, new_host_key, until
 from tests.rig.wheels import make_wheels
 from tests.ssh.conftest import TOKEN, Ready
+from tests.ssh.test_connections import fingerprint
 
 pytestmark = pytest.mark.usefixtures("mirrors")
 
@@ -35,6 +36,7 @@ def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
         "models": {},
         "modelsPath": cache,
         "vllmVersion": "0.32.0+cpu",
+        "host_key": f"ssh-ed25519 {fingerprint(ready.machine)}",
         "boot": boot(),
     }
     assert ready.pi.state() == {"version": 1, "pods": {"box": pod}, "active": "box"}
@@ -199,6 +201,15 @@ def test_shared_storage_is_mounted_and_holds_the_models(pi: Pi, mountable: Pod, 
     assert (mountable.home / ".cache" / "huggingface").resolve() == place
     assert pi.state()["pods"]["box"]["modelsPath"] == str(place)
     assert "already mounted from server:/models" in pi.ok("pods", "setup", "box", mountable.ssh, "--mount", mount)
+
+
+def test_models_that_run_there_unknown_to_pods_json_are_adopted(idle: Ready) -> None:
+    idle.pi.ok("start", idle.machine.model("adopted"), "--name", "qwen")
+    before = idle.pi.models("box")
+    idle.pi.state_file.unlink()
+    done = idle.pi("pods", "setup", "box", idle.machine.ssh)
+    assert "qwen was started on this pod from elsewhere; pi knows it now" in done.err
+    assert idle.pi.models("box") == before
 
 
 def test_a_machine_that_cannot_be_reached_is_no_pod(pi: Pi, machine: Pod) -> None:
