@@ -37,18 +37,18 @@ def say(text: str = "") -> None:
 
 def reveal(text: str) -> None:
     """Print what the user must see though it is a secret."""
-    with _stdout():
+    with writing():
         print(text, flush=True)
 
 
 def flush() -> None:
     """Have all of stdout written."""
-    with _stdout():
+    with writing():
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def _stdout() -> Iterator[None]:
+def writing() -> Iterator[None]:
     """Writing to stdout; raises OutputError where it cannot be, on a full disk. A reader that has left is no error."""
     try:
         yield
@@ -105,7 +105,7 @@ class Output:
         self._put(self._redactor.feed(rest) + self._redactor.flush())
 
     def _put(self, text: str) -> None:
-        with _stdout():
+        with writing():
             sys.stdout.write(text)
             sys.stdout.flush()
 

@@ -51,7 +51,7 @@ def load() -> State:
     except pods_json.NewerError as error:
         raise InputError(f"{file} has {error}", "upgrade pi") from None
     except ValueError as error:
-        backup = _backup_of(file.resolve())
+        backup = _backup_of(_real(file))
         way_on = f"the last good copy is {backup}" if backup.exists() else "mend it, or move it away to start anew"
         raise InputError(f"{file} cannot be used: {error}", way_on) from None
 
@@ -71,11 +71,16 @@ def change(edit: Callable[[State], State]) -> State:
             before = load()
             after = edit(before)
             if after != before or not path().exists():
-                _write(path().resolve(), _text_of(after))
+                _write(_real(path()), _text_of(after))
             return after
     except OSError as error:
         place = Path(os.fsdecode(error.filename or folder))
         raise InputError(f"cannot write {place}: {error.strerror}", _way_in(place, error)) from None
+
+
+def _real(place: Path) -> Path:
+    """Where the links lead; of links in a circle, one of them (Path.resolve raises RuntimeError there)."""
+    return Path(os.path.realpath(place))
 
 
 def _text_of(known: State) -> str:
@@ -91,9 +96,9 @@ def _check_places(file: Path) -> None:
     A link that leads nowhere is no empty state: the disk that it leads to may only be away.
     """
     folder = file.parent
-    for place, needed in ((folder, folder), (file, file.resolve().parent)):
+    for place, needed in ((folder, _real(folder)), (file, _real(file).parent)):
         if os.path.islink(place) and not needed.exists():  # noqa: PTH114 - Path.is_symlink raises PermissionError
-            raise InputError(f"{place} is a link to {place.readlink()}, and there is no {needed.resolve()}")
+            raise InputError(f"{place} is a link to {place.readlink()}, and there is no {needed}")
     try:
         found = folder.stat()
     except OSError:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TextIO
 
-from pi import redaction
+from pi import redaction, screen
 from pi.errors import InputError, Interrupted
 from pi.prompt.agent import Agent, Sampling
 from pi.prompt.chat import chat
 from pi.prompt.client import IDLE_SECONDS, Client
 from pi.prompt.endpoint import Endpoint
-from pi.prompt.events import SCHEMA, Notice, Start
+from pi.prompt.events import SCHEMA, Event, Notice, Start
 from pi.prompt.history import Message
 from pi.prompt.paths import PathPolicy
 from pi.prompt.render import JsonRenderer, QuietRenderer, RedactingRenderer, Renderer, TerminalRenderer
@@ -86,7 +86,7 @@ def run(
             stream.reconfigure(errors="replace")
     kept = _Kept(Sessions(config_dir), endpoint.model, working_dir, continue_last=options.continue_last)
     redaction.also(endpoint.api_key)
-    shown = _renderer(options.output, stdout, stderr, echo=turns is not None and len(turns) > 1)
+    shown = _Written(_renderer(options.output, stdout, stderr, echo=turns is not None and len(turns) > 1))
     renderer = RedactingRenderer(shown)
     policy = PathPolicy.of(working_dir, config_dir, allow_outside=options.allow_outside)
     toolbox = Toolbox(policy, TOOLS if options.tools else ())
@@ -118,6 +118,21 @@ def run(
             chat(agent, config_dir / "prompt_history", stderr, lambda: kept.save(renderer))
             return 0
         return _hold(agent, turns, renderer, kept)
+
+
+class _Written:
+    """A renderer whose output may go to a full disk: OutputError then."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def show(self, event: Event) -> None:
+        with screen.writing():
+            self._renderer.show(event)
+
+    def close(self) -> None:
+        with screen.writing():
+            self._renderer.close()
 
 
 def default_system_message(working_dir: Path) -> str:

@@ -54,7 +54,8 @@ def ssh_string(data: bytes) -> None:
     assert not {"ProxyCommand", "LocalCommand", "KnownHostsCommand", "Match"} & {name for name, _ in found.options}
     for word in (*found.identity_files, *found.jumps, *(value for _, value in found.options)):
         assert word and word.isprintable(), word
-    assert not any(jump.startswith("-") or "@-" in jump for jump in found.jumps), found.jumps
+    for jump in found.jumps:
+        assert not jump.startswith("-") and not jump.rpartition("@")[2].startswith("-"), jump
     assert all(map(is_one_clean_line, found.notices))
     again = target.parse(shlex.join(["ssh", *found.ssh_words()]))
     assert isinstance(again, target.SshTarget)

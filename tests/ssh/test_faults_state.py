@@ -294,6 +294,17 @@ def test_row_47_a_link_to_nowhere_is_told_and_taken_for_no_empty_state(
     pi.expects_broken_state = True
 
 
+def test_row_47_links_in_a_circle_are_told(pi: Pi) -> None:
+    pi.config.mkdir()
+    pi.state_file.symlink_to(pi.state_file)
+    for words in (["pods"], ["pods", "active", "box"]):
+        refused(pi(*words), f"cannot read {pi.state_file}: Too many levels of symbolic links")
+    pi.state_file.unlink()
+    circle = pi.home / "circle"
+    circle.symlink_to(circle)
+    refused(pi("pods", PI_CONFIG_DIR=str(circle)), f"{circle} is a link to {circle}, and there is no")
+
+
 def test_row_47_a_read_only_config_dir_can_be_read_and_is_named_when_it_would_be_changed(pi: Pi) -> None:
     pi.write(TWO)
     before = pi.state_file.read_bytes()
@@ -686,7 +697,7 @@ def test_row_53_nobody_who_reads_what_a_pod_says_leaves_pods_json_as_it_is(pi: P
     pi.ok("start", box.model(), "--name", "qwen")
     before = pi.state()
     assert into(pi, "| true; exit ${PIPESTATUS[0]}", "list") in (Done(141, "", ""), Done(0, "", ""))
-    for words in (["list"], ["logs", "qwen", "--no-follow"]):
+    for words in (["list"], ["logs", "qwen", "--no-follow"], ["prompt", "qwen", "--quiet", "hi"]):
         refused(into(pi, ">/dev/full", *words), "pi: cannot write to stdout: No space left on device", code=1)
     assert pi.state() == before
 
