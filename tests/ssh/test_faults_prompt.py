@@ -229,7 +229,7 @@ def shell(pi: Pi, script: str) -> Done:
         ("$pi prompt {to} --quiet <&-", 2, "", "nothing came on stdin"),
         ("$pi prompt {to} --quiet hi <&-", 0, "Hello\n", ""),
         ("$pi prompt {to} hi >&-", 0, "", ""),
-        ("$pi prompt {to} hi >/dev/full", 1, "", "cannot write: No space left on device"),
+        ("$pi prompt {to} hi >/dev/full", 1, "", "cannot write to stdout: No space left on device"),
         ("$pi prompt {to} --json hi | head -c 1; exit ${{PIPESTATUS[0]}}", 141, "{", ""),
         ("mkdir d && cd d && rmdir ../d && $pi prompt {to} hi", 2, "", "the working directory is gone"),
     ],
