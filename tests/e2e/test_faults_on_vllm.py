@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from pi.pod import process
 from tests.e2e.conftest import Pi
 from tests.e2e.test_main_job import Pods, living
+from tests.rig.pod import until
 from tests.rig.sshd import SshdPod
 
 ESCAPES = b"\x1b]52;c;aGFjaw==\x07\x1b]0;title\x07\x1b[2J\x1b[1;1H\x1bPq\x1b\\\x9b31m\xff\xfe\x1b[31mthe end\x1b[0m\r\n"
@@ -45,15 +46,6 @@ def record(pod: SshdPod) -> dict[str, int]:
 
 def engines(pod: SshdPod) -> list[int]:
     return [pid for pid in living(pod) if Path(f"/proc/{pid}/comm").read_text().startswith("VLLM::")]
-
-
-def until(holds: Callable[[], object], patience_s: float = 30) -> bool:
-    deadline = time.monotonic() + patience_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def test_row_50_a_log_full_of_escapes_is_shown_safely_and_decides_nothing(smol: str, pi: Pi, pods: Pods) -> None:
@@ -95,7 +87,7 @@ def test_row_25_an_engine_that_is_killed_takes_the_server_along_and_both_are_tol
     assert re.search(r"faulty exited with status \d+", told)
     listed = pi.ok("list")
     assert re.search(r"crashed at \d\d:\d\d, exit \d+: .*unexpectedly", listed)
-    assert until(lambda: not living(pods[0])), "the launcher ends what outlives the server"
+    assert until(lambda: not living(pods[0]), 30), "the launcher ends what outlives the server"
     pi.ok("stop", "faulty")
     assert port not in process.listening_ports()
     assert "no models" in pi.ok("list")
@@ -136,8 +128,8 @@ def test_row_29_a_stranger_that_answers_health_on_the_port_is_not_the_model(smol
 def test_row_22_a_server_that_does_not_react_is_forced(smol: str, pi: Pi, pods: Pods) -> None:
     """It is stopped while it loads, so that TERM reaches it only with KILL."""
     starting = pi.spawn("start", smol, "--name", "faulty")
-    assert until(lambda: any("vllm" in words for words in map(command_line, living(pods[0]))))
-    assert until(lambda: "pid" in record(pods[0]))
+    assert until(lambda: any("vllm" in words for words in map(command_line, living(pods[0]))), 30)
+    assert until(lambda: "pid" in record(pods[0]), 30)
     os.kill(record(pods[0])["pid"], signal.SIGSTOP)
     told = pi("stop", "faulty")
     assert told.stdout == "faulty is stopped (forced after 20 s)\n", told

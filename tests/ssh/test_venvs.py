@@ -36,6 +36,7 @@ def program_of(box: Pod, name: str) -> str:
 
 
 def test_a_model_that_needs_a_newer_vllm_is_refused_before_anything_starts(pi: Pi, box: Pod) -> None:
+    pi.ok("list")  # tells of the host key, which is new
     done = pi("start", MODEL, "--name", "tiny")
     assert done.code == 2
     assert "Acme/Tiny-1B needs vLLM 0.33.0 or newer, box has 0.32.0" in done.err
