@@ -18,7 +18,16 @@ from typing import Any
 
 from pi.audit import who
 from pi.connection import GATEWAY, Link, Silence, Stream
-from pi.errors import BusyError, Interrupted, LeftRunning, NotReadyError, PiError, RemoteError, UnreachableError
+from pi.errors import (
+    BusyError,
+    Interrupted,
+    LeftRunning,
+    NotReadyError,
+    PiError,
+    RemoteError,
+    UnprovenError,
+    UnreachableError,
+)
 from pi.events import Event, Reader
 from pi.failures import explain
 from pi.redaction import redacted
@@ -26,9 +35,6 @@ from pi.text import one_line
 
 SILENCE_S = 20
 """A pod sends a heartbeat each 5 s (`pi.pod.wire`); this much silence is a lost connection."""
-
-CANCEL_PATIENCE_S = 45
-"""How long an interrupted call may take to end what it started on the pod."""
 
 RECONNECTS = 5
 """How often a lost connection is made again, after 1, 2, 3, ... s, before pi gives up."""
@@ -280,7 +286,7 @@ def _error(event: Event) -> PiError:
     if kind == "lost":
         return UnreachableError(message)
     if kind == "killed":
-        return RemoteError(message, "pi list shows what is left; run it again to go on")
+        return UnprovenError(message, "pi list shows what is left; run it again to go on")
     if kind in ("exited", "launch_failed"):
         from pi.plans import VENV
         from pi.venvs import is_beside
@@ -312,7 +318,8 @@ def _error(event: Event) -> PiError:
     if kind == "setup_failed":
         return SetupError(detail["step"], message, detail["tail"])
     if kind == "unexpected":
-        return RemoteError(f"pi's own program failed on the pod ({detail['at']}): {message}", "please report this")
+        where = f"pi's own program failed on the pod ({detail['at']})"
+        return UnprovenError(f"{where}: {message}", "please report this; pi list shows what is left")
     return RemoteError(message)
 
 

@@ -36,6 +36,10 @@ class RemoteError(PiError):
     """An operation on the pod failed (exit code 1)."""
 
 
+class UnprovenError(RemoteError):
+    """The work on the pod ended without proof of what is left there (exit code 1)."""
+
+
 class InputError(PiError):
     """Bad input, environment or state file; nothing was contacted or changed (exit code 2). One line."""
 

@@ -35,7 +35,8 @@ class Misread(ValueError):
 def read(raw: bytes) -> State:
     """The state that a pods.json holds. Unknown keys are kept, as they are, in the `extra` fields.
 
-    Raises ValueError that names the line and what is wrong there, NewerError for the format of a newer pi.
+    Raises ValueError that says what is wrong and, where there is one place, its line; NewerError for the format of
+    a newer pi.
     """
     try:
         text = raw.decode()

@@ -299,7 +299,7 @@ class Found:
     ended_s_ago: float | None
     """By the pod's uptime: its time of day may be wrong, or be set meanwhile."""
     cause: str | None
-    """Why it crashed, from its log."""
+    """Why it crashed, from its log, or why a server that answers is not taken for this deployment."""
     last_lines: tuple[str, ...]
     """How the log of a crashed one ends."""
     left: tuple[int, ...]
@@ -358,7 +358,7 @@ def _found(record: dict[str, Any]) -> Found:
         state=str(record["state"]),
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],
-        cause=explain(log, record["exit"]).cause if log else None,
+        cause=explain(log, record["exit"]).cause if log else record.get("objection"),
         last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
         left=tuple(record.get("left", ())),
         held_mib=sum(record.get("held_mib", {}).values()),

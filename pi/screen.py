@@ -154,7 +154,8 @@ def gib(count: float) -> str:
 
 
 def seconds(duration: float) -> str:
-    return f"{duration:.1f} s" if duration < 100 else f"{duration / 60:.0f} min {duration % 60:.0f} s"
+    minutes, rest = divmod(round(duration), 60)
+    return f"{duration:.1f} s" if duration < 100 else f"{minutes} min {rest} s"
 
 
 def ago(duration: float) -> str:

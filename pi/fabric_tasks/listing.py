@@ -45,6 +45,8 @@ def _row(found: Found, known: Deployment | None, host: str, status: Status) -> R
         words = _starting(found, known)
     elif found.state == "crashed":
         words = _crashed(found)
+    elif found.state == "unresponsive" and found.cause:
+        words += f": {one_line(found.cause, 160)}"
     elif found.state == "rebooted":
         words = _stopped_by_reboot(status)
     if found.left:

@@ -146,10 +146,10 @@ def show(c: Any, pod: str | None = None) -> None:
         status = remote.status(link)
         host = link.host
     _warn(place, status)
-    if not status.found and not place.models:
+    if status.found or place.models:
+        screen.table(listing.rows(place, status, host), listing.HEADERS)
+    else:
         screen.say(f"no models on {place.name}; start one: pi start MODEL --name NAME")
-        return
-    screen.table(listing.rows(place, status, host), listing.HEADERS)
     for found in status.found:
         listing.tell_end(found)
     reconcile.reconcile(place, status)

@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pi import screen, state
-from pi.errors import BusyError, InputError, Interrupted
+from pi.errors import BusyError, InputError, Interrupted, PiError
 from pi.fabric_tasks.verb import verb
 from pi.gpus import memory_label
 from pi.state import Pod
 
 if TYPE_CHECKING:
     from pi.catalog import ModelSpec, Variant
+    from pi.connection import Link
     from pi.events import Event
     from pi.remote import SetupFacts
 
@@ -71,7 +72,6 @@ def setup(
     """Set a machine up as a pod (vLLM and all it needs) and remember it; run again to repair or upgrade."""
     from pi import audit, mounts, remote, target
     from pi.calls import SetupError
-    from pi.fabric_tasks import reconcile
     from pi.fabric_tasks import target as targets
 
     kind, floor, packages = _wanted(vllm, for_)
@@ -96,30 +96,33 @@ def setup(
     for notice in getattr(place, "notices", ()):
         screen.note(notice)
     screen.say(f"setting up {name}: {getattr(place, 'label', 'this machine')}")
-    choices = [*(["--for", for_] if for_ else []), *(["--beside"] if beside else [])]
-    again = f"pi pods setup {shlex.join([name, pod.ssh, *choices])}"
+    again = _command(
+        pod,
+        {"--mount": mount, "--models-path": models_path, "--vllm": vllm, "--for": for_},
+        {"--beside": beside, "--upgrade": upgrade, "--generate-key": generate_key},
+    )
     began = time.monotonic()
     with targets.linked(c, pod, new_host_key=new_host_key) as link, audit.change("setup", name):
         report = SetupReport()
         try:
             facts = remote.setup(link, name, request, report.hear)
-            status = remote.status(link)
         except SetupError as error:
             report.quote(error.tail)
             raise
         except Interrupted as stop:
             stop.hint = f"run it again to go on from there: {again}"
             raise
-    try:
-        with targets.noted(
-            f"{name} is set up, but that is not written down", f"run it again, which is quick now: {again}"
-        ):
-            reconcile.reconcile(_remember(pod, facts, link.host_key), status)
-        screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
-    finally:
-        if generate_key:
-            screen.say("the key of your models, shown this once; keep it, and set it wherever you call them:")
-            screen.reveal(f"  export PI_API_KEY={request.api_key}")
+        try:
+            with targets.noted(
+                f"{name} is set up, but that is not written down", f"run it again, which is quick now: {again}"
+            ):
+                known = _remember(pod, facts, link.host_key)
+            screen.say(f"{name} is ready after {screen.seconds(time.monotonic() - began)}: {_summary(facts)}")
+        finally:
+            if generate_key:
+                screen.say("the key of your models, shown this once; keep it, and set it wherever you call them:")
+                screen.reveal(f"  export PI_API_KEY={request.api_key}")
+        _adopt(link, known)
 
 
 @verb("name", "NAME")
@@ -166,6 +169,25 @@ def _run_there(pod: Pod, command: str) -> str:
 
     place = target.parse(pod.ssh)
     return shlex.join(["ssh", *place.ssh_words(), command]) if isinstance(place, target.SshTarget) else command
+
+
+def _command(pod: Pod, choices: dict[str, str | None], switches: dict[str, bool]) -> str:
+    """What to type to set a pod up in the same way again."""
+    words = ["pi", "pods", "setup", pod.name, pod.ssh]
+    for flag, value in choices.items():
+        words += [flag, value] if value else []
+    return shlex.join(words + [flag for flag, is_on in switches.items() if is_on])
+
+
+def _adopt(link: Link, pod: Pod) -> None:
+    """Take over the models that run on a pod and are not in pods.json."""
+    from pi import remote
+    from pi.fabric_tasks import reconcile
+
+    try:
+        reconcile.reconcile(pod, remote.status(link))
+    except PiError as error:
+        screen.note(f"which models run there could not be asked: {error.message}; pi list asks again")
 
 
 def gpu_summary(pod: Pod) -> str:

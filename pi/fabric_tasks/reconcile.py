@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pi import audit, pods_json, screen, state
-from pi.errors import HostKeyError, Interrupted, LeftRunning, OutputError, PiError, UnreachableError
+from pi.errors import HostKeyError, Interrupted, LeftRunning, OutputError, PiError, UnprovenError, UnreachableError
 from pi.fabric_tasks import target as targets
 from pi.state import Deployment, Pod
 
@@ -57,13 +57,13 @@ class Reservation:
                 forget(self._place, {self._name})
             except PiError as refusal:
                 screen.note(f"{self._name} did not start and stays in pods.json, until pi list clears it: {refusal}")
-        if isinstance(error, LeftRunning):
+        if isinstance(error, LeftRunning) and self.made:
             error.hint = f"pi list shows when {self._name} is ready; pi stop {self._name} ends it"
         elif isinstance(error, Interrupted) and self.made:
             error.hint = f"{self._name} is not running; what was downloaded stays cached"
 
 
-MAY_GO_ON = (UnreachableError, HostKeyError, LeftRunning, OutputError)
+MAY_GO_ON = (UnreachableError, UnprovenError, HostKeyError, LeftRunning, OutputError)
 """After these the pod may still be at work."""
 
 
@@ -111,7 +111,9 @@ def reconcile(place: Pod, status: Status) -> None:
         state.change(lambda known: known.with_pod(replace(known.pod(place.name), boot=status.boot)))
     for name, found in ((found.deployment.name, found) for found in status.found):
         known = place.models.get(name)
-        if found.state == "running" and (known is None or known.status == "starting"):
+        model = found.deployment
+        is_news = known is None or known.status == "starting" or known.instance != model.instance
+        if found.state == "running" and is_news:
             remember(place, found.deployment)
             if known is None:
                 audit.note("adopt", f"{place.name}/{name}")

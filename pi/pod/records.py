@@ -53,9 +53,9 @@ def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
             elif time.monotonic() - since > patience_s:
                 raise PodError("busy", "%s has held this pod's lock for %d s" % (holder or "another pi", patience_s))
             time.sleep(0.05)
-        file.truncate(0)
-        file.write("pid %d on the pod, for %s," % (os.getpid(), wire.who))
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk: others wait as well without a name
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), ("pid %d on the pod, for %s," % (os.getpid(), wire.who)).encode())
         yield
 
 
@@ -70,6 +70,15 @@ def write(name: str, file_name: str, text: str) -> None:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def key(name: str) -> str:
+    """The key that guards a deployment; empty where there is none."""
+    try:
+        with open(os.path.join(folder(name), "key")) as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def save(record: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import fcntl
 import os
 import select
@@ -82,15 +83,15 @@ def _take(wire: Wire, lock: IO[str]) -> None:
 def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: str) -> dict[str, Any]:
     facts: dict[str, list[str]] = collections.defaultdict(list)
     failure, step, tail = "", "", collections.deque[str](maxlen=TAIL_LINES)
-    with open(log_path, "w") as log:
+    with open(log_path, "wb", buffering=0) as log:
         for line in _lines(wire, script):
             if not line.startswith(mark + "\t"):
                 tail.append(line)
-                log.write(wire.secrets.hide(line) + "\n")
+                _note(log, wire.secrets.hide(line))
                 wire.emit("log", text=line + "\n")
                 continue
             _, verb, arg, text = [*line.split("\t", 3), "", "", ""][:4]
-            log.write("== %s %s %s\n" % (verb, arg, wire.secrets.hide(text)))
+            _note(log, "== %s %s %s" % (verb, arg, wire.secrets.hide(text)))
             if verb == "fact":
                 facts[arg].append(text)
             else:
@@ -105,6 +106,12 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
         message = failure or _ending(script.returncode)
         raise PodError("setup_failed", message, step=step, tail=list(tail))
     return dict(facts)
+
+
+def _note(log: IO[bytes], line: str) -> None:
+    """Add a line to the log of the setup; a full disk costs the log, not the words of the step that fails."""
+    with contextlib.suppress(OSError):
+        log.write(line.encode("utf-8", "replace") + b"\n")
 
 
 def _ending(code: int) -> str:

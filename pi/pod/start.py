@@ -40,14 +40,13 @@ def start(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
             download.download(wire, record["model"], record["instance"])
         launcher = _launch(record, plan)
         _wait_until_ready(wire, record, launcher, plan)
+        record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
+        record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
+        records.save(dict(record, status="running"))
     except Exception:
         _clear(wire, record)
         raise
-    record["status"] = "running"
-    record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
-    record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
-    records.save(record)
-    return record
+    return dict(record, status="running")
 
 
 def _check_name(name: str) -> None:

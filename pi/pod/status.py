@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,6 +36,8 @@ def status(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
 
 def _described(record: dict[str, Any]) -> dict[str, Any]:
     now = survey.described(record)
+    if now["state"] == "starting" and not records.is_starting(record) and health.is_up(record["port"]):
+        now.update(_taken_over(record))
     if now["state"] == "running":
         now["strangers"] = process.strangers(record["port"], records.living(record))
         if not health.is_up(record["port"]):
@@ -44,3 +47,13 @@ def _described(record: dict[str, Any]) -> dict[str, Any]:
         now["left"] = records.living(record)
         now["held_mib"] = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
     return now
+
+
+def _taken_over(record: dict[str, Any]) -> dict[str, Any]:
+    """What is new of a deployment that became ready though the call which waited for it was killed."""
+    objection = health.objection(record, records.key(record["name"]))
+    if objection:
+        return {"state": "unresponsive", "objection": objection}
+    with contextlib.suppress(OSError):
+        records.save(dict(record, status="running"))
+    return {"state": "running", "status": "running"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -31,7 +32,8 @@ def _stop(wire: Wire, name: str) -> dict[str, Any]:
         return {"name": name, "found": "nothing"}
     wire.emit("progress", text="stopping %s" % name)
     was_running = records.is_running(record)
-    records.save(dict(record, stopping=True))
+    with contextlib.suppress(OSError):  # a full disk: only whoever follows the log is told another word
+        records.save(dict(record, stopping=True))
     if records.is_starting(record):
         process.end(wire, record["owner"], lambda: _owner(record), 2)
     living = records.living(record)

@@ -123,11 +123,19 @@ def _is_whole(snapshot: str) -> bool:
     wanted = {"config.json"}
     index = os.path.join(snapshot, hub.INDEX)
     if os.path.exists(index):
-        with open(index) as file:
-            wanted |= set(json.load(file)["weight_map"].values())
+        wanted |= _weight_files(index)
     elif not glob.glob(os.path.join(snapshot, "*.safetensors")) and not glob.glob(os.path.join(snapshot, "*.bin")):
         return False
     return all(os.path.exists(os.path.join(snapshot, name)) for name in wanted)
+
+
+def _weight_files(index: str) -> set[str]:
+    """The files that an index of safetensors names; the index of a folder "unreadable" where it cannot be read."""
+    try:
+        with open(index) as file:
+            return set(map(str, json.load(file)["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {"unreadable/" + hub.INDEX}
 
 
 def files(folder: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ explicit `{"cancel": true}` from pi, or SIGUSR1 from the call that follows this 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -22,7 +23,7 @@ from pi.pod import redact
 from pi.pod.journal import Journal
 
 HEARTBEAT_S = 5.0
-"""pi takes silence for a lost connection after a few of these (`pi.remote.SILENCE_S`)."""
+"""pi takes silence for a lost connection after a few of these (`pi.calls.SILENCE_S`)."""
 
 
 class PodError(Exception):
@@ -124,9 +125,16 @@ def run(
     except PodError as error:
         wire.emit("failed", kind=error.kind, message=str(error), detail=error.detail)
     except Exception as error:
-        where = error.__traceback__
-        while where and where.tb_next:
-            where = where.tb_next
-        line = "%s:%d" % (where.tb_frame.f_code.co_filename, where.tb_lineno) if where else "?"
-        wire.emit("failed", kind="unexpected", message="%s: %s" % (type(error).__name__, error), detail={"at": line})
+        wire.emit("failed", **_unforeseen(error))
     os._exit(0)  # threads still wait on stdin; a normal exit would wait for their locks
+
+
+def _unforeseen(error: Exception) -> dict[str, Any]:
+    """What pi is told of an error that no verb words."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return {"kind": "disk_full", "message": "the pod's disk is full", "detail": {}}
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    line = "%s:%d" % (place.tb_frame.f_code.co_filename, place.tb_lineno) if place else "?"
+    return {"kind": "unexpected", "message": "%s: %s" % (type(error).__name__, error), "detail": {"at": line}}

@@ -74,7 +74,7 @@ def is_one_clean_line(text: str) -> bool:
 
 KNOWN = {
     "top": {"version", "pods", "active"},
-    "pod": {"ssh", "gpus", "models", "modelsPath", "vllmVersion", "boot"},
+    "pod": {"ssh", "gpus", "models", "modelsPath", "vllmVersion", "vllmBeside", "host_key", "boot"},
     "gpu": {"id", "name", "memory", "memory_mib", "compute_capability"},
     "model": {
         *("model", "port", "gpu", "pid", "status", "pid_start", "boot_id", "instance", "memory_share", "owner"),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.rig.command import Done, Pi, Running
-from tests.rig.pod import Pod, is_alive, until
+from tests.rig.pod import Pod, is_alive, listens, until
 
 HUB_MODEL = "Acme/Tiny-1B"
 
@@ -271,8 +271,30 @@ def test_row_13_work_that_was_killed_meanwhile_is_told(pi: Pi, box: Pod) -> None
     done = running.ends()
     assert done.code == 1, done
     assert "the work on the pod was killed before its end" in done.err
+    assert pi.models("box")["qwen"]["status"] == "starting"
+    assert "starting" in state_of(pi, "qwen")
     pi.ok("stop")
-    assert box.quiet() == {}
+    assert box.quiet() == {} and pi.models("box") == {}
+
+
+@pytest.mark.parametrize("route", [None, "/metrics"], ids=["guarded", "open to all"])
+def test_row_13_a_model_whose_start_was_killed_is_taken_over_by_list_when_it_is_ready_and_guarded(
+    pi: Pi, box: Pod, route: str | None
+) -> None:
+    box.fault("vllm", load_s=1, open_routes=[route] if route else [])
+    running = pi.spawn("start", box.model(), "--name", "qwen")
+    running.reads("waiting until it is ready")
+    [worker] = [pid for pid, words in box.processes().items() if "sys.stdin.buffer" in words]
+    os.kill(worker, signal.SIGKILL)
+    assert running.ends().code != 0
+    assert until(lambda: listens(box.record("qwen")["port"]))
+    line = state_of(pi, "qwen")
+    if route:
+        assert "unresponsive: 127.0.0.1" in line and "/metrics answered 200 without a key" in line
+        assert pi.models("box")["qwen"]["status"] == "starting"
+    else:
+        assert " running " in line
+        assert pi.models("box")["qwen"]["status"] == box.record("qwen")["status"] == "running"
 
 
 def test_row_14_a_silent_drop_is_noticed_within_30_s_and_made_good(pi: Pi, box: Pod) -> None:

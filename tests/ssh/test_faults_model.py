@@ -427,6 +427,25 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+def test_row_34_a_full_disk_keeps_no_model_from_being_stopped_and_refuses_a_start_in_words(
+    pi: Pi, pod: Pod, tiny_disk: Path
+) -> None:
+    shutil.move(pod.home / ".pi", tiny_disk / "pi")
+    (pod.home / ".pi").symlink_to(tiny_disk / "pi")
+    pi.knows(pod)
+    model = pod.model()
+    pi.ok("start", model, "--name", "qwen")
+    with pytest.raises(OSError, match="No space left"), (tiny_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    done = pi("start", model, "--name", "next")
+    assert done.code == 1
+    assert "the pod's disk is full" in done.err and "free space" in done.err
+    assert list(pi.models("box")) == ["qwen"]
+    assert pi.ok("stop", "qwen") == "qwen is stopped\n"
+    assert pod.quiet() == {} and pi.models("box") == {}
+
+
 def test_rows_34_and_35_a_disk_that_fills_up_is_told_and_the_download_goes_on_where_it_was(
     pi: Pi, new_pod: NewPod, tiny_disk: Path
 ) -> None:

@@ -528,6 +528,16 @@ def test_row_58_a_package_manager_that_is_busy_is_quoted_and_a_rerun_goes_on(pi:
     assert "installed libnuma1" in done.out
 
 
+def test_row_58_a_step_that_fails_is_told_though_its_log_cannot_be_written(pi: Pi, quick: Pod) -> None:
+    quick.program("ldconfig", "#!/bin/sh\n")
+    quick.program("apt-get", f'#!/bin/sh\necho "{LOCKED}" >&2\nexit 100\n')
+    (quick.home / ".pi" / "setup").mkdir(parents=True, mode=0o700)
+    (quick.home / ".pi" / "setup" / "setup.log").symlink_to("/dev/full")
+    done = set_up(pi, quick)
+    refused(pi, quick, done, "system", "missing libnuma1: apt-get failed, see the lines above")
+    assert f"    | {LOCKED}" in done.err
+
+
 def test_row_58_a_setup_that_is_killed_names_its_step_and_a_rerun_goes_on(pi: Pi, quick: Pod) -> None:
     quick.cards("h100_8", seconds=60)
     running = pi.spawn("pods", "setup", "box", quick.ssh)

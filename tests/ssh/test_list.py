@@ -93,6 +93,18 @@ def test_after_a_reboot_of_the_pod_nothing_is_taken_for_alive(pi: Pi, box: Pod) 
     assert pi.models("box") == {} and box.records() == []
 
 
+def test_a_model_that_was_stopped_and_started_anew_from_elsewhere_is_known_by_its_new_port(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    before = pi.state()
+    pi.ok("stop")
+    pi.ok("start", box.model("other"), "--name", "first")
+    pi.ok("start", str(box.home / "models" / "m"), "--name", "qwen")
+    after = pi.models("box")["qwen"]
+    pi.write(before)
+    pi.ok("list")
+    assert pi.models("box")["qwen"] == after != before["pods"]["box"]["models"]["qwen"]
+
+
 def test_a_model_that_the_pod_knows_nothing_of_is_forgotten(pi: Pi, box: Pod) -> None:
     """The pod was made anew, or somebody cleared it."""
     entry = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 4242}
