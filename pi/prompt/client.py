@@ -31,6 +31,9 @@ FIRST_TOKEN_SECONDS = 600.0
 IDLE_SECONDS = 60.0
 """How long a stream that has begun may pause."""
 
+PRELUDE = ("response.created", "response.queued", "response.in_progress")
+"""Events of the Responses API that come at once, before the model has read the prompt."""
+
 REST_SECONDS = 0.04
 """How long tokens are let gather when a stream flows: they appear 25 times a second."""
 
@@ -131,6 +134,8 @@ class Client:
             try:
                 for item in _decoded(response, guard):
                     self._raise_error_in(item)
+                    if item.get("type") not in PRELUDE:
+                        guard.begin()
                     pieces += 1
                     yield item
             except self._http.ReadTimeout:
@@ -254,11 +259,10 @@ def _raise_refusal(response: Any) -> None:
 def _decoded(response: Any, guard: StallGuard) -> Iterator[dict[str, Any]]:
     """The objects of a stream, or the one object of an answer that a server did not stream."""
     if "application/json" in response.headers.get("content-type", ""):
-        yield sse.parsed(b"".join(_limited(response)))
+        yield sse.parsed(b"".join(_limited(guard.pieces())))
         return
     decoder = sse.EventDecoder()
-    for piece in _gathered(response.iter_bytes()):
-        guard.alive()
+    for piece in _gathered(guard.pieces()):
         yield from decoder.feed(piece)
 
 
@@ -279,9 +283,9 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
         asked = time.monotonic()
 
 
-def _limited(response: Any) -> Iterator[bytes]:
+def _limited(pieces: Iterator[bytes]) -> Iterator[bytes]:
     size = 0
-    for piece in response.iter_bytes():
+    for piece in pieces:
         size += len(piece)
         if size > sse.EVENT_BYTES:
             raise RemoteError("the endpoint sent an answer of more than 8 MiB, and was not listened to any longer")

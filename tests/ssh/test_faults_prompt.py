@@ -216,6 +216,21 @@ def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
     assert "Traceback" not in done.err
 
 
+def test_an_answer_that_the_user_suspends_comes_whole(pi: Pi, box: Pod, server: Canned) -> None:
+    """As with Ctrl+Z and fg, for longer than an answer may pause. The tunnel, too, stands still meanwhile."""
+    server.answer = lambda number: (200, [chunk(content="Once "), *[chunk(content="upon "), 0.2] * 25, *says("a time")])
+    model = {"model": "m", "port": server.server_port, "gpus": [], "pid": 4242, "status": "running"}
+    pi.knows(box, models={"qwen": model})
+    running = pi.spawn("prompt", "qwen", "--idle-timeout", "2", "Tell a story")
+    running.reads("Once")
+    running.interrupt(signal.SIGSTOP)
+    time.sleep(4.0)
+    running.interrupt(signal.SIGCONT)
+    done = running.ends()
+    assert done.code == 0, done.err
+    assert "upon a time" in done.out
+
+
 def shell(pi: Pi, script: str) -> Done:
     """Run a line of shell in which `$pi` is the command."""
     environment = {**pi.environment, "pi": str(program("pi")), "OPENAI_API_KEY": KEY}
