@@ -96,7 +96,8 @@ class Client:
         _check(endpoint)
         self._endpoint = endpoint
         self._idle_seconds = idle_seconds
-        self._sdk, self._http = _sdk(endpoint)
+        self._first_seconds = max(FIRST_TOKEN_SECONDS, 2 * idle_seconds)  # the guard tells of a pause before this
+        self._sdk, self._http = _sdk(endpoint, self._first_seconds)
 
     def close(self) -> None:
         self._sdk.close()
@@ -187,7 +188,7 @@ class Client:
         return self._explained(RemoteError(f"the endpoint hung up before it answered: {words}"))
 
     def _silent(self) -> PiError:
-        return self._explained(RemoteError(f"the model gave no answer for {FIRST_TOKEN_SECONDS:g} s"))
+        return self._explained(RemoteError(f"the model gave no answer for {self._first_seconds:g} s"))
 
     def _worded(self, error: RemoteError) -> PiError:
         """A refusal in the server's own words, which explain it unless the server failed."""
@@ -220,7 +221,7 @@ def _check(endpoint: Endpoint) -> None:
         raise InputError(f"{shown!r} is no base URL", "it looks like http://host:8001/v1")
 
 
-def _sdk(endpoint: Endpoint) -> tuple[openai.OpenAI, ModuleType]:
+def _sdk(endpoint: Endpoint, read_seconds: float) -> tuple[openai.OpenAI, ModuleType]:
     """The SDK's client, and the HTTP library under it (httpx, or httpx2 from openai 3 on)."""
     import openai
 
@@ -234,7 +235,7 @@ def _sdk(endpoint: Endpoint) -> tuple[openai.OpenAI, ModuleType]:
         base_url=endpoint.base_url,
         api_key=endpoint.api_key or "none",
         max_retries=0,
-        timeout=openai.Timeout(FIRST_TOKEN_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        timeout=openai.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
         default_headers={"Accept-Encoding": "identity"},
         http_client=http_client,
     )

@@ -274,6 +274,15 @@ def test_a_model_that_never_says_its_first_token_is_given_up(
         list(client(idle_seconds=0.1, api="responses").stream({"input": []}))
 
 
+def test_a_pause_may_be_granted_that_is_longer_than_the_wait_for_the_first_token(
+    prompt: Prompt, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pi.prompt.client.FIRST_TOKEN_SECONDS", 0.5)
+    prompt.server.answer(Reply([BEGUN, 1.0, sse(delta("stop"), done=False), 30.0]))
+    with pytest.raises(RemoteError, match=r"nothing came for 2 s, after 4 pieces"):
+        list(client(idle_seconds=2.0).stream({"messages": []}))
+
+
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
