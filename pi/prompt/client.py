@@ -18,7 +18,7 @@ from pi.prompt import sse
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.refusals import EndpointFailedError, described, refused, server_words
 from pi.prompt.stall import StallGuard
-from pi.text import one_line
+from pi.text import count, one_line
 
 if TYPE_CHECKING:
     import openai
@@ -143,9 +143,9 @@ class Client:
                 raise self._silent() from None
             except self._http.HTTPError:
                 if not guard.stalled:
-                    raise self.died(f"the connection closed after {pieces} pieces") from None
+                    raise self.died(f"the connection closed after {count(pieces, 'piece')}") from None
         if guard.stalled:
-            raise self.died(f"nothing came for {self._idle_seconds:g} s, after {pieces} pieces")
+            raise self.died(f"nothing came for {self._idle_seconds:g} s, after {count(pieces, 'piece')}")
 
     def died(self, how: str) -> PiError:
         """The error for a model that stopped in the middle of an answer, with the last line of its log."""

@@ -102,7 +102,7 @@ def error_body(words: str) -> list[bytes | float]:
         pytest.param(
             200, [chunk(content="Once "), chunk(content="upon")], "the connection closed after 2 pieces", id="cut"
         ),
-        pytest.param(200, [chunk(content="Once "), 30.0], "nothing came for 1 s, after 1 pieces", id="stalled"),
+        pytest.param(200, [chunk(content="Once "), 30.0], "nothing came for 1 s, after 1 piece\n", id="stalled"),
         pytest.param(
             401,
             [b'{"error": "Unauthorized"}'],

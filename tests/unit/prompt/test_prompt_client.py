@@ -158,6 +158,16 @@ BEGUN = sse(delta(role="assistant", content=""), delta(content="Once"), delta(co
             id="an older error in the stream",
         ),
         pytest.param(
+            Reply([sse(delta(content="Once"), done=False)], whole=False),
+            "the model died while it answered: the connection closed after 1 piece",
+            id="the connection is cut after one piece",
+        ),
+        pytest.param(
+            Reply([sse(delta(content="Once"), done=False)]),
+            "the model died while it answered: the connection closed after 1 piece",
+            id="the stream ends after one piece",
+        ),
+        pytest.param(
             Reply([], whole=False),
             "the model died while it answered: the connection closed after 0 pieces",
             id="nothing comes after the headers",
