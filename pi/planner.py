@@ -12,9 +12,10 @@ from pi.catalog import Catalog, ModelSpec, Tuning, Variant
 from pi.errors import BusyError, InputError, RemoteError
 from pi.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
 from pi.placement import COUNTS, LEAST_SHARE, SHARE, SHARED, Fit, Slot, choose, groups, laid_over, runs_on
-from pi.plans import VENV, LaunchPlan, PodFacts, Request, count, served_names, share_text
+from pi.plans import VENV, LaunchPlan, PodFacts, Request, served_names, share_text
 from pi.pods import NAME
 from pi.refusals import busy, refusal
+from pi.text import count
 from pi.vllm import too_old
 
 __all__ = ["LaunchPlan", "PodFacts", "Request", "next_port", "plan"]

@@ -102,11 +102,6 @@ class LaunchPlan:
     """Size of the weights' files in 10^9 bytes, where it is known."""
 
 
-def count(number: int, thing: str) -> str:
-    """ "1 GPU", "2 GPUs"."""
-    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
-
-
 def served_names(model: str, request: Request) -> tuple[str, ...]:
     """What the server answers to: the id that it loads, the one that was asked for, the local name."""
     return tuple(dict.fromkeys((model, request.model, request.name)))

@@ -30,7 +30,8 @@ from pi.placement import (
     tuning_of,
     without,
 )
-from pi.plans import PodFacts, Request, count
+from pi.plans import PodFacts, Request
+from pi.text import count
 
 
 def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[Variant, ...]) -> PiError:

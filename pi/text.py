@@ -1,4 +1,4 @@
-"""Text from strangers made safe for a terminal: models, pods, files, servers and their logs."""
+"""Text for a terminal: that of strangers made safe (models, pods, files, servers and their logs), and counts."""
 
 from __future__ import annotations
 
@@ -96,3 +96,8 @@ def one_line(text: str, limit: int = 200) -> str:
 def well_formed(text: str) -> str:
     """`text` as valid UTF-8 can carry it: lone surrogates, as in names that are not UTF-8, become "?"."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 GPU", "2 GPUs", "1,000 tokens"."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")

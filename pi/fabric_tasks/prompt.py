@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FIRST_WIDTH = 60
 """Characters of a kept conversation's first message that are listed."""
 
+DAY_SECONDS = 24 * 60 * 60
+"""The longest pause that may be asked for; sockets take no more than some days."""
+
 
 @verb(
     "[name] [message...]",
@@ -95,6 +98,8 @@ def prompt(
         raise InputError(f"--max-tokens {max_tokens} is too few", "1 or more; 0 leaves it to the server")
     if idle_timeout < 1:
         raise InputError(f"--idle-timeout {idle_timeout} is too short", "1 second or more")
+    if idle_timeout > DAY_SECONDS:
+        raise InputError(f"--idle-timeout {idle_timeout} is too long", f"a day at most: {DAY_SECONDS}")
     messages = list(message or ())
     options = room.Options(
         tools=not no_tools,

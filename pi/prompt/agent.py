@@ -19,7 +19,7 @@ from pi.prompt.events import Error, Event, Notice, ToolCall, ToolResult, TurnEnd
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
 from pi.prompt.refusals import ContextOverflowError, NoToolParserError, overflow
 from pi.prompt.tools import Toolbox
-from pi.text import well_formed
+from pi.text import count, well_formed
 
 NO_TOOL_PARSER = (
     "this model was started without a tool parser, so it answers without tools "
@@ -151,7 +151,7 @@ class Agent:
             for call in message.calls:
                 self._show(_shown(call))
             if turn.rounds >= self._max_rounds:
-                self._show(Notice(f"stopped after {turn.rounds} rounds of tool calls (--max-rounds)"))
+                self._show(Notice(f"stopped after {count(turn.rounds, 'round')} of tool calls (--max-rounds)"))
                 self._stop("not run: the limit of rounds is reached")
                 return "max_rounds"
             self._toolbox.run(message.calls, self._add_result)
@@ -175,7 +175,7 @@ class Agent:
         finally:
             turn.text = answer.text()
         if answer.finish is None:
-            raise self._client.died(f"the connection closed after {_pieces(answer)} pieces")
+            raise self._client.died(f"the connection closed after {count(_pieces(answer), 'piece')}")
         return answer
 
     def _request(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pi.prompt import sse
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.refusals import EndpointFailedError, described, refused, server_words
 from pi.prompt.stall import StallGuard
-from pi.text import one_line
+from pi.text import count, one_line
 
 if TYPE_CHECKING:
     import openai
@@ -30,6 +30,9 @@ FIRST_TOKEN_SECONDS = 600.0
 
 IDLE_SECONDS = 60.0
 """How long a stream that has begun may pause."""
+
+PRELUDE = ("response.created", "response.queued", "response.in_progress")
+"""Events of the Responses API that come at once, before the model has read the prompt."""
 
 REST_SECONDS = 0.04
 """How long tokens are let gather when a stream flows: they appear 25 times a second."""
@@ -93,7 +96,8 @@ class Client:
         _check(endpoint)
         self._endpoint = endpoint
         self._idle_seconds = idle_seconds
-        self._sdk, self._http = _sdk(endpoint)
+        self._first_seconds = max(FIRST_TOKEN_SECONDS, 2 * idle_seconds)  # the guard tells of a pause before this
+        self._sdk, self._http = _sdk(endpoint, self._first_seconds)
 
     def close(self) -> None:
         self._sdk.close()
@@ -131,15 +135,17 @@ class Client:
             try:
                 for item in _decoded(response, guard):
                     self._raise_error_in(item)
+                    if item.get("type") not in PRELUDE:
+                        guard.begin()
                     pieces += 1
                     yield item
             except self._http.ReadTimeout:
                 raise self._silent() from None
             except self._http.HTTPError:
                 if not guard.stalled:
-                    raise self.died(f"the connection closed after {pieces} pieces") from None
+                    raise self.died(f"the connection closed after {count(pieces, 'piece')}") from None
         if guard.stalled:
-            raise self.died(f"nothing came for {self._idle_seconds:g} s, after {pieces} pieces")
+            raise self.died(f"nothing came for {self._idle_seconds:g} s, after {count(pieces, 'piece')}")
 
     def died(self, how: str) -> PiError:
         """The error for a model that stopped in the middle of an answer, with the last line of its log."""
@@ -182,7 +188,7 @@ class Client:
         return self._explained(RemoteError(f"the endpoint hung up before it answered: {words}"))
 
     def _silent(self) -> PiError:
-        return self._explained(RemoteError(f"the model gave no answer for {FIRST_TOKEN_SECONDS:g} s"))
+        return self._explained(RemoteError(f"the model gave no answer for {self._first_seconds:g} s"))
 
     def _worded(self, error: RemoteError) -> PiError:
         """A refusal in the server's own words, which explain it unless the server failed."""
@@ -215,7 +221,7 @@ def _check(endpoint: Endpoint) -> None:
         raise InputError(f"{shown!r} is no base URL", "it looks like http://host:8001/v1")
 
 
-def _sdk(endpoint: Endpoint) -> tuple[openai.OpenAI, ModuleType]:
+def _sdk(endpoint: Endpoint, read_seconds: float) -> tuple[openai.OpenAI, ModuleType]:
     """The SDK's client, and the HTTP library under it (httpx, or httpx2 from openai 3 on)."""
     import openai
 
@@ -229,7 +235,7 @@ def _sdk(endpoint: Endpoint) -> tuple[openai.OpenAI, ModuleType]:
         base_url=endpoint.base_url,
         api_key=endpoint.api_key or "none",
         max_retries=0,
-        timeout=openai.Timeout(FIRST_TOKEN_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        timeout=openai.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
         default_headers={"Accept-Encoding": "identity"},
         http_client=http_client,
     )
@@ -254,11 +260,10 @@ def _raise_refusal(response: Any) -> None:
 def _decoded(response: Any, guard: StallGuard) -> Iterator[dict[str, Any]]:
     """The objects of a stream, or the one object of an answer that a server did not stream."""
     if "application/json" in response.headers.get("content-type", ""):
-        yield sse.parsed(b"".join(_limited(response)))
+        yield sse.parsed(b"".join(_limited(guard.pieces())))
         return
     decoder = sse.EventDecoder()
-    for piece in _gathered(response.iter_bytes()):
-        guard.alive()
+    for piece in _gathered(guard.pieces()):
         yield from decoder.feed(piece)
 
 
@@ -279,9 +284,9 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
         asked = time.monotonic()
 
 
-def _limited(response: Any) -> Iterator[bytes]:
+def _limited(pieces: Iterator[bytes]) -> Iterator[bytes]:
     size = 0
-    for piece in response.iter_bytes():
+    for piece in pieces:
         size += len(piece)
         if size > sse.EVENT_BYTES:
             raise RemoteError("the endpoint sent an answer of more than 8 MiB, and was not listened to any longer")

@@ -12,6 +12,7 @@ from itertools import accumulate, islice
 from pi.prompt import child, globs, ripgrep
 from pi.prompt.limits import RESULT_BYTES, Deadline, ToolError, cut
 from pi.prompt.paths import PathPolicy, kind_of_file
+from pi.text import count
 
 LINES = 2000
 """Lines that `read` gives at most."""
@@ -92,19 +93,19 @@ def read(policy: PathPolicy, deadline: Deadline, file_path: str, offset: int = 1
     with os.fdopen(policy.open_file(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if b"\0" in file.read(8192):
-            return f"[binary file, {size:,} bytes]"
+            return f"[binary file, {count(size, 'byte')}]"
         file.seek(0)
-        return _lines(file, offset, min(limit, LINES), deadline) or f"[empty file, {size:,} bytes]"
+        return _lines(file, offset, min(limit, LINES), deadline) or f"[empty file, {count(size, 'byte')}]"
 
 
-def _lines(file: io.BufferedReader, offset: int, count: int, deadline: Deadline) -> str:
+def _lines(file: io.BufferedReader, offset: int, most: int, deadline: Deadline) -> str:
     shown: list[str] = []
     room = RESULT_BYTES
     for number, line in islice(enumerate(_bounded_lines(file, deadline), 1), offset - 1, None):
         if len(line) <= room:
             shown.append(line.decode("utf-8", "replace"))
             room -= len(line)
-            if len(shown) < count or not file.peek(1):
+            if len(shown) < most or not file.peek(1):
                 continue
             number += 1
         shown.append(f"[cut: lines {offset} to {number - 1} are shown; go on with offset {number}]")

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from pi.errors import RemoteError
-from pi.text import one_line
+from pi.text import count, one_line
 
 TEXT_LIMIT = 400
 """Characters of a server's own words that are passed on."""
@@ -103,7 +103,7 @@ def _overflow(words: str) -> ContextOverflowError | None:
 def overflow(context: int, tokens: int, *, at_least: bool = False) -> ContextOverflowError:
     """The error that says by how much `tokens` are more than `context`."""
     over = max(1, tokens - context)
-    words = f"{'at least ' if at_least else ''}{over:,} token{'s' if over > 1 else ''}"
+    words = f"{'at least ' if at_least else ''}{count(over, 'token')}"
     return ContextOverflowError(
         f"the conversation is {words} over the model's context of {context:,}", exact=not at_least
     )

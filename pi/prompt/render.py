@@ -18,7 +18,7 @@ from pi.prompt.events import (
     TurnStart,
     as_json,
 )
-from pi.text import Sanitizer, one_line, safe
+from pi.text import Sanitizer, count, one_line, safe
 
 RESULT_LINES = 5
 """Lines of a tool's result that are shown."""
@@ -194,7 +194,7 @@ class TerminalRenderer:
         for line in lines[:RESULT_LINES]:
             self._line(f"  {one_line(line, LINE_WIDTH)}", RED if event.is_error else DIM)
         if len(lines) > RESULT_LINES:
-            self._line(f"  … {len(lines) - RESULT_LINES:,} more lines", DIM)
+            self._line(f"  … {count(len(lines) - RESULT_LINES, 'more line')}", DIM)
 
     def _line(self, text: str, style: str) -> None:
         self._out.write(self._styled(text, style) + "\n")
@@ -207,10 +207,10 @@ def closing_line(end: TurnEnd) -> str:
     """What a turn took, in words; what the server did not tell is left out."""
     words = [] if end.reason == "stop" else [one_line(end.reason).replace("_", " ")]
     if end.tokens_in is not None and end.tokens_out is not None:
-        words.append(f"{end.tokens_in:,} tokens in, {end.tokens_out:,} out")
+        words.append(f"{count(end.tokens_in, 'token')} in, {end.tokens_out:,} out")
     if end.first_token_seconds is not None:
         words.append(f"first token {end.first_token_seconds:.2f} s")
     if end.tokens_per_second is not None:
         words.append(f"{end.tokens_per_second:g} tokens/s")
-    words.append(f"{end.tool_calls} tool call{'' if end.tool_calls == 1 else 's'}")
+    words.append(count(end.tool_calls, "tool call"))
     return ", ".join(words)

@@ -102,7 +102,7 @@ def error_body(words: str) -> list[bytes | float]:
         pytest.param(
             200, [chunk(content="Once "), chunk(content="upon")], "the connection closed after 2 pieces", id="cut"
         ),
-        pytest.param(200, [chunk(content="Once "), 30.0], "nothing came for 1 s, after 1 pieces", id="stalled"),
+        pytest.param(200, [chunk(content="Once "), 30.0], "nothing came for 1 s, after 1 piece\n", id="stalled"),
         pytest.param(
             401,
             [b'{"error": "Unauthorized"}'],
@@ -214,6 +214,21 @@ def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
     assert done.code == 3
     assert "pod 'box' cannot be reached: the connection to the pod was lost" in done.err
     assert "Traceback" not in done.err
+
+
+def test_an_answer_that_the_user_suspends_comes_whole(pi: Pi, box: Pod, server: Canned) -> None:
+    """As with Ctrl+Z and fg, for longer than an answer may pause. The tunnel, too, stands still meanwhile."""
+    server.answer = lambda number: (200, [chunk(content="Once "), *[chunk(content="upon "), 0.2] * 25, *says("a time")])
+    model = {"model": "m", "port": server.server_port, "gpus": [], "pid": 4242, "status": "running"}
+    pi.knows(box, models={"qwen": model})
+    running = pi.spawn("prompt", "qwen", "--idle-timeout", "2", "Tell a story")
+    running.reads("Once")
+    running.interrupt(signal.SIGSTOP)
+    time.sleep(4.0)
+    running.interrupt(signal.SIGCONT)
+    done = running.ends()
+    assert done.code == 0, done.err
+    assert "upon a time" in done.out
 
 
 def shell(pi: Pi, script: str) -> Done:

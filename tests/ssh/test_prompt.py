@@ -74,6 +74,7 @@ def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
         (["--max-tokens", "-1"], "--max-tokens -1 is too few"),
         (["--max-rounds", "0"], "--max-rounds 0 is too few"),
         (["--idle-timeout", "0"], "--idle-timeout 0 is too short"),
+        (["--idle-timeout", "86401"], "--idle-timeout 86401 is too long"),
         (["--tool-choice", "some"], "--tool-choice 'some' is not known"),
         (["--api", "legacy"], "--api 'legacy' is not known"),
         (["--json", "--quiet"], "--json and --quiet do not go together"),

@@ -155,7 +155,8 @@ def test_a_model_that_only_calls_tools_is_stopped(prompt: Prompt) -> None:
 
 def test_after_the_limit_the_conversation_can_go_on(prompt: Prompt) -> None:
     prompt.server.answer(calls(("ls", {"path": "."})), says("Fine"))
-    prompt("x", "y", max_rounds=1)
+    first = prompt("x", "y", max_rounds=1).of("notice")[0]
+    assert first["text"] == "stopped after 1 round of tool calls (--max-rounds)"
     roles = [message["role"] for message in prompt.server.requests[1].body["messages"]]
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
 

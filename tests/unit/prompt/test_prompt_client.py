@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,16 @@ BEGUN = sse(delta(role="assistant", content=""), delta(content="Once"), delta(co
             id="an older error in the stream",
         ),
         pytest.param(
+            Reply([sse(delta(content="Once"), done=False)], whole=False),
+            "the model died while it answered: the connection closed after 1 piece",
+            id="the connection is cut after one piece",
+        ),
+        pytest.param(
+            Reply([sse(delta(content="Once"), done=False)]),
+            "the model died while it answered: the connection closed after 1 piece",
+            id="the stream ends after one piece",
+        ),
+        pytest.param(
             Reply([], whole=False),
             "the model died while it answered: the connection closed after 0 pieces",
             id="nothing comes after the headers",
@@ -215,11 +226,71 @@ def test_a_long_prompt_is_waited_for(prompt: Prompt, client: Any) -> None:
 
 
 def test_a_slow_stream_is_no_stall(prompt: Prompt, client: Any) -> None:
-    slow: list[bytes | float] = []
-    for _ in range(8):
-        slow += [sse(delta(content="a"), done=False), 0.1]
-    prompt.server.answer(Reply([*slow, sse(delta("stop"))]))
+    prompt.server.answer(Reply(steady(8)))
     assert len(list(client(idle_seconds=0.3).stream({"messages": []}))) == 10
+
+
+def steady(count: int) -> list[bytes | float]:
+    """So many pieces, one every 0.1 s, and the end."""
+    pieces: list[bytes | float] = []
+    for _ in range(count):
+        pieces += [sse(delta(content="a"), done=False), 0.1]
+    return [*pieces, sse(delta("stop"))]
+
+
+def test_a_reader_that_pauses_gets_the_whole_answer(prompt: Prompt, client: Any) -> None:
+    """As a terminal that Ctrl+S holds, or a pager: what came meanwhile was not looked at."""
+    prompt.server.answer(Reply(steady(8)))
+    items = []
+    for item in client(idle_seconds=0.3).stream({"messages": []}):
+        items.append(item)
+        if len(items) in (1, 4):
+            time.sleep(1.0)
+    assert len(items) == 10
+
+
+def test_a_stall_after_a_pause_of_the_reader_is_told_as_soon_as_any(prompt: Prompt, client: Any) -> None:
+    prompt.server.answer(Reply([BEGUN, 30.0]))
+    asked = time.monotonic()
+    with pytest.raises(RemoteError, match=r"nothing came for 0\.5 s, after 3 pieces"):
+        for number, _ in enumerate(client(idle_seconds=0.5).stream({"messages": []})):
+            if number == 1:
+                time.sleep(1.0)
+                asked = time.monotonic()
+    assert 0.4 < time.monotonic() - asked < 10
+
+
+@pytest.mark.parametrize("waits", ["response.created", "response.queued", "response.in_progress"])
+def test_a_long_prompt_is_waited_for_after_the_news_that_it_has_arrived(
+    prompt: Prompt, client: Any, waits: str
+) -> None:
+    """vLLM's Responses API tells of the request at once, and of its first token when there is one."""
+    arrived = sse({"type": waits, "response": {"status": "in_progress"}}, done=False)
+    token = sse({"type": "response.output_text.delta", "delta": "Here"}, done=False)
+    prompt.server.answer(Reply([arrived, 1.0, token, 30.0]))
+    stream = client(idle_seconds=0.3, api="responses").stream({"input": []})
+    assert [next(stream)["type"], next(stream)["type"]] == [waits, "response.output_text.delta"]
+    with pytest.raises(RemoteError, match=r"nothing came for 0\.3 s, after 2 pieces"):
+        next(stream)
+
+
+@pytest.mark.parametrize("pieces", [[], [sse({"type": "response.created"}, done=False)]], ids=["nothing", "the news"])
+def test_a_model_that_never_says_its_first_token_is_given_up(
+    prompt: Prompt, client: Any, monkeypatch: pytest.MonkeyPatch, pieces: list[bytes | float]
+) -> None:
+    monkeypatch.setattr("pi.prompt.client.FIRST_TOKEN_SECONDS", 0.5)
+    prompt.server.answer(Reply([*pieces, 30.0]))
+    with pytest.raises(RemoteError, match=r"the model gave no answer for 0\.5 s"):
+        list(client(idle_seconds=0.1, api="responses").stream({"input": []}))
+
+
+def test_a_pause_may_be_granted_that_is_longer_than_the_wait_for_the_first_token(
+    prompt: Prompt, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pi.prompt.client.FIRST_TOKEN_SECONDS", 0.5)
+    prompt.server.answer(Reply([BEGUN, 1.0, sse(delta("stop"), done=False), 30.0]))
+    with pytest.raises(RemoteError, match=r"nothing came for 2 s, after 4 pieces"):
+        list(client(idle_seconds=2.0).stream({"messages": []}))
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def test_a_long_result_is_shortened_and_an_error_is_red() -> None:
     assert len(lines) == 6
     assert lines[0] == "  " + "x" * 159 + "…"
     assert lines[-1] == "  … 998 more lines"
+    assert shown(ToolResult("1", "rg", "x\n" * 6, False, 0.1), colour=False).splitlines()[-1] == "  … 1 more line"
     assert shown(ToolResult("1", "rg", "no", True, 0.1)) == "\x1b[31m  no\x1b[0m\n"
 
 
@@ -122,6 +123,7 @@ def test_broken_arguments_are_shown_as_they_are() -> None:
             TurnEnd("stop", "", 1, 0, 5, 7, 0.5, 10.0, 1.0),
             "5 tokens in, 7 out, first token 0.50 s, 10 tokens/s, 0 tool calls",
         ),
+        (TurnEnd("stop", "", 1, 1, 1, 1, None, None, 1.0), "1 token in, 1 out, 1 tool call"),
         (TurnEnd("stop", "", 1, 2, None, None, None, None, 1.0), "2 tool calls"),
         (TurnEnd("max_rounds", "", 1, 2, None, None, None, None, 1.0), "max rounds, 2 tool calls"),
         (TurnEnd("\x1b[2Jodd", "", 1, 0, None, None, None, None, 1.0), "odd, 0 tool calls"),

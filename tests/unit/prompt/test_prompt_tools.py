@@ -165,10 +165,12 @@ def test_read_of_a_huge_file_keeps_to_its_memory_and_time(box: Box) -> None:
 
 def test_read_names_what_it_cannot_show(box: Box) -> None:
     (box.root / "binary").write_bytes(b"\x7fELF\0\0" * 100)
+    (box.root / "nul").write_bytes(b"\0")
     (box.root / "empty").touch()
     (box.root / "dir").mkdir()
     os.mkfifo(box.root / "pipe")
     assert box.text("read", file_path="binary") == "[binary file, 600 bytes]"
+    assert box.text("read", file_path="nul") == "[binary file, 1 byte]"
     assert box.text("read", file_path="empty") == "[empty file, 0 bytes]"
     assert "is a directory; list it with ls" in box.error("read", {"file_path": "dir"})
     assert "is a named pipe, not a file" in box.error("read", {"file_path": "pipe"})
