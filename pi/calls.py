@@ -271,7 +271,9 @@ def _taken_up(link: Link, lost: Call, listen: Listener) -> Call:
         time.sleep(attempt)
         with suppress(UnreachableError):
             link.reopen()
-            return _Follower(link, lost)
+            taken_up = _Follower(link, lost)
+            listen(Event("reconnected", {}))
+            return taken_up
     raise UnreachableError(
         f"the connection was lost and {RECONNECTS} tries to make it again failed; the work on the pod goes on",
         "when it is back: pi list shows what came of it",
@@ -301,7 +303,7 @@ def _error(event: Event) -> PiError:
             f"{message}; its log ends with: {last}", _with_log("--timeout SECONDS waits longer", detail)
         )
     if kind == "not_ours":
-        return NotReadyError(message, _with_log(None, detail))
+        return NotReadyError(f"{message}; {detail['name']} is stopped", _with_log(None, detail))
     if kind in ("unkillable", "not_free"):
         return RemoteError(message, f"reboot the pod, or once it is free: pi stop {detail['name']}")
     if kind == "disk_full":

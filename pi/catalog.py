@@ -151,6 +151,11 @@ class Catalog:
         """The model and checkpoint with this Hugging Face id, in any case of letters."""
         return self._by_id.get(model.lower())
 
+    def named(self, name: str) -> str | None:
+        """The id of the checkpoint that is called so within its organisation, in any case of letters."""
+        wanted = f"/{name.lower()}"
+        return next((variant.id for _, variant in self._by_id.values() if variant.id.lower().endswith(wanted)), None)
+
     def search(self, words: str) -> tuple[ModelSpec, ...]:
         """Models of which every word is part of the id, title or family."""
         wanted = words.lower().split()

@@ -46,7 +46,8 @@ class InputError(PiError):
     exit_code = 2
 
     def render(self) -> str:
-        return f"pi: {one_line(self.message, 600)}" + (f"; {one_line(self.hint, 600)}" if self.hint else "")
+        joint = " " if self.message.endswith("?") else "; "
+        return f"pi: {one_line(self.message, 600)}" + (joint + one_line(self.hint, 600) if self.hint else "")
 
 
 class UnreachableError(PiError):

@@ -142,7 +142,9 @@ def _account(lines: list[_Line], exit_code: int | None) -> _Account:
         return _Account([ended], [])
     if errors and ready < 0:
         return errors[-1].account
-    return _Account([_last_words(lines)], [])
+    last = _last_words(lines)
+    is_news = any(line.text == last and line.level == "INFO" for line in lines)
+    return _Account([f"vLLM gave no reason; its log ends with: {last}" if is_news else last], [])
 
 
 def _first_to_fail(errors: list[_Raised]) -> _Raised:
@@ -249,12 +251,14 @@ def _hint(told: str, venv: str) -> str | None:
 
 
 _SETUP = 'pi pods setup NAME "ssh ..."'
+_THE_TOKEN = "HF_TOKEN (the pod has that of its setup; pi pods setup NAME brings another)"  # noqa: S105 - its name
 
 HINTS = (
     # The command line and files it names
     (
         r"^vllm[ \w]*: error: ",
-        "check the words after --vllm; on the pod, vllm serve --help=all explains them",
+        "check the words after --vllm, or, if you gave none, what pi plan shows; "
+        "on the pod, vllm serve --help=all explains them",
     ),
     (r"invalid (?:tool call|reasoning) parser", "after --vllm, name a parser that this vLLM has"),
     (r"requires --tool-call-parser", "add --tool-call-parser NAME after --vllm"),
@@ -263,24 +267,24 @@ HINTS = (
     # Hugging Face
     (
         r"gated repo[\s\S]{0,300}?https://huggingface\.co/([\w.-]+/[\w-]+(?:\.[\w-]+)*)",
-        "accept the licence at https://huggingface.co/{0} and check HF_TOKEN",
+        f"accept the licence at https://huggingface.co/{{0}} and check {_THE_TOKEN}",
     ),
     (
         r"Access denied\. Model '([\w.-]+/[\w.-]+)' requires approval",
-        "accept the licence at https://huggingface.co/{0} and check HF_TOKEN",
+        f"accept the licence at https://huggingface.co/{{0}} and check {_THE_TOKEN}",
     ),
-    (r"gated repo", "accept the licence on the model's page at Hugging Face and check HF_TOKEN"),
+    (r"gated repo", f"accept the licence on the model's page at Hugging Face and check {_THE_TOKEN}"),
     (
         r"Invalid (?:credentials in Authorization header|user token|username or password)",
         f"Hugging Face refuses HF_TOKEN: set a valid one and run {_SETUP} again",
     ),
     (
         r"429 Too Many Requests|429 Client Error",
-        "too many requests: try again in a few minutes, with HF_TOKEN set",
+        f"too many requests: try again in a few minutes, with {_THE_TOKEN}",
     ),
     (
         r"is not a valid model identifier|Repository Not Found|^Error: Model .{1,200} not found",
-        "no such model at Hugging Face, or it is private: check the id and HF_TOKEN",
+        f"no such model at Hugging Face, or it is private: check the id and {_THE_TOKEN}",
     ),
     (
         r"outgoing traffic has been disabled|offline mode is enabled",

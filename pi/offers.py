@@ -20,8 +20,9 @@ FITS, BUSY, MORE, POSSIBLE = "fits", "busy", "more", "possible"
 class Offer:
     """One model on one pod. `model` is the id to start; `serves` the checkpoint that vLLM would load.
 
-    `gpus` counts the GPUs that it would get, `gib` what it takes of each, `context` is in tokens (None where
-    vLLM alone finds out). `needs` says what is missing: models to stop, or pods that hold it.
+    `gpus` counts the GPUs that it would get, `gib` what it takes of each (of all together, where it needs more),
+    `context` is in tokens (None where vLLM alone finds out). `needs` says what is missing: models to stop, or pods
+    that hold it.
     """
 
     model: str

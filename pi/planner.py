@@ -41,6 +41,8 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
         return _on_raw_vllm(_raw_plan(request, facts, request.vllm_args), facts, known)
     if known is not None:
         return _known_plan(request, facts, *known)
+    if near := catalog.named(request.model):
+        raise InputError(f"{request.model!r} is no model's whole id", f"did you mean {near}?")
     if request.variant is not None:
         raise InputError(f"{request.model} is not in the catalog, so it has no variants")
     return cpu_plans.unknown(request, facts, _port(facts)) if _on_cpu(facts) else _unknown_plan(request, facts)
@@ -279,7 +281,8 @@ def _unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
     """One GPU unless the user says more, and a context that vLLM fits itself; what is known is summed up."""
     own, size = context_of(facts.config or {}), request.gpus or 1
     _check_unknown(request, facts, own, size)
-    chosen = _least_used(facts, size, request.memory or LEAST_SHARE)
+    least = SHARE if facts.weights_bytes is None else LEAST_SHARE  # of one that may have any size, nothing less helps
+    chosen = _least_used(facts, size, request.memory or least)
     share = request.memory or min(SHARE, *(slot.open for slot in chosen))
     split = Split(tensor=size)
     memory = _unknown_sum(request, facts, split, chosen, share, own)
@@ -365,7 +368,8 @@ def _least_used(facts: PodFacts, size: int, share: float) -> tuple[Slot, ...]:
     def fits(facts: PodFacts, gpus: int = size, memory: float = share) -> bool:
         return bool(_roomy(facts, gpus, memory))
 
-    raise busy(f"no {count(size, 'GPU')} with {share:.0%} of memory left", facts, fits)
+    what = "no GPU has" if size == 1 else f"no {size} GPUs of one kind have"
+    raise busy(f"{what} {share:.0%} of {'its' if size == 1 else 'their'} memory left", facts, fits)
 
 
 def _roomy(facts: PodFacts, size: int, share: float) -> tuple[Slot, ...]:

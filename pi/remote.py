@@ -369,7 +369,7 @@ def _found(record: dict[str, Any]) -> Found:
 
 @dataclass(frozen=True)
 class Stopped:
-    """How a stop went. `found` is running, leftovers or nothing."""
+    """How a stop went. `found` is running, starting (not launched yet), leftovers or nothing."""
 
     name: str
     found: str

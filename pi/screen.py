@@ -71,7 +71,10 @@ def note(text: str) -> None:
 
 def reconnecting(event: Event) -> None:
     """Tell that the connection to a pod was lost, and which try to make it again this is."""
-    note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")
+    if event.kind == "reconnected":
+        note("  connected again")
+    else:
+        note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")
 
 
 def columns(rows: Sequence[Sequence[str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import socket
 import stat
@@ -35,7 +36,10 @@ def path() -> Path:
 
 
 def load() -> State:
-    """Read pods.json; an absent or empty file is an empty state. Raises InputError naming what is wrong in it."""
+    """Read pods.json; an absent file is an empty state, and so is an empty one that has no copy beside it.
+
+    Raises InputError naming what is wrong in it.
+    """
     file = path()
     _check_places(file)
     try:
@@ -44,15 +48,19 @@ def load() -> State:
         return State()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}", _way_in(file, error)) from None
-    if not raw.strip():
-        return State()
+    backup = _backup_of(_real(file))
     try:
+        if not raw.strip():
+            if not backup.exists():
+                return State()
+            raise ValueError("it is empty")
         return pods_json.read(raw)
     except pods_json.NewerError as error:
         raise InputError(f"{file} has {error}", "upgrade pi") from None
     except ValueError as error:
-        backup = _backup_of(_real(file))
-        way_on = f"the last good copy is {backup}" if backup.exists() else "mend it, or move it away to start anew"
+        way_on = "mend it, or move it away to start anew"
+        if backup.exists():
+            way_on = f"the last good copy is {backup}; to go back to it: {shlex.join(['cp', str(backup), str(file)])}"
         raise InputError(f"{file} cannot be used: {error}", way_on) from None
 
 

@@ -99,6 +99,8 @@ RESERVED = re.compile(
 """Variables that an entry of a models.toml may not set: they are pi's, choose programs, or open the server."""
 
 MAX_CONTEXT = 100_000_000
+FEWEST_TOKENS = 256
+"""A context below it is taken for a slip of the keyboard."""
 
 
 def command(plan: LaunchPlan, host: str, rank: int = 0, master: tuple[str, int] | None = None) -> tuple[str, ...]:
@@ -247,6 +249,8 @@ def parse_context(text: str) -> int:
     tokens = float(found[1]) * {"": 1, "k": 1024, "m": 1024**2}[found[2].lower()] if found else 0
     if not found or tokens != int(tokens) or not 1 <= tokens <= MAX_CONTEXT:
         raise InputError(f"--context {text!r} is no number of tokens", "say 32k, 128k or 40960")
+    if tokens < FEWEST_TOKENS:
+        raise InputError(f"--context {text!r} is {tokens:.0f} tokens, too few for an answer", "32k is 32768 tokens")
     return int(tokens)
 
 

@@ -59,7 +59,8 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
         shown = [offer for offer in found if offer.state == kind]
         if shown and (kind != offers.MORE or everything or facts is None or words):
             screen.say(f"{title}:")
-            screen.table([_row(offer) for offer in shown], ("MODEL", "AS", "GPUS", "GIB EACH", "CONTEXT", "NEEDS"))
+            memory = "GIB IN ALL" if kind == offers.MORE else "GIB EACH"
+            screen.table([_row(offer) for offer in shown], ("MODEL", "AS", "GPUS", memory, "CONTEXT", "NEEDS"))
             screen.say()
         elif shown:
             screen.say(f"{len(shown)} more need a larger pod: pi models --all")

@@ -67,6 +67,8 @@ def start(
     from pi.fabric_tasks import target as targets
 
     if model is None:
+        if name or memory or context or gpus or variant or dry_run or private or detach or timeout or vllm:
+            raise InputError("which model?", "pi start MODEL --name NAME; pi models lists those that pi knows")
         return catalog_tasks.show_offers(c, pod)
     from pi import audit, catalog, endpoint, planner, refusals, remote
     from pi.fabric_tasks import reconcile
@@ -179,10 +181,10 @@ def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
         screen.progress() as line,
     ):
         found = remote.stop(link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None)
-    if name and found[0].found == "nothing" and name not in place.models:
-        raise InputError(
-            f"no model {name!r} on {place.name}", f"it has {', '.join(place.models) or 'none'}; see: pi list"
-        )
+        if name and found[0].found == "nothing" and name not in place.models:
+            raise InputError(
+                f"no model {name!r} on {place.name}", f"it has {', '.join(place.models) or 'none'}; see: pi list"
+            )
     for stopped in found:
         _tell_stopped(stopped)
     with targets.noted("the models that are gone stay in pods.json", "pi list clears them"):
@@ -193,6 +195,7 @@ def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
 
 WORDS = {
     "running": "is stopped",
+    "starting": "is stopped before it was ready; what was downloaded stays cached",
     "leftovers": "was not running any more; what it left is cleared",
     "nothing": "was not on the pod any more; forgotten",
 }
@@ -247,6 +250,7 @@ class StartReport:
         self._request, self._pod, self._detach = request, pod, detach
         self._line = screen.Progress()
         self._began = time.monotonic()
+        self._download_bytes = 0.0
 
     def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
         """The plan, told. Raises InputError where every vLLM of the pod is too old for it."""
@@ -255,6 +259,7 @@ class StartReport:
         refusal = venvs.refusal(plan, facts, self._pod)
         if refusal:
             raise refusal
+        self._download_bytes = (plan.download_gb or 0) * 1e9
         where = f"GPU {','.join(map(str, plan.gpus))}" if plan.gpus else "CPU"
         screen.say(f"starting {plan.model} as {plan.name} on {self._pod}: {where}, port {plan.port}")
         for reason in plan.why:
@@ -267,7 +272,8 @@ class StartReport:
         elapsed = screen.seconds(time.monotonic() - self._began)
         if event.kind == "download":
             done, speed = screen.gib(event["bytes"]), screen.gib(event["bytes_per_s"])
-            total = f" of {screen.gib(event['total'])}" if event["total"] else ""
+            whole = event["total"] or self._download_bytes
+            total = f" of {screen.gib(whole)}" if whole else ""
             self._line.show(f"  downloading {done}{total}, {speed}/s ({elapsed}; Ctrl+C cancels)")
         elif event.kind == "launched":
             self._began = time.monotonic()
@@ -276,7 +282,7 @@ class StartReport:
             screen.say(f"  vLLM is running (pid {event['pid']}); waiting until it is ready (Ctrl+C {interrupt})")
         elif event.kind == "log" and event["text"].strip():
             self._line.show(f"  {elapsed}: {event['text'].strip().splitlines()[-1]}")
-        elif event.kind == "reconnecting":
+        elif event.kind in ("reconnecting", "reconnected"):
             self._line.clear()
             screen.reconnecting(event)
 

@@ -221,7 +221,7 @@ class SetupReport:
         elif event.kind == "setup":
             self._live.clear()
             self._step(event["verb"], event["arg"], event["text"])
-        elif event.kind == "reconnecting":
+        elif event.kind in ("reconnecting", "reconnected"):
             self._live.clear()
             screen.reconnecting(event)
 

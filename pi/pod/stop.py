@@ -17,12 +17,12 @@ PROOF_PATIENCE_S = 15
 def stop(wire: Wire, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Stop the named deployments, or with no names every one.
 
-    One result each: `name`, `found` (running, leftovers or nothing), `forced_after_s`, `memory_proven` (false where
-    nvidia-smi does not answer), and `strangers` that listen on its port now. Raises PodError, and keeps the record,
-    where something of a deployment is not free.
+    One result each: `name`, `found` (running, starting, leftovers or nothing), `forced_after_s`, `memory_proven`
+    (false where nvidia-smi does not answer), and `strangers` that listen on its port now. Raises PodError, and keeps
+    the record, where something of a deployment is not free.
     """
     names = request["names"] or [record["name"] for record in records.load_all()]
-    return [_stop(wire, name) for name in names]
+    return [_stop(wire, name) if records.load(name) else {"name": name, "found": "nothing"} for name in names]
 
 
 @audit.logged("stop")
@@ -31,10 +31,10 @@ def _stop(wire: Wire, name: str) -> dict[str, Any]:
     if record is None:
         return {"name": name, "found": "nothing"}
     wire.emit("progress", text="stopping %s" % name)
-    was_running = records.is_running(record)
+    was_running, was_starting = records.is_running(record), records.is_starting(record)
     with contextlib.suppress(OSError):  # a full disk: only whoever follows the log is told another word
         records.save(dict(record, stopping=True))
-    if records.is_starting(record):
+    if was_starting:
         process.end(wire, record["owner"], lambda: _owner(record), 2)
     living = records.living(record)
     shared = {gpu for other in records.load_all() if other["name"] != name for gpu in other["gpus"]}
@@ -50,7 +50,7 @@ def _stop(wire: Wire, name: str) -> dict[str, Any]:
     records.forget(name)
     return {
         "name": name,
-        "found": "running" if was_running else "leftovers",
+        "found": "running" if was_running else "starting" if was_starting else "leftovers",
         "forced_after_s": ending.forced_after_s,
         "memory_proven": memory.is_possible,
         "strangers": process.strangers(record["port"], ()),

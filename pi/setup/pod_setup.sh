@@ -169,7 +169,7 @@ step_gpus() {
     fact cuda_driver "${cuda:-unknown}"
     [[ -z $cuda ]] || at_least "$cuda" 12.0 ||
         fail "the NVIDIA driver runs CUDA $cuda at most, and vLLM needs 12 or newer" "install driver 525 or newer"
-    finish "$count GPU(s), the driver runs CUDA up to ${cuda:-unknown}"
+    finish "$count GPU$( ((count == 1)) || echo s), the driver runs CUDA up to ${cuda:-unknown}"
 }
 
 # ---- shared storage; whatever touches a mount has a time limit, because a dead server hangs ----

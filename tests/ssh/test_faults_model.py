@@ -617,7 +617,7 @@ def test_row_22_a_server_that_ignores_term_is_forced_and_its_gpu_memory_confirme
     one = stubborn["ignores TERM"]
     done = one.stop_ends()
     assert (done.code, done.out) == (0, "qwen is stopped (forced after 20 s)\n")
-    assert "waiting for 4 process(es) to end" in done.err
+    assert "waiting for 4 processes to end" in done.err
     assert one.pod.quiet(0) == {}
     assert one.pi.models("a") == {} and one.pod.records() == []
     invariants.hold([one.pi], [one.pod])

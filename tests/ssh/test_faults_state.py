@@ -291,7 +291,7 @@ def test_row_47_a_link_to_nowhere_is_told_and_taken_for_no_empty_state(
     assert not away.exists() and pi.state_file.is_symlink()
     away.mkdir()
     done = pi(*words)
-    assert (done.code, done.err) == (0, "") or (done.code == 2 and "no pods yet" in done.err), done
+    assert (done.code, done.err) == (0, "") or (done.code == 2 and "pi: no pod" in done.err), done
     pi.expects_broken_state = True
 
 

@@ -100,6 +100,19 @@ def test_unknown_keys_are_kept(pi: Pi) -> None:
     assert state["pods"]["box"]["models"]["q"]["note"] == "mine"
 
 
+def test_an_empty_state_file_beside_a_good_copy_is_refused_and_the_copy_kept(pi: Pi) -> None:
+    pi.write(TWO)
+    pi.ok("pods", "active", "lab")
+    pi.state_file.write_text("")
+    backup = pi.config / "pods.json.bak"
+    kept = backup.read_bytes()
+    for words in (["pods"], ["pods", "active", "box"]):
+        done = pi(*words)
+        assert (done.code, done.out) == (2, "")
+        assert f"it is empty; the last good copy is {backup}; to go back to it: cp " in done.err
+    assert backup.read_bytes() == kept
+
+
 def test_an_empty_state_file_is_no_pods(pi: Pi) -> None:
     pi.expects_broken_state = True
     pi.config.mkdir()

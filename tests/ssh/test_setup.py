@@ -175,7 +175,7 @@ def test_beside_nothing_there_is_no_second_vllm(pi: Pi, machine: Pod) -> None:
 def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> None:
     machine.cards("h200_8", count=2)
     told = pi.ok("pods", "setup", "box", machine.ssh)
-    assert "2 GPU(s), the driver runs CUDA up to 13.0" in told
+    assert "2 GPUs, the driver runs CUDA up to 13.0" in told
     assert "GPUs 2x H200 (140GB), vLLM 0.32.0, Python 3." in told
     pod = pi.state()["pods"]["box"]
     assert [(gpu["id"], gpu["name"], gpu["memory"], gpu["memory_mib"]) for gpu in pod["gpus"]] == [

@@ -123,6 +123,6 @@ def test_a_server_that_ignores_term_is_forced_with_all_its_children(forced: tupl
     stopping, box = forced
     done = stopping.ends()
     assert (done.code, done.out) == (0, "qwen is stopped (forced after 20 s)\n")
-    assert "waiting for 4 process(es) to end" in done.err
+    assert "waiting for 4 processes to end" in done.err
     assert box.quiet(0) == {}
     assert box.records() == []

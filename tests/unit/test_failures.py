@@ -13,15 +13,19 @@ from pi.text import one_line
 
 LOGS = Path(__file__).parents[1] / "fixtures" / "vllm_logs"
 SETUP = 'pi pods setup NAME "ssh ..."'
-CHECK_WORDS = "check the words after --vllm; on the pod, vllm serve --help=all explains them"
+CHECK_WORDS = (
+    "check the words after --vllm, or, if you gave none, what pi plan shows; "
+    "on the pod, vllm serve --help=all explains them"
+)
+TOKEN = "HF_TOKEN (the pod has that of its setup; pi pods setup NAME brings another)"
 ASK_FOR_LESS = "other work holds that memory: pi stop it, or ask for less: pi start ... --memory 50%"
-LICENCE = "accept the licence at https://huggingface.co/google/gemma-3-4b-pt and check HF_TOKEN"
+LICENCE = f"accept the licence at https://huggingface.co/google/gemma-3-4b-pt and check {TOKEN}"
 KILLED_HINT = "on the pod, dmesg tells what the kernel killed; a smaller model or --context needs less memory"
 FULL_GPU = "the GPU is full: give it more GPUs (--gpus 2), a shorter --context, or pi stop what else runs there"
 SMALL_SHM = "the pod's /dev/shm is too small: run its container with --shm-size=16g or --ipc=host"
 SMALL_MEMORY = "the pod's main memory is full: choose a smaller model, or a pod with more memory"
 REPAIR = f"vLLM on the pod is incomplete: run {SETUP} again"
-NO_MODEL = "no such model at Hugging Face, or it is private: check the id and HF_TOKEN"
+NO_MODEL = f"no such model at Hugging Face, or it is private: check the id and {TOKEN}"
 FABRIC_DOWN = "the GPUs' fabric is down: start nvidia-fabricmanager on the pod, or reboot it"
 NO_GPU = f"vLLM sees no GPU: look at nvidia-smi on the pod, then run {SETUP} again"
 OLD_GPU = "the pod's GPU cannot run this format: choose another variant of the model, or a newer GPU"
@@ -312,7 +316,7 @@ WORDED = [
         "a gated model of a mirror",
         server("OSError: You are trying to access a gated repo.\nMake sure it is at https://mirror/a/b."),
         "OSError: You are trying to access a gated repo.",
-        "accept the licence on the model's page at Hugging Face and check HF_TOKEN",
+        f"accept the licence on the model's page at Hugging Face and check {TOKEN}",
     ),
     (
         "a token that is refused",
@@ -334,7 +338,7 @@ WORDED = [
         ),
         "huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests for url: https://x\n"
         "429 Too Many Requests: you have reached your 'api' rate limit.",
-        "too many requests: try again in a few minutes, with HF_TOKEN set",
+        f"too many requests: try again in a few minutes, with {TOKEN}",
     ),
     (
         "no such model",
@@ -827,4 +831,4 @@ def test_any_log_gives_a_short_plain_cause(pieces: list[str], glue: str, code: i
 
 
 def test_a_hint_quotes_nothing_that_a_shell_would_run() -> None:
-    assert explain(HOSTILE[4], 1).hint == "accept the licence on the model's page at Hugging Face and check HF_TOKEN"
+    assert explain(HOSTILE[4], 1).hint == f"accept the licence on the model's page at Hugging Face and check {TOKEN}"
