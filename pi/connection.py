@@ -149,16 +149,18 @@ def resolve(target: SshTarget) -> Route:
 def _from_words(words: list[str], host: str, named: tuple[str, ...] = ()) -> Route:
     """`named` are the key files of the ssh command itself, of which ssh leaves out the missing ones."""
     settings = _ssh_g(words) if shutil.which("ssh") else _paramiko_lookup(words, host)
+    from pi.login import why_no_file  # here: what it imports has been imported while ssh worked
+
     jump = settings.get("proxyjump", ["none"])[0]
     command = settings.get("proxycommand", ["none"])[0]
     files = [Path(_expand(file, settings)).expanduser() for file in settings.get("identityfile", [])]
-    missing = [file for file in (Path(name).expanduser() for name in named) if not file.is_file()]
+    missing = [file for file in (Path(name).expanduser() for name in named) if why_no_file(file)]
     timeout = settings.get("connecttimeout", ["none"])[0]
     return Route(
         host=settings["hostname"][0],
         port=int(settings["port"][0]),
         user=settings["user"][0],
-        identity_files=tuple(str(file) for file in [*missing, *filter(Path.is_file, files)]),
+        identity_files=tuple(str(file) for file in [*missing, *(file for file in files if not why_no_file(file))]),
         jumps=tuple(_jump(hop) for hop in jump.split(",")) if jump != "none" else (),
         proxy_command=_expand(command, settings) if command != "none" else None,
         identities_only=settings.get("identitiesonly", ["no"])[0] == "yes",
@@ -185,7 +187,7 @@ def _ssh_g(words: list[str]) -> dict[str, list[str]]:
         _import_fabric()  # while ssh reads its configuration
         told, refusal = ssh.communicate()
     if ssh.returncode:
-        raise InputError(f"ssh cannot read this command: {refusal.strip().splitlines()[-1:] or 'no reason given'}")
+        raise InputError(f"ssh cannot read this command: {(refusal.strip().splitlines() or ['no reason given'])[-1]}")
     settings: dict[str, list[str]] = {}
     for line in told.splitlines():
         key, _, value = line.partition(" ")
@@ -207,9 +209,10 @@ def _paramiko_lookup(words: list[str], host: str) -> dict[str, list[str]]:
 
     from paramiko import SSHConfig
 
-    config = Path("~/.ssh/config").expanduser()
-    found = (SSHConfig.from_path(str(config)) if config.exists() else SSHConfig()).lookup(host)
-    settings = {key: value if isinstance(value, list) else [value] for key, value in found.items()}
+    config = SSHConfig()
+    with contextlib.suppress(OSError):
+        config = SSHConfig.from_path(str(Path("~/.ssh/config").expanduser()))
+    settings = {key: value if isinstance(value, list) else [value] for key, value in config.lookup(host).items()}
     flags = {"-l": "user", "-p": "port", "-i": "identityfile", "-J": "proxyjump"}
     for flag, value in pairwise(words):
         if flag in flags:

@@ -13,7 +13,9 @@ One test (or a few) for each of the rows 15 to 19 and 41 to 43, named after it. 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -26,10 +28,10 @@ import pytest
 
 from pi.connection import CONNECT_TIMEOUT_S
 from tests.rig import invariants
-from tests.rig.command import Done, Pi, Running, login
+from tests.rig.command import Done, Pi, Running, login, program
 from tests.rig.pod import Pod, new_host_key
 from tests.ssh.conftest import NewPod
-from tests.ssh.test_connections import EMPTY, fingerprint, logins, reach
+from tests.ssh.test_connections import EMPTY, fingerprint, logins, reach, run
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +295,36 @@ def test_row_17_a_file_that_holds_no_key_is_told(pi: Pi, pod: Pod) -> None:
     done = reach(pi, f"ssh -p {pod.port} -i {pi.home}/key {login()}@127.0.0.1")
     assert (done.code, done.out) == (3, "")
     assert f"({pi.home}/key: no private key can be read in it; no agent)" in done.err
+
+
+SETPRIV = shutil.which("setpriv")
+AS_ANYONE = [SETPRIV, "--bounding-set=-dac_override,-dac_read_search"] if SETPRIV and os.geteuid() == 0 else []
+"""Before a command that root runs: it enters and reads what the modes of folders and files say, and no more."""
+
+
+@pytest.mark.parametrize("has_ssh", [True, False], ids=["ssh", "no ssh"])
+def test_row_17_a_key_in_a_folder_that_may_not_be_entered_is_told(pi: Pi, pod: Pod, has_ssh: bool) -> None:
+    """One that the settings of ssh name counts for nothing there, and neither do settings that lie there."""
+    if os.geteuid() == 0 and not AS_ANYONE:
+        pytest.skip("root enters every folder")
+    locked = pi.home / ("locked" if has_ssh else ".ssh")
+    pi.ssh_config(f"IdentityFile {locked}/other\n")
+    pi.write({"pods": {"box": {"ssh": f"ssh -p {pod.port} -i {locked}/key {login()}@127.0.0.1"}}, "active": "box"})
+    if not has_ssh:
+        (pi.bin / "ssh").unlink()
+        pi.environment["PATH"] = str(pi.bin)
+    locked.mkdir(exist_ok=True)
+    locked.chmod(0)
+    done = run(pi, *AS_ANYONE, program("pi"), "list")
+    locked.chmod(0o700)
+    assert (done.code, done.out) == (3, "")
+    assert f"refused the login of {login()} ({locked}/key: Permission denied; no agent)" in done.err
+
+
+def test_row_17_a_user_whom_there_is_not_is_told_in_sshs_own_words(pi: Pi) -> None:
+    done = reach(pi, "ssh -i ~nosuchuser/key root@127.0.0.1")
+    assert (done.code, done.out) == (2, "")
+    assert "ssh cannot read this command: tilde_expand: No such user" in done.err
 
 
 def test_row_17_an_agent_with_too_many_keys_is_told_with_the_way_out(pi: Pi, pod: Pod, agent: str) -> None:
