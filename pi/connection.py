@@ -230,22 +230,22 @@ def _expand(text: str, settings: dict[str, list[str]]) -> str:
     return text.replace("%d", str(Path.home())).replace("%%", "%")
 
 
-def _connection(route: Route, known_hosts: Path, pinned: str = "") -> Connection:
+def _connection(route: Route, known_hosts: Path, pinned: str = "", gateway: Connection | None = None) -> Connection:
+    """A connection that is still to be opened, through `gateway` or else through the route's own jumps or command."""
     from fabric import Config, Connection
     from paramiko import SSHConfig
 
     from pi import hostkeys
     from pi.login import KeyLogin
 
-    gateway: Any = route.proxy_command
-    for hop in route.jumps:
+    for hop in route.jumps if gateway is None else ():
         gateway = _connection_through(hop, gateway, known_hosts)
     connection = Connection(
         host=route.host,
         user=route.user,
         port=route.port,
         config=Config(ssh_config=SSHConfig(), lazy=True),
-        gateway=gateway or False,
+        gateway=gateway or route.proxy_command or False,
         connect_timeout=route.timeout_s,
         connect_kwargs={
             "auth_strategy": KeyLogin(route.user, route.identity_files, route.identities_only),
@@ -269,9 +269,9 @@ def _transport(sock: socket.socket, **settings: Any) -> Transport:
     return transport
 
 
-def _connection_through(hop: Route, gateway: Any, known_hosts: Path) -> Connection:
-    connection = _connection(hop, known_hosts)
-    connection.gateway = gateway or False
+def _connection_through(hop: Route, gateway: Connection | None, known_hosts: Path) -> Connection:
+    """A jump host's open connection. As with OpenSSH, only the first of several jumps goes its own way there."""
+    connection = _connection(hop, known_hosts, gateway=gateway)
     try:
         return _open(connection, hop, known_hosts)
     except HostKeyError as error:

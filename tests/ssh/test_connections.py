@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.rig.command import KEY, Done, Pi, login, program
 from tests.rig.pod import NOWHERE, Pod, new_host_key
 from tests.ssh.conftest import NewPod
@@ -61,6 +63,33 @@ def test_a_pod_behind_a_jump_host_is_reached_through_it(pi: Pi, pod: Pod, new_po
     assert (logins(jump), logins(pod)) == (1, 1)
     assert reach(pi, f"ssh -J jump -p {pod.port} -i {pod.key} {login()}@127.0.0.1").out == EMPTY
     assert (logins(jump), logins(pod)) == (2, 2)
+
+
+@pytest.mark.parametrize("own_way", ["ProxyJump first", "ProxyCommand ssh -F {config} -W %h:%p first"])
+def test_a_jump_host_is_reached_its_own_way(pi: Pi, pod: Pod, new_pod: NewPod, own_way: str) -> None:
+    first, second = new_pod("first", bare=True), new_pod("second", bare=True)
+    closed = new_pod("closed", bare=True, options=("AllowTcpForwarding no",))
+    trusting = f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile {pi.home}/jumps\n"
+    inner = alias(second, "second", own_way.format(config=f"{pi.home}/.ssh/config")) + alias(pod, "inside") + trusting
+    pi.ssh_config(alias(first, "first") + inner)
+    assert reach(pi, "ssh -J second inside").out == EMPTY
+    assert (logins(first), logins(second), logins(pod)) == (1, 1, 1)
+    pi.ssh_config(alias(closed, "first") + inner)
+    assert reach(pi, "ssh -J second inside").code == 3
+    assert (logins(closed), logins(second), logins(pod)) == (1, 1, 1)
+
+
+def test_of_several_jumps_only_the_first_goes_its_own_way(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
+    """As with OpenSSH, which is asked too."""
+    first, second = new_pod("first", bare=True), new_pod("second", bare=True)
+    trusting = f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile {pi.home}/jumps\n"
+    pi.ssh_config(
+        alias(first, "first") + alias(second, "second", "ProxyJump nowhere") + alias(pod, "inside") + trusting
+    )
+    assert reach(pi, "ssh -J first,second inside").out == EMPTY
+    assert (logins(first), logins(second), logins(pod)) == (1, 1, 1)
+    assert run(pi, "ssh", "-J", "first,second", "inside", "true").code == 0
+    assert (logins(first), logins(second), logins(pod)) == (2, 2, 2)
 
 
 def test_a_jump_host_that_is_down_is_named(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
