@@ -30,7 +30,7 @@ from pi.connection import CONNECT_TIMEOUT_S
 from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running, login, program
 from tests.rig.pod import Pod, new_host_key
-from tests.ssh.conftest import NewPod
+from tests.ssh.conftest import NewPod, small_disk
 from tests.ssh.test_connections import EMPTY, fingerprint, logins, reach, run
 
 
@@ -438,6 +438,39 @@ def test_row_19_a_file_with_anything_in_it_works_is_noted_once_and_stays_as_it_i
     assert f"host key {fingerprint(box)} of box, seen for the first time and remembered" in first.err
     assert second.err == ""
     assert users.read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [["list"], ["pods", "setup", "box", "--new-host-key"]], ids=" ".join)
+@pytest.mark.parametrize("why", ["Is a directory", "Permission denied"])
+def test_row_19_a_file_that_cannot_be_written_is_named_and_the_pod_not_blamed(
+    pi: Pi, box: Pod, words: list[str], why: str
+) -> None:
+    own = pi.config / "known_hosts"
+    if why == "Is a directory":
+        own.mkdir()
+    elif os.geteuid() == 0 and not AS_ANYONE:
+        pytest.skip("root writes every file")
+    else:
+        own.touch(mode=0o000)
+    done = run(pi, *AS_ANYONE, program("pi"), *words)
+    own.chmod(0o700)
+    assert done.code == 2, done
+    assert f"pi: cannot write the host keys in {own}: {why}; see what is there" in done.err
+    assert "reached" not in done.err and "gone" not in done.err
+    assert logins(box) == 0
+
+
+def test_row_19_a_file_on_a_full_disk_is_named_and_the_pod_not_blamed(pi: Pi, pod: Pod) -> None:
+    with small_disk(pi.config, "size=16k,mode=700"):
+        pi.knows(pod)
+        with contextlib.suppress(OSError):
+            (pi.config / "ballast").write_bytes(bytes(1 << 20))
+        done = pi("list")
+        assert (done.code, done.out) == (2, "")
+        assert f"pi: cannot write the host keys in {pi.config}/known_hosts: No space left on device; " in done.err
+        assert logins(pod) == 0
+        (pi.config / "ballast").unlink()
+        assert pi.ok("list") == EMPTY
 
 
 @pytest.mark.parametrize("seen", ["never seen", "seen before"])
