@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
@@ -128,12 +129,19 @@ def open_link(
 
 
 def adopt(connection: Connection, known_hosts: Path, pinned: str = "") -> Link:
-    """A link over a user's own Fabric connection (`fab -H`), opened with host keys checked like any other."""
+    """A link over a user's own Fabric connection (`fab -H`), with the host key checked like any other's.
+
+    Where it is open already, that comes after its login.
+    """
+    from pi import hostkeys
 
     def connect() -> Connection:
-        if not connection.is_connected:
-            from pi import hostkeys
-
+        if connection.is_connected:
+            name = hostkeys.known_name(connection.host, connection.port)
+            policy = hostkeys.check(known_hosts, name, connection.transport.host_key, pinned=pinned)
+            connection.client.set_missing_host_key_policy(policy)
+        else:
+            connection.connect_kwargs.setdefault("transport_factory", partial(_transport, pinned=pinned))
             hostkeys.prepare(connection.client, known_hosts, pinned=pinned)
             _open(connection, Route(connection.host, connection.port, connection.user), known_hosts)
         return connection
@@ -252,20 +260,26 @@ def _connection(route: Route, known_hosts: Path, pinned: str = "", gateway: Conn
             "banner_timeout": route.timeout_s,
             "auth_timeout": 20,
             "channel_timeout": 15,
-            "transport_factory": _transport,
+            "transport_factory": partial(_transport, pinned=pinned),
         },
     )
     hostkeys.prepare(connection.client, known_hosts, strict=route.strict, pinned=pinned)
     return connection
 
 
-def _transport(sock: socket.socket, **settings: Any) -> Transport:
-    """A transport that prefers AES-GCM; paramiko's own first choice moves two thirds as much in the same time."""
+def _transport(sock: socket.socket, *, pinned: str, **settings: Any) -> Transport:
+    """A transport that asks for a host key of the type that is pinned: a host that has several would show another.
+
+    It prefers AES-GCM; paramiko's own first choice moves two thirds as much in the same time.
+    """
     from paramiko import Transport
 
     transport = Transport(sock, **settings)
     options = transport.get_security_options()
     options.ciphers = sorted(options.ciphers, key=lambda cipher: "-gcm@" not in cipher)
+    key_type = pinned.partition(" ")[0]
+    wanted = ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)
+    options.key_types = sorted(options.key_types, key=lambda offered: offered not in wanted)
     return transport
 
 
@@ -344,7 +358,8 @@ class SshLink:
         self._connection = connect()
         policy = self._connection.client._policy
         self.accepted_key: str | None = getattr(policy, "accepted", None)
-        self.host_key = hostkeys.described(self.transport.get_remote_server_key())
+        key = self.transport.host_key  # there also when the server has hung up since
+        self.host_key = hostkeys.described(key) if key else ""
         self.unread_hosts: dict[str, list[int]] = getattr(policy, "unread", {})
 
     @property

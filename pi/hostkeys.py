@@ -31,11 +31,11 @@ def described(key: PKey) -> str:
     return f"{key.get_name()} {fingerprint(key)}"
 
 
-def prepare(client: SSHClient, own_file: Path, *, strict: bool = False, pinned: str = "") -> None:
+def prepare(client: SSHClient, own_file: Path, *, strict: bool = False, pinned: str = "") -> AcceptNew:
     """Make a client check host keys: by the user's known_hosts, then by pi's own file, else accept-new.
 
     A host that neither file has must show the key that is `pinned` (see `described`), where one is. With `strict`
-    it is refused (OpenSSH's `StrictHostKeyChecking yes`).
+    it is refused (OpenSSH's `StrictHostKeyChecking yes`). Returns what decides on such a host.
     """
     policy = AcceptNew(own_file, strict, pinned)
     lines = [(path, line) for path in (own_file, USER_FILE.expanduser()) for line in _lines(path)]
@@ -50,6 +50,23 @@ def prepare(client: SSHClient, own_file: Path, *, strict: bool = False, pinned: 
                 if path != own_file:
                     policy.of_user.add(name, line.entry.key.get_name(), line.entry.key)
     client.set_missing_host_key_policy(policy)
+    return policy
+
+
+def check(own_file: Path, hostname: str, shown: PKey, *, pinned: str = "") -> AcceptNew:
+    """Check the key of a connection that is open already, as that of one which `prepare` had made ready.
+
+    Raises HostKeyError. `hostname` is as known_hosts has it.
+    """
+    client = SSHClient()
+    policy = prepare(client, own_file, pinned=pinned)
+    recorded = client.get_host_keys().lookup(hostname)
+    if recorded is None:
+        policy.missing_host_key(client, hostname, shown)
+    elif recorded.get(shown.get_name()) != shown:
+        old = recorded.get(shown.get_name()) or next(iter(recorded.values()))
+        raise refusal(client, own_file, hostname, shown, old)
+    return policy
 
 
 class _Line(NamedTuple):
@@ -91,7 +108,7 @@ class AcceptNew(MissingHostKeyPolicy):
         self.unread: dict[str, list[int]] = {}
         """Numbers of the lines that could not be read, by file."""
         self.accepted: str | None = None
-        """Fingerprint of a key that was new and has been remembered."""
+        """Fingerprint of a key that was new, pinned by nothing, and has been remembered."""
 
     def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
         if key.asbytes() in self.revoked:
@@ -106,7 +123,8 @@ class AcceptNew(MissingHostKeyPolicy):
             shown = f"{hostname} shows another host key than at its setup: {described(key)}, on record {self._pinned}"
             raise HostKeyError(shown, CAUSES, True)
         remember(self._own_file, hostname, key)
-        self.accepted = fingerprint(key)
+        if not self._pinned:
+            self.accepted = fingerprint(key)
 
 
 def _revoked(hostname: str, key: PKey) -> HostKeyError:

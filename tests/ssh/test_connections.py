@@ -199,22 +199,26 @@ def run(pi: Pi, *words: str | Path) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def fab(pi: Pi, pod: Pod, *words: str, more: str = "") -> Done:
+    """`fab -H` to a pod with the tasks of pi and those of `more`, a text of Python."""
+    (pi.home / "fabfile.py").write_text(FILE + more)
+    return run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{pod.port}", "-i", str(pod.key), *words)
+
+
 def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod: NewPod) -> None:
     """The pod is the host of `-H`, not the active one."""
     box, other = new_pod("box"), new_pod("other")
     pi.knows(other, box)
     pi.ok("start", box.model(), "--name", "qwen", "--pod", "box")
-    (pi.home / "fabfile.py").write_text(FILE)
-    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.list")
+    done = fab(pi, box, "pi.list")
     assert (done.code, done.err) == (0, "")
     assert done.out == pi.ok("list", "--pod", "box")
-    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.stop")
+    done = fab(pi, box, "pi.stop")
     assert (done.code, done.out) == (0, "qwen is stopped\n")
 
 
 def test_under_fabric_an_unknown_host_is_told_how_to_become_a_pod(pi: Pi, pod: Pod) -> None:
-    (pi.home / "fabfile.py").write_text(FILE)
-    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{pod.port}", "-i", str(pod.key), "pi.list")
+    done = fab(pi, pod, "pi.list")
     assert done.code == 2
     assert f"{login()}@127.0.0.1:{pod.port} is not among your pods" in done.err
     assert "pi pods setup NAME" in done.err
@@ -224,8 +228,7 @@ def test_under_fabric_a_changed_host_key_is_refused_too(pi: Pi, box: Pod) -> Non
     """Fabric's own default is to accept any key."""
     pi.ok("list")
     new_host_key(box)
-    (pi.home / "fabfile.py").write_text(FILE)
-    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.list")
+    done = fab(pi, box, "pi.list")
     assert (done.code, done.out) == (4, "")
     assert "--new-host-key" in done.err
 

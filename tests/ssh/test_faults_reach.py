@@ -25,13 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paramiko import Transport
 
+from pi import connection, target
 from pi.connection import CONNECT_TIMEOUT_S
+from pi.errors import UnreachableError
+from pi.login import KeyLogin
 from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running, login, program
-from tests.rig.pod import Pod, new_host_key
+from tests.rig.pod import Pod, new_host_key, until
 from tests.ssh.conftest import NewPod, small_disk
-from tests.ssh.test_connections import EMPTY, fingerprint, logins, reach, run
+from tests.ssh.test_connections import EMPTY, fab, fingerprint, logins, reach, run
 
 
 @pytest.fixture(autouse=True)
@@ -366,7 +370,9 @@ def test_row_18_a_changed_host_key_is_refused_before_anything_is_sent(pi: Pi, bo
 def test_row_18_the_key_of_the_setup_counts_where_known_hosts_is_lost(pi: Pi, box: Pod) -> None:
     before = f"ssh-ed25519 {fingerprint(box)}"
     pi.knows(box, host_key=before)
-    pi.ok("list")
+    for _ in range(2):
+        done = pi("list")
+        assert (done.code, done.err) == (0, ""), "a key that is on record is not seen for the first time"
     (pi.config / "known_hosts").unlink()
     new_host_key(box)
     done = pi("list")
@@ -374,6 +380,67 @@ def test_row_18_the_key_of_the_setup_counts_where_known_hosts_is_lost(pi: Pi, bo
     assert f"ssh-ed25519 {fingerprint(box)}, on record {before}" in done.err
     assert "if it is a new pod: pi pods setup box --new-host-key" in done.err
     assert not (pi.config / "known_hosts").exists()
+
+
+@pytest.mark.parametrize("way", ["pi", "fab"])
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_row_18_the_key_of_the_setup_is_asked_for_where_the_pod_has_several(
+    pi: Pi, new_pod: NewPod, tmp_path: Path, kind: str, way: str
+) -> None:
+    """A setup sees the one that known_hosts has; once that is lost, the host's own first choice is another."""
+    key = tmp_path / kind
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True)
+    box = new_pod(options=(f"HostKey {key}",))
+    name = (tmp_path / f"{kind}.pub").read_text().split()[0]
+    pinned = subprocess.check_output(["ssh-keygen", "-lf", f"{key}.pub"], text=True).split()[1]
+    pi.knows(box, host_key=f"{name} {pinned}")
+    done = pi("list") if way == "pi" else fab(pi, box, "pi.list")
+    assert (done.code, done.out, done.err) == (0, EMPTY, "")
+    assert (pi.config / "known_hosts").read_text().split()[1] == name
+
+
+TASK_OF_ONES_OWN = """
+from invoke import task
+
+@task
+def mine(c):
+    c.run("true")
+    pi.ns["list"](c)
+
+ns.add_task(mine)
+"""
+
+
+@pytest.mark.parametrize("record", ["known_hosts", "pods.json", "the user's known_hosts"])
+def test_row_18_a_changed_key_is_refused_on_a_connection_that_a_fabfile_has_opened(
+    pi: Pi, box: Pod, record: str
+) -> None:
+    """Fabric's own default takes any key, and keeps it in mind as that of the host."""
+    key, before = (box.folder / "host_key.pub").read_text().split()[:2], fingerprint(box)
+    if record == "known_hosts":
+        pi.ok("list")
+    elif record == "pods.json":
+        pi.knows(box, host_key=f"ssh-ed25519 {before}")
+    else:
+        (pi.home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{box.port} {' '.join(key)}\n")
+    done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
+    assert (done.code, done.out, done.err) == (0, EMPTY, "")
+    new_host_key(box)
+    if record == "pods.json":
+        (pi.config / "known_hosts").unlink()
+    done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
+    assert (done.code, done.out) == (4, "")
+    assert before in done.err and fingerprint(box) in done.err
+
+
+def test_row_18_the_key_of_a_connection_that_a_fabfile_has_opened_is_remembered_at_first_sight(
+    pi: Pi, box: Pod
+) -> None:
+    done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
+    assert (done.code, done.out) == (0, EMPTY)
+    assert done.err == f"host key {fingerprint(box)} of box, seen for the first time and remembered\n"
+    done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
+    assert (done.code, done.out, done.err) == (0, EMPTY, "")
 
 
 def test_row_18_a_key_of_another_type_is_not_called_changed_and_refused_all_the_same(pi: Pi, box: Pod) -> None:
@@ -584,6 +651,22 @@ def test_row_42_a_gateway_that_opens_no_channel_is_told_so(pi: Pi, new_pod: NewP
     told = unreachable(pi, pi("list"), pi.state_file.read_bytes())
     assert "opened no command channel" in told
     assert POINTER in told
+
+
+def test_row_42_a_server_that_hangs_up_right_after_the_login_is_told_so(
+    pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in = KeyLogin.authenticate
+
+    def log_in_and_lose(self: KeyLogin, transport: Transport) -> None:
+        log_in(self, transport)
+        pod.down()
+        assert until(lambda: not transport.is_active())
+
+    monkeypatch.setattr(KeyLogin, "authenticate", log_in_and_lose)
+    with pytest.raises(UnreachableError, match="opened no command channel") as refusal:
+        connection.open_link(target.parse(pod.ssh), tmp_path / "known_hosts").run("true")
+    assert POINTER in str(refusal.value.hint)
 
 
 # --- row 43: what providers show besides
