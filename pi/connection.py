@@ -128,16 +128,20 @@ def open_link(
     return SshLink(lambda: _open(_connection(route, known_hosts, pinned), route, known_hosts), route.host)
 
 
-def adopt(connection: Connection, known_hosts: Path, pinned: str = "") -> Link:
-    """A link over a user's own Fabric connection (`fab -H`), with the host key checked like any other's.
+def adopt(connection: Connection, known_hosts: Path, *, pinned: str = "", new_host_key: bool = False) -> Link:
+    """A link over a user's own Fabric connection (`fab -H`), with the host key checked as by `open_link`.
 
     Where it is open already, that comes after its login.
     """
     from pi import hostkeys
 
+    name = hostkeys.known_name(connection.host, connection.port)
+    if new_host_key:
+        hostkeys.forget(known_hosts, name)
+        pinned = ""
+
     def connect() -> Connection:
         if connection.is_connected:
-            name = hostkeys.known_name(connection.host, connection.port)
             policy = hostkeys.check(known_hosts, name, connection.transport.host_key, pinned=pinned)
             connection.client.set_missing_host_key_policy(policy)
         else:

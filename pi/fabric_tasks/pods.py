@@ -99,7 +99,7 @@ def setup(
     choices = [*(["--for", for_] if for_ else []), *(["--beside"] if beside else [])]
     again = f"pi pods setup {shlex.join([name, pod.ssh, *choices])}"
     began = time.monotonic()
-    with targets.linked(c, pod, new_host_key=new_host_key) as link, audit.change("setup", name):
+    with targets.linked(c, pod, named=ssh is not None, new_host_key=new_host_key) as link, audit.change("setup", name):
         report = SetupReport()
         try:
             facts = remote.setup(link, name, request, report.hear)

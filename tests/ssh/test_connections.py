@@ -9,7 +9,7 @@ import pytest
 
 from tests.rig.command import KEY, Done, Pi, login, program
 from tests.rig.pod import NOWHERE, Pod, new_host_key
-from tests.ssh.conftest import NewPod
+from tests.ssh.conftest import FIRST_STEPS, NewPod
 
 EMPTY = "no models on box; start one: pi start MODEL --name NAME\n"
 
@@ -243,3 +243,50 @@ def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
     done = run(pi, program("inv"), "pi.pods.active", "nowhere")
     assert done.code == 2
     assert "no pod 'nowhere'" in done.err
+
+
+def test_under_fabric_the_pod_that_is_named_counts_and_not_the_host(pi: Pi, new_pod: NewPod) -> None:
+    """Both run a model of the same name."""
+    here, there = new_pod("here"), new_pod("there")
+    pi.knows(here, there)
+    model = [pod.model() for pod in (here, there)]
+    pi.ok("start", model[0], "--name", "qwen", "--pod", "here")
+    pi.ok("start", model[1], "--name", "qwen", "--pod", "there")
+    assert fab(pi, here, "pi.list", "--pod", "there").out == pi.ok("list", "--pod", "there")
+    before = logins(here)
+    done = fab(pi, here, "pi.prompt", "--name", "qwen", "--message", "hi", "--pod", "there")
+    assert done.code == 0, done
+    done = fab(pi, here, "pi.stop", "--pod", "there")
+    assert (done.code, done.out) == (0, "qwen is stopped\n")
+    assert logins(here) == before
+    assert there.records() == [] and here.records() == ["qwen"]
+    assert pi.models("here") and not pi.models("there")
+
+
+def test_under_fabric_a_setup_is_of_the_machine_of_its_ssh_command_and_not_of_the_host(pi: Pi, new_pod: NewPod) -> None:
+    here, there = (
+        new_pod(name, environment={"PI_SETUP_ONLY": FIRST_STEPS}).bare_machine(Path("/bin/false"))
+        for name in ("here", "there")
+    )
+    done = fab(pi, here, "pi.pods.setup", "--name", "x", "--ssh", there.ssh)
+    assert done.code == 0, done
+    assert (logins(here), logins(there)) == (0, 1)
+    assert pi.state()["pods"]["x"]["ssh"] == there.ssh
+    done = fab(pi, here, "pi.pods.setup", "--name", "x")
+    assert done.code == 2
+    assert f"'x' is already the name of another pod ({there.ssh})" in done.err
+    done = fab(pi, here, "pi.pods.setup", "--name", "y")
+    assert done.code == 0, done
+    assert (logins(here), logins(there)) == (1, 1)
+    assert pi.state()["pods"]["y"]["ssh"] == f"ssh {login()}@127.0.0.1 -p {here.port}"
+
+
+def test_under_fabric_a_setup_takes_a_new_host_key_when_told_to(pi: Pi, quick: Pod) -> None:
+    words = ["pi.pods.setup", "--name", "x"]
+    assert fab(pi, quick, *words).code == 0
+    new_host_key(quick)
+    assert fab(pi, quick, *words).code == 4
+    done = fab(pi, quick, *words, "--new-host-key")
+    assert done.code == 0, done
+    assert pi.state()["pods"]["x"]["host_key"] == f"ssh-ed25519 {fingerprint(quick)}"
+    assert fab(pi, quick, *words).code == 0
