@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from paramiko import MissingHostKeyPolicy, SSHClient
 from paramiko.hostkeys import HostKeyEntry, HostKeys
 
-from pi.errors import HostKeyError
+from pi.errors import HostKeyError, InputError
 
 if TYPE_CHECKING:
     from paramiko import PKey
@@ -160,31 +161,46 @@ CAUSES = "either the provider put a new pod at this address (normal for rented p
 
 
 def remember(path: Path, hostname: str, key: PKey) -> None:
-    """Append a host's key to a known_hosts file under a lock; the lines that are there stay as they are."""
+    """Append a host's key to a known_hosts file under a lock; the lines that are there stay as they are.
+
+    Raises InputError where it cannot be written.
+    """
     line = f"{hostname} {key.get_name()} {key.get_base64()}\n".encode()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "rb+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        content = file.read()
-        if line in content:
-            return
-        file.write((b"\n" if content and not content.endswith(b"\n") else b"") + line)
+    with _written(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            content = file.read()
+            if line in content:
+                return
+            file.write((b"\n" if content and not content.endswith(b"\n") else b"") + line)
 
 
 def forget(path: Path, hostname: str) -> bool:
-    """Drop a host's keys from a known_hosts file; whether there was one."""
-    if not path.exists():
-        return False
-    with path.open("rb+") as file:
+    """Drop a host's keys from a known_hosts file; whether there was one.
+
+    Raises InputError where it cannot be written.
+    """
+    with _written(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         lines = file.read().splitlines(keepends=True)
         kept = [line for line in lines if line.split(b" ", 1)[0] != hostname.encode()]
         file.seek(0)
         file.write(b"".join(kept))
         file.truncate()
-    return len(kept) < len(lines)
+        return len(kept) < len(lines)
+    return False
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "see what is there: it should be a file of yours, on a disk with room"
+        raise InputError(f"cannot write the host keys in {path}: {error.strerror}", hint) from None
 
 
 def known_name(host: str, port: int) -> str:
