@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
@@ -127,13 +128,24 @@ def open_link(
     return SshLink(lambda: _open(_connection(route, known_hosts, pinned), route, known_hosts), route.host)
 
 
-def adopt(connection: Connection, known_hosts: Path, pinned: str = "") -> Link:
-    """A link over a user's own Fabric connection (`fab -H`), opened with host keys checked like any other."""
+def adopt(connection: Connection, known_hosts: Path, *, pinned: str = "", new_host_key: bool = False) -> Link:
+    """A link over a user's own Fabric connection (`fab -H`), with the host key checked as by `open_link`.
+
+    Where it is open already, that comes after its login.
+    """
+    from pi import hostkeys
+
+    name = hostkeys.known_name(connection.host, connection.port)
+    if new_host_key:
+        hostkeys.forget(known_hosts, name)
+        pinned = ""
 
     def connect() -> Connection:
-        if not connection.is_connected:
-            from pi import hostkeys
-
+        if connection.is_connected:
+            policy = hostkeys.check(known_hosts, name, connection.transport.host_key, pinned=pinned)
+            connection.client.set_missing_host_key_policy(policy)
+        else:
+            connection.connect_kwargs.setdefault("transport_factory", partial(_transport, pinned=pinned))
             hostkeys.prepare(connection.client, known_hosts, pinned=pinned)
             _open(connection, Route(connection.host, connection.port, connection.user), known_hosts)
         return connection
@@ -149,16 +161,18 @@ def resolve(target: SshTarget) -> Route:
 def _from_words(words: list[str], host: str, named: tuple[str, ...] = ()) -> Route:
     """`named` are the key files of the ssh command itself, of which ssh leaves out the missing ones."""
     settings = _ssh_g(words) if shutil.which("ssh") else _paramiko_lookup(words, host)
+    from pi.login import why_no_file  # here: what it imports has been imported while ssh worked
+
     jump = settings.get("proxyjump", ["none"])[0]
     command = settings.get("proxycommand", ["none"])[0]
     files = [Path(_expand(file, settings)).expanduser() for file in settings.get("identityfile", [])]
-    missing = [file for file in (Path(name).expanduser() for name in named) if not file.is_file()]
+    missing = [file for file in (Path(name).expanduser() for name in named) if why_no_file(file)]
     timeout = settings.get("connecttimeout", ["none"])[0]
     return Route(
         host=settings["hostname"][0],
         port=int(settings["port"][0]),
         user=settings["user"][0],
-        identity_files=tuple(str(file) for file in [*missing, *filter(Path.is_file, files)]),
+        identity_files=tuple(str(file) for file in [*missing, *(file for file in files if not why_no_file(file))]),
         jumps=tuple(_jump(hop) for hop in jump.split(",")) if jump != "none" else (),
         proxy_command=_expand(command, settings) if command != "none" else None,
         identities_only=settings.get("identitiesonly", ["no"])[0] == "yes",
@@ -185,7 +199,7 @@ def _ssh_g(words: list[str]) -> dict[str, list[str]]:
         _import_fabric()  # while ssh reads its configuration
         told, refusal = ssh.communicate()
     if ssh.returncode:
-        raise InputError(f"ssh cannot read this command: {refusal.strip().splitlines()[-1:] or 'no reason given'}")
+        raise InputError(f"ssh cannot read this command: {(refusal.strip().splitlines() or ['no reason given'])[-1]}")
     settings: dict[str, list[str]] = {}
     for line in told.splitlines():
         key, _, value = line.partition(" ")
@@ -207,9 +221,10 @@ def _paramiko_lookup(words: list[str], host: str) -> dict[str, list[str]]:
 
     from paramiko import SSHConfig
 
-    config = Path("~/.ssh/config").expanduser()
-    found = (SSHConfig.from_path(str(config)) if config.exists() else SSHConfig()).lookup(host)
-    settings = {key: value if isinstance(value, list) else [value] for key, value in found.items()}
+    config = SSHConfig()
+    with contextlib.suppress(OSError):
+        config = SSHConfig.from_path(str(Path("~/.ssh/config").expanduser()))
+    settings = {key: value if isinstance(value, list) else [value] for key, value in config.lookup(host).items()}
     flags = {"-l": "user", "-p": "port", "-i": "identityfile", "-J": "proxyjump"}
     for flag, value in pairwise(words):
         if flag in flags:
@@ -227,48 +242,54 @@ def _expand(text: str, settings: dict[str, list[str]]) -> str:
     return text.replace("%d", str(Path.home())).replace("%%", "%")
 
 
-def _connection(route: Route, known_hosts: Path, pinned: str = "") -> Connection:
+def _connection(route: Route, known_hosts: Path, pinned: str = "", gateway: Connection | None = None) -> Connection:
+    """A connection that is still to be opened, through `gateway` or else through the route's own jumps or command."""
     from fabric import Config, Connection
     from paramiko import SSHConfig
 
     from pi import hostkeys
     from pi.login import KeyLogin
 
-    gateway: Any = route.proxy_command
-    for hop in route.jumps:
+    for hop in route.jumps if gateway is None else ():
         gateway = _connection_through(hop, gateway, known_hosts)
     connection = Connection(
         host=route.host,
         user=route.user,
         port=route.port,
         config=Config(ssh_config=SSHConfig(), lazy=True),
-        gateway=gateway or False,
+        gateway=gateway or route.proxy_command or False,
         connect_timeout=route.timeout_s,
         connect_kwargs={
             "auth_strategy": KeyLogin(route.user, route.identity_files, route.identities_only),
             "banner_timeout": route.timeout_s,
             "auth_timeout": 20,
             "channel_timeout": 15,
-            "transport_factory": _transport,
+            "transport_factory": partial(_transport, pinned=pinned),
         },
     )
     hostkeys.prepare(connection.client, known_hosts, strict=route.strict, pinned=pinned)
     return connection
 
 
-def _transport(sock: socket.socket, **settings: Any) -> Transport:
-    """A transport that prefers AES-GCM; paramiko's own first choice moves two thirds as much in the same time."""
+def _transport(sock: socket.socket, *, pinned: str, **settings: Any) -> Transport:
+    """A transport that asks for a host key of the type that is pinned: a host that has several would show another.
+
+    It prefers AES-GCM; paramiko's own first choice moves two thirds as much in the same time.
+    """
     from paramiko import Transport
 
     transport = Transport(sock, **settings)
     options = transport.get_security_options()
     options.ciphers = sorted(options.ciphers, key=lambda cipher: "-gcm@" not in cipher)
+    key_type = pinned.partition(" ")[0]
+    wanted = ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)
+    options.key_types = sorted(options.key_types, key=lambda offered: offered not in wanted)
     return transport
 
 
-def _connection_through(hop: Route, gateway: Any, known_hosts: Path) -> Connection:
-    connection = _connection(hop, known_hosts)
-    connection.gateway = gateway or False
+def _connection_through(hop: Route, gateway: Connection | None, known_hosts: Path) -> Connection:
+    """A jump host's open connection. As with OpenSSH, only the first of several jumps goes its own way there."""
+    connection = _connection(hop, known_hosts, gateway=gateway)
     try:
         return _open(connection, hop, known_hosts)
     except HostKeyError as error:
@@ -341,7 +362,8 @@ class SshLink:
         self._connection = connect()
         policy = self._connection.client._policy
         self.accepted_key: str | None = getattr(policy, "accepted", None)
-        self.host_key = hostkeys.described(self.transport.get_remote_server_key())
+        key = self.transport.host_key  # there also when the server has hung up since
+        self.host_key = hostkeys.described(key) if key else ""
         self.unread_hosts: dict[str, list[int]] = getattr(policy, "unread", {})
 
     @property

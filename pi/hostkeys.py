@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from paramiko import MissingHostKeyPolicy, SSHClient
 from paramiko.hostkeys import HostKeyEntry, HostKeys
 
-from pi.errors import HostKeyError
+from pi.errors import HostKeyError, InputError
 
 if TYPE_CHECKING:
     from paramiko import PKey
@@ -31,11 +32,11 @@ def described(key: PKey) -> str:
     return f"{key.get_name()} {fingerprint(key)}"
 
 
-def prepare(client: SSHClient, own_file: Path, *, strict: bool = False, pinned: str = "") -> None:
+def prepare(client: SSHClient, own_file: Path, *, strict: bool = False, pinned: str = "") -> AcceptNew:
     """Make a client check host keys: by the user's known_hosts, then by pi's own file, else accept-new.
 
     A host that neither file has must show the key that is `pinned` (see `described`), where one is. With `strict`
-    it is refused (OpenSSH's `StrictHostKeyChecking yes`).
+    it is refused (OpenSSH's `StrictHostKeyChecking yes`). Returns what decides on such a host.
     """
     policy = AcceptNew(own_file, strict, pinned)
     lines = [(path, line) for path in (own_file, USER_FILE.expanduser()) for line in _lines(path)]
@@ -50,6 +51,23 @@ def prepare(client: SSHClient, own_file: Path, *, strict: bool = False, pinned: 
                 if path != own_file:
                     policy.of_user.add(name, line.entry.key.get_name(), line.entry.key)
     client.set_missing_host_key_policy(policy)
+    return policy
+
+
+def check(own_file: Path, hostname: str, shown: PKey, *, pinned: str = "") -> AcceptNew:
+    """Check the key of a connection that is open already, as that of one which `prepare` had made ready.
+
+    Raises HostKeyError. `hostname` is as known_hosts has it.
+    """
+    client = SSHClient()
+    policy = prepare(client, own_file, pinned=pinned)
+    recorded = client.get_host_keys().lookup(hostname)
+    if recorded is None:
+        policy.missing_host_key(client, hostname, shown)
+    elif recorded.get(shown.get_name()) != shown:
+        old = recorded.get(shown.get_name()) or next(iter(recorded.values()))
+        raise refusal(client, own_file, hostname, shown, old)
+    return policy
 
 
 class _Line(NamedTuple):
@@ -91,7 +109,7 @@ class AcceptNew(MissingHostKeyPolicy):
         self.unread: dict[str, list[int]] = {}
         """Numbers of the lines that could not be read, by file."""
         self.accepted: str | None = None
-        """Fingerprint of a key that was new and has been remembered."""
+        """Fingerprint of a key that was new, pinned by nothing, and has been remembered."""
 
     def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
         if key.asbytes() in self.revoked:
@@ -106,7 +124,8 @@ class AcceptNew(MissingHostKeyPolicy):
             shown = f"{hostname} shows another host key than at its setup: {described(key)}, on record {self._pinned}"
             raise HostKeyError(shown, CAUSES, True)
         remember(self._own_file, hostname, key)
-        self.accepted = fingerprint(key)
+        if not self._pinned:
+            self.accepted = fingerprint(key)
 
 
 def _revoked(hostname: str, key: PKey) -> HostKeyError:
@@ -142,31 +161,46 @@ CAUSES = "either the provider put a new pod at this address (normal for rented p
 
 
 def remember(path: Path, hostname: str, key: PKey) -> None:
-    """Append a host's key to a known_hosts file under a lock; the lines that are there stay as they are."""
+    """Append a host's key to a known_hosts file under a lock; the lines that are there stay as they are.
+
+    Raises InputError where it cannot be written.
+    """
     line = f"{hostname} {key.get_name()} {key.get_base64()}\n".encode()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "rb+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        content = file.read()
-        if line in content:
-            return
-        file.write((b"\n" if content and not content.endswith(b"\n") else b"") + line)
+    with _written(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            content = file.read()
+            if line in content:
+                return
+            file.write((b"\n" if content and not content.endswith(b"\n") else b"") + line)
 
 
 def forget(path: Path, hostname: str) -> bool:
-    """Drop a host's keys from a known_hosts file; whether there was one."""
-    if not path.exists():
-        return False
-    with path.open("rb+") as file:
+    """Drop a host's keys from a known_hosts file; whether there was one.
+
+    Raises InputError where it cannot be written.
+    """
+    with _written(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         lines = file.read().splitlines(keepends=True)
         kept = [line for line in lines if line.split(b" ", 1)[0] != hostname.encode()]
         file.seek(0)
         file.write(b"".join(kept))
         file.truncate()
-    return len(kept) < len(lines)
+        return len(kept) < len(lines)
+    return False
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "see what is there: it should be a file of yours, on a disk with room"
+        raise InputError(f"cannot write the host keys in {path}: {error.strerror}", hint) from None
 
 
 def known_name(host: str, port: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,8 +80,9 @@ class KeyLogin:
     def _loaded(self, file: str) -> PKey | None:
         """The key of a file, or None once it is noted why there is none."""
         path = Path(file)
-        if not _is_file(path):
-            self._missed(f"{file}: there is no such file", "check the -i of the ssh command")
+        absence = why_no_file(path)
+        if absence:
+            self._missed(f"{file}: {absence}", "check the -i of the ssh command")
         elif public_half(path):
             private = file.removesuffix(".pub")
             self._missed(f"{file}: this is the public key", f"name the private one: -i {private}")
@@ -118,11 +120,14 @@ class KeyLogin:
                 yield f"agent's {getattr(key, 'comment', '') or key.get_name()}", key
 
 
-def _is_file(path: Path) -> bool:
+def why_no_file(path: Path) -> str | None:
+    """Why there is no file to read a key from, such as a folder that may not be entered; None where there is one."""
     try:
-        return path.is_file()
-    except OSError:  # in a folder that may not be entered
-        return False
+        return None if stat.S_ISREG(path.stat().st_mode) else "this is no file"
+    except (FileNotFoundError, NotADirectoryError):
+        return "there is no such file"
+    except OSError as error:
+        return error.strerror or type(error).__name__
 
 
 def public_half(path: Path) -> bytes | None:

@@ -102,7 +102,7 @@ def setup(
         {"--beside": beside, "--upgrade": upgrade, "--generate-key": generate_key},
     )
     began = time.monotonic()
-    with targets.linked(c, pod, new_host_key=new_host_key) as link, audit.change("setup", name):
+    with targets.linked(c, pod, named=ssh is not None, new_host_key=new_host_key) as link, audit.change("setup", name):
         report = SetupReport()
         try:
             facts = remote.setup(link, name, request, report.hear)

@@ -183,7 +183,8 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
         raise InputError(f"no model {name!r} on {place.name}; {known}", "pi list asks the pod, pi start starts one")
     key = targets.api_key()
     with (
-        targets.linked(c, place, meanwhile=room.preload) as link,  # importing the SDK takes as long as connecting
+        # importing the SDK takes as long as connecting
+        targets.linked(c, place, named=pod is not None, meanwhile=room.preload) as link,
         link.forward(deployment.port) as port,
     ):
         yield room.Endpoint(

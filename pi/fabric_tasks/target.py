@@ -25,11 +25,12 @@ SECRET_MAXIMUM = 4096
 def targeted(c: Any, pod_name: str | None = None) -> Iterator[tuple[Pod, Link]]:
     """The pod and an open link to it: `--pod`, else the connection of `fab -H`, else the active pod."""
     pod = chosen(c, pod_name)
-    with linked(c, pod) as link:
+    with linked(c, pod, named=pod_name is not None) as link:
         yield pod, link
 
 
 def chosen(c: Any, pod_name: str | None = None) -> Pod:
+    """The pod that a task works on: `--pod`, else that of the connection of `fab -H`, else the active one."""
     known = state.load()
     if pod_name is None and under_fab(c):
         return _of_connection(known, c)
@@ -38,19 +39,25 @@ def chosen(c: Any, pod_name: str | None = None) -> Pod:
 
 @contextmanager
 def linked(
-    c: Any, pod: Pod, *, new_host_key: bool = False, meanwhile: Callable[[], object] = lambda: None
+    c: Any,
+    pod: Pod,
+    *,
+    named: bool,
+    new_host_key: bool = False,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[Link]:
     """An open link to a pod. A host key that is seen for the first time is told.
 
-    `meanwhile` is called when the pod is about to be waited for.
+    `named` says that the user named the pod or the way to it, which may be another than the connection of `fab -H`
+    leads to; that connection is used otherwise. `meanwhile` is called when the pod is about to be waited for.
     """
     from pi import connection, target
 
     hosts = state.config_dir() / KNOWN_HOSTS
     try:
-        if under_fab(c):
+        if under_fab(c) and not named:
             meanwhile()
-            link = connection.adopt(c, hosts, pod.host_key)
+            link = connection.adopt(c, hosts, pinned=pod.host_key, new_host_key=new_host_key)
         else:
             place = target.parse(pod.ssh)
             link = connection.open_link(

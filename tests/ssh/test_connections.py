@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.rig.command import KEY, Done, Pi, login, program
 from tests.rig.pod import NOWHERE, Pod, new_host_key
-from tests.ssh.conftest import NewPod
+from tests.ssh.conftest import FIRST_STEPS, NewPod
 
 EMPTY = "no models on box; start one: pi start MODEL --name NAME\n"
 
@@ -61,6 +63,33 @@ def test_a_pod_behind_a_jump_host_is_reached_through_it(pi: Pi, pod: Pod, new_po
     assert (logins(jump), logins(pod)) == (1, 1)
     assert reach(pi, f"ssh -J jump -p {pod.port} -i {pod.key} {login()}@127.0.0.1").out == EMPTY
     assert (logins(jump), logins(pod)) == (2, 2)
+
+
+@pytest.mark.parametrize("own_way", ["ProxyJump first", "ProxyCommand ssh -F {config} -W %h:%p first"])
+def test_a_jump_host_is_reached_its_own_way(pi: Pi, pod: Pod, new_pod: NewPod, own_way: str) -> None:
+    first, second = new_pod("first", bare=True), new_pod("second", bare=True)
+    closed = new_pod("closed", bare=True, options=("AllowTcpForwarding no",))
+    trusting = f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile {pi.home}/jumps\n"
+    inner = alias(second, "second", own_way.format(config=f"{pi.home}/.ssh/config")) + alias(pod, "inside") + trusting
+    pi.ssh_config(alias(first, "first") + inner)
+    assert reach(pi, "ssh -J second inside").out == EMPTY
+    assert (logins(first), logins(second), logins(pod)) == (1, 1, 1)
+    pi.ssh_config(alias(closed, "first") + inner)
+    assert reach(pi, "ssh -J second inside").code == 3
+    assert (logins(closed), logins(second), logins(pod)) == (1, 1, 1)
+
+
+def test_of_several_jumps_only_the_first_goes_its_own_way(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
+    """As with OpenSSH, which is asked too."""
+    first, second = new_pod("first", bare=True), new_pod("second", bare=True)
+    trusting = f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile {pi.home}/jumps\n"
+    pi.ssh_config(
+        alias(first, "first") + alias(second, "second", "ProxyJump nowhere") + alias(pod, "inside") + trusting
+    )
+    assert reach(pi, "ssh -J first,second inside").out == EMPTY
+    assert (logins(first), logins(second), logins(pod)) == (1, 1, 1)
+    assert run(pi, "ssh", "-J", "first,second", "inside", "true").code == 0
+    assert (logins(first), logins(second), logins(pod)) == (2, 2, 2)
 
 
 def test_a_jump_host_that_is_down_is_named(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
@@ -170,22 +199,26 @@ def run(pi: Pi, *words: str | Path) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def fab(pi: Pi, pod: Pod, *words: str, more: str = "") -> Done:
+    """`fab -H` to a pod with the tasks of pi and those of `more`, a text of Python."""
+    (pi.home / "fabfile.py").write_text(FILE + more)
+    return run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{pod.port}", "-i", str(pod.key), *words)
+
+
 def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod: NewPod) -> None:
     """The pod is the host of `-H`, not the active one."""
     box, other = new_pod("box"), new_pod("other")
     pi.knows(other, box)
     pi.ok("start", box.model(), "--name", "qwen", "--pod", "box")
-    (pi.home / "fabfile.py").write_text(FILE)
-    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.list")
+    done = fab(pi, box, "pi.list")
     assert (done.code, done.err) == (0, "")
     assert done.out == pi.ok("list", "--pod", "box")
-    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.stop")
+    done = fab(pi, box, "pi.stop")
     assert (done.code, done.out) == (0, "qwen is stopped\n")
 
 
 def test_under_fabric_an_unknown_host_is_told_how_to_become_a_pod(pi: Pi, pod: Pod) -> None:
-    (pi.home / "fabfile.py").write_text(FILE)
-    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{pod.port}", "-i", str(pod.key), "pi.list")
+    done = fab(pi, pod, "pi.list")
     assert done.code == 2
     assert f"{login()}@127.0.0.1:{pod.port} is not among your pods" in done.err
     assert "pi pods setup NAME" in done.err
@@ -195,8 +228,7 @@ def test_under_fabric_a_changed_host_key_is_refused_too(pi: Pi, box: Pod) -> Non
     """Fabric's own default is to accept any key."""
     pi.ok("list")
     new_host_key(box)
-    (pi.home / "fabfile.py").write_text(FILE)
-    done = run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{box.port}", "-i", str(box.key), "pi.list")
+    done = fab(pi, box, "pi.list")
     assert (done.code, done.out) == (4, "")
     assert "--new-host-key" in done.err
 
@@ -211,3 +243,50 @@ def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
     done = run(pi, program("inv"), "pi.pods.active", "nowhere")
     assert done.code == 2
     assert "no pod 'nowhere'" in done.err
+
+
+def test_under_fabric_the_pod_that_is_named_counts_and_not_the_host(pi: Pi, new_pod: NewPod) -> None:
+    """Both run a model of the same name."""
+    here, there = new_pod("here"), new_pod("there")
+    pi.knows(here, there)
+    model = [pod.model() for pod in (here, there)]
+    pi.ok("start", model[0], "--name", "qwen", "--pod", "here")
+    pi.ok("start", model[1], "--name", "qwen", "--pod", "there")
+    assert fab(pi, here, "pi.list", "--pod", "there").out == pi.ok("list", "--pod", "there")
+    before = logins(here)
+    done = fab(pi, here, "pi.prompt", "--name", "qwen", "--message", "hi", "--pod", "there")
+    assert done.code == 0, done
+    done = fab(pi, here, "pi.stop", "--pod", "there")
+    assert (done.code, done.out) == (0, "qwen is stopped\n")
+    assert logins(here) == before
+    assert there.records() == [] and here.records() == ["qwen"]
+    assert pi.models("here") and not pi.models("there")
+
+
+def test_under_fabric_a_setup_is_of_the_machine_of_its_ssh_command_and_not_of_the_host(pi: Pi, new_pod: NewPod) -> None:
+    here, there = (
+        new_pod(name, environment={"PI_SETUP_ONLY": FIRST_STEPS}).bare_machine(Path("/bin/false"))
+        for name in ("here", "there")
+    )
+    done = fab(pi, here, "pi.pods.setup", "--name", "x", "--ssh", there.ssh)
+    assert done.code == 0, done
+    assert (logins(here), logins(there)) == (0, 1)
+    assert pi.state()["pods"]["x"]["ssh"] == there.ssh
+    done = fab(pi, here, "pi.pods.setup", "--name", "x")
+    assert done.code == 2
+    assert f"'x' is already the name of another pod ({there.ssh})" in done.err
+    done = fab(pi, here, "pi.pods.setup", "--name", "y")
+    assert done.code == 0, done
+    assert (logins(here), logins(there)) == (1, 1)
+    assert pi.state()["pods"]["y"]["ssh"] == f"ssh {login()}@127.0.0.1 -p {here.port}"
+
+
+def test_under_fabric_a_setup_takes_a_new_host_key_when_told_to(pi: Pi, quick: Pod) -> None:
+    words = ["pi.pods.setup", "--name", "x"]
+    assert fab(pi, quick, *words).code == 0
+    new_host_key(quick)
+    assert fab(pi, quick, *words).code == 4
+    done = fab(pi, quick, *words, "--new-host-key")
+    assert done.code == 0, done
+    assert pi.state()["pods"]["x"]["host_key"] == f"ssh-ed25519 {fingerprint(quick)}"
+    assert fab(pi, quick, *words).code == 0

@@ -13,7 +13,9 @@ One test (or a few) for each of the rows 15 to 19 and 41 to 43, named after it. 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -23,13 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paramiko import Transport
 
+from pi import connection, target
 from pi.connection import CONNECT_TIMEOUT_S
+from pi.errors import UnreachableError
+from pi.login import KeyLogin
 from tests.rig import invariants
-from tests.rig.command import Done, Pi, Running, login
-from tests.rig.pod import Pod, new_host_key
-from tests.ssh.conftest import NewPod
-from tests.ssh.test_connections import EMPTY, fingerprint, logins, reach
+from tests.rig.command import Done, Pi, Running, login, program
+from tests.rig.pod import Pod, new_host_key, until
+from tests.ssh.conftest import NewPod, small_disk
+from tests.ssh.test_connections import EMPTY, fab, fingerprint, logins, reach, run
 
 
 @pytest.fixture(autouse=True)
@@ -295,6 +301,36 @@ def test_row_17_a_file_that_holds_no_key_is_told(pi: Pi, pod: Pod) -> None:
     assert f"({pi.home}/key: no private key can be read in it; no agent)" in done.err
 
 
+SETPRIV = shutil.which("setpriv")
+AS_ANYONE = [SETPRIV, "--bounding-set=-dac_override,-dac_read_search"] if SETPRIV and os.geteuid() == 0 else []
+"""Before a command that root runs: it enters and reads what the modes of folders and files say, and no more."""
+
+
+@pytest.mark.parametrize("has_ssh", [True, False], ids=["ssh", "no ssh"])
+def test_row_17_a_key_in_a_folder_that_may_not_be_entered_is_told(pi: Pi, pod: Pod, has_ssh: bool) -> None:
+    """One that the settings of ssh name counts for nothing there, and neither do settings that lie there."""
+    if os.geteuid() == 0 and not AS_ANYONE:
+        pytest.skip("root enters every folder")
+    locked = pi.home / ("locked" if has_ssh else ".ssh")
+    pi.ssh_config(f"IdentityFile {locked}/other\n")
+    pi.write({"pods": {"box": {"ssh": f"ssh -p {pod.port} -i {locked}/key {login()}@127.0.0.1"}}, "active": "box"})
+    if not has_ssh:
+        (pi.bin / "ssh").unlink()
+        pi.environment["PATH"] = str(pi.bin)
+    locked.mkdir(exist_ok=True)
+    locked.chmod(0)
+    done = run(pi, *AS_ANYONE, program("pi"), "list")
+    locked.chmod(0o700)
+    assert (done.code, done.out) == (3, "")
+    assert f"refused the login of {login()} ({locked}/key: Permission denied; no agent)" in done.err
+
+
+def test_row_17_a_user_whom_there_is_not_is_told_in_sshs_own_words(pi: Pi) -> None:
+    done = reach(pi, "ssh -i ~nosuchuser/key root@127.0.0.1")
+    assert (done.code, done.out) == (2, "")
+    assert "ssh cannot read this command: tilde_expand: No such user" in done.err
+
+
 def test_row_17_an_agent_with_too_many_keys_is_told_with_the_way_out(pi: Pi, pod: Pod, agent: str) -> None:
     for number in range(7):
         key = pi.home / f"key{number}"
@@ -334,7 +370,9 @@ def test_row_18_a_changed_host_key_is_refused_before_anything_is_sent(pi: Pi, bo
 def test_row_18_the_key_of_the_setup_counts_where_known_hosts_is_lost(pi: Pi, box: Pod) -> None:
     before = f"ssh-ed25519 {fingerprint(box)}"
     pi.knows(box, host_key=before)
-    pi.ok("list")
+    for _ in range(2):
+        done = pi("list")
+        assert (done.code, done.err) == (0, ""), "a key that is on record is not seen for the first time"
     (pi.config / "known_hosts").unlink()
     new_host_key(box)
     done = pi("list")
@@ -342,6 +380,67 @@ def test_row_18_the_key_of_the_setup_counts_where_known_hosts_is_lost(pi: Pi, bo
     assert f"ssh-ed25519 {fingerprint(box)}, on record {before}" in done.err
     assert "if it is a new pod: pi pods setup box --new-host-key" in done.err
     assert not (pi.config / "known_hosts").exists()
+
+
+@pytest.mark.parametrize("way", ["pi", "fab"])
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_row_18_the_key_of_the_setup_is_asked_for_where_the_pod_has_several(
+    pi: Pi, new_pod: NewPod, tmp_path: Path, kind: str, way: str
+) -> None:
+    """A setup sees the one that known_hosts has; once that is lost, the host's own first choice is another."""
+    key = tmp_path / kind
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True)
+    box = new_pod(options=(f"HostKey {key}",))
+    name = (tmp_path / f"{kind}.pub").read_text().split()[0]
+    pinned = subprocess.check_output(["ssh-keygen", "-lf", f"{key}.pub"], text=True).split()[1]
+    pi.knows(box, host_key=f"{name} {pinned}")
+    done = pi("list") if way == "pi" else fab(pi, box, "pi.list")
+    assert (done.code, done.out, done.err) == (0, EMPTY, "")
+    assert (pi.config / "known_hosts").read_text().split()[1] == name
+
+
+TASK_OF_ONES_OWN = """
+from invoke import task
+
+@task
+def mine(c):
+    c.run("true")
+    pi.ns["list"](c)
+
+ns.add_task(mine)
+"""
+
+
+@pytest.mark.parametrize("record", ["known_hosts", "pods.json", "the user's known_hosts"])
+def test_row_18_a_changed_key_is_refused_on_a_connection_that_a_fabfile_has_opened(
+    pi: Pi, box: Pod, record: str
+) -> None:
+    """Fabric's own default takes any key, and keeps it in mind as that of the host."""
+    key, before = (box.folder / "host_key.pub").read_text().split()[:2], fingerprint(box)
+    if record == "known_hosts":
+        pi.ok("list")
+    elif record == "pods.json":
+        pi.knows(box, host_key=f"ssh-ed25519 {before}")
+    else:
+        (pi.home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{box.port} {' '.join(key)}\n")
+    done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
+    assert (done.code, done.out, done.err) == (0, EMPTY, "")
+    new_host_key(box)
+    if record == "pods.json":
+        (pi.config / "known_hosts").unlink()
+    done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
+    assert (done.code, done.out) == (4, "")
+    assert before in done.err and fingerprint(box) in done.err
+
+
+def test_row_18_the_key_of_a_connection_that_a_fabfile_has_opened_is_remembered_at_first_sight(
+    pi: Pi, box: Pod
+) -> None:
+    done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
+    assert (done.code, done.out) == (0, EMPTY)
+    assert done.err == f"host key {fingerprint(box)} of box, seen for the first time and remembered\n"
+    done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
+    assert (done.code, done.out, done.err) == (0, EMPTY, "")
 
 
 def test_row_18_a_key_of_another_type_is_not_called_changed_and_refused_all_the_same(pi: Pi, box: Pod) -> None:
@@ -406,6 +505,39 @@ def test_row_19_a_file_with_anything_in_it_works_is_noted_once_and_stays_as_it_i
     assert f"host key {fingerprint(box)} of box, seen for the first time and remembered" in first.err
     assert second.err == ""
     assert users.read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [["list"], ["pods", "setup", "box", "--new-host-key"]], ids=" ".join)
+@pytest.mark.parametrize("why", ["Is a directory", "Permission denied"])
+def test_row_19_a_file_that_cannot_be_written_is_named_and_the_pod_not_blamed(
+    pi: Pi, box: Pod, words: list[str], why: str
+) -> None:
+    own = pi.config / "known_hosts"
+    if why == "Is a directory":
+        own.mkdir()
+    elif os.geteuid() == 0 and not AS_ANYONE:
+        pytest.skip("root writes every file")
+    else:
+        own.touch(mode=0o000)
+    done = run(pi, *AS_ANYONE, program("pi"), *words)
+    own.chmod(0o700)
+    assert done.code == 2, done
+    assert f"pi: cannot write the host keys in {own}: {why}; see what is there" in done.err
+    assert "reached" not in done.err and "gone" not in done.err
+    assert logins(box) == 0
+
+
+def test_row_19_a_file_on_a_full_disk_is_named_and_the_pod_not_blamed(pi: Pi, pod: Pod) -> None:
+    with small_disk(pi.config, "size=16k,mode=700"):
+        pi.knows(pod)
+        with contextlib.suppress(OSError):
+            (pi.config / "ballast").write_bytes(bytes(1 << 20))
+        done = pi("list")
+        assert (done.code, done.out) == (2, "")
+        assert f"pi: cannot write the host keys in {pi.config}/known_hosts: No space left on device; " in done.err
+        assert logins(pod) == 0
+        (pi.config / "ballast").unlink()
+        assert pi.ok("list") == EMPTY
 
 
 @pytest.mark.parametrize("seen", ["never seen", "seen before"])
@@ -519,6 +651,22 @@ def test_row_42_a_gateway_that_opens_no_channel_is_told_so(pi: Pi, new_pod: NewP
     told = unreachable(pi, pi("list"), pi.state_file.read_bytes())
     assert "opened no command channel" in told
     assert POINTER in told
+
+
+def test_row_42_a_server_that_hangs_up_right_after_the_login_is_told_so(
+    pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in = KeyLogin.authenticate
+
+    def log_in_and_lose(self: KeyLogin, transport: Transport) -> None:
+        log_in(self, transport)
+        pod.down()
+        assert until(lambda: not transport.is_active())
+
+    monkeypatch.setattr(KeyLogin, "authenticate", log_in_and_lose)
+    with pytest.raises(UnreachableError, match="opened no command channel") as refusal:
+        connection.open_link(target.parse(pod.ssh), tmp_path / "known_hosts").run("true")
+    assert POINTER in str(refusal.value.hint)
 
 
 # --- row 43: what providers show besides
