@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Prompt, Reply, delta, error, says, sse
+
+from pi.prompt.chat import HISTORY_LINES
 
 CHAT = """
 import fcntl, signal, sys, termios
@@ -72,6 +75,16 @@ class Terminal:
         self.process.kill()
         self.process.wait()
         os.close(self.master)
+
+    def says(self, message: str) -> None:
+        self.expect("> ")
+        self.type(message + "\n")
+        self.expect("tool calls]")
+
+    def leaves(self) -> None:
+        self.expect("> ")
+        self.type("\x04")
+        assert self.process.wait(10) == 0
 
 
 @pytest.fixture
@@ -143,3 +156,31 @@ def test_a_signal_that_ends_programs_ends_the_chat(prompt: Prompt, terminal: Ter
     [kept] = (prompt.config_dir / "conversations").iterdir()
     assert ("Once upon" in kept.read_text()) is answering
     assert (prompt.config_dir / "prompt_history").read_text().startswith("Hi\n")
+
+
+def test_two_chats_at_once_keep_the_history_of_both(prompt: Prompt, terminal: Terminal) -> None:
+    prompt.server.answer(says("Hello"))
+    with contextlib.closing(Terminal(prompt)) as other:
+        terminal.says("first")
+        other.says("second")
+        other.says("second")
+        terminal.says("third")
+        other.leaves()
+    terminal.leaves()
+    history = prompt.config_dir / "prompt_history"
+    assert history.read_text().splitlines() == ["second", "first", "third"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in prompt.config_dir.glob("prompt_history*")} == {0o600}
+
+
+def test_the_history_is_bounded(prompt: Prompt) -> None:
+    prompt.config_dir.mkdir()
+    history = prompt.config_dir / "prompt_history"
+    history.write_text("".join(f"message {number}\n" for number in range(HISTORY_LINES)))
+    history.chmod(0o644)
+    prompt.server.answer(says("Hello"))
+    with contextlib.closing(Terminal(prompt)) as terminal:
+        terminal.says("the last")
+        terminal.leaves()
+    kept = history.read_text().splitlines()
+    assert (len(kept), kept[0], kept[-1]) == (HISTORY_LINES, "message 1", "the last")
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
