@@ -222,5 +222,7 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
     made = subprocess.run(words, capture_output=True, text=True)
     if made.returncode:
         pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)

@@ -88,6 +88,10 @@ def test_without_pods_the_next_step_is_told(pi: Pi) -> None:
 
 def test_start_alone_lists_what_can_be_started(pi: Pi) -> None:
     assert "Qwen" in pi.ok("start")
+    for words in (("--name", "q"), ("--dry-run",), ("--vllm", "--enforce-eager")):
+        done = pi("start", *words)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == "pi: which model? pi start MODEL --name NAME; pi models lists those that pi knows\n"
 
 
 def test_words_after_vllm_arrive_as_they_were_typed(pi: Pi, box: Pod) -> None:

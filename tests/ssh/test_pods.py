@@ -111,6 +111,7 @@ def test_an_empty_state_file_beside_a_good_copy_is_refused_and_the_copy_kept(pi:
         assert (done.code, done.out) == (2, "")
         assert f"it is empty; the last good copy is {backup}; to go back to it: cp " in done.err
     assert backup.read_bytes() == kept
+    pi.expects_broken_state = True
 
 
 def test_an_empty_state_file_is_no_pods(pi: Pi) -> None:

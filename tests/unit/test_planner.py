@@ -299,6 +299,19 @@ def test_an_unknown_model_gets_one_gpu() -> None:
     assert (made.memory, made.download_gb) == (None, None)
 
 
+def test_a_model_of_unknown_size_gets_no_less_than_a_gpus_usual_share_unless_asked_for() -> None:
+    facts = replace(pod("h100", 1), deployments=(running("a", (0,), 0.5),))
+    with refused("no GPU has 90% of its memory left: GPU 0: 50% held by a", BusyError):
+        plan("org/model", facts)
+    assert plan("org/model", facts, memory=0.45).memory_share == 0.45
+
+
+def test_a_name_without_its_organisation_is_no_id_and_the_id_is_told() -> None:
+    with refused(r"'qwen3-8b' is no model's whole id; did you mean Qwen/Qwen3-8B\?"):
+        plan("qwen3-8b", pod("h100", 1))
+    assert plan("org/qwen3-8b", pod("h100", 1)).model == "org/qwen3-8b"
+
+
 def test_gpus_of_an_unknown_model_are_tensor_parallel() -> None:
     made = plan("/root/models/x", pod("h100", 4), gpus=2)
     assert made.args[:2] == ("--tensor-parallel-size", "2")
