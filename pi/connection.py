@@ -158,8 +158,16 @@ def resolve(target: SshTarget) -> Route:
     return _from_words(target.ssh_words(), target.host, target.identity_files)
 
 
-def _from_words(words: list[str], host: str, named: tuple[str, ...] = ()) -> Route:
+MOST_JUMPS = 8
+"""How many hosts the way to a pod may lead through, each with a ProxyJump of its own."""
+
+
+def _from_words(words: list[str], host: str, named: tuple[str, ...] = (), depth: int = 0) -> Route:
     """`named` are the key files of the ssh command itself, of which ssh leaves out the missing ones."""
+    if depth > MOST_JUMPS:
+        raise InputError(
+            f"the way to {host} does not end: its jumps lead in a circle", "mend ProxyJump in ~/.ssh/config"
+        )
     settings = _ssh_g(words) if shutil.which("ssh") else _paramiko_lookup(words, host)
     from pi.login import why_no_file  # here: what it imports has been imported while ssh worked
 
@@ -173,7 +181,7 @@ def _from_words(words: list[str], host: str, named: tuple[str, ...] = ()) -> Rou
         port=int(settings["port"][0]),
         user=settings["user"][0],
         identity_files=tuple(str(file) for file in [*missing, *(file for file in files if not why_no_file(file))]),
-        jumps=tuple(_jump(hop) for hop in jump.split(",")) if jump != "none" else (),
+        jumps=tuple(_jump(hop, depth + 1) for hop in jump.split(",")) if jump != "none" else (),
         proxy_command=_expand(command, settings) if command != "none" else None,
         identities_only=settings.get("identitiesonly", ["no"])[0] == "yes",
         strict=settings.get("stricthostkeychecking", ["ask"])[0] in ("true", "yes"),
@@ -181,14 +189,14 @@ def _from_words(words: list[str], host: str, named: tuple[str, ...] = ()) -> Rou
     )
 
 
-def _jump(hop: str) -> Route:
+def _jump(hop: str, depth: int) -> Route:
     user, _, address = hop.rpartition("@")
     host, _, port = address.rpartition(":") if address.count(":") == 1 else (address, "", "")
     if address.startswith("["):
         host, _, port = address[1:].partition("]")
         port = port.lstrip(":")
     words = (["-l", user] if user else []) + (["-p", port] if port else [])
-    return _from_words([*words, "--", host or address], host or address)
+    return _from_words([*words, "--", host or address], host or address, depth=depth)
 
 
 def _ssh_g(words: list[str]) -> dict[str, list[str]]:

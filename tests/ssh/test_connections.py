@@ -114,6 +114,13 @@ def test_a_pod_that_is_down_behind_a_jump_host_is_told(pi: Pi, pod: Pod, new_pod
     assert "no SSH server answers at the end of the way there" in done.err
 
 
+def test_jumps_in_a_circle_are_told(pi: Pi) -> None:
+    pi.ssh_config("Host a\n ProxyJump b\nHost b\n ProxyJump a\n")
+    done = reach(pi, "ssh a")
+    assert (done.code, done.out) == (2, "")
+    assert "does not end: its jumps lead in a circle" in done.err
+
+
 def test_a_proxy_command_is_run(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
     jump = new_pod("jump", bare=True)
     command = f"ProxyCommand ssh -F {pi.home}/.ssh/config -o StrictHostKeyChecking=no -W %h:%p jump"
