@@ -229,7 +229,7 @@ def slow_uv(machine: Pod, seconds: int) -> None:
 
 
 def is_installing(machine: Pod) -> bool:
-    return until(lambda: any("sleep" in words for words in machine.processes().values()))
+    return until(lambda: any(words.startswith("sleep ") for words in machine.processes().values()))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
