@@ -1,4 +1,7 @@
-"""Rows 22 to 29 of the fault table once more, with the real vLLM: how it dies, and what pi makes of it."""
+"""Rows 22 to 29 of the fault table once more, with the real vLLM: how it dies, and what pi makes of it.
+
+Row 26 is among the tests of the main job. A process that the kernel does not let go (23) cannot be made of vLLM.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ import pytest
 from pi.pod import process
 from tests.e2e.conftest import Pi
 from tests.e2e.test_main_job import Pods, living
-from tests.rig.pod import until
+from tests.rig.pod import first_free_port, until
 from tests.rig.sshd import SshdPod
 
 ESCAPES = b"\x1b]52;c;aGFjaw==\x07\x1b]0;title\x07\x1b[2J\x1b[1;1H\x1bPq\x1b\\\x9b31m\xff\xfe\x1b[31mthe end\x1b[0m\r\n"
@@ -73,11 +76,15 @@ def test_row_24_an_engine_that_outlives_the_killed_server_is_told_and_cleaned(sm
     assert "no models" in pi.ok("list")
 
 
-def test_row_25_an_engine_that_is_killed_takes_the_server_along_and_both_are_told(
+def test_rows_25_and_28_an_engine_that_is_killed_takes_the_server_along_and_both_are_told(
     smol: str, pi: Pi, pods: Pods
 ) -> None:
-    pi.ok("start", smol, "--name", "faulty")
+    """The port that would come first is a stranger's (row 28)."""
+    taken = first_free_port()
+    with stranger(taken):
+        pi.ok("start", smol, "--name", "faulty")
     port = entry(pi)["port"]
+    assert port > taken
     following = pi.spawn("logs", "faulty")
     time.sleep(2)
     for pid in engines(pods[0]):
@@ -121,6 +128,16 @@ def test_row_29_a_stranger_that_answers_health_on_the_port_is_not_the_model(smol
         _, told = starting.communicate(timeout=90)
     assert starting.returncode == 6
     assert f"port {port} is answered by another process than this model's: pid {os.getpid()} (" in told
+    assert not living(pods[0])
+    assert "no models" in pi.ok("list")
+
+
+def test_row_27_a_server_that_is_not_ready_in_time_is_stopped_and_its_last_words_told(
+    smol: str, pi: Pi, pods: Pods
+) -> None:
+    done = pi("start", smol, "--name", "faulty", "--timeout", "4")
+    assert done.returncode == 6
+    assert "faulty was not ready after 4 s and is stopped; its log ends with: " in done.stderr
     assert not living(pods[0])
     assert "no models" in pi.ok("list")
 

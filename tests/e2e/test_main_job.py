@@ -172,19 +172,21 @@ def test_stop_ends_everything_and_frees_the_port(pi: Pi, pods: Pods, model: str)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "cause"),
+    ("arguments", "code", "cause"),
     [
-        (["--context", "100k"], "User-specified max_model_len (102400) is greater than"),
-        (["--vllm", "--tensor-paralel-size", "2"], "unrecognized arguments: --tensor-paralel-size 2"),
+        (["--context", "100k"], 2, "has a context of 8192 tokens"),
+        (["--vllm", "--max-model-len", "100000"], 6, "User-specified max_model_len (100000) is greater than"),
+        (["--vllm", "--tensor-paralel-size", "2"], 6, "unrecognized arguments: --tensor-paralel-size 2"),
     ],
+    ids=["refused by pi", "refused by the model", "refused by the command line"],
 )
-def test_a_start_that_fails_says_why_and_leaves_nothing(
-    pi: Pi, pods: Pods, model: str, arguments: list[str], cause: str
+def test_row_26_a_start_that_fails_says_why_and_leaves_nothing(
+    pi: Pi, pods: Pods, model: str, arguments: list[str], code: int, cause: str
 ) -> None:
     before = (pi.config / "pods.json").read_text()
     done = pi("start", model, "--name", "failing", *arguments)
-    assert done.returncode in (2, 6), done.stderr
-    assert cause in done.stderr or "context" in done.stderr
+    assert done.returncode == code, done.stderr
+    assert cause in done.stderr
     assert "Traceback" not in done.stderr
     assert (pi.config / "pods.json").read_text() == before
     assert not living(pods[0])
