@@ -212,16 +212,23 @@ def _tell_stopped(stopped: Stopped) -> None:
 
 @verb(
     "name",
-    "NAME [--pod P] [--lines N] [--no-follow]",
-    details={"lines": "how many of the last lines to begin with", "no_follow": "print them and end", **POD},
+    "NAME [--pod P] [--lines N] [--no-follow] [--raw]",
+    details={
+        "lines": "how many of the last lines to begin with",
+        "no_follow": "print them and end",
+        "raw": "with every escape sequence that the log holds, safe for a terminal or not",
+        **POD,
+    },
 )
-def logs(c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow: bool = False) -> None:
+def logs(
+    c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow: bool = False, raw: bool = False
+) -> None:
     """Follow a model's log; Ctrl+C ends the following, not the model."""
     from pi import remote
     from pi.fabric_tasks import target as targets
 
     state.check_name(name, "model")
-    output = screen.Output()
+    output = screen.Output(raw=raw)
 
     def hear(event: Event) -> None:
         if event.kind == "log":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.rig.command import Pi, program
+from tests.rig.command import KEY, Pi, program
 from tests.rig.pod import Pod, kill
 from tests.ssh.conftest import Serving
 
@@ -96,3 +96,10 @@ def test_a_name_without_a_log_is_told(serving: Serving) -> None:
     done = serving.pi("logs", "qwem")
     assert done.code == 1
     assert "there is no log of qwem" in done.err
+
+
+def test_a_raw_log_keeps_its_escapes_and_still_shows_no_key(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    box.log_of("qwen").write_text(f"\x1b[2J\x1b]0;title\x07red \x1b[31m{KEY}\x1b[0m\n")
+    assert pi.ok("logs", "qwen", "--no-follow", "--raw") == "\x1b[2J\x1b]0;title\x07red \x1b[31m***\x1b[0m\n"
+    assert pi.ok("logs", "qwen", "--no-follow") == "red ***\n"
