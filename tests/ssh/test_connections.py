@@ -103,7 +103,7 @@ def test_a_jump_host_that_is_down_is_named(pi: Pi, pod: Pod, new_pod: NewPod) ->
 
 def test_a_pod_that_is_down_behind_a_jump_host_is_told(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
     jump = new_pod("jump", bare=True)
-    command = f"ProxyCommand ssh -F {pi.home}/.ssh/config -o StrictHostKeyChecking=no -W %h:%p jump"
+    command = f"ProxyCommand ssh -F {pi.home}/.ssh/config -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -W %h:%p jump"
     pi.ssh_config(alias(jump, "jump") + alias(pod, "inside", "ProxyJump jump") + alias(pod, "by-command", command))
     pod.down()
     done = reach(pi, "ssh inside")
@@ -123,7 +123,7 @@ def test_jumps_in_a_circle_are_told(pi: Pi) -> None:
 
 def test_a_proxy_command_is_run(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
     jump = new_pod("jump", bare=True)
-    command = f"ProxyCommand ssh -F {pi.home}/.ssh/config -o StrictHostKeyChecking=no -W %h:%p jump"
+    command = f"ProxyCommand ssh -F {pi.home}/.ssh/config -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -W %h:%p jump"
     pi.ssh_config(alias(jump, "jump", f"UserKnownHostsFile {pi.home}/jumps") + alias(pod, "inside", command))
     assert reach(pi, "ssh inside").out == EMPTY
     assert logins(jump) == 1
