@@ -134,6 +134,7 @@ def test_row_29_a_stranger_that_answers_health_on_the_port_is_not_the_model(smol
 def test_row_27_a_server_that_is_not_ready_in_time_is_stopped_and_its_last_words_told(
     smol: str, pi: Pi, pods: Pods
 ) -> None:
+    pi("stop", "faulty")
     done = pi("start", smol, "--name", "faulty", "--timeout", "4")
     assert done.returncode == 6
     assert "faulty was not ready after 4 s and is stopped; its log ends with: " in done.stderr
