@@ -142,9 +142,7 @@ def _account(lines: list[_Line], exit_code: int | None) -> _Account:
         return _Account([ended], [])
     if errors and ready < 0:
         return errors[-1].account
-    last = _last_words(lines)
-    is_news = any(line.text == last and line.level == "INFO" for line in lines)
-    return _Account([f"vLLM gave no reason; its log ends with: {last}" if is_news else last], [])
+    return _Account([_last_words(lines)], [])
 
 
 def _first_to_fail(errors: list[_Raised]) -> _Raised:
@@ -235,7 +233,8 @@ def _signal(exit_code: int | None) -> str | None:
 def _last_words(lines: list[_Line]) -> str:
     for line in reversed(lines):
         if line.text.strip() and not line.text.startswith(" ") and "resource_tracker" not in line.text:
-            return line.text
+            is_news = line.level == "INFO"
+            return f"vLLM gave no reason; its log ends with: {line.text}" if is_news else line.text
     return "vLLM wrote nothing to its log"
 
 

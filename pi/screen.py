@@ -70,7 +70,7 @@ def note(text: str) -> None:
 
 
 def reconnecting(event: Event) -> None:
-    """Tell that the connection to a pod was lost, and which try to make it again this is."""
+    """Tell that the connection to a pod was lost and which try to make it again this is, or that it is there again."""
     if event.kind == "reconnected":
         note("  connected again")
     else:

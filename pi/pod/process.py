@@ -116,7 +116,8 @@ def _gone(wire: Wire, find_members: Callable[[], list[int]], patience_s: float) 
             return False
         if time.monotonic() - told > 5:
             told = time.monotonic()
-            wire.emit("progress", text="waiting for %d process%s to end" % (len(left), "es"[: 2 * (len(left) > 1)]))
+            count = "1 process" if len(left) == 1 else "%d processes" % len(left)
+            wire.emit("progress", text="waiting for %s to end" % count)
         time.sleep(POLL_S)
 
 
