@@ -15,9 +15,6 @@ from pi.text import one_line
 REST_S = 0.04
 """How long a trickle is let gather: it comes 25 times a second."""
 
-CAUGHT_UP_S = 0.001
-"""A read that takes longer has waited, so nothing was left to take."""
-
 PAUSE_S = 0.03
 """A read that takes longer than this ends a trickle."""
 
@@ -25,7 +22,7 @@ TRICKLE_S = 0.3
 """How long data trickles before it is let gather, so that what comes first comes at once."""
 
 BULK_BYTES = 64 * 1024
-"""More than this between two waits is no trickle."""
+"""How much is taken at once; as much as this is no trickle."""
 
 
 def connect(host: str, port: int, timeout_s: float) -> GreetedSocket:
@@ -72,10 +69,10 @@ def _addresses(host: str, port: int, timeout_s: float) -> list[Any]:
 
 
 class GatheringSocket(socket.socket):
-    """Takes over a connected socket. While `gathers`, a read of packets that trickle in rests before it returns.
+    """Takes over a connected socket, and reads from it as much at once as there is.
 
-    To wake for every packet costs more than the packet: at 200 tokens a second the rests halve what SSH takes.
-    An answer that is waited for, and data that comes in bulk, come at once.
+    While it `gathers`, it rests before it waits for more of what trickles in: to wake for every packet costs more
+    than the packet. An answer that is waited for, and data that comes in bulk, come at once.
     """
 
     gathers = False
@@ -84,25 +81,27 @@ class GatheringSocket(socket.socket):
         timeout = connected.gettimeout()
         super().__init__(connected.family, connected.type, connected.proto, connected.detach())
         self.settimeout(timeout)
+        self._held = memoryview(b"")
         self._trickles_since = time.monotonic()
-        self._size = 0
 
     def recv(self, size: int, flags: int = 0) -> bytes:
+        if not self._held:
+            self._held = memoryview(self._received())
+        taken, self._held = self._held[:size], self._held[size:]
+        return bytes(taken)
+
+    def _received(self) -> bytes:
+        if self.gathers and time.monotonic() - self._trickles_since > TRICKLE_S:
+            time.sleep(REST_S)
         asked = time.monotonic()
         try:
-            data = super().recv(size, flags)
+            data = super().recv(BULK_BYTES)
         except TimeoutError:
             self._trickles_since = time.monotonic()
             raise
         received = time.monotonic()
-        waited_s = received - asked
-        self._size += len(data)
-        if waited_s > PAUSE_S:
+        if received - asked > PAUSE_S or len(data) == BULK_BYTES:
             self._trickles_since = received
-        if waited_s > CAUGHT_UP_S:
-            if self.gathers and self._size < BULK_BYTES and received - self._trickles_since > TRICKLE_S:
-                time.sleep(REST_S)
-            self._size = 0
         return data
 
 
