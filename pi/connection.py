@@ -1,6 +1,6 @@
 """The one way to a pod: an SSH connection, or this machine itself. The only room that imports Fabric's.
 
-A `Link` runs programs and forwards ports. Stock Fabric checks no host key, hangs on Ctrl+C and reads output
+A `Link` runs programs and opens tunnels. Stock Fabric checks no host key, hangs on Ctrl+C and reads output
 at a crawl, so the connection is opened here with keys checked and time-outs set, and what runs on it is read
 straight from its channel.
 """
@@ -15,7 +15,6 @@ import select
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 10
 CHUNK_BYTES = 64 * 1024
 EXIT_PATIENCE_S = 2
+TUNNELS_PROHIBITED = 1
+"""SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, RFC 4254 section 5.1."""
+
 LOCALHOST = "127.0.0.1"
 
 GATEWAY = (
@@ -73,8 +75,8 @@ class Link(Protocol):
 
     def run(self, command: str) -> Stream: ...
 
-    def forward(self, port: int) -> contextlib.AbstractContextManager[int]:
-        """A local port that leads to the pod's loopback `port` while the context is open."""
+    def dial(self, port: int) -> socket.socket | Channel:
+        """A connection to the pod's loopback `port`. Raises OSError where nothing listens there, UnreachableError."""
 
     def reopen(self) -> None:
         """Connect again, the same way with the same checks, after the connection was lost."""
@@ -393,21 +395,21 @@ class SshLink:
             ) from None
         return ChannelStream(channel)
 
-    @contextmanager
-    def forward(self, port: int) -> Iterator[int]:
-        listener = socket.create_server((LOCALHOST, 0), backlog=64)
-        threading.Thread(target=_accept, args=(listener, self.transport, port), daemon=True).start()
-        self._gather(True)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            self._gather(False)
-            listener.close()
+    def dial(self, port: int) -> Channel:
+        import paramiko
 
-    def _gather(self, gathers: bool) -> None:
-        """Whether what trickles out of a tunnel may gather; behind a jump or a proxy nothing does."""
-        if isinstance(self.transport.sock, GatheringSocket):
-            self.transport.sock.gathers = gathers
+        if isinstance(self.transport.sock, GatheringSocket):  # behind a jump or a proxy nothing gathers
+            self.transport.sock.gathers = True
+        try:
+            return self.transport.open_channel("direct-tcpip", (LOCALHOST, port), (LOCALHOST, 0), timeout=15)
+        except paramiko.ChannelException as error:
+            if error.code == TUNNELS_PROHIBITED:
+                raise UnreachableError(
+                    f"the SSH server of {self.host} allows no tunnels", "AllowTcpForwarding yes in its sshd_config"
+                ) from None
+            raise ConnectionRefusedError(f"nothing listens at port {port} of {self.host}") from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise UnreachableError(f"the connection to the pod was lost ({error})") from None
 
     def reopen(self) -> None:
         self.close()
@@ -467,9 +469,8 @@ class LocalLink:
             )
         )
 
-    @contextmanager
-    def forward(self, port: int) -> Iterator[int]:
-        yield port
+    def dial(self, port: int) -> socket.socket:
+        return socket.create_connection((LOCALHOST, port), timeout=CONNECT_TIMEOUT_S)
 
     def reopen(self) -> None:
         """Nothing was lost."""
@@ -515,39 +516,3 @@ def _as_lost() -> Iterator[None]:
         yield
     except (OSError, EOFError):
         raise UnreachableError("the connection to the pod was lost") from None
-
-
-def _accept(listener: socket.socket, transport: Transport, port: int) -> None:
-    while True:
-        try:
-            client, origin = listener.accept()
-        except OSError:
-            return
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_carry, args=(client, origin, transport, port), daemon=True).start()
-
-
-def _carry(client: socket.socket, origin: tuple[str, int], transport: Transport, port: int) -> None:
-    """Join one local connection and one to the pod's loopback, both ways, until both sides are done."""
-    import paramiko
-
-    try:
-        channel = transport.open_channel("direct-tcpip", (LOCALHOST, port), origin, timeout=15)
-    except (paramiko.SSHException, EOFError):
-        client.close()
-        return
-    up = threading.Thread(target=_pump, args=(client, channel), daemon=True)
-    up.start()
-    _pump(channel, client)
-    up.join()
-    client.close()
-    channel.close()
-
-
-def _pump(source: socket.socket | Channel, sink: socket.socket | Channel) -> None:
-    """Copy until the source ends, then tell the sink that no more will come."""
-    with contextlib.suppress(OSError, EOFError):
-        while data := source.recv(CHUNK_BYTES):
-            sink.sendall(data)
-    with contextlib.suppress(OSError, EOFError):
-        sink.shutdown(socket.SHUT_WR) if isinstance(sink, socket.socket) else sink.shutdown_write()

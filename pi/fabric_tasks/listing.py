@@ -21,24 +21,37 @@ def rows(place: Pod, status: Status, host: str) -> list[Row]:
     """A row for each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
     listed = [_row(found, place.models.get(found.deployment.name), host, status) for found in status.found]
     there = {found.deployment.name for found in status.found}
-    gone, rebooted = gone_from(place, status), lost_by_reboot(place, status)
     for name, model in place.models.items():
         if name not in there:
-            words = "starting"
-            if model in gone:
-                words = "gone (forgotten)"
-            elif model in rebooted:
-                words = _stopped_by_reboot(status)
-            listed.append(_known(model, words))
+            listed.append((model.name, model.model, _gpus(model), model.port, _missing(place, model, status), ""))
     return listed
 
 
-def _known(model: Deployment, words: str) -> Row:
-    """The row of a model that the pod knows nothing of."""
-    return model.name, model.model, _gpus(model), model.port, words, ""
+def state_of(place: Pod, name: str, status: Status) -> str:
+    """What a model that pods.json knows is doing, in words."""
+    known = place.models[name]
+    found = next((found for found in status.found if found.deployment.name == name), None)
+    return _state(found, known, status) if found else _missing(place, known, status)
 
 
 def _row(found: Found, known: Deployment | None, host: str, status: Status) -> Row:
+    model = found.deployment
+    url = ""
+    if found.state == "running":
+        url = "over SSH only" if model.extra.get("private") else endpoint.url(host, model.port, status.public)
+    return model.name, model.model, _gpus(model), model.port, _state(found, known, status), url
+
+
+def _missing(place: Pod, model: Deployment, status: Status) -> str:
+    """The state of a model that the pod knows nothing of."""
+    if model in gone_from(place, status):
+        return "gone (forgotten)"
+    if model in lost_by_reboot(place, status):
+        return _stopped_by_reboot(status)
+    return "starting"
+
+
+def _state(found: Found, known: Deployment | None, status: Status) -> str:
     model = found.deployment
     words = found.state
     if found.state == "starting":
@@ -55,10 +68,7 @@ def _row(found: Found, known: Deployment | None, host: str, status: Status) -> R
         words += f"; {', '.join(found.strangers)} listens on its port too and is not pi's"
     if venv := model.extra.get("venv"):
         words += f" (vLLM {status.beside.get(venv, 'unknown')}, ~/{venv})"
-    url = ""
-    if found.state == "running":
-        url = "over SSH only" if model.extra.get("private") else endpoint.url(host, model.port, status.public)
-    return model.name, model.model, _gpus(model), model.port, words, url
+    return words
 
 
 def _stopped_by_reboot(status: Status) -> str:

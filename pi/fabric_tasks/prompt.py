@@ -172,7 +172,7 @@ def _given(base_url: str, model: str | None, api: str | None, api_key_env: str |
 
 @contextmanager
 def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[Endpoint]:
-    """The endpoint of a deployment, through a tunnel over the command's one connection."""
+    """The endpoint of a deployment, reached through the command's one connection."""
     from pi import prompt as room
     from pi.fabric_tasks import target as targets
 
@@ -182,18 +182,26 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
         known = f"it has {', '.join(place.models)}" if place.models else "it has none"
         raise InputError(f"no model {name!r} on {place.name}; {known}", "pi list asks the pod, pi start starts one")
     key = targets.api_key()
-    with (
-        # importing the SDK takes as long as connecting
-        targets.linked(c, place, named=pod is not None, meanwhile=room.preload) as link,
-        link.forward(deployment.port) as port,
-    ):
+    # importing the SDK takes as long as connecting
+    with targets.linked(c, place, named=pod is not None, meanwhile=room.preload) as link:
         yield room.Endpoint(
-            f"http://127.0.0.1:{port}/v1",
+            f"http://127.0.0.1:{deployment.port}/v1",
             deployment.name,
             key,
             api="responses" if (api or deployment.extra.get("api")) == "responses" else "chat",
+            dial=lambda: link.dial(deployment.port),
+            state=lambda: _state(link, place, name),
             last_log_line=lambda: _last_log_line(link, name),
         )
+
+
+def _state(link: Link, place: state.Pod, name: str) -> str:
+    from pi import remote
+    from pi.fabric_tasks import listing, reconcile
+
+    status = remote.status(link)
+    reconcile.reconcile(place, status)
+    return listing.state_of(place, name, status)
 
 
 def _last_log_line(link: Link, name: str) -> str | None:

@@ -15,7 +15,7 @@ from pi.prompt import chat_completions, responses, schema
 from pi.prompt.answer import Answer
 from pi.prompt.client import Client
 from pi.prompt.endpoint import Endpoint
-from pi.prompt.events import Error, Event, Notice, ToolCall, ToolResult, TurnEnd, TurnStart
+from pi.prompt.events import Error, Event, Notice, Text, Thinking, ToolCall, ToolResult, TurnEnd, TurnStart
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
 from pi.prompt.refusals import ContextOverflowError, NoToolParserError, overflow
 from pi.prompt.tools import Toolbox
@@ -193,18 +193,25 @@ class Agent:
     def _receive(self, body: dict[str, Any], answer: Answer, turn: _Turn) -> None:
         """Reads a whole stream into `answer`. This runs for every token, so it does little."""
         first = last = None
-        show, read = self._show, self._api.read
+        read = self._api.read
+        unshown: list[Thinking | Text] = []
+
+        def show() -> None:
+            pieces, unshown[:] = _joined(unshown), []
+            for piece in pieces:
+                self._show(piece)
+
         try:
-            with contextlib.closing(self._client.stream(body)) as stream:
+            with contextlib.closing(self._client.stream(body, before_wait=show)) as stream:
                 for item in stream:
                     pieces = read(item, answer)
                     if pieces or answer.calls:
                         last = time.monotonic()
                         first = first or last
-                    for piece in pieces:
-                        show(piece)
+                    unshown += pieces
         finally:
             turn.count(answer, first, last)
+            show()
 
     def _counted(self, error: ContextOverflowError) -> ContextOverflowError:
         """The error with the exact figure, where the server can count."""
@@ -243,6 +250,11 @@ def _shown(call: Call) -> ToolCall:
     except ValueError:
         return ToolCall(call.id, call.name, None, call.arguments)
     return ToolCall(call.id, call.name, arguments, call.arguments)
+
+
+def _joined(pieces: list[Thinking | Text]) -> list[Thinking | Text]:
+    """The pieces, with those of a kind that follow each other as one."""
+    return [kind("".join(piece.text for piece in run)) for kind, run in itertools.groupby(pieces, type)]
 
 
 def _pieces(answer: Answer) -> int:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import json
+import socket
 import threading
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pi.errors import InputError, PiError, RemoteError, UnreachableError
 from pi.prompt import sse
-from pi.prompt.endpoint import Endpoint
+from pi.prompt.endpoint import Endpoint, Line
 from pi.prompt.refusals import EndpointFailedError, described, refused, server_words
-from pi.prompt.stall import StallGuard
 from pi.text import count, one_line
 
 if TYPE_CHECKING:
@@ -33,15 +30,6 @@ IDLE_SECONDS = 60.0
 
 PRELUDE = ("response.created", "response.queued", "response.in_progress")
 """Events of the Responses API that come at once, before the model has read the prompt."""
-
-REST_SECONDS = 0.04
-"""How long tokens are let gather when a stream flows: they appear 25 times a second."""
-
-FIRST_SECONDS = 0.3
-"""How long a stream is shown token by token, so that the first come without delay."""
-
-CAUGHT_UP_SECONDS = 0.001
-"""A read that takes longer has waited, so nothing was left to take."""
 
 BODY_BYTES = 64 * 1024
 """How much of a refusal's body is read."""
@@ -61,9 +49,9 @@ def preload() -> threading.Thread:
 
 def _import_sdk() -> None:
     try:
-        import openai
+        import openai  # noqa: F401
 
-        openai.DefaultHttpxClient(trust_env=False, verify=False).close()  # the first one imports the transport
+        import pi.prompt.transport  # noqa: F401
     finally:
         gc.freeze()
         gc.enable()
@@ -96,14 +84,18 @@ class Client:
         _check(endpoint)
         self._endpoint = endpoint
         self._idle_seconds = idle_seconds
-        self._first_seconds = max(FIRST_TOKEN_SECONDS, 2 * idle_seconds)  # the guard tells of a pause before this
-        self._sdk, self._http = _sdk(endpoint, self._first_seconds)
+        self._first_seconds = max(FIRST_TOKEN_SECONDS, idle_seconds)
+        self._sdk = _sdk(endpoint, self._first_seconds)
 
     def close(self) -> None:
         self._sdk.close()
 
-    def stream(self, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
+    def stream(
+        self, body: dict[str, Any], before_wait: Callable[[], None] = lambda: None
+    ) -> Generator[dict[str, Any], None, None]:
         """The objects that the endpoint streams in answer to a request; `sse.DONE` for its "[DONE]".
+
+        `before_wait` is called when all that has come is taken and more is waited for.
 
         Raises:
             PiError: for whatever went wrong, also in the middle. Whether a stream that just ends was whole is
@@ -113,7 +105,7 @@ class Client:
 
         try:
             with self._sent(body) as answer:
-                yield from self._objects(answer.response)
+                yield from self._objects(answer.response, before_wait)
         except _RefusedError as error:
             raise self._refused(error) from None
         except openai.APIConnectionError as error:
@@ -129,23 +121,27 @@ class Client:
         whole = {"model": self._endpoint.model, **body}
         return self._sdk.post(route, body=whole, cast_to=object, stream=True, stream_cls=openai.Stream[object])
 
-    def _objects(self, response: Any) -> Iterator[dict[str, Any]]:
+    def _objects(self, response: Any, before_wait: Callable[[], None]) -> Iterator[dict[str, Any]]:
+        import httpx2
+
+        incoming = response.extensions["incoming"]
+        incoming.before_wait = before_wait
         pieces = 0
-        with StallGuard(response, self._idle_seconds) as guard:
-            try:
-                for item in _decoded(response, guard):
-                    self._raise_error_in(item)
-                    if item.get("type") not in PRELUDE:
-                        guard.begin()
-                    pieces += 1
-                    yield item
-            except self._http.ReadTimeout:
+        begun = False
+        try:
+            for item in _decoded(response):
+                self._raise_error_in(item)
+                if not begun and item.get("type") not in PRELUDE:
+                    begun = True
+                    incoming.flow(self._idle_seconds)
+                pieces += 1
+                yield item
+        except httpx2.ReadTimeout:
+            if not begun:
                 raise self._silent() from None
-            except self._http.HTTPError:
-                if not guard.stalled:
-                    raise self.died(f"the connection closed after {count(pieces, 'piece')}") from None
-        if guard.stalled:
-            raise self.died(f"nothing came for {self._idle_seconds:g} s, after {count(pieces, 'piece')}")
+            raise self.died(f"nothing came for {self._idle_seconds:g} s, after {count(pieces, 'piece')}") from None
+        except httpx2.HTTPError:
+            raise self.died(f"the connection closed after {count(pieces, 'piece')}") from None
 
     def died(self, how: str) -> PiError:
         """The error for a model that stopped in the middle of an answer, with the last line of its log."""
@@ -176,14 +172,22 @@ class Client:
         raise self._worded(described(server_words(json.dumps(error)), code if type(code) is int else 500))
 
     def _refused(self, error: _RefusedError) -> PiError:
-        return self._worded(refused(error.status, error.body, self._endpoint.model))
+        return self._worded(
+            refused(error.status, error.body, self._endpoint.model, of_pod=self._endpoint.dial is not None)
+        )
 
     def _unanswered(self, error: BaseException) -> PiError:
         """The error for a request that got no answer at all."""
+        import httpx2
+
         where, words = one_line(self._endpoint.base_url), one_line(str(error))
-        if isinstance(error, (self._http.ConnectError, self._http.ConnectTimeout)):
+        if isinstance(error, PiError):
+            return error
+        if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
+            if self._endpoint.state:
+                return self._explained(RemoteError(f"the model does not answer: {words}"))
             return UnreachableError(f"nothing answers at {where}: {words}", "is the model running?")
-        if isinstance(error, self._http.TimeoutException):
+        if isinstance(error, httpx2.TimeoutException):
             return self._silent()
         return self._explained(RemoteError(f"the endpoint hung up before it answered: {words}"))
 
@@ -195,17 +199,30 @@ class Client:
         return self._explained(error) if isinstance(error, EndpointFailedError) else error
 
     def _explained(self, error: RemoteError) -> PiError:
-        """The error with the last line of the model's log; or, when the log is out of reach, what explains both."""
-        ask = self._endpoint.last_log_line
+        """The error with what the model is doing and the last line of its log.
+
+        When the pod is out of reach, that explains both.
+        """
+        known = []
         try:
-            line = ask() if ask else None
+            if state := _told(self._endpoint.state):
+                known.append(f"its state: {state}")
+            if line := _told(self._endpoint.last_log_line):
+                known.append(f"the last line of its log: {line}")
         except UnreachableError:
             return UnreachableError(f"the connection to the pod was lost ({error.message})")
-        except Exception:  # a line that is nice to have
-            line = None
-        if line:
-            error.hint = f"the last line of its log: {one_line(line, 300)}"
+        error.hint = "; ".join(known) or error.hint
         return error
+
+
+def _told(ask: Callable[[], str | None] | None) -> str:
+    """What it says, on one line; it is nice to have, and may fail in any way but by UnreachableError."""
+    try:
+        return one_line((ask() if ask else None) or "", 300)
+    except UnreachableError:
+        raise
+    except Exception:
+        return ""
 
 
 def _check(endpoint: Endpoint) -> None:
@@ -221,27 +238,44 @@ def _check(endpoint: Endpoint) -> None:
         raise InputError(f"{shown!r} is no base URL", "it looks like http://host:8001/v1")
 
 
-def _sdk(endpoint: Endpoint, read_seconds: float) -> tuple[openai.OpenAI, ModuleType]:
-    """The SDK's client, and the HTTP library under it (httpx, or httpx2 from openai 3 on)."""
+def _sdk(endpoint: Endpoint, read_seconds: float) -> openai.OpenAI:
     import openai
 
+    from pi.prompt.transport import LineTransport
+
     http_client = openai.DefaultHttpxClient(
+        transport=LineTransport(endpoint.dial or _dialler(endpoint.base_url)),
         trust_env=False,
         follow_redirects=False,
-        verify=endpoint.base_url.startswith("https:"),
         event_hooks={"response": [_raise_refusal]},
     )
     sdk = openai.OpenAI(
         base_url=endpoint.base_url,
         api_key=endpoint.api_key or "none",
         max_retries=0,
-        timeout=openai.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        timeout=read_seconds,
         default_headers={"Accept-Encoding": "identity"},
         http_client=http_client,
     )
     sdk.organization = sdk.project = None  # of the environment, and no business of this endpoint
-    library = next(kind.__module__ for kind in type(http_client).__mro__ if kind.__module__.startswith("httpx"))
-    return sdk, importlib.import_module(library.partition(".")[0])
+    return sdk
+
+
+def _dialler(base_url: str) -> Callable[[], Line]:
+    """Connects to the host that a URL names. One whose URL is https has to prove that it is that host."""
+    url = urlsplit(base_url)
+    address = (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+
+    def dial() -> socket.socket:
+        line = socket.create_connection(address, timeout=CONNECT_SECONDS)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if url.scheme == "http":
+            return line
+        import httpx2
+
+        return httpx2.create_ssl_context().wrap_socket(line, server_hostname=url.hostname)
+
+    return dial
 
 
 def _raise_refusal(response: Any) -> None:
@@ -257,31 +291,14 @@ def _raise_refusal(response: Any) -> None:
     raise _RefusedError(response.status_code, body[:BODY_BYTES].decode("utf-8", "replace"))
 
 
-def _decoded(response: Any, guard: StallGuard) -> Iterator[dict[str, Any]]:
+def _decoded(response: Any) -> Iterator[dict[str, Any]]:
     """The objects of a stream, or the one object of an answer that a server did not stream."""
     if "application/json" in response.headers.get("content-type", ""):
-        yield sse.parsed(b"".join(_limited(guard.pieces())))
+        yield sse.parsed(b"".join(_limited(response.iter_bytes())))
         return
     decoder = sse.EventDecoder()
-    for piece in _gathered(guard.pieces()):
+    for piece in response.iter_bytes():
         yield from decoder.feed(piece)
-
-
-def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces, each at once; but once the stream flows, with a short rest when all that came is taken.
-
-    To wake for every token costs more than the token: at 200 tokens/s the rests halve the work, and nobody
-    sees them.
-    """
-    asked = time.monotonic()
-    resting_from = None
-    for piece in pieces:
-        now = time.monotonic()
-        resting_from = resting_from or now + FIRST_SECONDS
-        yield piece
-        if now - asked > CAUGHT_UP_SECONDS and now > resting_from:
-            time.sleep(REST_SECONDS)
-        asked = time.monotonic()
 
 
 def _limited(pieces: Iterator[bytes]) -> Iterator[bytes]:

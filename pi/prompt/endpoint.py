@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 Api = Literal["chat", "responses"]
+
+
+class Line(Protocol):
+    """An open connection to an endpoint: a socket, or a channel of an SSH connection."""
+
+    def settimeout(self, value: float | None, /) -> None: ...
+
+    def sendall(self, data: bytes, /) -> object: ...
+
+    def recv(self, size: int, /) -> bytes:
+        """The next bytes; empty at the end. Raises TimeoutError, or OSError."""
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -14,11 +27,15 @@ class Endpoint:
     """An OpenAI-compatible endpoint: of a pod through a tunnel, or any other.
 
     `base_url` ends in "/v1" as a rule; `model` is the name it serves; `api` is "chat" for Chat Completions or
-    "responses". `last_log_line` is asked when the model dies under an answer; it gives None when there is no log.
+    "responses". `dial` connects to it where no address leads there from here; it raises OSError. When the model does
+    not answer, or dies under an answer, `state` is asked what it is doing, in words, and `last_log_line` for that,
+    None when there is no log.
     """
 
     base_url: str
     model: str
     api_key: str = field(repr=False)
     api: Api = "chat"
+    dial: Callable[[], Line] | None = field(default=None, repr=False)
+    state: Callable[[], str] | None = field(default=None, repr=False)
     last_log_line: Callable[[], str | None] | None = field(default=None, repr=False)

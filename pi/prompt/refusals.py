@@ -32,14 +32,15 @@ class EndpointFailedError(RemoteError):
     """The server, not the request, is at fault; its log may say more."""
 
 
-def refused(status: int, body: str, model: str) -> RemoteError:
-    """The error for an answer with a status other than 200."""
+def refused(status: int, body: str, model: str, *, of_pod: bool = True) -> RemoteError:
+    """The error for an answer with a status other than 200, of a pod's model or of an endpoint elsewhere."""
     words = server_words(body)
     if status in (401, 403):
         return RemoteError(
             f"the endpoint refuses the API key ({status}): it differs from the one {model} was started with",
-            "set PI_API_KEY (or the variable that --api-key-env names) to that key, "
-            "or stop the model and start it with this one",
+            "set PI_API_KEY to that key, or stop the model and start it with this one"
+            if of_pod
+            else "set OPENAI_API_KEY, or the variable that --api-key-env names, to that key",
         )
     if 300 <= status < 400:
         return RemoteError(f"the endpoint answers with a redirect ({status}), and pi takes its key nowhere else")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,6 +216,23 @@ def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
     assert done.code == 3
     assert "pod 'box' cannot be reached: the connection to the pod was lost" in done.err
     assert "Traceback" not in done.err
+
+
+def test_no_other_program_can_enter_the_tunnel(pi: Pi, box: Pod, server: Canned) -> None:
+    """Through a port on this machine every user of it could."""
+    server.answer = lambda number: (200, [chunk(content="Once"), 30.0])
+    model = {"model": "m", "port": server.server_port, "gpus": [], "pid": 4242, "status": "running"}
+    pi.knows(box, models={"qwen": model})
+    running = pi.spawn("prompt", "qwen", "Tell me a story")
+    running.reads("Once")
+    held = {os.readlink(file) for file in Path(f"/proc/{running.pid}/fd").iterdir()}
+    listening = {
+        f"socket:[{line.split()[9]}]" for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line
+    }
+    assert any(name.startswith("socket:") for name in held)
+    assert not held & listening
+    running.interrupt(signal.SIGTERM)
+    running.ends()
 
 
 def test_an_answer_that_the_user_suspends_comes_whole(pi: Pi, box: Pod, server: Canned) -> None:

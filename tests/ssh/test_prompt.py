@@ -8,7 +8,8 @@ import pytest
 
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill
-from tests.ssh.conftest import Serving
+from tests.rig.sshd import free_port
+from tests.ssh.conftest import NewPod, Serving
 
 
 def test_an_answer_is_streamed_from_the_pod(serving: Serving) -> None:
@@ -56,8 +57,27 @@ def test_a_model_that_is_gone_is_told(pi: Pi, box: Pod) -> None:
     kill(pi.models("box")["qwen"]["pid"])
     done = pi("prompt", "qwen", "hi")
     assert (done.code, done.out) == (1, "")
-    assert "hung up before it answered" in done.err
+    assert "the model does not answer: nothing listens at port" in done.err
+    assert "its state: crashed at " in done.err
     assert "the last line of its log: RuntimeError: the reason" in done.err
+
+
+def test_a_model_that_the_pod_has_forgotten_is_told_and_forgotten(pi: Pi, box: Pod) -> None:
+    pi.knows(box, models={"qwen": {"model": "m", "port": free_port(), "gpus": [], "pid": 4242, "status": "running"}})
+    done = pi("prompt", "qwen", "hi")
+    assert done.code == 1
+    assert "its state: gone (forgotten)" in done.err
+    assert pi.models("box") == {}
+
+
+def test_a_server_that_allows_no_tunnels_is_told(pi: Pi, new_pod: NewPod) -> None:
+    pi.knows(
+        new_pod(bare=True, options=("AllowTcpForwarding no",)),
+        models={"qwen": {"model": "m", "port": 8001, "gpus": [], "pid": 4242, "status": "running"}},
+    )
+    done = pi("prompt", "qwen", "hi")
+    assert (done.code, done.out) == (3, "")
+    assert "allows no tunnels" in done.err and "AllowTcpForwarding yes in its sshd_config" in done.err
 
 
 def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:

@@ -34,7 +34,7 @@ def test_a_whole_round_trip(prompt: Prompt) -> None:
     said = prompt("What is on sale?")
     assert said.code == 0
     assert kinds(said.events) == [
-        *("start", "turn_start", "text", "tool_call", "tool_result", "text", "text", "turn_end"),
+        *("start", "turn_start", "text", "tool_call", "tool_result", "text", "turn_end"),
     ]
     assert said.of("tool_call")[0]["arguments"] == {"file_path": "a.txt"}
     assert said.of("tool_result")[0]["text"] == "Milk and eggs\n"

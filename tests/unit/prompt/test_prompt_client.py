@@ -75,6 +75,14 @@ def test_a_refusal_names_its_cause(prompt: Prompt, reply: Reply, message: str) -
     assert len(prompt.server.requests) == 1, "nothing is sent twice"
 
 
+def test_a_refused_key_is_the_one_that_was_sent(prompt: Prompt) -> None:
+    denied = error(401, {"error": "Unauthorized"})
+    line = prompt.server.server_address[:2]
+    of_pod = told(prompt, denied, dial=lambda: socket.create_connection(line))
+    assert "PI_API_KEY" in (of_pod.hint or "")
+    assert told(prompt, denied).hint == "set OPENAI_API_KEY, or the variable that --api-key-env names, to that key"
+
+
 def test_a_refusal_is_read_no_further_than_it_is_shown(prompt: Prompt) -> None:
     endless = Reply([b"x" * 65536] * 2000, status=500)
     assert len(told(prompt, endless).message) < 500
@@ -310,16 +318,33 @@ def test_a_port_where_nothing_listens(prompt: Prompt, listener: socket.socket) -
 def hung_up(listener: socket.socket, answer: bytes) -> None:
     connection, _ = listener.accept()
     with connection:
-        connection.recv(65536)
         connection.sendall(answer)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            """What was asked does not matter."""
 
 
-@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200"])
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 two hundred\r\n"])
 def test_a_server_that_hangs_up_or_is_no_web_server(prompt: Prompt, listener: socket.socket, answer: bytes) -> None:
     threading.Thread(target=hung_up, args=(listener, answer), daemon=True).start()
     failure = told(prompt, base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", last_log_line=lambda: "bye")
     assert failure.message.startswith("the endpoint hung up before it answered: ")
     assert failure.hint == "the last line of its log: bye"
+
+
+def test_an_answer_that_is_cut_in_its_head_is_no_whole_answer(prompt: Prompt, listener: socket.socket) -> None:
+    threading.Thread(target=hung_up, args=(listener, b"HTTP/1.1 200"), daemon=True).start()
+    failure = told(prompt, base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+    assert failure.message == "the model died while it answered: the connection closed after 0 pieces"
+
+
+def test_what_a_model_is_doing_is_told_when_it_does_not_answer(prompt: Prompt, listener: socket.socket) -> None:
+    address = listener.getsockname()
+    listener.close()
+    asked = {"dial": lambda: socket.create_connection(address), "state": lambda: "crashed at 14:03, exit 1"}
+    failure = told(prompt, **asked, last_log_line=lambda: "bye")
+    assert failure.message.startswith("the model does not answer: ")
+    assert failure.hint == "its state: crashed at 14:03, exit 1; the last line of its log: bye"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,168 @@
+"""The SDK's HTTP over a line of our own: one line for many requests, bursts, TLS."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Prompt, Reply, calls, delta, says, sse
+
+from pi.errors import UnreachableError
+
+TOKEN = sse(delta(content="a"), done=False)
+END = sse(delta("stop"))
+
+
+@pytest.fixture
+def dialled(prompt: Prompt) -> Iterator[list[socket.socket]]:
+    """The lines to the server that `dialling` has opened."""
+    opened: list[socket.socket] = []
+    yield opened
+    for line in opened:
+        line.close()
+
+
+@pytest.fixture
+def dialling(prompt: Prompt, dialled: list[socket.socket]) -> Callable[[], socket.socket]:
+    def dial() -> socket.socket:
+        dialled.append(socket.create_connection(prompt.server.server_address[:2]))  # type: ignore[arg-type]
+        return dialled[-1]
+
+    return dial
+
+
+def test_all_rounds_of_a_turn_go_over_one_line(
+    prompt: Prompt, dialled: list[socket.socket], dialling: Callable[[], socket.socket]
+) -> None:
+    prompt.server.answer(*[calls(("ls", {"path": "."}))] * 3, says("Done."))
+    said = prompt("Look", endpoint=prompt.endpoint(dial=dialling))
+    assert said.of("turn_end")[0]["rounds"] == 4
+    assert len(dialled) == 1
+
+
+def test_a_line_that_the_server_has_closed_meanwhile_is_opened_anew(
+    prompt: Prompt, dialled: list[socket.socket], dialling: Callable[[], socket.socket], client: Any
+) -> None:
+    prompt.server.answer(says("One"), says("Two"))
+    asking = client(dial=dialling)
+    list(asking.stream({"messages": []}))
+    dialled[0].shutdown(socket.SHUT_RDWR)
+    assert len(list(asking.stream({"messages": []}))) == 5
+    assert len(dialled) == 2
+
+
+def test_a_server_that_closes_after_each_answer_gets_a_line_for_each(
+    prompt: Prompt, dialled: list[socket.socket], dialling: Callable[[], socket.socket], client: Any
+) -> None:
+    prompt.server.answer(Reply(says("One").pieces, headers={"Connection": "close"}))
+    asking = client(dial=dialling)
+    for count in (1, 2):
+        assert len(list(asking.stream({"messages": []}))) == 5
+        assert len(dialled) == count
+
+
+def test_an_answer_that_is_left_in_the_middle_does_not_spoil_the_next(
+    prompt: Prompt, dialled: list[socket.socket], dialling: Callable[[], socket.socket], client: Any
+) -> None:
+    prompt.server.answer(Reply([TOKEN, 0.5, END]), says("Two"))
+    asking = client(dial=dialling)
+    stream = asking.stream({"messages": []})
+    next(stream)
+    stream.close()
+    assert len(list(asking.stream({"messages": []}))) == 5
+    assert len(dialled) == 2
+
+
+def test_the_connection_to_the_pod_that_is_lost_is_told_as_it_is(prompt: Prompt) -> None:
+    def dial() -> socket.socket:
+        raise UnreachableError("the connection to the pod was lost")
+
+    with pytest.raises(UnreachableError, match="the connection to the pod was lost"):
+        prompt("hi", endpoint=prompt.endpoint(dial=dial))
+
+
+def test_what_comes_in_one_burst_is_shown_as_one_piece_and_nothing_waits_for_the_next(
+    prompt: Prompt, client: Any
+) -> None:
+    prompt.server.answer(Reply([TOKEN * 5, 0.3, TOKEN * 3, 0.3, END]))
+    seen: list[tuple[float, int]] = []
+    began, count = time.monotonic(), 0
+    stream = client().stream({"messages": []}, before_wait=lambda: seen.append((time.monotonic() - began, count)))
+    for _ in stream:
+        count += 1
+    assert next(at for at, taken in seen if taken == 5) < 0.25
+    assert next(at for at, taken in seen if taken == 8) < 0.55
+
+
+def test_tokens_of_a_flowing_stream_are_read_in_bursts_and_the_first_ones_at_once(prompt: Prompt, client: Any) -> None:
+    pieces: list[bytes | float] = []
+    for _ in range(200):
+        pieces += [TOKEN, 0.005]
+    prompt.server.answer(Reply([*pieces, END]))
+    reads: list[float] = []
+    assert len(list(client().stream({"messages": []}, before_wait=lambda: reads.append(time.monotonic())))) == 202
+    begun = [at for at in reads if at < reads[0] + 0.25]
+    flowing = [at for at in reads if at > reads[0] + 0.4]
+    assert len(begun) > 10
+    assert min(later - earlier for earlier, later in itertools.pairwise(flowing)) > 0.03
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for localhost, with its key in the same file."""
+    file = tmp_path / "localhost.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", file, "-out", tmp_path / "cert"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    file.write_text(file.read_text() + (tmp_path / "cert").read_text())
+    return file
+
+
+@pytest.fixture
+def tls(prompt: Prompt, certificate: Path) -> Iterator[int]:
+    """The port of a server that unwraps TLS before the replay server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=unwrapping, args=(listener, context, prompt), daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def unwrapping(listener: socket.socket, context: ssl.SSLContext, prompt: Prompt) -> None:
+    while True:
+        try:
+            plain, _ = listener.accept()
+            with context.wrap_socket(plain, server_side=True) as line:
+                line.settimeout(5)
+                asked = line.recv(65536)
+                assert b"Bearer" in asked
+                line.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + TOKEN + END)
+        except ssl.SSLError:
+            continue
+        except OSError:
+            return
+
+
+def test_a_server_with_tls_is_spoken_to_when_it_proves_itself(
+    prompt: Prompt, tls: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    said = prompt("hi", endpoint=prompt.endpoint(base_url=f"https://localhost:{tls}/v1"))
+    assert said.of("turn_end")[0]["text"] == "a"
+    with pytest.raises(UnreachableError, match=r"nothing answers at .*: .*certificate"):
+        prompt("hi", endpoint=prompt.endpoint(base_url=f"https://127.0.0.1:{tls}/v1"))
+
+
+def test_a_server_with_a_certificate_of_nobody_gets_no_key(prompt: Prompt, tls: int) -> None:
+    with pytest.raises(UnreachableError, match="certificate verify failed"):
+        prompt("hi", endpoint=prompt.endpoint(base_url=f"https://localhost:{tls}/v1"))
