@@ -396,8 +396,11 @@ class SshLink:
         return ChannelStream(channel)
 
     def dial(self, port: int) -> Channel:
+        """See `Link`. A connection that is known to be lost is opened again."""
         import paramiko
 
+        if not self.transport.is_active():
+            self.reopen()
         if isinstance(self.transport.sock, GatheringSocket):  # behind a jump or a proxy nothing gathers
             self.transport.sock.gathers = True
         try:
@@ -409,6 +412,7 @@ class SshLink:
                 ) from None
             raise ConnectionRefusedError(f"nothing listens at port {port} of {self.host}") from None
         except (paramiko.SSHException, EOFError, OSError) as error:
+            self.close()
             raise UnreachableError(f"the connection to the pod was lost ({error})") from None
 
     def reopen(self) -> None:

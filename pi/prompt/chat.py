@@ -21,13 +21,15 @@ HISTORY_LINES = 1000
 WELCOME = "Ctrl+C stops an answer, Ctrl+D leaves."
 
 
-def chat(agent: Agent, history_file: Path, stderr: TextIO, after_turn: Callable[[], None]) -> None:
+def chat(agent: Agent, history_file: Path, stderr: TextIO, with_whom: str, after_turn: Callable[[], None]) -> None:
     """Reads messages from the terminal until Ctrl+D. A turn that fails is told, and the chat goes on.
+
+    `with_whom` begins the words that welcome the user.
 
     Raises:
         KeyboardInterrupt: after a signal other than Ctrl+C's; its number is the exception's argument.
     """
-    stderr.write(WELCOME + "\n")
+    stderr.write(f"{with_whom}. {WELCOME}\n")
     with _line_editing(history_file) as said:
         while (message := _message(stderr)) is not None:
             if not message.strip():

@@ -23,7 +23,7 @@ from pi.prompt.paths import PathPolicy
 from pi.prompt.render import JsonRenderer, QuietRenderer, RedactingRenderer, Renderer, TerminalRenderer
 from pi.prompt.sessions import Sessions
 from pi.prompt.tools import TOOLS, Toolbox
-from pi.text import well_formed
+from pi.text import one_line, well_formed
 
 Output = Literal["terminal", "json", "quiet"]
 
@@ -115,7 +115,8 @@ def run(
             )
         )
         if turns is None:
-            chat(agent, config_dir / "prompt_history", stderr, lambda: kept.save(renderer))
+            whom = one_line(endpoint.model) + (f", which reads {one_line(str(policy.root))}" if toolbox.tools else "")
+            chat(agent, config_dir / "prompt_history", stderr, whom, lambda: kept.save(renderer))
             return 0
         return _hold(agent, turns, renderer, kept)
 

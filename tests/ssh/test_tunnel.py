@@ -16,7 +16,8 @@ import pytest
 
 from pi import connection, target
 from pi.errors import UnreachableError
-from tests.rig.pod import Pod
+from tests.rig.pod import Pod, kill, until
+from tests.rig.sshd import free_port
 
 BLOCK = bytes(range(256)) * 1024
 
@@ -76,6 +77,23 @@ def test_an_authenticated_cipher_is_used_and_its_keys_are_renewed_in_a_long_stre
     monkeypatch.setattr(transport.packetizer, "REKEY_BYTES", 4 * 2**20)
     assert digest(link, blocks, 100) == hashlib.sha256(BLOCK * 100).hexdigest()
     assert renewed
+
+
+def test_a_connection_that_was_lost_is_opened_again(link: connection.SshLink, pod: Pod, blocks: int) -> None:
+    """As in a chat that is taken up again after a night."""
+    whole = hashlib.sha256(BLOCK).hexdigest()
+    assert digest(link, blocks, 1) == whole
+    for pid in pod.sessions():
+        kill(pid)
+    assert until(lambda: not link.transport.is_active())
+    assert digest(link, blocks, 1) == whole
+    link.close()
+    assert digest(link, blocks, 1) == whole
+
+
+def test_a_port_where_nothing_listens_is_refused(link: connection.SshLink) -> None:
+    with pytest.raises(ConnectionRefusedError, match="nothing listens at port"):
+        link.dial(free_port())
 
 
 def test_a_server_without_that_cipher_is_reached_all_the_same(new_pod: object, tmp_path: Path) -> None:

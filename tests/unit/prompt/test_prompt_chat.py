@@ -97,7 +97,7 @@ def terminal(prompt: Prompt) -> Iterator[Terminal]:
 def test_a_chat_from_the_first_word_to_the_last(prompt: Prompt, terminal: Terminal) -> None:
     story = Reply([sse(delta(content="Once upon"), done=False), 20.0, sse(delta("stop"))])
     prompt.server.answer(says("Hello", " there"), story, error(500, {"error": "boom"}), says("Still here"))
-    terminal.expect("Ctrl+C stops an answer, Ctrl+D leaves.")
+    terminal.expect(f"m, which reads {prompt.working_dir.resolve()}. Ctrl+C stops an answer, Ctrl+D leaves.")
     terminal.expect("> ")
 
     terminal.type("Hi\n")
