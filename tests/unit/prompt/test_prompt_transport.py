@@ -89,17 +89,14 @@ def test_the_connection_to_the_pod_that_is_lost_is_told_as_it_is(prompt: Prompt)
         prompt("hi", endpoint=prompt.endpoint(dial=dial))
 
 
-def test_what_comes_in_one_burst_is_shown_as_one_piece_and_nothing_waits_for_the_next(
-    prompt: Prompt, client: Any
-) -> None:
-    prompt.server.answer(Reply([TOKEN * 5, 0.3, TOKEN * 3, 0.3, END]))
-    seen: list[tuple[float, int]] = []
-    began, count = time.monotonic(), 0
-    stream = client().stream({"messages": []}, before_wait=lambda: seen.append((time.monotonic() - began, count)))
-    for _ in stream:
-        count += 1
-    assert next(at for at, taken in seen if taken == 5) < 0.25
-    assert next(at for at, taken in seen if taken == 8) < 0.55
+def test_what_has_come_is_told_before_more_is_waited_for(prompt: Prompt, client: Any) -> None:
+    prompt.server.answer(Reply([TOKEN * 5, 0.7, TOKEN * 3, 0.7, END]))
+    items: list[Any] = []
+    taken: set[int] = set()
+    for item in client().stream({"messages": []}, before_wait=lambda: taken.add(len(items))):
+        items.append(item)
+    assert {5, 8} <= taken
+    assert len(items) == 10
 
 
 def test_tokens_of_a_flowing_stream_are_read_in_bursts_and_the_first_ones_at_once(prompt: Prompt, client: Any) -> None:
@@ -144,7 +141,9 @@ def unwrapping(listener: socket.socket, context: ssl.SSLContext, prompt: Prompt)
             plain, _ = listener.accept()
             with context.wrap_socket(plain, server_side=True) as line:
                 line.settimeout(5)
-                asked = line.recv(65536)
+                asked = b""
+                while not asked.endswith(b"}"):  # what is left unread would reset the connection
+                    asked += line.recv(65536)
                 assert b"Bearer" in asked
                 line.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + TOKEN + END)
         except ssl.SSLError:
