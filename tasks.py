@@ -46,7 +46,7 @@ def advisories(c: Context) -> None:
 
 @task
 def slow(c: Context) -> None:
-    """Test what takes minutes over SSH: 200 starts at once."""
+    """Test what takes minutes over SSH: 200 starts on one pod."""
     c.run(f"{BIN}/python -m pytest -q -m slow tests/ssh")
 
 

@@ -13,8 +13,12 @@ from tests.rig.command import Done, Pi
 from tests.rig.pod import Pod, listens
 
 
+AT_ONCE = 20
+"""As many laptops as this machine can be beside the pod, so that none of them waits in vain for a core to greet it."""
+
+
 def crowd(pi: Pi, box: Pod, size: int, memory: str, gpus: int) -> float:
-    """Start `size` models at the same time, each with this share of a GPU's memory. Returns how long it took, in s."""
+    """Start `size` models, 20 at any time, each with this share of a GPU's memory. Returns how long it took, in s."""
     box.cards("a100_40gb_16", count=gpus)
     box.fault("vllm", load_s=1)
     model = box.model()
@@ -23,7 +27,7 @@ def crowd(pi: Pi, box: Pod, size: int, memory: str, gpus: int) -> float:
         return pi("start", model, "--name", f"m{number}", "--memory", memory, timeout_s=900)
 
     began = time.monotonic()
-    with ThreadPoolExecutor(size) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         ended = list(pool.map(start, range(size)))
     took = time.monotonic() - began
     assert [done for done in ended if done.code] == []
@@ -61,7 +65,7 @@ def test_20_starts_at_once_take_20_ports_and_share_gpus_by_the_rules(pi: Pi, box
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_200_starts_at_once_take_200_ports_and_share_gpus_by_the_rules(pi: Pi, box: Pod) -> None:
+def test_200_starts_20_at_a_time_take_200_ports_and_share_gpus_by_the_rules(pi: Pi, box: Pod) -> None:
     """One more than 13 on a GPU would not fit: 208 places for 200 models."""
     took = crowd(pi, box, 200, "7%", gpus=16)
     check(pi, box, 200, 0.07, gpus=16)
