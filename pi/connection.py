@@ -15,6 +15,7 @@ import select
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 10
 CHUNK_BYTES = 64 * 1024
 EXIT_PATIENCE_S = 2
+OPEN_PATIENCE_S = 15
+SEND_PATIENCE_S = 60
+GRACE_S = 2
+"""How long what is on its way to the pod may take to end once it is not wanted any more."""
+
 TUNNELS_PROHIBITED = 1
 """SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, RFC 4254 section 5.1."""
 
@@ -75,7 +81,7 @@ class Link(Protocol):
 
     def run(self, command: str) -> Stream: ...
 
-    def dial(self, port: int) -> socket.socket | Channel:
+    def dial(self, port: int) -> socket.socket | ChannelLine:
         """A connection to the pod's loopback `port`. Raises OSError where nothing listens there, UnreachableError."""
 
     def reopen(self) -> None:
@@ -273,7 +279,7 @@ def _connection(route: Route, known_hosts: Path, pinned: str = "", gateway: Conn
             "auth_strategy": KeyLogin(route.user, route.identity_files, route.identities_only),
             "banner_timeout": route.timeout_s,
             "auth_timeout": 20,
-            "channel_timeout": 15,
+            "channel_timeout": OPEN_PATIENCE_S,
             "transport_factory": partial(_transport, pinned=pinned),
         },
     )
@@ -361,6 +367,10 @@ def _reason(error: BaseException, connection: Connection) -> str:
     return text or type(error).__name__
 
 
+class UnansweredError(UnreachableError):
+    """An open connection on which the pod does not answer any more."""
+
+
 class SshLink:
     """A link over an open Fabric connection."""
 
@@ -385,7 +395,7 @@ class SshLink:
         import paramiko
 
         try:
-            channel = self.transport.open_session(timeout=15)
+            channel = self.transport.open_session(timeout=OPEN_PATIENCE_S)
             channel.set_combine_stderr(True)
             channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
@@ -395,16 +405,23 @@ class SshLink:
             ) from None
         return ChannelStream(channel)
 
-    def dial(self, port: int) -> Channel:
-        """See `Link`. A connection that is known to be lost is opened again."""
+    def dial(self, port: int) -> ChannelLine:
+        """See `Link`. A connection that turns out to be lost is opened again: nothing has been asked on it yet."""
+        if self.transport.is_active():
+            with contextlib.suppress(UnansweredError):
+                return self._dialled(port)
+        self.reopen()
+        return self._dialled(port)
+
+    def _dialled(self, port: int) -> ChannelLine:
         import paramiko
 
-        if not self.transport.is_active():
-            self.reopen()
         if isinstance(self.transport.sock, GatheringSocket):  # behind a jump or a proxy nothing gathers
             self.transport.sock.gathers = True
         try:
-            return self.transport.open_channel("direct-tcpip", (LOCALHOST, port), (LOCALHOST, 0), timeout=15)
+            channel = self.transport.open_channel(
+                "direct-tcpip", (LOCALHOST, port), (LOCALHOST, 0), timeout=OPEN_PATIENCE_S
+            )
         except paramiko.ChannelException as error:
             if error.code == TUNNELS_PROHIBITED:
                 raise UnreachableError(
@@ -412,8 +429,10 @@ class SshLink:
                 ) from None
             raise ConnectionRefusedError(f"nothing listens at port {port} of {self.host}") from None
         except (paramiko.SSHException, EOFError, OSError) as error:
+            reason = _reason(error, self._connection)
             self.close()
-            raise UnreachableError(f"the connection to the pod was lost ({error})") from None
+            raise UnansweredError(f"the connection to the pod was lost ({reason})") from None
+        return ChannelLine(channel)
 
     def reopen(self) -> None:
         self.close()
@@ -434,14 +453,14 @@ class ChannelStream:
         self._channel = channel
 
     def send(self, data: bytes) -> None:
-        with _as_lost():
-            self._channel.settimeout(30)
-            self._channel.sendall(data)
+        with _as_lost(), _as_os_error():
+            _carried_out(self._channel, lambda: self._channel.sendall(data), SEND_PATIENCE_S)
 
     def receive(self, timeout_s: float) -> bytes:
         self._channel.settimeout(timeout_s)
         try:
-            return self._channel.recv(CHUNK_BYTES)
+            with _as_os_error():
+                return self._channel.recv(CHUNK_BYTES)
         except TimeoutError:
             raise Silence from None
 
@@ -450,7 +469,79 @@ class ChannelStream:
         return self._channel.exit_status if self._channel.exit_status >= 0 else None
 
     def close(self) -> None:
-        self._channel.close()
+        _closed(self._channel)
+
+
+class ChannelLine:
+    """A connection through the pod's SSH server to one of its ports, with a socket's methods, time-outs and errors."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._timeout_s: float | None = None
+
+    def settimeout(self, value: float | None) -> None:
+        self._timeout_s = value
+
+    def sendall(self, data: bytes) -> None:
+        """Raises TimeoutError when not all of it is on its way in time, OSError."""
+        with _as_os_error():
+            _carried_out(self._channel, lambda: self._channel.sendall(data), self._timeout_s)
+
+    def recv(self, size: int) -> bytes:
+        """The next bytes; empty at the end. Raises TimeoutError, OSError."""
+        self._channel.settimeout(self._timeout_s)
+        with _as_os_error():
+            return self._channel.recv(size)
+
+    def close(self) -> None:
+        _closed(self._channel)
+
+
+def _carried_out(channel: Channel, act: Callable[[], object], timeout_s: float | None) -> None:
+    """Have it done by a thread of its own: a signal must not interrupt it in the middle of a packet.
+
+    What a signal or the time-out finds unfinished even after GRACE_S costs the whole connection, in which nothing
+    could follow half a packet. Raises TimeoutError, and what `act` raises.
+    """
+    done = threading.Event()
+    problems: list[Exception] = []
+
+    def carry_out() -> None:
+        try:
+            act()
+        except Exception as problem:
+            problems.append(problem)
+        finally:
+            done.set()
+
+    channel.settimeout(None)
+    try:
+        threading.Thread(target=carry_out, name="pi-send", daemon=True).start()
+        if not done.wait(timeout_s):
+            raise TimeoutError
+    except BaseException:
+        if not done.wait(GRACE_S):
+            channel.get_transport().close()
+        raise
+    if problems:
+        raise problems[0]
+
+
+def _closed(channel: Channel) -> None:
+    """Have it closed, whatever has become of its connection."""
+    with contextlib.suppress(OSError), _as_os_error():
+        _carried_out(channel, channel.close, GRACE_S)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """What paramiko raises of a connection that ends."""
+    import paramiko
+
+    try:
+        yield
+    except (EOFError, paramiko.SSHException) as error:
+        raise ConnectionResetError(str(error) or "the connection was lost") from None
 
 
 class LocalLink:
@@ -474,7 +565,9 @@ class LocalLink:
         )
 
     def dial(self, port: int) -> socket.socket:
-        return socket.create_connection((LOCALHOST, port), timeout=CONNECT_TIMEOUT_S)
+        line = socket.create_connection((LOCALHOST, port), timeout=CONNECT_TIMEOUT_S)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return line
 
     def reopen(self) -> None:
         """Nothing was lost."""
@@ -518,5 +611,5 @@ class ProcessStream:
 def _as_lost() -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError):
+    except OSError:
         raise UnreachableError("the connection to the pod was lost") from None

@@ -14,7 +14,7 @@ from pi import gpus, venvs
 from pi.audit import row
 from pi.calls import INSTALL_PYTHON, Call, Listener, call
 from pi.connection import Link
-from pi.errors import PiError, UnreachableError
+from pi.errors import Interrupted, PiError, UnreachableError
 from pi.events import Event
 from pi.failures import explain
 from pi.gpus import Gpu
@@ -406,7 +406,7 @@ def last_log_line(link: Link, name: str) -> str | None:
     texts: list[str] = []
     try:
         logs(link, name, lambda event: texts.append(event.data.get("text", "")), lines=1, follow=False)
-    except UnreachableError:
+    except (UnreachableError, Interrupted):
         raise
     except PiError:
         return None

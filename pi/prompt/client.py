@@ -1,4 +1,4 @@
-"""The line to an endpoint: the OpenAI SDK, made to keep the key to itself and to name what goes wrong."""
+"""What speaks to an endpoint: the OpenAI SDK, made to keep the key to itself and to name what goes wrong."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pi.errors import InputError, PiError, RemoteError, UnreachableError
+from pi.errors import InputError, Interrupted, PiError, RemoteError, UnreachableError
 from pi.prompt import sse
 from pi.prompt.endpoint import Endpoint, Line
 from pi.prompt.refusals import EndpointFailedError, described, refused, server_words
 from pi.text import count, one_line
 
 if TYPE_CHECKING:
+    import ssl
+
     import openai
 
 CONNECT_SECONDS = 10.0
@@ -172,9 +174,7 @@ class Client:
         raise self._worded(described(server_words(json.dumps(error)), code if type(code) is int else 500))
 
     def _refused(self, error: _RefusedError) -> PiError:
-        return self._worded(
-            refused(error.status, error.body, self._endpoint.model, of_pod=self._endpoint.dial is not None)
-        )
+        return self._worded(refused(error.status, error.body, self._endpoint.model, of_pod=self._endpoint.of_pod))
 
     def _unanswered(self, error: BaseException) -> PiError:
         """The error for a request that got no answer at all."""
@@ -184,7 +184,7 @@ class Client:
         if isinstance(error, PiError):
             return error
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
-            if self._endpoint.state:
+            if self._endpoint.of_pod:
                 return self._explained(RemoteError(f"the model does not answer: {words}"))
             return UnreachableError(f"nothing answers at {where}: {words}", "is the model running?")
         if isinstance(error, httpx2.TimeoutException):
@@ -216,10 +216,10 @@ class Client:
 
 
 def _told(ask: Callable[[], str | None] | None) -> str:
-    """What it says, on one line; it is nice to have, and may fail in any way but by UnreachableError."""
+    """What it says, on one line. It is nice to have: only a pod out of reach and a stop by the user count."""
     try:
         return one_line((ask() if ask else None) or "", 300)
-    except UnreachableError:
+    except (UnreachableError, Interrupted):
         raise
     except Exception:
         return ""
@@ -230,7 +230,7 @@ def _check(endpoint: Endpoint) -> None:
         raise InputError("the API key holds characters that HTTP cannot carry", "check the variable it is in")
     try:
         url = urlsplit(endpoint.base_url)
-        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        valid = url.scheme in ("http", "https") and url.hostname and url.hostname.encode("idna") and url.port != 0
     except ValueError:
         valid = False
     if not valid or not endpoint.base_url.isprintable() or " " in endpoint.base_url:
@@ -265,17 +265,26 @@ def _dialler(base_url: str) -> Callable[[], Line]:
     """Connects to the host that a URL names. One whose URL is https has to prove that it is that host."""
     url = urlsplit(base_url)
     address = (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+    tls = _tls() if url.scheme == "https" else None
 
     def dial() -> socket.socket:
         line = socket.create_connection(address, timeout=CONNECT_SECONDS)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if url.scheme == "http":
-            return line
-        import httpx2
-
-        return httpx2.create_ssl_context().wrap_socket(line, server_hostname=url.hostname)
+        return tls.wrap_socket(line, server_hostname=url.hostname) if tls else line
 
     return dial
+
+
+def _tls() -> ssl.SSLContext:
+    """Trusts whom the system trusts, or those of SSL_CERT_FILE or SSL_CERT_DIR."""
+    import httpx2
+
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise InputError(
+            f"the certificates of SSL_CERT_FILE cannot be read: {error.strerror or error}", "mend it or unset it"
+        ) from None
 
 
 def _raise_refusal(response: Any) -> None:

@@ -27,9 +27,9 @@ class Endpoint:
     """An OpenAI-compatible endpoint: of a pod through a tunnel, or any other.
 
     `base_url` ends in "/v1" as a rule; `model` is the name it serves; `api` is "chat" for Chat Completions or
-    "responses". `dial` connects to it where no address leads there from here; it raises OSError. When the model does
-    not answer, or dies under an answer, `state` is asked what it is doing, in words, and `last_log_line` for that,
-    None when there is no log.
+    "responses". `dial` connects to a pod's, where no address leads from here; it raises OSError or UnreachableError.
+    When the model does not answer, or dies under an answer, `state` is asked what it is doing, in words, and
+    `last_log_line` for that, None when there is no log.
     """
 
     base_url: str
@@ -39,3 +39,7 @@ class Endpoint:
     dial: Callable[[], Line] | None = field(default=None, repr=False)
     state: Callable[[], str] | None = field(default=None, repr=False)
     last_log_line: Callable[[], str | None] | None = field(default=None, repr=False)
+
+    @property
+    def of_pod(self) -> bool:
+        return self.dial is not None

@@ -32,7 +32,7 @@ class EndpointFailedError(RemoteError):
     """The server, not the request, is at fault; its log may say more."""
 
 
-def refused(status: int, body: str, model: str, *, of_pod: bool = True) -> RemoteError:
+def refused(status: int, body: str, model: str, *, of_pod: bool) -> RemoteError:
     """The error for an answer with a status other than 200, of a pod's model or of an endpoint elsewhere."""
     words = server_words(body)
     if status in (401, 403):

@@ -29,6 +29,9 @@ LOOKS = 20
 
 BUFFER_BYTES = 64 * 1024
 
+STALE_S = 5.0
+"""How long a line that is not used is trusted: a router or a laptop's sleep may have cut it without a word."""
+
 
 class Incoming(io.RawIOBase):
     """What comes on a line, read with patience; once an answer flows, with rests in which tokens gather.
@@ -59,9 +62,20 @@ class Incoming(io.RawIOBase):
         if self._caught_up and self._rests_from and time.monotonic() > self._rests_from:
             time.sleep(REST_S)
         data = self._received(len(room))
+        if self._rests_from and data:
+            data += self._rest_of_it(len(room) - len(data))
         self._caught_up = len(data) < len(room)
         room[: len(data)] = data
         return len(data)
+
+    def _rest_of_it(self, size: int) -> bytes:
+        """What has come beside: TLS gives its records one by one. An error is met again by the next read."""
+        more = bytearray()
+        self._line.settimeout(0)
+        with contextlib.suppress(OSError):
+            while piece := self._line.recv(size - len(more)):
+                more += piece
+        return bytes(more)
 
     def _received(self, size: int) -> bytes:
         self._line.settimeout(self._patience_s / LOOKS)
@@ -76,17 +90,20 @@ class Incoming(io.RawIOBase):
 
 
 class _Ends:
-    """The two directions of a line, as `http.client` wants a socket to be. It has no say in when the line is closed."""
+    """What `http.client` takes for a socket: it keeps what is to be sent, and reads what comes."""
 
-    def __init__(self, line: Line, incoming: Incoming) -> None:
-        self.sendall = line.sendall
+    def __init__(self, incoming: Incoming) -> None:
+        self.outgoing = bytearray()
         self._incoming = incoming
+
+    def sendall(self, data: bytes) -> None:
+        self.outgoing += data
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(self._incoming, BUFFER_BYTES)
 
     def close(self) -> None:
-        """The transport does that."""
+        """The transport closes the line."""
 
 
 class _Body(httpx2.SyncByteStream):
@@ -114,18 +131,18 @@ class LineTransport(httpx2.BaseTransport):
     def __init__(self, dial: Callable[[], Line]) -> None:
         self._dial = dial
         self._idle: Line | None = None
+        self._idle_since = 0.0
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         patience_s = request.extensions["timeout"]["read"]
         line = self._line()
         incoming = Incoming(line, patience_s)
         exchange = http.client.HTTPConnection("endpoint")
-        exchange.sock = _Ends(line, incoming)
+        exchange.sock = ends = _Ends(incoming)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.raw}
         try:
-            line.settimeout(patience_s)
-            with contextlib.suppress(OSError):  # a server may refuse a long request before it has read it
-                exchange.request(request.method, request.url.raw_path.decode("ascii"), request.read(), headers)
+            exchange.request(request.method, request.url.raw_path.decode("ascii"), request.read(), headers)
+            _send(line, bytes(ends.outgoing), patience_s)
             with _protocol_errors():
                 answer = exchange.getresponse()
         except BaseException:
@@ -145,15 +162,15 @@ class LineTransport(httpx2.BaseTransport):
 
     def _keep(self, line: Line, reusable: bool) -> None:
         if reusable:
-            self._idle = line
+            self._idle, self._idle_since = line, time.time()  # it counts a sleep as well
         else:
             line.close()
 
     def _line(self) -> Line:
-        """The line that is open already, if the server has not hung up meanwhile, or a new one."""
+        """The line that was used just now, if the server has not hung up since, or a new one."""
         line, self._idle = self._idle, None
         if line:
-            if _is_silent(line):
+            if time.time() - self._idle_since < STALE_S and _is_silent(line):
                 return line
             line.close()
         try:
@@ -162,6 +179,17 @@ class LineTransport(httpx2.BaseTransport):
             raise httpx2.ConnectTimeout(_words(error)) from error
         except OSError as error:
             raise httpx2.ConnectError(_words(error)) from error
+
+
+def _send(line: Line, request: bytes, patience_s: float) -> None:
+    """A server may refuse a long request, and hang up, before it has read all of it; then its answer tells."""
+    line.settimeout(patience_s)
+    try:
+        line.sendall(request)
+    except TimeoutError as error:
+        raise httpx2.WriteTimeout(_words(error)) from error
+    except OSError:
+        return
 
 
 def _is_silent(line: Line) -> bool:

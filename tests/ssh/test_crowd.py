@@ -12,7 +12,6 @@ from tests.rig import invariants
 from tests.rig.command import Done, Pi
 from tests.rig.pod import Pod, listens
 
-
 AT_ONCE = 20
 """As many laptops as this machine can be beside the pod, so that none of them waits in vain for a core to greet it."""
 

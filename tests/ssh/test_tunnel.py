@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import signal
 import socket
 import socketserver
 import threading
@@ -89,6 +92,65 @@ def test_a_connection_that_was_lost_is_opened_again(link: connection.SshLink, po
     assert digest(link, blocks, 1) == whole
     link.close()
     assert digest(link, blocks, 1) == whole
+
+
+@contextlib.contextmanager
+def silenced(pod: Pod) -> Iterator[None]:
+    """The connections that are open now get no answer any more, as after a router forgot them."""
+    sessions = pod.sessions()
+    for pid in sessions:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in sessions:
+            os.kill(pid, signal.SIGCONT)
+
+
+UPLOAD = bytes(64 * 2**20)
+"""More than SSH and TCP take before they have to wait."""
+
+
+def test_a_connection_that_turns_out_to_be_dead_is_opened_again(
+    link: connection.SshLink, pod: Pod, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "OPEN_PATIENCE_S", 1)
+    with silenced(pod):
+        assert link.transport.is_active()
+        assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
+
+
+def test_an_upload_that_ctrl_c_stops_leaves_a_link_that_dials(link: connection.SshLink, pod: Pod, blocks: int) -> None:
+    line = link.dial(blocks)
+    line.sendall(b"0")
+    main = threading.main_thread().ident or 0
+    with silenced(pod):
+        threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            line.sendall(UPLOAD)
+        line.close()
+    assert not link.transport.is_active()
+    assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
+
+
+def test_an_upload_that_does_not_get_on_ends(link: connection.SshLink, pod: Pod, blocks: int) -> None:
+    line = link.dial(blocks)
+    line.settimeout(0.5)
+    with silenced(pod), pytest.raises(TimeoutError):
+        line.sendall(UPLOAD)
+    assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
+
+
+def test_a_line_whose_connection_ends_fails_as_a_socket_does(link: connection.SshLink, pod: Pod, blocks: int) -> None:
+    line = link.dial(blocks)
+    for pid in pod.sessions():
+        kill(pid)
+    line.settimeout(10)
+    assert line.recv(1) == b""
+    with pytest.raises(OSError):
+        line.sendall(UPLOAD)
+    line.close()
+    line.close()
 
 
 def test_a_port_where_nothing_listens_is_refused(link: connection.SshLink) -> None:

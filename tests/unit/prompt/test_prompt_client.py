@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import KEY, Prompt, Reply, delta, error, says, sse
 
-from pi.errors import InputError, PiError, RemoteError, UnreachableError
+from pi.errors import InputError, Interrupted, PiError, RemoteError, UnreachableError
 from pi.prompt.refusals import ContextOverflowError, described, refused, server_words
 
 OVER = "This model's maximum context length is 2048 tokens. However, "
@@ -347,9 +347,30 @@ def test_what_a_model_is_doing_is_told_when_it_does_not_answer(prompt: Prompt, l
     assert failure.hint == "its state: crashed at 14:03, exit 1; the last line of its log: bye"
 
 
+def test_a_stop_while_the_pod_is_asked_what_the_model_does_is_a_stop(prompt: Prompt, listener: socket.socket) -> None:
+    address = listener.getsockname()
+    listener.close()
+
+    def state() -> str:
+        raise Interrupted("interrupted")
+
+    with pytest.raises(Interrupted):
+        prompt("x", endpoint=prompt.endpoint(dial=lambda: socket.create_connection(address), state=state))
+
+
 @pytest.mark.parametrize(
     "url",
-    ["", "host:8001", "ftp://host/v1", "http://", "http:///v1", "http://h:99999/v1", "http://h x/v1", "http://h\n/v1"],
+    [
+        "",
+        "host:8001",
+        "ftp://host/v1",
+        "http://",
+        "http:///v1",
+        "http://h:99999/v1",
+        "http://h x/v1",
+        "http://h\n/v1",
+        "http://a..b/v1",
+    ],
 )
 def test_what_is_no_base_url_is_refused(prompt: Prompt, url: str) -> None:
     with pytest.raises(InputError, match="is no base URL"):
@@ -411,7 +432,7 @@ def test_the_words_of_a_server(body: str, words: str) -> None:
 
 
 def test_refusals_carry_exit_code_1() -> None:
-    assert {refused(status, "", "m").exit_code for status in (302, 400, 401, 403, 404, 429, 500)} == {1}
+    assert {refused(status, "", "m", of_pod=True).exit_code for status in (302, 400, 401, 403, 404, 429, 500)} == {1}
 
 
 def test_importing_the_room_imports_no_sdk_and_preload_does() -> None:

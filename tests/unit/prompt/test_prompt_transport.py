@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pi.errors import UnreachableError
+from pi.errors import InputError, UnreachableError
+from pi.prompt.transport import Incoming
 
 TOKEN = sse(delta(content="a"), done=False)
 END = sse(delta("stop"))
@@ -60,6 +62,21 @@ def test_a_line_that_the_server_has_closed_meanwhile_is_opened_anew(
     dialled[0].shutdown(socket.SHUT_RDWR)
     assert len(list(asking.stream({"messages": []}))) == 5
     assert len(dialled) == 2
+
+
+def test_a_line_that_has_not_been_used_for_long_is_not_trusted(
+    prompt: Prompt,
+    dialled: list[socket.socket],
+    dialling: Callable[[], socket.socket],
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompt.server.answer(says("One"))
+    asking = client(dial=dialling)
+    monkeypatch.setattr("pi.prompt.transport.STALE_S", 0)
+    for count in (1, 2):
+        assert len(list(asking.stream({"messages": []}))) == 5
+        assert len(dialled) == count
 
 
 def test_a_server_that_closes_after_each_answer_gets_a_line_for_each(
@@ -171,6 +188,32 @@ def test_a_server_with_tls_is_spoken_to_when_it_proves_itself(
     assert said.of("turn_end")[0]["text"] == "a"
     with pytest.raises(UnreachableError, match=r"nothing answers at .*: .*certificate"):
         prompt("hi", endpoint=prompt.endpoint(base_url=f"https://127.0.0.1:{tls}/v1"))
+
+
+def test_certificates_that_cannot_be_read_are_named(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+    with pytest.raises(InputError, match="SSL_CERT_FILE cannot be read: No such file"):
+        prompt("hi", endpoint=prompt.endpoint(base_url="https://localhost:1/v1"))
+
+
+def test_records_that_gathered_are_read_together(certificate: Path) -> None:
+    """TLS hands them out one by one; a rest for each would hold a stream to 25 tokens a second."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    near, far = socket.socketpair()
+    trusting = ssl.create_default_context(cafile=certificate)
+    with ThreadPoolExecutor() as pool:
+        accepted = pool.submit(context.wrap_socket, far, server_side=True)
+        line = trusting.wrap_socket(near, server_hostname="localhost")
+        server = accepted.result()
+    with line, server:
+        incoming = Incoming(line, patience_s=10)
+        incoming.flow(patience_s=10)
+        for _ in range(9):
+            server.sendall(TOKEN)
+        assert incoming.read(65536) == TOKEN * 9
+        server.sendall(END)
+        assert incoming.read(65536) == END
 
 
 def test_a_server_with_a_certificate_of_nobody_gets_no_key(prompt: Prompt, tls: int) -> None:
