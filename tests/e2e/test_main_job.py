@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -192,20 +194,25 @@ def test_row_26_a_start_that_fails_says_why_and_leaves_nothing(
     assert not living(pods[0])
 
 
-def test_a_tool_call_goes_round_from_the_model_to_the_file_and_back(
-    pi: Pi, pods: Pods, model: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def desk() -> Iterator[Path]:
+    """A directory with a name so short and plain that the small model copies it without a slip."""
+    folder = Path("/tmp/desk")
+    folder.mkdir(exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_tool_call_goes_round_from_the_model_to_the_file_and_back(pi: Pi, pods: Pods, model: str, desk: Path) -> None:
     """The template is a fixture: it shows the small model worked examples of calls. The path is what is tested."""
-    (tmp_path / "notes.txt").write_text("Milk and eggs are on sale.\n")
+    (desk / "notes.txt").write_text("Milk and eggs are on sale.\n")
     pi.ok(
         "start", model, "--name", "tools", "--vllm", "--enforce-eager", "--max-model-len", "4096",
         "--max-num-seqs", "4", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
         "--chat-template", str(TEMPLATE),
     )  # fmt: skip
     try:
-        printed = pi.ok(
-            "prompt", "tools", "--json", "--temperature", "0", f"Read the file {tmp_path}/notes.txt", cwd=tmp_path
-        )
+        printed = pi.ok("prompt", "tools", "--json", "--temperature", "0", f"Read the file {desk}/notes.txt", cwd=desk)
         events = [json.loads(line) for line in printed.splitlines()]
         kinds = [event["type"] for event in events]
         assert "tool_call" in kinds and "tool_result" in kinds
