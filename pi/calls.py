@@ -116,7 +116,7 @@ class ConnectionLost(UnreachableError):
 
 
 class Call:
-    """One verb at work on a pod: its events, and the answers that it waits for.
+    """One verb at work on a pod from `begin` on: its events, and the answers that it waits for.
 
     `journal` names the call on the pod, where it keeps a journal; `received` counts the events that arrived.
     """
@@ -130,18 +130,20 @@ class Call:
         preparation: str = "",
         journal: str | None = None,
     ) -> None:
-        mark = secrets.token_hex(12)
         self.journal = journal
         self.received = 0
         self.has_begun = False
         self._is_prepared = bool(preparation)
+        mark = secrets.token_hex(12)
         self._reader = Reader(mark)
+        request = {**request, "who": who()}
+        self._call = {"module": module, "verb": verb, "mark": mark, "request": request, "journal": journal}
         self._stream: Stream = link.run(_shell_command(preparation))
+
+    def begin(self) -> None:
         program = _program().encode()
-        call = {"module": module, "verb": verb, "mark": mark, "request": {**request, "who": who()}}
-        message = json.dumps({**call, "journal": journal})
         with suppress(UnreachableError):  # a shell that ends at once has said why, which `events` tells
-            self._stream.send(b"%d\n%s%s\n" % (len(program), program, message.encode()))
+            self._stream.send(b"%d\n%s%s\n" % (len(program), program, json.dumps(self._call).encode()))
 
     def answer(self, message: dict[str, Any]) -> None:
         with suppress(UnreachableError):  # `events` tells that the connection is lost
@@ -228,6 +230,7 @@ def call(
     running = Call(link, module, verb, request, preparation, secrets.token_hex(12) if outlives else None)
     is_lost = False
     try:
+        running.begin()
         while True:
             try:
                 return _followed(running, listen, decide)
@@ -272,6 +275,7 @@ def _taken_up(link: Link, lost: Call, listen: Listener) -> Call:
         with suppress(UnreachableError):
             link.reopen()
             taken_up = _Follower(link, lost)
+            taken_up.begin()
             listen(Event("reconnected", {}))
             return taken_up
     raise UnreachableError(

@@ -439,6 +439,7 @@ class SshLink:
         self._connection = self._connect()
 
     def close(self) -> None:
+        _hang_up(self.transport)
         gateway = self._connection.gateway
         self._connection.close()
         while gateway and not isinstance(gateway, str):
@@ -454,7 +455,7 @@ class ChannelStream:
 
     def send(self, data: bytes) -> None:
         with _as_lost(), _as_os_error():
-            _carried_out(self._channel, lambda: self._channel.sendall(data), SEND_PATIENCE_S)
+            _carried_out(self._channel, lambda: _send(self._channel, data), SEND_PATIENCE_S)
 
     def receive(self, timeout_s: float) -> bytes:
         self._channel.settimeout(timeout_s)
@@ -483,9 +484,9 @@ class ChannelLine:
         self._timeout_s = value
 
     def sendall(self, data: bytes) -> None:
-        """Raises TimeoutError when not all of it is on its way in time, OSError."""
+        """Raises TimeoutError when not all of it is on its way in time, OSError. The line is of no use after that."""
         with _as_os_error():
-            _carried_out(self._channel, lambda: self._channel.sendall(data), self._timeout_s)
+            _carried_out(self._channel, lambda: _send(self._channel, data), self._timeout_s, self._channel.close)
 
     def recv(self, size: int) -> bytes:
         """The next bytes; empty at the end. Raises TimeoutError, OSError."""
@@ -497,31 +498,48 @@ class ChannelLine:
         _closed(self._channel)
 
 
-def _carried_out(channel: Channel, act: Callable[[], object], timeout_s: float | None) -> None:
-    """Have it done by a thread of its own: a signal must not interrupt it in the middle of a packet.
+def _send(channel: Channel, data: bytes) -> None:
+    """In pieces: paramiko copies all that is left for each packet, and stops between two when the channel is closed."""
+    for at in range(0, len(data), CHUNK_BYTES):
+        channel.sendall(data[at : at + CHUNK_BYTES])
 
-    What a signal or the time-out finds unfinished even after GRACE_S costs the whole connection, in which nothing
-    could follow half a packet. Raises TimeoutError, and what `act` raises.
+
+def _carried_out(
+    channel: Channel,
+    write: Callable[[], object],
+    timeout_s: float | None,
+    give_up: Callable[[], object] = lambda: None,
+) -> None:
+    """Have it written by a thread of its own, since a signal in the middle of a packet would spoil the connection.
+
+    After a signal or the time-out it is given up. What is still unfinished GRACE_S later costs the connection: nothing
+    can follow half a packet. Raises TimeoutError, and what `write` raises.
     """
     done = threading.Event()
     problems: list[Exception] = []
 
-    def carry_out() -> None:
+    def attempt(act: Callable[[], object]) -> None:
         try:
             act()
         except Exception as problem:
             problems.append(problem)
-        finally:
-            done.set()
+
+    def carry_out() -> None:
+        attempt(write)
+        done.set()
 
     channel.settimeout(None)
     try:
-        threading.Thread(target=carry_out, name="pi-send", daemon=True).start()
+        threading.Thread(target=carry_out, name="pi-write", daemon=True).start()
         if not done.wait(timeout_s):
             raise TimeoutError
     except BaseException:
-        if not done.wait(GRACE_S):
-            channel.get_transport().close()
+        try:
+            threading.Thread(target=attempt, args=(give_up,), name="pi-give-up", daemon=True).start()
+            done.wait(GRACE_S)
+        finally:
+            if not done.is_set():
+                _hang_up(channel.get_transport())
         raise
     if problems:
         raise problems[0]
@@ -531,6 +549,15 @@ def _closed(channel: Channel) -> None:
     """Have it closed, whatever has become of its connection."""
     with contextlib.suppress(OSError), _as_os_error():
         _carried_out(channel, channel.close, GRACE_S)
+
+
+def _hang_up(transport: Transport) -> None:
+    """End a connection from the outside in: inside a jump host's that is stuck, a farewell would be waited for."""
+    from paramiko import Channel
+
+    if isinstance(transport.sock, Channel):
+        _hang_up(transport.sock.get_transport())
+    transport.close()
 
 
 @contextmanager

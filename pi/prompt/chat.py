@@ -12,11 +12,14 @@ from types import ModuleType
 from typing import TextIO
 
 from pi import redaction
-from pi.errors import PiError
+from pi.errors import Interrupted, PiError
 from pi.prompt.agent import Agent
 
 HISTORY_LINES = 1000
 """Lines of the history that are kept, of all chats together."""
+
+CTRL_C_CODE = 130
+"""The exit code of an `Interrupted` by Ctrl+C, which in a chat ends the answer alone."""
 
 WELCOME = "Ctrl+C stops an answer, Ctrl+D leaves."
 
@@ -38,6 +41,8 @@ def chat(agent: Agent, history_file: Path, stderr: TextIO, with_whom: str, after
             try:
                 agent.turn(message)
             except PiError as error:
+                if isinstance(error, Interrupted) and error.exit_code != CTRL_C_CODE:
+                    raise
                 stderr.write(redaction.redacted(error.render()) + "\n")
             finally:
                 after_turn()

@@ -98,59 +98,96 @@ def test_a_connection_that_was_lost_is_opened_again(link: connection.SshLink, po
 def silenced(pod: Pod) -> Iterator[None]:
     """The connections that are open now get no answer any more, as after a router forgot them."""
     sessions = pod.sessions()
-    for pid in sessions:
-        os.kill(pid, signal.SIGSTOP)
+    _signal(sessions, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in sessions:
-            os.kill(pid, signal.SIGCONT)
+        _signal(sessions, signal.SIGCONT)
 
 
-UPLOAD = bytes(64 * 2**20)
-"""More than SSH and TCP take before they have to wait."""
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+UPLOAD = bytes(8 * 2**20)
+"""More than SSH's window of 2 MiB, and than what TCP takes with buffers as small as in `a_stuck_line`."""
+
+
+def a_stuck_line(link: connection.SshLink, port: int) -> connection.ChannelLine:
+    """A line on which an upload to a silent pod ends in the middle of a packet."""
+    link.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    line = link.dial(port)
+    line.settimeout(60)
+    return line
 
 
 def test_a_connection_that_turns_out_to_be_dead_is_opened_again(
     link: connection.SshLink, pod: Pod, blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    whole = hashlib.sha256(BLOCK).hexdigest()
+    assert digest(link, blocks, 1) == whole
+    first = link.transport
+    again = link.reopen
+
+    def reopen() -> None:
+        monkeypatch.setattr(connection, "OPEN_PATIENCE_S", 15)
+        again()
+
+    monkeypatch.setattr(link, "reopen", reopen)
     monkeypatch.setattr(connection, "OPEN_PATIENCE_S", 1)
     with silenced(pod):
-        assert link.transport.is_active()
-        assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
+        assert digest(link, blocks, 1) == whole
+    assert link.transport is not first
 
 
-def test_an_upload_that_ctrl_c_stops_leaves_a_link_that_dials(link: connection.SshLink, pod: Pod, blocks: int) -> None:
-    line = link.dial(blocks)
-    line.sendall(b"0")
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_upload_that_ctrl_c_stops_leaves_a_link_that_dials(
+    link: connection.SshLink, pod: Pod, blocks: int, times: int
+) -> None:
+    """The second one comes while the first still waits for what is on its way."""
+    line = a_stuck_line(link, blocks)
     main = threading.main_thread().ident or 0
     with silenced(pod):
-        threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
+        for at in range(times):
+            threading.Timer(0.5 + at * 0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             line.sendall(UPLOAD)
         line.close()
+    assert line._channel.out_window_size > 0
     assert not link.transport.is_active()
     assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
 
 
 def test_an_upload_that_does_not_get_on_ends(link: connection.SshLink, pod: Pod, blocks: int) -> None:
-    line = link.dial(blocks)
+    line = a_stuck_line(link, blocks)
     line.settimeout(0.5)
     with silenced(pod), pytest.raises(TimeoutError):
         line.sendall(UPLOAD)
+    assert line._channel.out_window_size > 0
     assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
+
+
+def test_an_upload_that_nobody_reads_costs_the_line_alone(link: connection.SshLink, blocks: int) -> None:
+    first = link.transport
+    with socket.create_server(("127.0.0.1", 0)) as deaf, closing(link.dial(deaf.getsockname()[1])) as line:
+        line.settimeout(1)
+        with pytest.raises(TimeoutError):
+            line.sendall(UPLOAD * 2)
+    assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
+    assert link.transport is first
 
 
 def test_a_line_whose_connection_ends_fails_as_a_socket_does(link: connection.SshLink, pod: Pod, blocks: int) -> None:
     line = link.dial(blocks)
-    for pid in pod.sessions():
-        kill(pid)
+    with silenced(pod):
+        link.transport.sock.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionResetError):
+            line.sendall(b"0")
+    line.close()
     line.settimeout(10)
     assert line.recv(1) == b""
-    with pytest.raises(OSError):
-        line.sendall(UPLOAD)
-    line.close()
-    line.close()
 
 
 def test_a_port_where_nothing_listens_is_refused(link: connection.SshLink) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pty
 import re
@@ -18,7 +19,8 @@ from pathlib import Path
 import pytest
 from conftest import Prompt, Reply, delta, error, says, sse
 
-from pi.prompt.chat import HISTORY_LINES
+from pi.errors import Interrupted
+from pi.prompt.chat import HISTORY_LINES, chat
 
 CHAT = """
 import fcntl, signal, sys, termios
@@ -184,3 +186,18 @@ def test_the_history_is_bounded(prompt: Prompt) -> None:
     kept = history.read_text().splitlines()
     assert (len(kept), kept[0], kept[-1]) == (HISTORY_LINES, "message 1", "the last")
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_only_ctrl_c_leaves_the_chat_when_the_pod_is_asked_about_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, goes_on: bool
+) -> None:
+    class Agent:
+        def turn(self, message: str) -> None:
+            raise Interrupted("interrupted", number)
+
+    lines = iter(["hi"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines, None) or (_ for _ in ()).throw(EOFError))
+    ends = contextlib.nullcontext() if goes_on else pytest.raises(Interrupted)
+    with ends:
+        chat(Agent(), tmp_path / "history", io.StringIO(), "m", lambda: None)  # type: ignore[arg-type]
