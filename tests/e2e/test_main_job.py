@@ -155,10 +155,11 @@ def test_two_pods_hold_different_models_and_dash_dash_pod_reaches_each(
 def test_a_killed_server_is_told_and_its_engine_does_not_keep_the_memory(started: str, pi: Pi, pods: Pods) -> None:
     pid = json.loads((pi.config / "pods.json").read_text())["pods"]["one"]["models"]["smol"]["pid"]
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60  # five seconds as a rule; the launcher itself asks for 10 s and more, then kills
     while living(pods[0]) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not living(pods[0]), "the launcher ends what outlives the server"
+    left = [process.described(pid) for pid in living(pods[0])]
+    assert not left, "the launcher ends what outlives the server"
     assert "crashed" in pi.ok("list")
     assert "cleared" in pi.ok("stop", "smol")
     assert "no models" in pi.ok("list")
