@@ -19,6 +19,7 @@ import pytest
 
 from pi import remote
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = Path(remote.__file__).parent / "setup" / "pod_setup.sh"
 MARK = "@mark@"
 CUDA_13 = "| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: 13.0 |\n"
@@ -95,10 +96,12 @@ def test_the_script_is_sound_bash() -> None:
     assert subprocess.run(["bash", "-n", SCRIPT]).returncode == 0
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
-def test_shellcheck_finds_nothing() -> None:
-    found = subprocess.run(["shellcheck", SCRIPT], capture_output=True, text=True)
-    assert found.stdout == ""
+@pytest.mark.parametrize(
+    "script", [SCRIPT, ROOT / "chores" / "machine.sh", ROOT / ".ci" / "run"], ids=lambda it: it.name
+)
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    found = subprocess.run([Path(sys.executable).parent / "shellcheck", script], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("words", ["set -x", "unsafe-best-match", "eval ", "xtrace"])
