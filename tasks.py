@@ -15,11 +15,12 @@ BIN = Path(sys.executable).parent
 os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 
 
-@task
-def test(c: Context) -> None:
+@task(help={"part": "a folder or file of tests: these alone, without lint and types"})
+def test(c: Context, part: str = "") -> None:
     """Lint, types, and the tests that need no vLLM."""
-    lint(c)
-    c.run(f"{BIN}/python -m pytest -q")
+    if not part:
+        lint(c)
+    c.run(f"{BIN}/python -m pytest -q {part}")
 
 
 @task
@@ -58,12 +59,12 @@ def fuzz(c: Context, seconds: int = 300) -> None:
     raise Exit(code=report(seconds))
 
 
-@task
-def demo(c: Context) -> None:
+@task(help={"until": "setup: stop when the pod is set up"})
+def demo(c: Context, until: str = "") -> None:
     """Make this machine a pod and ask a small model."""
     from chores.demo import play
 
-    raise Exit(code=play(ROOT / ".demo"))
+    raise Exit(code=play(ROOT / ".demo", until))
 
 
 @task
