@@ -80,9 +80,11 @@ wrap() { # programs in .machine/bin that run the unpacked ones with the unpacked
         done)
         wrapper g++ "$ROOT/usr/bin/g++" "-B \"$ROOT/usr/bin\"$headers"
     fi
-    if any "$ROOT"/usr/lib/*/libnuma.so.1; then
-        mkdir -p "$PRIVATE/lib"
-        ln -sf "$ROOT"/usr/lib/*/libnuma.so.1 "$PRIVATE/lib/"
+    mkdir -p "$PRIVATE/lib" # for pods: what vLLM, and what it compiles, loads
+    for library in "$ROOT"/usr/lib/*/libnuma.so.1 "$ROOT"/usr/lib/*/libgomp.so.1; do
+        ! [ -e "$library" ] || ln -sf "$library" "$PRIVATE/lib/"
+    done
+    if any "$PRIVATE/lib/libnuma.so.1"; then
         # shellcheck disable=SC2016  # expands when the written program runs
         printf '#!/bin/sh\n/sbin/ldconfig "$@"\nls "%s"\n' "$PRIVATE/lib" >"$PRIVATE/bin/ldconfig"
         chmod +x "$PRIVATE/bin/ldconfig"
