@@ -15,7 +15,10 @@ demo: for-ssh for-vllm $(STAMP)
 e2e: for-ssh for-vllm $(STAMP)
 	@$(VENV)/bin/inv e2e
 
-test slow bench: for-ssh $(STAMP)
+test: for-ssh $(STAMP)
+	@$(VENV)/bin/inv test $(if $(PART),--part $(PART))
+
+slow bench: for-ssh $(STAMP)
 	@$(VENV)/bin/inv $@
 
 fuzz lint advisories: $(STAMP)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Brings what this machine lacks: machine.sh NEED..., each of python, ssh, vllm.
+# Brings what this machine lacks: machine.sh NEED..., each of make, python, ssh, vllm.
 #
 # As root, or with a sudo that asks for no password, apt-get installs Debian's packages. For anyone else they are
 # unpacked into .machine, where nothing is installed and nobody else is affected. If nothing is missing, it only looks.
@@ -16,6 +16,9 @@ any() { [ -e "$1" ]; } # the first of the files that a pattern matches
 
 missing() { # NEED: the packages that would bring what it lacks, one a line
     case $1 in
+    make)
+        have make || echo make
+        ;;
     python)
         have "$PYTHON" || echo python3
         "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || any "$ROOT"/usr/share/python-wheels/pip-*.whl ||
@@ -67,7 +70,7 @@ END
 
 wrap() { # programs in .machine/bin that run the unpacked ones with the unpacked libraries
     libraries=$(find "$ROOT/usr/lib" "$ROOT/lib" -maxdepth 1 -name '*-linux-gnu*' -type d 2>/dev/null | paste -sd:)
-    for program in "$ROOT"/usr/sbin/sshd "$ROOT"/usr/bin/ssh "$ROOT"/usr/bin/ssh-*; do
+    for program in "$ROOT"/usr/sbin/sshd "$ROOT"/usr/bin/ssh "$ROOT"/usr/bin/ssh-* "$ROOT"/usr/bin/make; do
         ! [ -x "$program" ] || wrapper "${program##*/}" "$program"
     done
     if [ -e "$ROOT/usr/bin/g++" ]; then

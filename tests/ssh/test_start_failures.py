@@ -12,6 +12,7 @@ from pi.failures import explain
 from pi.pod import health
 from tests.rig.command import Done, Pi
 from tests.rig.pod import FIXTURES, Pod, kill, listens
+from tests.rig.skips import skip_if
 
 LOGS = [
     ("unknown_arg", 2, "vllm: error: unrecognized arguments: --tensor-paralel-size 2"),
@@ -130,7 +131,7 @@ def test_the_log_of_the_start_before_is_kept_beside(pi: Pi, box: Pod) -> None:
 
 
 OUTER = health.outer_address()
-seen_from_outside = pytest.mark.skipif(OUTER is None, reason="this machine has no address but its loopback")
+seen_from_outside = skip_if(OUTER is None, "outer address")
 
 
 @seen_from_outside
