@@ -16,7 +16,7 @@ e2e: for-ssh for-vllm $(STAMP)
 	@$(VENV)/bin/inv e2e
 
 test: for-ssh $(STAMP)
-	@$(VENV)/bin/inv test $(if $(PART),--part $(PART))
+	@$(VENV)/bin/inv test $(if $(PART),--part "$(PART)")
 
 slow bench: for-ssh $(STAMP)
 	@$(VENV)/bin/inv $@
