@@ -151,10 +151,13 @@ def misspelt(old: str, new: str) -> str:
     return GOOD.replace(old, new, 1)
 
 
+COMMA_LINE = 37 if sys.version_info >= (3, 13) else 38
+"""Where Python sees a trailing comma: at the comma itself since 3.13, before that at what follows."""
+
 BROKEN: dict[str, tuple[str | bytes, str]] = {
     "cut off": (GOOD[: GOOD.index('"models"') + 4], "line 20: "),
     "merge markers": (misspelt('      "gpus"', '<<<<<<< HEAD\n      "gpus"'), "line 6: "),
-    "a trailing comma": (misspelt('"active": "box"', '"active": "box",'), "line 38: "),
+    "a trailing comma": (misspelt('"active": "box"', '"active": "box",'), f"line {COMMA_LINE}: "),
     "the wrong shape": (misspelt('"models": {}', '"models": []'), "line 33: pods.lab.models: an object {...}"),
     "a wrong type": (misspelt('"port": 8001', '"port": "8001"'), "line 23: pods.box.models.qwen.port: a whole number"),
     "a pid that means everybody": (misspelt('"pid": 4242', '"pid": -1'), "line 25: pods.box.models.qwen.pid: "),
