@@ -25,7 +25,7 @@ MODULES = (
     "status",
     "setup",
 )
-"""Modules of `pi.pod` in the order in which they import each other."""
+"""Modules of `pi.on_pod` in the order in which they import each other."""
 
 NO_BASH = "pi-found-no-bash"
 
@@ -63,16 +63,16 @@ def shell_command(preparation: str = "") -> str:
 
 @cache
 def program() -> str:
-    """Python source that makes `pi.pod` out of its modules' texts, runs one verb of it and ends."""
-    sources = [(f"pi.pod.{name}", (files("pi.pod") / f"{name}.py").read_text("utf-8")) for name in MODULES]
+    """Python source that makes `pi.on_pod` out of its modules' texts, runs one verb of it and ends."""
+    sources = [(f"pi.on_pod.{name}", (files("pi.on_pod") / f"{name}.py").read_text("utf-8")) for name in MODULES]
     return "\n".join(
         [
             "import json, sys, types",
-            f"for name, source in {[('pi', ''), ('pi.pod', ''), *sources]!r}:",
+            f"for name, source in {[('pi', ''), ('pi.on_pod', ''), *sources]!r}:",
             "    module = sys.modules[name] = types.ModuleType(name)",
             "    exec(compile(source, name, 'exec'), module.__dict__)",
             "call = json.loads(sys.stdin.buffer.readline())",
-            "verb = getattr(sys.modules['pi.pod.' + call['module']], call['verb'])",
-            "sys.modules['pi.pod.wire'].run(verb, call['mark'], call['request'], call['journal'])",
+            "verb = getattr(sys.modules['pi.on_pod.' + call['module']], call['verb'])",
+            "sys.modules['pi.on_pod.wire'].run(verb, call['mark'], call['request'], call['journal'])",
         ]
     )

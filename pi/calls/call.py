@@ -1,4 +1,4 @@
-"""One call to a pod: how `pi.pod` gets there, the events that come back, and a failure in pi's words.
+"""One call to a pod: how `pi.on_pod` gets there, the events that come back, and a failure in pi's words.
 
 A call sends one constant command, then on stdin the program, the request and (for `start`) pi's plan. No
 user's text and no secret is ever part of a command line. Long work keeps a journal on the pod: when the
@@ -24,7 +24,7 @@ from pi.ssh.link import GATEWAY, Link, Silence, Stream
 from pi.text import one_line
 
 SILENCE_S = 20
-"""A pod sends a heartbeat each 5 s (`pi.pod.wire`); this much silence is a lost connection."""
+"""A pod sends a heartbeat each 5 s (`pi.on_pod.wire`); this much silence is a lost connection."""
 
 RECONNECTS = 5
 """How often a lost connection is made again, after 1, 2, 3, ... s, before pi gives up."""
@@ -62,9 +62,9 @@ class Call:
         self._stream: Stream = link.run(shell_command(preparation))
 
     def begin(self) -> None:
-        program = program().encode()
+        source = program().encode()
         with suppress(UnreachableError):  # a shell that ends at once has said why, which `events` tells
-            self._stream.send(b"%d\n%s%s\n" % (len(program), program, json.dumps(self._call).encode()))
+            self._stream.send(b"%d\n%s%s\n" % (len(source), source, json.dumps(self._call).encode()))
 
     def answer(self, message: dict[str, Any]) -> None:
         with suppress(UnreachableError):  # `events` tells that the connection is lost
@@ -141,7 +141,7 @@ def call(
     outlives: bool = False,
     leave: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """Run one verb of `pi.pod` and return its result.
+    """Run one verb of `pi.on_pod` and return its result.
 
     `listen` is told every event, `decide` answers a `survey`. A failure is raised as the PiError that its kind
     calls for. Ctrl+C ends the work on the pod and raises Interrupted, or leaves it where `leave()` says so and

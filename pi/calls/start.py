@@ -24,7 +24,7 @@ from pi.ssh.link import Link
 class Started:
     deployment: Deployment
     public: dict[str, str]
-    """How the provider maps the pod's ports (see `pi.endpoint`)."""
+    """How the provider maps the pod's ports (see `pi.addresses`)."""
     side_doors: tuple[int, ...]
     """Ports besides its own where its processes listen to the network, asking nobody for a key."""
 

@@ -24,7 +24,6 @@ COMPLETION["zsh"] = "autoload -U +X compinit bashcompinit && compinit && bashcom
 
 def possible_words(task: Verb, before: list[str]) -> list[str]:
     """Flags of a task, and the names that its next word may be."""
-
     try:
         known = state.load()
     except PiError:

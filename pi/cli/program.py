@@ -7,11 +7,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from difflib import get_close_matches
 from io import TextIOWrapper
 
-from invoke import Config, Exit, Program
+from invoke import Collection, Config, Exit, Program
 from invoke.parser import Parser
 
 from pi import __version__, faults, screen
@@ -19,7 +18,7 @@ from pi.cli.completion import COMPLETION, possible_words
 from pi.cli.help import CORE_FLAGS, ENDING, spoken, summary, usage_of
 from pi.cli.words import Reading, Usage, wants_help
 from pi.errors import PiError
-from pi.fabric_tasks import namespace
+from pi.fabric_tasks import DEFAULTS, VERBS, namespace, task_named
 from pi.fabric_tasks.verb import Verb
 
 
@@ -60,10 +59,11 @@ class Pi(Program):
             self.print_help()
             raise Exit
         name, rest = self._verb(words)
-        task: Verb = self.collection[name]
+        task = task_named(name)
         if asks_help or wants_help(task, rest):
             self._print_verb_help(name, task)
             raise Exit
+        self.collection = namespace([name])
         self.tasks = [(name, Reading(name, task, rest).values())]  # type: ignore[assignment]
 
     def parse_cleanup(self) -> None:
@@ -71,35 +71,27 @@ class Pi(Program):
 
     def _verb(self, words: list[str]) -> tuple[str, list[str]]:
         """The task that the first word, or the first two, name, and the words after it."""
-        names = self.collection.task_names
-        if ".".join(words[:2]) in names:
+        if ".".join(words[:2]) in VERBS:
             return ".".join(words[:2]), words[2:]
-        if words[0] in self.collection.collections:
-            default = f"{words[0]}.{self.collection.collections[words[0]].default}"
+        if default := DEFAULTS.get(words[0]):
             if len(words) > 1 and not words[1].startswith("-"):
                 raise Usage(
-                    f"no verb {' '.join(words[:2])!r}{self._meant(words)}",
-                    usage_of(default, self.collection[default]),
+                    f"no verb {' '.join(words[:2])!r}{self._meant(words)}", usage_of(default, task_named(default))
                 )
             return default, words[1:]
-        if words[0] in names and "." not in words[0]:
+        if words[0] in VERBS and "." not in words[0]:
             return words[0], words[1:]
         raise Usage(f"no verb {words[0]!r}{self._meant(words)}", "pi VERB ...; pi --help lists the verbs")
 
     def _meant(self, words: list[str]) -> str:
-        spoken = [name.replace(".", " ") for name in self.collection.task_names]
+        spoken = [name.replace(".", " ") for name in VERBS]
         close = get_close_matches(" ".join(words[:2]), spoken, 1) or get_close_matches(words[0], spoken, 1)
         return f" (did you mean {close[0]!r}?)" if close else ""
-
-    def _verbs(self) -> Iterator[tuple[str, Verb]]:
-        """Every verb, those of the pods first."""
-        for name in sorted(self.collection.task_names, key=lambda name: "." not in name):
-            yield name, self.collection[name]
 
     def print_help(self) -> None:
         print("pi: a bare GPU machine becomes a private, OpenAI-compatible model endpoint, over nothing but SSH.\n")
         print("Usage: pi VERB ...   (pi VERB --help says more)\n")
-        rows = [(spoken(name), summary(task)) for name, task in self._verbs()]
+        rows = [(spoken(name), summary(task)) for name, task in ((name, task_named(name)) for name in VERBS)]
         rows += list(CORE_FLAGS.items())
         screen.columns([("", *row) for row in rows])
         print("\n" + ENDING)
@@ -129,23 +121,22 @@ class Pi(Program):
         return sorted({word for word in self._possible(before) if word.startswith(current)})
 
     def _possible(self, before: list[str]) -> list[str]:
-        names = [name.split(".") for name in self.collection.task_names]
+        names = [name.split(".") for name in VERBS]
         if not before:
             return [name[0] for name in names]
         subverbs = [name[1] for name in names if len(name) == 2 and [name[0]] == before]
         with contextlib.suppress(Exit):
             name, rest = self._verb(before)
-            task = self.collection[name]
-            return subverbs + possible_words(task, rest)
+            return subverbs + possible_words(task_named(name), rest)
         return subverbs
 
 
 def program() -> Pi:
-
+    """Return the program; the typed verb's task joins its collection once the words are read."""
     return Pi(
         name="pi",
         version=__version__,
-        namespace=namespace(),
+        namespace=Collection("pi"),
         config_class=PiConfig,
         binary_names=["pi", "pi-pods"],
     )

@@ -13,7 +13,6 @@ from pi.pods import changes, state
 @verb("name", "NAME")
 def active(c: Any, name: str) -> None:
     """Choose the pod that the other verbs work on."""
-
     state.change(lambda known: replace(known, active=known.pod(name).name))
     changes.note("active", name)
     screen.say(f"{name} is active")

@@ -19,7 +19,6 @@ from pi.steps import where
 )
 def audit(c: Any, pod: str | None = None, lines: int = 50) -> None:
     """Show the last changes made to the pod, by whom, and how they went, from the log on the pod."""
-
     if lines < 1:
         raise InputError(f"--lines {lines} is too few", "1 or more")
     with where.targeted(c, pod) as (place, link):

@@ -16,7 +16,6 @@ from pi.steps.request import POD
 @verb("", "[--pod P]", name="list", details=POD)
 def list_models(c: Any, pod: str | None = None) -> None:
     """List the models of the pod with their true state; what turns out to be gone is forgotten."""
-
     with where.targeted(c, pod) as (place, link):
         status = read_status(link)
         host = link.host
@@ -32,7 +31,6 @@ def list_models(c: Any, pod: str | None = None) -> None:
 
 def _warn(place: Pod, status: Status) -> None:
     """What is wrong with the pod itself."""
-
     for words in gpus.lost(place.gpus, status.gpus, status.unread_gpus):
         screen.note(f"warning: {words}")
     if status.storage:

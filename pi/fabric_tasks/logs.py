@@ -28,7 +28,6 @@ def logs(
     c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow: bool = False, raw: bool = False
 ) -> None:
     """Follow a model's log; Ctrl+C ends the following, not the model."""
-
     check_name(name, "model")
     output = screen.Output(raw=raw)
 

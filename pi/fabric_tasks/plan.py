@@ -28,5 +28,4 @@ def plan(
     vllm: list[str] | None = None,
 ) -> None:
     """Show what `start` would do: the command, the memory sum, the reasons; nothing is touched."""
-
     show_plan(c, pod, request_of(model, name, memory, context, gpus, variant, vllm))

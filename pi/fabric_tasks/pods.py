@@ -10,7 +10,7 @@ from pi.pods import state
 from pi.steps.states import gpu_summary, versions
 
 
-@verb(name="list", default=True)
+@verb(name="list")
 def list_pods(c: Any) -> None:
     """List the pods; `*` marks the active one."""
     known = state.load()

@@ -8,22 +8,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from invoke import Exit
 
 from pi import config, screen
-from pi import prompt as room
 from pi.calls.logs import last_log_line
 from pi.calls.status import read_status
 from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import Pod
+from pi.prompt.client import preload
+from pi.prompt.conversation import Options, run
+from pi.prompt.endpoint import Endpoint
+from pi.prompt.sessions import Sessions
 from pi.ssh.link import Link
 from pi.steps import keys, reconcile, states, where
 from pi.text import one_line
-
-if TYPE_CHECKING:
-    from pi.prompt import Endpoint, Options
-
 
 FIRST_WIDTH = 60
 """Characters of a kept conversation's first message that are listed."""
@@ -82,8 +83,6 @@ def prompt(
     api_key_env: str | None = None,
 ) -> None:
     """Ask a model, with tools that read this directory; without a message, chat. `-` reads standard input."""
-    from invoke import Exit
-
     if sessions:
         return _show_sessions()
     _not_together(
@@ -105,7 +104,7 @@ def prompt(
     if idle_timeout > DAY_SECONDS:
         raise InputError(f"--idle-timeout {idle_timeout} is too long", f"a day at most: {DAY_SECONDS}")
     messages = list(message or ())
-    options = room.Options(
+    options = Options(
         tools=not no_tools,
         tool_choice=tool_choice,
         system=system,
@@ -120,7 +119,7 @@ def prompt(
     if base_url is not None:
         messages = [name, *messages] if name is not None else messages
         endpoint = _given(base_url, model, api, api_key_env)
-        room.preload()
+        preload()
         code = _converse(endpoint, messages, options)
     else:
         if name is None:
@@ -132,9 +131,8 @@ def prompt(
 
 
 def _converse(endpoint: Endpoint, messages: list[str], options: Options) -> int:
-
     with Path(os.devnull).open("r+") as nothing:  # in the place of what the caller has closed
-        return room.run(
+        return run(
             endpoint,
             messages,
             options,
@@ -161,7 +159,6 @@ def _not_together(*pairs: tuple[str, object, str, object]) -> None:
 
 def _given(base_url: str, model: str | None, api: str | None, api_key_env: str | None) -> Endpoint:
     """The endpoint that the flags name. A variable that they name must be set; OPENAI_API_KEY may be."""
-
     if not base_url.startswith(("http://", "https://")):
         raise InputError(f"--base-url {base_url!r} is not a URL", "such as http://127.0.0.1:8000/v1")
     if model is None:
@@ -175,7 +172,6 @@ def _given(base_url: str, model: str | None, api: str | None, api_key_env: str |
 @contextmanager
 def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[Endpoint]:
     """The endpoint of a deployment, reached through the command's one connection."""
-
     place = where.chosen(c, pod)
     deployment = place.models.get(name)
     if deployment is None:
@@ -183,8 +179,8 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
         raise InputError(f"no model {name!r} on {place.name}; {known}", "pi list asks the pod, pi start starts one")
     key = keys.api_key()
     # importing the SDK takes as long as connecting
-    with where.linked(c, place, named=pod is not None, meanwhile=room.preload) as link:
-        yield room.Endpoint(
+    with where.linked(c, place, named=pod is not None, meanwhile=preload) as link:
+        yield Endpoint(
             f"http://127.0.0.1:{deployment.port}/v1",
             deployment.name,
             key,
@@ -196,20 +192,17 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
 
 
 def _state(link: Link, place: Pod, name: str) -> str:
-
     status = read_status(link)
     reconcile.reconcile(place, status)
     return states.state_of(place, name, status)
 
 
 def _last_log_line(link: Link, name: str) -> str | None:
-
     return last_log_line(link, name)
 
 
 def _show_sessions() -> None:
-
-    kept = list(room.Sessions(config.config_dir()).all())
+    kept = list(Sessions(config.config_dir()).all())
     if not kept:
         screen.say("no conversations are kept yet")
         return

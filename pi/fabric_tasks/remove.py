@@ -43,6 +43,5 @@ def remove(c: Any, name: str, force: bool = False) -> None:
 
 def _run_there(pod: Pod, command: str) -> str:
     """What to type to run a command on a pod. Raises InputError."""
-
     place = target.parse(pod.ssh)
     return shlex.join(["ssh", *place.ssh_words(), command]) if isinstance(place, target.SshTarget) else command

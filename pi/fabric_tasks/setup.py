@@ -58,7 +58,6 @@ def setup(
     generate_key: bool = False,
 ) -> None:
     """Set a machine up as a pod (vLLM and all it needs) and remember it; run again to repair or upgrade."""
-
     kind, floor, packages = _wanted(vllm, for_)
     if beside and for_ is None:
         raise InputError("--beside says nothing without --for", f"pi pods setup {name} --for MODEL --beside")
@@ -120,7 +119,6 @@ def _command(pod: Pod, choices: dict[str, str | None], switches: dict[str, bool]
 
 def _adopt(link: Link, pod: Pod) -> None:
     """Take over the models that run on a pod and are not in pods.json."""
-
     try:
         reconcile.reconcile(pod, read_status(link))
     except PiError as error:
@@ -129,7 +127,6 @@ def _adopt(link: Link, pod: Pod) -> None:
 
 def _wanted(kind: str | None, model: str | None) -> tuple[str, str | None, tuple[str, ...]]:
     """Which vLLM a setup installs, the oldest that it may be, and packages: what a model of the catalog needs."""
-
     if kind is not None and kind not in VLLM_CHOICES:
         raise InputError(f"--vllm {kind!r} is not known", f"choose one of {', '.join(VLLM_CHOICES)}")
     if model is None:
@@ -143,7 +140,6 @@ def _wanted(kind: str | None, model: str | None) -> tuple[str, str | None, tuple
 
 
 def _known(model: str) -> tuple[ModelSpec, Variant]:
-
     known = catalog.load(config.config_dir()).find(model)
     if known is None:
         raise InputError(f"--for {model!r} is not in the catalog", "pi models lists it")

@@ -13,11 +13,12 @@ from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods import changes
 from pi.pods.types import Deployment
-from pi.steps import keys, reconcile, reservation, where
+from pi.steps import keys, reconcile, where
 from pi.steps.offers import show_offers
 from pi.steps.plans import show_plan
 from pi.steps.reports import StartReport
 from pi.steps.request import BENDING, request_of, timeout_of
+from pi.steps.reservation import Reservation
 
 
 @verb(
@@ -51,12 +52,10 @@ def start(
     vllm: list[str] | None = None,
 ) -> None:
     """Start a model on the pod and wait until it answers; alone, list the models that pi knows."""
-
     if model is None:
         if name or memory or context or gpus or variant or dry_run or private or detach or timeout or vllm:
             raise InputError("which model?", "pi start MODEL --name NAME; pi models lists those that pi knows")
         return show_offers(c, pod)
-
     request = request_of(model, name, memory, context, gpus, variant, vllm)
     timeout_s = timeout_of(timeout)
     if dry_run:
@@ -66,7 +65,7 @@ def start(
     began = time.monotonic()
     with where.targeted(c, pod) as (place, link), changes.change("start", f"{place.name}/{request.name}"):
         report = StartReport(request, place.name, detach)
-        reservation = reservation.Reservation(place, private)
+        reservation = Reservation(place, private)
 
         def decide(facts: PodFacts) -> LaunchPlan:
             refusals.require_gpus(place.name, place.gpus, facts)

@@ -17,7 +17,6 @@ from pi.steps.request import POD
 @verb("[name]", "[NAME] [--pod P]", details={"name": "which model; without it, every model of the pod", **POD})
 def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
     """Stop a model, or every model of the pod; returns when its processes, port and GPU are free."""
-
     names = [check_name(name, "model")] if name else []
     with (
         where.targeted(c, pod) as (place, link),

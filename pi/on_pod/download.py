@@ -43,7 +43,7 @@ def download(wire: Wire, model: str, instance: str) -> None:
             wire.emit("download", bytes=size, bytes_per_s=int((size - before) / seconds), total=total)
             _pause(fetcher, REPORT_S)
     except Cancelled:
-        process.end(wire, fetcher.pid, lambda: process.members(fetcher.pid, instance), 3)
+        process.end(wire.progress, fetcher.pid, lambda: process.members(fetcher.pid, instance), 3)
         raise
     if fetcher.returncode:
         text = logs.tail_of(log, 16 * 1024)

@@ -13,8 +13,6 @@ import signal
 import time
 from typing import Callable, Iterable, Iterator, NamedTuple, Optional
 
-from pi.on_pod.wire import Wire
-
 POLL_S = 0.05
 
 KILL_PATIENCE_S = 10
@@ -82,6 +80,10 @@ def members(session: int, instance: str) -> list[int]:
     return found
 
 
+Tell = Callable[[str], None]
+"""Takes a line on what is waited for."""
+
+
 class Ending(NamedTuple):
     """How processes were ended: whether none is left, and after how many seconds of waiting KILL was sent."""
 
@@ -89,7 +91,7 @@ class Ending(NamedTuple):
     forced_after_s: Optional[float]
 
 
-def end(wire: Wire, leader: Optional[int], find_members: Callable[[], list[int]], patience_s: float) -> Ending:
+def end(tell: Tell, leader: Optional[int], find_members: Callable[[], list[int]], patience_s: float) -> Ending:
     """TERM to the leader, a wait, then KILL to all that `find_members()` still finds.
 
     Only the leader gets TERM: signalling vLLM's whole group at once can leave its API server hanging.
@@ -98,14 +100,14 @@ def end(wire: Wire, leader: Optional[int], find_members: Callable[[], list[int]]
         _signal(leader, signal.SIGTERM)
     else:
         patience_s = 0
-    if _gone(wire, find_members, patience_s):
+    if _gone(tell, find_members, patience_s):
         return Ending(True, None)
     for pid in find_members():
         _signal(pid, signal.SIGKILL)
-    return Ending(_gone(wire, find_members, KILL_PATIENCE_S), patience_s or None)
+    return Ending(_gone(tell, find_members, KILL_PATIENCE_S), patience_s or None)
 
 
-def _gone(wire: Wire, find_members: Callable[[], list[int]], patience_s: float) -> bool:
+def _gone(tell: Tell, find_members: Callable[[], list[int]], patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     told = time.monotonic()
     while True:
@@ -117,7 +119,7 @@ def _gone(wire: Wire, find_members: Callable[[], list[int]], patience_s: float) 
         if time.monotonic() - told > 5:
             told = time.monotonic()
             count = "1 process" if len(left) == 1 else "%d processes" % len(left)
-            wire.emit("progress", text="waiting for %s to end" % count)
+            tell("waiting for %s to end" % count)
         time.sleep(POLL_S)
 
 

@@ -47,7 +47,7 @@ def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
             return dict(facts, boot=process.boot())
         except Cancelled:
             living = lambda: process.members(script.pid, request["environment"]["PI_MARK"])  # noqa: E731
-            process.end(wire, script.pid, living, 5)
+            process.end(wire.progress, script.pid, living, 5)
             raise
 
 

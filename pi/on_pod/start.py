@@ -153,5 +153,5 @@ def _fail(kind: str, message: str, record: dict[str, Any]) -> None:
 def _clear(wire: Wire, record: dict[str, Any]) -> None:
     """End what was started and forget it, so that its port, GPUs and name are free again. The log stays."""
     leader = record["pid"] if records.is_running(record) else None
-    process.end(wire, leader, lambda: records.living(record), TERM_PATIENCE_S)
+    process.end(wire.progress, leader, lambda: records.living(record), TERM_PATIENCE_S)
     records.forget(record["name"])

@@ -36,13 +36,13 @@ def _stop(wire: Wire, name: str) -> dict[str, Any]:
     with contextlib.suppress(OSError):  # a full disk: only whoever follows the log is told another word
         records.save(dict(record, stopping=True))
     if was_starting:
-        process.end(wire, record["owner"], lambda: _owner(record), 2)
+        process.end(wire.progress, record["owner"], lambda: _owner(record), 2)
     living = records.living(record)
     shared = {gpu for other in records.load_all() if other["name"] != name for gpu in other["gpus"]}
     memory = gpus.Proof(record, living, shared)
     port = set(process.holders(process.sockets(record["port"]), living))
     leader = record["pid"] if was_running else None
-    ending = process.end(wire, leader, lambda: records.living(record), TERM_PATIENCE_S)
+    ending = process.end(wire.progress, leader, lambda: records.living(record), TERM_PATIENCE_S)
     if not ending.gone:
         left = records.living(record)
         states = ["pid %d does not die (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in left]

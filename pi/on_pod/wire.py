@@ -61,6 +61,10 @@ class Wire:
             self._journal.add(data)
         self._write(self._mark + " " + json.dumps(data) + "\n")
 
+    def progress(self, text: str) -> None:
+        """Tell pi what the work waits for."""
+        self.emit("progress", text=text)
+
     def hide(self, values: Iterable[str]) -> None:
         """Take these out of events as well, from now on."""
         self.secrets = redact.Secrets(self.secrets.values.union(values))

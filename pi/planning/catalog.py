@@ -10,11 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 from pi.errors import InputError
 from pi.planning.estimate import Attention, Split
 from pi.vllm.versions import NIGHTLY, latest
 
-SHIPPED = Path(__file__).with_name("models.toml")
+SHIPPED = Path(__file__).parents[1] / "models.toml"
 """The catalog: a link to the top level's models.toml in a checkout, its copy in a wheel."""
 
 BYTES_PER_PARAMETER = {
@@ -193,10 +198,6 @@ def _said(problem: Exception) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
         with path.open("rb") as file:
             return tomllib.load(file)

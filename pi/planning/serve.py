@@ -65,6 +65,6 @@ def server(plan: LaunchPlan, private: bool = False) -> tuple[dict[str, str], lis
 
     The weights are on the pod before vLLM starts, so it runs with the hub switched off and without the token.
     """
-    command = command(plan, LOOPBACK if private else BIND)
-    words = command[: len(command) - len(plan.args)]
+    argv = command(plan, LOOPBACK if private else BIND)
+    words = argv[: len(argv) - len(plan.args)]
     return {**environment(plan), "HF_HUB_OFFLINE": "1"}, [*words, *GUARD, *plan.args]

@@ -11,7 +11,7 @@ from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
 
 VENV = "venv"
-"""The folder in a pod's home that holds its Python and vLLM; others may lie beside it (see `pi.venvs`)."""
+"""The folder in a pod's home that holds its Python and vLLM; others may lie beside it (see `pi.planning.venvs`)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The log of changes where pi runs, and the reading of such a log's lines; on a pod it is `pi.pod.audit`."""
+"""The log of changes where pi runs, and the reading of such a log's lines; on a pod it is `pi.on_pod.audit`."""
 
 from __future__ import annotations
 

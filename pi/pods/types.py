@@ -80,7 +80,7 @@ class Pod:
     host_key: str = ""
     """Type and SHA256 fingerprint of the key that the machine showed at its setup; empty for this machine."""
     boot: str = ""
-    """The machine and its boot (see `pi.pod.process.boot`) when pi last looked: pods that share it are one machine."""
+    """The machine and its boot (see `pi.on_pod.process.boot`) when pi last looked: pods that share it are one."""
 
     def with_model(self, deployment: Deployment) -> Pod:
         return replace(self, models={**self.models, deployment.name: deployment})

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from pi.errors import HostKeyError, InputError, PiError, UnreachableError
 from pi.ssh.link import CHUNK_BYTES, GATEWAY, TUNNELS_PROHIBITED, Link, Silence, Stream

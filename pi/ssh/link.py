@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Protocol
-
-from pi.ssh.connection import ChannelLine
 
 CHUNK_BYTES = 64 * 1024
 
@@ -35,6 +32,15 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
+class Line(Protocol):
+    """A connection to a port of a pod, with a socket's methods, time-outs and errors."""
+
+    def settimeout(self, value: float | None, /) -> None: ...
+    def sendall(self, data: bytes, /) -> object: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
 class Link(Protocol):
     """An open way to a pod. `host` is its address as seen from here."""
 
@@ -42,13 +48,13 @@ class Link(Protocol):
     accepted_key: str | None
     """Fingerprint of a host key that this connection saw for the first time."""
     host_key: str
-    """The key that the pod showed (see `pi.hostkeys.described`); empty where there is none."""
+    """The key that the pod showed (see `pi.ssh.hostkeys.described`); empty where there is none."""
     unread_hosts: dict[str, list[int]]
     """Numbers of the lines in known_hosts files that could not be read, by file."""
 
     def run(self, command: str) -> Stream: ...
 
-    def dial(self, port: int) -> socket.socket | ChannelLine:
+    def dial(self, port: int) -> Line:
         """A connection to the pod's loopback `port`. Raises OSError where nothing listens there, UnreachableError."""
 
     def reopen(self) -> None:

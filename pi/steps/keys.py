@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 
 from pi import redaction
 from pi.errors import InputError
@@ -31,7 +32,6 @@ def api_key() -> str:
 
 def new_api_key() -> str:
     """A key made now, hidden from here on in all that pi prints. Raises InputError where there is one already."""
-    import secrets
 
     if os.environ.get("PI_API_KEY", "").strip():
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pi import config, screen
@@ -13,7 +14,6 @@ from pi.steps.plans import facts_of
 
 def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = False, as_json: bool = False) -> None:
     """The catalog held against the pod as it is now; without any pod, against no pod at all."""
-
     facts = None
     if pod or state.load().pods:
         place, facts = facts_of(c, pod)
@@ -23,8 +23,6 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
     if not found and "/" in words:
         found = (offers.possibly(words),)
     if as_json:
-        import json
-
         screen.say(json.dumps([offer.as_json() for offer in found], indent=2))
         return
     for kind, title in (

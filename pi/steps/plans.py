@@ -16,7 +16,6 @@ from pi.steps import where
 
 def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) -> None:
     """Print the plan for a request on the pod as it is now."""
-
     known = catalog.load(config.config_dir())
     place, facts = facts_of(c, pod, request.model, ask_hub=known.find(request.model) is None)
     refusals.require_gpus(place.name, place.gpus, facts)
@@ -26,7 +25,6 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) 
 
 def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False) -> list[str]:
     """A plan in words: the command and environment whole, the sum, the reasons, the download."""
-
     environment, words = server(plan, private)
     lines = [f"PATH=~/{plan.venv}/bin:$PATH"] + [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
     lines += [shlex.join(words), ""]
@@ -64,6 +62,5 @@ def _download(plan: LaunchPlan, facts: PodFacts, asked: str) -> str:
 
 
 def facts_of(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:
-
     with where.targeted(c, pod) as (place, link):
         return place, look(link, model, ask_hub=ask_hub)

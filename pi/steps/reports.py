@@ -8,7 +8,6 @@ from pi import screen
 from pi.calls.events import Event
 from pi.planning import venvs
 from pi.planning.types import LaunchPlan, PodFacts, Request
-from pi.screen import note
 
 
 class StartReport:
@@ -22,7 +21,6 @@ class StartReport:
 
     def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
         """The plan, told. Raises InputError where every vLLM of the pod is too old for it."""
-
         refusal = venvs.refusal(plan, facts, self._pod)
         if refusal:
             raise refusal
@@ -105,6 +103,6 @@ class SetupReport:
 def reconnecting(event: Event) -> None:
     """Tell that the connection to a pod was lost and which try to make it again this is, or that it is there again."""
     if event.kind == "reconnected":
-        note("  connected again")
+        screen.note("  connected again")
     else:
-        note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")
+        screen.note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")

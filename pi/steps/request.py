@@ -32,7 +32,6 @@ def request_of(
     variant: str | None,
     vllm: list[str] | None,
 ) -> Request:
-
     if name is None:
         raise InputError("--name is missing", f"pi start {model} --name NAME")
     if gpus is not None and not re.fullmatch(r"0*[1-9][0-9]{0,3}", gpus, re.ASCII):

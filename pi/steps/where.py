@@ -47,7 +47,6 @@ def linked(
     `named` says that the user named the pod or the way to it, which may be another than the connection of `fab -H`
     leads to; that connection is used otherwise. `meanwhile` is called when the pod is about to be waited for.
     """
-
     hosts = config.config_dir() / KNOWN_HOSTS
     try:
         if under_fab(c) and not named:
@@ -98,7 +97,6 @@ def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:
 
 def _other_key(pod: Pod, error: HostKeyError) -> HostKeyError:
     """The same failure with the pod's name, and with pi's own way on where there is one."""
-
     hint = error.hint
     if error.replaceable:
         command = pod.name if pod.name in state.load().pods else f"{pod.name} {shlex.quote(pod.ssh)}"
@@ -117,7 +115,6 @@ def ssh_of(c: Any) -> str:
 
 
 def _of_connection(known: State, c: Any) -> Pod:
-
     for pod in known.pods.values():
         place = target.parse(pod.ssh)
         if isinstance(place, target.SshTarget):

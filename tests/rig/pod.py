@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pi.remote import render
+from pi.calls.templates import render
 from tests.rig import standin_hf, standin_nvidia_smi, standin_vllm
 from tests.rig.sshd import SshdPod
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import pytest
 
-from pi.failures import explain
+from pi.vllm.log import explain
 from tests.rig import invariants
 from tests.rig.command import KEY, Done, Pi, Running
 from tests.rig.hub import hub

@@ -5,7 +5,7 @@ One test (or a few) for each of the rows 15 to 19 and 41 to 43, named after it. 
 - a name server that says no, and one that says nothing (15): which of the two this machine has is not the test's to
   choose, so either's words will do;
 - `ssh.runpod.io` itself (42): a server that runs no commands, and one that opens no channel, stand for it; that its
-  name is refused before any contact is in tests/unit/test_target.py;
+  name is refused before any contact is in tests/unit/ssh/test_target.py;
 - an account whose `.bashrc` calls `exit` (41) cannot be worked with: sshd hands every command to the login shell, and
   that ends before it. What is owed then is the shell's own words and the way on.
 """
@@ -27,10 +27,10 @@ from typing import Any
 import pytest
 from paramiko import Transport
 
-from pi import connection, target
-from pi.connection import CONNECT_TIMEOUT_S
 from pi.errors import UnreachableError
-from pi.login import KeyLogin
+from pi.ssh import connection, target
+from pi.ssh.connection import CONNECT_TIMEOUT_S
+from pi.ssh.login import KeyLogin
 from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running, login, program
 from tests.rig.pod import Pod, new_host_key, until

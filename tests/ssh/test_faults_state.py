@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from pi.pod import process
+from pi.on_pod import process
 from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running, program
 from tests.rig.pod import Pod, kill, until
@@ -98,8 +98,8 @@ def test_row_04_a_second_name_for_one_machine_is_told_and_its_gpus_count_once(tw
 
 KILLS = """
 import itertools, json, os, random, signal, sys, time
-from pi.program import program
-from pi.state import path
+from pi.cli.program import program
+from pi.pods.state import path
 
 def change_for_ever():
     for name in itertools.cycle(["box", "lab"]):
@@ -388,8 +388,8 @@ def test_row_47_a_config_dir_that_every_user_may_change_is_refused(pi: Pi) -> No
 
 
 AS_NOBODY = """
-import contextlib, io, os, pi.audit
-from pi.program import main, program
+import contextlib, io, os, pi.fabric_tasks.active
+from pi.cli.program import main, program
 with contextlib.redirect_stdout(io.StringIO()):
     program().run(["pi", "pods"], exit=False)  # so that all is imported
 os.setgroups([])
@@ -533,7 +533,9 @@ def test_row_48_a_held_lock_is_told_after_a_second_and_given_up_after_the_time_o
         assert "held by another program" in pi("pods", "active", "lab", PI_LOCK_TIMEOUT="0").err
 
 
-HOLDING = "import time; from pi import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(60), s)[2])"
+HOLDING = (
+    "import time; from pi.pods import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(60), s)[2])"
+)
 
 
 def test_row_48_a_holder_that_dies_is_not_waited_for(pi: Pi) -> None:

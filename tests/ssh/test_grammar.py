@@ -41,7 +41,7 @@ WRONG = [
         "may not contain --port",
     ),
 ]
-"""A few through the whole command; tests/unit/test_program.py has them all."""
+"""A few through the whole command; tests/unit/cli/test_program.py has them all."""
 
 
 @pytest.mark.parametrize(("words", "told"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])

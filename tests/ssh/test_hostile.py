@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pi.errors import InputError
-from pi.vllm import check_raw
+from pi.vllm.raw_arguments import check_raw
 from tests.rig.command import Pi
 from tests.rig.hostile import CANARY, VALUES, is_clean
 from tests.rig.pod import Pod

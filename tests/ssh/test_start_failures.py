@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from pi.failures import explain
-from pi.pod import health
+from pi.on_pod import health
+from pi.vllm.log import explain
 from tests.rig.command import Done, Pi
 from tests.rig.pod import FIXTURES, Pod, kill, listens
 
@@ -20,7 +20,7 @@ LOGS = [
     ("corrupted_safetensors", 1, "incomplete metadata, file not fully covered"),
     ("midstart_kill_enginecore", 1, "killed from outside (out of memory?)"),
 ]
-"""A few through real processes; tests/unit/test_failures.py reads them all."""
+"""A few through real processes; tests/unit/vllm/test_log.py reads them all."""
 
 
 @pytest.mark.parametrize(("log", "code", "cause"), LOGS, ids=[case[0] for case in LOGS])

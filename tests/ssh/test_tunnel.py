@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from pi import connection, target
 from pi.errors import UnreachableError
+from pi.ssh import connection, target
+from pi.ssh.link import Link
 from tests.rig.pod import Pod, kill, until
 from tests.rig.sshd import free_port
 
@@ -52,7 +53,7 @@ def link(pod: Pod, tmp_path: Path) -> Iterator[connection.SshLink]:
     link.close()
 
 
-def digest(link: connection.Link, port: int, count: int) -> str:
+def digest(link: Link, port: int, count: int) -> str:
     """What comes through, as a hash."""
     with closing(link.dial(port)) as line:
         line.settimeout(60)

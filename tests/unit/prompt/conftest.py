@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from pi.prompt import Endpoint, Options, run
 from pi.prompt.client import Client
+from pi.prompt.conversation import Options, run
+from pi.prompt.endpoint import Endpoint
 
 KEY = "key-for-the-tests"
 STREAMS = Path(__file__).parent / "streams"

@@ -25,8 +25,9 @@ from pi.prompt.chat import HISTORY_LINES, chat
 CHAT = """
 import fcntl, signal, sys, termios
 from pathlib import Path
-from pi.program import _interrupt
-from pi.prompt import Endpoint, Options, run
+from pi.cli.program import _interrupt
+from pi.prompt.endpoint import Endpoint
+from pi.prompt.conversation import Options, run
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal's Ctrl+C is for this process
 signal.signal(signal.SIGTERM, _interrupt)
 url, config, work = sys.argv[1:]

@@ -259,7 +259,7 @@ def test_colour_is_for_terminals_without_no_color(
 
 
 def test_what_an_ascii_terminal_cannot_show_is_replaced(prompt: Prompt) -> None:
-    from pi.prompt import Options, run
+    from pi.prompt.conversation import Options, run
 
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     prompt.server.answer(says("✅ ok"))

@@ -14,14 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi import catalog, cpu_plans, planner, vllm
-from pi.catalog import ModelSpec, Variant
 from pi.errors import BusyError, InputError, PiError
-from pi.estimate import GIB
-from pi.gpus import Gpu
-from pi.placement import GOOD_CONTEXT, IDLE, choose, groups, slots, without
-from pi.plans import GpuProcess, LaunchPlan, PodFacts, Request
-from pi.state import Deployment
+from pi.planning import catalog, cpu, planner
+from pi.planning.catalog import ModelSpec, Variant
+from pi.planning.estimate import GIB
+from pi.planning.placement import GOOD_CONTEXT, choose
+from pi.planning.room import IDLE, groups, slots, without
+from pi.planning.types import GpuProcess, LaunchPlan, PodFacts, Request
+from pi.pods.gpus import Gpu
+from pi.pods.types import Deployment
+from pi.vllm import arguments
 from tests.pods import COUNTS, KINDS, busy, cpu_pod, pod
 
 CATALOG = catalog.load()
@@ -75,8 +77,8 @@ CHOSEN = {
 @pytest.mark.parametrize(("model", "facts", "variant", "gpus", "sizes"), CHOSEN.values(), ids=CHOSEN)
 def test_choice(model: str, facts: PodFacts, variant: str, gpus: tuple[int, ...], sizes: str) -> None:
     made = plan(model, facts)
-    short = {long: option for option, long in vllm.SHORT.items() if option in ("-tp", "-pp", "-dp")}
-    said = [f"{short[long]} {value}" for long in short if (value := vllm.value_of(made.args, long))]
+    short = {long: option for option, long in arguments.SHORT.items() if option in ("-tp", "-pp", "-dp")}
+    said = [f"{short[long]} {value}" for long in short if (value := arguments.value_of(made.args, long))]
     said += ["-ep"] if "--enable-expert-parallel" in made.args else []
     assert (made.variant, made.gpus, " ".join(said)) == (variant, gpus, sizes)
 
@@ -111,8 +113,8 @@ def test_lighter_weights_are_explained() -> None:
 def test_options_bend_the_plan() -> None:
     made = plan("Qwen/Qwen3-8B", pod("h100", 4), gpus=2, memory=0.5, context=8192)
     assert made.gpus == (0, 1)
-    assert vllm.value_of(made.args, "--gpu-memory-utilization") == "0.5"
-    assert vllm.value_of(made.args, "--max-model-len") == "8192"
+    assert arguments.value_of(made.args, "--gpu-memory-utilization") == "0.5"
+    assert arguments.value_of(made.args, "--max-model-len") == "8192"
     assert (made.context, made.memory_share) == (8192, 0.5)
 
 
@@ -140,7 +142,7 @@ def test_code_of_a_models_repository_is_never_run_in_silence() -> None:
 
 def test_an_old_vllm_gets_a_number_where_auto_is_not_known() -> None:
     made = plan("Qwen/Qwen3-8B", replace(pod("h100", 1), vllm_version="0.12.0"))
-    assert vllm.value_of(made.args, "--max-model-len") == "40960"
+    assert arguments.value_of(made.args, "--max-model-len") == "40960"
 
 
 def test_a_model_that_vllm_dropped_is_refused_before_anything_starts() -> None:
@@ -151,8 +153,8 @@ def test_a_model_that_vllm_dropped_is_refused_before_anything_starts() -> None:
 def test_sixteen_gpus_of_two_pods() -> None:
     made = plan("moonshotai/Kimi-K2-Instruct", pod("h200", 8, nodes=2))
     assert (made.nodes, made.split.gpus, made.gpus) == (2, 16, tuple(range(8)))
-    assert vllm.value_of(made.args, "--tensor-parallel-size") == "16"
-    assert vllm.value_of(made.args, "--nnodes") == "2"
+    assert arguments.value_of(made.args, "--tensor-parallel-size") == "16"
+    assert arguments.value_of(made.args, "--nnodes") == "2"
     piped = plan("zai-org/GLM-4.6", pod("h100", 8, nodes=2))
     assert (piped.split.tensor, piped.split.pipeline) == (8, 2)
 
@@ -181,7 +183,7 @@ def test_a_gpu_is_shared_only_within_95_percent_and_by_name() -> None:
     facts = replace(pod("h100", 1), deployments=(running("a", (0,), 0.5),))
     made = plan("Qwen/Qwen3-8B", facts)
     assert made.memory_share == 0.45
-    assert vllm.value_of(made.args, "--gpu-memory-utilization") == "0.45"
+    assert arguments.value_of(made.args, "--gpu-memory-utilization") == "0.45"
     assert "45% of each GPU's memory, beside a" in made.why
     with refused(r"GPU 0: 50% held by a", BusyError):
         plan("Qwen/Qwen3-8B", facts, memory=0.5)
@@ -375,13 +377,13 @@ def test_an_unknown_model_on_a_cpu() -> None:
     assert made.env == {"VLLM_CPU_OMP_THREADS_BIND": "0-1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     assert (made.gpus, made.memory_share) == ((), None)
     modest = plan("/root/models/smollm2", replace(cpu_pod(24, 1), config=CONFIG))
-    assert vllm.value_of(modest.args, "--max-model-len") == "4096"
+    assert arguments.value_of(modest.args, "--max-model-len") == "4096"
     assert modest.env["VLLM_CPU_OMP_THREADS_BIND"] == "0"
 
 
 def test_memory_on_a_cpu_is_vllms_own_share() -> None:
     made = plan("/root/models/smollm2", cpu_pod(24, 2), memory=0.3)
-    assert vllm.value_of(made.args, "--gpu-memory-utilization") == "0.3"
+    assert arguments.value_of(made.args, "--gpu-memory-utilization") == "0.3"
     assert "VLLM_CPU_KVCACHE_SPACE" not in made.env
     raw = plan("/root/models/smollm2", cpu_pod(24, 2), vllm_args=("--gpu-memory-utilization", "0.3"))
     assert "VLLM_CPU_KVCACHE_SPACE" not in raw.env
@@ -401,7 +403,7 @@ def test_a_catalog_model_on_a_cpu() -> None:
 
 
 def test_the_kv_space_of_a_cpu_is_modest() -> None:
-    assert [cpu_plans.kv_space_gib(cpu_pod(gib)) for gib in (4, 24, 48, 512)] == [1, 1, 3, 4]
+    assert [cpu.kv_space_gib(cpu_pod(gib)) for gib in (4, 24, 48, 512)] == [1, 1, 3, 4]
 
 
 # --------------------------------------------------------------------------------- what holds for every plan
@@ -454,7 +456,7 @@ def test_no_plan_gives_a_gpu_more_than_it_has(
         assert None not in others
         assert sum(share or 0 for share in others) + made.memory_share <= 0.95 + 1e-9
         assert made.memory_share * gpu.memory_mib <= gpu.free_mib
-    assert vllm.value_of(made.args, "--gpu-memory-utilization") == f"{made.memory_share:g}"
+    assert arguments.value_of(made.args, "--gpu-memory-utilization") == f"{made.memory_share:g}"
 
 
 @given(MODELS, pods())
@@ -525,7 +527,7 @@ def test_a_gpu_below_the_idle_mark_is_free() -> None:
 
 # ------------------------------------------------------------------------ beside the recipes' own minimum
 
-RECIPES = json.loads((Path(__file__).parents[1] / "fixtures" / "recipes.json").read_text())["recipes"]
+RECIPES = json.loads((Path(__file__).parents[2] / "fixtures" / "recipes.json").read_text())["recipes"]
 
 RENAMED = {"Qwen/Qwen3-235B-A22B-FP8": "Qwen/Qwen3-235B-A22B-Instruct-2507-FP8"}
 """Ids that the recipes give for another model's checkpoint."""

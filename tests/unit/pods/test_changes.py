@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi import audit, redaction
+from pi import redaction
 from pi.errors import BusyError, Interrupted
-from pi.pod.audit import ROTATED_BYTES, _field, append, last
+from pi.on_pod.audit import ROTATED_BYTES, _field, append, last
+from pi.pods import changes
 
 
 def lines(path: Path) -> list[list[str]]:
@@ -28,7 +29,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_change_is_one_line_in_a_private_file(log: Path) -> None:
-    audit.note("active", "box")
+    changes.note("active", "box")
     [[when, who, *rest]] = lines(log)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", when)
     assert re.fullmatch(r"[^@\s]+@\S+", who)
@@ -38,10 +39,10 @@ def test_a_change_is_one_line_in_a_private_file(log: Path) -> None:
 
 
 def test_how_a_change_ended_is_noted(log: Path) -> None:
-    with audit.change("start", "a"):
+    with changes.change("start", "a"):
         pass
     for error in (BusyError("no room"), Interrupted("stopped"), KeyboardInterrupt(), TypeError("x")):
-        with pytest.raises(type(error)), audit.change("start", "a"):
+        with pytest.raises(type(error)), changes.change("start", "a"):
             raise error
     assert [line[-1] for line in lines(log)] == [
         "ok",
@@ -55,13 +56,13 @@ def test_how_a_change_ended_is_noted(log: Path) -> None:
 def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "file" / "pi"))
-    audit.note("active", "box")
+    changes.note("active", "box")
 
 
 def test_no_secret_is_noted(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_told", set())
     monkeypatch.setenv("PI_API_KEY", "sk-0123456789abcdef")
-    audit.note("start", "box/sk-0123456789abcdef")
+    changes.note("start", "box/sk-0123456789abcdef")
     assert lines(log)[0][3] == "box/***"
 
 
@@ -73,7 +74,7 @@ def test_a_hostile_string_stays_one_field_of_one_line(text: str, log: Path) -> N
     append(str(log), text, text, text, text)
     [fields] = lines(log)
     assert len(fields) == 5 and len(log.read_bytes()) < 4096
-    assert audit.row(log.read_text().rstrip("\n")) == fields
+    assert changes.row(log.read_text().rstrip("\n")) == fields
 
 
 @given(st.text(max_size=300))
@@ -84,7 +85,7 @@ def test_any_text_is_made_one_printable_field(text: str) -> None:
 
 
 def test_a_line_of_another_shape_is_shown_as_it_is() -> None:
-    assert audit.row("someone wrote this") == ["", "", "", "", "someone wrote this"]
+    assert changes.row("someone wrote this") == ["", "", "", "", "someone wrote this"]
 
 
 def test_the_log_is_rotated_and_the_last_lines_come_from_both_files(log: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_link_in_the_logs_place_is_not_followed(log: Path) -> None:
 
 WRITER = """
 import sys
-from pi.pod import audit
+from pi.on_pod import audit
 audit.ROTATED_BYTES = int(sys.argv[2])
 for number in range(200):
     audit.append(sys.argv[1], sys.argv[3], "start", str(number), "ok")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from paramiko import Ed25519Key, PKey, SSHClient
 
-from pi import hostkeys
 from pi.errors import HostKeyError
+from pi.ssh import hostkeys
 
 
 def key(folder: Path, name: str) -> PKey:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from pi import catalog, planner
-from pi.offers import BUSY, FITS, MORE, offers, possibly
-from pi.plans import Request
-from pi.state import Deployment
+from pi.planning import catalog, planner
+from pi.planning.offers import BUSY, FITS, MORE, offers, possibly
+from pi.planning.types import Request
+from pi.pods.types import Deployment
 from tests.pods import busy, cpu_pod, pod
 
 CATALOG = catalog.load()

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pi import catalog, catalog_text, hardware
-from pi.catalog import BYTES_PER_PARAMETER, ModelSpec, Variant
+from chores import catalog_text
 from pi.errors import InputError
-from pi.placement import COUNTS
+from pi.planning import catalog, hardware
+from pi.planning.catalog import BYTES_PER_PARAMETER, ModelSpec, Variant
+from pi.planning.placement import COUNTS
 from tests.pods import FIXTURE, KINDS, pod
 
 if sys.version_info >= (3, 11):
@@ -20,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CATALOG = catalog.load()
 VARIANTS = [(spec, variant) for spec in CATALOG.models for variant in spec.variants]
 
@@ -192,7 +193,7 @@ NAMES = {
 
 @pytest.mark.parametrize(("name", "kind"), NAMES.items())
 def test_a_gpu_is_known_by_its_name(name: str, kind: str | None) -> None:
-    from pi.gpus import Gpu
+    from pi.pods.gpus import Gpu
 
     known = hardware.kind(Gpu(0, name.removeprefix("NVIDIA "), 81559))
     assert (known.name if known else None) == kind

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pi import state
 from pi.errors import BusyError, InputError
-from pi.gpus import Gpu
-from pi.json_text import Place, line_of, spoken
-from pi.state import Deployment, Owner, Pod, State
+from pi.pods import state
+from pi.pods.gpus import Gpu
+from pi.pods.json_place import Place, line_of, spoken
+from pi.pods.types import Deployment, Owner, Pod, State
 
 OLD = {
     "pods": {
@@ -215,9 +215,7 @@ def test_a_file_that_cannot_be_used_is_refused_and_left_as_it_is(file: Path, con
 def test_a_lock_held_by_another_process_is_waited_for_and_then_told(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holding = (
-        "import time; from pi import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(30), s)[2])"
-    )
+    holding = "import time; from pi.pods import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(30), s)[2])"
     holder = subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, env=dict(os.environ))
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
@@ -235,7 +233,7 @@ def test_a_lock_held_by_another_process_is_waited_for_and_then_told(
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(file: Path) -> None:
     state.change(lambda before: before.with_pod(Pod("a", "local")).with_pod(Pod("b", "local")))
     flipping = (
-        "from dataclasses import replace; from pi import state\n"
+        "from dataclasses import replace; from pi.pods import state\n"
         "print('on', flush=True)\n"
         "while True:\n"
         "    for name in 'ab': state.change(lambda s: replace(s, active=name))"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi.estimate import (
+from pi.on_pod.hub import weights_bytes
+from pi.planning.estimate import (
     GIB,
     Attention,
     MemorySum,
@@ -17,7 +18,6 @@ from pi.estimate import (
     memory_sum,
     weights_per_gpu_gib,
 )
-from pi.pod.hub import weights_bytes
 
 LLAMA_8B = Attention(layers=32, kv_heads=8, head_dim=128)
 GPT_OSS = Attention(layers=18, kv_heads=8, head_dim=64, window_layers=18, window=128)

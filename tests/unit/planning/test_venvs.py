@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from pi import catalog, planner, remote, venvs, vllm
-from pi.catalog import Catalog
+from pi.calls.survey import facts
 from pi.errors import InputError
-from pi.offers import FITS, MORE, offers
-from pi.plans import LaunchPlan, PodFacts, Request
+from pi.planning import catalog, planner, venvs
+from pi.planning.catalog import Catalog
+from pi.planning.offers import FITS, MORE, offers
+from pi.planning.types import LaunchPlan, PodFacts, Request
+from pi.vllm import versions
 from tests.pods import cpu_pod, pod
 
 
@@ -146,7 +148,7 @@ VERSIONS = [
 
 @pytest.mark.parametrize(("version", "floor", "expected"), VERSIONS)
 def test_too_old(version: str | None, floor: str | None, expected: bool) -> None:
-    assert vllm.too_old(version, floor) is expected
+    assert versions.too_old(version, floor) is expected
 
 
 @pytest.mark.parametrize("key", ["floor", "ceiling"])
@@ -163,4 +165,4 @@ def test_folders_that_setup_does_not_make_are_not_taken_from_a_pod() -> None:
         "beside": {"venv-0.33.0": "0.33.0", "venv-nightly": "0.33.1.dev1", "venv-mine": "1.0", "venv-0/../..": "1.0",
                    "venv-0.33.0.broken-20260101-000000": "0.33.0", "$(id)": "1.0"},
     }  # fmt: skip
-    assert remote.facts(survey).beside == {"venv-0.33.0": "0.33.0", "venv-nightly": "0.33.1.dev1"}
+    assert facts(survey).beside == {"venv-0.33.0": "0.33.0", "venv-nightly": "0.33.1.dev1"}

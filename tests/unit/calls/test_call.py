@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pi.calls import call
-from pi.connection import LocalLink
+from pi.calls.call import call
 from pi.errors import Interrupted
+from pi.ssh.connection import LocalLink
 
 
 class InterruptedStream:

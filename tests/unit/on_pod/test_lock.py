@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pi.pod import records
-from pi.pod.wire import PodError
+from pi.on_pod import records
+from pi.on_pod.wire import PodError
 
 
 class Wire:

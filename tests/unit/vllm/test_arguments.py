@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi import vllm
 from pi.errors import InputError
-from pi.estimate import Split
-from pi.plans import LaunchPlan
+from pi.planning import amounts, serve
+from pi.planning.estimate import Split
+from pi.planning.types import LaunchPlan
+from pi.vllm import arguments, raw_arguments, versions
 
 PLAN = LaunchPlan(
     model="org/model-FP8",
@@ -26,7 +27,7 @@ SPREAD = replace(PLAN, nodes=2, args=("--pipeline-parallel-size", "2", "--nnodes
 
 
 def test_the_command_names_model_names_address_and_then_the_plans_arguments() -> None:
-    assert vllm.command(PLAN, "127.0.0.1") == (
+    assert serve.command(PLAN, "127.0.0.1") == (
         *("vllm", "serve", "org/model-FP8"),
         *("--served-model-name", "org/model-FP8", "org/model", "m"),
         *("--host", "127.0.0.1", "--port", "8003"),
@@ -35,26 +36,26 @@ def test_the_command_names_model_names_address_and_then_the_plans_arguments() ->
 
 
 def test_the_first_pod_of_two_serves_and_the_second_has_no_http() -> None:
-    first = vllm.command(SPREAD, "0.0.0.0", 0, ("192.0.2.1", 29501))
-    second = vllm.command(SPREAD, "0.0.0.0", 1, ("192.0.2.1", 29501))
+    first = serve.command(SPREAD, "0.0.0.0", 0, ("192.0.2.1", 29501))
+    second = serve.command(SPREAD, "0.0.0.0", 1, ("192.0.2.1", 29501))
     assert ("--host" in first, "--headless" in first) == (True, False)
     assert ("--host" in second, "--headless" in second) == (False, True)
-    assert vllm.value_of(second, "--node-rank") == "1"
-    assert {vllm.value_of(words, "--master-addr") for words in (first, second)} == {"192.0.2.1"}
+    assert arguments.value_of(second, "--node-rank") == "1"
+    assert {arguments.value_of(words, "--master-addr") for words in (first, second)} == {"192.0.2.1"}
 
 
 def test_replicas_over_two_pods_are_told_where_the_first_one_is() -> None:
     plan = replace(SPREAD, args=("--data-parallel-size", "16"), split=Split(data=16))
-    first = vllm.command(plan, "0.0.0.0", 0, ("192.0.2.1", 29501))
-    second = vllm.command(plan, "0.0.0.0", 1, ("192.0.2.1", 29501))
-    assert vllm.value_of(first, "--data-parallel-address") == "192.0.2.1"
-    assert vllm.value_of(second, "--data-parallel-start-rank") == "8"
+    first = serve.command(plan, "0.0.0.0", 0, ("192.0.2.1", 29501))
+    second = serve.command(plan, "0.0.0.0", 1, ("192.0.2.1", 29501))
+    assert arguments.value_of(first, "--data-parallel-address") == "192.0.2.1"
+    assert arguments.value_of(second, "--data-parallel-start-rank") == "8"
     assert "--master-addr" not in second
 
 
 def test_processes_of_one_pod_talk_over_the_loopback_address() -> None:
-    assert vllm.environment(PLAN) == {"VLLM_HOST_IP": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "0,1"}
-    assert "VLLM_HOST_IP" not in vllm.environment(SPREAD)
+    assert serve.environment(PLAN) == {"VLLM_HOST_IP": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "0,1"}
+    assert "VLLM_HOST_IP" not in serve.environment(SPREAD)
 
 
 REFUSED = {
@@ -82,7 +83,7 @@ REFUSED = {
 @pytest.mark.parametrize("args", REFUSED.values(), ids=REFUSED)
 def test_raw_arguments_may_not_hold(args: list[str]) -> None:
     with pytest.raises(InputError):
-        vllm.check_raw(args)
+        raw_arguments.check_raw(args)
 
 
 TAKEN = {
@@ -100,31 +101,36 @@ TAKEN = {
 
 @pytest.mark.parametrize("args", TAKEN.values(), ids=TAKEN)
 def test_raw_arguments_may_hold(args: list[str]) -> None:
-    vllm.check_raw(args)
+    raw_arguments.check_raw(args)
 
 
 def test_the_refusal_says_why() -> None:
     with pytest.raises(InputError, match=r"--api-key.*environment"):
-        vllm.check_raw(["--api-key", "sk-secret"])
+        raw_arguments.check_raw(["--api-key", "sk-secret"])
     with pytest.raises(InputError) as refusal:
-        vllm.check_raw(["--api-key=sk-secret"])
+        raw_arguments.check_raw(["--api-key=sk-secret"])
     assert "sk-secret" not in refusal.value.render()
 
 
-@given(st.sampled_from(sorted(vllm.OWNED | vllm.OPENING)), st.integers(3, 40), st.booleans(), st.booleans())
+@given(
+    st.sampled_from(sorted(raw_arguments.OWNED | raw_arguments.OPENING)),
+    st.integers(3, 40),
+    st.booleans(),
+    st.booleans(),
+)
 def test_no_spelling_of_a_refused_option_passes(name: str, length: int, underscores: bool, joined: bool) -> None:
     spelt = name[:length]
     spelt = "--" + spelt[2:].replace("-", "_") if underscores else spelt
     with pytest.raises(InputError):
-        vllm.check_raw([f"{spelt}=x"] if joined else [spelt, "x"])
+        raw_arguments.check_raw([f"{spelt}=x"] if joined else [spelt, "x"])
 
 
 def test_the_last_of_several_values_counts_in_any_spelling() -> None:
     words = ("-tp", "2", "--max_model_len=4096", "--tensor-parallel-size", "4")
-    assert vllm.value_of(words, "--tensor-parallel-size") == "4"
-    assert vllm.value_of(words, "--max-model-len") == "4096"
-    assert vllm.value_of(words, "--dtype") is None
-    assert vllm.value_of(("--dtype",), "--dtype") is None
+    assert arguments.value_of(words, "--tensor-parallel-size") == "4"
+    assert arguments.value_of(words, "--max-model-len") == "4096"
+    assert arguments.value_of(words, "--dtype") is None
+    assert arguments.value_of(("--dtype",), "--dtype") is None
 
 
 CONTEXTS = {"32k": 32768, "32K": 32768, "1M": 1048576, "40960": 40960, " 8k ": 8192, "1.5k": 1536}
@@ -132,13 +138,13 @@ CONTEXTS = {"32k": 32768, "32K": 32768, "1M": 1048576, "40960": 40960, " 8k ": 8
 
 @pytest.mark.parametrize(("text", "tokens"), CONTEXTS.items())
 def test_context_is_read_in_tokens(text: str, tokens: int) -> None:
-    assert vllm.parse_context(text) == tokens
+    assert amounts.parse_context(text) == tokens
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "32kk", "k", "1e3", "32 000", "1.0001k", "999999999M", "٣k"])
 def test_what_is_no_context_is_refused(text: str) -> None:
     with pytest.raises(InputError):
-        vllm.parse_context(text)
+        amounts.parse_context(text)
 
 
 MEMORIES = {"50%": 0.5, "50": 0.5, "0.5": 0.5, ".5": 0.5, "95%": 0.95, "1%": 0.01, "12.5%": 0.125}
@@ -146,13 +152,13 @@ MEMORIES = {"50%": 0.5, "50": 0.5, "0.5": 0.5, ".5": 0.5, "95%": 0.95, "1%": 0.0
 
 @pytest.mark.parametrize(("text", "share"), MEMORIES.items())
 def test_memory_is_read_as_a_share(text: str, share: float) -> None:
-    assert vllm.parse_memory(text) == share
+    assert amounts.parse_memory(text) == share
 
 
 @pytest.mark.parametrize("text", ["", "0", "0%", "96%", "100%", "1", "-5%", "50%%", "half", "nan", "1e-1"])
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(InputError):
-        vllm.parse_memory(text)
+        amounts.parse_memory(text)
 
 
 FLOORS = {
@@ -167,4 +173,4 @@ FLOORS = {
 
 @pytest.mark.parametrize(("pair", "old"), FLOORS.items())
 def test_versions_are_compared_by_their_numbers(pair: tuple[str | None, str | None], old: bool) -> None:
-    assert vllm.too_old(*pair) is old
+    assert versions.too_old(*pair) is old

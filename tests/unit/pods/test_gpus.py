@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi import gpus
-from pi.gpus import Gpu, memory_label, memory_mib, parse
+from pi.pods import gpus
+from pi.pods.gpus import Gpu, memory_label, memory_mib, parse
 
-ANSWERS = Path(__file__).parents[1] / "fixtures" / "nvidia_smi"
+ANSWERS = Path(__file__).parents[2] / "fixtures" / "nvidia_smi"
 
 
 def answer(name: str) -> str:

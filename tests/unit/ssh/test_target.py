@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi.errors import InputError
-from pi.target import LocalTarget, SshTarget, parse
+from pi.ssh.target import LocalTarget, SshTarget, parse
 
 
 def target(host: str, user: str | None = None, port: int | None = None, **fields: object) -> SshTarget:

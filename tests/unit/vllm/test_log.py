@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi.failures import HINTS, KILLED, MAX_CHARACTERS, MAX_LINES, explain
 from pi.text import one_line
+from pi.vllm.log import KILLED, MAX_CHARACTERS, MAX_LINES, explain
+from pi.vllm.log_hints import HINTS
 
-LOGS = Path(__file__).parents[1] / "fixtures" / "vllm_logs"
+LOGS = Path(__file__).parents[2] / "fixtures" / "vllm_logs"
 SETUP = 'pi pods setup NAME "ssh ..."'
 CHECK_WORDS = (
     "check the words after --vllm, or, if you gave none, what pi plan shows; "

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from pi.pod import process
+from pi.on_pod import process
 
 ADDRESSES = [
     ("127.0.0.1", True),

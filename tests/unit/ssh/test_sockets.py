@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pi import sockets
-from pi.sockets import GatheringSocket
+from pi.ssh import sockets
+from pi.ssh.sockets import GatheringSocket
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from pi import remote
+import pi
+from pi.calls.templates import render
 
-SCRIPT = Path(remote.__file__).parent / "setup" / "pod_setup.sh"
+SCRIPT = Path(pi.__file__).parent / "setup" / "pod_setup.sh"
 MARK = "@mark@"
 CUDA_13 = "| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: 13.0 |\n"
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 4, GPU-1f0c0e3a-0000-0000-0000-000000000001, 9.0, 580.65.06"
@@ -694,7 +695,7 @@ NASTY = [
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 def test_the_environment_file_gives_back_what_was_put_in(home: Home, shell: str, value: str) -> None:
     file = home.path / "env.sh"
-    file.write_text(remote.render("environment.sh.j2", hf_token=value, api_key=value))
+    file.write_text(render("environment.sh.j2", hf_token=value, api_key=value))
     ended = subprocess.run(
         [shell, "-c", 'set -eu; . "$1"; . "$1"; env -0', "-", file],
         env={"HOME": str(home.path), "PATH": os.environ["PATH"]}, cwd=home.path, capture_output=True, text=True,
@@ -707,4 +708,4 @@ def test_the_environment_file_gives_back_what_was_put_in(home: Home, shell: str,
 
 @pytest.mark.parametrize("token", [None, "", "none"])
 def test_no_token_means_no_token_variable(token: str | None) -> None:
-    assert "HF_TOKEN=" not in remote.render("environment.sh.j2", hf_token=token, api_key="k")
+    assert "HF_TOKEN=" not in render("environment.sh.j2", hf_token=token, api_key="k")
