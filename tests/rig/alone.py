@@ -64,7 +64,20 @@ def _furnish() -> None:
         fcntl.ioctl(control, SIOCSIFNETMASK, struct.pack("16s16s8x", b"lo:1", _address("255.255.255.255")))
         anywhere, device = _address("0.0.0.0"), ctypes.create_string_buffer(b"lo")
         route = struct.pack(
-            "@L16s16s16sHhLLhPLLH", 0, anywhere, anywhere, anywhere, RTF_UP, 0, 0, 0, 0, ctypes.addressof(device), 0, 0, 0
+            "@L16s16s16sHhLLhPLLH",
+            0,
+            anywhere,
+            anywhere,
+            anywhere,
+            RTF_UP,
+            0,
+            0,
+            0,
+            0,
+            ctypes.addressof(device),
+            0,
+            0,
+            0,
         )
         fcntl.ioctl(control, SIOCADDRT, route)
 
