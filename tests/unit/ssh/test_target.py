@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from pi.errors import InputError
 from pi.ssh.target import LocalTarget, SshTarget, parse
+from tests.rig.machine import program
 
 
 def target(host: str, user: str | None = None, port: int | None = None, **fields: object) -> SshTarget:
@@ -345,7 +345,12 @@ def test_a_label_reads_as_people_write_it(found: SshTarget | LocalTarget, label:
 def resolved(words: list[str], home: Path) -> dict[str, list[str]]:
     """What OpenSSH makes of `words`, as key -> values; brackets of a destination go, for ssh keeps them."""
     done = subprocess.run(
-        ["ssh", "-F", "/dev/null", "-G", *words], cwd=home, capture_output=True, text=True, check=True, timeout=10
+        [program("ssh"), "-F", "/dev/null", "-G", *words],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
     )
     answer: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
@@ -356,7 +361,6 @@ def resolved(words: list[str], home: Path) -> dict[str, list[str]]:
     return {key: answer.get(key, []) for key in compared}
 
 
-@pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client here")
 @pytest.mark.parametrize(("text", "expected"), ACCEPTED)
 def test_openssh_reads_the_canonical_words_as_it_reads_the_original(
     text: str, expected: SshTarget, tmp_path: Path
