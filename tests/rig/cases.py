@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,10 +35,10 @@ def load(kind: type[Case], path: Path) -> Case:
         if key in values:
             raise ValueError(f"{path}: {key} is also in {beside.name}")
         values[key] = beside.read_bytes().decode()
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    known = signature(kind).parameters
     if unknown := sorted(values.keys() - known.keys()):
         raise ValueError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
-    required = {name for name, field in known.items() if field.default is MISSING}
+    required = {name for name, key in known.items() if key.default is key.empty}
     if missing := sorted(required - values.keys()):
         raise ValueError(f"{path}: missing {', '.join(missing)}")
     return kind(**values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.ssh.conftest import FIRST_STEPS, NewPod
 EMPTY = "no models on box; start one: pi start MODEL --name NAME\n"
 
 
-def reach(pi: Pi, ssh: str, **environment: str) -> Done:
+def reach(pi: Pi, ssh: str, **environment: Any) -> Done:
     """`pi list` on a pod that is reached like this."""
     pi.write({"pods": {"box": {"ssh": ssh}}, "active": "box"})
     return pi("list", **environment)

@@ -319,7 +319,7 @@ class Healthy(BaseHTTPRequestHandler):
     listeners = 1
 
     def do_GET(self) -> None:
-        self.send_response(200 if listeners(self.server.server_address[1]) >= self.listeners else 503)
+        self.send_response(200 if listeners(self.connection.getsockname()[1]) >= self.listeners else 503)
         self.end_headers()
 
     def log_message(self, *words: object) -> None:

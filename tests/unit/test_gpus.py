@@ -33,7 +33,10 @@ def read(name: str) -> Case:
 
 def gpu(compute_capability: list[int] | None = None, **values: Any) -> Gpu:
     """Make the GPU that an entry of a case describes."""
-    return Gpu(compute_capability=tuple(compute_capability) if compute_capability else None, **values)
+    if compute_capability is None:
+        return Gpu(**values)
+    major, minor = compute_capability
+    return Gpu(compute_capability=(major, minor), **values)
 
 
 @pytest.mark.parametrize("name", names(FOLDER))

@@ -255,4 +255,5 @@ def test_completion_is_quiet_about_a_broken_state(config: Path, capsys: pytest.C
 
 def test_the_program_is_an_invoke_program() -> None:
     assert isinstance(program(), Pi)
-    assert program().namespace.task_names
+    tasks = program().namespace
+    assert tasks is not None and tasks.task_names

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from pi.errors import InputError
 from pi.target import LocalTarget, SshTarget, parse
 
 
-def target(host: str, user: str | None = None, port: int | None = None, **fields: object) -> SshTarget:
+def target(host: str, user: str | None = None, port: int | None = None, **fields: Any) -> SshTarget:
     return replace(SshTarget(host, user, port), **fields)
 
 
