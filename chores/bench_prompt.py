@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -72,7 +72,7 @@ def through_ssh(pod: SshdPod, environment: dict[str, str]) -> Iterator[link.Link
 def first_token(link: link.Link, environment: dict[str, str], port: int, name: str, message: str) -> None:
     """One token asked for by a whole `pi prompt`, and by curl over a connection that stands already."""
     body = json.dumps({"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": message}]})
-    ask = [PI, "prompt", name, "--no-tools", "--quiet", "--max-tokens", "1", message]
+    ask = [str(PI), "prompt", name, "--no-tools", "--quiet", "--max-tokens", "1", message]
     pairs = []
     with local_port(link, port) as local:
         curl = ["curl", "-s", f"http://127.0.0.1:{local}/v1/chat/completions", "-H", "Content-Type: application/json",
@@ -90,7 +90,7 @@ def first_token(link: link.Link, environment: dict[str, str], port: int, name: s
 
 def streaming_cpu(environment: dict[str, str]) -> None:
     """CPU of a whole `pi prompt` through its tunnel with tokens at 200 a second, less one with one token."""
-    words = [PI, "prompt", CANNED, "--no-tools"]
+    words: list[str | Path] = [PI, "prompt", CANNED, "--no-tools"]
     pairs = [[measured([*words, str(tokens)], environment).cpu_s for tokens in (TOKENS, 1)] for _ in range(STREAMINGS)]
     spent = statistics.median(long - short for long, short in pairs)
     print(
@@ -107,7 +107,7 @@ class Measured:
     cpu_s: float
 
 
-def measured(command: list[str | Path], environment: dict[str, str]) -> Measured:
+def measured(command: Sequence[str | Path], environment: dict[str, str]) -> Measured:
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, env=environment, capture_output=True, check=True)
     wall_s, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -223,7 +223,7 @@ def quick(new_pod: NewPod) -> Pod:
 def small_disk(folder: Path, options: str) -> Iterator[Path]:
     """A file system of its own, mounted with these options; only root may make one."""
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", options, "none", folder]
+    words: list[str | Path] = ["mount", "-t", "tmpfs", "-o", options, "none", folder]
     made = subprocess.run(words, capture_output=True, text=True)
     if made.returncode:
         skip("mount")

@@ -30,9 +30,8 @@ from pi.errors import UnreachableError
 from pi.ssh import connection, target
 from pi.ssh.connection import CONNECT_TIMEOUT_S
 from pi.ssh.login import KeyLogin
-from tests.rig import invariants
+from tests.rig import invariants, machine
 from tests.rig.command import Done, Pi, Running, login, program
-from tests.rig.machine import which
 from tests.rig.pod import Pod, new_host_key, until
 from tests.rig.skips import skip
 from tests.ssh.conftest import NewPod, small_disk
@@ -265,7 +264,7 @@ def test_row_17_a_key_file_that_is_missing_is_named_and_the_agent_still_asked(pi
     done = reach(pi, ssh, SSH_AUTH_SOCK=agent)
     assert done.code == 3
     assert "agent: holds no keys" in done.err
-    subprocess.run([which("ssh-add"), "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    subprocess.run([machine.program("ssh-add"), "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
     assert reach(pi, ssh, SSH_AUTH_SOCK=agent).out == EMPTY
 
 
@@ -278,7 +277,7 @@ def test_row_17_a_public_key_is_told_with_its_private_one(pi: Pi, pod: Pod) -> N
 
 def test_row_17_a_public_key_names_the_one_of_the_agent_to_use(pi: Pi, pod: Pod, new_pod: NewPod, agent: str) -> None:
     other = new_pod("other", bare=True)
-    subprocess.run([which("ssh-add"), "-q", other.key, pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    subprocess.run([machine.program("ssh-add"), "-q", other.key, pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
     ssh = "ssh -p {} -o IdentitiesOnly=yes -i {}.pub {}@127.0.0.1"
     assert reach(pi, ssh.format(pod.port, pod.key, login()), SSH_AUTH_SOCK=agent).out == EMPTY
     assert reach(pi, ssh.format(pod.port, other.key, login()), SSH_AUTH_SOCK=agent).code == 3
@@ -334,7 +333,7 @@ def test_row_17_an_agent_with_too_many_keys_is_told_with_the_way_out(pi: Pi, pod
     for number in range(7):
         key = pi.home / f"key{number}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"key{number}", "-f", key], check=True)
-        subprocess.run([which("ssh-add"), "-q", key], env={"SSH_AUTH_SOCK": agent}, check=True)
+        subprocess.run([machine.program("ssh-add"), "-q", key], env={"SSH_AUTH_SOCK": agent}, check=True)
     done = reach(pi, f"ssh -p {pod.port} {login()}@127.0.0.1", SSH_AUTH_SOCK=agent)
     assert (done.code, done.out) == (3, "")
     assert "agent's key0: refused" in done.err and "hung up" in done.err

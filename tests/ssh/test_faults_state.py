@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,9 @@ from pi.on_pod import process
 from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running, program
 from tests.rig.pod import Pod, kill, until
+from tests.rig.ports import ports_to_ourselves
 from tests.rig.skips import skip, skip_if
-from tests.ssh.conftest import TOKEN, pods_in, ports_to_ourselves, set_mirrors
+from tests.ssh.conftest import TOKEN, pods_in, set_mirrors
 from tests.ssh.test_list import row
 from tests.ssh.test_pods import MODEL, TWO
 
@@ -555,7 +557,7 @@ def test_row_48_a_holder_that_dies_is_not_waited_for(pi: Pi) -> None:
     assert (pi.config / "pods.json.lock").read_text() == ""
 
 
-def told_to_python(pi: Pi, text: str) -> dict[str, str]:
+def told_to_python(pi: Pi, text: str) -> dict[str, Any]:
     """The environment of a pi whose Python has been told something first (site.html: sitecustomize)."""
     folder = pi.home / "told"
     folder.mkdir(exist_ok=True)

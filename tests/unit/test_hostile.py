@@ -432,7 +432,24 @@ FIELDS = [
     *("pod_name", "model_name", "gpu_name", "version", "active", "ssh", "modelsPath", "vllmVersion", "gpus", "models"),
     *("model", "port", "gpu", "pid", "status", "pid_start", "boot_id", "instance", "memory_share"),
 ]
-ODD = [None, True, -1, 0, 1, 2**70, 1.5, float("inf"), float("nan"), [], {}, [[]], {"a": {}}, [None], [{}], ["0", "1"]]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**70,
+    1.5,
+    float("inf"),
+    float("nan"),
+    [],
+    {},
+    [[]],
+    {"a": {}},
+    [None],
+    [{}],
+    ["0", "1"],
+]
 
 
 @pytest.mark.parametrize("field", FIELDS)

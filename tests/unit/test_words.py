@@ -94,7 +94,8 @@ STREAM = b'motd\nMARK {"event": "log", "text": "MARK {}"}\n\x1b[2Jnoise\nMARX {"
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_events_are_told_from_noise_wherever_the_stream_is_split(cuts: list[int]) -> None:
-    reader, events = Reader("MARK"), []
+    reader = Reader("MARK")
+    events: list[Event] = []
     for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
         events += reader.feed(STREAM[begin:end])
     assert events == [Event("log", {"text": "MARK {}"}), Event("done", {"result": 1})]

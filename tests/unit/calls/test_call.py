@@ -35,7 +35,7 @@ class InterruptedLink(LocalLink):
     def __init__(self, stream: InterruptedStream) -> None:
         self.stream = stream
 
-    def run(self, command: str) -> InterruptedStream:  # type: ignore[override]
+    def run(self, command: str) -> InterruptedStream:
         return self.stream
 
 

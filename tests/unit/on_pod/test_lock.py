@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from pi.on_pod import records
+from pi.on_pod import records, wire
 from pi.on_pod.wire import PodError
 
 
-class Wire:
+class Wire(wire.Wire):
     """Of a call, what the lock needs: who is calling, and whether that was cancelled."""
 
-    who = "ann@laptop"
+    def __init__(self) -> None:
+        self.who = "ann@laptop"
 
     def check_cancelled(self) -> None:
         """It never was."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,6 +143,7 @@ def test_weights_are_those_that_the_index_names() -> None:
     found = {"a-1.safetensors": 10, "a-2.safetensors": 20, "consolidated.safetensors": 30, "config.json": 5}
     index = {"weight_map": {"x": "a-1.safetensors", "y": "a-2.safetensors", "z": "a-2.safetensors"}}
     assert weights_bytes(found, index) == 30
-    for unreadable in (None, [], {}, {"weight_map": None}, {"weight_map": "x"}):
-        assert weights_bytes(found, unreadable) == 60
+    unreadable: list[Any] = [None, [], {}, {"weight_map": None}, {"weight_map": "x"}]
+    for index in unreadable:
+        assert weights_bytes(found, index) == 60
     assert weights_bytes({}, None) is None

@@ -58,6 +58,10 @@ class ReplayServer(socketserver.ThreadingTCPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.server_address[1]
+
     def answer(self, *replies: Reply) -> None:
         self.replies[:] = replies
 

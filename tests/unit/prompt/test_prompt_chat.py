@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Prompt, Reply, delta, error, says, sse
 
 from pi.errors import Interrupted
 from pi.prompt.chat import HISTORY_LINES, chat
+from tests.unit.prompt.conftest import Prompt, Reply, delta, error, says, sse
 
 CHAT = """
 import fcntl, signal, sys, termios

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY, Prompt, Reply, delta, error, says, sse
 
 from pi.errors import InputError, Interrupted, PiError, RemoteError, UnreachableError
 from pi.prompt.refusals import ContextOverflowError, described, refused, server_words
+from tests.unit.prompt.conftest import KEY, Prompt, Reply, delta, error, says, sse
 
 OVER = "This model's maximum context length is 2048 tokens. However, "
 
@@ -77,7 +77,7 @@ def test_a_refusal_names_its_cause(prompt: Prompt, reply: Reply, message: str) -
 
 def test_a_refused_key_is_the_one_that_was_sent(prompt: Prompt) -> None:
     denied = error(401, {"error": "Unauthorized"})
-    line = prompt.server.server_address[:2]
+    line = prompt.server.address
     of_pod = told(prompt, denied, dial=lambda: socket.create_connection(line))
     assert "PI_API_KEY" in (of_pod.hint or "")
     assert told(prompt, denied).hint == "set OPENAI_API_KEY, or the variable that --api-key-env names, to that key"

@@ -635,7 +635,12 @@ def test_login_shells_read_the_private_file_and_hold_no_secret(home: Home) -> No
 def test_a_signal_ends_setup_and_its_children_at_once(home: Home, number: signal.Signals) -> None:
     vllm_home(home, "")
     home.standin("uv", f"[[ $2 != install ]] || {{ trap '' TERM; echo $$ >{home.path}/pid; exec sleep 60; }}")
-    with_every_signal = ["env", "--default-signal", "bash", SCRIPT]  # also where these tests run under nohup
+    with_every_signal: list[str | Path] = [
+        "env",
+        "--default-signal",
+        "bash",
+        SCRIPT,
+    ]  # also where these tests run under nohup
     script = subprocess.Popen(with_every_signal, env=home.environment("vllm", {}), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 10
     while not (home.path / "pid").exists() or not (home.path / "pid").read_text():

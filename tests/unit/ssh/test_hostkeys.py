@@ -32,6 +32,11 @@ def client(own: Path) -> SSHClient:
     return made
 
 
+def meet(checking: SSHClient, host: str, seen: PKey) -> None:
+    """Let a client see a host's key for the first time."""
+    checking._policy.missing_host_key(checking, host, seen)  # type: ignore[attr-defined]  # not in the stubs
+
+
 def recorded(checking: SSHClient, host: str) -> list[str]:
     found = checking.get_host_keys().lookup(host)
     return [hostkeys.fingerprint(one) for one in found.values()] if found else []
@@ -41,7 +46,7 @@ def test_a_new_host_is_remembered_once_in_a_private_file(own: Path, tmp_path: Pa
     first = key(tmp_path, "k")
     for _ in range(2):
         one = client(own)
-        one._policy.missing_host_key(one, "[h]:2222", first)
+        meet(one, "[h]:2222", first)
     assert own.read_text().count("\n") == 1 and own.stat().st_mode & 0o777 == 0o600
     assert recorded(client(own), "[h]:2222") == [hostkeys.fingerprint(first)]
 
@@ -72,7 +77,7 @@ def test_a_revoked_key_is_refused(own: Path, tmp_path: Path) -> None:
     hostkeys.USER_FILE.write_text(f"@revoked * {bad.get_name()} {bad.get_base64()}\n")
     one = client(own)
     with pytest.raises(HostKeyError, match="revoked"):
-        one._policy.missing_host_key(one, "h", bad)
+        meet(one, "h", bad)
     assert not own.exists()
 
 

@@ -59,7 +59,7 @@ def test_without_leave_nothing_rests(
 ) -> None:
     near, far = ends
     near.gathers = False
-    monkeypatch.setattr(sockets.time, "sleep", lambda seconds: pytest.fail("it rested"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it rested"))
     far.sendall(bytes(100))
     monkeypatch.setattr(near, "_trickles_since", 0.0)
     assert near.recv(10) == bytes(10)
@@ -72,7 +72,7 @@ def test_an_answer_that_is_waited_for_comes_at_once(
     near, far = ends
     slept: list[float] = []
     threading.Thread(target=answer, args=(far, 0.05)).start()
-    monkeypatch.setattr(sockets.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     began = time.monotonic()
     while time.monotonic() - began < 0.8:
         near.sendall(b"?")
@@ -93,7 +93,12 @@ def answer(far: socket.socket, after_s: float) -> None:
 def test_bulk_is_never_rested_over(ends: tuple[GatheringSocket, socket.socket]) -> None:
     near, far = ends
     near._trickles_since = 0.0
-    sender = threading.Thread(target=lambda: (far.sendall(bytes(50_000_000)), far.close()))
+
+    def send() -> None:
+        far.sendall(bytes(50_000_000))
+        far.close()
+
+    sender = threading.Thread(target=send)
     sender.start()
     began = time.monotonic()
     found = sizes(near)

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from pi.ssh.target import LocalTarget, SshTarget, parse
 from tests.rig.machine import program
 
 
-def target(host: str, user: str | None = None, port: int | None = None, **fields: object) -> SshTarget:
+def target(host: str, user: str | None = None, port: int | None = None, **fields: Any) -> SshTarget:
     return replace(SshTarget(host, user, port), **fields)
 
 
