@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,9 +19,12 @@ os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 @task(help={"part": "a folder or file of tests: these alone, without lint and types"})
 def test(c: Context, part: str = "") -> None:
     """Lint, types, and the tests that need no vLLM."""
-    if not part:
-        lint(c)
-    c.run(f"{BIN}/python -m pytest -q {part}")
+    from chores.suite import clocked, options
+
+    with clocked():
+        if not part:
+            lint(c)
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), *([part] if part else [])]))
 
 
 @task
@@ -86,19 +90,18 @@ def readme(c: Context) -> None:
 @task
 def convert(c: Context, markdown: str) -> None:
     """Print a Markdown list of models as TOML for models.toml."""
-    from pi.catalog_text import convert as read
-    from pi.catalog_text import to_toml
+    from chores.catalog_text import convert, to_toml
 
-    print(to_toml(read(Path(markdown).read_text())), end="")
+    print(to_toml(convert(Path(markdown).read_text())), end="")
 
 
 @task
 def render(c: Context) -> None:
     """Write models.md, the catalog for readers, from models.toml."""
-    from pi.catalog import read_toml
-    from pi.catalog_text import render as page
+    from chores.catalog_text import render
+    from pi.planning.catalog import read_toml
 
-    (ROOT / "models.md").write_text(page(read_toml(ROOT / "models.toml")))
+    (ROOT / "models.md").write_text(render(read_toml(ROOT / "models.toml")))
 
 
 models = Collection("models", convert, render)

@@ -104,7 +104,8 @@ class SshdPod:
         """Pids of the server's processes that carry a connection."""
         if self._server is None:
             return []
-        found, parents = [], {self._server.pid}
+        found: list[int] = []
+        parents = {self._server.pid}
         for _ in range(3):
             children = {pid for pid, parent in _parents().items() if parent in parents}
             found += sorted(children - set(found))

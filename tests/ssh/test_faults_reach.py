@@ -5,7 +5,7 @@ One test (or a few) for each of the rows 15 to 19 and 41 to 43, named after it. 
 - a name server that says no, and one that says nothing (15): which of the two this machine has is not the test's to
   choose, so either's words will do;
 - `ssh.runpod.io` itself (42): a server that runs no commands, and one that opens no channel, stand for it; that its
-  name is refused before any contact is in tests/unit/test_target.py;
+  name is refused before any contact is in tests/unit/ssh/test_target.py;
 - an account whose `.bashrc` calls `exit` (41) cannot be worked with: sshd hands every command to the login shell, and
   that ends before it. What is owed then is the shell's own words and the way on.
 """
@@ -27,13 +27,12 @@ from typing import Any
 import pytest
 from paramiko import Transport
 
-from pi import connection, target
-from pi.connection import CONNECT_TIMEOUT_S
 from pi.errors import UnreachableError
-from pi.login import KeyLogin
-from tests.rig import invariants
+from pi.ssh import connection, target
+from pi.ssh.connection import CONNECT_TIMEOUT_S
+from pi.ssh.login import KeyLogin
+from tests.rig import invariants, machine
 from tests.rig.command import Done, Pi, Running, login, program
-from tests.rig.machine import which
 from tests.rig.pod import Pod, new_host_key, until
 from tests.rig.skips import skip
 from tests.ssh.conftest import NewPod, small_disk
@@ -266,7 +265,7 @@ def test_row_17_a_key_file_that_is_missing_is_named_and_the_agent_still_asked(pi
     done = reach(pi, ssh, SSH_AUTH_SOCK=agent)
     assert done.code == 3
     assert "agent: holds no keys" in done.err
-    subprocess.run([which("ssh-add"), "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    subprocess.run([machine.program("ssh-add"), "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
     assert reach(pi, ssh, SSH_AUTH_SOCK=agent).out == EMPTY
 
 
@@ -279,7 +278,7 @@ def test_row_17_a_public_key_is_told_with_its_private_one(pi: Pi, pod: Pod) -> N
 
 def test_row_17_a_public_key_names_the_one_of_the_agent_to_use(pi: Pi, pod: Pod, new_pod: NewPod, agent: str) -> None:
     other = new_pod("other", bare=True)
-    subprocess.run([which("ssh-add"), "-q", other.key, pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    subprocess.run([machine.program("ssh-add"), "-q", other.key, pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
     ssh = "ssh -p {} -o IdentitiesOnly=yes -i {}.pub {}@127.0.0.1"
     assert reach(pi, ssh.format(pod.port, pod.key, login()), SSH_AUTH_SOCK=agent).out == EMPTY
     assert reach(pi, ssh.format(pod.port, other.key, login()), SSH_AUTH_SOCK=agent).code == 3
@@ -335,7 +334,7 @@ def test_row_17_an_agent_with_too_many_keys_is_told_with_the_way_out(pi: Pi, pod
     for number in range(7):
         key = pi.home / f"key{number}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"key{number}", "-f", key], check=True)
-        subprocess.run([which("ssh-add"), "-q", key], env={"SSH_AUTH_SOCK": agent}, check=True)
+        subprocess.run([machine.program("ssh-add"), "-q", key], env={"SSH_AUTH_SOCK": agent}, check=True)
     done = reach(pi, f"ssh -p {pod.port} {login()}@127.0.0.1", SSH_AUTH_SOCK=agent)
     assert (done.code, done.out) == (3, "")
     assert "agent's key0: refused" in done.err and "hung up" in done.err

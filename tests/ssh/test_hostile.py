@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pi.errors import InputError
-from pi.vllm import check_raw
+from pi.vllm.raw_arguments import check_raw
 from tests.rig.command import Pi
 from tests.rig.hostile import CANARY, VALUES, is_clean
 from tests.rig.pod import Pod
@@ -221,7 +222,7 @@ def test_an_endless_login_shell_is_told_and_left(pi: Pi, box: Pod) -> None:
     assert (done.code, done.out) == (1, "") and "more than 16 MiB that is no answer" in done.err
 
 
-LIES = {
+LIES: dict[str, dict[str, Any]] = {
     "a name that is a path": {"name": "../../x"},
     "a name that paints": {"name": "\x1b[2Jx\nbox"},
     "a model of two lines": {"model": "a\nbox  running"},

@@ -8,11 +8,13 @@ from threading import Thread
 
 import pytest
 
-from pi.failures import explain
-from pi.pod import health
+from pi.on_pod import health
+from pi.vllm.log import explain
+from tests.rig.alone import is_alone
+from tests.rig.cases import CASES
 from tests.rig.command import Done, Pi
-from tests.rig.pod import FIXTURES, Pod, kill, listens
-from tests.rig.skips import skip_if
+from tests.rig.pod import Pod, kill, listens
+from tests.rig.skips import skip
 
 LOGS = [
     ("unknown_arg", 2, "vllm: error: unrecognized arguments: --tensor-paralel-size 2"),
@@ -21,12 +23,12 @@ LOGS = [
     ("corrupted_safetensors", 1, "incomplete metadata, file not fully covered"),
     ("midstart_kill_enginecore", 1, "killed from outside (out of memory?)"),
 ]
-"""A few through real processes; tests/unit/test_failures.py reads them all."""
+"""A few through real processes; tests/cases/failures has them all."""
 
 
 @pytest.mark.parametrize(("log", "code", "cause"), LOGS, ids=[case[0] for case in LOGS])
 def test_the_cause_is_told_and_nothing_stays(pi: Pi, box: Pod, log: str, code: int, cause: str) -> None:
-    path = FIXTURES / "vllm_logs" / f"{log}.log"
+    path = CASES / "failures" / f"{log}.log"
     box.fault("vllm", log=str(path), exit=code)
     done = pi("start", box.model(), "--name", "qwen")
     assert cause in done.err.replace("\n", " ")
@@ -121,7 +123,7 @@ def test_a_pod_without_vllm_is_told_to_be_set_up(pi: Pi, box: Pod) -> None:
 
 
 def test_the_log_of_the_start_before_is_kept_beside(pi: Pi, box: Pod) -> None:
-    box.fault("vllm", log=str(FIXTURES / "vllm_logs" / "unknown_arg.log"), exit=2)
+    box.fault("vllm", log=str(CASES / "failures" / "unknown_arg.log"), exit=2)
     model = box.model()
     pi("start", model, "--name", "qwen")
     first = box.log_of("qwen").read_text()
@@ -130,20 +132,25 @@ def test_the_log_of_the_start_before_is_kept_beside(pi: Pi, box: Pod) -> None:
     assert box.log_of("qwen").with_suffix(".log.1").read_text() == first
 
 
-OUTER = health.outer_address()
-seen_from_outside = skip_if(OUTER is None, "outer address")
+@pytest.fixture
+def outer() -> str:
+    """This machine's address besides loopback. A test namespace always has one."""
+    address = health.outer_address()
+    if address is None:
+        assert not is_alone()
+        skip("outer address")
+    return address
 
 
-@seen_from_outside
-def test_a_server_that_lets_callers_from_outside_in_is_refused(pi: Pi, box: Pod) -> None:
+def test_a_server_that_lets_callers_from_outside_in_is_refused(pi: Pi, box: Pod, outer: str) -> None:
     box.fault("vllm", open_outside=True)
     done = pi("start", box.model(), "--name", "qwen")
     assert done.code == 6
-    assert re.search(rf"{re.escape(str(OUTER))}:\d+/v1/models answered 200 without a key", done.err)
+    assert re.search(rf"{re.escape(outer)}:\d+/v1/models answered 200 without a key", done.err)
     assert (pi.models("box"), box.records(), box.quiet()) == ({}, [], {})
 
 
-@seen_from_outside
+@pytest.mark.usefixtures("outer")
 def test_a_private_server_that_answers_outside_is_refused(pi: Pi, box: Pod) -> None:
     box.fault("vllm", host="0.0.0.0")
     done = pi("start", box.model(), "--name", "qwen", "--private")
