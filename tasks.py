@@ -24,7 +24,7 @@ def test(c: Context, part: str = "") -> None:
     with clocked():
         if not part:
             lint(c)
-        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), *([part] if part else [])]))
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), *part.split()]))
 
 
 @task
