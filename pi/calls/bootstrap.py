@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 
 MODULES = (
+    "shapes",
     "process",
     "redact",
     "journal",
@@ -73,6 +74,6 @@ def program() -> str:
             "    exec(compile(source, name, 'exec'), module.__dict__)",
             "call = json.loads(sys.stdin.buffer.readline())",
             "verb = getattr(sys.modules['pi.on_pod.' + call['module']], call['verb'])",
-            "sys.modules['pi.on_pod.wire'].run(verb, call['mark'], call['request'], call['journal'])",
+            "sys.modules['pi.on_pod.wire'].run(verb, call)",
         ]
     )

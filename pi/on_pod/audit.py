@@ -8,6 +8,7 @@ import os
 import time
 from typing import Any, Callable, Optional
 
+from pi.on_pod.shapes import AuditRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 PATH = os.path.expanduser("~/.pi/audit.log")
@@ -103,6 +104,6 @@ def _note(wire: Wire, command: str, name: str, error: Optional[BaseException]) -
         return
 
 
-def recent(wire: Wire, request: dict[str, Any]) -> list[str]:
+def recent(wire: Wire, request: AuditRequest) -> list[str]:
     """The last lines of this pod's log."""
     return last(PATH, request["lines"])

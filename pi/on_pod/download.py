@@ -40,7 +40,8 @@ def download(wire: Wire, model: str, instance: str) -> None:
             wire.check_cancelled()
             size = _size(repo)
             seconds = max(time.monotonic() - began, 0.001)
-            wire.emit("download", bytes=size, bytes_per_s=int((size - before) / seconds), total=total)
+            speed = int((size - before) / seconds)
+            wire.emit({"event": "download", "bytes": size, "bytes_per_s": speed, "total": total})
             _pause(fetcher, REPORT_S)
     except Cancelled:
         process.end(wire.progress, fetcher.pid, lambda: process.members(fetcher.pid, instance), 3)

@@ -7,9 +7,10 @@ import json
 import os
 import signal
 import time
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from pi.on_pod import journal, process
+from pi.on_pod.shapes import Event, FollowRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 POLL_S = 0.1
@@ -32,7 +33,7 @@ class Reader:
         return event
 
 
-def follow(wire: Wire, request: dict[str, Any]) -> Any:
+def follow(wire: Wire, request: FollowRequest) -> Any:
     """Pass on what the call `call` says after its first `after` events; returns or raises what that call did.
 
     A cancel from pi is handed to the process that does the work.
@@ -49,10 +50,9 @@ def follow(wire: Wire, request: dict[str, Any]) -> Any:
         is_over = not process.is_alive(owner["pid"], owner["started"], owner["boot_id"])
         event = reader.next()
         if event:
-            kind = event.pop("event")
-            if kind in ("done", "failed", "cancelled"):
-                return _ending(kind, event)
-            wire.emit(kind, **event)
+            if event["event"] in ("done", "failed", "cancelled"):
+                return _ending(event)
+            wire.emit(cast(Event, event))
             continue
         if is_over:
             raise PodError("killed", "the work on the pod was killed before its end")
@@ -65,9 +65,10 @@ def follow(wire: Wire, request: dict[str, Any]) -> Any:
         time.sleep(POLL_S)
 
 
-def _ending(kind: str, event: dict[str, Any]) -> Any:
-    if kind == "failed":
+def _ending(event: dict[str, Any]) -> Any:
+    """Return or raise what the followed call did."""
+    if event["event"] == "failed":
         raise PodError(event["kind"], event["message"], **event["detail"])
-    if kind == "cancelled":
+    if event["event"] == "cancelled":
         raise Cancelled
     return event["result"]

@@ -8,9 +8,10 @@ import select
 import shutil
 import subprocess
 import time
-from typing import Any, Iterable, NamedTuple, Optional
+from typing import Iterable, NamedTuple, Optional
 
 from pi.on_pod import process
+from pi.on_pod.shapes import GpuUse, NvidiaSmi, Record
 
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer of nvidia-smi that are read; 16 GPUs need about 2,000."""
@@ -34,8 +35,8 @@ PROCESSES = "--query-compute-apps=pid,gpu_uuid,used_memory"
 """Columns as `nvidia-smi --help-query-gpu` and `--help-query-compute-apps` list them; memory in MiB."""
 
 
-def nvidia_smi(query: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """The answer of `nvidia-smi`, or why there is none: `{"text": ..., "error": ...}`.
+def nvidia_smi(query: str, timeout_s: float = TIMEOUT_S) -> NvidiaSmi:
+    """Return the answer of `nvidia-smi`, or why there is none.
 
     A wedged driver keeps `nvidia-smi` in the kernel even after KILL, so its end is not waited for.
     """
@@ -95,16 +96,16 @@ def cards(ids: Iterable[int]) -> dict[int, Card]:
     return {int(row[0]): Card(row[1], int(row[2]), int(row[3])) for row in rows if int(row[0]) in wanted}
 
 
-def processes() -> list[dict[str, Any]]:
-    """`pid`, `uuid` and `mib` of what computes on the GPUs, as far as this pod can see.
+def processes() -> list[GpuUse]:
+    """Return the processes that compute on the GPUs, as far as this pod can see.
 
     A container may be shown the pids of its host, or none at all: what is no process here is left out.
     """
     rows = re.findall(
         r"^\s*(\d{1,9}), (GPU-[0-9a-f-]{8,40}), (\d{1,9})\s*$", nvidia_smi(PROCESSES, BRIEF_S)["text"], re.M
     )
-    found = [{"pid": int(pid), "uuid": uuid, "mib": int(mib)} for pid, uuid, mib in rows]
-    return [one for one in found if os.path.exists("/proc/%d" % one["pid"])]
+    uses: list[GpuUse] = [{"pid": int(pid), "uuid": uuid, "mib": int(mib)} for pid, uuid, mib in rows]
+    return [use for use in uses if os.path.exists("/proc/%d" % use["pid"])]
 
 
 def held_mib(pids: Iterable[int]) -> dict[int, int]:
@@ -120,7 +121,7 @@ def held_mib(pids: Iterable[int]) -> dict[int, int]:
 class Proof:
     """That the memory which a deployment held on its GPUs comes back: looked at before and after its end."""
 
-    def __init__(self, record: dict[str, Any], pids: list[int], shared: set[int]) -> None:
+    def __init__(self, record: Record, pids: list[int], shared: set[int]) -> None:
         """`pids` are its processes, `shared` the GPUs that other deployments use too."""
         self._ids = record["gpus"] if pids else []
         self._before = cards(self._ids) if self._ids else {}

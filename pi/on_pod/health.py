@@ -5,9 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from typing import Any, Optional
+from typing import Optional
 
 from pi.on_pod import process, records
+from pi.on_pod.shapes import Record
 
 LOOPBACK = "127.0.0.1"
 
@@ -34,7 +35,7 @@ def is_up(port: int) -> bool:
     return get(port, "/health")[0] == 200
 
 
-def objection(record: dict[str, Any], key: str) -> Optional[str]:
+def objection(record: Record, key: str) -> Optional[str]:
     """Why a server that says it is healthy is still not this deployment, or None when all holds.
 
     A stranger's server may answer on the port, another model may, and a server may let everyone in: that it does
@@ -42,9 +43,9 @@ def objection(record: dict[str, Any], key: str) -> Optional[str]:
     """
     port = record["port"]
     living = records.living(record)
-    strangers = process.strangers(port, living)
-    if strangers or not process.holders(process.sockets(port), living):
-        who = ", ".join(strangers) or "it is gone again"
+    others = process.others(port, living)
+    if others or not process.holders(process.sockets(port), living):
+        who = ", ".join(others) or "it is gone again"
         return "port %d is answered by another process than this model's: %s" % (port, who)
     status, body = get(port, "/v1/models", key)
     if status != 200:

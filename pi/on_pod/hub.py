@@ -9,6 +9,8 @@ from fnmatch import fnmatch
 from typing import Any, Optional
 from urllib.request import Request, urlopen
 
+from pi.on_pod.shapes import ModelSize
+
 SKIPPED = ("original/*", "metal/*", "*.pth", "*.gguf", "*.onnx")
 """Copies of the weights in formats that vLLM does not load from such repositories; they are not fetched."""
 
@@ -17,11 +19,16 @@ TIMEOUT_S = 8
 INDEX = "model.safetensors.index.json"
 
 
-def describe(model: str) -> dict[str, Any]:
-    """`config` (config.json, parsed) and `weights_bytes` (its safetensors) of a model; None where unknown."""
+def describe(model: str) -> ModelSize:
+    """Return what the hub says of a model."""
     found = sizes(model)
     index = _file(model, INDEX) if INDEX in found else None
-    return {"config": _file(model, "config.json"), "weights_bytes": weights_bytes(found, index)}
+    return {"config": json_object(_file(model, "config.json")), "weights_bytes": weights_bytes(found, index)}
+
+
+def json_object(value: Any) -> Optional[dict[str, Any]]:
+    """Return the value if it is a JSON object, else None."""
+    return value if isinstance(value, dict) else None
 
 
 def weights_bytes(found: dict[str, int], index: Any) -> Optional[int]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from typing import Any
+from typing import Mapping
 
 from pi.on_pod import process
 
@@ -30,7 +30,7 @@ class Journal:
         found = process.stat(pid)
         self.add({"pid": pid, "started": found[2] if found else 0, "boot_id": process.boot_id()})
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: Mapping[str, object]) -> None:
         """Write an event down; a full disk costs the journal, not the work."""
         with contextlib.suppress(OSError):
             self._file.write(json.dumps(event).encode() + b"\n")

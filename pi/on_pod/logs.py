@@ -6,9 +6,10 @@ import codecs
 import os
 import re
 import time
-from typing import IO, Any, Optional
+from typing import IO, Optional
 
 from pi.on_pod import records, redact
+from pi.on_pod.shapes import LogsAnswer, LogsRequest, Record
 from pi.on_pod.wire import PodError, Wire
 
 CHUNK_BYTES = 64 * 1024
@@ -130,7 +131,7 @@ class Shortener:
         return text[:room] + CUT
 
 
-def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
+def follow(wire: Wire, request: LogsRequest) -> LogsAnswer:
     """Send a log from its last `lines` on, until its server ends, pi is gone, or (`follow` false) its end.
 
     Returns how it ended: `how` is "exited" (with `exit`, the server's exit code where it is known), "stopped" by
@@ -142,15 +143,15 @@ def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     if not os.path.exists(path):
         if record is None:
             raise PodError("no_log", "there is no log of %s" % name)
-        wire.emit("progress", text="no log yet of %s" % name)
+        wire.progress("no log yet of %s" % name)
     follower, shortener = Follower(path, wire.secrets, request["lines"]), Shortener()
     while not wire.lost.is_set():
         is_over = not follows or record is None or not _is_at_work(record)
         text = follower.read()
         if text:
-            wire.emit("log", text=shortener.feed(text))
+            wire.emit({"event": "log", "text": shortener.feed(text)})
         elif is_over:
-            wire.emit("log", text=shortener.feed(follower.rest()))
+            wire.emit({"event": "log", "text": shortener.feed(follower.rest())})
             return _end(name) if follows and record else {"how": None, "exit": None}
         else:
             time.sleep(POLL_S)
@@ -159,11 +160,11 @@ def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     return {"how": None, "exit": None}
 
 
-def _is_at_work(record: dict[str, Any]) -> bool:
+def _is_at_work(record: Record) -> bool:
     return records.is_running(record) or records.is_starting(record)
 
 
-def _end(name: str) -> dict[str, Any]:
+def _end(name: str) -> LogsAnswer:
     """How a server ended that was followed."""
     deadline = time.monotonic() + EXIT_PATIENCE_S
     while records.exit_code(name) is None and records.load(name) and time.monotonic() < deadline:

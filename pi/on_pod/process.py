@@ -160,7 +160,7 @@ def public_ports(owners: Iterable[int]) -> set[int]:
     return {listener.port for listener in public if listener.socket in held}
 
 
-def strangers(port: int, owners: Iterable[int]) -> list[str]:
+def others(port: int, owners: Iterable[int]) -> list[str]:
     """Who else than the owners listens on a port, in words such as "pid 77 (python3)"."""
     listening = sockets(port)
     strange = listening - set(holders(listening, owners))

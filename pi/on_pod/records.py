@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 import time
-from typing import Any, Iterator, Optional
+from typing import Iterator, Optional
 
 from pi.on_pod import process
+from pi.on_pod.shapes import Record
 from pi.on_pod.wire import PodError, Wire
 
 HOME = os.path.expanduser("~/.pi")
@@ -84,21 +85,21 @@ def key(name: str) -> str:
         return ""
 
 
-def save(record: dict[str, Any]) -> None:
+def save(record: Record) -> None:
     write(record["name"], "record.json", json.dumps(record))
 
 
-def load(name: str) -> Optional[dict[str, Any]]:
+def load(name: str) -> Optional[Record]:
     """A deployment's record, or None where the pod knows none of that name."""
     try:
         with open(os.path.join(folder(name), "record.json")) as file:
-            record: dict[str, Any] = json.load(file)
+            record: Record = json.load(file)
             return record
     except (OSError, ValueError):
         return None
 
 
-def load_all() -> list[dict[str, Any]]:
+def load_all() -> list[Record]:
     try:
         names = sorted(os.listdir(RUN))
     except OSError:
@@ -132,30 +133,30 @@ def _exit(name: str) -> Optional[tuple[int, float]]:
         return None
 
 
-def is_of_another_boot(record: dict[str, Any]) -> bool:
+def is_of_another_boot(record: Record) -> bool:
     """Whether the pod was restarted since: the machine, or the container around its first process."""
     since: int = record.get("started") or record.get("owner_started", 0)
     is_other: bool = record.get("boot_id", "") != process.boot_id()
     return is_other or 0 < since < process.first_started()
 
 
-def is_running(record: dict[str, Any]) -> bool:
+def is_running(record: Record) -> bool:
     return process.is_alive(record.get("pid", 0), record.get("started", 0), record.get("boot_id", ""))
 
 
-def is_starting(record: dict[str, Any]) -> bool:
+def is_starting(record: Record) -> bool:
     """Whether some pi call on this pod is still at work for it (downloading or launching)."""
     return record["status"] == "starting" and process.is_alive(
         record.get("owner", 0), record.get("owner_started", 0), record.get("boot_id", "")
     )
 
 
-def living(record: dict[str, Any]) -> list[int]:
+def living(record: Record) -> list[int]:
     """Living processes of a deployment, its launcher included."""
     return process.members(_session(record), record["instance"])
 
 
-def _session(record: dict[str, Any]) -> int:
+def _session(record: Record) -> int:
     """Its session, while that number can mean no other: the same boot, and no leader younger than the server."""
     session: int = record.get("session", NO_SESSION)
     leader = process.stat(session)

@@ -10,9 +10,10 @@ import select
 import signal
 import subprocess
 import time
-from typing import IO, Any, Iterator
+from typing import IO, Iterator, cast, get_args
 
 from pi.on_pod import audit, process, records, redact
+from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest, StepVerb
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 TAIL_LINES = 25
@@ -22,8 +23,8 @@ LINE_BYTES = 16 * 1024
 
 
 @audit.logged("setup")
-def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
-    """Run the setup script. Returns its facts, `{"gpu": [lines], "vllm_version": [text], ...}`, and the pod's `boot`.
+def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
+    """Run the setup script. Returns its facts and the pod's boot.
 
     A lost connection does not end it; a second call waits for the first, then finds everything done.
     """
@@ -44,7 +45,7 @@ def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         )
         try:
             facts = _listen(wire, script, request["environment"]["PI_MARK"], os.path.join(folder, "setup.log"))
-            return dict(facts, boot=process.boot())
+            return {"facts": facts, "boot": process.boot()}
         except Cancelled:
             living = lambda: process.members(script.pid, request["environment"]["PI_MARK"])  # noqa: E731
             process.end(wire.progress, script.pid, living, 5)
@@ -75,27 +76,29 @@ def _take(wire: Wire, lock: IO[str]) -> None:
         except OSError:
             wire.check_cancelled()
         if not waiting:
-            wire.emit("setup", verb="note", arg="lock", text="another setup of this pod is at work; waiting for it")
+            text = "another setup of this pod is at work; waiting for it"
+            wire.emit({"event": "step", "verb": "note", "step": "lock", "text": text})
             waiting = True
         time.sleep(0.1)
 
 
-def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: str) -> dict[str, Any]:
+def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: str) -> SetupFacts:
     facts: dict[str, list[str]] = collections.defaultdict(list)
-    failure, step, tail = "", "", collections.deque[str](maxlen=TAIL_LINES)
+    tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
+    failure, step = "", ""
     with open(log_path, "wb", buffering=0) as log:
         for line in _lines(wire, script):
             if not line.startswith(mark + "\t"):
                 tail.append(line)
                 _note(log, wire.secrets.hide(line))
-                wire.emit("log", text=line + "\n")
+                wire.emit({"event": "log", "text": line + "\n"})
                 continue
             _, verb, arg, text = [*line.split("\t", 3), "", "", ""][:4]
             _note(log, "== %s %s %s" % (verb, arg, wire.secrets.hide(text)))
             if verb == "fact":
                 facts[arg].append(text)
-            else:
-                wire.emit("setup", verb=verb, arg=arg, text=text)
+            elif verb in get_args(StepVerb):
+                wire.emit({"event": "step", "verb": cast(StepVerb, verb), "step": arg, "text": text})
             if verb == "step":
                 step = arg
                 tail.clear()
@@ -105,7 +108,7 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
         process.kill_group(script.pid)
         message = failure or _ending(script.returncode)
         raise PodError("setup_failed", message, step=step, tail=list(tail))
-    return dict(facts)
+    return cast(SetupFacts, dict(facts))
 
 
 def _note(log: IO[bytes], line: str) -> None:

@@ -8,26 +8,28 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from pi.on_pod import gpus, hub, process, records, storage
+from pi.on_pod.shapes import LiveRecord, ModelFacts, ModelSize, NamedGpuUse, Record, Survey, SurveyRequest
 from pi.on_pod.wire import Wire
 
 VENV = os.path.expanduser("~/venv")
 
 
-def survey(request: dict[str, Any]) -> dict[str, Any]:
+def survey(request: SurveyRequest) -> Survey:
     """Facts of the pod, and of the request's model on it where it names one.
 
     With `ask_hub`, a model that is not on the pod yet is described as the hub does. Raises PodError where the
     storage of models cannot be reached.
     """
     model = request["model"]
-    for path in [None] + ([os.path.expanduser(model)] if is_path(model) else []):
-        storage.check(path)
+    storage.check()
+    if model and is_path(model):
+        storage.check(os.path.expanduser(model))
     described_model = model_facts(model) if model else None
-    if described_model and described_model["where"] == "missing" and request.get("ask_hub"):
-        described_model.update(hub.describe(model))
+    if described_model and described_model["where"] == "missing" and request["ask_hub"]:
+        described_model = {**hub.describe(str(model)), "where": "missing"}
     known = records.load_all()
     with ThreadPoolExecutor(max_workers=2) as pool:
         computing = pool.submit(_gpu_processes, known)
@@ -38,7 +40,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
         "ports": sorted(process.listening_ports()),
         "records": [described(record) for record in known],
         "vllm_version": vllm_version(),
-        "beside": versions_beside(),
+        "extra_venvs": extra_venvs(),
         "memory_mib": _meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
         "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
@@ -47,21 +49,21 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _gpu_processes(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _gpu_processes(known: list[Record]) -> list[NamedGpuUse]:
     """What computes on the GPUs (see `gpus.processes`), with the `name` of its deployment, None for others."""
     found = gpus.processes()
     names = {pid: record["name"] for record in known for pid in records.living(record)} if found else {}
-    return [dict(process, name=names.get(process["pid"])) for process in found]
+    return [{**use, "name": names.get(use["pid"])} for use in found]
 
 
-def look(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
+def look(wire: Wire, request: SurveyRequest) -> Survey:
     """`survey` as a verb of its own: nothing is reserved."""
     return survey(request)
 
 
-def described(record: dict[str, Any]) -> dict[str, Any]:
+def described(record: Record) -> LiveRecord:
     """A record with what is true of it now: `running`, `starting`, `crashed`, or `rebooted` (its pod was, since)."""
-    now = dict(record)
+    now = cast(LiveRecord, dict(record))
     if records.is_of_another_boot(record):
         now["state"] = "rebooted"
     elif records.is_running(record):
@@ -84,11 +86,11 @@ def vllm_version(venv: str = VENV) -> Optional[str]:
     return None
 
 
-def is_path(model: Optional[str]) -> bool:
-    return bool(model) and str(model).startswith(("/", "~"))
+def is_path(model: str) -> bool:
+    return model.startswith(("/", "~"))
 
 
-def versions_beside() -> dict[str, str]:
+def extra_venvs() -> dict[str, str]:
     """Versions of the vLLMs in the venvs beside ~/venv, by folder: those that a setup has made and found to load."""
     found = {}
     for mark in glob.glob(glob.escape(VENV) + "-*/.pi-checked"):
@@ -99,13 +101,13 @@ def versions_beside() -> dict[str, str]:
     return found
 
 
-def model_facts(model: str) -> dict[str, Any]:
+def model_facts(model: str) -> ModelFacts:
     """Where a model's files are on this pod: `path`, `cached`, `missing` or (a path that is not there) `absent`."""
     if is_path(model):
         folder = os.path.expanduser(model)
-        return dict(files(folder), where="path") if os.path.isdir(folder) else {"where": "absent"}
+        return {**files(folder), "where": "path"} if os.path.isdir(folder) else {"where": "absent"}
     snapshot = snapshot_of(model)
-    return dict(files(snapshot), where="cached") if snapshot else {"where": "missing"}
+    return {**files(snapshot), "where": "cached"} if snapshot else {"where": "missing"}
 
 
 def snapshot_of(model: str) -> Optional[str]:
@@ -138,12 +140,13 @@ def _weight_files(index: str) -> set[str]:
         return {"unreadable/" + hub.INDEX}
 
 
-def files(folder: str) -> dict[str, Any]:
-    """`config` (config.json, parsed) and `weights_bytes` (its safetensors) of a model's folder; None where unknown."""
+def files(folder: str) -> ModelSize:
+    """Read the config and the size of the weights in a model's folder."""
     weights = glob.glob(os.path.join(glob.escape(folder), "*.safetensors"))
     sizes = {os.path.basename(path): os.path.getsize(path) for path in weights}
     index = _json(os.path.join(folder, hub.INDEX))
-    return {"config": _json(os.path.join(folder, "config.json")), "weights_bytes": hub.weights_bytes(sizes, index)}
+    config = hub.json_object(_json(os.path.join(folder, "config.json")))
+    return {"config": config, "weights_bytes": hub.weights_bytes(sizes, index)}
 
 
 def _json(path: str) -> Any:

@@ -21,15 +21,16 @@ from typing import Any, Callable, Iterable, NoReturn, Optional
 
 from pi.on_pod import redact
 from pi.on_pod.journal import Journal
+from pi.on_pod.shapes import Call, Event, FailedEvent, FailureKind, Launch
 
 HEARTBEAT_S = 5.0
 """pi takes silence for a lost connection after a few of these (`pi.calls.SILENCE_S`)."""
 
 
 class PodError(Exception):
-    """A failure that pi words for the user. `kind` is a stable word; `detail` travels as JSON."""
+    """A failure that pi explains to the user. Each `kind` has its `detail` (see `pi.on_pod.shapes`)."""
 
-    def __init__(self, kind: str, message: str, **detail: Any) -> None:
+    def __init__(self, kind: FailureKind, message: str, **detail: Any) -> None:
         super().__init__(message)
         self.kind = kind
         self.detail = detail
@@ -47,29 +48,29 @@ class Wire:
         self.who = ""
         self._mark = mark
         self._journal = journal
-        self._answers: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
+        self._answers: queue.Queue[Optional[Launch]] = queue.Queue()
         self._writing = threading.Lock()
         self._write("\n")
         signal.signal(signal.SIGUSR1, lambda *_: self.cancelled.set())
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
 
-    def emit(self, event: str, **data: Any) -> None:
-        """Tell pi of an event, the pod's secrets taken out. Text that comes in pieces needs a `redact.Redactor` too."""
-        data = self.secrets.hide_all(dict(data, event=event))
+    def emit(self, event: Event) -> None:
+        """Send pi an event without the pod's secrets. Text in pieces also needs a `redact.Redactor`."""
+        data = self.secrets.hide_all(event)
         if self._journal:
             self._journal.add(data)
         self._write(self._mark + " " + json.dumps(data) + "\n")
 
     def progress(self, text: str) -> None:
         """Tell pi what the work waits for."""
-        self.emit("progress", text=text)
+        self.emit({"event": "progress", "text": text})
 
     def hide(self, values: Iterable[str]) -> None:
         """Take these out of events as well, from now on."""
         self.secrets = redact.Secrets(self.secrets.values.union(values))
 
-    def answer(self, timeout_s: float) -> dict[str, Any]:
+    def answer(self, timeout_s: float) -> Launch:
         """The next line that pi sends. Raises PodError when none comes in time or pi is gone."""
         try:
             reply = self._answers.get(timeout=timeout_s)
@@ -110,35 +111,34 @@ class Wire:
             self._write(self._mark + ' {"event": "alive"}\n')
 
 
-def run(
-    verb: Callable[[Wire, dict[str, Any]], Any], mark: str, request: dict[str, Any], journal: Optional[str]
-) -> None:
-    """Run one verb to its end: `done` with its result, or `failed` with a kind, a message and details.
-
-    `journal` names the call where it may be taken up again after a lost connection.
-    """
+def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
+    """Run one verb to its end, and send `done`, `failed` or `cancelled`."""
     with contextlib.suppress(OSError):
         os.setsid()
     os.umask(0o077)
-    wire = Wire(mark, Journal(journal) if journal else None)
-    wire.who = str(request.get("who", ""))
+    wire = Wire(call["mark"], Journal(call["journal"]) if call["journal"] else None)
+    wire.who = call["who"]
     try:
-        wire.emit("done", result=verb(wire, request))
+        wire.emit({"event": "done", "result": verb(wire, call["request"])})
     except Cancelled:
-        wire.emit("cancelled")
+        wire.emit({"event": "cancelled"})
     except PodError as error:
-        wire.emit("failed", kind=error.kind, message=str(error), detail=error.detail)
+        wire.emit(_failed(error.kind, str(error), error.detail))
     except Exception as error:
-        wire.emit("failed", **_unforeseen(error))
+        wire.emit(_unforeseen(error))
     os._exit(0)  # threads still wait on stdin; a normal exit would wait for their locks
 
 
-def _unforeseen(error: Exception) -> dict[str, Any]:
-    """What pi is told of an error that no verb words."""
+def _failed(kind: FailureKind, message: str, detail: dict[str, Any]) -> FailedEvent:
+    return {"event": "failed", "kind": kind, "message": message, "detail": detail}
+
+
+def _unforeseen(error: Exception) -> FailedEvent:
+    """Describe an error that no verb expects."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return {"kind": "disk_full", "message": "the pod's disk is full", "detail": {}}
+        return _failed("disk_full", "the pod's disk is full", {})
     place = error.__traceback__
     while place and place.tb_next:
         place = place.tb_next
     line = "%s:%d" % (place.tb_frame.f_code.co_filename, place.tb_lineno) if place else "?"
-    return {"kind": "unexpected", "message": "%s: %s" % (type(error).__name__, error), "detail": {"at": line}}
+    return _failed("unexpected", "%s: %s" % (type(error).__name__, error), {"at": line})
