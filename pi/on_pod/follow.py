@@ -1,4 +1,4 @@
-"""`follow` on the pod: take up a call whose connection was lost, from the event after the last one that arrived."""
+"""`follow` on the pod: continue a call whose connection was lost."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ POLL_S = 0.1
 
 
 class Reader:
-    """Reads what a journal gained since the last look."""
+    """Reads a growing journal."""
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - open as long as the call is followed
         self._pending = b""
 
     def next(self) -> Optional[dict[str, Any]]:
-        """The next whole line, or None while there is none."""
+        """Return the next whole line, or None if there is none yet."""
         self._pending += self._file.readline()
         if not self._pending.endswith(b"\n"):
             return None
@@ -34,9 +34,9 @@ class Reader:
 
 
 def follow(wire: Wire, request: FollowRequest) -> Any:
-    """Pass on what the call `call` says after its first `after` events; returns or raises what that call did.
+    """Send on the events of a call after its first `after`. Returns or raises what that call did.
 
-    A cancel from pi is handed to the process that does the work.
+    Passes a cancel from pi on to the process that does the work.
     """
     try:
         reader = Reader(journal.path(request["call"]))
@@ -45,7 +45,7 @@ def follow(wire: Wire, request: FollowRequest) -> Any:
     owner = reader.next() or {"pid": 0, "started": 0, "boot_id": ""}
     for _ in range(request["after"]):
         reader.next()
-    told = False
+    is_cancelled = False
     while True:
         is_over = not process.is_alive(owner["pid"], owner["started"], owner["boot_id"])
         event = reader.next()
@@ -58,8 +58,8 @@ def follow(wire: Wire, request: FollowRequest) -> Any:
             raise PodError("killed", "the work on the pod was killed before its end")
         if wire.lost.is_set():
             raise PodError("lost", "nobody follows any more")
-        if wire.cancelled.is_set() and not told:
-            told = True
+        if wire.cancelled.is_set() and not is_cancelled:
+            is_cancelled = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(owner["pid"], signal.SIGUSR1)
         time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""Whether a deployment answers as itself: our process, our model, our key."""
+"""Checks that a deployment's server is its own process, serves its model and requires its key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GUARDED = ("/v1/models", "/metrics", "/tokenize", "/invocations")
 def get(
     port: int, path: str, key: Optional[str] = None, timeout_s: float = 3, host: str = LOOPBACK
 ) -> tuple[int, bytes]:
-    """Status and up to 1 MiB of body of `http://host:port/path`; status 0 when nothing answers."""
+    """Return status and up to 1 MiB of body of `http://host:port/path`; status 0 if nothing answers."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path, headers={"Authorization": "Bearer " + key} if key else {})
@@ -36,10 +36,10 @@ def is_up(port: int) -> bool:
 
 
 def objection(record: Record, key: str) -> Optional[str]:
-    """Why a server that says it is healthy is still not this deployment, or None when all holds.
+    """Return why a healthy server is not this deployment, or None if it is.
 
-    A stranger's server may answer on the port, another model may, and a server may let everyone in: that it does
-    not is asked at the pod's outer address too.
+    Another process or another model may answer on the port, or the server may answer without the key. The last is
+    also checked at the pod's outer address.
     """
     port = record["port"]
     living = records.living(record)
@@ -57,7 +57,7 @@ def objection(record: Record, key: str) -> Optional[str]:
 
 
 def _open_door(port: int, private: bool) -> Optional[str]:
-    """What a stranger gets who should get nothing, on this machine and at its outer address, or None."""
+    """Return the first route that answers without the key, here or at the outer address, or None."""
     outer = outer_address()
     if private and outer and get(port, "/health", host=outer)[0]:
         return "the server was to be private and answers at %s:%d" % (outer, port)
@@ -70,10 +70,10 @@ def _open_door(port: int, private: bool) -> Optional[str]:
 
 
 def outer_address() -> Optional[str]:
-    """This machine's own address on the network it reaches the world by, or None where it has none."""
+    """Return this machine's address on its network, or None if it has none but loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737); UDP sends nothing yet
+            probe.connect(("192.0.2.1", 9))  # a documentation address (RFC 5737); UDP sends nothing here
         except OSError:
             return None
         address = str(probe.getsockname()[0])

@@ -1,4 +1,4 @@
-"""`pods setup` on the pod: put pi's files in place and run pod_setup.sh, its steps sent as they happen."""
+"""`pods setup` on the pod: write pi's files, run pod_setup.sh, and send its steps as they happen."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pi.on_pod.wire import Cancelled, PodError, Wire
 TAIL_LINES = 25
 
 LINE_BYTES = 16 * 1024
-"""Bytes of one line of output that are kept."""
+"""Bytes that pi keeps of one line of output."""
 
 
 @audit.logged("setup")
 def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
     """Run the setup script. Returns its facts and the pod's boot.
 
-    A lost connection does not end it; a second call waits for the first, then finds everything done.
+    The setup survives a lost connection. A second call waits for the first.
     """
     wire.hide(redact.in_environment_file(request["files"]["env.sh"]))
     folder = os.path.join(records.HOME, "setup")
@@ -53,7 +53,7 @@ def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
 
 
 def _overlaid(sent: dict[str, str]) -> dict[str, str]:
-    """The pod's environment with what pi sent; a mirror or index that the pod sets itself wins."""
+    """Return the pod's environment with pi's settings; the pod's own PIP_* and UV_* win."""
     own = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_"))}
     return {**os.environ, **sent, **own}
 
@@ -112,7 +112,7 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
 
 
 def _note(log: IO[bytes], line: str) -> None:
-    """Add a line to the log of the setup; a full disk costs the log, not the words of the step that fails."""
+    """Add a line to the log of the setup. A full disk does not stop the setup."""
     with contextlib.suppress(OSError):
         log.write(line.encode("utf-8", "replace") + b"\n")
 
@@ -124,7 +124,7 @@ def _ending(code: int) -> str:
 
 
 def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Lines of the script's output, carriage returns taken as line ends; Cancelled when the user gave up."""
+    """Yield the lines of the script's output; a carriage return ends a line too. Raises Cancelled."""
     assert script.stdout is not None
     descriptor, pending = script.stdout.fileno(), b""
     os.set_blocking(descriptor, False)
@@ -134,7 +134,7 @@ def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
         try:
             chunk = os.read(descriptor, 65536)
         except BlockingIOError:
-            if has_ended:  # it was killed, and a child of it still holds the pipe
+            if has_ended:  # it was killed, and a child still has the pipe open
                 break
             select.select([descriptor], [], [], 0.2)
             continue

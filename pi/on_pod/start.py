@@ -20,10 +20,10 @@ LOG_TAIL_BYTES = 256 * 1024
 
 @audit.logged("start")
 def start(wire: Wire, request: StartRequest) -> StartAnswer:
-    """Send a survey, take pi's plan for it, and see it through. Returns the deployment's record.
+    """Send a survey, get pi's plan, and carry it out. Returns the deployment's record.
 
-    Survey, plan and reservation happen under the pod's lock, so that two starts never choose the same
-    name, port or GPU. The process of this call is the reservation's owner: while it lives, the record counts.
+    Survey, plan and reservation happen under the pod's lock, so that two starts never choose the same name, port
+    or GPU. This process owns the reservation, which is valid while it lives.
     """
     with records.locked(wire):
         _check_name(request["name"])
@@ -53,7 +53,7 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
 
 
 def _check_name(name: str) -> None:
-    """A name is free when nothing lives under it; what a crashed deployment left is cleared."""
+    """Delete the record of a crashed deployment. Raises PodError if the name is in use."""
     record = records.load(name)
     if record is None:
         return
@@ -81,7 +81,7 @@ def _reserve(plan: Launch) -> Record:
 
 
 def _launch(record: Record, plan: Launch) -> subprocess.Popen[bytes]:
-    """Start the launcher in a session of its own, its log in ~/.vllm_logs. Returns the launcher."""
+    """Start the launcher in a new session, with its log in ~/.vllm_logs. Returns the launcher."""
     name = record["name"]
     for file_name, text in plan["files"].items():
         records.write(name, file_name, text)
@@ -101,14 +101,14 @@ def _launch(record: Record, plan: Launch) -> subprocess.Popen[bytes]:
     record["session"] = launcher.pid
     record["phase"] = "loading"
     record["pid"] = server = _server_pid(name, launcher)
-    found = process.stat(server)
-    record["started"] = found[2] if found else 0
+    fields = process.stat(server)
+    record["started"] = fields[2] if fields else 0
     records.save(record)
     return launcher
 
 
 def _server_pid(name: str, launcher: subprocess.Popen[bytes]) -> int:
-    """The pid of vLLM's API server, which the launcher writes down as soon as it has started it."""
+    """Return the pid of vLLM's API server, which the launcher writes to a file."""
     path = os.path.join(records.folder(name), "pid")
     for _ in range(200):
         if os.path.exists(path):
@@ -149,7 +149,7 @@ def _fail(kind: FailureKind, message: str, record: Record) -> None:
 
 
 def _clear(wire: Wire, record: Record) -> None:
-    """End what was started and forget it, so that its port, GPUs and name are free again. The log stays."""
+    """End a failed start and delete its record, to free its port, GPUs and name. Keeps the log."""
     leader = record["pid"] if records.is_running(record) else None
     process.end(wire.progress, leader, lambda: records.living(record), TERM_PATIENCE_S)
     records.forget(record["name"])

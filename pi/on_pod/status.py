@@ -1,4 +1,4 @@
-"""`list` on the pod: what each deployment is doing, all of them asked at the same time."""
+"""`list` on the pod: the state of each deployment; all are checked at the same time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ LOG_TAIL_BYTES = 64 * 1024
 
 
 def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
-    """The pod's facts and, for each deployment it has a record of, its state and (not running) log tail.
-
-    `storage` says what keeps models from being reached, if anything does.
-    """
-    found = records.load_all()
-    with ThreadPoolExecutor(max_workers=1 + min(16, len(found))) as pool:
+    """Return the pod's facts and the state of each deployment, with the log tail of those that do not run."""
+    recorded = records.load_all()
+    with ThreadPoolExecutor(max_workers=1 + min(16, len(recorded))) as pool:
         trouble = pool.submit(storage.trouble)
-        deployments = list(pool.map(_described, found))
+        deployments = list(pool.map(_described, recorded))
     return {
         "deployments": deployments,
         "storage": trouble.result(),

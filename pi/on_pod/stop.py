@@ -1,4 +1,4 @@
-"""`stop` on the pod: end the process group, and prove that processes, port and GPU memory are free."""
+"""`stop` on the pod: end a deployment's processes, and check that its port and GPU memory are free."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pi.on_pod.wire import PodError, Wire
 TERM_PATIENCE_S = 20
 
 PROOF_PATIENCE_S = 15
-"""How long port and GPU memory may take to be free once the last process has ended."""
+"""Seconds that port and GPU memory may take to be free after the last process ended."""
 
 
 def stop(wire: Wire, request: StopRequest) -> list[StopAnswer]:
-    """Stop the named deployments, or with no names every one.
+    """Stop the named deployments, or every one if no names are given.
 
     Raises PodError, and keeps the record, if processes, port or GPU memory of a deployment are not free.
     """
@@ -32,13 +32,13 @@ def _stop(wire: Wire, name: str) -> StopAnswer:
         return {"name": name, "found": "nothing"}
     wire.progress("stopping %s" % name)
     was_running, was_starting = records.is_running(record), records.is_starting(record)
-    with contextlib.suppress(OSError):  # a full disk: only whoever follows the log is told another word
+    with contextlib.suppress(OSError):  # a full disk: only `pi logs` then reports another ending
         records.save(cast(Record, dict(record, stopping=True)))
     if was_starting:
         process.end(wire.progress, record["owner"], lambda: _owner(record), 2)
     living = records.living(record)
     shared = {gpu for other in records.load_all() if other["name"] != name for gpu in other["gpus"]}
-    memory = gpus.Proof(record, living, shared)
+    memory = gpus.MemoryCheck(record, living, shared)
     port = set(process.holders(process.sockets(record["port"]), living))
     leader = record["pid"] if was_running else None
     ending = process.end(wire.progress, leader, lambda: records.living(record), TERM_PATIENCE_S)
@@ -57,8 +57,8 @@ def _stop(wire: Wire, name: str) -> StopAnswer:
     }
 
 
-def _prove_free(wire: Wire, record: Record, port: set[str], memory: gpus.Proof) -> None:
-    """Wait until nobody holds the sockets that were the deployment's, and its GPUs' memory is back."""
+def _prove_free(wire: Wire, record: Record, port: set[str], memory: gpus.MemoryCheck) -> None:
+    """Wait until the deployment's sockets are closed and its GPU memory is free. Raises PodError if they are not."""
     deadline = time.monotonic() + PROOF_PATIENCE_S
     while True:
         held = port & process.sockets(record["port"])
@@ -76,6 +76,6 @@ def _prove_free(wire: Wire, record: Record, port: set[str], memory: gpus.Proof) 
 
 
 def _owner(record: Record) -> list[int]:
-    """The pi call that still works for a starting deployment, and the download that it runs."""
+    """Return the process that starts a deployment, and the download that it runs."""
     owned = process.members(record["owner"], record["instance"])
     return owned if records.is_starting(record) else []

@@ -1,4 +1,4 @@
-"""What a pod has and what is in use, asked before a plan is made. Texts are sent raw and read by pi."""
+"""The survey before a plan: what a pod has and what is in use. pi parses the raw texts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ VENV = os.path.expanduser("~/venv")
 
 
 def survey(request: SurveyRequest) -> Survey:
-    """Facts of the pod, and of the request's model on it where it names one.
+    """Return facts of the pod and of the request's model.
 
-    With `ask_hub`, a model that is not on the pod yet is described as the hub does. Raises PodError where the
-    storage of models cannot be reached.
+    With `ask_hub`, the hub describes a model that is not on the pod. Raises PodError if the storage of models is out
+    of reach.
     """
     model = request["model"]
     storage.check()
@@ -30,15 +30,15 @@ def survey(request: SurveyRequest) -> Survey:
     described_model = model_facts(model) if model else None
     if described_model and described_model["where"] == "missing" and request["ask_hub"]:
         described_model = {**hub.describe(str(model)), "where": "missing"}
-    known = records.load_all()
+    recorded = records.load_all()
     with ThreadPoolExecutor(max_workers=2) as pool:
-        computing = pool.submit(_gpu_processes, known)
+        computing = pool.submit(_gpu_processes, recorded)
         cards = gpus.nvidia_smi(request["gpu_query"])
     return {
         "gpus": cards,
         "gpu_processes": computing.result(),
         "ports": sorted(process.listening_ports()),
-        "records": [described(record) for record in known],
+        "records": [described(record) for record in recorded],
         "vllm_version": vllm_version(),
         "extra_venvs": extra_venvs(),
         "memory_mib": _meminfo("MemTotal") // 1024,
@@ -49,20 +49,20 @@ def survey(request: SurveyRequest) -> Survey:
     }
 
 
-def _gpu_processes(known: list[Record]) -> list[NamedGpuUse]:
-    """What computes on the GPUs (see `gpus.processes`), with the `name` of its deployment, None for others."""
-    found = gpus.processes()
-    names = {pid: record["name"] for record in known for pid in records.living(record)} if found else {}
-    return [{**use, "name": names.get(use["pid"])} for use in found]
+def _gpu_processes(recorded: list[Record]) -> list[NamedGpuUse]:
+    """Return the processes that compute on the GPUs, with the name of their deployment or None."""
+    uses = gpus.processes()
+    names = {pid: record["name"] for record in recorded for pid in records.living(record)} if uses else {}
+    return [{**use, "name": names.get(use["pid"])} for use in uses]
 
 
 def look(wire: Wire, request: SurveyRequest) -> Survey:
-    """`survey` as a verb of its own: nothing is reserved."""
+    """Return a survey without a reservation."""
     return survey(request)
 
 
 def described(record: Record) -> LiveRecord:
-    """A record with what is true of it now: `running`, `starting`, `crashed`, or `rebooted` (its pod was, since)."""
+    """Return a record with the present state of its deployment, as the processes show it."""
     now = cast(LiveRecord, dict(record))
     if records.is_of_another_boot(record):
         now["state"] = "rebooted"
@@ -78,11 +78,11 @@ def described(record: Record) -> LiveRecord:
 
 
 def vllm_version(venv: str = VENV) -> Optional[str]:
-    """Version of the vLLM in a venv, from its package metadata; None when there is none."""
+    """Return the version of vLLM in a venv, from its package metadata, or None if it has no vLLM."""
     for path in glob.glob(os.path.join(glob.escape(venv), "lib/python3*/site-packages/vllm-*.dist-info")):
-        found = re.fullmatch(r"vllm-(.+)\.dist-info", os.path.basename(path))
-        if found:
-            return found.group(1)
+        match = re.fullmatch(r"vllm-(.+)\.dist-info", os.path.basename(path))
+        if match:
+            return match.group(1)
     return None
 
 
@@ -91,18 +91,18 @@ def is_path(model: str) -> bool:
 
 
 def extra_venvs() -> dict[str, str]:
-    """Versions of the vLLMs in the venvs beside ~/venv, by folder: those that a setup has made and found to load."""
-    found = {}
+    """Return the versions of vLLM in the extra venvs that a setup made and checked, by folder."""
+    versions = {}
     for mark in glob.glob(glob.escape(VENV) + "-*/.pi-checked"):
         venv = os.path.dirname(mark)
         version = vllm_version(venv)
         if version:
-            found[os.path.basename(venv)] = version
-    return found
+            versions[os.path.basename(venv)] = version
+    return versions
 
 
 def model_facts(model: str) -> ModelFacts:
-    """Where a model's files are on this pod: `path`, `cached`, `missing` or (a path that is not there) `absent`."""
+    """Return where a model's files are on this pod, with its config and size."""
     if is_path(model):
         folder = os.path.expanduser(model)
         return {**files(folder), "where": "path"} if os.path.isdir(folder) else {"where": "absent"}
@@ -111,7 +111,7 @@ def model_facts(model: str) -> ModelFacts:
 
 
 def snapshot_of(model: str) -> Optional[str]:
-    """The cached snapshot of a hub model that has its weights in full, or None."""
+    """Return the cached snapshot of a hub model that has all its weights, or None."""
     repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
     try:
         with open(os.path.join(repo, "refs", "main")) as file:
@@ -132,7 +132,7 @@ def _is_whole(snapshot: str) -> bool:
 
 
 def _weight_files(index: str) -> set[str]:
-    """The files that an index of safetensors names; the index of a folder "unreadable" where it cannot be read."""
+    """Return the files that an index of safetensors names; a file that never exists if it cannot be read."""
     try:
         with open(index) as file:
             return set(map(str, json.load(file)["weight_map"].values()))
@@ -158,7 +158,7 @@ def _json(path: str) -> Any:
 
 
 def public_addresses() -> dict[str, str]:
-    """How a provider maps this pod's ports to the outside, as its first process's environment tells it.
+    """Return the variables of the first process in which a provider maps this pod's ports.
 
     RunPod: RUNPOD_POD_ID, RUNPOD_PUBLIC_IP, RUNPOD_TCP_PORT_<port>; Vast.ai: PUBLIC_IPADDR,
     VAST_TCP_PORT_<port> (the providers' documentation of their environment variables).
@@ -170,8 +170,8 @@ def public_addresses() -> dict[str, str]:
             )
     except OSError:
         first = {}
-    known = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_TCP_PORT_\d+")
-    return {key: value for key, value in {**first, **os.environ}.items() if known.fullmatch(key)}
+    names = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_TCP_PORT_\d+")
+    return {key: value for key, value in {**first, **os.environ}.items() if names.fullmatch(key)}
 
 
 def _meminfo(field: str) -> int:

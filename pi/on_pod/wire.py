@@ -1,9 +1,9 @@
 """The pod's end of the stream: events out on stdout, answers in on stdin.
 
-An event is one line, `MARK {"event": ..., ...}`, where MARK is a random word that pi chose for this call,
-so that noise from a login shell is never taken for an answer. When the connection is lost the work goes
-on: writes are dropped and `lost` is set; a call with a journal keeps its events there for `follow`. Only an
-explicit `{"cancel": true}` from pi, or SIGUSR1 from the call that follows this one, sets `cancelled`.
+An event is one line, `MARK {"event": ..., ...}`. pi chooses a random MARK for each call, so that it can ignore
+the output of a login shell. When the connection is lost, `lost` is set and the work continues without output; a
+journal keeps the events for `follow`. Only `{"cancel": true}` from pi, or SIGUSR1 from a call that follows this one,
+sets `cancelled`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pi.on_pod.journal import Journal
 from pi.on_pod.shapes import Call, Event, FailedEvent, FailureKind, Launch
 
 HEARTBEAT_S = 5.0
-"""pi takes silence for a lost connection after a few of these (`pi.calls.SILENCE_S`)."""
+"""After a few missing heartbeats, pi reconnects (`pi.calls.call.SILENCE_S`)."""
 
 
 class PodError(Exception):
@@ -37,14 +37,16 @@ class PodError(Exception):
 
 
 class Cancelled(Exception):
-    """The user pressed Ctrl+C; whoever catches it ends what it started."""
+    """The user pressed Ctrl+C. A function that catches this ends what it started."""
 
 
 class Wire:
+    """Sends events to pi and receives its answers."""
+
     def __init__(self, mark: str, journal: Optional[Journal] = None) -> None:
         self.cancelled = threading.Event()
         self.lost = threading.Event()
-        self.secrets = redact.Secrets(redact.known())
+        self.secrets = redact.Secrets(redact.stored())
         self.who = ""
         self._mark = mark
         self._journal = journal
@@ -63,15 +65,15 @@ class Wire:
         self._write(self._mark + " " + json.dumps(data) + "\n")
 
     def progress(self, text: str) -> None:
-        """Tell pi what the work waits for."""
+        """Tell pi what the work does or waits for."""
         self.emit({"event": "progress", "text": text})
 
     def hide(self, values: Iterable[str]) -> None:
-        """Take these out of events as well, from now on."""
+        """Hide these values in events too, from now on."""
         self.secrets = redact.Secrets(self.secrets.values.union(values))
 
     def answer(self, timeout_s: float) -> Launch:
-        """The next line that pi sends. Raises PodError when none comes in time or pi is gone."""
+        """Return the next line from pi. Raises PodError if none comes in time or the connection is lost."""
         try:
             reply = self._answers.get(timeout=timeout_s)
         except queue.Empty:
@@ -126,7 +128,7 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
         wire.emit(_failed(error.kind, str(error), error.detail))
     except Exception as error:
         wire.emit(_unforeseen(error))
-    os._exit(0)  # threads still wait on stdin; a normal exit would wait for their locks
+    os._exit(0)  # a normal exit would wait for the locks of threads that read stdin
 
 
 def _failed(kind: FailureKind, message: str, detail: dict[str, Any]) -> FailedEvent:
