@@ -1,8 +1,8 @@
-"""One call to a pod: how `pi.on_pod` gets there, the events that come back, and a failure in pi's words.
+"""One call to a pod: it sends `pi.on_pod`, reads the events that come back, and raises failures as pi's errors.
 
-A call sends one constant command, then on stdin the program, the request and (for `start`) pi's plan. No
-user's text and no secret is ever part of a command line. Long work keeps a journal on the pod: when the
-connection is lost the work goes on, and pi connects again and follows it from where it was.
+A call sends one constant command; the program, the request and (for `start`) pi's plan follow on stdin. No command
+line contains the user's text or a secret. Long work keeps a journal on the pod: when the connection is lost, the work
+continues, and pi connects again and follows it.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Call:
                     return
 
     def cancel(self) -> Event:
-        """Make the pod end what this call started. Returns the event that ended the call."""
+        """Make the pod stop the work of this call. Returns the event that ended the call."""
         self.answer({"cancel": True})
         *_, last = self.events()
         return last
@@ -133,9 +133,10 @@ class Call:
             return RemoteError("the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
         if self.has_begun or (status := self._stream.exit_status()) is None:
             return ConnectionLost(f"the pod ended the call: {lines[-1][:300] if lines else 'the connection was lost'}")
-        told = lines[-1][:300] if lines else f"its shell ended with status {status} and without a word"
+        reason = lines[-1][:300] if lines else f"its shell ended with status {status} and without a word"
         return UnreachableError(
-            f"the pod ended the call: {told}", f"{GATEWAY}; if it is none, look for an exit in the account's ~/.bashrc"
+            f"the pod ended the call: {reason}",
+            f"{GATEWAY}; if it is none, look for an exit in the account's ~/.bashrc",
         )
 
 
@@ -185,7 +186,7 @@ def call(
                     raise
                 is_lost = True
                 running.close()
-                running = _taken_up(link, running, listen)
+                running = _reconnected(link, running, listen)
                 is_lost = False
     except KeyboardInterrupt as stop:
         if is_lost:
@@ -214,17 +215,17 @@ def _followed(running: Call, listen: Listener, decide: Callable[[Surveyed, Call]
     raise Interrupted("stopped; what ran on the pod has been ended")
 
 
-def _taken_up(link: Link, lost: Call, listen: Listener) -> Call:
+def _reconnected(link: Link, lost: Call, listen: Listener) -> Call:
     """Follow the same work over a new connection. Raises UnreachableError if pi cannot connect."""
     for attempt in range(1, RECONNECTS + 1):
         listen(Reconnecting(attempt, RECONNECTS))
         time.sleep(attempt)
         with suppress(UnreachableError):
             link.reopen()
-            taken_up = _Follower(link, lost)
-            taken_up.begin()
+            follower = _Follower(link, lost)
+            follower.begin()
             listen(Reconnected())
-            return taken_up
+            return follower
     raise UnreachableError(
         f"the connection was lost and {RECONNECTS} tries to make it again failed; the work on the pod goes on",
         "when it is back: pi list shows what came of it",
