@@ -96,7 +96,7 @@ class Call:
             try:
                 chunk = self._stream.receive(SILENCE_S)
             except Silence:
-                raise ConnectionLost(f"the pod has been silent for {SILENCE_S} s; the connection is lost") from None
+                raise ConnectionLost(f"lost the connection: the pod sent nothing for {SILENCE_S} s") from None
             except (OSError, EOFError):
                 chunk = b""
             if not chunk:
@@ -126,17 +126,17 @@ class Call:
         if NO_PYTHON in noise and self._is_prepared:
             reason = one_line(next((line for line in reversed(lines) if NO_PYTHON not in line), "no reason given"), 300)
             return RemoteError(
-                f"the pod has no python3, and it could not be installed: {reason}",
+                f"the pod has no python3, and installing it failed: {reason}",
                 "as root on the pod: apt-get install -y python3; then run the setup again",
             )
         if NO_PYTHON in noise:
             return RemoteError("the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
         if self.has_begun or (status := self._stream.exit_status()) is None:
-            return ConnectionLost(f"the pod ended the call: {lines[-1][:300] if lines else 'the connection was lost'}")
-        reason = lines[-1][:300] if lines else f"its shell ended with status {status} and without a word"
+            return ConnectionLost(f"lost the connection: {lines[-1][:300] if lines else 'the pod closed it'}")
+        reason = lines[-1][:300] if lines else f"the remote shell exited with status {status} and no output"
         return UnreachableError(
-            f"the pod ended the call: {reason}",
-            f"{GATEWAY}; if it is none, look for an exit in the account's ~/.bashrc",
+            f"the pod closed the connection: {reason}",
+            f"{GATEWAY}; otherwise, check ~/.bashrc on the pod for an `exit`",
         )
 
 
@@ -190,14 +190,14 @@ def call(
                 is_lost = False
     except KeyboardInterrupt as stop:
         if is_lost:
-            message = "interrupted while the connection was lost; what runs on the pod goes on (pi list shows it)"
+            message = "interrupted while the connection was lost; the pod keeps working (pi list shows the result)"
             raise LeftRunning(message, signal_of(stop)) from None
         if leave():
-            raise LeftRunning("interrupted; what runs on the pod goes on", signal_of(stop)) from None
+            raise LeftRunning("interrupted; the pod keeps working", signal_of(stop)) from None
         last = running.cancel()
         if isinstance(last, Done):
             return checked(shape, last.result, "result")
-        raise Interrupted("interrupted; what ran on the pod has been ended", signal_of(stop)) from None
+        raise Interrupted("interrupted; pi stopped the work on the pod", signal_of(stop)) from None
     finally:
         running.close()
 
@@ -212,7 +212,7 @@ def _followed(running: Call, listen: Listener, decide: Callable[[Surveyed, Call]
             return event.result
         if isinstance(event, Failed):
             raise error_of(event)
-    raise Interrupted("stopped; what ran on the pod has been ended")
+    raise Interrupted("cancelled; pi stopped the work on the pod")
 
 
 def _reconnected(link: Link, lost: Call, listen: Listener) -> Call:
@@ -227,6 +227,6 @@ def _reconnected(link: Link, lost: Call, listen: Listener) -> Call:
             listen(Reconnected())
             return follower
     raise UnreachableError(
-        f"the connection was lost and {RECONNECTS} tries to make it again failed; the work on the pod goes on",
-        "when it is back: pi list shows what came of it",
+        f"lost the connection, and {RECONNECTS} attempts to reconnect failed; the pod keeps working",
+        "pi list shows the result once the pod is reachable",
     )

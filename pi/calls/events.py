@@ -135,18 +135,18 @@ class Reader:
                 self.noise = (self.noise + line[-2000:] + b"\n")[-2000:]
                 self._noise_left -= len(line)
         if len(self._pending) > MAX_LINE or self._noise_left < 0:
-            raise RemoteError("the pod sends more than 16 MiB that is no answer", "look at what its login shell prints")
+            raise RemoteError("the pod sent more than 16 MiB of other output", "check what its login shell prints")
 
 
 def _event(line: bytes) -> Event:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):
-        raise WrongAnswerError("it is not JSON") from None
+        raise WrongAnswerError("a line that is not JSON") from None
     kind = data.get("event") if isinstance(data, dict) else None
     read = READERS.get(kind) if isinstance(kind, str) else None
     if read is None:
-        raise WrongAnswerError("event is not one that pi knows")
+        raise WrongAnswerError("an event that pi does not know")
     return read(data)
 
 

@@ -34,7 +34,7 @@ class SetupError(RemoteError):
 
     def __init__(self, step: str, message: str, tail: list[str]) -> None:
         cause, _, hint = message.partition(" -- ")
-        super().__init__(f"setup failed at step {step!r}: {cause}", hint or "mend it, then run the setup again")
+        super().__init__(f"setup failed at step {step!r}: {cause}", hint or "fix it, then run the setup again")
         self.step = step
         self.tail = tail
 
@@ -52,7 +52,7 @@ def _lost(message: str, detail: NoDetail) -> PiError:
 
 
 def _killed(message: str, detail: NoDetail) -> PiError:
-    return UnprovenError(message, "pi list shows what is left; run it again to go on")
+    return UnprovenError(message, "pi list shows what is left; run the command again to continue")
 
 
 def _exited(message: str, detail: ServerDetail) -> PiError:
@@ -64,16 +64,16 @@ def _exited(message: str, detail: ServerDetail) -> PiError:
 def _too_slow(message: str, detail: ServerDetail) -> PiError:
     lines = detail["log"].strip().splitlines()
     last = one_line(lines[-1], 300) if lines else "nothing"
-    hint = _with_log("--timeout SECONDS waits longer", detail["name"])
+    hint = _with_log("to wait longer: --timeout SECONDS", detail["name"])
     return NotReadyError(f"{message}; its log ends with: {last}", hint)
 
 
 def _not_ours(message: str, detail: ServerDetail) -> PiError:
-    return NotReadyError(f"{message}; {detail['name']} is stopped", _with_log(None, detail["name"]))
+    return NotReadyError(f"{message}; pi stopped {detail['name']}", _with_log(None, detail["name"]))
 
 
 def _not_stopped(message: str, detail: NameDetail) -> PiError:
-    return RemoteError(message, f"reboot the pod, or once it is free: pi stop {detail['name']}")
+    return RemoteError(message, f"reboot the pod, or try again later: pi stop {detail['name']}")
 
 
 def _disk_full(message: str, detail: NoDetail) -> PiError:
@@ -84,13 +84,13 @@ def _disk_full(message: str, detail: NoDetail) -> PiError:
 
 def _storage(message: str, detail: NoDetail) -> PiError:
     return RemoteError(
-        message, 'on the pod, as root: umount -l that folder; then mount it again: pi pods setup NAME --mount "..."'
+        message, 'on the pod, as root: umount -l FOLDER; then mount it again: pi pods setup NAME --mount "..."'
     )
 
 
 def _download_failed(message: str, detail: DownloadDetail) -> PiError:
     failure = explain(detail["log"], None)
-    return RemoteError(f"the download failed: {failure.cause}", failure.hint)
+    return RemoteError(f"download failed: {failure.cause}", failure.hint)
 
 
 def _setup_failed(message: str, detail: SetupDetail) -> PiError:

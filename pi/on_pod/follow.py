@@ -57,7 +57,7 @@ def follow(wire: Wire, request: FollowRequest) -> Any:
         if is_over:
             raise PodError("killed", "the work on the pod was killed before its end")
         if wire.lost.is_set():
-            raise PodError("lost", "nobody follows any more")
+            raise PodError("lost", "pi disconnected")
         if wire.cancelled.is_set() and not is_cancelled:
             is_cancelled = True
             with contextlib.suppress(ProcessLookupError):

@@ -149,7 +149,7 @@ class MemoryCheck:
         now = cards(self._ids)
         silent = sorted(set(self._fall) - set(now))
         if silent:
-            return "nvidia-smi no longer tells of GPU %s" % ", ".join(map(str, silent))
+            return "nvidia-smi no longer reports GPU %s" % ", ".join(map(str, silent))
         uses = processes()
         problems = []
         for gpu, fall in sorted(self._fall.items()):

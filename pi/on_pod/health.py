@@ -45,8 +45,8 @@ def objection(record: Record, key: str) -> Optional[str]:
     living = records.living(record)
     others = process.others(port, living)
     if others or not process.holders(process.sockets(port), living):
-        who = ", ".join(others) or "it is gone again"
-        return "port %d is answered by another process than this model's: %s" % (port, who)
+        who = ", ".join(others) or "it has exited"
+        return "another process answers on port %d: %s" % (port, who)
     status, body = get(port, "/v1/models", key)
     if status != 200:
         return "/v1/models answered %d to the model's own key" % status
@@ -60,7 +60,7 @@ def _open_door(port: int, private: bool) -> Optional[str]:
     """Return the first route that answers without the key, here or at the outer address, or None."""
     outer = outer_address()
     if private and outer and get(port, "/health", host=outer)[0]:
-        return "the server was to be private and answers at %s:%d" % (outer, port)
+        return "the server is private but answers at %s:%d" % (outer, port)
     for host in [LOOPBACK] + ([outer] if outer and not private else []):
         for path in GUARDED:
             status = get(port, path, host=host)[0]

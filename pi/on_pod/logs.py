@@ -141,8 +141,8 @@ def follow(wire: Wire, request: LogsRequest) -> LogsAnswer:
     path = records.log_path(name)
     if not os.path.exists(path):
         if record is None:
-            raise PodError("no_log", "there is no log of %s" % name)
-        wire.progress("no log yet of %s" % name)
+            raise PodError("no_log", "%s has no log" % name)
+        wire.progress("%s has no log yet" % name)
     follower, shortener = Follower(path, wire.secrets, request["lines"]), Shortener()
     while not wire.lost.is_set():
         is_over = not follows or record is None or not _is_at_work(record)

@@ -76,7 +76,7 @@ def _take(wire: Wire, lock: IO[str]) -> None:
         except OSError:
             wire.check_cancelled()
         if not waiting:
-            text = "another setup of this pod is at work; waiting for it"
+            text = "waiting for another setup of this pod"
             wire.emit({"event": "step", "verb": "note", "step": "lock", "text": text})
             waiting = True
         time.sleep(0.1)
@@ -119,7 +119,7 @@ def _note(log: IO[bytes], line: str) -> None:
 
 def _ending(code: int) -> str:
     if code < 0:
-        return "the script was killed (%s) -- run setup again to go on from there" % signal.Signals(-code).name
+        return "the script was killed (%s) -- run setup again to continue" % signal.Signals(-code).name
     return "pod_setup.sh ended with exit code %d" % code
 
 

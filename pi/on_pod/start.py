@@ -35,7 +35,7 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
     try:
         where = survey.model_facts(record["model"])["where"]
         if where == "absent":
-            raise PodError("no_model", "there is no directory %s on the pod" % record["model"])
+            raise PodError("no_model", "the pod has no directory %s" % record["model"])
         if where == "missing":
             record["phase"] = "downloading"
             records.save(record)
@@ -117,7 +117,7 @@ def _server_pid(name: str, launcher: subprocess.Popen[bytes]) -> int:
         if launcher.poll() is not None:
             break
         time.sleep(0.02)
-    raise PodError("launch_failed", "the launcher ended at once", name=name, log=logs.tail(name, LOG_TAIL_BYTES))
+    raise PodError("launch_failed", "the launcher exited at once", name=name, log=logs.tail(name, LOG_TAIL_BYTES))
 
 
 def _wait_until_ready(wire: Wire, record: Record, launcher: subprocess.Popen[bytes], plan: Launch) -> None:
@@ -131,14 +131,14 @@ def _wait_until_ready(wire: Wire, record: Record, launcher: subprocess.Popen[byt
             wire.emit({"event": "log", "text": text})
         wire.check_cancelled()
         if launcher.poll() is not None or not records.is_running(record):
-            _fail("exited", "vLLM ended before it was ready", record)
+            _fail("exited", "vLLM exited before it was ready", record)
         if health.is_up(record["port"]):
             reason = health.objection(record, plan["key"])
             if reason:
                 _fail("not_ours", reason, record)
             return
         if time.monotonic() > deadline:
-            _fail("timeout", "%s was not ready after %d s and is stopped" % (record["name"], timeout_s), record)
+            _fail("timeout", "%s was not ready after %d s; pi stopped it" % (record["name"], timeout_s), record)
         time.sleep(POLL_S)
 
 

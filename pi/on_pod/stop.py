@@ -44,8 +44,8 @@ def _stop(wire: Wire, name: str) -> StopAnswer:
     ending = process.end(wire.progress, leader, lambda: records.living(record), TERM_PATIENCE_S)
     if not ending.gone:
         left = records.living(record)
-        states = ["pid %d does not die (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in left]
-        raise PodError("unkillable", "%s is not stopped: %s" % (name, ", ".join(states)), name=name)
+        states = ["pid %d survives KILL (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in left]
+        raise PodError("unkillable", "cannot stop %s: %s" % (name, ", ".join(states)), name=name)
     _prove_free(wire, record, port, memory)
     records.forget(name)
     return {

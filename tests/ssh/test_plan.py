@@ -117,7 +117,7 @@ def test_packages_that_a_model_needs_are_named_with_the_way_to_them(pi: Pi, box:
 def test_a_path_that_is_not_there_is_no_plan(pi: Pi, box: Pod) -> None:
     done = pi("plan", "/no/such/model")
     assert (done.code, done.out) == (1, "")
-    assert "there is no directory /no/such/model on the pod" in done.err
+    assert "the pod has no directory /no/such/model" in done.err
 
 
 def listed(pi: Pi, *words: str) -> list[dict[str, Any]]:

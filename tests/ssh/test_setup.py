@@ -267,7 +267,7 @@ def test_a_killed_pi_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
     running.ends()
     assert not pi.state_file.exists()
     told = pi.ok("pods", "setup", "box", machine.ssh)
-    assert "another setup of this pod is at work; waiting for it" in told
+    assert "waiting for another setup of this pod" in told
     assert "nothing has changed since the last check" in told
 
 
