@@ -7,6 +7,7 @@ from importlib.resources import files
 
 MODULES = (
     "shapes",
+    "events",
     "process",
     "redact",
     "journal",

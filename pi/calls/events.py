@@ -9,8 +9,9 @@ from typing import Any
 
 from pi.calls.validation import WrongAnswerError, checked
 from pi.errors import RemoteError
-from pi.on_pod import shapes
-from pi.on_pod.shapes import FailureKind, StepVerb, Survey
+from pi.on_pod import events as sent
+from pi.on_pod.events import FailureKind, StepVerb
+from pi.on_pod.shapes import Survey
 
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one event; the longest real one is a log tail of 256 KiB, escaped."""
@@ -151,34 +152,34 @@ def _event(line: bytes) -> Event:
 
 
 def _download(data: object) -> Download:
-    event = checked(shapes.DownloadEvent, data)
+    event = checked(sent.DownloadEvent, data)
     return Download(event["bytes"], event["total"], event["bytes_per_s"])
 
 
 def _step(data: object) -> Step:
-    event = checked(shapes.StepEvent, data)
+    event = checked(sent.StepEvent, data)
     return Step(event["verb"], event["step"], event["text"])
 
 
 def _launched(data: object) -> Launched:
-    event = checked(shapes.LaunchedEvent, data)
+    event = checked(sent.LaunchedEvent, data)
     return Launched(event["pid"], event["port"])
 
 
 def _failed(data: object) -> Failed:
-    event = checked(shapes.FailedEvent, data)
+    event = checked(sent.FailedEvent, data)
     return Failed(event["kind"], event["message"], event["detail"])
 
 
 READERS: dict[str, Callable[[object], Event]] = {
-    "log": lambda data: Log(checked(shapes.LogEvent, data)["text"]),
-    "progress": lambda data: Progress(checked(shapes.ProgressEvent, data)["text"]),
+    "log": lambda data: Log(checked(sent.LogEvent, data)["text"]),
+    "progress": lambda data: Progress(checked(sent.ProgressEvent, data)["text"]),
     "download": _download,
     "step": _step,
     "launched": _launched,
-    "survey": lambda data: Surveyed(checked(shapes.SurveyEvent, data)["facts"]),
+    "survey": lambda data: Surveyed(checked(sent.SurveyEvent, data)["facts"]),
     "alive": lambda data: Alive(),
-    "done": lambda data: Done(checked(shapes.DoneEvent, data)["result"]),
+    "done": lambda data: Done(checked(sent.DoneEvent, data)["result"]),
     "failed": _failed,
     "cancelled": lambda data: Cancelled(),
 }

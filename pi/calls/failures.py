@@ -8,15 +8,7 @@ from typing import Any
 from pi.calls.events import Failed
 from pi.calls.validation import checked
 from pi.errors import BusyError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
-from pi.on_pod.shapes import (
-    DownloadDetail,
-    FailureKind,
-    FaultDetail,
-    NameDetail,
-    NoDetail,
-    ServerDetail,
-    SetupDetail,
-)
+from pi.on_pod.events import DownloadDetail, FailureKind, FaultDetail, NameDetail, NoDetail, ServerDetail, SetupDetail
 from pi.planning.types import VENV
 from pi.planning.venvs import is_beside
 from pi.text import one_line

@@ -10,7 +10,8 @@ import time
 from typing import Any, Optional, cast
 
 from pi.on_pod import journal, process
-from pi.on_pod.shapes import Event, FollowRequest
+from pi.on_pod.events import Event
+from pi.on_pod.shapes import FollowRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 POLL_S = 0.1

@@ -13,7 +13,8 @@ import time
 from typing import IO, Iterator, cast, get_args
 
 from pi.on_pod import audit, process, records, redact
-from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest, StepVerb
+from pi.on_pod.events import StepVerb
+from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 TAIL_LINES = 25

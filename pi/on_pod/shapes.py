@@ -1,4 +1,4 @@
-"""Shapes of the JSON that pi and a pod exchange, and of the record that a pod keeps of each deployment.
+"""Shapes of requests and answers between pi and a pod, and of a deployment's record; `events` has the events.
 
 Both ends use them: mypy checks the code against them, and `pi.calls.validation` checks what arrives.
 They need Python 3.8: optional keys stand in a `total=False` base class, and types that Python evaluates at run
@@ -7,7 +7,7 @@ time come from `typing`.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
+from typing import Any, Dict, List, Literal, Optional, TypedDict
 
 Status = Literal["starting", "running"]
 """What a record says of its deployment."""
@@ -22,29 +22,6 @@ StopFound = Literal["running", "starting", "leftovers", "nothing"]
 """What a stop found of a deployment; "starting" if its server was not launched yet."""
 
 LogEnding = Literal["exited", "stopped"]
-
-StepVerb = Literal["step", "note", "done", "skip", "fail"]
-"""What pod_setup.sh reports of a step."""
-
-FailureKind = Literal[
-    "busy",
-    "disk_full",
-    "download_failed",
-    "exited",
-    "killed",
-    "launch_failed",
-    "lost",
-    "name_taken",
-    "no_log",
-    "no_model",
-    "not_free",
-    "not_ours",
-    "setup_failed",
-    "storage",
-    "timeout",
-    "unexpected",
-    "unkillable",
-]
 
 
 # --- a deployment's record
@@ -316,115 +293,3 @@ class SetupFacts(TypedDict, total=False):
 class SetupAnswer(TypedDict):
     facts: SetupFacts
     boot: str
-
-
-# --- events
-
-
-class LogEvent(TypedDict):
-    event: Literal["log"]
-    text: str
-
-
-class ProgressEvent(TypedDict):
-    event: Literal["progress"]
-    text: str
-
-
-class DownloadEvent(TypedDict):
-    event: Literal["download"]
-    bytes: int
-    bytes_per_s: int
-    total: Optional[int]
-
-
-class StepEvent(TypedDict):
-    event: Literal["step"]
-    verb: StepVerb
-    step: str
-    text: str
-
-
-class LaunchedEvent(TypedDict):
-    event: Literal["launched"]
-    pid: int
-    port: int
-
-
-class SurveyEvent(TypedDict):
-    event: Literal["survey"]
-    facts: Survey
-
-
-class AliveEvent(TypedDict):
-    event: Literal["alive"]
-
-
-class DoneEvent(TypedDict):
-    event: Literal["done"]
-    result: Any
-
-
-class FailedEvent(TypedDict):
-    event: Literal["failed"]
-    kind: FailureKind
-    message: str
-    detail: Dict[str, Any]
-
-
-class CancelledEvent(TypedDict):
-    event: Literal["cancelled"]
-
-
-Event = Union[
-    LogEvent,
-    ProgressEvent,
-    DownloadEvent,
-    StepEvent,
-    LaunchedEvent,
-    SurveyEvent,
-    AliveEvent,
-    DoneEvent,
-    FailedEvent,
-    CancelledEvent,
-]
-
-
-# --- details of failures
-
-
-class NoDetail(TypedDict):
-    """Of kinds whose message says all."""
-
-
-class NameDetail(TypedDict):
-    name: str
-
-
-class _ServerOptions(TypedDict, total=False):
-    venv: str
-    exit: Optional[int]
-
-
-class ServerDetail(_ServerOptions):
-    """Of a server that did not become ready: its deployment, and the end of its log."""
-
-    name: str
-    log: str
-
-
-class DownloadDetail(TypedDict):
-    log: str
-
-
-class SetupDetail(TypedDict):
-    """The step that failed, and its last lines of output."""
-
-    step: str
-    tail: List[str]
-
-
-class FaultDetail(TypedDict):
-    """Where in pi's own program the error was raised."""
-
-    at: str

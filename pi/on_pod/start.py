@@ -8,7 +8,8 @@ import time
 from typing import cast
 
 from pi.on_pod import audit, download, health, logs, process, records, survey
-from pi.on_pod.shapes import FailureKind, Launch, Record, StartAnswer, StartRequest
+from pi.on_pod.events import FailureKind
+from pi.on_pod.shapes import Launch, Record, StartAnswer, StartRequest
 from pi.on_pod.wire import PodError, Wire
 
 POLL_S = 0.1

@@ -20,15 +20,16 @@ import time
 from typing import Any, Callable, Iterable, NoReturn, Optional
 
 from pi.on_pod import redact
+from pi.on_pod.events import Event, FailedEvent, FailureKind
 from pi.on_pod.journal import Journal
-from pi.on_pod.shapes import Call, Event, FailedEvent, FailureKind, Launch
+from pi.on_pod.shapes import Call, Launch
 
 HEARTBEAT_S = 5.0
 """After a few missing heartbeats, pi reconnects (`pi.calls.call.SILENCE_S`)."""
 
 
 class PodError(Exception):
-    """A failure that pi explains to the user. Each `kind` has its `detail` (see `pi.on_pod.shapes`)."""
+    """A failure that pi explains to the user. Each `kind` has its `detail` (see `pi.on_pod.events`)."""
 
     def __init__(self, kind: FailureKind, message: str, **detail: Any) -> None:
         super().__init__(message)

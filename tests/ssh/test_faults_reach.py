@@ -572,7 +572,10 @@ def test_row_41_a_noisy_pod_is_understood(pi: Pi, new_pod: NewPod, tmp_path: Pat
 @pytest.mark.parametrize(
     ("bashrc", "told"),
     [
-        ("echo this account is not available; exit 1\n", "the pod closed the connection: this account is not available"),
+        (
+            "echo this account is not available; exit 1\n",
+            "the pod closed the connection: this account is not available",
+        ),
         ("exit 3\n", "the pod closed the connection: the remote shell exited with status 3 and no output"),
         ("set -e\nfalse\n", "the pod closed the connection: the remote shell exited with status 1 and no output"),
     ],

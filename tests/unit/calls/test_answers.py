@@ -24,6 +24,7 @@ from pi.calls.validation import fields
 from pi.errors import PiError
 from pi.fabric_tasks.stop import _tell_stopped
 from pi.on_pod import shapes
+from pi.on_pod.events import Event, FailureKind
 from pi.planning import catalog, planner
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
@@ -45,7 +46,7 @@ RESULTS: dict[str, Any] = {
     "setup": shapes.SetupAnswer,
 }
 
-EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(shapes.Event)}
+EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event)}
 
 CATALOG = catalog.load()
 
@@ -277,8 +278,8 @@ def fits(kind: Any, value: Any) -> bool:
 def test_every_event_and_every_failure_has_an_answer() -> None:
     sent = [event for events in ANSWERS.values() for event in events]
     assert {event["event"] for event in sent} == set(EVENTS) - {"alive", "cancelled"}
-    assert {event["kind"] for event in sent if event["event"] == "failed"} == set(get_args(shapes.FailureKind))
-    assert set(ERRORS) == set(get_args(shapes.FailureKind)) and set(READERS) == set(EVENTS)
+    assert {event["kind"] for event in sent if event["event"] == "failed"} == set(get_args(FailureKind))
+    assert set(ERRORS) == set(get_args(FailureKind)) and set(READERS) == set(EVENTS)
 
 
 @pytest.mark.parametrize(
