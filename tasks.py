@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,8 +19,11 @@ os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 @task
 def test(c: Context) -> None:
     """Lint, types, and the tests that need no vLLM."""
-    lint(c)
-    c.run(f"{BIN}/python -m pytest -q")
+    from chores.suite import clocked, options
+
+    with clocked():
+        lint(c)
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options()]))
 
 
 @task

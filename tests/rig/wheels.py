@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -61,10 +59,3 @@ def wheel(
     with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as archive:
         for path, text in files.items():
             archive.writestr(path, text)
-
-
-def fetch_uv(folder: Path) -> Path:
-    """The real uv, from the package index of this machine."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--target", folder, "uv"], check=True)
-    return folder / "bin" / "uv"

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.rig.command import Pi
+from tests.rig.command import Pi, program
 from tests.rig.pod import Pod, kill, make_venv, until
 from tests.rig.ports import ports_to_ourselves
 from tests.rig.sshd import what_is_missing
-from tests.rig.wheels import fetch_uv, make_wheels
+from tests.rig.wheels import make_wheels
 
 NewPod = Callable[..., Pod]
 
@@ -105,9 +105,9 @@ def serving(tmp_path_factory: pytest.TempPathFactory, venv: Path) -> Iterator[Se
 
 
 @pytest.fixture(scope="session")
-def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real uv."""
-    return fetch_uv(tmp_path_factory.mktemp("uv"))
+def uv() -> Path:
+    """The real uv, from the dev extras: a network namespace reaches no package index."""
+    return program("uv")
 
 
 @pytest.fixture(scope="session")
