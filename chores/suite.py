@@ -19,6 +19,7 @@ MOST_WORKERS = 24
 def options() -> list[str]:
     """pytest options for this machine. Without network namespaces the tests share ports, so they run one by one."""
     if alone.is_alone() or alone.is_possible():
+        os.environ.setdefault("PI_TEST_PATIENCE", "3")
         return alone.workers(min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS))
     print("tests run one at a time: no network namespace can be made here", flush=True)
     return []

@@ -30,6 +30,7 @@ from pi.errors import (
 )
 from pi.events import Event, Reader
 from pi.failures import explain
+from pi.pod.pace import paced
 from pi.redaction import redacted
 from pi.text import one_line
 
@@ -40,6 +41,7 @@ RECONNECTS = 5
 """How often a lost connection is made again, after 1, 2, 3, ... s, before pi gives up."""
 
 MODULES = (
+    "pace",
     "process",
     "redact",
     "journal",
@@ -153,7 +155,7 @@ class Call:
         """Events up to and with the one that ends the call: `done`, `failed` or `cancelled`. Raises ConnectionLost."""
         while True:
             try:
-                chunk = self._stream.receive(SILENCE_S)
+                chunk = self._stream.receive(paced(SILENCE_S))
             except Silence:
                 raise ConnectionLost(f"the pod has been silent for {SILENCE_S} s; the connection is lost") from None
             except (OSError, EOFError):
@@ -271,7 +273,7 @@ def _taken_up(link: Link, lost: Call, listen: Listener) -> Call:
     """The same work over a new connection. Raises UnreachableError when none can be made."""
     for attempt in range(1, RECONNECTS + 1):
         listen(Event("reconnecting", {"attempt": attempt, "of": RECONNECTS}))
-        time.sleep(attempt)
+        time.sleep(paced(attempt))
         with suppress(UnreachableError):
             link.reopen()
             taken_up = _Follower(link, lost)

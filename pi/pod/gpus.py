@@ -11,6 +11,7 @@ import time
 from typing import Any, Iterable, NamedTuple, Optional
 
 from pi.pod import process
+from pi.pod.pace import paced
 
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer of nvidia-smi that are read; 16 GPUs need about 2,000."""
@@ -51,7 +52,7 @@ def nvidia_smi(query: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     except OSError as error:
         return {"text": "", "error": str(error)}
     assert asked.stdout is not None
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + paced(timeout_s)
     try:
         with asked.stdout:
             answer = _read(asked.stdout.fileno(), deadline)

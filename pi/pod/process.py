@@ -13,6 +13,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple, Optional
 
+from pi.pod.pace import paced
+
 if TYPE_CHECKING:
     from pi.pod.wire import Wire
 
@@ -106,7 +108,7 @@ def end(wire: Wire, leader: Optional[int], find_members: Callable[[], list[int]]
 
 
 def _gone(wire: Wire, find_members: Callable[[], list[int]], patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + paced(patience_s)
     told = time.monotonic()
     while True:
         left = find_members()
@@ -114,7 +116,7 @@ def _gone(wire: Wire, find_members: Callable[[], list[int]], patience_s: float) 
             return True
         if time.monotonic() >= deadline:
             return False
-        if time.monotonic() - told > 5:
+        if time.monotonic() - told > paced(5):
             told = time.monotonic()
             count = "1 process" if len(left) == 1 else "%d processes" % len(left)
             wire.emit("progress", text="waiting for %s to end" % count)

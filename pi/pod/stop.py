@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from pi.pod import audit, gpus, process, records
+from pi.pod.pace import paced
 from pi.pod.wire import PodError, Wire
 
 TERM_PATIENCE_S = 20
@@ -59,7 +60,7 @@ def _stop(wire: Wire, name: str) -> dict[str, Any]:
 
 def _prove_free(wire: Wire, record: dict[str, Any], port: set[str], memory: gpus.Proof) -> None:
     """Wait until nobody holds the sockets that were the deployment's, and its GPUs' memory is back."""
-    deadline = time.monotonic() + PROOF_PATIENCE_S
+    deadline = time.monotonic() + paced(PROOF_PATIENCE_S)
     while True:
         held = port & process.sockets(record["port"])
         missing = None if held else memory.missing()

@@ -7,6 +7,7 @@ import subprocess
 from typing import Optional
 
 from pi.pod import process
+from pi.pod.pace import paced
 from pi.pod.wire import PodError
 
 PATIENCE_S = 5
@@ -36,7 +37,7 @@ def trouble(path: Optional[str] = None) -> Optional[str]:
     except OSError:
         return None
     try:
-        _, said = asked.communicate(timeout=PATIENCE_S)
+        _, said = asked.communicate(timeout=paced(PATIENCE_S))
     except subprocess.TimeoutExpired:
         process.kill_group(asked.pid)
         problem = "no answer within %d s" % PATIENCE_S

@@ -21,6 +21,7 @@ from typing import Any, Callable, Iterable, NoReturn, Optional
 
 from pi.pod import redact
 from pi.pod.journal import Journal
+from pi.pod.pace import paced
 
 HEARTBEAT_S = 5.0
 """pi takes silence for a lost connection after a few of these (`pi.calls.SILENCE_S`)."""
@@ -102,7 +103,7 @@ class Wire:
 
     def _beat(self) -> NoReturn:
         while True:
-            time.sleep(HEARTBEAT_S)
+            time.sleep(paced(HEARTBEAT_S))
             self._write(self._mark + ' {"event": "alive"}\n')
 
 

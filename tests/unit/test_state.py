@@ -18,6 +18,7 @@ from pi.errors import BusyError, InputError
 from pi.gpus import Gpu
 from pi.json_text import Place, line_of, spoken
 from pi.state import Deployment, Owner, Pod, State
+from tests.rig.patience import patient
 
 OLD = {
     "pods": {
@@ -218,18 +219,15 @@ def test_a_lock_held_by_another_process_is_waited_for_and_then_told(
     holding = (
         "import time; from pi import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(30), s)[2])"
     )
-    holder = subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, env=dict(os.environ))
-    try:
+    with subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, env=dict(os.environ)) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         monkeypatch.setenv("PI_LOCK_TIMEOUT", "0.3")
         with pytest.raises(BusyError, match=f"pid {holder.pid} on"):
             state.change(lambda before: before)
-    finally:
         holder.kill()
-        holder.wait()
     began = time.monotonic()
     state.change(lambda before: before)
-    assert time.monotonic() - began < 5, "a dead holder holds nothing"
+    assert time.monotonic() - began < patient(5), "a dead holder holds nothing"
 
 
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(file: Path) -> None:
@@ -241,11 +239,12 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(file: Path) -> None
         "    for name in 'ab': state.change(lambda s: replace(s, active=name))"
     )
     for round_ in range(20):
-        flipper = subprocess.Popen([sys.executable, "-c", flipping], stdout=subprocess.PIPE, env=dict(os.environ))
-        assert flipper.stdout is not None and flipper.stdout.readline()
-        time.sleep(0.01 + 0.003 * round_)
-        flipper.kill()
-        flipper.wait()
+        with subprocess.Popen(
+            [sys.executable, "-c", flipping], stdout=subprocess.PIPE, env=dict(os.environ)
+        ) as flipper:
+            assert flipper.stdout is not None and flipper.stdout.readline()
+            time.sleep(0.01 + 0.003 * round_)
+            flipper.kill()
         assert set(state.load().pods) == {"a", "b"}
 
 
