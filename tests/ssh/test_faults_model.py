@@ -591,14 +591,23 @@ os.kill = lambda pid, number: None if b"frozen" in open("/proc/%d/cmdline" % pid
 """
 
 
-def cannot_die(pod: Pod) -> None:
-    """Leave the model a process in state D that no signal ends, as a wedged driver does."""
-    instance = pod.record("qwen")["instance"]
-    subprocess.Popen(
-        [sys.executable, "-S", "-c", FROZEN, pod.home / "frozen"],
-        env={"HOME": str(pod.home), "PI_INSTANCE": instance},
-    )
-    assert until(lambda: any(stat_of(pid)[0] == "D" for pid in pod.processes()))
+@contextmanager
+def undying(pod: Pod) -> Iterator[None]:
+    """Leave the model a process in state D that no signal ends, as a wedged driver does; all is over afterwards."""
+    environment = {"HOME": str(pod.home), "PI_INSTANCE": pod.record("qwen")["instance"]}
+    with subprocess.Popen([sys.executable, "-S", "-c", FROZEN, pod.home / "frozen"], env=environment):
+        assert until(lambda: any(stat_of(pid)[0] == "D" for pid in pod.processes()))
+        make_deaf(pod)
+        try:
+            yield
+        finally:
+            for pid in pod.processes():
+                os.kill(pid, signal.SIGKILL)
+    assert pod.quiet() == {}
+
+
+def make_deaf(pod: Pod) -> None:
+    """Have pi's program on the pod spare that process: the KILL would end its child, which is not stuck."""
     (pod.home / "venv").unlink()
     python = pod.home / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -609,15 +618,10 @@ def cannot_die(pod: Pod) -> None:
 
 def test_row_23_a_process_that_does_not_die_is_told_with_its_state_and_the_entry_kept(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box)
-    cannot_die(box)
-    try:
+    with undying(box):
         done = pi("stop", "qwen")
         assert (done.code, done.out) == (1, "")
         assert re.search(r"qwen is not stopped: pid \d+ does not die \(state D\)", done.err)
         assert "reboot the pod" in done.err
         assert list(pi.models("box")) == box.records() == ["qwen"]
         assert not any(is_alive(pid) for pid in (pi.models("box")["qwen"]["pid"], box.record("qwen")["session"]))
-    finally:
-        for pid in box.processes():
-            os.kill(pid, signal.SIGKILL)
-        assert box.quiet() == {}
