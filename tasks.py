@@ -16,14 +16,15 @@ BIN = Path(sys.executable).parent
 os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 
 
-@task
-def test(c: Context) -> None:
+@task(help={"quick": "only unit tests and the SSH tests of what has changed"})
+def test(c: Context, quick: bool = False) -> None:
     """Lint, types, and the tests that need no vLLM."""
-    from chores.suite import clocked, options
+    from chores import suite
 
-    with clocked():
+    with suite.clocked():
         lint(c)
-        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options()]))
+        words = [*suite.options(), *(suite.quick() if quick else [])]
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *words]))
 
 
 @task
@@ -52,6 +53,15 @@ def advisories(c: Context) -> None:
 def slow(c: Context) -> None:
     """Test what takes minutes over SSH: 200 starts on one pod."""
     c.run(f"{BIN}/python -m pytest -q -m slow tests/ssh")
+
+
+@task
+def nightly(c: Context) -> None:
+    """Test what takes hours in all: the slow tier, a long fuzz, and ten runs of the suite."""
+    slow(c)
+    for _ in range(10):
+        test(c)
+    fuzz(c, seconds=3600)
 
 
 @task(help={"seconds": "how long in all"})
@@ -105,4 +115,4 @@ def render(c: Context) -> None:
 
 
 models = Collection("models", convert, render)
-ns = Collection(test, lint, e2e, slow, fuzz, advisories, demo, bench, readme, models, pi)
+ns = Collection(test, lint, e2e, slow, nightly, fuzz, advisories, demo, bench, readme, models, pi)

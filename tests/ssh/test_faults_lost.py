@@ -58,6 +58,7 @@ def test_row_1_two_starts_at_once_take_two_ports(pi: Pi, box: Pod) -> None:
     assert {model["status"] for model in models.values()} == {"running"}
 
 
+@pytest.mark.core
 def test_row_2_a_name_that_another_start_has_taken_is_told_with_its_owner(pi: Pi, box: Pod) -> None:
     first = starting(pi, box, load_s=0, load_until="go")
     done = pi("start", str(box.home / "models" / "m"), "--name", "qwen")
@@ -153,6 +154,7 @@ def settled(box: Pod) -> bool:
 # --- pi is interrupted
 
 
+@pytest.mark.core
 def test_row_8_an_interrupted_download_is_cancelled_and_says_what_stays(pi: Pi, box: Pod) -> None:
     running = downloading(pi, box, 60)
     began = time.monotonic()
@@ -163,6 +165,7 @@ def test_row_8_an_interrupted_download_is_cancelled_and_says_what_stays(pi: Pi, 
     nothing_stays(pi, box, done, 130)
 
 
+@pytest.mark.core
 def test_row_9_an_interrupted_wait_stops_the_model_and_says_so(pi: Pi, box: Pod) -> None:
     running = starting(pi, box)
     assert "(Ctrl+C stops it)" in running.reads("Ctrl+C")
@@ -225,6 +228,7 @@ def drop(box: Pod, number: signal.Signals) -> list[int]:
     return carriers
 
 
+@pytest.mark.core
 def test_row_13_a_reset_in_the_download_is_made_good_and_the_start_followed_to_its_end(pi: Pi, box: Pod) -> None:
     running = downloading(pi, box, 3)
     drop(box, signal.SIGKILL)

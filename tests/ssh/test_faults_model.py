@@ -137,6 +137,7 @@ def test_row_21_a_process_that_got_the_pid_and_the_session_of_a_model_survives_i
     assert pi.models("box") == {} and box.records() == []
 
 
+@pytest.mark.core
 def test_row_24_engine_processes_that_hold_the_gpu_are_told_and_cleaned(pi: Pi, box: Pod) -> None:
     """The API server and the launcher are killed; an engine process that has left the session lives on."""
     box.cards("h100_8", count=1)
@@ -226,6 +227,7 @@ def test_row_27_a_timeout_that_is_no_number_of_seconds_is_refused(pi: Pi, box: P
         assert f"--timeout {wrong!r} is not a number of seconds" in done.err
 
 
+@pytest.mark.core
 def test_row_28_a_port_that_a_foreign_process_listens_on_is_passed_over(pi: Pi, box: Pod) -> None:
     taken = first_free_port()
     with subprocess.Popen([sys.executable, "-m", "http.server", str(taken)], stderr=subprocess.DEVNULL) as foreign:
@@ -543,6 +545,7 @@ def with_a_gpu(pi: Pi, box: Pod, **vllm: Any) -> None:
 
 
 @pytest.mark.pace(0.2)
+@pytest.mark.core
 def test_row_22_a_server_that_ignores_term_is_forced_and_its_gpu_memory_confirmed_free(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box, ignore_term=True, child=True, stray=True)
     server = pi.models("box")["qwen"]["pid"]

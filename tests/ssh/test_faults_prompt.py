@@ -131,6 +131,7 @@ def test_row_59_an_answer_that_fails_names_the_cause(
     assert len(server.requests) == 1, "nothing is asked twice"
 
 
+@pytest.mark.core
 def test_row_59_a_model_that_dies_in_its_answer_shows_the_last_line_of_its_log(pi: Pi, box: Pod) -> None:
     box.fault("vllm", dies_answering=True, last_words="torch.OutOfMemoryError: CUDA out of memory.")
     pi.ok("start", box.model(), "--name", "qwen")

@@ -62,6 +62,7 @@ def refused(pi: Pi, pod: Pod, done: Done, step: str, told: str) -> None:
 # --- row 31: drivers
 
 
+@pytest.mark.core
 def test_row_31_a_machine_without_a_driver_becomes_a_pod_without_gpus_and_is_told_so(pi: Pi, quick: Pod) -> None:
     done = set_up(pi, quick)
     assert done.code == 0, done
@@ -291,6 +292,7 @@ def test_row_37_storage_that_hangs_and_storage_that_is_dead_are_told_in_time(
     pi.ok("stop")
 
 
+@pytest.mark.core
 def test_row_37_a_stale_handle_is_told_in_the_systems_words(pi: Pi, box: Pod, tmp_path: Path) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     keeps_models_in(box, tmp_path / "sfs")

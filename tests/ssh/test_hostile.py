@@ -126,6 +126,7 @@ def test_models_in_folders_of_any_name_are_served_under_it(pi: Pi, box: Pod) -> 
     nothing_ran(pi, box)
 
 
+@pytest.mark.core
 def test_names_at_the_edge_of_what_is_allowed_work(pi: Pi, box: Pod) -> None:
     model = box.model()
     for name in ("EOF", "a..", "0" * 63):

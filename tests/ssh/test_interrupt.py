@@ -23,6 +23,7 @@ def nothing_stays(pi: Pi, box: Pod, done: Done, code: int = 130) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS, ids=[number.name for number, _ in SIGNALS])
+@pytest.mark.core
 def test_while_a_model_loads(pi: Pi, box: Pod, number: signal.Signals, code: int) -> None:
     box.fault("vllm", load_s=60)
     running = pi.spawn("start", box.model(), "--name", "qwen")

@@ -243,6 +243,7 @@ def modes(folder: Path) -> set[int]:
     return {mode_of(path) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.core
 def test_what_holds_a_secret_is_private(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen", PI_API_KEY=KEY)
     for path in (box.home / ".pi").rglob("*"):

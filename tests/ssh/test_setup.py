@@ -22,6 +22,7 @@ from tests.ssh.test_connections import fingerprint
 pytestmark = pytest.mark.usefixtures("mirrors")
 
 
+@pytest.mark.core
 def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
     assert "host key SHA256:" in ready.noted
     assert "this pod will run the CPU build of vLLM" in ready.told
@@ -45,6 +46,7 @@ def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
     assert line.split()[:4] == ["*", "box", "none", "(CPU)"] and "0.32.0+cpu" in line
 
 
+@pytest.mark.core
 def test_a_pod_that_was_set_up_starts_models(idle: Ready) -> None:
     idle.pi.ok("start", idle.machine.model(), "--name", "qwen")
     idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 
+import pytest
+
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive, kill, listens, until
 
 
+@pytest.mark.core
 def test_a_stopped_model_is_gone_with_its_port(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     port = pi.models("box")["qwen"]["port"]
@@ -46,6 +49,7 @@ def test_a_name_that_is_none_is_an_error_of_the_call(pi: Pi, box: Pod) -> None:
     assert is_alive(pi.models("box")["qwen"]["pid"])
 
 
+@pytest.mark.core
 def test_a_child_that_left_the_session_is_found(pi: Pi, box: Pod) -> None:
     box.fault("vllm", stray=True)
     pi.ok("start", box.model(), "--name", "qwen")
