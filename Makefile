@@ -1,45 +1,40 @@
 # Two commands on a fresh Debian or Ubuntu machine: `make demo` and `make test`.
-# Everything they install goes into .venv here and .demo (the demo's pod); neither touches your home.
+# They install Debian packages that are missing if they can become root; else they unpack these into .machine.
+# All else goes into .venv and .demo (the demo's pod); neither command touches your home.
 
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+UNPACKED_PIP = $(wildcard .machine/root/usr/share/python-wheels/pip-*.whl)
 
-.PHONY: demo test e2e slow fuzz lint advisories bench clean
+.PHONY: demo test e2e slow fuzz lint advisories bench clean for-python for-ssh for-vllm
 
-demo: $(STAMP)
-	@$(VENV)/bin/inv demo
+demo: for-ssh for-vllm $(STAMP)
+	@$(VENV)/bin/inv demo $(if $(UNTIL),--until $(UNTIL))
 
-test: $(STAMP)
-	@$(VENV)/bin/inv test
-
-e2e: $(STAMP)
+e2e: for-ssh for-vllm $(STAMP)
 	@$(VENV)/bin/inv e2e
 
-slow: $(STAMP)
-	@$(VENV)/bin/inv slow
+test: for-ssh $(STAMP)
+	@$(VENV)/bin/inv test $(if $(PART),--part "$(PART)")
 
-fuzz: $(STAMP)
-	@$(VENV)/bin/inv fuzz
+slow bench: for-ssh $(STAMP)
+	@$(VENV)/bin/inv $@
 
-lint: $(STAMP)
-	@$(VENV)/bin/inv lint
+fuzz lint advisories: $(STAMP)
+	@$(VENV)/bin/inv $@
 
-advisories: $(STAMP)
-	@$(VENV)/bin/inv advisories
+for-python for-ssh for-vllm:
+	@PYTHON=$(PYTHON) sh chores/machine.sh $(@:for-%=%)
 
-bench: $(STAMP)
-	@$(VENV)/bin/inv bench
-
-$(STAMP): setup.cfg pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }
+$(STAMP): setup.cfg pyproject.toml | for-python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "$(PYTHON) is older than 3.10: give a newer one with make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
 	@echo "installing pi and its tools into $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(if $(UNPACKED_PIP),--without-pip) $(VENV)
+	@$(if $(UNPACKED_PIP),$(VENV)/bin/python $(UNPACKED_PIP)/pip install -qq --disable-pip-version-check pip)
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .demo .fuzz build *.egg-info
+	rm -rf $(VENV) .machine .demo .fuzz build *.egg-info

@@ -16,15 +16,21 @@ BIN = Path(sys.executable).parent
 os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 
 
-@task(help={"quick": "only unit tests and the SSH tests of what has changed"})
-def test(c: Context, quick: bool = False) -> None:
+@task(
+    help={
+        "part": "a folder or file of tests: these alone, without lint and types",
+        "quick": "only unit tests and the SSH tests of what has changed",
+    }
+)
+def test(c: Context, part: str = "", quick: bool = False) -> None:
     """Lint, types, and the tests that need no vLLM."""
     from chores import suite
 
     with suite.clocked():
-        lint(c)
-        words = [*suite.options(), *(suite.quick() if quick else [])]
-        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *words]))
+        if not part:
+            lint(c)
+        chosen = [part] if part else suite.quick() if quick else []
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(), *chosen]))
 
 
 @task
@@ -72,12 +78,12 @@ def fuzz(c: Context, seconds: int = 300) -> None:
     raise Exit(code=report(seconds))
 
 
-@task
-def demo(c: Context) -> None:
+@task(help={"until": "setup: stop when the pod is set up"})
+def demo(c: Context, until: str = "") -> None:
     """Make this machine a pod and ask a small model."""
     from chores.demo import play
 
-    raise Exit(code=play(ROOT / ".demo"))
+    raise Exit(code=play(ROOT / ".demo", until))
 
 
 @task
@@ -99,19 +105,18 @@ def readme(c: Context) -> None:
 @task
 def convert(c: Context, markdown: str) -> None:
     """Print a Markdown list of models as TOML for models.toml."""
-    from pi.catalog_text import convert as read
-    from pi.catalog_text import to_toml
+    from chores.catalog_text import convert, to_toml
 
-    print(to_toml(read(Path(markdown).read_text())), end="")
+    print(to_toml(convert(Path(markdown).read_text())), end="")
 
 
 @task
 def render(c: Context) -> None:
     """Write models.md, the catalog for readers, from models.toml."""
-    from pi.catalog import read_toml
-    from pi.catalog_text import render as page
+    from chores.catalog_text import render
+    from pi.planning.catalog import read_toml
 
-    (ROOT / "models.md").write_text(page(read_toml(ROOT / "models.toml")))
+    (ROOT / "models.md").write_text(render(read_toml(ROOT / "models.toml")))
 
 
 models = Collection("models", convert, render)

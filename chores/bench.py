@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from chores import bench_planner, bench_prompt
@@ -54,9 +55,9 @@ def report() -> None:
 
 def compare(
     name: str,
-    ours: list[str | Path],
+    ours: Sequence[str | Path],
     other_name: str,
-    other: list[str | Path],
+    other: Sequence[str | Path],
     environment: dict[str, str],
     target: str,
 ) -> None:
@@ -67,7 +68,7 @@ def compare(
     print(f"{name}: {mine:.0f} ms; {other_name}: {its:.0f} ms; ratio {ratio:.2f} (target: {target})")
 
 
-def timed(command: list[str | Path], environment: dict[str, str]) -> float:
+def timed(command: Sequence[str | Path], environment: dict[str, str]) -> float:
     began = time.monotonic()
     subprocess.run(command, env=environment, capture_output=True, check=True)
     return time.monotonic() - began
@@ -113,7 +114,7 @@ def starting(pod: SshdPod, model: Path, environment: dict[str, str]) -> int:
 
     The model still runs afterwards, at the port that is returned.
     """
-    words = [PI, "start", model, "--name", "bench"]
+    words: list[str | Path] = [PI, "start", model, "--name", "bench"]
     timed(words, environment)  # warms the page cache for both
     launcher = (pod.home / ".pi" / "run" / "bench" / "launch.sh").read_text()
     key = (pod.home / ".pi" / "run" / "bench" / "key").read_text()

@@ -9,12 +9,13 @@ import sys
 MEASURE = """
 import time
 from pathlib import Path
-from pi import catalog, gpus, offers, plans
+from pi.planning import catalog, offers, types
+from pi.pods import gpus
 began = time.perf_counter()
 known = catalog.load()
 loaded = time.perf_counter()
 card = "{}, NVIDIA H100 80GB HBM3, 81559, 0, , 9.0, 580.65"
-facts = plans.PodFacts(tuple(gpus.parse("\\n".join(card.format(n) for n in range(8)))[0]), vllm_version="0.32.0")
+facts = types.PodFacts(tuple(gpus.parse("\\n".join(card.format(n) for n in range(8)))[0]), vllm_version="0.32.0")
 asked = time.perf_counter()
 found = offers.offers(known, facts)
 print(loaded - began, time.perf_counter() - asked, len(found))

@@ -16,13 +16,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from pi import connection, target
 from pi.prompt.endpoint import Line
+from pi.ssh import connection, link, target
 from tests.rig.sshd import SshdPod
 
 PI = Path(sys.executable).parent / "pi"
@@ -41,7 +41,7 @@ def report(pod: SshdPod, environment: dict[str, str], port: int, name: str) -> N
         canned(pod, link, environment)
 
 
-def canned(pod: SshdPod, link: connection.Link, environment: dict[str, str]) -> None:
+def canned(pod: SshdPod, link: link.Link, environment: dict[str, str]) -> None:
     """The figures that need no model: a server that answers at once stands on the pod in its place."""
     with answering() as served:
         remember(pod, environment, served)
@@ -61,7 +61,7 @@ def remember(pod: SshdPod, environment: dict[str, str], served: int) -> None:
 
 
 @contextlib.contextmanager
-def through_ssh(pod: SshdPod, environment: dict[str, str]) -> Iterator[connection.Link]:
+def through_ssh(pod: SshdPod, environment: dict[str, str]) -> Iterator[link.Link]:
     link = connection.open_link(target.parse(pod.ssh), Path(environment["PI_CONFIG_DIR"]) / "known_hosts")
     try:
         yield link
@@ -69,10 +69,10 @@ def through_ssh(pod: SshdPod, environment: dict[str, str]) -> Iterator[connectio
         link.close()
 
 
-def first_token(link: connection.Link, environment: dict[str, str], port: int, name: str, message: str) -> None:
+def first_token(link: link.Link, environment: dict[str, str], port: int, name: str, message: str) -> None:
     """One token asked for by a whole `pi prompt`, and by curl over a connection that stands already."""
     body = json.dumps({"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": message}]})
-    ask = [PI, "prompt", name, "--no-tools", "--quiet", "--max-tokens", "1", message]
+    ask = [str(PI), "prompt", name, "--no-tools", "--quiet", "--max-tokens", "1", message]
     pairs = []
     with local_port(link, port) as local:
         curl = ["curl", "-s", f"http://127.0.0.1:{local}/v1/chat/completions", "-H", "Content-Type: application/json",
@@ -90,7 +90,7 @@ def first_token(link: connection.Link, environment: dict[str, str], port: int, n
 
 def streaming_cpu(environment: dict[str, str]) -> None:
     """CPU of a whole `pi prompt` through its tunnel with tokens at 200 a second, less one with one token."""
-    words = [PI, "prompt", CANNED, "--no-tools"]
+    words: list[str | Path] = [PI, "prompt", CANNED, "--no-tools"]
     pairs = [[measured([*words, str(tokens)], environment).cpu_s for tokens in (TOKENS, 1)] for _ in range(STREAMINGS)]
     spent = statistics.median(long - short for long, short in pairs)
     print(
@@ -107,14 +107,14 @@ class Measured:
     cpu_s: float
 
 
-def measured(command: list[str | Path], environment: dict[str, str]) -> Measured:
+def measured(command: Sequence[str | Path], environment: dict[str, str]) -> Measured:
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, env=environment, capture_output=True, check=True)
     wall_s, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return Measured(wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def tunnel(link: connection.Link, served: int) -> None:
+def tunnel(link: link.Link, served: int) -> None:
     """Throughput of one stream through the tunnel, and 50 at once."""
     began = time.monotonic()
     got = fetched(link, served, MEGABYTES)
@@ -132,7 +132,7 @@ def tunnel(link: connection.Link, served: int) -> None:
     )
 
 
-def fetched(link: connection.Link, port: int, megabytes: int) -> int:
+def fetched(link: link.Link, port: int, megabytes: int) -> int:
     with contextlib.closing(link.dial(port)) as line:
         line.settimeout(60)
         line.sendall(f"GET /{megabytes} HTTP/1.0\r\n\r\n".encode())
@@ -143,7 +143,7 @@ def fetched(link: connection.Link, port: int, megabytes: int) -> int:
 
 
 @contextlib.contextmanager
-def local_port(link: connection.Link, port: int) -> Iterator[int]:
+def local_port(link: link.Link, port: int) -> Iterator[int]:
     """A local port that leads to a pod's, for curl, which speaks no SSH."""
 
     class Carrying(socketserver.BaseRequestHandler):

@@ -21,21 +21,25 @@ from tests.rig.sshd import SshdPod, what_is_missing
 ASK = ["prompt", "smol", "--no-tools", "--temperature", "0", "What is the opposite of hot?"]
 
 
-def play(folder: Path) -> int:
-    """Run the demo in `folder`; the exit code of the step that failed, or 0."""
+def play(folder: Path, until: str = "") -> int:
+    """Run the demo in `folder`, with until="setup" no further than that; return the first exit code that is not 0."""
+    if until not in ("", "setup"):
+        raise SystemExit(f"--until {until}: the demo can stop after its setup alone: --until setup")
     folder.mkdir(exist_ok=True)
     environment = {
         **os.environ,
         "PI_API_KEY": os.environ.get("PI_API_KEY") or f"sk-{secrets.token_hex(24)}",
         "HF_TOKEN": os.environ.get("HF_TOKEN") or "none",
     }
-    with pod(folder, environment) as ssh:
+    with pod(folder) as ssh:
         steps = Steps(environment)
         steps.say(f"pi is {Path(sys.executable).parent / 'pi'}; its notes are in {os.environ['PI_CONFIG_DIR']}")
         model = ""
         for words in (["pods", "setup", "demo", ssh], ["pods", "active", "demo"]):
             if steps.pi(*words):
                 return steps.code
+        if until:
+            return 0
         with steps.timed("getting a small model"):
             model = provide(folder, folder / "pod" / "home", environment)
         steps.say(SIZE_NOTE)
@@ -75,15 +79,10 @@ class Steps:
 
 
 @contextlib.contextmanager
-def pod(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """The ssh command of a pod on this machine; the word `local` where no sshd can be had."""
-    missing = what_is_missing()
-    if missing:
-        print(f"# {missing}; without it this machine is the pod directly, through pi's `local`", flush=True)
-        environment["HOME"] = str(folder / "pod" / "home")
-        Path(environment["HOME"]).mkdir(parents=True, exist_ok=True)
-        yield "local"
-        return
+def pod(folder: Path) -> Iterator[str]:
+    """Yield the ssh command of a pod on this machine; stop its sshd at the end."""
+    if missing := what_is_missing():
+        raise SystemExit(missing)
     server = SshdPod(folder / "pod", port=_same_port(folder)).up()
     print(f"# a real sshd for the demo listens on 127.0.0.1:{server.port}; its pod's home is {server.home}", flush=True)
     try:

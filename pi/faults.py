@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from pi import state
+from pi import config
 from pi.redaction import redacted
 
 
@@ -27,7 +27,7 @@ def told(error: BaseException) -> str:
 
 def _written(error: BaseException) -> Path:
     """The new file with the traceback, secrets taken out."""
-    folder = state.config_dir()
+    folder = config.config_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"debug-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}.txt"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from pi.pod.redact import NAMES, Redactor, Secrets
+from pi.on_pod.redact import NAMES, Redactor, Secrets
 
 _told: set[str] = set()
 

@@ -7,15 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from pi import redaction
 from pi.errors import OutputError
-from pi.pod.pace import paced
+from pi.on_pod.pace import paced
 from pi.text import Sanitizer, one_line, safe
-
-if TYPE_CHECKING:
-    from pi.events import Event
 
 CELL = 500
 """Characters of a cell that are shown."""
@@ -68,14 +64,6 @@ def leave_stdout() -> None:
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
     print(printable(text), file=sys.stderr, flush=True)
-
-
-def reconnecting(event: Event) -> None:
-    """Tell that the connection to a pod was lost and which try to make it again this is, or that it is there again."""
-    if event.kind == "reconnected":
-        note("  connected again")
-    else:
-        note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")
 
 
 def columns(rows: Sequence[Sequence[str]]) -> None:

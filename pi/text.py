@@ -8,10 +8,13 @@ HELD_CHARACTERS = 4096
 """The longest escape sequence that is waited for; what is longer is shown as the text it is."""
 
 _UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+
 _BODY = rf"[^\x07\x18\x1a\x1b\x9c]{{0,{HELD_CHARACTERS}}}"
+
 _PARAMETERS = rf"[0-?]{{0,{HELD_CHARACTERS}}}[ -/]{{0,16}}"
 
 _ANY_UNSAFE = re.compile(rf"[{_UNSAFE}]")
+
 _TOKEN = re.compile(
     rf"""
     (?P<text> [^{_UNSAFE}\n]+ )
@@ -26,7 +29,9 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+
 _UNFINISHED = re.compile(rf"\x1b (?: \[ {_PARAMETERS} | [\]P_^X] {_BODY} \x1b? | [ -/]{{0,16}} ) \Z", re.VERBOSE)
+
 _RESET = "\x1b[0m"
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pi import gpus
-from pi.plans import PodFacts
+from pi.planning.types import PodFacts
+from pi.pods import gpus
 
 FIXTURE = json.loads((Path(__file__).parent / "fixtures" / "gpus.json").read_text())
 KINDS = tuple(FIXTURE["gpus"])

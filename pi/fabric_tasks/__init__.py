@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib import import_module
+
 from invoke import Collection
 
+from pi.fabric_tasks.verb import Verb
 
-def namespace() -> Collection:
-    """All tasks, as pi's command line names them."""
-    from pi.fabric_tasks import audit, catalog, models, pods, prompt
+VERBS = {
+    "pods.list": "pods:list_pods",
+    "pods.setup": "setup:setup",
+    "pods.active": "active:active",
+    "pods.remove": "remove:remove",
+    "start": "start:start",
+    "plan": "plan:plan",
+    "models": "models:models",
+    "list": "list:list_models",
+    "stop": "stop:stop",
+    "logs": "logs:logs",
+    "prompt": "prompt:prompt",
+    "audit": "audit:audit",
+}
+"""Where each task is, as "module:function" of this package, in the order of `pi --help`."""
 
-    return Collection(
-        "pi",
-        Collection("pods", pods.show, pods.setup, pods.active, pods.remove),
-        models.start,
-        models.plan,
-        catalog.models,
-        models.show,
-        models.stop,
-        models.logs,
-        prompt.prompt,
-        audit.audit,
-    )
+DEFAULTS = {"pods": "pods.list"}
+"""The task that a group's name alone stands for."""
+
+
+def task_named(name: str) -> Verb:
+    """Import a verb's module and return its task. Raises KeyError for a name that is not in VERBS."""
+    module, _, function = VERBS[name].partition(":")
+    task: Verb = getattr(import_module(f"{__name__}.{module}"), function)
+    return task
+
+
+def namespace(names: Iterable[str] = VERBS) -> Collection:
+    """Return these tasks (default: all) as a collection named `pi`. Only their modules are imported."""
+    collection, groups = Collection("pi"), dict[str, Collection]()
+    for name in names:
+        group, _, _ = name.rpartition(".")
+        if group and group not in groups:
+            groups[group] = Collection(group)
+            collection.add_collection(groups[group])
+        target = groups[group] if group else collection
+        target.add_task(task_named(name), default=DEFAULTS.get(group) == name)
+    return collection

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pi import screen
+from pi.calls.audit import recent_changes
 from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
+from pi.steps import where
 
 
 @verb(
@@ -17,13 +19,10 @@ from pi.fabric_tasks.verb import verb
 )
 def audit(c: Any, pod: str | None = None, lines: int = 50) -> None:
     """Show the last changes made to the pod, by whom, and how they went, from the log on the pod."""
-    from pi import remote
-    from pi.fabric_tasks import target as targets
-
     if lines < 1:
         raise InputError(f"--lines {lines} is too few", "1 or more")
-    with targets.targeted(c, pod) as (place, link):
-        rows = remote.audit(link, lines)
+    with where.targeted(c, pod) as (place, link):
+        rows = recent_changes(link, lines)
     if not rows:
         screen.say(f"nothing was changed on {place.name} yet")
         return

@@ -8,16 +8,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pi import screen, state
+from invoke import Exit
+
+from pi import config, screen
+from pi.calls.logs import last_log_line
+from pi.calls.status import read_status
 from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
+from pi.pods.types import Pod
+from pi.prompt.client import preload
+from pi.prompt.conversation import Options, run
+from pi.prompt.endpoint import Endpoint
+from pi.prompt.sessions import Sessions
+from pi.ssh.link import Link
+from pi.steps import keys, reconcile, states, where
 from pi.text import one_line
-
-if TYPE_CHECKING:
-    from pi.connection import Link
-    from pi.prompt import Endpoint, Options
 
 FIRST_WIDTH = 60
 """Characters of a kept conversation's first message that are listed."""
@@ -76,10 +83,6 @@ def prompt(
     api_key_env: str | None = None,
 ) -> None:
     """Ask a model, with tools that read this directory; without a message, chat. `-` reads standard input."""
-    from invoke import Exit
-
-    from pi import prompt as room
-
     if sessions:
         return _show_sessions()
     _not_together(
@@ -101,7 +104,7 @@ def prompt(
     if idle_timeout > DAY_SECONDS:
         raise InputError(f"--idle-timeout {idle_timeout} is too long", f"a day at most: {DAY_SECONDS}")
     messages = list(message or ())
-    options = room.Options(
+    options = Options(
         tools=not no_tools,
         tool_choice=tool_choice,
         system=system,
@@ -116,7 +119,7 @@ def prompt(
     if base_url is not None:
         messages = [name, *messages] if name is not None else messages
         endpoint = _given(base_url, model, api, api_key_env)
-        room.preload()
+        preload()
         code = _converse(endpoint, messages, options)
     else:
         if name is None:
@@ -128,14 +131,12 @@ def prompt(
 
 
 def _converse(endpoint: Endpoint, messages: list[str], options: Options) -> int:
-    from pi import prompt as room
-
     with Path(os.devnull).open("r+") as nothing:  # in the place of what the caller has closed
-        return room.run(
+        return run(
             endpoint,
             messages,
             options,
-            config_dir=state.config_dir(),
+            config_dir=config.config_dir(),
             working_dir=_working_dir(),
             stdin=sys.stdin or nothing,
             stdout=sys.stdout or nothing,
@@ -158,8 +159,6 @@ def _not_together(*pairs: tuple[str, object, str, object]) -> None:
 
 def _given(base_url: str, model: str | None, api: str | None, api_key_env: str | None) -> Endpoint:
     """The endpoint that the flags name. A variable that they name must be set; OPENAI_API_KEY may be."""
-    from pi.prompt import Endpoint
-
     if not base_url.startswith(("http://", "https://")):
         raise InputError(f"--base-url {base_url!r} is not a URL", "such as http://127.0.0.1:8000/v1")
     if model is None:
@@ -173,18 +172,15 @@ def _given(base_url: str, model: str | None, api: str | None, api_key_env: str |
 @contextmanager
 def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[Endpoint]:
     """The endpoint of a deployment, reached through the command's one connection."""
-    from pi import prompt as room
-    from pi.fabric_tasks import target as targets
-
-    place = targets.chosen(c, pod)
+    place = where.chosen(c, pod)
     deployment = place.models.get(name)
     if deployment is None:
         known = f"it has {', '.join(place.models)}" if place.models else "it has none"
         raise InputError(f"no model {name!r} on {place.name}; {known}", "pi list asks the pod, pi start starts one")
-    key = targets.api_key()
+    key = keys.api_key()
     # importing the SDK takes as long as connecting
-    with targets.linked(c, place, named=pod is not None, meanwhile=room.preload) as link:
-        yield room.Endpoint(
+    with where.linked(c, place, named=pod is not None, meanwhile=preload) as link:
+        yield Endpoint(
             f"http://127.0.0.1:{deployment.port}/v1",
             deployment.name,
             key,
@@ -195,25 +191,18 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
         )
 
 
-def _state(link: Link, place: state.Pod, name: str) -> str:
-    from pi import remote
-    from pi.fabric_tasks import listing, reconcile
-
-    status = remote.status(link)
+def _state(link: Link, place: Pod, name: str) -> str:
+    status = read_status(link)
     reconcile.reconcile(place, status)
-    return listing.state_of(place, name, status)
+    return states.state_of(place, name, status)
 
 
 def _last_log_line(link: Link, name: str) -> str | None:
-    from pi import remote
-
-    return remote.last_log_line(link, name)
+    return last_log_line(link, name)
 
 
 def _show_sessions() -> None:
-    from pi import prompt as room
-
-    kept = list(room.Sessions(state.config_dir()).all())
+    kept = list(Sessions(config.config_dir()).all())
     if not kept:
         screen.say("no conversations are kept yet")
         return

@@ -4,12 +4,3 @@
 Events flow from the model (`client`, `chat_completions`, `responses`) through the loop (`agent`), with the
 tools (`tools`) between, to a renderer (`render`). `transport` carries the SDK's HTTP over a pod's SSH connection.
 """
-
-from __future__ import annotations
-
-from pi.prompt.client import preload
-from pi.prompt.conversation import Options, run
-from pi.prompt.endpoint import Endpoint
-from pi.prompt.sessions import Session, Sessions
-
-__all__ = ["Endpoint", "Options", "Session", "Sessions", "preload", "run"]

@@ -13,7 +13,6 @@ class Line(Protocol):
     """An open connection to an endpoint: a socket, or a channel of an SSH connection."""
 
     def settimeout(self, value: float | None, /) -> None: ...
-
     def sendall(self, data: bytes, /) -> object: ...
 
     def recv(self, size: int, /) -> bytes:

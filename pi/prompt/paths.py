@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from dataclasses import dataclass
@@ -108,8 +109,6 @@ def _opened_path(descriptor: int, path: Path) -> Path:
     except OSError:
         pass
     try:  # macOS
-        import fcntl
-
         return Path(os.fsdecode(fcntl.fcntl(descriptor, 50, bytes(1024)).rstrip(b"\0")))  # 50: F_GETPATH
     except OSError:
         return path

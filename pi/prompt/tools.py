@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +98,6 @@ class Toolbox:
         `show` gets each result with its seconds, in the same order, as soon as those before it are there.
         Ctrl+C stops all of them and leaves with KeyboardInterrupt.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         cancelled = threading.Event()
         results = []
         with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -153,7 +153,7 @@ def tokenizer_of(dialect: dict[str, Any]) -> Any:
 
 
 def is_harmony(dialect: dict[str, Any]) -> bool:
-    return dialect["model_type"] == "gpt_oss"
+    return bool(dialect["model_type"] == "gpt_oss")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from pi import catalog, planner, vllm
 from pi.errors import PiError
-from pi.plans import LaunchPlan, PodFacts, Request
+from pi.planning import catalog, planner, serve
+from pi.planning.types import LaunchPlan, PodFacts, Request
+from pi.vllm import arguments, raw_arguments, versions
 from tests.pods import cpu_pod, every_pod
 
 VENV = Path(os.environ.get("PI_E2E_VENV") or Path(__file__).parents[2] / ".e2e" / "one" / "home" / "venv")
@@ -85,7 +86,7 @@ def said(request: pytest.FixtureRequest) -> dict[str, Any]:
 def _commands(plan: LaunchPlan) -> Iterator[tuple[str, ...]]:
     for rank in range(plan.nodes):
         master = ("192.0.2.1", 29501) if plan.nodes > 1 else None
-        words = vllm.command(plan, "127.0.0.1", rank, master)
+        words = serve.command(plan, "127.0.0.1", rank, master)
         yield words[1:]
 
 
@@ -101,19 +102,19 @@ def test_vllm_has_every_parser_of_the_catalog(said: dict[str, Any]) -> None:
 
 
 def test_vllm_knows_every_variable_of_the_plans(said: dict[str, Any]) -> None:
-    names = {name for plan in plans() for name in vllm.environment(plan)}
+    names = {name for plan in plans() for name in serve.environment(plan)}
     assert names - set(said["environments"]) <= set(NOT_VLLMS)
     assert set(NOT_VLLMS) <= names, "a listed exception that no plan needs"
 
 
 def test_every_argument_that_pi_keeps_for_itself_exists(said: dict[str, Any]) -> None:
     known = set(said["options"])
-    assert set(vllm.OWNED) | set(vllm.OPENING) | set(vllm.SHORT.values()) <= known | {"--model"}
-    assert set(vllm.SHORT) - {"-O"} <= known
+    assert set(raw_arguments.OWNED) | set(raw_arguments.OPENING) | set(arguments.SHORT.values()) <= known | {"--model"}
+    assert set(arguments.SHORT) - {"-O"} <= known
 
 
 def test_no_whole_option_of_vllm_is_refused_as_the_beginning_of_another(said: dict[str, Any]) -> None:
-    kept = set(vllm.OWNED) | set(vllm.OPENING)
+    kept = set(raw_arguments.OWNED) | set(raw_arguments.OPENING)
     beginnings = {
         option
         for option in said["options"]
@@ -127,9 +128,9 @@ def test_entries_beyond_this_vllm_are_named(said: dict[str, Any]) -> None:
         variant.id
         for spec in CATALOG.models
         for variant in spec.variants
-        if vllm.too_old(said["version"], variant.floor or spec.floor)
+        if versions.too_old(said["version"], variant.floor or spec.floor)
     ]
-    older = [spec.id for spec in CATALOG.models if vllm.too_old(spec.ceiling, said["version"])]
+    older = [spec.id for spec in CATALOG.models if versions.too_old(spec.ceiling, said["version"])]
     print(f"need a newer vLLM: {newer or 'none'}; an older one: {older}")
     assert older == ["pfnet/plamo-2-translate"]
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from pi import catalog, planner, vllm
-from pi.estimate import GIB, attention_of
-from pi.plans import PodFacts, Request
+from pi.planning import catalog, planner, serve
+from pi.planning.estimate import GIB, attention_of
+from pi.planning.types import PodFacts, Request
+from tests.rig.skips import skip
 
 KNOWN = "HuggingFaceTB/SmolLM2-135M-Instruct"
 BLOCK_TOKENS = 128
@@ -30,7 +31,7 @@ BLOCK_TOKENS = 128
 def model(request: pytest.FixtureRequest) -> Path:
     named = os.environ.get("PI_E2E_MODEL") or str(request.getfixturevalue("model"))
     if not Path(named).is_dir():
-        pytest.skip(f"{named} is on the hub, its files are not at hand")
+        skip("hub")
     return Path(named)
 
 
@@ -50,10 +51,10 @@ def log(model: Path, venv: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     file = home / "log"
     with file.open("w") as log:
         server = subprocess.Popen(
-            vllm.command(plan, "127.0.0.1"),
+            serve.command(plan, "127.0.0.1"),
             env={
                 **os.environ,
-                **vllm.environment(plan),
+                **serve.environment(plan),
                 "PATH": f"{venv / 'bin'}:{os.environ['PATH']}",
                 "HOME": str(home),
                 "VLLM_API_KEY": "sk-e2e-0123456789abcdef",

@@ -18,7 +18,7 @@ from threading import Thread
 
 import pytest
 
-from pi.pod import process
+from pi.on_pod import process
 from tests.e2e.conftest import Pi
 from tests.e2e.test_main_job import Pods, living
 from tests.rig.pod import first_free_port, until

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from pi.pod import process
+from pi.on_pod import process
 from tests.e2e.conftest import KEY, TOKEN, Pi
 from tests.rig.sshd import SshdPod
 

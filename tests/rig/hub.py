@@ -13,14 +13,14 @@ from typing import Any
 @contextmanager
 def hub(sizes: dict[str, int], files: Mapping[str, Any] | None = None) -> Iterator[str]:
     """A hub where every repository has files of these sizes, and these JSON files; its address."""
-    files = files or {}
-    told = {**{name: len(json.dumps(value)) for name, value in files.items()}, **sizes}
+    contents = files or {}
+    told = {**{name: len(json.dumps(value)) for name, value in contents.items()}, **sizes}
     listing = {"siblings": [{"rfilename": name, "size": size} for name, size in told.items()]}
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             is_listing = self.path.startswith("/api/models/")
-            answer = listing if is_listing else files.get(self.path.rpartition("/resolve/main/")[2])
+            answer = listing if is_listing else contents.get(self.path.rpartition("/resolve/main/")[2])
             self.send_response(404 if answer is None else 200)
             self.end_headers()
             self.wfile.write(b"" if answer is None else json.dumps(answer).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from unittest.mock import patch
 
-from pi import state
+from pi.pods import state
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, environ_of, until
 

@@ -17,12 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pi import gpus, pods_json, target
 from pi.errors import InputError
-from pi.pods import Pod, State
+from pi.pods import file_format, gpus
+from pi.pods.types import Pod, State
 from pi.prompt import ripgrep
 from pi.prompt.limits import ToolError
 from pi.prompt.paths import PathPolicy
+from pi.ssh import target
 
 Oracle = Callable[[bytes], None]
 
@@ -85,13 +86,13 @@ KNOWN = {
 
 def pods_file(data: bytes) -> None:
     try:
-        state = pods_json.read(data)
+        state = file_format.read(data)
     except ValueError as error:
         assert is_one_clean_line(InputError(str(error)).render())
         return
     check_state(state)
-    text = pods_json.written(state)
-    assert pods_json.read(text.encode()) == state
+    text = file_format.written(state)
+    assert file_format.read(text.encode()) == state
     assert unknown_keys(json.loads(text)) == unknown_keys(json.loads(data.decode()))
 
 
@@ -138,8 +139,8 @@ def nvidia_smi(data: bytes) -> None:
         assert re.fullmatch(r"(GPU-[0-9a-f-]{8,40})?", card.uuid) and re.fullmatch(r"[0-9.]{0,20}", card.driver), card
         assert card.compute_capability is None or all(0 <= part <= 99 for part in card.compute_capability), card
     assert len(skipped) <= 21 and all(is_one_clean_line(line) and len(line) <= 200 for line in skipped)
-    written = pods_json.written(State({"box": Pod("box", "ssh h", tuple(cards))}))
-    stored = pods_json.read(written.encode()).pods["box"].gpus
+    written = file_format.written(State({"box": Pod("box", "ssh h", tuple(cards))}))
+    stored = file_format.read(written.encode()).pods["box"].gpus
     assert [(card.id, card.name, card.memory_mib) for card in stored] == [
         (card.id, card.name, card.memory_mib) for card in cards
     ]

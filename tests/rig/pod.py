@@ -15,12 +15,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pi.remote import render
+from pi.calls.templates import render
 from tests.rig import standin_hf, standin_nvidia_smi, standin_vllm
+from tests.rig.cases import CASES
 from tests.rig.patience import patient
 from tests.rig.sshd import SshdPod
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 NOWHERE = "http://127.0.0.1:9"
 """The hub and the way to the internet of a test pod: nothing listens there, and that is known at once."""
 
@@ -88,8 +88,8 @@ class Pod(SshdPod):
         path.write_text(json.dumps(settings))
 
     def cards(self, answer: str, **settings: Any) -> None:
-        """Give the pod GPUs: a captured answer of `nvidia-smi` (fixtures/nvidia_smi) and how it differs."""
-        text = source(standin_nvidia_smi).replace("@FIXTURES@", str(FIXTURES / "nvidia_smi"))
+        """Give the pod GPUs: a captured answer of `nvidia-smi` (tests/cases/gpus) and how it differs."""
+        text = source(standin_nvidia_smi).replace("@ANSWERS@", str(CASES / "gpus"))
         self.program("nvidia-smi", f"#!{sys.executable} -S\n{text}")
         self.fault("nvidia_smi", answer=f"{answer}.csv", **settings)
 

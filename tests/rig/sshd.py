@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,18 +11,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.rig import machine
 from tests.rig.patience import patient
 
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def what_is_missing() -> str | None:
     """What this machine lacks to run such a pod, with the command that brings it, or None."""
-    if SSHD is None:
-        return "no sshd found: apt-get install openssh-server"
-    if shutil.which("ssh-keygen") is None:
-        return "no ssh-keygen found: apt-get install openssh-client"
+    if lacking := [name for name in ("sshd", "ssh", "ssh-keygen", "ssh-agent", "ssh-add") if not machine.which(name)]:
+        return f"{', '.join(lacking)} not found; to get what is missing, run: chores/machine.sh ssh"
     if os.geteuid() == 0 and _root_is_locked():
         return "sshd lets no one in as root while the account is locked: passwd -u root, or use another account"
     return None
@@ -79,7 +76,7 @@ class SshdPod:
         with self.log.open("ab") as log:
             begins = log.tell()
             self._server = subprocess.Popen(
-                [str(SSHD), "-D", "-e", "-f", settings],
+                [machine.program("sshd"), "-D", "-e", "-f", settings],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -107,7 +104,8 @@ class SshdPod:
         """Pids of the server's processes that carry a connection."""
         if self._server is None:
             return []
-        found, parents = [], {self._server.pid}
+        found: list[int] = []
+        parents = {self._server.pid}
         for _ in range(3):
             children = {pid for pid, parent in _parents().items() if parent in parents}
             found += sorted(children - set(found))
@@ -134,6 +132,7 @@ class SshdPod:
             "UsePAM no",
             "StrictModes no",
             "MaxStartups 200",
+            *machine.sshd_settings(),
             "SetEnv " + " ".join(f'"{name}={value}"' for name, value in self.environment().items()),
         ]
 
@@ -143,7 +142,8 @@ class SshdPod:
         pip's and uv's settings of this machine are in it, so that the pod installs from where this machine does.
         """
         mirrors = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_"))}
-        return {"HOME": str(self.home), "PATH": f"{self.bin}:{SYSTEM_PATH}", **mirrors, **self._environment}
+        programs = machine.pod_environment(self.bin, SYSTEM_PATH)
+        return {"HOME": str(self.home), **programs, **mirrors, **self._environment}
 
 
 def free_port() -> int:

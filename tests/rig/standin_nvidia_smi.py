@@ -1,4 +1,4 @@
-"""A stand-in for `nvidia-smi` that says what real cards said (tests/fixtures/nvidia_smi).
+"""A stand-in for `nvidia-smi` that says what real cards said (tests/cases/gpus).
 
 `~/fault/nvidia_smi.json` holds `answer` (a file of that folder), and may hold `count` (how many of its cards),
 `used_mib` (memory in use by card, `{"0": 70000}`), `cuda` (the newest CUDA that the driver runs), `exit` (exit
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-FIXTURES = Path("@FIXTURES@")
+ANSWERS = Path("@ANSWERS@")
 """Filled in when it is copied."""
 
 COLUMNS = ["index", "name", "memory.total", "memory.used", "uuid", "compute_cap", "driver_version"]
@@ -73,7 +73,7 @@ def apps(fault: dict[str, Any]) -> list[dict[str, Any]]:
 def cards(fault: dict[str, Any]) -> list[dict[str, str] | str]:
     """The answer's cards by column; a line that is no card as it is."""
     found: list[dict[str, str] | str] = []
-    for line in (FIXTURES / fault["answer"]).read_text().splitlines()[: fault.get("count")]:
+    for line in (ANSWERS / fault["answer"]).read_text().splitlines()[: fault.get("count")]:
         cells = line.split(", ")
         is_card = len(cells) == len(COLUMNS)
         found.append(dict(zip(COLUMNS, cells, strict=True)) if is_card else line)

@@ -15,6 +15,7 @@ import pytest
 from tests.rig.command import Pi, program
 from tests.rig.pod import Pod, kill, make_venv, until
 from tests.rig.ports import ports_to_ourselves
+from tests.rig.skips import skip
 from tests.rig.sshd import what_is_missing
 from tests.rig.wheels import make_wheels
 
@@ -203,6 +204,10 @@ touch "$target/.mounted"
 """
 
 
+SUDO = '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n'
+"""A sudo that asks for no password: on a pod without root, a setup gets as far as on one with it."""
+
+
 @pytest.fixture
 def mountable(machine: Pod) -> Pod:
     """A machine whose `mount` notes its words and marks its target; no test may mount anything for real."""
@@ -210,7 +215,7 @@ def mountable(machine: Pod) -> Pod:
     machine.program("mount.nfs", "#!/bin/sh\n")
     machine.program("mountpoint", '#!/bin/sh\nfor target; do :; done\n[ -e "$target/.mounted" ]\n')
     machine.program("findmnt", "#!/bin/sh\necho server:/models\n")
-    machine.program("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n')
+    machine.program("sudo", SUDO)
     return machine
 
 
@@ -228,10 +233,10 @@ def quick(new_pod: NewPod) -> Pod:
 def small_disk(folder: Path, options: str) -> Iterator[Path]:
     """A file system of its own, mounted with these options; only root may make one."""
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", options, "none", folder]
+    words: list[str | Path] = ["mount", "-t", "tmpfs", "-o", options, "none", folder]
     made = subprocess.run(words, capture_output=True, text=True)
     if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+        skip("mount")
     try:
         yield folder
     finally:

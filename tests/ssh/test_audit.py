@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.cases import CASES
 from tests.rig.command import Pi
-from tests.rig.pod import FIXTURES, Pod, kill, until
+from tests.rig.pod import Pod, kill, until
 
 WHO = f"{getpass.getuser()}@{socket.gethostname()}"
 
@@ -35,7 +36,7 @@ def on_laptop(pi: Pi) -> list[list[str]]:
 def test_starts_and_stops_are_noted_with_how_they_went(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     assert pi("start", box.model("other"), "--name", "qwen").code == 5
-    box.fault("vllm", log=str(FIXTURES / "vllm_logs" / "unknown_arg.log"), exit=2)
+    box.fault("vllm", log=str(CASES / "failures" / "unknown_arg.log"), exit=2)
     assert pi("start", box.model("bad"), "--name", "bad").code == 6
     pi.ok("stop", "qwen")
     pi.ok("stop")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.rig import machine
 from tests.rig.command import KEY, Done, Pi, login, program
 from tests.rig.pod import NOWHERE, Pod, new_host_key
 from tests.ssh.conftest import FIRST_STEPS, NewPod
@@ -14,7 +16,7 @@ from tests.ssh.conftest import FIRST_STEPS, NewPod
 EMPTY = "no models on box; start one: pi start MODEL --name NAME\n"
 
 
-def reach(pi: Pi, ssh: str, **environment: str) -> Done:
+def reach(pi: Pi, ssh: str, **environment: Any) -> Done:
     """`pi list` on a pod that is reached like this."""
     pi.write({"pods": {"box": {"ssh": ssh}}, "active": "box"})
     return pi("list", **environment)
@@ -132,7 +134,7 @@ def test_a_proxy_command_is_run(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
 
 
 def test_a_key_of_the_agent_opens_the_pod(pi: Pi, pod: Pod, agent: str) -> None:
-    subprocess.run(["ssh-add", "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    subprocess.run([machine.program("ssh-add"), "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
     assert reach(pi, f"ssh -p {pod.port} {login()}@127.0.0.1", SSH_AUTH_SOCK=agent).out == EMPTY
 
 

@@ -30,12 +30,13 @@ from typing import Any
 
 import pytest
 
-from pi.failures import explain
+from pi.vllm.log import explain
 from tests.rig import invariants
+from tests.rig.cases import CASES
 from tests.rig.command import KEY, Done, Pi
 from tests.rig.hub import hub
 from tests.rig.patience import patient
-from tests.rig.pod import FIXTURES, Pod, first_free_port, is_alive, kill, listens, stat_of, until
+from tests.rig.pod import Pod, first_free_port, is_alive, kill, listens, stat_of, until
 from tests.ssh.conftest import TOKEN, NewPod, small_disk
 from tests.ssh.test_list import row
 
@@ -191,7 +192,7 @@ FAILED_STARTS = [
 def test_row_26_a_start_that_fails_says_vllms_own_error_and_where_its_log_is(
     pi: Pi, box: Pod, log: str, code: int
 ) -> None:
-    path = FIXTURES / "vllm_logs" / f"{log}.log"
+    path = CASES / "failures" / f"{log}.log"
     box.fault("vllm", log=str(path), exit=code)
     done = pi("start", box.model(), "--name", "qwen")
     assert explain(path.read_text(), code).cause in done.err
@@ -244,7 +245,7 @@ class Healthy(BaseHTTPRequestHandler):
     listeners = 1
 
     def do_GET(self) -> None:
-        self.send_response(200 if listeners(self.server.server_address[1]) >= self.listeners else 503)
+        self.send_response(200 if listeners(self.connection.getsockname()[1]) >= self.listeners else 503)
         self.end_headers()
 
     def log_message(self, *words: object) -> None:

@@ -91,7 +91,7 @@ def server() -> Iterator[Canned]:
         server.shutdown()
 
 
-def ask(pi: Pi, server: Canned, *words: str, **environment: str) -> Done:
+def ask(pi: Pi, server: Canned, *words: str, **environment: Any) -> Done:
     return pi("prompt", "--base-url", server.url, "--model", "m", *words, "hi", OPENAI_API_KEY=KEY, **environment)
 
 
@@ -239,7 +239,8 @@ def test_no_other_program_can_enter_the_tunnel(pi: Pi, box: Pod, server: Canned)
 
 def test_an_answer_that_the_user_suspends_comes_whole(pi: Pi, box: Pod, server: Canned) -> None:
     """As with Ctrl+Z and fg, for longer than an answer may pause. The tunnel, too, stands still meanwhile."""
-    server.answer = lambda number: (200, [chunk(content="Once "), *[chunk(content="upon "), 0.2] * 25, *says("a time")])
+    slow: list[bytes | float] = [chunk(content="upon "), 0.2]
+    server.answer = lambda number: (200, [chunk(content="Once "), *slow * 25, *says("a time")])
     model = {"model": "m", "port": server.server_port, "gpus": [], "pid": 4242, "status": "running"}
     pi.knows(box, models={"qwen": model})
     running = pi.spawn("prompt", "qwen", "--idle-timeout", "2", "Tell a story")

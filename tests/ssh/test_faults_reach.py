@@ -5,7 +5,7 @@ One test (or a few) for each of the rows 15 to 19 and 41 to 43, named after it. 
 - a name server that says no, and one that says nothing (15): which of the two this machine has is not the test's to
   choose, so either's words will do;
 - `ssh.runpod.io` itself (42): a server that runs no commands, and one that opens no channel, stand for it; that its
-  name is refused before any contact is in tests/unit/test_target.py;
+  name is refused before any contact is in tests/unit/ssh/test_target.py;
 - an account whose `.bashrc` calls `exit` (41) cannot be worked with: sshd hands every command to the login shell, and
   that ends before it. What is owed then is the shell's own words and the way on.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -27,14 +26,15 @@ from typing import Any
 import pytest
 from paramiko import Transport
 
-from pi import connection, target
-from pi.connection import CONNECT_TIMEOUT_S
 from pi.errors import UnreachableError
-from pi.login import KeyLogin
-from tests.rig import invariants
+from pi.ssh import connection, target
+from pi.ssh.connection import CONNECT_TIMEOUT_S
+from pi.ssh.login import KeyLogin
+from tests.rig import invariants, machine
 from tests.rig.command import Done, Pi, login, program
 from tests.rig.patience import patient
 from tests.rig.pod import Pod, new_host_key, until
+from tests.rig.skips import skip
 from tests.ssh.conftest import NewPod, small_disk
 from tests.ssh.test_connections import EMPTY, fab, fingerprint, logins, reach, run
 
@@ -258,7 +258,7 @@ def test_row_17_a_key_file_that_is_missing_is_named_and_the_agent_still_asked(pi
     done = reach(pi, ssh, SSH_AUTH_SOCK=agent)
     assert done.code == 3
     assert "agent: holds no keys" in done.err
-    subprocess.run(["ssh-add", "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    subprocess.run([machine.program("ssh-add"), "-q", pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
     assert reach(pi, ssh, SSH_AUTH_SOCK=agent).out == EMPTY
 
 
@@ -271,7 +271,7 @@ def test_row_17_a_public_key_is_told_with_its_private_one(pi: Pi, pod: Pod) -> N
 
 def test_row_17_a_public_key_names_the_one_of_the_agent_to_use(pi: Pi, pod: Pod, new_pod: NewPod, agent: str) -> None:
     other = new_pod("other", bare=True)
-    subprocess.run(["ssh-add", "-q", other.key, pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
+    subprocess.run([machine.program("ssh-add"), "-q", other.key, pod.key], env={"SSH_AUTH_SOCK": agent}, check=True)
     ssh = "ssh -p {} -o IdentitiesOnly=yes -i {}.pub {}@127.0.0.1"
     assert reach(pi, ssh.format(pod.port, pod.key, login()), SSH_AUTH_SOCK=agent).out == EMPTY
     assert reach(pi, ssh.format(pod.port, other.key, login()), SSH_AUTH_SOCK=agent).code == 3
@@ -295,16 +295,14 @@ def test_row_17_a_file_that_holds_no_key_is_told(pi: Pi, pod: Pod) -> None:
     assert f"({pi.home}/key: no private key can be read in it; no agent)" in done.err
 
 
-SETPRIV = shutil.which("setpriv")
-AS_ANYONE = [SETPRIV, "--bounding-set=-dac_override,-dac_read_search"] if SETPRIV and os.geteuid() == 0 else []
+IS_ROOT = os.geteuid() == 0
+AS_ANYONE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if IS_ROOT else []
 """Before a command that root runs: it enters and reads what the modes of folders and files say, and no more."""
 
 
 @pytest.mark.parametrize("has_ssh", [True, False], ids=["ssh", "no ssh"])
 def test_row_17_a_key_in_a_folder_that_may_not_be_entered_is_told(pi: Pi, pod: Pod, has_ssh: bool) -> None:
     """One that the settings of ssh name counts for nothing there, and neither do settings that lie there."""
-    if os.geteuid() == 0 and not AS_ANYONE:
-        pytest.skip("root enters every folder")
     locked = pi.home / ("locked" if has_ssh else ".ssh")
     pi.ssh_config(f"IdentityFile {locked}/other\n")
     pi.write({"pods": {"box": {"ssh": f"ssh -p {pod.port} -i {locked}/key {login()}@127.0.0.1"}}, "active": "box"})
@@ -329,7 +327,7 @@ def test_row_17_an_agent_with_too_many_keys_is_told_with_the_way_out(pi: Pi, pod
     for number in range(7):
         key = pi.home / f"key{number}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"key{number}", "-f", key], check=True)
-        subprocess.run(["ssh-add", "-q", key], env={"SSH_AUTH_SOCK": agent}, check=True)
+        subprocess.run([machine.program("ssh-add"), "-q", key], env={"SSH_AUTH_SOCK": agent}, check=True)
     done = reach(pi, f"ssh -p {pod.port} {login()}@127.0.0.1", SSH_AUTH_SOCK=agent)
     assert (done.code, done.out) == (3, "")
     assert "agent's key0: refused" in done.err and "hung up" in done.err
@@ -510,8 +508,6 @@ def test_row_19_a_file_that_cannot_be_written_is_named_and_the_pod_not_blamed(
     own = pi.config / "known_hosts"
     if why == "Is a directory":
         own.mkdir()
-    elif os.geteuid() == 0 and not AS_ANYONE:
-        pytest.skip("root writes every file")
     else:
         own.touch(mode=0o000)
     done = run(pi, *AS_ANYONE, program("pi"), *words)
@@ -596,14 +592,15 @@ def test_row_41_a_path_that_is_short_or_of_nothing_is_no_obstacle(pi: Pi, new_po
     pi.ok("stop")
 
 
+UNSHARE = "unshare -m" if IS_ROOT else "unshare -r -m"
 HIDDEN = (
-    'unshare -m sh -c "mount --bind /dev/null $(readlink -f /bin/bash); exec /bin/sh -c \\"\\$SSH_ORIGINAL_COMMAND\\""'
+    UNSHARE + ' sh -c "mount --bind /dev/null $(readlink -f /bin/bash); exec /bin/sh -c \\"\\$SSH_ORIGINAL_COMMAND\\""'
 )
 
 
 def test_row_41_a_pod_without_bash_is_told(pi: Pi, new_pod: NewPod) -> None:
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
-        pytest.skip("no mount name space can be made here")
+    if subprocess.run([*UNSHARE.split(), "true"], capture_output=True).returncode:
+        skip("namespace")
     pi.knows(new_pod(options=(f"ForceCommand {HIDDEN}",)))
     done = pi("list")
     assert (done.code, done.out) == (1, "")

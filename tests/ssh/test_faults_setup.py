@@ -19,7 +19,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,9 +32,10 @@ from tests.rig.command import Done, Pi
 from tests.rig.patience import patient
 from tests.rig.pod import Pod, is_alive, kill, until
 from tests.rig.ports import ports_to_ourselves
+from tests.rig.skips import skip
 from tests.rig.sshd import SYSTEM_PATH
 from tests.rig.wheels import make_wheels
-from tests.ssh.conftest import FIRST_STEPS, Ready, pods_in, small_disk
+from tests.ssh.conftest import FIRST_STEPS, SUDO, Ready, pods_in, small_disk
 from tests.ssh.test_list import row
 
 
@@ -254,7 +254,7 @@ def hanging(tmp_path: Path) -> Iterator[FuseMount]:
     try:
         mounted = FuseMount(tmp_path / "sfs")
     except OSError:
-        pytest.skip("no file system can be mounted here")
+        skip("mount")
     yield mounted
     mounted.unmount()
 
@@ -419,17 +419,31 @@ def test_row_39_models_stay_where_they_are_unless_asked_for(pi: Pi, quick: Pod) 
 NO_ROOT = 'setpriv --reuid 65534 --regid 65534 --clear-groups /bin/sh -c "$SSH_ORIGINAL_COMMAND"'
 
 
+def without_sudo(folder: Path) -> Path:
+    """Return a folder with links to all programs of this machine but sudo."""
+    folder.mkdir()
+    for place in reversed(SYSTEM_PATH.split(":")):
+        for program in Path(place).iterdir() if Path(place).is_dir() else ():
+            if program.name != "sudo":
+                link = folder / program.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(program)
+    return folder
+
+
 @pytest.fixture
 def users(venv: Path) -> Iterator[Pod]:
     """A pod where the login is an ordinary user's, with what needs root still to be done.
 
     It has a folder of its own, since another run of pytest would close pytest's to that user.
     """
-    if os.geteuid() or not shutil.which("setpriv"):
-        pytest.skip("only root can log in as another user")
+    if os.geteuid():
+        skip("users")
     with TemporaryDirectory(prefix="t-") as name, ports_to_ourselves(), pods_in(Path(name), venv) as new_pod:
-        Path(name).chmod(0o711)
-        pod = new_pod(bare=True, environment={"PI_SETUP_ONLY": FIRST_STEPS}, options=(f"ForceCommand {NO_ROOT}",))
+        folder = Path(name)
+        folder.chmod(0o711)
+        environment = {"PI_SETUP_ONLY": FIRST_STEPS, "PATH": f"{folder}/box/bin:{without_sudo(folder / 'programs')}"}
+        pod = new_pod(bare=True, environment=environment, options=(f"ForceCommand {NO_ROOT}",))
         pod.bare_machine(Path("/bin/false"))
         os.chown(pod.home, 65534, 65534)
         yield pod
@@ -444,8 +458,6 @@ def test_row_40_a_user_who_cannot_become_root_is_told_and_what_to_run_as_root(
 ) -> None:
     if has_sudo:
         users.program("sudo", ASKS)
-    elif shutil.which("sudo", path=SYSTEM_PATH):
-        pytest.skip("this machine has sudo")
     why = "cannot sudo without a password" if has_sudo else "is not root, and there is no sudo"
     done = set_up(pi, users, "--mount", f"mount -t nfs server:/a {users.folder}/sfs")
     refused(pi, users, done, "mount", f"this mount needs the package nfs-common: user 'nobody' {why}")
@@ -523,6 +535,7 @@ LOCKED = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by proce
 
 
 def test_row_58_a_package_manager_that_is_busy_is_quoted_and_a_rerun_goes_on(pi: Pi, quick: Pod) -> None:
+    quick.program("sudo", SUDO)
     quick.program("ldconfig", "#!/bin/sh\n")
     quick.program("apt-get", f'#!/bin/sh\necho "$@" >>~/apt\necho "{LOCKED}" >&2\nexit 100\n')
     done = set_up(pi, quick)
@@ -537,6 +550,7 @@ def test_row_58_a_package_manager_that_is_busy_is_quoted_and_a_rerun_goes_on(pi:
 
 
 def test_row_58_a_step_that_fails_is_told_though_its_log_cannot_be_written(pi: Pi, quick: Pod) -> None:
+    quick.program("sudo", SUDO)
     quick.program("ldconfig", "#!/bin/sh\n")
     quick.program("apt-get", f'#!/bin/sh\necho "{LOCKED}" >&2\nexit 100\n')
     (quick.home / ".pi" / "setup").mkdir(parents=True, mode=0o700)

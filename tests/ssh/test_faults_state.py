@@ -21,14 +21,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pi.pod import process
+from pi.on_pod import process
 from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running, program
 from tests.rig.pod import Pod, kill, until
-from tests.ssh.conftest import TOKEN, pods_in, ports_to_ourselves, set_mirrors
+from tests.rig.ports import ports_to_ourselves
+from tests.rig.skips import skip, skip_if
+from tests.ssh.conftest import TOKEN, pods_in, set_mirrors
 from tests.ssh.test_list import row
 from tests.ssh.test_pods import MODEL, TWO
 
@@ -98,8 +101,8 @@ def test_row_04_a_second_name_for_one_machine_is_told_and_its_gpus_count_once(tw
 
 KILLS = """
 import itertools, json, os, random, signal, sys, time
-from pi.program import program
-from pi.state import path
+from pi.cli.program import program
+from pi.pods.state import path
 
 def change_for_ever():
     for name in itertools.cycle(["box", "lab"]):
@@ -327,8 +330,8 @@ def read_only(folder: Path) -> Iterator[None]:
         folder.chmod(0o700)
         return
     for options in (["--bind", folder], ["-o", "remount,ro,bind"]):
-        if (made := subprocess.run(["mount", *options, folder], capture_output=True, text=True)).returncode:
-            pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+        if subprocess.run(["mount", *options, folder], capture_output=True).returncode:
+            skip("mount")
     try:
         yield
     finally:
@@ -342,7 +345,7 @@ def small_disk(folder: Path) -> Iterator[None]:
         ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", folder], capture_output=True, text=True
     )
     if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+        skip("mount")
     try:
         yield
     finally:
@@ -389,8 +392,8 @@ def test_row_47_a_config_dir_that_every_user_may_change_is_refused(pi: Pi) -> No
 
 
 AS_NOBODY = """
-import contextlib, io, os, pi.audit
-from pi.program import main, program
+import contextlib, io, os, pi.fabric_tasks.active
+from pi.cli.program import main, program
 with contextlib.redirect_stdout(io.StringIO()):
     program().run(["pi", "pods"], exit=False)  # so that all is imported
 os.setgroups([])
@@ -400,7 +403,7 @@ main()
 """
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="only root can be two users")
+@skip_if(not IS_ROOT, "users")
 @pytest.mark.parametrize(
     ("owner", "mode", "told"),
     [
@@ -534,7 +537,9 @@ def test_row_48_a_held_lock_is_told_after_a_second_and_given_up_after_the_time_o
         assert "held by another program" in pi("pods", "active", "lab", PI_LOCK_TIMEOUT="0").err
 
 
-HOLDING = "import time; from pi import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(60), s)[2])"
+HOLDING = (
+    "import time; from pi.pods import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(60), s)[2])"
+)
 
 
 def test_row_48_a_holder_that_dies_is_not_waited_for(pi: Pi) -> None:
@@ -553,7 +558,7 @@ def test_row_48_a_holder_that_dies_is_not_waited_for(pi: Pi) -> None:
     assert (pi.config / "pods.json.lock").read_text() == ""
 
 
-def told_to_python(pi: Pi, text: str) -> dict[str, str]:
+def told_to_python(pi: Pi, text: str) -> dict[str, Any]:
     """The environment of a pi whose Python has been told something first (site.html: sitecustomize)."""
     folder = pi.home / "told"
     folder.mkdir(exist_ok=True)

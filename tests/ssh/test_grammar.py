@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ WRONG = [
         "may not contain --port",
     ),
 ]
-"""A few through the whole command; tests/unit/test_program.py has them all."""
+"""A few through the whole command; tests/unit/cli/test_program.py has them all."""
 
 
 @pytest.mark.parametrize(("words", "told"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
@@ -64,7 +65,7 @@ ENVIRONMENT = [
 
 
 @pytest.mark.parametrize(("change", "told"), [case[1:] for case in ENVIRONMENT], ids=[case[0] for case in ENVIRONMENT])
-def test_a_bad_key_is_refused_before_anything_is_contacted(pi: Pi, change: dict[str, str], told: str) -> None:
+def test_a_bad_key_is_refused_before_anything_is_contacted(pi: Pi, change: dict[str, Any], told: str) -> None:
     """The pod does not exist: contacting it would be exit code 3."""
     pi.write({"pods": {"box": {"ssh": "ssh -p 1 root@127.0.0.1"}}, "active": "box"})
     done = pi("start", "a/b", "--name", "q", **change)

@@ -10,16 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pi.errors import InputError
-from pi.vllm import check_raw
+from pi.vllm.raw_arguments import check_raw
 from tests.rig.command import Pi
 from tests.rig.hostile import CANARY, VALUES, is_clean
 from tests.rig.patience import patient
 from tests.rig.pod import Pod
-from tests.ssh.conftest import MOUNT, Serving
+from tests.ssh.conftest import MOUNT, SUDO, Serving
 
 SIGNS = "".join(map(chr, range(0x21, 0x7F)))
 """Every character that a key may hold."""
@@ -149,6 +150,7 @@ def test_a_setup_hands_over_key_token_mount_and_path_exactly(
     pi: Pi, machine: Pod, mirrors: None, tmp_path: Path
 ) -> None:
     """A mount with hostile words, of which a stand-in for `mount` tells what it got."""
+    machine.program("sudo", SUDO)
     machine.program("mount", MOUNT)
     machine.program("mountpoint", '#!/bin/sh\nfor target; do :; done\n[ -e "$target/.mounted" ]\n')
     machine.program("findmnt", "#!/bin/sh\necho server:/models\n")
@@ -222,7 +224,7 @@ def test_an_endless_login_shell_is_told_and_left(pi: Pi, box: Pod) -> None:
     assert (done.code, done.out) == (1, "") and "more than 16 MiB that is no answer" in done.err
 
 
-LIES = {
+LIES: dict[str, dict[str, Any]] = {
     "a name that is a path": {"name": "../../x"},
     "a name that paints": {"name": "\x1b[2Jx\nbox"},
     "a model of two lines": {"model": "a\nbox  running"},

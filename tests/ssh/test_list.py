@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.cases import CASES
 from tests.rig.command import Pi
-from tests.rig.pod import FIXTURES, Pod, is_alive, kill, until
+from tests.rig.pod import Pod, is_alive, kill, until
 from tests.ssh.conftest import Serving
 
 
@@ -67,7 +68,7 @@ def test_a_killed_model_is_crashed_and_stays_until_it_is_stopped(pi: Pi, box: Po
 def test_a_crashed_model_is_listed_with_the_cause_in_its_log(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     with box.log_of("qwen").open("a") as log:
-        log.write((FIXTURES / "vllm_logs" / "serving_kill_enginecore.log").read_text())
+        log.write((CASES / "failures" / "serving_kill_enginecore.log").read_text())
     kill(pi.models("box")["qwen"]["pid"])
     assert until((box.home / ".pi/run/qwen/exit").exists)
     line = row(pi.ok("list"), "qwen").replace("Engine", "engine")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pi.calls import NO_PYTHON
+from pi.calls.bootstrap import NO_PYTHON
 from tests.rig.command import Pi, Running
 from tests.rig.pod import Pod, environ_of, kill, read, until
 from tests.ssh.conftest import Serving

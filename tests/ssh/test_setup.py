@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pi.pod.process import boot
+from pi.on_pod.process import boot
 from tests.rig.command import KEY, Pi
 from tests.rig.patience import patient
 from tests.rig.pod import Pod, is_alive, new_host_key, until

@@ -8,11 +8,13 @@ from threading import Thread
 
 import pytest
 
-from pi.failures import explain
-from pi.pod import health
+from pi.on_pod import health
+from pi.vllm.log import explain
 from tests.rig.alone import is_alone
+from tests.rig.cases import CASES
 from tests.rig.command import Done, Pi
-from tests.rig.pod import FIXTURES, Pod, kill, listens
+from tests.rig.pod import Pod, kill, listens
+from tests.rig.skips import skip
 
 LOGS = [
     ("unknown_arg", 2, "vllm: error: unrecognized arguments: --tensor-paralel-size 2"),
@@ -21,12 +23,12 @@ LOGS = [
     ("corrupted_safetensors", 1, "incomplete metadata, file not fully covered"),
     ("midstart_kill_enginecore", 1, "killed from outside (out of memory?)"),
 ]
-"""A few through real processes; tests/unit/test_failures.py reads them all."""
+"""A few through real processes; tests/cases/failures has them all."""
 
 
 @pytest.mark.parametrize(("log", "code", "cause"), LOGS, ids=[case[0] for case in LOGS])
 def test_the_cause_is_told_and_nothing_stays(pi: Pi, box: Pod, log: str, code: int, cause: str) -> None:
-    path = FIXTURES / "vllm_logs" / f"{log}.log"
+    path = CASES / "failures" / f"{log}.log"
     box.fault("vllm", log=str(path), exit=code)
     done = pi("start", box.model(), "--name", "qwen")
     assert cause in done.err.replace("\n", " ")
@@ -123,7 +125,7 @@ def test_a_pod_without_vllm_is_told_to_be_set_up(pi: Pi, box: Pod) -> None:
 
 
 def test_the_log_of_the_start_before_is_kept_beside(pi: Pi, box: Pod) -> None:
-    box.fault("vllm", log=str(FIXTURES / "vllm_logs" / "unknown_arg.log"), exit=2)
+    box.fault("vllm", log=str(CASES / "failures" / "unknown_arg.log"), exit=2)
     model = box.model()
     pi("start", model, "--name", "qwen")
     first = box.log_of("qwen").read_text()
@@ -138,7 +140,7 @@ def outer() -> str:
     address = health.outer_address()
     if address is None:
         assert not is_alone()
-        pytest.skip("this machine has no address but its loopback")
+        skip("outer address")
     return address
 
 

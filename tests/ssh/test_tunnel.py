@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from pi import connection, target
 from pi.errors import UnreachableError
+from pi.ssh import connection, target
+from pi.ssh.link import Link
 from tests.rig.pod import Pod, kill, until
 from tests.rig.sshd import free_port
 
@@ -52,7 +53,7 @@ def link(pod: Pod, tmp_path: Path) -> Iterator[connection.SshLink]:
     link.close()
 
 
-def digest(link: connection.Link, port: int, count: int) -> str:
+def digest(link: Link, port: int, count: int) -> str:
     """What comes through, as a hash."""
     with closing(link.dial(port)) as line:
         line.settimeout(60)
@@ -73,10 +74,15 @@ def test_an_authenticated_cipher_is_used_and_its_keys_are_renewed_in_a_long_stre
     link: connection.SshLink, blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transport = link.transport
-    assert "-gcm@" in transport.remote_cipher
+    assert "-gcm@" in transport.remote_cipher  # type: ignore[attr-defined]  # not in the stubs
     renewed: list[object] = []
     activate = transport._activate_inbound  # type: ignore[attr-defined]
-    monkeypatch.setattr(transport, "_activate_inbound", lambda: (renewed.append(1), activate()))
+
+    def renew() -> None:
+        renewed.append(1)
+        activate()
+
+    monkeypatch.setattr(transport, "_activate_inbound", renew)
     monkeypatch.setattr(transport.packetizer, "REKEY_BYTES", 4 * 2**20)
     assert digest(link, blocks, 100) == hashlib.sha256(BLOCK * 100).hexdigest()
     assert renewed
@@ -118,6 +124,7 @@ UPLOAD = bytes(8 * 2**20)
 
 def a_stuck_line(link: connection.SshLink, port: int) -> connection.ChannelLine:
     """A line on which an upload to a silent pod ends in the middle of a packet."""
+    assert isinstance(link.transport.sock, socket.socket)
     link.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     line = link.dial(port)
     line.settimeout(60)
@@ -200,7 +207,7 @@ def test_a_server_without_that_cipher_is_reached_all_the_same(new_pod: object, t
     pod: Pod = new_pod(options=("Ciphers aes256-ctr",))  # type: ignore[operator]
     link = connection.open_link(target.parse(pod.ssh), tmp_path / "known_hosts")
     assert isinstance(link, connection.SshLink)
-    assert link.transport.remote_cipher == "aes256-ctr"
+    assert link.transport.remote_cipher == "aes256-ctr"  # type: ignore[attr-defined]  # not in the stubs
     link.close()
 
 

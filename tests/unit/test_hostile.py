@@ -19,18 +19,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi import catalog, connection, endpoint, gpus, hub, mounts, pods_json, remote, screen, state, target, text, vllm
+from pi import addresses, model_id, screen, text
+from pi.calls.templates import render
+from pi.cli.program import program
 from pi.errors import InputError, PiError, UnreachableError
-from pi.fabric_tasks import target as targets
-from pi.plans import LaunchPlan
-from pi.program import program
+from pi.planning import amounts, catalog, serve
+from pi.planning.types import LaunchPlan
+from pi.pods import file_format, gpus, state
+from pi.pods.types import check_name
+from pi.setup import mounts
+from pi.ssh import connection, target
+from pi.steps import keys
+from pi.vllm import raw_arguments
 from tests.rig.hostile import CANARY, VALUES, is_clean
 
 TEXTS = st.text(max_size=40) | st.sampled_from(VALUES)
 FOR_A_SHELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 """What can be a word or a variable of a program at all."""
 
-WORDS = [value for value in VALUES if "\0" not in value and vllm.unusable(value) != "bytes that are no UTF-8"]
+WORDS = [value for value in VALUES if "\0" not in value and raw_arguments.unusable(value) != "bytes that are no UTF-8"]
 ONE = "0, NVIDIA H100 80GB HBM3, 81559, 4, GPU-1f0c0e3a-0000-0000-0000-000000000001, 9.0, 580.65.06"
 
 
@@ -48,11 +55,11 @@ def clean_refusal(error: PiError, value: str) -> None:
 
 
 def pod_name(value: str) -> None:
-    assert re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,62}", state.check_name(value, "pod"))
+    assert re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,62}", check_name(value, "pod"))
 
 
 def model(value: str) -> None:
-    taken = hub.check_model(value)
+    taken = model_id.check_model(value)
     if taken.startswith(("/", "~/")):
         assert taken.isprintable() and ".." not in taken.split("/") and len(taken) <= 1024
         assert os.path.normpath(value) == taken
@@ -82,7 +89,7 @@ def ssh(value: str) -> None:
 
 
 def raw_argument(value: str) -> None:
-    vllm.check_raw([value])
+    raw_arguments.check_raw([value])
     value.encode()
     assert "\n" not in value and "\0" not in value
 
@@ -109,8 +116,8 @@ READERS: dict[str, Callable[[str], None]] = {
     "an ssh option": lambda value: ssh(f"ssh -o {shlex.quote(value)} host"),
     "words after the host": lambda value: ssh(f"ssh host {value}"),
     "a raw argument": raw_argument,
-    "a context": lambda value: assert_between(1, vllm.parse_context(value), vllm.MAX_CONTEXT),
-    "a share of memory": lambda value: assert_between(0.01, vllm.parse_memory(value), 0.95),
+    "a context": lambda value: assert_between(1, amounts.parse_context(value), amounts.MAX_CONTEXT),
+    "a share of memory": lambda value: assert_between(0.01, amounts.parse_memory(value), 0.95),
 }
 
 
@@ -138,7 +145,7 @@ def test_so_is_any_text(place: str, value: str) -> None:
 
 @pytest.mark.parametrize("variable", ["PI_API_KEY", "HF_TOKEN"])
 def test_a_secret_is_taken_whole_or_refused_without_being_shown(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = {"PI_API_KEY": targets.api_key, "HF_TOKEN": targets.hf_token}[variable]
+    read = {"PI_API_KEY": keys.api_key, "HF_TOKEN": keys.hf_token}[variable]
     for value in (f"{padding}{value}" for value in VALUES for padding in ("", "sk-0123456789abcdef")):
         try:
             monkeypatch.setenv(variable, value)
@@ -256,7 +263,7 @@ def launched(
         program.write_text('#!/bin/bash\nprintf "%s\\0" "$@" >~/argv\ncat /proc/$$/environ >~/environ\n')
         program.chmod(0o755)
     values = {"name": name, "instance": "i", "venv": "venv", "environment": environment, "argv": ["vllm", *argv]}
-    script = remote.render("launch.sh.j2", **values)
+    script = render("launch.sh.j2", **values)
     (run / "launch.sh").write_bytes(script.encode())
     subprocess.run(["bash", run / "launch.sh"], env={"HOME": str(home), "PATH": os.environ["PATH"]}, cwd=home,
                    check=True, capture_output=True, start_new_session=True, timeout=60)  # fmt: skip
@@ -288,7 +295,7 @@ def test_the_launcher_hands_over_any_text_exactly(
 def sourced(shell: str, folder: Path, token: str, key: str) -> list[str]:
     """HF_TOKEN and PI_API_KEY as a shell has them that sourced the environment file."""
     file = folder / "env.sh"
-    file.write_bytes(remote.render("environment.sh.j2", hf_token=token, api_key=key).encode())
+    file.write_bytes(render("environment.sh.j2", hf_token=token, api_key=key).encode())
     done = subprocess.run(
         [shell, "-c", '. ./env.sh; printf "%s\\0" "$HF_TOKEN" "$PI_API_KEY"'],
         env={"HOME": str(folder), "PATH": "/usr/bin:/bin"}, cwd=folder, capture_output=True, check=True,
@@ -321,17 +328,17 @@ def test_a_login_shell_gets_any_text_exactly(token: str, key: str, tmp_path_fact
 def test_a_variable_of_a_models_toml_that_could_run_or_open_something_is_refused(name: str) -> None:
     plan = LaunchPlan(model="a/b", name="q", served_names=("q",), port=8001, gpus=(), args=(), env={name: "x"})
     with pytest.raises(InputError, match="may not set the variable"):
-        vllm.environment(plan)
+        serve.environment(plan)
 
 
 def test_a_variable_of_a_models_toml_may_hold_what_can_be_handed_over() -> None:
     for value in VALUES:
         plan = LaunchPlan(model="a/b", name="q", served_names=("q",), port=8001, gpus=(), args=(), env={"V": value})
         try:
-            assert vllm.environment(plan)["V"] == value
+            assert serve.environment(plan)["V"] == value
         except InputError as refusal:
             clean_refusal(refusal, value)
-            assert vllm.unusable(value)
+            assert raw_arguments.unusable(value)
 
 
 # --- what pods say
@@ -370,7 +377,7 @@ def test_an_address_that_a_pod_tells_holds_nothing_for_a_shell() -> None:
             {"RUNPOD_TCP_PORT_8001": "40123", "RUNPOD_PUBLIC_IP": value},
             {"RUNPOD_POD_ID": value},
         ):
-            assert PASTED.fullmatch(endpoint.url("192.0.2.1", 8001, public)), value
+            assert PASTED.fullmatch(addresses.url("192.0.2.1", 8001, public)), value
 
 
 def test_a_table_keeps_its_rows_whatever_is_in_them(capsys: pytest.CaptureFixture[str]) -> None:
@@ -425,7 +432,24 @@ FIELDS = [
     *("pod_name", "model_name", "gpu_name", "version", "active", "ssh", "modelsPath", "vllmVersion", "gpus", "models"),
     *("model", "port", "gpu", "pid", "status", "pid_start", "boot_id", "instance", "memory_share"),
 ]
-ODD = [None, True, -1, 0, 1, 2**70, 1.5, float("inf"), float("nan"), [], {}, [[]], {"a": {}}, [None], [{}], ["0", "1"]]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**70,
+    1.5,
+    float("inf"),
+    float("nan"),
+    [],
+    {},
+    [[]],
+    {"a": {}},
+    [None],
+    [{}],
+    ["0", "1"],
+]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -443,7 +467,7 @@ def test_a_field_of_the_state_is_usable_or_the_file_is_refused(
             assert str(file) in refusal.message
             assert file.read_bytes() == before
             continue
-        pods_json.written(known)
+        file_format.written(known)
         assert run("pods") == 0
         said = capsys.readouterr().out
         assert is_clean(said) and said.count("\n") == 2, value

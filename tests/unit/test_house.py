@@ -8,81 +8,152 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PI = Path(__file__).parents[2] / "pi"
-HEAVY = {"fabric", "paramiko", "openai", "requests", "jinja2", "tabulate"}
-PURE = {
-    "catalog", "catalog_text", "cpu_plans", "endpoint", "errors", "estimate", "events", "failures", "gpus", "hardware",
-    "hub", "json_text", "mounts", "offers", "placement", "planner", "plans", "pods_json", "refusals", "target", "text",
-    "venvs", "vllm",
-}  # fmt: skip
+
+HEAVY = {"fabric", "paramiko", "openai", "httpx2", "requests", "jinja2", "tabulate", "rich"}
+
+GROUND = {"errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses"}
+
+ARROWS = {
+    "cli": "fabric_tasks pods ground",
+    "fabric_tasks": "steps prompt calls planning setup pods vllm ssh ground",
+    "steps": "calls planning pods vllm ssh ground",
+    "prompt": "ground",
+    "calls": "planning pods vllm ssh on_pod ground",
+    "planning": "pods vllm ground",
+    "setup": "ground",
+    "pods": "on_pod ground",
+    "vllm": "ground",
+    "ssh": "ground",
+    "ground": "on_pod",
+    "on_pod": "",
+}
+"""The rooms that each room may import, besides itself."""
+
+PURE = {"planning", "vllm", "setup", "prompt.events", "pods.types", "pods.file_format", "pods.json_place", "pods.gpus",
+        "ssh.target", "calls.events", "text", "errors", "model_id"}  # fmt: skip
+"""Rooms and modules that only compute: no process, no Invoke, nothing heavy."""
+
+LATE = {
+    "addresses": {"requests"},
+    "calls.templates": {"jinja2"},
+    "prompt.chat": {"readline"},
+    "prompt.client": {"openai", "httpx2", "pi.prompt.transport"},
+    "screen": {"tabulate"},
+    "": {"pi.fabric_tasks"},
+}
+"""What is imported inside functions: heavy packages, and the tasks when a fabfile asks for them."""
 
 
-def rooms() -> list[str]:
-    """Every module of pi, such as "state" or "pod.start"."""
+def modules() -> list[str]:
+    """Every module of pi, such as "pods.state"; the package itself is ""."""
     paths = (path for path in PI.rglob("*.py") if "templates" not in path.parts)
-    return sorted(".".join(path.relative_to(PI).with_suffix("").parts).removesuffix(".__init__") for path in paths)
+    names = (".".join(path.relative_to(PI).with_suffix("").parts) for path in paths)
+    return sorted(name.removesuffix("__init__").removesuffix(".") for name in names)
 
 
-def tree_of(room: str) -> ast.Module:
-    path = PI.joinpath(*room.split(".")).with_suffix(".py")
-    return ast.parse((path if path.exists() else path.with_suffix("") / "__init__.py").read_text())
+MODULES = modules()
 
 
-def imports(room: str, *, at_import: bool = False) -> Iterator[str]:
-    """Modules that a room imports anywhere, or (`at_import`) as soon as it is imported itself."""
-    tree = tree_of(room)
-    for node in tree.body if at_import else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def tree_of(module: str) -> ast.Module:
+    path = PI.joinpath(*module.split(".")) if module else PI
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
 
 
-@pytest.mark.parametrize("room", [room for room in rooms() if not room.startswith("fabric_tasks")])
-def test_no_room_below_the_tasks_imports_a_task(room: str) -> None:
-    allowed = {"program", "__init__"}
-    assert room in allowed or not any(name.startswith("pi.fabric_tasks") for name in imports(room))
+def names_of(node: ast.AST) -> Iterator[str]:
+    """What an import statement may load: modules, and names that may be modules."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("room", sorted(PURE))
-def test_a_pure_room_imports_neither_invoke_nor_anything_heavy_nor_a_room_that_acts(room: str) -> None:
-    found = {name.partition(".")[0] for name in imports(room)}
-    assert not found & (HEAVY - {"requests"} | {"invoke", "socket", "subprocess"})
-    assert "requests" not in found or room == "endpoint"
-    acting = {"pi.remote", "pi.calls", "pi.connection", "pi.program", "pi.screen", "pi.pod", "pi.prompt"}
-    assert not acting & set(imports(room))
+def imports(module: str) -> set[str]:
+    return {name for node in ast.walk(tree_of(module)) for name in names_of(node)}
 
 
-@pytest.mark.parametrize("room", [room for room in rooms() if room.startswith("pod.")])
-def test_what_runs_on_a_pod_needs_the_standard_library_alone(room: str) -> None:
-    for name in imports(room):
-        first = name.partition(".")[0]
-        assert first in sys.stdlib_module_names or name.startswith("pi.pod"), name
+def late_imports(module: str) -> set[str]:
+    """Modules that are imported inside functions."""
+    functions = (node for node in ast.walk(tree_of(module)) if isinstance(node, ast.FunctionDef))
+    nodes = (node for function in functions for node in ast.walk(function))
+    return {next(names_of(node)) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)}
 
 
-@pytest.mark.parametrize("room", [room for room in rooms() if not room.startswith("pod.")])
-def test_text_files_are_read_and_written_as_utf_8_whatever_the_terminal_is(room: str) -> None:
+def own_imports(module: str) -> set[str]:
+    """Modules of pi that a module imports."""
+    own = {name.removeprefix("pi.") for name in imports(module) if name.startswith("pi.")}
+    return (own & set(MODULES)) - {module}
+
+
+def room_of(module: str) -> str:
+    first = module.partition(".")[0]
+    return "ground" if first in GROUND else first
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in ("", "__main__")])
+def test_a_module_imports_only_the_rooms_below_its_own(module: str) -> None:
+    room = room_of(module)
+    assert {room_of(name) for name in own_imports(module)} <= {room, *ARROWS[room].split()}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter({module: own_imports(module) for module in MODULES if module}).prepare()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("fabric_tasks.")])
+def test_no_verb_imports_another(module: str) -> None:
+    assert {name for name in own_imports(module) if room_of(name) == "fabric_tasks"} <= {
+        "fabric_tasks",
+        "fabric_tasks.verb",
+    }
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if {name, room_of(name)} & PURE])
+def test_a_pure_module_starts_no_process_and_loads_nothing_heavy(module: str) -> None:
+    found = {name.partition(".")[0] for name in imports(module)}
+    assert not found & (HEAVY | {"invoke", "subprocess"})
+
+
+def test_at_most_fourteen_modules_stand_outside_the_rooms() -> None:
+    assert len([name for name in MODULES if "." not in name and not (PI / name).is_dir()]) <= 14
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) == "on_pod"])
+def test_what_runs_on_a_pod_needs_the_standard_library_alone(module: str) -> None:
+    for name in imports(module):
+        assert name.partition(".")[0] in sys.stdlib_module_names or name.startswith("pi.on_pod"), name
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) != "on_pod"])
+def test_text_files_are_read_and_written_as_utf_8_whatever_the_terminal_is(module: str) -> None:
     """On a pod, pi's Python is started with `-X utf8`."""
-    for node in ast.walk(tree_of(room)):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             named = {keyword.arg for keyword in node.keywords}
             texts = {"read_text": node.args[:1], "write_text": node.args[1:2]}
             assert node.func.attr not in texts or texts[node.func.attr] or "encoding" in named, ast.unparse(node)
 
 
-def test_only_the_room_of_the_connection_imports_fabrics_connection() -> None:
-    assert [room for room in rooms() if "fabric.Connection" in imports(room)] == ["connection"]
+def test_only_the_ssh_room_imports_fabrics_connection() -> None:
+    assert [name for name in MODULES if "fabric.Connection" in imports(name)] == ["ssh.connection"]
 
 
-@pytest.mark.parametrize("room", [room for room in rooms() if room not in ("hostkeys", "login")])
-def test_nothing_heavy_is_imported_before_it_is_needed(room: str) -> None:
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) != "ssh"])
+def test_imports_stand_at_the_top_but_for_a_few_heavy_ones(module: str) -> None:
+    assert late_imports(module) <= LATE.get(module, set())
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in ("ssh.hostkeys", "ssh.login")])
+def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
     """`hostkeys` and `login` are themselves imported only by functions that connect."""
-    assert not {name.partition(".")[0] for name in imports(room, at_import=True)} & HEAVY
+    at_top = {name.partition(".")[0] for node in tree_of(module).body for name in names_of(node)}
+    assert not at_top & HEAVY or module == "prompt.transport"
 
 
 @pytest.mark.parametrize(

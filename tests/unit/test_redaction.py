@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pi import faults, redaction, screen
-from pi.pod.redact import MASK, NAMES, SHORTEST, Redactor, Secrets, in_environment_file
+from pi.on_pod.redact import MASK, NAMES, SHORTEST, Redactor, Secrets, in_environment_file
 from pi.prompt.events import Error, Event, Text, Thinking, ToolCall, ToolResult, TurnEnd
 from pi.prompt.history import AssistantMessage, UserMessage
 from pi.prompt.render import JsonRenderer, RedactingRenderer, TerminalRenderer

@@ -7,8 +7,8 @@ import pytest
 from chores import suite
 
 TESTS = {
-    "pi/pod/start.py": ["test_start.py", "test_start_failures.py"],
-    "pi/pod/status.py": ["test_list.py"],
+    "pi/on_pod/start.py": ["test_start.py", "test_start_failures.py"],
+    "pi/on_pod/status.py": ["test_list.py"],
     "pi/prompt/chat.py": ["test_prompt.py"],
     "pi/setup/pod_setup.sh": ["test_setup.py"],
     "pi/errors.py": [],
@@ -28,14 +28,14 @@ def test_core_cases_are_some_40() -> None:
 
 
 def test_a_change_of_a_verb_runs_its_tests_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "changed", lambda: ["README.md", "pi/pod/stop.py"])
+    monkeypatch.setattr(suite, "changed", lambda: ["README.md", "pi/on_pod/stop.py"])
     assert suite.quick() == ["tests/unit", "tests/ssh/test_stop.py"]
 
 
 def test_a_change_of_a_shared_room_runs_the_core_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(suite, "changed", lambda: ["pi/errors.py", "pi/pod/stop.py"])
+    monkeypatch.setattr(suite, "changed", lambda: ["pi/errors.py", "pi/on_pod/stop.py"])
     chosen = suite.quick()
     assert chosen[:2] == ["tests/unit", "tests/ssh/test_stop.py"]
     assert len(chosen) > 30 and not any(case.startswith("tests/ssh/test_stop.py::") for case in chosen)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi import endpoint, hub, mounts
+from pi import addresses, model_id
+from pi.calls.events import Event, Reader
 from pi.errors import InputError
-from pi.events import Event, Reader
+from pi.setup import mounts
 
 MOUNTS = {
     "nfs as a provider shows it": (
@@ -56,7 +57,7 @@ def test_anything_but_one_plain_mount_command_is_refused(text: str) -> None:
     "model", ["gpt2", "Qwen/Qwen3-8B", "openai/gpt-oss-20b", "/mnt/models/mine", "~/m", "a/b.c_d-e"]
 )
 def test_a_hub_id_or_a_path_is_a_model(model: str) -> None:
-    assert hub.check_model(model) == model
+    assert model_id.check_model(model) == model
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_hub_id_or_a_path_is_a_model(model: str) -> None:
 )  # fmt: skip
 def test_what_is_neither_is_refused_before_anything_is_contacted(model: str) -> None:
     with pytest.raises(InputError):
-        hub.check_model(model)
+        model_id.check_model(model)
 
 
 URLS = {
@@ -85,7 +86,7 @@ URLS = {
 
 @pytest.mark.parametrize(("host", "public", "url"), URLS.values(), ids=URLS.keys())
 def test_the_base_url_follows_the_providers_mapping(host: str, public: dict[str, str], url: str) -> None:
-    assert endpoint.url(host, 8001, public) == url
+    assert addresses.url(host, 8001, public) == url
 
 
 STREAM = b'motd\nMARK {"event": "log", "text": "MARK {}"}\n\x1b[2Jnoise\nMARX {"event": "done"}\nMARK {"event": "done", "result": 1}\n'
@@ -93,7 +94,8 @@ STREAM = b'motd\nMARK {"event": "log", "text": "MARK {}"}\n\x1b[2Jnoise\nMARX {"
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_events_are_told_from_noise_wherever_the_stream_is_split(cuts: list[int]) -> None:
-    reader, events = Reader("MARK"), []
+    reader = Reader("MARK")
+    events: list[Event] = []
     for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
         events += reader.feed(STREAM[begin:end])
     assert events == [Event("log", {"text": "MARK {}"}), Event("done", {"result": 1})]

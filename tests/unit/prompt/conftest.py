@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from pi.prompt import Endpoint, Options, run
 from pi.prompt.client import Client
+from pi.prompt.conversation import Options, run
+from pi.prompt.endpoint import Endpoint
 
 KEY = "key-for-the-tests"
 STREAMS = Path(__file__).parent / "streams"
@@ -56,6 +57,10 @@ class ReplayServer(socketserver.ThreadingTCPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.server_address[1]
 
     def answer(self, *replies: Reply) -> None:
         self.replies[:] = replies

@@ -10,9 +10,9 @@ import time
 from typing import Any
 
 import pytest
-from conftest import KEY, Prompt, Reply, calls, delta, error, says, sse, usage
 
 from pi.errors import InputError, Interrupted, RemoteError
+from tests.unit.prompt.conftest import KEY, Prompt, Reply, calls, delta, error, says, sse, usage
 
 NO_PARSER = {
     "error": {
@@ -208,7 +208,7 @@ def test_a_refusal_of_tools_where_none_were_sent_is_an_error(prompt: Prompt) -> 
 
 
 def test_tokens_per_second_are_of_the_time_between_first_and_last(prompt: Prompt) -> None:
-    stream = [sse(delta(role="assistant", content=""), done=False), 0.1]
+    stream: list[bytes | float] = [sse(delta(role="assistant", content=""), done=False), 0.1]
     for _ in range(10):
         stream += [sse(delta(content="a"), done=False), 0.02]
     prompt.server.answer(Reply([*stream, sse(delta("stop"), usage(5, 10))]))

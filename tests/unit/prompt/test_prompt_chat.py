@@ -17,16 +17,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Prompt, Reply, delta, error, says, sse
 
 from pi.errors import Interrupted
 from pi.prompt.chat import HISTORY_LINES, chat
+from tests.unit.prompt.conftest import Prompt, Reply, delta, error, says, sse
 
 CHAT = """
 import fcntl, signal, sys, termios
 from pathlib import Path
-from pi.program import _interrupt
-from pi.prompt import Endpoint, Options, run
+from pi.cli.program import _interrupt
+from pi.prompt.endpoint import Endpoint
+from pi.prompt.conversation import Options, run
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal's Ctrl+C is for this process
 signal.signal(signal.SIGTERM, _interrupt)
 url, config, work = sys.argv[1:]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY, Prompt, Reply, delta, error, says, sse
 
 from pi.errors import InputError, Interrupted, PiError, RemoteError, UnreachableError
 from pi.prompt.refusals import ContextOverflowError, described, refused, server_words
+from tests.unit.prompt.conftest import KEY, Prompt, Reply, delta, error, says, sse
 
 OVER = "This model's maximum context length is 2048 tokens. However, "
 
@@ -77,7 +77,7 @@ def test_a_refusal_names_its_cause(prompt: Prompt, reply: Reply, message: str) -
 
 def test_a_refused_key_is_the_one_that_was_sent(prompt: Prompt) -> None:
     denied = error(401, {"error": "Unauthorized"})
-    line = prompt.server.server_address[:2]
+    line = prompt.server.address
     of_pod = told(prompt, denied, dial=lambda: socket.create_connection(line))
     assert "PI_API_KEY" in (of_pod.hint or "")
     assert told(prompt, denied).hint == "set OPENAI_API_KEY, or the variable that --api-key-env names, to that key"
@@ -437,7 +437,7 @@ def test_refusals_carry_exit_code_1() -> None:
 
 def test_importing_the_room_imports_no_sdk_and_preload_does() -> None:
     code = (
-        "import sys, pi.prompt as p; assert 'openai' not in sys.modules and 'httpx2' not in sys.modules;"
+        "import sys, pi.prompt.client as p; assert 'openai' not in sys.modules and 'httpx2' not in sys.modules;"
         "p.preload().join(); assert 'openai' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
@@ -448,7 +448,9 @@ def test_a_preload_may_still_run_when_the_conversation_begins(prompt: Prompt) ->
     code = f"""
 import gc, io, sys
 from pathlib import Path
-from pi.prompt import Endpoint, Options, preload, run
+from pi.prompt.endpoint import Endpoint
+from pi.prompt.conversation import Options, run
+from pi.prompt.client import preload
 loading = preload()
 out = io.StringIO()
 run(Endpoint({prompt.server.url!r}, "m", "k"), ["x"], Options(output="quiet"), config_dir=Path({str(prompt.config_dir)!r}),

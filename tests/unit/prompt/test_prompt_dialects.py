@@ -11,12 +11,13 @@ import json
 from typing import Any
 
 import pytest
-from conftest import STREAMS, Client, Prompt, Reply, delta, recorded, says, sse, usage
 
 from pi.errors import RemoteError
 from pi.prompt import chat_completions, responses
 from pi.prompt.answer import Answer
+from pi.prompt.client import Client
 from pi.prompt.sse import EVENT_BYTES, EventDecoder
+from tests.unit.prompt.conftest import STREAMS, Prompt, Reply, delta, recorded, says, sse, usage
 
 READ = ("read", {"file_path": "/srv/a.txt"})
 READ_5 = ("read", {"file_path": "/srv/a.txt", "limit": 5})
@@ -100,7 +101,8 @@ def test_a_dialect_is_understood_over_http_byte_by_byte(prompt: Prompt, client: 
     prompt.server.answer(Reply([stream[n : n + size] for n in range(0, len(stream), size)]))
     answer = Answer()
     line: Client = client(api="responses" if name.startswith("responses-") else "chat")
-    for item in line.stream({"messages": []} if api_of(name) is chat_completions else {"input": "x"}):
+    request: dict[str, Any] = {"messages": []} if api_of(name) is chat_completions else {"input": "x"}
+    for item in line.stream(request):
         api_of(name).read(item, answer)
     assert summary(answer) == DIALECTS[name]
 

@@ -8,7 +8,6 @@ import re
 from typing import Any
 
 import pytest
-from conftest import Prompt, Reply, Tty, calls, delta, says, sse, usage
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from pi.prompt.events import (
     as_json,
 )
 from pi.prompt.render import JsonRenderer, QuietRenderer, TerminalRenderer, closing_line
+from tests.unit.prompt.conftest import Prompt, Reply, Tty, calls, delta, says, sse, usage
 
 END = TurnEnd("stop", "Four.", 2, 1, 1234, 56, 0.4213, 28.3, 3.0)
 CALL = ToolCall("1", "read", {"file_path": "/srv/é"}, '{"file_path": "/srv/é"}')
@@ -102,9 +102,9 @@ def test_a_long_result_is_shortened_and_an_error_is_red() -> None:
 
 
 def test_results_of_several_calls_are_told_apart() -> None:
-    two = [ToolCall(id, "ls", {"path": id}, "") for id in ("a", "b")]
-    one = [ToolCall("a", "rg", {}, "{}"), ToolResult("a", "rg", "none", False, 0.1)]
-    results = [ToolResult(id, "ls", f"in {id}", False, 0.1) for id in ("a", "b")]
+    two: list[Event] = [ToolCall(id, "ls", {"path": id}, "") for id in ("a", "b")]
+    one: list[Event] = [ToolCall("a", "rg", {}, "{}"), ToolResult("a", "rg", "none", False, 0.1)]
+    results: list[Event] = [ToolResult(id, "ls", f"in {id}", False, 0.1) for id in ("a", "b")]
     assert shown(*two, *results, *one, colour=False) == (
         '▸ ls {"path": "a"}\n▸ ls {"path": "b"}\n'
         '◂ ls {"path": "a"}\n  in a\n◂ ls {"path": "b"}\n  in b\n'
@@ -259,7 +259,7 @@ def test_colour_is_for_terminals_without_no_color(
 
 
 def test_what_an_ascii_terminal_cannot_show_is_replaced(prompt: Prompt) -> None:
-    from pi.prompt import Options, run
+    from pi.prompt.conversation import Options, run
 
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     prompt.server.answer(says("✅ ok"))

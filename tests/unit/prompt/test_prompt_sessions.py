@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Prompt, calls, says
 
 from pi.prompt import sessions as room
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage, complete, from_json, to_json
 from pi.prompt.sessions import Sessions
+from tests.unit.prompt.conftest import Prompt, calls, says
 
 HISTORY: list[Message] = [
     UserMessage("What is in a?\n✅ \x1b[2J"),

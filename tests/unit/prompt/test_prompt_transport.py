@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Prompt, Reply, calls, delta, says, sse
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pi.errors import InputError, UnreachableError
 from pi.prompt.transport import Incoming
+from tests.unit.prompt.conftest import Prompt, Reply, calls, delta, says, sse
 
 TOKEN = sse(delta(content="a"), done=False)
 END = sse(delta("stop"))
@@ -38,7 +38,7 @@ def dialled(prompt: Prompt) -> Iterator[list[socket.socket]]:
 @pytest.fixture
 def dialling(prompt: Prompt, dialled: list[socket.socket]) -> Callable[[], socket.socket]:
     def dial() -> socket.socket:
-        dialled.append(socket.create_connection(prompt.server.server_address[:2]))  # type: ignore[arg-type]
+        dialled.append(socket.create_connection(prompt.server.address))
         return dialled[-1]
 
     return dial

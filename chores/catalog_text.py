@@ -1,0 +1,382 @@
+"""The catalog as Markdown for readers, and a Markdown list of models as a catalog."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pi.errors import InputError
+from pi.planning.catalog import BYTES_PER_PARAMETER, RECIPE_FACTOR
+from pi.planning.hardware import by_name
+
+Table = dict[str, Any]
+
+HEAD = """# Models
+
+What pi knows of each model, rendered from `models.toml` by `inv models.render`. A checked box: the arguments
+have been parsed by vLLM 0.32.0's own parser, or the model has been run.
+"""
+
+FACTS = {
+    "Parameters": "parameters",
+    "Active": "active",
+    "Context": "context",
+    "vLLM from": "floor",
+    "vLLM up to": "ceiling",
+    "Tools": "tools",
+    "Reasoning": "reasoning",
+    "API": "api",
+    "Experts": "experts",
+    "Multimodal": "multimodal",
+    "Remote code": "trust_remote_code",
+    "Heads": "heads",
+    "Attention": "attention",
+    "Spans": "spans",
+    "Data parallel": "data_parallel",
+    "Share": "share",
+    "Env": "env",
+    "Packages": "packages",
+    "Verified": "verified",
+    "Checked": "checked",
+    "Notes": "notes",
+    "Source": "source",
+}
+"""The label of each fact that is one line of Markdown, in the order of the page."""
+
+LABELS = {key: label for label, key in FACTS.items()}
+
+LISTS = frozenset({"packages", "verified"})
+
+TEXTS = frozenset({"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source"})
+
+
+def render(tables: Mapping[str, Any]) -> str:
+    """The page for the tables of models.toml: families, their models, checkpoints and proved hardware."""
+    lines = [HEAD]
+    for family, facts in tables.get("family", {}).items():
+        lines += [f"### {family}", *_facts(facts), ""]
+        for model, table in tables["model"].items():
+            if table.get("family") == family:
+                lines += [*_model(model, {"checked": "", **facts, **table}, table), ""]
+    return "\n".join(lines)
+
+
+def _model(model: str, table: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+    """`table` holds what is true of the model, `own` what its family does not say."""
+    boxes = [bool(variant.get("checked", table["checked"])) for variant in own["variants"].values()]
+    yield f"- {_box(all(boxes))} {own.get('title') or model.rpartition('/')[2]}"
+    yield f"  - HF: {model}"
+    yield from _indented(_facts(own))
+    yield "  - Variants:"
+    for box, (name, variant) in zip(boxes, own["variants"].items(), strict=True):
+        yield from _indented(_variant(box, name, variant), 4)
+
+
+def _box(checked: bool) -> str:
+    return "[x]" if checked else "[ ]"
+
+
+def _variant(box: bool, name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    parts = [table["id"]] if "id" in table else []
+    parts.append(table["precision"])
+    parts += [f"weights {table['weights_gb']} GB"] if "weights_gb" in table else []
+    parts += [f"needs {table['minimum_gb']} GB"] if "minimum_gb" in table else []
+    parts += [f"tensor up to {table['tensor']}"] if "tensor" in table else []
+    parts += ["only " + "/".join(table["only"])] if "only" in table else []
+    parts += [f"vLLM from {table['floor']}"] if "floor" in table else []
+    parts += [table["checked"] or "unchecked"] if "checked" in table else []
+    yield f"- {_box(box)} {name}: {', '.join(parts)}"
+    yield from _indented(_facts({key: table[key] for key in _TUNING if key in table}))
+    if table.get("layouts"):
+        yield "  - Hardware:"
+        for row in table["layouts"]:
+            yield from _indented(_layout(row), 4)
+
+
+_TUNING = ("args", "env", "context", "share", "on")
+
+
+def _layout(row: Mapping[str, Any]) -> Iterator[str]:
+    yield f"- {row['gpus']}x {'/'.join(hardware.upper() for hardware in row['on'])}"
+    sizes = [
+        word
+        for key, option in _SIZES.items()
+        if key in row
+        for word in ([option] if row[key] is True else [option, str(row[key])])
+    ]
+    if sizes or row.get("args"):
+        yield f"  - {shlex.join([*sizes, *row.get('args', [])])}"
+    for key in ("env", "context", "share"):
+        if key in row:
+            yield f"  - {LABELS[key]}: {_shown(key, row[key])}"
+    if "note" in row:
+        yield f"  - Notes: {row['note']}"
+
+
+_SIZES = {
+    "tensor": "--tensor-parallel-size",
+    "pipeline": "--pipeline-parallel-size",
+    "data": "--data-parallel-size",
+    "expert": "--enable-expert-parallel",
+}
+
+
+def _facts(table: Mapping[str, Any]) -> Iterator[str]:
+    for label, key in FACTS.items():
+        if key in table:
+            yield f"- {label}: {_shown(key, table[key])}"
+        if key == "share" and table.get("args"):
+            yield f"- {shlex.join(table['args'])}"
+    for hardware, tuning in table.get("on", {}).items():
+        yield f"- On {hardware}:"
+        yield from _indented(_facts(tuning))
+
+
+def _shown(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key in ("parameters", "active"):
+        return f"{value}B"
+    if key == "attention":
+        return ", ".join(f"{name} {number}" for name, number in value.items())
+    if key == "env":
+        return shlex.join(f"{name}={text}" for name, text in value.items())
+    if isinstance(value, list):
+        return ", ".join(value)
+    return str(value) or "none"
+
+
+def _indented(lines: Iterable[str], by: int = 2) -> Iterator[str]:
+    return (" " * by + line for line in lines)
+
+
+@dataclass
+class Bullet:
+    """One line of a list and the lines below it."""
+
+    text: str
+    line: int
+    below: list[Bullet] = field(default_factory=list)
+
+
+def convert(markdown: str) -> Table:
+    """The tables of models.toml that a Markdown list says: sections, boxes, hardware rows, notes.
+
+    Two forms are read: the page that `render` makes, and a plain list whose entries hold `HF: ID` and
+    `Hardware:` rows alone; there the sizes are estimated from the names, else from the smallest hardware,
+    and the source says so. Raises InputError with the line that cannot be read.
+    """
+    families: Table = {}
+    models: Table = {}
+    for name, bullets in _sections(markdown):
+        family: Table = {}
+        families[name] = family
+        for bullet in bullets:
+            box = re.fullmatch(r"\[[ xX]\] (.+)", bullet.text)
+            if box:
+                model, table = _read_model(box[1], name, bullet)
+                models[model] = table
+            else:
+                _read_fact(family, bullet)
+    return {"family": families, "model": models}
+
+
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """Tables as TOML text."""
+    import tomli_w
+
+    return tomli_w.dumps(tables)
+
+
+def _sections(markdown: str) -> Iterator[tuple[str, list[Bullet]]]:
+    name = ""
+    top: list[Bullet] = []
+    stack: list[tuple[int, list[Bullet]]] = [(-1, top)]
+    for number, line in enumerate(markdown.splitlines(), 1):
+        if line.startswith("### "):
+            if name:
+                yield name, top
+            name, top = line[4:].strip(), []
+            stack = [(-1, top)]
+            continue
+        found = re.fullmatch(r"( *)- (.+?)\s*", line)
+        if not found or not name:
+            continue
+        depth = len(found[1])
+        while stack[-1][0] >= depth:
+            stack.pop()
+        bullet = Bullet(found[2], number)
+        stack[-1][1].append(bullet)
+        stack.append((depth, bullet.below))
+    if name:
+        yield name, top
+
+
+def _read_model(title: str, family: str, entry: Bullet) -> tuple[str, Table]:
+    table: Table = {"family": family}
+    model, rows = "", None
+    for bullet in entry.below:
+        label, _, value = bullet.text.partition(": ")
+        if label == "HF":
+            model = value.strip()
+            if title != model.rpartition("/")[2]:
+                table["title"] = title
+        elif bullet.text == "Variants:":
+            table["variants"] = dict(_read_variant(variant) for variant in bullet.below)
+        elif bullet.text == "Hardware:":
+            rows = bullet.below
+        else:
+            _read_fact(table, bullet)
+    if not model:
+        raise InputError(f"line {entry.line}: {title} has no HF: line")
+    if "variants" not in table:
+        _estimate(table, title, model, rows or [])
+    return model, table
+
+
+def _read_fact(table: Table, bullet: Bullet) -> None:
+    text = bullet.text
+    if text.startswith("-"):
+        table["args"] = shlex.split(text)
+        return
+    on = re.fullmatch(r"On ([a-z0-9_]+):", text)
+    if on:
+        tuning: Table = {}
+        table.setdefault("on", {})[on[1]] = tuning
+        for below in bullet.below:
+            _read_fact(tuning, below)
+        return
+    label, _, value = text.partition(": ")
+    if label not in FACTS:
+        raise InputError(f"line {bullet.line}: {label!r} is no fact of a model", f"known: {', '.join(FACTS)}")
+    key = FACTS[label]
+    try:
+        table[key] = _value(key, value.strip())
+    except ValueError:
+        raise InputError(f"line {bullet.line}: {text!r} cannot be read") from None
+
+
+def _value(key: str, text: str) -> Any:
+    if key in TEXTS:
+        return "" if text == "none" else text
+    if key in LISTS:
+        return text.split(", ")
+    if key == "env":
+        return dict(word.split("=", 1) for word in shlex.split(text))
+    if key == "attention":
+        return {name: int(number) for name, number in (part.split(" ") for part in text.split(", "))}
+    if text in ("yes", "no"):
+        return text == "yes"
+    return _number(text.removesuffix("B"))
+
+
+def _number(text: str) -> int | float:
+    return int(text) if re.fullmatch(r"\d+", text) else float(text)
+
+
+def _read_variant(bullet: Bullet) -> tuple[str, Table]:
+    found = re.fullmatch(r"\[[ xX]\] ([^:]+): (.+)", bullet.text)
+    if not found:
+        raise InputError(f"line {bullet.line}: {bullet.text!r} is no variant", "[ ] name: precision, needs N GB")
+    table: Table = {}
+    for part in found[2].split(", "):
+        for pattern, key, read in _PARTS:
+            match = re.fullmatch(pattern, part)
+            if match:
+                table[key] = read(match[1])
+                break
+        else:
+            raise InputError(f"line {bullet.line}: {part!r} says nothing of a variant")
+    for below in bullet.below:
+        if below.text == "Hardware:":
+            table["layouts"] = [_read_row(row) for row in below.below]
+        else:
+            _read_fact(table, below)
+    return found[1], table
+
+
+_PARTS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+    (r"([^ ]+/[^ ]+)", "id", str),
+    (r"weights ([\d.]+) GB", "weights_gb", _number),
+    (r"needs ([\d.]+) GB", "minimum_gb", _number),
+    (r"tensor up to (\d+)", "tensor", int),
+    (r"only ([^ ]+)", "only", lambda text: text.split("/")),
+    (r"vLLM from ([\d.]+)", "floor", str),
+    (r"(parsed|run|unchecked)", "checked", lambda text: "" if text == "unchecked" else text),
+    (r"([a-z]+\d+)", "precision", str),
+)
+
+
+def _read_row(bullet: Bullet) -> Table:
+    """A hardware row: `8x H200/H20`, below it the arguments, environment and notes."""
+    found = re.match(r"(\d+)x ([A-Za-z0-9_/]+)", bullet.text)
+    if not found:
+        raise InputError(f"line {bullet.line}: {bullet.text!r} is no hardware", "write it as 8x H200/H20")
+    row: Table = {"gpus": int(found[1]), "on": found[2].lower().split("/")}
+    for below in bullet.below:
+        if below.text.startswith("-"):
+            _read_row_args(row, shlex.split(below.text))
+        elif below.text.startswith("Notes: "):
+            row["note"] = below.text.removeprefix("Notes: ")
+        else:
+            _read_fact(row, below)
+    return row
+
+
+def _read_row_args(row: Table, words: list[str]) -> None:
+    kept: list[str] = []
+    options = {option: key for key, option in _SIZES.items()}
+    options |= {"--max-model-len": "context", "--gpu-memory-utilization": "share"}
+    rest = iter(words)
+    for word in rest:
+        key = options.get(word)
+        if key is None:
+            kept.append(word)
+        else:
+            row[key] = True if key == "expert" else _number(next(rest))
+    if kept:
+        row["args"] = kept
+
+
+_PRECISIONS = {"NVFP4": "nvfp4", "MXFP4": "mxfp4", "FP8": "fp8", "AWQ": "int4", "INT4": "int4", "INT8": "int8"}
+
+
+def _estimate(table: Table, title: str, model: str, rows: list[Bullet]) -> None:
+    """Fills in what a plain list does not say, and moves what all its rows say up to the model."""
+
+    said = f"{title} {model}".upper()
+    precision = next((name for word, name in _PRECISIONS.items() if word in said), "bf16")
+    layouts = [_read_row(row) for row in rows]
+    table |= _shared(layouts)
+    variant: Table = {"precision": precision, "layouts": layouts}
+    named = re.search(r"(\d+(?:\.\d+)?)B\b", title) or re.search(r"(\d+(?:\.\d+)?)B\b", model)
+    if named:
+        table["parameters"] = _number(named[1])
+    else:
+        sizes = [row["gpus"] * kind.memory_mib for row in layouts for name in row["on"] if (kind := by_name(name))]
+        least_gb = min(sizes, default=0) * 1024**2 / 1e9
+        table["parameters"] = round(least_gb / RECIPE_FACTOR / BYTES_PER_PARAMETER[precision])
+    table["source"] = "a list in Markdown; sizes estimated from names and hardware"
+    table["variants"] = {precision: variant}
+
+
+def _shared(layouts: list[Table]) -> Table:
+    """Parsers and remote code, which belong to the model and not to its hardware."""
+    shared: Table = {}
+    for row in layouts:
+        kept: list[str] = []
+        words = iter(row.get("args", []))
+        for word in words:
+            if word in ("--tool-call-parser", "--reasoning-parser"):
+                shared["tools" if word.startswith("--tool") else "reasoning"] = next(words)
+            elif word == "--trust-remote-code":
+                shared["trust_remote_code"] = True
+            elif word != "--enable-auto-tool-choice":
+                kept.append(word)
+        row.pop("args", None)
+        if kept:
+            row["args"] = kept
+    return shared

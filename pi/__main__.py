@@ -1,0 +1,5 @@
+"""`python -m pi`."""
+
+from pi.cli.program import main
+
+main()

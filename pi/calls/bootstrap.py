@@ -1,0 +1,79 @@
+"""The program that a call sends to a pod, and the one command line that runs it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+MODULES = (
+    "pace",
+    "process",
+    "redact",
+    "journal",
+    "wire",
+    "audit",
+    "follow",
+    "records",
+    "gpus",
+    "hub",
+    "storage",
+    "survey",
+    "health",
+    "logs",
+    "download",
+    "start",
+    "stop",
+    "status",
+    "setup",
+)
+"""Modules of `pi.on_pod` in the order in which they import each other."""
+
+NO_BASH = "pi-found-no-bash"
+
+NO_PYTHON = "pi-found-no-python"
+
+FIND_BASH = (
+    'command -v bash >/dev/null 2>&1 || export PATH="$PATH:/usr/local/bin:/usr/bin:/bin"; '
+    f"command -v bash >/dev/null 2>&1 || {{ echo {NO_BASH}; exit 127; }}; "
+)
+"""The pod's own scripts need one; a PATH in which there is none is no PATH."""
+
+RUN = 'exec "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"'
+
+FIND_PYTHON = f'for p in "$HOME/venv/bin/python" python3; do command -v "$p" >/dev/null 2>&1 && {RUN}; done; '
+
+INSTALL_PYTHON = (
+    'command -v python3 >/dev/null 2>&1 || { s=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
+    "echo installing python3 with apt-get; while sleep 5 && echo .; do :; done & "
+    "export DEBIAN_FRONTEND=noninteractive; $s apt-get -qq update; "
+    "$s apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends python3; kill $!; } >&2; "
+)
+"""Says something all the while, since silence means a lost connection."""
+
+SHED = "unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY VLLM_API_KEY OPENAI_API_KEY; "
+"""A login shell may have them of setup's file, or (`local`) of the user; what pi runs takes them from their files."""
+
+
+def shell_command(preparation: str = "") -> str:
+    """The whole command line of a call; free of single quotes inside, so that any login shell passes it on.
+
+    A /bin/sh that is given its command reads no start-up file.
+    """
+    return f"exec /bin/sh -c '{SHED}{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
+
+
+@cache
+def program() -> str:
+    """Python source that makes `pi.on_pod` out of its modules' texts, runs one verb of it and ends."""
+    sources = [(f"pi.on_pod.{name}", (files("pi.on_pod") / f"{name}.py").read_text("utf-8")) for name in MODULES]
+    return "\n".join(
+        [
+            "import json, sys, types",
+            f"for name, source in {[('pi', ''), ('pi.on_pod', ''), *sources]!r}:",
+            "    module = sys.modules[name] = types.ModuleType(name)",
+            "    exec(compile(source, name, 'exec'), module.__dict__)",
+            "call = json.loads(sys.stdin.buffer.readline())",
+            "verb = getattr(sys.modules['pi.on_pod.' + call['module']], call['verb'])",
+            "sys.modules['pi.on_pod.wire'].run(verb, call['mark'], call['request'], call['journal'])",
+        ]
+    )

@@ -1,0 +1,98 @@
+"""`setup` on the pod: the request, and what the machine then has."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from pi.calls.bootstrap import INSTALL_PYTHON
+from pi.calls.call import Listener, call
+from pi.calls.templates import render
+from pi.planning.venvs import extra_venvs
+from pi.pods import gpus
+from pi.pods.gpus import Gpu
+from pi.ssh.link import Link
+
+
+@dataclass(frozen=True)
+class SetupRequest:
+    """What a setup is to do. `mount` is the mount command as words, with the directory it mounts on."""
+
+    hf_token: str | None
+    api_key: str
+    vllm: str = "release"
+    vllm_version: str | None = None
+    packages: tuple[str, ...] = ()
+    """What a model needs besides vLLM, as pip requirements."""
+    mount: tuple[str, ...] = ()
+    mount_target: str | None = None
+    models_path: str | None = None
+    upgrade: bool = False
+    beside: bool = False
+    """Whether this vLLM goes into a venv beside ~/venv, which stays as it is."""
+    mirrors: dict[str, str] = field(default_factory=dict)
+    """PIP_* and UV_* settings of the machine that pi runs on."""
+
+
+@dataclass(frozen=True)
+class SetupFacts:
+    gpus: tuple[Gpu, ...]
+    skipped_gpu_lines: tuple[str, ...]
+    vllm_version: str | None
+    """Of the vLLM in ~/venv."""
+    beside: dict[str, str]
+    """Versions of the vLLMs beside it, by folder."""
+    models_path: str | None
+    python: str | None
+    boot: str
+    """The machine and its boot: pods that share it are one machine."""
+
+
+def set_up(link: Link, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
+    """Set a pod up, which pi calls `name`; returns what it has. Raises SetupError naming the step that failed."""
+    environment = {
+        "PI_MARK": secrets.token_hex(12),
+        "PI_VLLM": request.vllm,
+        "PI_VLLM_VERSION": request.vllm_version or "",
+        "PI_PACKAGES": json.dumps(request.packages),
+        "PI_MOUNT_ARGV": json.dumps(request.mount) if request.mount else "",
+        "PI_MOUNT_TARGET": request.mount_target or "",
+        "PI_MODELS_PATH": request.models_path or "",
+        "PI_UPGRADE": "1" if request.upgrade else "0",
+        "PI_BESIDE": "1" if request.beside else "0",
+        **request.mirrors,
+    }
+    result = call(
+        link,
+        "setup",
+        "setup",
+        {"name": name, "environment": environment, "files": _setup_files(request)},
+        listen,
+        preparation=INSTALL_PYTHON,
+        outlives=True,
+    )
+    found, skipped = gpus.parse("\n".join(result.get("gpu", [])))
+    return SetupFacts(
+        gpus=tuple(found),
+        skipped_gpu_lines=tuple(skipped),
+        vllm_version=_first(result.get("vllm_version")),
+        beside=extra_venvs(dict(line.partition(" ")[::2] for line in result.get("beside", []))),
+        models_path=_first(result.get("models_path")),
+        python=_first(result.get("python")),
+        boot=str(result["boot"]),
+    )
+
+
+def _setup_files(request: SetupRequest) -> dict[str, str]:
+    folder = files("pi.setup")
+    return {
+        "env.sh": render("environment.sh.j2", hf_token=request.hf_token, api_key=request.api_key),
+        "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text("utf-8"),
+        "guard/pi_guard.py": (folder / "templates" / "pi_guard.py").read_text("utf-8"),
+    }
+
+
+def _first(values: list[str] | None) -> str | None:
+    return values[0] if values else None

@@ -1,0 +1,90 @@
+"""`start` on the pod: the request, the launch, and the deployment that came up."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pi.calls.call import Call, Listener, call
+from pi.calls.events import Event
+from pi.calls.records import deployment
+from pi.calls.survey import facts
+from pi.calls.templates import render
+from pi.errors import PiError
+from pi.planning.serve import server
+from pi.planning.types import LaunchPlan, PodFacts
+from pi.pods import gpus
+from pi.pods.types import Deployment, Owner
+from pi.ssh.link import Link
+
+
+@dataclass(frozen=True)
+class Started:
+    deployment: Deployment
+    public: dict[str, str]
+    """How the provider maps the pod's ports (see `pi.addresses`)."""
+    side_doors: tuple[int, ...]
+    """Ports besides its own where its processes listen to the network, asking nobody for a key."""
+
+
+def start_model(
+    link: Link,
+    *,
+    model: str,
+    name: str,
+    key: str,
+    decide: Callable[[PodFacts], LaunchPlan],
+    listen: Listener,
+    ask_hub: bool = False,
+    private: bool = False,
+    leave: Callable[[], bool] = lambda: False,
+    timeout_s: int | None = None,
+) -> Started:
+    """Start a model and wait until it is ready.
+
+    `decide` makes the plan from what the pod has at that moment, while the pod's lock is held; with `ask_hub`,
+    also from what the hub says of a model that is not there yet. Raises BusyError, NotReadyError with the cause
+    from vLLM's log, Interrupted, or what `decide` raised: nothing is left running then. It is, and may become
+    ready, after UnreachableError, and after LeftRunning, which Ctrl+C raises where `leave()` says so.
+    """
+    instance = secrets.token_hex(8)
+    public: dict[str, str] = {}
+
+    def answer(event: Event, running: Call) -> None:
+        try:
+            plan = decide(facts(event["facts"]))
+        except PiError:
+            running.cancel()
+            raise
+        public.update(event["facts"]["public"])
+        running.answer(_launch(plan, instance, key, private, timeout_s))
+
+    request = {"model": model, "ask_hub": ask_hub, "name": name, "gpu_query": gpus.QUERY}
+    record = call(link, "start", "start", request, listen, decide=answer, outlives=True, leave=leave)
+    return Started(deployment(record), public, tuple(record["side_doors"]))
+
+
+def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s: int | None) -> dict[str, Any]:
+    """The answer to a survey: what to reserve, and the files of the launch."""
+    environment, argv = server(plan, private)
+    owner = Owner.this()
+    values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
+    return {
+        "record": {
+            "name": plan.name,
+            "model": plan.model,
+            "port": plan.port,
+            "gpus": list(plan.gpus),
+            "memory_share": plan.memory_share,
+            "api": plan.api,
+            "private": private,
+            "venv": plan.venv,
+            "instance": instance,
+            "by": f"pid {owner.pid} on {owner.host}",
+        },
+        "files": {"launch.sh": render("launch.sh.j2", **values), "key": key},
+        "key": key,
+        "timeout_s": timeout_s,
+    }

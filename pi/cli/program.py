@@ -1,0 +1,184 @@
+"""The `pi` command: an Invoke Program whose verbs, help, errors and completion read as one small tool."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from difflib import get_close_matches
+from io import TextIOWrapper
+
+from invoke import Collection, Config, Exit, Program
+from invoke.parser import Parser
+
+from pi import __version__, faults, screen
+from pi.cli.completion import COMPLETION, possible_words
+from pi.cli.help import CORE_FLAGS, ENDING, spoken, summary, usage_of
+from pi.cli.words import Reading, Usage, wants_help
+from pi.errors import PiError
+from pi.fabric_tasks import DEFAULTS, VERBS, namespace, task_named
+from pi.fabric_tasks.verb import Verb
+
+
+class PiConfig(Config):
+    """Invoke's settings under pi's own name (`/etc/pi.yaml`, `~/.pi.yaml`), so that Invoke's are not taken."""
+
+    prefix = "pi"
+
+
+class Pi(Program):
+    """Reads verbs as people write them; Invoke's parser would take a second verb, `-x` or `--help` for its own."""
+
+    words: list[str]
+
+    def parse_core_args(self) -> None:
+        """Invoke's own flags stay at their defaults; pi's few are read by `parse_tasks`."""
+        self.words = list(self.argv[1:])
+        self.core = Parser(initial=self.initial_context, ignore_unknown=True).parse_argv([])
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        keep = sys.dont_write_bytecode
+        super().parse_core(argv)
+        sys.dont_write_bytecode = keep
+
+    def parse_tasks(self) -> None:
+        words = self.words
+        if words[:1] in (["--version"], ["-V"]):
+            print(f"pi {__version__}")
+            raise Exit
+        if words[:1] == ["--print-completion-script"]:
+            self._print_completion_script(words[1:])
+        if words[:2] == ["--complete", "--"]:
+            print("\n".join(self._candidates(words[2:])))
+            raise Exit
+        asks_help = words[:1] in (["--help"], ["-h"])
+        words = words[asks_help:]
+        if not words:
+            self.print_help()
+            raise Exit
+        name, rest = self._verb(words)
+        task = task_named(name)
+        if asks_help or wants_help(task, rest):
+            self._print_verb_help(name, task)
+            raise Exit
+        self.collection = namespace([name])
+        self.tasks = [(name, Reading(name, task, rest).values())]  # type: ignore[assignment]
+
+    def parse_cleanup(self) -> None:
+        """Nothing is left to do: help and completion end in `parse_tasks`."""
+
+    def _verb(self, words: list[str]) -> tuple[str, list[str]]:
+        """The task that the first word, or the first two, name, and the words after it."""
+        if ".".join(words[:2]) in VERBS:
+            return ".".join(words[:2]), words[2:]
+        if default := DEFAULTS.get(words[0]):
+            if len(words) > 1 and not words[1].startswith("-"):
+                raise Usage(
+                    f"no verb {' '.join(words[:2])!r}{self._meant(words)}", usage_of(default, task_named(default))
+                )
+            return default, words[1:]
+        if words[0] in VERBS and "." not in words[0]:
+            return words[0], words[1:]
+        raise Usage(f"no verb {words[0]!r}{self._meant(words)}", "pi VERB ...; pi --help lists the verbs")
+
+    def _meant(self, words: list[str]) -> str:
+        spoken = [name.replace(".", " ") for name in VERBS]
+        close = get_close_matches(" ".join(words[:2]), spoken, 1) or get_close_matches(words[0], spoken, 1)
+        return f" (did you mean {close[0]!r}?)" if close else ""
+
+    def print_help(self) -> None:
+        print("pi: a bare GPU machine becomes a private, OpenAI-compatible model endpoint, over nothing but SSH.\n")
+        print("Usage: pi VERB ...   (pi VERB --help says more)\n")
+        rows = [(spoken(name), summary(task)) for name, task in ((name, task_named(name)) for name in VERBS)]
+        rows += list(CORE_FLAGS.items())
+        screen.columns([("", *row) for row in rows])
+        print("\n" + ENDING)
+
+    def _print_verb_help(self, name: str, task: Verb) -> None:
+        print(f"Usage: {usage_of(name, task)}\n\n{summary(task)}\n")
+        operands = {operand.strip("[].") for operand in task.operands}
+        flags = [
+            (
+                f"--{argument.names[0]}" + ("" if argument.kind is bool else " ..."),
+                task.details.get(str(argument.name), ""),
+            )
+            for argument in task.get_arguments(ignore_unknown_help=True)
+            if argument.name not in operands
+        ]
+        screen.columns([("", *flag) for flag in flags])
+
+    def _print_completion_script(self, shell: list[str]) -> None:
+        if len(shell) != 1 or shell[0] not in COMPLETION:
+            raise Usage("which shell?", "pi --print-completion-script bash|zsh|fish")
+        print(COMPLETION[shell[0]], end="")
+        raise Exit
+
+    def _candidates(self, words: list[str]) -> list[str]:
+        """What could stand in the place of the last word."""
+        *before, current = words or [""]
+        return sorted({word for word in self._possible(before) if word.startswith(current)})
+
+    def _possible(self, before: list[str]) -> list[str]:
+        names = [name.split(".") for name in VERBS]
+        if not before:
+            return [name[0] for name in names]
+        subverbs = [name[1] for name in names if len(name) == 2 and [name[0]] == before]
+        with contextlib.suppress(Exit):
+            name, rest = self._verb(before)
+            return subverbs + possible_words(task_named(name), rest)
+        return subverbs
+
+
+def program() -> Pi:
+    """Return the program; the typed verb's task joins its collection once the words are read."""
+    return Pi(
+        name="pi",
+        version=__version__,
+        namespace=Collection("pi"),
+        config_class=PiConfig,
+        binary_names=["pi", "pi-pods"],
+    )
+
+
+def main() -> None:
+    """Entry point of the `pi` and `pi-pods` commands."""
+    _open_what_is_closed()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # "?" for what a terminal cannot show
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    threading.excepthook = lambda raised: screen.note(faults.told(raised.exc_value or raised.exc_type()))
+    try:
+        try:
+            program().run()
+        finally:
+            screen.flush()
+    except KeyboardInterrupt as stop:
+        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+    except BrokenPipeError:
+        screen.leave_stdout()
+        sys.exit(141)
+    except PiError as error:
+        screen.note(error.render())
+        sys.exit(error.exit_code)
+    except Exception as error:
+        screen.note(faults.told(error))
+        sys.exit(1)
+
+
+def _open_what_is_closed() -> None:
+    """Give a stdin, stdout or stderr that was closed (`>&-`) to nowhere, so that no other file gets its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(number)

@@ -1,0 +1,84 @@
+"""Weights from the hub into the pod's cache, with progress, ended cleanly when pi is cancelled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from typing import Optional
+
+from pi.on_pod import hub, logs, process, records, storage
+from pi.on_pod.wire import Cancelled, PodError, Wire
+
+REPORT_S = 1.0
+
+
+def download(wire: Wire, model: str, instance: str) -> None:
+    """Fetch a model with `hf download`, resuming what an earlier try left. Raises PodError with its words."""
+    total = hub.download_bytes(model)
+    _check_space(model, total)
+    words = ["bash", "-c", '. ~/.pi/env.sh && unset PI_API_KEY && exec "$@"', "pi-download", "hf", "download", model]
+    for pattern in hub.SKIPPED:
+        words += ["--exclude", pattern]
+    log = os.path.join(records.LOGS, "download-%s.log" % model.replace("/", "--"))
+    os.makedirs(records.LOGS, exist_ok=True)
+    with open(log, "wb") as output:
+        fetcher = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=dict(os.environ, PI_INSTANCE=instance),
+        )
+    repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
+    began, before = time.monotonic(), _size(repo)
+    try:
+        while fetcher.poll() is None:
+            wire.check_cancelled()
+            size = _size(repo)
+            seconds = max(time.monotonic() - began, 0.001)
+            wire.emit("download", bytes=size, bytes_per_s=int((size - before) / seconds), total=total)
+            _pause(fetcher, REPORT_S)
+    except Cancelled:
+        process.end(wire.progress, fetcher.pid, lambda: process.members(fetcher.pid, instance), 3)
+        raise
+    if fetcher.returncode:
+        text = logs.tail_of(log, 16 * 1024)
+        if "No space left" in text:
+            _check_space(model, total)
+        raise PodError("download_failed", "hf download ended with %s" % _ending(fetcher.returncode), log=text)
+
+
+def _check_space(model: str, total: Optional[int]) -> None:
+    """Refuse a download that the disk cannot hold, before its first byte."""
+    folder = storage.existing(storage.hub_cache())
+    missing = (total or 0) - _size(os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--")))
+    free = shutil.disk_usage(folder).free
+    if missing > free:
+        raise PodError(
+            "disk_full",
+            "no space in %s: %.1f GiB free, %s needs %.1f GiB" % (folder, free / 2**30, model, missing / 2**30),
+        )
+
+
+def _pause(fetcher: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        fetcher.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _ending(code: int) -> str:
+    return "signal %s" % signal.Signals(-code).name if code < 0 else "exit code %d" % code
+
+
+def _size(repo: str) -> int:
+    """Bytes of a repository in the cache, unfinished files included."""
+    blobs = os.path.join(repo, "blobs")
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(blobs) if entry.is_file())
+    except OSError:
+        return 0

@@ -1,0 +1,173 @@
+"""A deployment's log: its tail, and following it through rotation as `tail -F` does."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import time
+from typing import IO, Any, Optional
+
+from pi.on_pod import records, redact
+from pi.on_pod.wire import PodError, Wire
+
+CHUNK_BYTES = 64 * 1024
+
+TAIL_BYTES = 32 << 20
+"""How far back the last lines are looked for, in bytes; with more than 32,768 lines asked for, 1 KiB for each."""
+
+LINE_CHARACTERS = 16 * 1024
+"""What is shown of one line."""
+
+CUT = " … [the rest of this line is left out]"
+
+POLL_S = 0.05
+
+EXIT_PATIENCE_S = 2
+"""How long the launcher may take to write down how its server ended."""
+
+
+def tail(name: str, size: int) -> str:
+    """The last `size` bytes of a deployment's log as text; empty when there is none."""
+    return tail_of(records.log_path(name), size)
+
+
+def tail_of(path: str, size: int) -> str:
+    """The last `size` bytes of a file as text, from the beginning of a line: half a secret could not be hidden."""
+    try:
+        with open(path, "rb") as file:
+            start = max(0, os.fstat(file.fileno()).st_size - size)
+            file.seek(start)
+            text = file.read(size).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return re.split("[\r\n]", text, maxsplit=1)[-1] if start else text
+
+
+class Follower:
+    """Reads what a growing file gained since the last look, as text that breaks no character and shows no secret.
+
+    It begins with the last `lines` lines (all of them without a number), and goes on at the beginning of the file
+    when that was cut, or when another file has taken its name. A file that is not there yet is waited for.
+    """
+
+    def __init__(self, path: str, secrets: redact.Secrets, lines: Optional[int] = None) -> None:
+        self._path = path
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._redactor = redact.Redactor(secrets)
+        self._file: Optional[IO[bytes]] = None
+        self._open()
+        if self._file and lines is not None:
+            self._file.seek(_beginning(self._file, lines))
+
+    def read(self) -> str:
+        chunk = self._file.read(CHUNK_BYTES) if self._file else b""
+        if not chunk and self._is_replaced():
+            self._open()
+            chunk = self._file.read(CHUNK_BYTES) if self._file else b""
+        return self._redactor.feed(self._decoder.decode(chunk))
+
+    def rest(self) -> str:
+        """What was held back because a secret may begin so; to be called when nothing follows."""
+        return self._redactor.flush()
+
+    def _open(self) -> None:
+        try:
+            fresh = open(self._path, "rb", buffering=0)  # noqa: SIM115 - open as long as the follower lives
+        except OSError:
+            return
+        if self._file:
+            self._file.close()
+        self._file = fresh
+
+    def _is_replaced(self) -> bool:
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            return False
+        if self._file is None:
+            return True
+        own = os.fstat(self._file.fileno())
+        return (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino) or own.st_size < self._file.tell()
+
+
+def _beginning(file: IO[bytes], lines: int) -> int:
+    """Where the last lines of a file begin; at most TAIL_BYTES before its end, be it in the middle of a line."""
+    at = size = os.fstat(file.fileno()).st_size
+    least = max(0, size - max(TAIL_BYTES, lines * 1024))
+    if not lines or not size:
+        return size
+    file.seek(size - 1)
+    missing = lines + (file.read(1) == b"\n")  # newlines to pass, the one that ends the file among them
+    while at > least:
+        step = min(CHUNK_BYTES, at - least)
+        at -= step
+        file.seek(at)
+        block = file.read(step)
+        if block.count(b"\n") >= missing:
+            ends = [found.start() for found in re.finditer(b"\n", block)]
+            return at + ends[-missing] + 1
+        missing -= block.count(b"\n")
+    return at
+
+
+class Shortener:
+    """Cuts the lines of a stream where they get too long to show, and says so there."""
+
+    def __init__(self) -> None:
+        self._room = LINE_CHARACTERS
+
+    def feed(self, text: str) -> str:
+        return "".join(map(self._part, re.split("([\r\n])", text)))
+
+    def _part(self, text: str) -> str:
+        if text in ("\r", "\n"):
+            self._room = LINE_CHARACTERS
+            return text
+        room, self._room = self._room, max(-1, self._room - len(text))
+        if self._room >= 0 or room < 0:
+            return text if self._room >= 0 else ""
+        return text[:room] + CUT
+
+
+def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
+    """Send a log from its last `lines` on, until its server ends, pi is gone, or (`follow` false) its end.
+
+    Returns how it ended: `how` is "exited" (with `exit`, the server's exit code where it is known), "stopped" by
+    pi, or None where only the log did.
+    """
+    name, follows = request["name"], request["follow"]
+    record = records.load(name)
+    path = records.log_path(name)
+    if not os.path.exists(path):
+        if record is None:
+            raise PodError("no_log", "there is no log of %s" % name)
+        wire.emit("progress", text="no log yet of %s" % name)
+    follower, shortener = Follower(path, wire.secrets, request["lines"]), Shortener()
+    while not wire.lost.is_set():
+        is_over = not follows or record is None or not _is_at_work(record)
+        text = follower.read()
+        if text:
+            wire.emit("log", text=shortener.feed(text))
+        elif is_over:
+            wire.emit("log", text=shortener.feed(follower.rest()))
+            return _end(name) if follows and record else {"how": None, "exit": None}
+        else:
+            time.sleep(POLL_S)
+        wire.check_cancelled()
+        record = records.load(name) or record
+    return {"how": None, "exit": None}
+
+
+def _is_at_work(record: dict[str, Any]) -> bool:
+    return records.is_running(record) or records.is_starting(record)
+
+
+def _end(name: str) -> dict[str, Any]:
+    """How a server ended that was followed."""
+    deadline = time.monotonic() + EXIT_PATIENCE_S
+    while records.exit_code(name) is None and records.load(name) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    record = records.load(name)
+    is_crash = record is not None and not record.get("stopping")
+    return {"how": "exited" if is_crash else "stopped", "exit": records.exit_code(name)}

@@ -1,0 +1,162 @@
+"""Secrets taken out of text by value, however they are written there and wherever a stream is split."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shlex
+from functools import cached_property
+from typing import Any, Iterable, Iterator, Optional
+from urllib.parse import quote
+
+MASK = "***"
+
+SHORTEST = 8
+"""Characters of the shortest value that counts as a secret; taking out a shorter one would shred text."""
+
+NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PI_API_KEY", "VLLM_API_KEY", "OPENAI_API_KEY")
+"""Environment variables that hold secrets."""
+
+_PI = os.path.expanduser("~/.pi")
+
+
+class Secrets:
+    """Values that no text may show."""
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        self.values = frozenset(value for value in values if len(value) >= SHORTEST)
+        forms = {form for value in self.values for form in _forms(value)}
+        self.forms = sorted(forms, key=len, reverse=True)
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches the longest form at a place."""
+        return re.compile("|".join(map(re.escape, self.forms)))
+
+    @cached_property
+    def first(self) -> Optional[re.Pattern[str]]:
+        """Matches a character that a form begins with; None where there are no secrets."""
+        characters = "".join({re.escape(form[0]) for form in self.forms})
+        return re.compile("[%s]" % characters) if characters else None
+
+    def hide(self, text: str) -> str:
+        """The text with every secret in it as `***`."""
+        return self.pattern.sub(MASK, text) if self.are_in(text) else text
+
+    def are_in(self, text: str) -> bool:
+        return any(form in text for form in self.forms)
+
+    def hide_all(self, value: Any) -> Any:
+        """A JSON value with the secrets in its texts hidden; names of fields stay as they are."""
+        if isinstance(value, str):
+            return self.hide(value)
+        if isinstance(value, dict):
+            return {name: self.hide_all(part) for name, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.hide_all(part) for part in value]
+        return value
+
+
+class Redactor:
+    """Hides secrets in a stream. What may be the beginning of one is held back until it is known not to be."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """The part of the stream that may be shown now. A secret has no line break, so a line is never held."""
+        if self._secrets.first is None:
+            return text
+        return self._shown(self._held + text)
+
+    def flush(self) -> str:
+        """What was held back; to be called when the stream ends."""
+        rest, self._held = self._held, ""
+        return self._secrets.hide(rest)
+
+    def _shown(self, text: str) -> str:
+        out, at = [], 0
+        held = self._unfinished(text, 0)
+        matches = self._secrets.pattern.finditer(text) if self._secrets.are_in(text) else iter(())
+        for found in matches:
+            if found.start() >= held:
+                break
+            out += [text[at : found.start()], MASK]
+            at = found.end()
+            if held < at:
+                held = self._unfinished(text, at)
+        self._held = text[held:]
+        return "".join([*out, text[at:held]])
+
+    def _unfinished(self, text: str, start: int) -> int:
+        """Where the text, from `start` on, ends in the beginning of a secret; its end where it does not."""
+        assert self._secrets.first is not None
+        longest = len(self._secrets.forms[0])
+        for found in self._secrets.first.finditer(text, max(start, len(text) - longest + 1)):
+            rest = text[found.start() :]
+            if any(len(rest) < len(form) and form.startswith(rest) for form in self._secrets.forms):
+                return found.start()
+        return len(text)
+
+
+def _forms(value: str) -> Iterator[str]:
+    """A value as it may stand in a text: as it is, and as JSON, Python, URLs, shells and base64 write it."""
+    inner = json.dumps(value, ensure_ascii=False)[1:-1]
+    written = {value, inner, json.dumps(value)[1:-1], repr(value)[1:-1], repr(value + "'\"")[1:-4]}
+    written |= set(_in_shells(value))
+    for address in (quote(value, safe=""), quote(value)):
+        written |= {address, re.sub("%..", lambda code: code[0].lower(), address)}
+    for form in written:
+        yield form
+        yield json.dumps(form)[1:-1]
+    yield from _in_base64(value.encode("utf-8", "replace"))
+
+
+def _in_shells(value: str) -> Iterator[str]:
+    for quoted_quote in ("'\\''", "'\"'\"'"):
+        yield value.replace("'", quoted_quote)
+    yield re.sub(r'([$`"\\])', r"\\\1", value)
+    yield re.sub(r"([ !\"$&'()*,;<>?\[\\\]^`{|}])", r"\\\1", value)  # bash's printf %q
+
+
+def _in_base64(data: bytes) -> list[str]:
+    """What base64 makes of these bytes in any larger text: three alignments, each without its shared ends."""
+    found = []
+    for shift in range(3):
+        whole = base64.b64encode(bytes(shift) + data).decode().rstrip("=")
+        first = (8 * shift + 5) // 6
+        last = 8 * (shift + len(data)) // 6
+        found += [whole[first:last], whole[first:last].replace("+", "-").replace("/", "_")]
+    return found
+
+
+def known() -> list[str]:
+    """The secrets that are kept on this pod: of setup's environment file, and each deployment's key."""
+    values = in_environment_file(_text(os.path.join(_PI, "env.sh")))
+    with contextlib.suppress(OSError):
+        for name in os.listdir(os.path.join(_PI, "run")):
+            values.append(_text(os.path.join(_PI, "run", name, "key")))
+    return values
+
+
+def in_environment_file(text: str) -> list[str]:
+    """Values of the secrets that a shell file exports, one a line."""
+    values = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            words = shlex.split(line, comments=True)
+            name, _, value = words[1].partition("=") if words[:1] == ["export"] and words[1:] else ("", "", "")
+            values += [value] if name in NAMES else []
+    return values
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,164 @@
+"""Where a model fits on a pod: which of its checkpoints, on which GPUs, split how, with what memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pi.planning import hardware
+from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
+from pi.planning.estimate import MemorySum, Split, memory_sum
+from pi.planning.room import SHARE, Group, Slot
+from pi.planning.tuning import number_bytes, tuning_of
+from pi.planning.types import Request
+
+LEAST_CONTEXT, USEFUL_CONTEXT, GOOD_CONTEXT = 4096, 16384, 32768
+"""Tokens below which nothing is started, below which a lighter checkpoint is better, and up to which one more
+step of GPUs is worth taking; a model whose own context is shorter needs no more than that."""
+
+COUNTS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model's checkpoint on some GPUs of a pod, with the sum that shows that it fits."""
+
+    variant: Variant
+    slots: tuple[Slot, ...]
+    split: Split
+    share: float
+    tuning: Tuning
+    memory: MemorySum
+    labels: frozenset[str]
+    layout: Layout | None = None
+
+    def reaches(self, tokens: int, own: int | None) -> bool:
+        """Whether `tokens` of context fit, or the model's `own` where that is shorter."""
+        longest = self.memory.longest
+        return longest is None or longest >= min(tokens, own or tokens)
+
+
+def choose(
+    spec: ModelSpec,
+    variants: Iterable[Variant],
+    request: Request,
+    kinds: tuple[Group, ...],
+    nodes: int = 1,
+) -> Fit | None:
+    """The best fit: of the first checkpoint with a useful context, the fewest GPUs with a good one."""
+    short: Fit | None = None
+    for variant in variants:
+        best: Fit | None = None
+        for fit in _fits(spec, variant, request, kinds, nodes):
+            if best is None or not best.reaches(USEFUL_CONTEXT, spec.context):
+                best = fit
+            if fit.reaches(GOOD_CONTEXT, spec.context):
+                best = fit
+                break
+        if best is not None and (request.context or best.reaches(USEFUL_CONTEXT, spec.context)):
+            return best
+        short = short or best
+    return short
+
+
+def _fits(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Group, ...], nodes: int) -> Iterator[Fit]:
+    """Ways to serve one checkpoint, fewest GPUs first."""
+    able = [kind for kind in kinds if runs_on(variant, kind)]
+    for size in _sizes(able, request, nodes):
+        for kind in able:
+            if size > len(kind.by_use):
+                continue
+            for chosen in kind.choices(size):
+                fit = _fit(spec, variant, chosen, kind.labels, request, nodes)
+                if fit is not None:
+                    yield fit
+                    break
+
+
+def _sizes(kinds: list[Group], request: Request, nodes: int) -> tuple[int, ...]:
+    if request.gpus is not None:
+        return (request.gpus,)
+    return COUNTS if nodes == 1 else tuple({len(kind.by_use): None for kind in kinds})
+
+
+def runs_on(variant: Variant, kind: Group) -> bool:
+    """Whether the hardware has the checkpoint's number format, or its recipe names the hardware."""
+    if variant.on:
+        return not kind.labels.isdisjoint(variant.on)
+    return hardware.serves(kind.gpu, variant.precision)
+
+
+def _fit(
+    spec: ModelSpec,
+    variant: Variant,
+    chosen: tuple[Slot, ...],
+    labels: frozenset[str],
+    request: Request,
+    nodes: int,
+) -> Fit | None:
+    """How a checkpoint is served by these GPUs of each node; None where it cannot be split or does not fit."""
+    total, memory_mib = len(chosen) * nodes, chosen[0].gpu.memory_mib
+    layout = next((row for row in variant.layouts if row.gpus == total and labels.intersection(row.on)), None)
+    if layout is None and total * memory_mib * 1024**2 < variant.minimum_gb * 1e9:
+        return None
+    split = layout.split if layout else split_of(spec, variant, len(chosen), nodes)
+    if split is None:
+        return None
+    tuning = tuning_of(spec, variant, labels, layout)
+    free = min(slot.open for slot in chosen)
+    share = request.memory if request.memory is not None else min(tuning.share or SHARE, free)
+    if share > free or share <= 0:
+        return None
+    if layout is None and not reaches_minimum(variant, total * memory_mib, share):
+        return None
+    memory = memory_sum(
+        variant.weights_gb,
+        spec.attention,
+        split,
+        memory_gib=memory_mib / 1024,
+        free_gib=min(slot.gpu.free_mib for slot in chosen) / 1024,
+        share=share,
+        context=tuning.context or spec.context,
+        wanted=request.context,
+        number_bytes=number_bytes(tuning.args),
+    )
+    least = request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
+    if not memory.fits or (request.context is None and memory.longest is not None and memory.longest < least):
+        return None
+    return Fit(variant, chosen, split, share, tuning, memory, labels, layout)
+
+
+def reaches_minimum(variant: Variant, memory_mib: int, share: float) -> bool:
+    """Whether this much GPU memory is the recipe's minimum; recipes count on the usual share of it."""
+    return memory_mib * 1024**2 * min(1.0, share / SHARE) >= variant.minimum_gb * 1e9
+
+
+def split_of(spec: ModelSpec, variant: Variant, count: int, nodes: int = 1) -> Split | None:
+    """How `count` GPUs of each node share a model by its recipe; None where they cannot."""
+    sizes = (size for size in range(count, 0, -1) if count % size == 0)
+    tensor = next(size for size in sizes if _divides(spec, variant, size))
+    if nodes == 1:
+        if tensor == count:
+            return Split(tensor=count)
+        if spec.data_parallel:
+            return Split(tensor=tensor, data=count // tensor, expert=spec.experts)
+        return Split(tensor=tensor, pipeline=count // tensor) if spec.spans == "pipeline" else None
+    if spec.spans == "pipeline" and tensor == count:
+        return Split(tensor=count, pipeline=nodes)
+    if spec.spans in ("pipeline", "tensor") and _divides(spec, variant, count * nodes):
+        return Split(tensor=count * nodes)
+    if spec.data_parallel or spec.spans == "data":
+        return Split(tensor=tensor, data=count * nodes // tensor, expert=spec.experts)
+    return None
+
+
+def _divides(spec: ModelSpec, variant: Variant, size: int) -> bool:
+    """Whether a tensor-parallel size divides the heads and the blocks of the weights."""
+    if size == 1:
+        return True
+    if variant.tensor is not None and size > variant.tensor:
+        return False
+    if spec.heads is None:
+        return size in COUNTS
+    kv_heads = spec.attention.kv_heads if spec.attention else 0
+    return spec.heads % size == 0 and (not kv_heads or kv_heads % size == 0 or size % kv_heads == 0)

@@ -1,0 +1,54 @@
+"""The log of changes where pi runs, and the reading of such a log's lines; on a pod it is `pi.on_pod.audit`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+
+from pi import config
+from pi.errors import Interrupted, PiError
+from pi.on_pod.audit import append
+from pi.redaction import redacted
+
+FIELDS = 5
+
+FILE = "audit.log"
+
+
+def who() -> str:
+    """The user and the machine that pi runs as and on, such as "ann@laptop"."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def note(command: str, name: str, result: str = "ok") -> None:
+    """Add a line to the log in the config dir. One that cannot be written ends nothing."""
+    with contextlib.suppress(OSError):
+        append(str(config.config_dir() / FILE), who(), command, redacted(name), result)
+
+
+@contextlib.contextmanager
+def change(command: str, name: str) -> Iterator[None]:
+    """Note how the block ended."""
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted):
+        note(command, name, "interrupted")
+        raise
+    except BaseException as error:
+        code = f" (exit code {error.exit_code})" if isinstance(error, PiError) else ""
+        note(command, name, f"failed: {type(error).__name__}{code}")
+        raise
+    note(command, name)
+
+
+def row(line: str) -> list[str]:
+    """A line of a log as its five fields: time, who, command, name, result. One that is none is all result."""
+    fields = line.split("\t")
+    return fields if len(fields) == FIELDS else ["", "", "", "", line]

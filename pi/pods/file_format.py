@@ -1,0 +1,293 @@
+"""The text of pods.json: read into typed values with every one checked, and written. No file is touched here."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from pi.pods.gpus import Gpu, memory_label, memory_mib
+from pi.pods.json_place import Place, line_of, spoken
+from pi.pods.types import NAME, Deployment, Owner, Pod, State
+
+VERSION = 1
+"""Format of pods.json that this pi writes; a file without a version is read as 1."""
+
+DEEPEST = 50
+"""Levels of nesting that are read; pi's own values need seven."""
+
+STATUSES = ("starting", "running")
+
+
+class NewerError(ValueError):
+    """The file is of a newer pi."""
+
+
+class Misread(ValueError):
+    """A value that cannot be: where it stands, and what is expected there."""
+
+    def __init__(self, place: Place, expected: str) -> None:
+        super().__init__(f"{spoken(place)}: {expected}" if place else expected)
+        self.place = place
+
+
+def read(raw: bytes) -> State:
+    """The state that a pods.json holds. Unknown keys are kept, as they are, in the `extra` fields.
+
+    Raises ValueError that says what is wrong and, where there is one place, its line; NewerError for the format of
+    a newer pi.
+    """
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: byte 0x{raw[error.start]:02x} is not UTF-8") from None
+    try:
+        document = json.loads(text, object_pairs_hook=_object_of, parse_constant=_no_number, parse_float=_finite)
+        _check_depth(document)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}: {error.msg}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    try:
+        return _state(document)
+    except Misread as error:
+        raise ValueError(f"line {line_of(text, error.place)}: {error}") from None
+
+
+def written(state: State) -> str:
+    """The text of a state. Raises ValueError where it could not be read again: a pod may have said anything."""
+    document = _document(state)
+    _state(document)
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def entry(model: Deployment) -> str:
+    """A deployment as it stands under its pod's `models`, on one line."""
+    return f"{json.dumps(model.name)}: {json.dumps(_deployment_document(model))}"
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(float(digits)):
+        raise ValueError(f"{digits} is too large a number")
+    return float(digits)
+
+
+def _check_depth(value: Any, depth: int = 0) -> None:
+    if depth > DEEPEST:
+        raise RecursionError
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_depth(child, depth + 1)
+
+
+def _state(document: Any) -> State:
+    top = _object(document, ())
+    version = top.pop("version", 1)
+    if isinstance(version, int) and version > VERSION:
+        raise NewerError(f"version {version}, this pi knows {VERSION}")
+    _int(version, 1, VERSION, ("version",))
+    pods = {name: _pod(name, value) for name, value in _object(top.pop("pods", {}), ("pods",)).items()}
+    active = _optional_text(top.pop("active", None), ("active",))
+    if active is not None and active not in pods:
+        raise Misread(("active",), f"{active!r} is not among the pods")
+    return State(pods, active, top)
+
+
+def _pod(name: str, value: Any) -> Pod:
+    place = _named(name, ("pods", name))
+    data = _object(value, place)
+    models = _object(data.pop("models", {}), (*place, "models"))
+    gpus = _list(data.pop("gpus", []), (*place, "gpus"))
+    return Pod(
+        name=name,
+        ssh=_text(data.pop("ssh", None), (*place, "ssh")),
+        gpus=tuple(_gpu(gpu, (*place, "gpus", index)) for index, gpu in enumerate(gpus)),
+        models={key: _deployment(key, model, (*place, "models", key)) for key, model in models.items()},
+        models_path=_optional_text(data.pop("modelsPath", None), (*place, "modelsPath")) or None,
+        vllm_version=_optional_text(data.pop("vllmVersion", None), (*place, "vllmVersion")) or None,
+        beside=_texts(data.pop("vllmBeside", {}), (*place, "vllmBeside")),
+        host_key=_text(data.pop("host_key", ""), (*place, "host_key")),
+        boot=_text(data.pop("boot", ""), (*place, "boot")),
+        extra=data,
+    )
+
+
+def _gpu(value: Any, place: Place) -> Gpu:
+    data = _object(value, place)
+    label = memory_mib(_text(data.pop("memory", ""), (*place, "memory")))
+    mib = data.pop("memory_mib", None)
+    return Gpu(
+        id=_int(data.pop("id", None), 0, 999, (*place, "id")),
+        name=_text(data.pop("name", None), (*place, "name")),
+        memory_mib=_int(label if mib is None else mib, 0, 2**31, (*place, "memory_mib")),
+        compute_capability=_capability(data.pop("compute_capability", None), (*place, "compute_capability")),
+        extra=data,
+    )
+
+
+def _capability(value: Any, place: Place) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,2})\.([0-9])", value) if isinstance(value, str) else None
+    if not found:
+        raise Misread(place, 'such as "9.0" is expected')
+    return (int(found[1]), int(found[2]))
+
+
+def _deployment(name: str, value: Any, place: Place) -> Deployment:
+    _named(name, place)
+    data = _object(value, place)
+    share = data.pop("memory_share", None)
+    status = _text(data.pop("status", "running"), (*place, "status"))
+    if status not in STATUSES:
+        raise Misread((*place, "status"), f"{' or '.join(STATUSES)} is expected")
+    return Deployment(
+        name=name,
+        model=_text(data.pop("model", None), (*place, "model")),
+        port=_int(data.pop("port", None), 1, 65535, (*place, "port")),
+        gpus=_gpu_ids(data.pop("gpu", ""), (*place, "gpu")),
+        pid=_int(data.pop("pid", None), 0 if status == "starting" else 2, 2**31, (*place, "pid")),
+        status=status,
+        started=_int(data.pop("pid_start", 0), 0, 2**63, (*place, "pid_start")),
+        boot_id=_text(data.pop("boot_id", ""), (*place, "boot_id")),
+        instance=_text(data.pop("instance", ""), (*place, "instance")),
+        memory_share=None if share is None else _share(share, (*place, "memory_share")),
+        owner=_owner(data.pop("owner", None), (*place, "owner")),
+        extra=data,
+    )
+
+
+def _owner(value: Any, place: Place) -> Owner | None:
+    if value is None:
+        return None
+    data = _object(value, place)
+    since = data.pop("since", None)
+    if not isinstance(since, int | float) or isinstance(since, bool):
+        raise Misread((*place, "since"), "seconds since 1970 are expected")
+    pid = _int(data.pop("pid", None), 2, 2**31, (*place, "pid"))
+    return Owner(pid, _text(data.pop("host", None), (*place, "host")), since, data)
+
+
+def _gpu_ids(value: Any, place: Place) -> tuple[int, ...]:
+    """GPU ids of "0", "0,1" or a list of numbers (as older files have them)."""
+    words = value if isinstance(value, list) else [word for word in _text(value, place).split(",") if word]
+    return tuple(_int(_number(word), 0, 999, place) for word in words)
+
+
+def _number(word: Any) -> Any:
+    return int(word) if isinstance(word, str) and re.fullmatch(r" *[0-9]{1,3} *", word) else word
+
+
+def _named(name: str, place: Place) -> Place:
+    if not NAME.fullmatch(name):
+        raise Misread(place, "not a usable name")
+    return place
+
+
+def _object(value: Any, place: Place) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Misread(place, "an object {...} is expected")
+    return dict(value)
+
+
+def _list(value: Any, place: Place) -> list[Any]:
+    if not isinstance(value, list):
+        raise Misread(place, "a list is expected")
+    return value
+
+
+def _text(value: Any, place: Place) -> str:
+    if not isinstance(value, str):
+        raise Misread(place, "text is expected")
+    if not value.isprintable():
+        raise Misread(place, "it holds a line break or another character that cannot be printed")
+    return value
+
+
+def _texts(value: Any, place: Place) -> dict[str, str]:
+    return {_text(key, place): _text(text, (*place, key)) for key, text in _object(value, place).items()}
+
+
+def _optional_text(value: Any, place: Place) -> str | None:
+    return None if value is None else _text(value, place)
+
+
+def _share(value: Any, place: Place) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise Misread(place, "a number from 0 to 1 is expected")
+    return float(value)
+
+
+def _int(value: Any, low: int, high: int, place: Place) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise Misread(place, f"a whole number from {low} to {high} is expected")
+    return value
+
+
+def _document(state: State) -> dict[str, Any]:
+    pods = {name: _pod_document(pod) for name, pod in state.pods.items()}
+    return {"version": VERSION, "pods": pods, "active": state.active, **state.extra}
+
+
+def _pod_document(pod: Pod) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "ssh": pod.ssh,
+        "gpus": [_gpu_document(gpu) for gpu in pod.gpus],
+        "models": {name: _deployment_document(model) for name, model in pod.models.items()},
+    }
+    if pod.models_path:
+        document["modelsPath"] = pod.models_path
+    if pod.vllm_version:
+        document["vllmVersion"] = pod.vllm_version
+    if pod.beside:
+        document["vllmBeside"] = pod.beside
+    if pod.host_key:
+        document["host_key"] = pod.host_key
+    if pod.boot:
+        document["boot"] = pod.boot
+    return {**document, **pod.extra}
+
+
+def _gpu_document(gpu: Gpu) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "id": gpu.id,
+        "name": gpu.name,
+        "memory": memory_label(gpu.memory_mib),
+        "memory_mib": gpu.memory_mib,
+    }
+    if gpu.compute_capability:
+        document["compute_capability"] = ".".join(map(str, gpu.compute_capability))
+    return {**document, **gpu.extra}
+
+
+def _deployment_document(model: Deployment) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "model": model.model,
+        "port": model.port,
+        "gpu": ",".join(map(str, model.gpus)),
+        "pid": model.pid,
+        "status": model.status,
+        "pid_start": model.started,
+        "boot_id": model.boot_id,
+        "instance": model.instance,
+    }
+    if model.memory_share is not None:
+        document["memory_share"] = model.memory_share
+    if model.owner:
+        owner = model.owner
+        document["owner"] = {"pid": owner.pid, "host": owner.host, "since": owner.since, **owner.extra}
+    return {**document, **model.extra}

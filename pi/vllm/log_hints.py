@@ -1,0 +1,170 @@
+"""What to do about a failed start, by the words in vLLM's log."""
+
+from __future__ import annotations
+
+import re
+
+
+def hint_for(told: str, venv: str) -> str | None:
+    for pattern, hint in HINTS:
+        if found := re.search(pattern, told):
+            return hint.format(*found.groups(), venv=venv)
+    return None
+
+
+_SETUP = 'pi pods setup NAME "ssh ..."'
+
+_THE_TOKEN = "HF_TOKEN (the pod has that of its setup; pi pods setup NAME brings another)"  # noqa: S105 - its name
+
+HINTS = (
+    # The command line and files it names
+    (
+        r"^vllm[ \w]*: error: ",
+        "check the words after --vllm, or, if you gave none, what pi plan shows; "
+        "on the pod, vllm serve --help=all explains them",
+    ),
+    (r"invalid (?:tool call|reasoning) parser", "after --vllm, name a parser that this vLLM has"),
+    (r"requires --tool-call-parser", "add --tool-call-parser NAME after --vllm"),
+    (r"appears path-like, but doesn't exist", "give the path of a template that is on the pod"),
+    (r"[Aa]ddress already in use", "another process took the port meanwhile: start again"),
+    # Hugging Face
+    (
+        r"gated repo[\s\S]{0,300}?https://huggingface\.co/([\w.-]+/[\w-]+(?:\.[\w-]+)*)",
+        f"accept the licence at https://huggingface.co/{{0}} and check {_THE_TOKEN}",
+    ),
+    (
+        r"Access denied\. Model '([\w.-]+/[\w.-]+)' requires approval",
+        f"accept the licence at https://huggingface.co/{{0}} and check {_THE_TOKEN}",
+    ),
+    (r"gated repo", f"accept the licence on the model's page at Hugging Face and check {_THE_TOKEN}"),
+    (
+        r"Invalid (?:credentials in Authorization header|user token|username or password)",
+        f"Hugging Face refuses HF_TOKEN: set a valid one and run {_SETUP} again",
+    ),
+    (
+        r"429 Too Many Requests|429 Client Error",
+        f"too many requests: try again in a few minutes, with {_THE_TOKEN}",
+    ),
+    (
+        r"is not a valid model identifier|Repository Not Found|^Error: Model .{1,200} not found",
+        f"no such model at Hugging Face, or it is private: check the id and {_THE_TOKEN}",
+    ),
+    (
+        r"outgoing traffic has been disabled|offline mode is enabled",
+        "HF_HUB_OFFLINE on the pod forbids to fetch the model: unset it, or give a path on the pod",
+    ),
+    (
+        r"couldn't connect to 'http|LocalEntryNotFoundError|Local entry not found",
+        "the pod does not reach Hugging Face: check its network and proxy, or give a path on the pod",
+    ),
+    (r"Repo id must be in the form", "there is no such directory on the pod: check the path"),
+    (r"a file named config\.json", "vLLM can read no model there: config.json is missing"),
+    # Disks and shared memory
+    (
+        r"'/psm_|/dev/shm|shared memory segment|Bus error",
+        "the pod's /dev/shm is too small: run its container with --shm-size=16g or --ipc=host",
+    ),
+    (
+        r"No space left on device|Not enough free disk space|Disk quota exceeded",
+        f"the pod's disk is full: free space, or keep models on another: {_SETUP} --models-path PATH",
+    ),
+    (
+        r"Read-only file system",
+        f"the pod cannot write where its models are kept: mount it for writing, or {_SETUP} --models-path PATH",
+    ),
+    # Context and GPU memory
+    (
+        r"estimated maximum model length is (\d{1,12})",
+        "pi start ... --context {0}, or more memory for it: --memory 90% or --gpus 2",
+    ),
+    (
+        r"derived max_model_len \([a-z_]+=(\d{1,12})",
+        "the model reads no more than that: pi start ... --context {0}",
+    ),
+    (
+        r"No available memory for the cache blocks|Cannot auto-fit max_model_len|available KV cache memory",
+        "no memory is left beside the weights: pi start ... --memory 90%, or --gpus 2",
+    ),
+    (
+        r"is less than desired (?:GPU|CPU) memory utilization|on kv cache allocation",
+        "other work holds that memory: pi stop it, or ask for less: pi start ... --memory 50%",
+    ),
+    (
+        r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
+        "the GPU is full: give it more GPUs (--gpus 2), a shorter --context, or pi stop what else runs there",
+    ),
+    # GPUs, drivers, and how they talk
+    (r"number of available GPUs \((\d{1,4})\)", "pi start ... --gpus {0}, or a pod with more GPUs"),
+    (r"attention heads \((\d{1,6})\) must be divisible", "pi start ... --gpus N, where N divides {0}"),
+    (
+        r"NVIDIA driver on your system is too old",
+        "the pod's NVIDIA driver is older than this vLLM needs: choose an image with a newer driver",
+    ),
+    (
+        r"Error 802|system not yet initialized",
+        "the GPUs' fabric is down: start nvidia-fabricmanager on the pod, or reboot it",
+    ),
+    (
+        r"Error 80[34]|Driver/library version mismatch",
+        "the pod's NVIDIA driver and libraries differ: reboot it, or choose another image",
+    ),
+    (
+        r"No CUDA GPUs are available|no CUDA-capable device|infer device type|cudaGetDeviceCount|libcuda\.so",
+        f"vLLM sees no GPU: look at nvidia-smi on the pod, then run {_SETUP} again",
+    ),
+    (r"--dtype[= ]half", "pi start ... --vllm --dtype half"),
+    (
+        r"no kernel image is available",
+        f"this vLLM is not built for the pod's GPU: {_SETUP} --vllm nightly, or another GPU",
+    ),
+    (
+        r"not supported for the current GPU|compute capability",
+        "the pod's GPU cannot run this format: choose another variant of the model, or a newer GPU",
+    ),
+    (
+        r"NCCL error|nccl\w+Error",
+        "the GPUs cannot talk to each other: try --gpus 1; in a container, /dev/shm may be too small",
+    ),
+    # The model
+    (
+        r"not found in your environment: .{1,200}? Run `pip install ([\w. -]{1,100})`",
+        "the model's own code needs more packages: on the pod, uv pip install -p ~/{venv} {0}",
+    ),
+    (
+        r"trust_remote_code",
+        "the model brings Python code of its own; if you trust it: pi start ... --vllm --trust-remote-code",
+    ),
+    (
+        r"does not recognize this architecture|Model architectures .{1,300} are not supported",
+        f"this vLLM does not know the model: {_SETUP} --vllm nightly",
+    ),
+    (
+        r"Unknown quantization method|Cannot find the config file for \w+",
+        "the model is not in that format: leave --quantization out after --vllm",
+    ),
+    (r"\.gguf' is not a valid JSON", "vLLM reads no GGUF files: choose the model in safetensors format"),
+    (
+        r"SafetensorError|Error while deserializing header|parse_safetensors_file_metadata",
+        "a weights file is damaged or incomplete: remove the model from the pod's cache and start again",
+    ),
+    (
+        r"Cannot find any model weights",
+        "there are no *.safetensors files there: check the path or the repository",
+    ),
+    # vLLM itself and its machine
+    (
+        r"No module named|PackageNotFoundError|undefined symbol|cannot open shared object|torchvision::nms",
+        f"vLLM on the pod is incomplete: run {_SETUP} again",
+    ),
+    (
+        r"Cannot allocate memory|^MemoryError|DefaultCPUAllocator",
+        "the pod's main memory is full: choose a smaller model, or a pod with more memory",
+    ),
+    (r"SIGILL|Illegal instruction", "this vLLM needs a newer processor than the pod has: choose another pod"),
+    (
+        r"^killed from outside|unexpectedly$|exit code: -9\)",
+        "on the pod, dmesg tells what the kernel killed; a smaller model or --context needs less memory",
+    ),
+)
+"""What helps, by what was said; the first that matches counts. In a hint, {0} is the pattern's group and {venv}
+the folder that vLLM ran from."""

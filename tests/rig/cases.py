@@ -1,0 +1,50 @@
+"""Cases as data: each is a NAME.toml in a folder of tests/cases, described in that folder's README.md."""
+
+from __future__ import annotations
+
+import sys
+from inspect import signature
+from pathlib import Path
+from typing import Any, TypeVar
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CASES = Path(__file__).parents[1] / "cases"
+
+Case = TypeVar("Case")
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of a folder's cases."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def load(kind: type[Case], path: Path) -> Case:
+    """Read the case in `path` as a `kind`, a dataclass with a field for each key.
+
+    A text may be in a file beside it instead: NAME.KEY. Raises ValueError if a key is missing, unknown or given twice.
+    """
+    values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    for beside in sorted(path.parent.glob(f"{path.stem}.*")):
+        key = beside.suffix[1:]
+        if beside == path:
+            continue
+        if key in values:
+            raise ValueError(f"{path}: {key} is also in {beside.name}")
+        values[key] = beside.read_bytes().decode()
+    known = signature(kind).parameters
+    if unknown := sorted(values.keys() - known.keys()):
+        raise ValueError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+    required = {name for name, key in known.items() if key.default is key.empty}
+    if missing := sorted(required - values.keys()):
+        raise ValueError(f"{path}: missing {', '.join(missing)}")
+    return kind(**values)
+
+
+def strays(folder: Path) -> list[str]:
+    """Return the names of files that belong to no case."""
+    cases = set(names(folder))
+    return sorted(path.name for path in folder.iterdir() if path.stem not in cases and path.name != "README.md")

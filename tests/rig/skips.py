@@ -1,0 +1,32 @@
+"""Every reason why a test is skipped: what this user may not do, and what this machine lacks or has.
+
+Root on a machine of its own skips nothing but IPv6, and that only where the kernel has none.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import pytest
+
+REASONS = {
+    "mount": "this user cannot mount a file system here",
+    "namespace": "this user cannot make a mount namespace here",
+    "users": "only root can act as another user",
+    "IPv6": "this machine has no IPv6",
+    "Linux": "pods run Linux",
+    "driver": "this machine has an NVIDIA driver",
+    "disk": "this machine has no second file system that this user can write to",
+    "hub": "the model is on the hub: its files are not on this machine",
+    "outer address": "this machine has no address but its loopback",
+}
+
+
+def skip(why: str) -> NoReturn:
+    """Skip the running test."""
+    pytest.skip(REASONS[why])
+
+
+def skip_if(condition: object, why: str) -> pytest.MarkDecorator:
+    """Mark tests that are skipped if the condition holds."""
+    return pytest.mark.skipif(bool(condition), reason=REASONS[why])

@@ -1,0 +1,301 @@
+"""models.toml: what it says of each model, a user's own entries over it, and its Markdown page."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chores import catalog_text
+from pi.errors import InputError
+from pi.planning import catalog, hardware
+from pi.planning.catalog import BYTES_PER_PARAMETER, ModelSpec, Variant
+from pi.planning.placement import COUNTS
+from tests.pods import FIXTURE, KINDS, pod
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[3]
+CATALOG = catalog.load()
+VARIANTS = [(spec, variant) for spec in CATALOG.models for variant in spec.variants]
+
+
+def tables() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "models.toml").read_text())
+
+
+# -------------------------------------------------------------------------------------------- what it holds
+
+
+def test_every_model_of_the_recipes_and_of_the_list_is_there() -> None:
+    import json
+
+    recipes = json.loads((ROOT / "tests" / "fixtures" / "recipes.json").read_text())["recipes"]
+    assert len({recipe["model"] for recipe in recipes}) == 125
+    assert [recipe["model"] for recipe in recipes if CATALOG.find(recipe["model"]) is None] == []
+    listed = re.findall(r"HF: (\S+)", LIST)
+    assert [model for model in listed if CATALOG.find(model) is None] == []
+
+
+@pytest.mark.parametrize("spec", CATALOG.models, ids=lambda spec: spec.id)
+def test_an_entry_is_whole(spec: ModelSpec) -> None:
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+", spec.id)
+    assert spec.family and spec.source and spec.floor
+    assert spec.context is not None and 4096 <= spec.context <= 10_485_760
+    assert spec.active_b is None or spec.active_b < spec.parameters_b
+    assert spec.api in ("chat", "responses")
+    assert spec.spans in (None, "pipeline", "tensor", "data")
+    assert len({variant.name for variant in spec.variants}) == len(spec.variants)
+    if spec.attention is not None:
+        assert spec.heads is not None
+        assert spec.attention.layers > 0
+        assert bool(spec.attention.latent) != bool(spec.attention.kv_heads and spec.attention.head_dim)
+        assert bool(spec.attention.window) == bool(spec.attention.window_layers)
+        assert not spec.attention.kv_heads or spec.heads % spec.attention.kv_heads == 0
+    for option in ("--trust-remote-code", "--tool-call-parser", "--reasoning-parser", "--max-model-len"):
+        assert option not in spec.tuning.args
+
+
+@pytest.mark.parametrize(("spec", "variant"), VARIANTS, ids=lambda value: getattr(value, "id", ""))
+def test_a_variant_is_whole(spec: ModelSpec, variant: Variant) -> None:
+    assert variant.precision in BYTES_PER_PARAMETER
+    assert variant.precision in hardware.FLOORS
+    assert 0 < variant.weights_gb < variant.minimum_gb
+    assert variant.tensor in (None, *COUNTS)
+    assert variant.checked in ("", "parsed", "run")
+    for layout in variant.layouts:
+        assert set(layout.on) <= set(KINDS)
+        card_gb = min(FIXTURE["gpus"][kind]["memory_mib"] for kind in layout.on) * 1024**2 / 1e9
+        assert variant.weights_gb < layout.gpus * card_gb
+
+
+def test_hardware_names_of_the_catalog_are_known() -> None:
+    known = {kind.name for kind in hardware.KINDS} | {"nvidia", "ada", "cpu", *hardware.GENERATIONS.values()}
+    named = {name for spec, variant in VARIANTS for name in (*spec.tunings, *variant.tunings, *variant.on)}
+    assert named <= known
+    assert {name for spec in CATALOG.models for name in spec.verified} <= known
+
+
+def test_facts_of_a_family_hold_for_its_models_unless_they_differ() -> None:
+    found = CATALOG.find("zai-org/GLM-4.7")
+    other = CATALOG.find("zai-org/GLM-4.5")
+    assert found and other
+    assert (found[0].family, found[0].reasoning, other[0].reasoning) == ("glm-4.5", "glm45", "glm45")
+    assert (found[0].tools, other[0].tools) == ("glm47", "glm45")
+
+
+def test_a_model_is_found_by_the_id_of_any_of_its_checkpoints() -> None:
+    assert CATALOG.find("no/such-model") is None
+    for name in ("Qwen/Qwen3-32B-AWQ", "qwen/qwen3-32b-awq"):
+        found = CATALOG.find(name)
+        assert found is not None
+        assert (found[0].id, found[1].name) == ("Qwen/Qwen3-32B", "awq")
+
+
+def test_every_word_narrows_the_search() -> None:
+    found = [spec.id for spec in CATALOG.search("QWEN coder 30b")]
+    assert found == ["Qwen/Qwen3-Coder-30B-A3B-Instruct"]
+    assert len(CATALOG.search("")) == len(CATALOG.models)
+
+
+# ------------------------------------------------------------------------------------------ a user's own file
+
+
+def own(tmp_path: Path, text: str) -> catalog.Catalog:
+    (tmp_path / "models.toml").write_text(text)
+    return catalog.load(tmp_path)
+
+
+def test_an_own_entry_is_added(tmp_path: Path) -> None:
+    found = own(tmp_path, '[model."me/mine"]\nparameters = 7\nvariants.bf16 = { precision = "bf16" }\n').find("me/mine")
+    assert found is not None
+    spec, variant = found
+    assert (spec.context, spec.tools, variant.id) == (None, None, "me/mine")
+    assert (variant.weights_gb, variant.minimum_gb) == (14.0, 16.8)
+
+
+def test_an_own_key_changes_that_key_alone(tmp_path: Path) -> None:
+    text = '[model."Qwen/Qwen3-32B"]\ncontext = 32768\n[model."Qwen/Qwen3-32B".variants.fp8]\nminimum_gb = 36\n'
+    found = own(tmp_path, text).find("Qwen/Qwen3-32B-FP8")
+    shipped = CATALOG.find("Qwen/Qwen3-32B-FP8")
+    assert found and shipped
+    assert (found[0].context, found[1].minimum_gb) == (32768, 36)
+    assert (found[0].tools, found[1].weights_gb) == (shipped[0].tools, shipped[1].weights_gb)
+    assert len(own(tmp_path, text).models) == len(CATALOG.models)
+
+
+def test_without_an_own_file_the_shipped_one_serves(tmp_path: Path) -> None:
+    assert catalog.load(tmp_path).models == CATALOG.models
+
+
+BROKEN = {
+    "no TOML": ("[model", "models.toml: "),
+    "no UTF-8": (b"\xff\xfe", "models.toml: "),
+    "a key that is no key": ('[model."me/x"]\nparameter = 7\n', "model me/x: unknown key parameter"),
+    "no size": ('[model."me/x"]\nvariants.a = { precision = "bf16" }\n', "model me/x: 'parameters' is missing"),
+    "no variant": ('[model."me/x"]\nparameters = 7\n', "model me/x: 'variants' is missing"),
+    "a format that is none": (
+        '[model."me/x"]\nparameters = 7\nvariants.a = { precision = "fp3" }\n',
+        "model me/x: 'fp3'",
+    ),
+    "a layout that does not add up": (
+        '[model."me/x"]\nparameters = 7\n[model."me/x".variants.a]\nprecision = "bf16"\n'
+        'layouts = [{ gpus = 8, on = ["h100"], tensor = 4 }]\n',
+        "model me/x: a layout of 8 GPUs splits them into 4 x 1 x 1",
+    ),
+    "a table where a number should be": (
+        '[model."me/x"]\nparameters = {}\nvariants.a = { precision = "bf16" }\n',
+        "me/x",
+    ),
+    "a package that is an option": (
+        '[model."me/x"]\nparameters = 7\npackages = ["--index-url=http://x"]\nvariants.a = { precision = "bf16" }\n',
+        "model me/x: '--index-url=http://x' is no package",
+    ),
+    "a model that is no table": ("model.x = 1\n", "model x"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_read_is_named(tmp_path: Path, text: str | bytes, said: str) -> None:
+    (tmp_path / "models.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as refusal:
+        catalog.load(tmp_path)
+    assert said in refusal.value.message
+    assert str(tmp_path) in refusal.value.message
+
+
+# --------------------------------------------------------------------------------------------------- hardware
+
+NAMES = {
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H100 PCIe": "h100",
+    "NVIDIA H800": "h100",
+    "NVIDIA H200 NVL": "h200",
+    "NVIDIA GH200 480GB": "gh200",
+    "NVIDIA A100-PCIE-40GB": "a100",
+    "NVIDIA A100 80GB PCIe": "a100_80gb",
+    "NVIDIA A800-SXM4-80GB": "a100_80gb",
+    "NVIDIA RTX 6000 Ada Generation": "rtx_6000_ada",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "rtx_pro_6000",
+    "NVIDIA L40": "l40",
+    "NVIDIA A10": "a10",
+    "NVIDIA A40": "a6000",
+    "NVIDIA GB200": "gb200",
+    "NVIDIA Something New": None,
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), NAMES.items())
+def test_a_gpu_is_known_by_its_name(name: str, kind: str | None) -> None:
+    from pi.pods.gpus import Gpu
+
+    known = hardware.kind(Gpu(0, name.removeprefix("NVIDIA "), 81559))
+    assert (known.name if known else None) == kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_agree_with_nvidia_smi(kind: str) -> None:
+    gpu = pod(kind, 1).gpus[0]
+    known = hardware.kind(gpu)
+    assert known is not None
+    assert (known.name, known.memory_mib, known.capability) == (kind, gpu.memory_mib, gpu.compute_capability)
+
+
+def test_formats_are_served_where_the_hardware_computes_them() -> None:
+    served = {kind: {name for name in hardware.FLOORS if hardware.serves(pod(kind, 1).gpus[0], name)} for kind in KINDS}
+    assert served["v100"] == {"fp32"}
+    assert served["t4"] == {"fp32", "int4", "int8"}
+    assert "fp8" not in served["a100"] and "bf16" in served["a100"]
+    assert "fp8" in served["rtx_4090"] and "nvfp4" not in served["h200"]
+    assert served["b200"] == served["rtx_5090"] == set(hardware.FLOORS)
+
+
+# --------------------------------------------------------------------------------------------------- Markdown
+
+
+def test_the_page_says_what_the_catalog_says() -> None:
+    """`inv models.render` brings models.md up to date."""
+    assert (ROOT / "models.md").read_text() == catalog_text.render(tables())
+
+
+def test_the_page_read_back_is_the_catalog() -> None:
+    again = catalog_text.convert((ROOT / "models.md").read_text())
+    assert again == tables()
+    assert tomllib.loads(catalog_text.to_toml(again)) == tables()
+
+
+def test_boxes_are_checked_for_entries_that_are() -> None:
+    page = (ROOT / "models.md").read_text()
+    assert "    - [x] mxfp4: mxfp4, weights 65.2 GB, needs 96 GB" in page
+    assert "\n- [ ] PLaMo 2 Translate\n" in page
+    checked = sum(bool(variant.checked) for _, variant in VARIANTS)
+    assert len(re.findall(r"^    - \[x\]", page, re.MULTILINE)) == checked
+
+
+LIST = """# Models people keep by hand
+
+### Qwen-Coder
+- Notes: for code
+- [ ] Qwen3-Coder-480B-A35B-Instruct-FP8
+  - HF: Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8
+  - Hardware:
+    - 8x H200/H20
+      - --max-model-len 131072 --enable-expert-parallel --data-parallel-size 8 --enable-auto-tool-choice --tool-call-parser qwen3_coder
+      - Env: VLLM_USE_DEEP_GEMM=1
+      - Notes: Use data-parallel mode.
+- [x] Qwen2.5-Coder-32B-Instruct
+  - HF: Qwen/Qwen2.5-Coder-32B-Instruct
+  - Hardware:
+    - 1x H100/H200
+      - --tool-call-parser hermes --enable-auto-tool-choice
+    - 2x H100/H200
+      - --tensor-parallel-size 2 --tool-call-parser hermes --enable-auto-tool-choice
+  - Notes: Single GPU capable.
+
+### Kimi
+- [ ] Kimi-K2-Instruct
+  - HF: moonshotai/Kimi-K2-Instruct
+  - Hardware:
+    - 16x H200/H20 (DP+EP mode)
+      - --data-parallel-size 16 --data-parallel-size-local 8 --gpu-memory-utilization 0.85 --trust-remote-code
+"""
+
+
+def test_a_plain_list_becomes_a_catalog() -> None:
+    made = catalog.read(catalog_text.convert(LIST))
+    coder, _, kimi = made.models
+    row = coder.variants[0].layouts[0]
+    assert (coder.tools, coder.parameters_b, coder.variants[0].precision) == ("qwen3_coder", 480.0, "fp8")
+    assert (row.gpus, row.on, row.data, row.expert, row.tuning.context) == (8, ("h200", "h20"), 8, True, 131072)
+    assert (row.tuning.args, row.tuning.env) == ((), {"VLLM_USE_DEEP_GEMM": "1"})
+    assert (kimi.trust_remote_code, kimi.variants[0].layouts[0].tuning.share) == (True, 0.85)
+    assert kimi.parameters_b == round(16 * 97871 * 1024**2 / 1e9 / 1.2 / 2)
+    assert all("estimated" in spec.source for spec in made.models)
+
+
+UNREADABLE = {
+    "no id": ("### A\n- [ ] x\n", "line 2: x has no HF: line"),
+    "a fact that is none": ("### A\n- Colour: red\n", "line 2: 'Colour' is no fact"),
+    "a number that is none": ("### A\n- Context: long\n", "line 2: 'Context: long' cannot be read"),
+    "hardware that is none": (
+        "### A\n- [ ] x\n  - HF: a/b\n  - Hardware:\n    - many\n",
+        "line 5: 'many' is no hardware",
+    ),
+    "a variant that is none": (
+        "### A\n- [ ] x\n  - HF: a/b\n  - Variants:\n    - fp8\n",
+        "line 5: 'fp8' is no variant",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_line_that_cannot_be_read_is_named(text: str, said: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        catalog_text.convert(text)
+    assert said in refusal.value.message

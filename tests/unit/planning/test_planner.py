@@ -1,0 +1,592 @@
+"""Plans on pods of real GPUs: what is chosen, what is refused and why, and what holds for every plan."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pi.errors import BusyError, InputError, PiError
+from pi.planning import catalog, cpu, planner
+from pi.planning.catalog import ModelSpec, Variant
+from pi.planning.estimate import GIB
+from pi.planning.placement import GOOD_CONTEXT, choose
+from pi.planning.room import IDLE, groups, slots, without
+from pi.planning.types import GpuProcess, LaunchPlan, PodFacts, Request
+from pi.pods.gpus import Gpu
+from pi.pods.types import Deployment
+from pi.vllm import arguments
+from tests.pods import COUNTS, KINDS, busy, cpu_pod, pod
+
+CATALOG = catalog.load()
+ROOM_GIB = 1e-6
+"""Rounding of the sums."""
+
+
+def plan(model: str, facts: PodFacts, **wishes: object) -> LaunchPlan:
+    return planner.plan(Request(model, "m", **wishes), facts, CATALOG)  # type: ignore[arg-type]
+
+
+@contextmanager
+def refused(said: str, kind: type[PiError] = InputError) -> Iterator[None]:
+    """The block raises this kind of error, whose message and hint together hold `said`, on one line."""
+    with pytest.raises(kind) as refusal:
+        yield
+    text = refusal.value.render()
+    assert re.search(said, text), text
+    assert "\n" not in text or kind is not InputError
+
+
+def running(name: str, gpus: tuple[int, ...], share: float | None, port: int = 8001) -> Deployment:
+    return Deployment(name, "org/other", port, gpus, 4711, memory_share=share)
+
+
+# ------------------------------------------------------------------------------------------ what is chosen
+
+CHOSEN = {
+    "a small model takes one GPU": ("Qwen/Qwen3-8B", pod("h100", 8), "bf16", (0,), ""),
+    "a larger pod holds the weights that were asked for": ("Qwen/Qwen3-32B", pod("h100", 2), "bf16", (0, 1), "-tp 2"),
+    "a small card gets lighter weights": ("Qwen/Qwen3-32B", pod("rtx_4090", 1), "awq", (0,), ""),
+    "FP8 where the hardware has it": ("Qwen/Qwen3-32B", pod("l40s", 1), "fp8", (0,), ""),
+    "no FP8 where it has not": ("Qwen/Qwen3-32B", pod("a6000", 1), "awq", (0,), ""),
+    "FP4 on Blackwell": ("nvidia/MiniMax-M2.7-NVFP4", pod("b200", 8), "nvfp4", (0,), ""),
+    "a checkpoint named by its id is taken as it is": ("Qwen/Qwen3-32B-FP8", pod("h200", 2), "fp8", (0,), ""),
+    "a proved layout may undercut the minimum": ("openai/gpt-oss-120b", pod("h100", 1), "mxfp4", (0,), ""),
+    "blocks of FP8 weights limit tensor parallelism": (
+        "MiniMaxAI/MiniMax-M2",
+        pod("h100", 8),
+        "fp8",
+        (0, 1, 2, 3),
+        "-tp 4",
+    ),
+    "a recipe's replicas with the experts spread": (
+        *("Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8", pod("h20", 8), "fp8", tuple(range(8))),
+        "-dp 8 -ep",
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "facts", "variant", "gpus", "sizes"), CHOSEN.values(), ids=CHOSEN)
+def test_choice(model: str, facts: PodFacts, variant: str, gpus: tuple[int, ...], sizes: str) -> None:
+    made = plan(model, facts)
+    short = {long: option for option, long in arguments.SHORT.items() if option in ("-tp", "-pp", "-dp")}
+    said = [f"{short[long]} {value}" for long in short if (value := arguments.value_of(made.args, long))]
+    said += ["-ep"] if "--enable-expert-parallel" in made.args else []
+    assert (made.variant, made.gpus, " ".join(said)) == (variant, gpus, sizes)
+
+
+def test_a_plan_says_everything_that_a_start_needs() -> None:
+    made = plan("Qwen/Qwen3-32B", busy(pod("h100", 1), 0, 0), variant="fp8")
+    assert made.model == "Qwen/Qwen3-32B-FP8"
+    assert made.served_names == ("Qwen/Qwen3-32B-FP8", "Qwen/Qwen3-32B", "m")
+    assert made.args == (
+        *("--gpu-memory-utilization", "0.9"),
+        *("--max-model-len", "auto"),
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        *("--reasoning-parser", "qwen3"),
+    )
+    assert made.env == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"}
+    assert (made.port, made.context, made.memory_share, made.api) == (8001, 40960, 0.9, "chat")
+    assert (made.vllm_floor, made.download_gb) == ("0.8.5", 32.0)
+    assert made.memory is not None and made.memory.fits
+    assert made.why[0] == "Qwen/Qwen3-32B-FP8: 32 GB of fp8 weights"
+    assert "vLLM's parser hermes reads its tool calls" in made.why
+
+
+def test_lighter_weights_are_explained() -> None:
+    assert plan("Qwen/Qwen3-32B", pod("rtx_4090", 1)).why[0] == (
+        "Qwen/Qwen3-32B-AWQ: 18.24 GB of int4 weights, since the bf16 ones need 77 GB of GPU memory"
+        " and room for a useful context"
+    )
+    no_fp8 = plan("MiniMaxAI/MiniMax-M3", replace(pod("b200", 2), vllm_version=None), variant="nvfp4")
+    assert no_fp8.variant == "nvfp4"
+
+
+def test_options_bend_the_plan() -> None:
+    made = plan("Qwen/Qwen3-8B", pod("h100", 4), gpus=2, memory=0.5, context=8192)
+    assert made.gpus == (0, 1)
+    assert arguments.value_of(made.args, "--gpu-memory-utilization") == "0.5"
+    assert arguments.value_of(made.args, "--max-model-len") == "8192"
+    assert (made.context, made.memory_share) == (8192, 0.5)
+
+
+def test_gpus_that_do_not_divide_the_heads_become_pipeline_stages_where_the_recipe_has_them() -> None:
+    made = plan("moonshotai/Kimi-Linear-48B-A3B-Instruct", pod("h100", 8), gpus=3)
+    assert (made.split.tensor, made.split.pipeline) == (1, 3)
+    with refused("its 32 attention heads cannot be split evenly over 3 GPUs"):
+        plan("mistralai/Mistral-Small-4-119B-2603", pod("h200", 8), gpus=3)
+
+
+def test_the_case_of_an_id_does_not_matter() -> None:
+    assert plan("qwen/qwen3-8b", pod("h100", 1)).model == "Qwen/Qwen3-8B"
+
+
+def test_gpt_oss_serves_its_tools_by_responses() -> None:
+    assert plan("openai/gpt-oss-20b", pod("l4", 1)).api == "responses"
+
+
+def test_code_of_a_models_repository_is_never_run_in_silence() -> None:
+    made = plan("moonshotai/Kimi-Linear-48B-A3B-Instruct", pod("h200", 1))
+    assert "--trust-remote-code" in made.args
+    assert any("--trust-remote-code" in warning for warning in made.warnings)
+    assert plan("Qwen/Qwen3-8B", pod("h200", 1)).warnings == ()
+
+
+def test_an_old_vllm_gets_a_number_where_auto_is_not_known() -> None:
+    made = plan("Qwen/Qwen3-8B", replace(pod("h100", 1), vllm_version="0.12.0"))
+    assert arguments.value_of(made.args, "--max-model-len") == "40960"
+
+
+def test_a_model_that_vllm_dropped_is_refused_before_anything_starts() -> None:
+    with refused(r"needs vLLM 0\.26\.0 or older, the pod has 0\.32\.0"):
+        plan("pfnet/plamo-2-translate", pod("h100", 1))
+
+
+def test_sixteen_gpus_of_two_pods() -> None:
+    made = plan("moonshotai/Kimi-K2-Instruct", pod("h200", 8, nodes=2))
+    assert (made.nodes, made.split.gpus, made.gpus) == (2, 16, tuple(range(8)))
+    assert arguments.value_of(made.args, "--tensor-parallel-size") == "16"
+    assert arguments.value_of(made.args, "--nnodes") == "2"
+    piped = plan("zai-org/GLM-4.6", pod("h100", 8, nodes=2))
+    assert (piped.split.tensor, piped.split.pipeline) == (8, 2)
+
+
+# ----------------------------------------------------------------------------------- GPUs that are in use
+
+
+def test_ports_of_pi_and_of_others_are_left_alone() -> None:
+    facts = replace(pod("h100", 8), taken_ports=frozenset({8001, 8003}), deployments=(running("a", (0,), 0.9, 8002),))
+    assert plan("Qwen/Qwen3-8B", facts).port == 8004
+
+
+def test_the_least_used_gpu_is_taken() -> None:
+    facts = replace(pod("h100", 4), deployments=(running("a", (0,), 0.3), running("b", (1,), 0.2)))
+    assert plan("Qwen/Qwen3-8B", facts).gpus == (2,)
+    assert plan("Qwen/Qwen3-8B", busy(facts, 2, 60_000)).gpus == (3,)
+
+
+def test_gpus_that_strangers_use_count_as_used() -> None:
+    facts = busy(busy(pod("h100", 3), 0, 40_000), 1, 20_000)
+    assert plan("Qwen/Qwen3-8B", facts).gpus == (2,)
+    assert [slot.gpu.id for slot in slots(facts)] == [2, 1, 0]
+
+
+def test_a_gpu_is_shared_only_within_95_percent_and_by_name() -> None:
+    facts = replace(pod("h100", 1), deployments=(running("a", (0,), 0.5),))
+    made = plan("Qwen/Qwen3-8B", facts)
+    assert made.memory_share == 0.45
+    assert arguments.value_of(made.args, "--gpu-memory-utilization") == "0.45"
+    assert "45% of each GPU's memory, beside a" in made.why
+    with refused(r"GPU 0: 50% held by a", BusyError):
+        plan("Qwen/Qwen3-8B", facts, memory=0.5)
+
+
+def test_a_model_of_unknown_share_has_the_gpu_for_itself() -> None:
+    facts = replace(pod("h100", 1), deployments=(running("raw", (0,), None),))
+    with refused("GPU 0: held by raw\n  pi stop raw makes room", BusyError):
+        plan("Qwen/Qwen3-1.7B", facts)
+
+
+def test_a_way_on_that_would_be_refused_is_not_offered() -> None:
+    """A third of an L40S holds no model of 32 GB, nor does stopping one of two halves make room for it."""
+    facts = busy(pod("l40s", 2), 0, 30_000)
+    facts = replace(facts, deployments=(running("a", (1,), 0.45), running("b", (1,), 0.45, 8002)))
+    with refused(r"GPU 1: 90% held by a, b\n  stop more than one of a, b \(pi stop NAME\)$", BusyError):
+        plan("Qwen/Qwen3-32B", facts, variant="fp8")
+    with refused(r"\n  GPU 0 has 33% left \(--memory 33%\), or pi stop a makes room$", BusyError):
+        plan("Qwen/Qwen3-1.7B", facts, memory=0.5)
+
+
+def test_memory_that_a_model_holds_is_free_once_it_has_stopped() -> None:
+    facts = replace(busy(pod("h100", 1), 0, 60_000), deployments=(running("a", (0,), 0.5),))
+    assert without(facts, "a").gpus[0].used_mib == 60_000 - int(0.5 * 81559)
+    told = replace(facts, processes=(GpuProcess(7, 0, 59_000, "a"), GpuProcess(8, 0, 900)))
+    assert without(told, "a").gpus[0].used_mib == 1_000
+    assert without(told, "a").deployments == ()
+
+
+def test_strangers_that_fill_the_pod_are_named_as_such() -> None:
+    with refused(r"GPU 0: 78\.1 of 79\.6 GiB in use \(not by pi\)", BusyError):
+        plan("Qwen/Qwen3-8B", busy(pod("h100", 1), 0, 80_000))
+
+
+def test_a_name_in_use_is_refused() -> None:
+    with refused("m already runs", BusyError):
+        plan("Qwen/Qwen3-8B", replace(pod("h100", 8), deployments=(running("m", (0,), 0.9),)))
+
+
+# ------------------------------------------------------------------------------------- what is not possible
+
+IMPOSSIBLE = {
+    "weights that cannot fit, with the sum and the pods that hold them": (
+        *("Qwen/Qwen3-235B-A22B-Instruct-2507", pod("rtx_4090", 2), {}),
+        "235 GB of fp8 weights need 240 GB of GPU memory, 2x GeForce RTX 4090 have 52 GB; it fits on [48]x ",
+    ),
+    "a variant that is too heavy, and one that is not": (
+        *("Qwen/Qwen3-32B", pod("rtx_4090", 1), {"variant": "bf16"}),
+        "64 GB of bf16 weights need 77 GB.*it fits here with --variant awq",
+    ),
+    "a share that is too small": (
+        *("Qwen/Qwen3-32B", pod("h100", 1), {"variant": "bf16", "memory": 0.5}),
+        "--memory leaves 50%.*it fits here with --variant fp8",
+    ),
+    "a share below the recipe's minimum, though the sum would fit": (
+        *("tencent/Hunyuan-A13B-Instruct", pod("h100", 8), {"variant": "bf16", "memory": 0.5}),
+        "160 GB of bf16 weights need 580 GB of GPU memory.*--memory leaves 50%; it fits here with --variant fp8",
+    ),
+    "a context that does not fit": (
+        *("meta-llama/Llama-3.3-70B-Instruct", pod("a100_80gb", 4), {"context": 131072, "gpus": 2, "variant": "bf16"}),
+        "on 2 GPUs.*KV cache for 131072 tokens.*it fits here with --gpus 4|--context",
+    ),
+    "a context beyond the model's": ("Qwen/Qwen3-8B", pod("h100", 1), {"context": 65536}, "has a context of 40960"),
+    "heads that cannot be split": (
+        *("Qwen/Qwen3-32B", pod("h100", 3), {"gpus": 3}),
+        "its 64 attention heads cannot be split evenly over 3 GPUs; it fits here with --gpus 2",
+    ),
+    "more GPUs than the pod has": ("Qwen/Qwen3-8B", pod("h100", 2), {"gpus": 4}, "the pod has 2 GPUs"),
+    "a variant that does not exist": (
+        "Qwen/Qwen3-8B",
+        pod("h100", 1),
+        {"variant": "fp3"},
+        "no variant fp3; it has bf16",
+    ),
+    "a format that the hardware lacks": (
+        *("nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4", pod("h100", 8), {}),
+        "H100 80GB HBM3 has no arithmetic for nvfp4; it fits here with --variant bf16",
+    ),
+    "no GPU at all": ("Qwen/Qwen3-8B", PodFacts(()), {}, "the pod has no GPU"),
+    "a name with a path in it": ("Qwen/Qwen3-8B", pod("h100", 1), {"name": "../x"}, "is no name"),
+    "an option for a model": ("--config", pod("h100", 1), {}, "is no model"),
+    "a variant outside the catalog": ("org/model", pod("h100", 1), {"variant": "fp8"}, "not in the catalog"),
+    "--vllm beside --context": ("org/model", pod("h100", 1), {"vllm_args": (), "context": 4096}, "exclude each other"),
+}
+
+
+@pytest.mark.parametrize(("model", "facts", "wishes", "said"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_refused(model: str, facts: PodFacts, wishes: dict[str, object], said: str) -> None:
+    with refused(said):
+        planner.plan(Request(**{"model": model, "name": "m", **wishes}), facts, CATALOG)  # type: ignore[arg-type]
+
+
+def test_the_pods_that_a_refusal_names_do_hold_the_model() -> None:
+    with refused("it fits on 8x H100 80GB or "):
+        plan("zai-org/GLM-4.6", pod("h100", 1))
+    assert plan("zai-org/GLM-4.6", pod("h100", 8)).split.gpus == 8
+
+
+# --------------------------------------------------------------------------------------- outside the catalog
+
+CONFIG = {
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "hidden_size": 4096,
+    "max_position_embeddings": 131072,
+}
+
+
+def test_an_unknown_model_gets_one_gpu() -> None:
+    made = plan("org/model", pod("h100", 4))
+    assert made.gpus == (0,)
+    assert made.args == ("--gpu-memory-utilization", "0.9", "--max-model-len", "auto")
+    assert made.served_names == ("org/model", "m")
+    assert (made.memory, made.download_gb) == (None, None)
+
+
+def test_a_model_of_unknown_size_gets_no_less_than_a_gpus_usual_share_unless_asked_for() -> None:
+    facts = replace(pod("h100", 1), deployments=(running("a", (0,), 0.5),))
+    with refused("no GPU has 90% of its memory left: GPU 0: 50% held by a", BusyError):
+        plan("org/model", facts)
+    assert plan("org/model", facts, memory=0.45).memory_share == 0.45
+
+
+def test_a_name_without_its_organisation_is_no_id_and_the_id_is_told() -> None:
+    with refused(r"'qwen3-8b' is no model's whole id; did you mean Qwen/Qwen3-8B\?"):
+        plan("qwen3-8b", pod("h100", 1))
+    assert plan("org/qwen3-8b", pod("h100", 1)).model == "org/qwen3-8b"
+
+
+def test_gpus_of_an_unknown_model_are_tensor_parallel() -> None:
+    made = plan("/root/models/x", pod("h100", 4), gpus=2)
+    assert made.args[:2] == ("--tensor-parallel-size", "2")
+
+
+def test_what_is_known_of_an_unknown_model_is_summed_up() -> None:
+    facts = replace(pod("rtx_4090", 2), config=CONFIG, weights_bytes=16_060_000_000)
+    memory = plan("org/model-8b", facts, context=16384).memory
+    assert memory is not None
+    assert memory.weights_gib == pytest.approx(16.06e9 / GIB)
+    assert memory.kv_cache_gib == 16384 * 32 * 8 * 128 * 2 * 2 / GIB
+    assert "(+-10%)" in memory.render()
+    tight = plan("org/model-8b", facts, memory=0.7)
+    assert any("may not fit" in warning for warning in tight.warnings)
+
+
+def test_unknown_weights_that_cannot_fit_are_refused_before_the_download() -> None:
+    facts = replace(pod("rtx_4090", 4), config=CONFIG, weights_bytes=64_000_000_000)
+    with refused(r"does not fit: 59\.6 weights \(\+-10%\).*say --gpus 4"):
+        plan("org/model-32b", facts)
+
+
+def test_an_unknown_models_own_limits_are_kept() -> None:
+    facts = replace(pod("h100", 3), config=CONFIG)
+    with refused("cannot share the 32 attention heads .* evenly; say --gpus 1, 2"):
+        plan("org/model", facts, gpus=3)
+    with refused("has a context of 131072 tokens"):
+        plan("org/model", facts, context=262144)
+
+
+RAW = {
+    "alone: one GPU for itself": ((), (0,), None),
+    "its own share is its share": (("--gpu-memory-utilization", "0.4"), (0,), 0.4),
+    "a share beyond what may be shared, alone on a GPU": (("--gpu-memory-utilization=0.97",), (0,), 0.97),
+    "sizes ask for GPUs": (("-tp", "2", "--pipeline-parallel-size=2"), (0, 1, 2, 3), None),
+}
+
+
+@pytest.mark.parametrize(("args", "gpus", "share"), RAW.values(), ids=RAW)
+def test_raw_arguments(args: tuple[str, ...], gpus: tuple[int, ...], share: float | None) -> None:
+    made = plan("Qwen/Qwen3-8B", pod("h100", 4), vllm_args=args)
+    assert (made.args, made.gpus, made.memory_share, made.model) == (args, gpus, share, "Qwen/Qwen3-8B")
+
+
+def test_raw_sizes_beyond_the_pod_are_refused() -> None:
+    with refused("--vllm asks for 8 GPUs, the pod has 4"):
+        plan("Qwen/Qwen3-8B", pod("h100", 4), vllm_args=("--data-parallel-size", "8"))
+
+
+def test_raw_arguments_are_looked_through() -> None:
+    with refused("--port"):
+        plan("Qwen/Qwen3-8B", pod("h100", 4), vllm_args=("--port", "1"))
+
+
+# ------------------------------------------------------------------------------------------------- on a CPU
+
+
+def test_an_unknown_model_on_a_cpu() -> None:
+    made = plan("/root/models/smollm2", cpu_pod(24, 2))
+    assert made.args == ("--enforce-eager", "--max-model-len", "auto", "--max-num-seqs", "4")
+    assert made.env == {"VLLM_CPU_OMP_THREADS_BIND": "0-1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    assert (made.gpus, made.memory_share) == ((), None)
+    modest = plan("/root/models/smollm2", replace(cpu_pod(24, 1), config=CONFIG))
+    assert arguments.value_of(modest.args, "--max-model-len") == "4096"
+    assert modest.env["VLLM_CPU_OMP_THREADS_BIND"] == "0"
+
+
+def test_memory_on_a_cpu_is_vllms_own_share() -> None:
+    made = plan("/root/models/smollm2", cpu_pod(24, 2), memory=0.3)
+    assert arguments.value_of(made.args, "--gpu-memory-utilization") == "0.3"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in made.env
+    raw = plan("/root/models/smollm2", cpu_pod(24, 2), vllm_args=("--gpu-memory-utilization", "0.3"))
+    assert "VLLM_CPU_KVCACHE_SPACE" not in raw.env
+    assert plan("/x", cpu_pod(24, 2), vllm_args=()).env["VLLM_CPU_KVCACHE_SPACE"] == "1"
+
+
+def test_a_catalog_model_on_a_cpu() -> None:
+    made = plan("HuggingFaceTB/SmolLM2-135M-Instruct", cpu_pod(24, 2))
+    assert (made.context, made.download_gb) == (4096, 0.27)
+    assert plan("Qwen/Qwen3-1.7B", cpu_pod(24, 2), context=40960).env["VLLM_CPU_KVCACHE_SPACE"] == "5"
+    with refused(r"take 135.4 GiB, the pod has 21.6 GiB"):
+        plan("meta-llama/Llama-3.3-70B-Instruct", cpu_pod(24, 2), context=4096)
+    with refused("no weights that a CPU computes with"):
+        plan("MiniMaxAI/MiniMax-M2", cpu_pod(24, 2))
+    with refused("leave out --gpus"):
+        plan("Qwen/Qwen3-1.7B", cpu_pod(24, 2), gpus=1)
+
+
+def test_the_kv_space_of_a_cpu_is_modest() -> None:
+    assert [cpu.kv_space_gib(cpu_pod(gib)) for gib in (4, 24, 48, 512)] == [1, 1, 3, 4]
+
+
+# --------------------------------------------------------------------------------- what holds for every plan
+
+MODELS = st.sampled_from([spec.id for spec in CATALOG.models])
+SHARES = st.sampled_from([None, 0.1, 0.25, 0.45, 0.5, 0.9])
+
+
+@st.composite
+def pods(draw: st.DrawFn) -> PodFacts:
+    """A pod of one kind or two, with models of pi's and memory of strangers on it."""
+    found: list[Gpu] = []
+    for kind in draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=2, unique=True)):
+        for gpu in pod(kind, draw(st.sampled_from(COUNTS))).gpus:
+            used = draw(st.sampled_from([0, 0, 0, gpu.memory_mib // 3, gpu.memory_mib - 1]))
+            found.append(replace(gpu, id=len(found), used_mib=used))
+    ids = st.lists(st.sampled_from(range(len(found))), min_size=1, max_size=4, unique=True)
+    deployments: list[Deployment] = []
+    for number in range(draw(st.integers(0, 3))):
+        where = tuple(draw(ids))
+        share = draw(SHARES)
+        taken = [sum(d.memory_share or 1 for d in deployments if gpu in d.gpus) for gpu in where]
+        if max(taken) + (share or 1) <= 1:
+            deployments.append(running(f"d{number}", where, share, 8001 + number))
+    return PodFacts(tuple(found), deployments=tuple(deployments), vllm_version="0.32.0")
+
+
+def _plan_or_none(request: Request, facts: PodFacts) -> LaunchPlan | None:
+    try:
+        return planner.plan(request, facts, CATALOG)
+    except PiError:
+        return None
+
+
+@given(MODELS, pods(), SHARES, st.sampled_from([None, 1, 2, 4]), st.sampled_from([None, 4096, 32768]))
+def test_no_plan_gives_a_gpu_more_than_it_has(
+    model: str, facts: PodFacts, memory: float | None, gpus: int | None, context: int | None
+) -> None:
+    made = _plan_or_none(Request(model, "m", gpus=gpus, memory=memory, context=context), facts)
+    if made is None:
+        return
+    assert made.memory is not None and made.memory_share is not None
+    assert made.memory.needed_gib <= made.memory.allowed_gib + ROOM_GIB
+    assert made.split.gpus == len(set(made.gpus)) == len(made.gpus)
+    by_id = {gpu.id: gpu for gpu in facts.gpus}
+    assert len({(by_id[i].name, by_id[i].memory_mib) for i in made.gpus}) == 1
+    for index in made.gpus:
+        gpu = by_id[index]
+        others = [d.memory_share for d in facts.deployments if index in d.gpus]
+        assert None not in others
+        assert sum(share or 0 for share in others) + made.memory_share <= 0.95 + 1e-9
+        assert made.memory_share * gpu.memory_mib <= gpu.free_mib
+    assert arguments.value_of(made.args, "--gpu-memory-utilization") == f"{made.memory_share:g}"
+
+
+@given(MODELS, pods())
+def test_plans_are_stable(model: str, facts: PodFacts) -> None:
+    request = Request(model, "m")
+    turned = replace(facts, gpus=facts.gpus[::-1], deployments=facts.deployments[::-1])
+    made = _plan_or_none(request, facts)
+    assert made == _plan_or_none(request, facts)
+    if len({gpu.name for gpu in facts.gpus}) == 1:
+        assert made == _plan_or_none(request, turned)
+
+
+@given(MODELS, st.sampled_from(KINDS), st.sampled_from(COUNTS), st.floats(1.0, 8.0), SHARES)
+def test_more_memory_never_makes_a_model_stop_fitting(
+    model: str, kind: str, count: int, times: float, memory: float | None
+) -> None:
+    facts = pod(kind, count)
+    more = tuple(replace(gpu, memory_mib=int(gpu.memory_mib * times)) for gpu in facts.gpus)
+    request = Request(model, "m", memory=memory)
+    if _plan_or_none(request, facts):
+        assert _plan_or_none(request, replace(facts, gpus=more))
+
+
+@given(MODELS, st.sampled_from(KINDS), st.sampled_from([(1, 2), (2, 4), (4, 8), (1, 8)]))
+def test_more_gpus_never_make_a_model_stop_fitting(model: str, kind: str, counts: tuple[int, int]) -> None:
+    few, many = counts
+    if _plan_or_none(Request(model, "m"), pod(kind, few)):
+        assert _plan_or_none(Request(model, "m"), pod(kind, many))
+
+
+@given(MODELS, pods())
+def test_a_model_that_fits_now_fits_the_idle_pod(model: str, facts: PodFacts) -> None:
+    unused = replace(facts, deployments=(), gpus=tuple(replace(gpu, used_mib=0) for gpu in facts.gpus))
+    if _plan_or_none(Request(model, "m"), facts):
+        assert _plan_or_none(Request(model, "m"), unused)
+
+
+@given(MODELS | st.just("org/unknown"), pods(), SHARES, st.sampled_from([None, 1, 2, 4]))
+def test_what_a_busy_pod_is_said_to_have_room_for_has_room(
+    model: str, facts: PodFacts, memory: float | None, gpus: int | None
+) -> None:
+    request = Request(model, "m", gpus=gpus, memory=memory)
+    try:
+        planner.plan(request, facts, CATALOG)
+        return
+    except BusyError as error:
+        hint = error.hint or ""
+    except InputError:
+        return
+    fewer, less = re.search(r"\(--gpus (\d+)\)", hint), re.search(r"\(--memory (\d+)%\)", hint)
+    alone, several = re.search(r"pi stop (\S+) makes room", hint), re.search(r"stop more than one of (.*) \(pi", hint)
+    assert fewer or less or alone or several or hint == "wait until those processes end"
+    if fewer:
+        assert planner.plan(replace(request, gpus=int(fewer[1])), facts, CATALOG)
+    if less:
+        assert planner.plan(replace(request, memory=int(less[1]) / 100), facts, CATALOG)
+    if alone:
+        assert planner.plan(request, without(facts, alone[1]), CATALOG)
+    if several:
+        assert planner.plan(request, without(facts, *several[1].split(", ")), CATALOG)
+        assert not any(_plan_or_none(request, without(facts, name)) for name in several[1].split(", "))
+
+
+def test_a_gpu_below_the_idle_mark_is_free() -> None:
+    used = int(81559 * IDLE) - 1
+    assert not slots(busy(pod("h100", 1), 0, used))[0].busy
+
+
+# ------------------------------------------------------------------------ beside the recipes' own minimum
+
+RECIPES = json.loads((Path(__file__).parents[2] / "fixtures" / "recipes.json").read_text())["recipes"]
+
+RENAMED = {"Qwen/Qwen3-235B-A22B-FP8": "Qwen/Qwen3-235B-A22B-Instruct-2507-FP8"}
+"""Ids that the recipes give for another model's checkpoint."""
+
+HEAVIER = {
+    ("moonshotai/Kimi-K2-Thinking", "h200"): "585 GB of weights leave 600 GB no room for a KV cache",
+    ("thinkingmachines/Inkling-Small-NVFP4", "b200"): "its recipe serves it on two B200 too",
+    ("thinkingmachines/Inkling-Small", "h200"): "its recipe serves it on eight H200 too",
+}
+"""More GPUs than the minimum, for a reason other than a good context."""
+
+
+def _entry(recipe: dict[str, object]) -> tuple[ModelSpec, Variant]:
+    wanted = RENAMED.get(str(recipe["id"]), recipe["id"])
+    same = [(s, v) for s in CATALOG.models for v in s.variants if v.id == wanted]
+    return min(same, key=lambda entry: abs(entry[1].minimum_gb - float(str(recipe["minimum_gb"]))))
+
+
+def test_the_planner_beside_the_recipes_minimum() -> None:
+    figures: Counter[str] = Counter()
+    odd: list[str] = []
+    for recipe in RECIPES:
+        spec, variant = _entry(recipe)
+        assert variant.minimum_gb >= recipe["minimum_gb"] or recipe["id"] == "microsoft/Phi-4-reasoning"
+        for kind in recipe["verified"] or ["h100", "h200", "b200"]:
+            verdict = _beside(spec, variant, kind, recipe)
+            figures[verdict] += 1
+            if verdict == "unexplained":
+                odd.append(f"{variant.id} on {kind}")
+    print(dict(figures))
+    assert odd == []
+    assert figures["as the minimum"] > 0.85 * figures.total()
+    assert figures["fewer, proved with a sum"] == 1
+
+
+def _beside(spec: ModelSpec, variant: Variant, kind: str, recipe: dict[str, object]) -> str:
+    """How the planner's GPUs compare with the fewest whose memory reaches the recipe's minimum."""
+    facts = pod(kind, 8)
+    card_gb = facts.gpus[0].memory_mib * 1024**2 / 1e9
+    minimum_gb = float(str(recipe["minimum_gb"]))
+    least = next((count for count in COUNTS if count * card_gb >= minimum_gb), None)
+    fit = choose(spec, (variant,), Request(spec.id, "m"), groups(facts))
+    if fit is None:
+        if least is None:
+            return "as the minimum"
+        no_format = _says(spec, variant, facts, "has no arithmetic for")
+        return "the hardware lacks the format" if no_format else "unexplained"
+    if fit.split.gpus * card_gb < minimum_gb:
+        return "fewer, proved with a sum" if fit.layout and fit.memory.fits else "unexplained"
+    if least is None or fit.split.gpus <= least:
+        return "as the minimum"
+    fewer = choose(spec, (variant,), Request(spec.id, "m", gpus=least), groups(facts))
+    if (variant.id, kind) in HEAVIER:
+        return "more, since the minimum does not do"
+    short = fewer is not None and not fewer.reaches(GOOD_CONTEXT, spec.context)
+    return "more, for a good context" if short else "unexplained"
+
+
+def _says(spec: ModelSpec, variant: Variant, facts: PodFacts, words: str) -> bool:
+    with pytest.raises(InputError) as refusal:
+        planner.plan(Request(spec.id, "m", variant=variant.name), facts, CATALOG)
+    return words in refusal.value.message

