@@ -184,6 +184,7 @@ def test_row_44_a_file_that_cannot_be_used_is_told_by_line_and_left_as_it_is(
     pi.ok("pods", "active", "box")
 
 
+@pytest.mark.core
 def test_row_45_a_file_of_a_newer_pi_is_left_to_it(pi: Pi) -> None:
     pi.expects_broken_state = True
     pi.config.mkdir()
@@ -745,6 +746,7 @@ def test_row_54_a_terminal_that_knows_only_ascii_is_enough(pi: Pi, box: Pod) -> 
 # --- pods that are removed
 
 
+@pytest.mark.core
 def test_row_55_a_pod_with_models_is_removed_only_by_force(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     state = pi.state()

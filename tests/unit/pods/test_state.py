@@ -18,6 +18,7 @@ from pi.pods import state
 from pi.pods.gpus import Gpu
 from pi.pods.json_place import Place, line_of, spoken
 from pi.pods.types import Deployment, Owner, Pod, State
+from tests.rig.patience import patient
 
 OLD = {
     "pods": {
@@ -216,18 +217,15 @@ def test_a_lock_held_by_another_process_is_waited_for_and_then_told(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holding = "import time; from pi.pods import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(30), s)[2])"
-    holder = subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, env=dict(os.environ))
-    try:
+    with subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, env=dict(os.environ)) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         monkeypatch.setenv("PI_LOCK_TIMEOUT", "0.3")
         with pytest.raises(BusyError, match=f"pid {holder.pid} on"):
             state.change(lambda before: before)
-    finally:
         holder.kill()
-        holder.wait()
     began = time.monotonic()
     state.change(lambda before: before)
-    assert time.monotonic() - began < 5, "a dead holder holds nothing"
+    assert time.monotonic() - began < patient(5), "a dead holder holds nothing"
 
 
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(file: Path) -> None:
@@ -239,11 +237,12 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(file: Path) -> None
         "    for name in 'ab': state.change(lambda s: replace(s, active=name))"
     )
     for round_ in range(20):
-        flipper = subprocess.Popen([sys.executable, "-c", flipping], stdout=subprocess.PIPE, env=dict(os.environ))
-        assert flipper.stdout is not None and flipper.stdout.readline()
-        time.sleep(0.01 + 0.003 * round_)
-        flipper.kill()
-        flipper.wait()
+        with subprocess.Popen(
+            [sys.executable, "-c", flipping], stdout=subprocess.PIPE, env=dict(os.environ)
+        ) as flipper:
+            assert flipper.stdout is not None and flipper.stdout.readline()
+            time.sleep(0.01 + 0.003 * round_)
+            flipper.kill()
         assert set(state.load().pods) == {"a", "b"}
 
 
