@@ -64,6 +64,21 @@ def test_what_is_written_is_read_again(file: Path) -> None:
     assert state.load() == after == State({"dc1": pod}, "dc1")
 
 
+def test_the_ways_of_a_deployment_are_keys_only_if_they_are_not_the_usual_ones(file: Path) -> None:
+    usual = Deployment("u", "m", 8001, (0,), 9)
+    other = replace(usual, name="o", api="responses", private=True, venv="venv-0.33.0", extra={"mine": 1})
+    state.change(lambda s: s.with_pod(Pod("a", "local", (), {"u": usual, "o": other})))
+    models = json.loads(file.read_text())["pods"]["a"]["models"]
+    assert models["o"].items() - models["u"].items() == {
+        ("api", "responses"),
+        ("private", True),
+        ("venv", "venv-0.33.0"),
+        ("mine", 1),
+    }
+    assert list(models["o"])[-4:] == ["api", "private", "venv", "mine"]
+    assert state.load().pods["a"].models == {"u": usual, "o": other}
+
+
 def test_the_file_has_the_shape_that_was_promised(file: Path) -> None:
     state.change(
         lambda s: s.with_pod(Pod("a", "local", (Gpu(0, "H100", 81559),), {"q": Deployment("q", "m", 8001, (0,), 9)}))
