@@ -16,15 +16,21 @@ BIN = Path(sys.executable).parent
 os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 
 
-@task(help={"part": "a folder or file of tests: these alone, without lint and types"})
-def test(c: Context, part: str = "") -> None:
+@task(
+    help={
+        "part": "a folder or file of tests: these alone, without lint and types",
+        "quick": "only unit tests and the SSH tests of what has changed",
+    }
+)
+def test(c: Context, part: str = "", quick: bool = False) -> None:
     """Lint, types, and the tests that need no vLLM."""
-    from chores.suite import clocked, options
+    from chores import suite
 
-    with clocked():
+    with suite.clocked():
         if not part:
             lint(c)
-        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), *part.split()]))
+        chosen = part.split() or (suite.quick() if quick else [])
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(), *chosen]))
 
 
 @task
@@ -53,6 +59,15 @@ def advisories(c: Context) -> None:
 def slow(c: Context) -> None:
     """Test what takes minutes over SSH: 200 starts on one pod."""
     c.run(f"{BIN}/python -m pytest -q -m slow tests/ssh")
+
+
+@task
+def nightly(c: Context) -> None:
+    """Test what takes hours in all: the slow tier, a long fuzz, and ten runs of the suite."""
+    slow(c)
+    for _ in range(10):
+        test(c)
+    fuzz(c, seconds=3600)
 
 
 @task(help={"seconds": "how long in all"})
@@ -105,4 +120,4 @@ def render(c: Context) -> None:
 
 
 models = Collection("models", convert, render)
-ns = Collection(test, lint, e2e, slow, fuzz, advisories, demo, bench, readme, models, pi)
+ns = Collection(test, lint, e2e, slow, nightly, fuzz, advisories, demo, bench, readme, models, pi)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pi import screen
-from pi.calls.events import Event
+from pi.calls.events import Event, Log, Progress
 from pi.calls.logs import follow_log
 from pi.errors import Interrupted, RemoteError
 from pi.fabric_tasks.verb import verb
@@ -32,10 +32,11 @@ def logs(
     output = screen.Output(raw=raw)
 
     def hear(event: Event) -> None:
-        if event.kind == "log":
-            output.write(event["text"])
-        elif event.kind == "progress":
-            screen.note(event["text"])
+        match event:
+            case Log(text):
+                output.write(text)
+            case Progress(text):
+                screen.note(text)
 
     with where.targeted(c, pod) as (_, link):
         try:

@@ -184,7 +184,7 @@ def _of_pod(c: Any, name: str, pod: str | None, api: str | None) -> Iterator[End
             f"http://127.0.0.1:{deployment.port}/v1",
             deployment.name,
             key,
-            api="responses" if (api or deployment.extra.get("api")) == "responses" else "chat",
+            api="responses" if (api or deployment.api) == "responses" else "chat",
             dial=lambda: link.dial(deployment.port),
             state=lambda: _state(link, place, name),
             last_log_line=lambda: _last_log_line(link, name),

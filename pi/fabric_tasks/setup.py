@@ -70,7 +70,7 @@ def setup(
         vllm=kind,
         vllm_version=floor,
         packages=packages,
-        beside=beside,
+        extra_venv=beside,
         mount=mounted.words if mounted else (),
         mount_target=mounted.target if mounted else None,
         models_path=mounts.directory(models_path, "--models-path") if models_path else None,
@@ -170,7 +170,7 @@ def _remember(pod: Pod, facts: SetupFacts, host_key: str) -> Pod:
             vllm_version=facts.vllm_version,
             host_key=host_key,
             boot=facts.boot,
-            beside=facts.beside,
+            beside=facts.extra_venvs,
         )
         after = known.with_pod(fresh)
         return after if after.active else replace(after, active=pod.name)
@@ -191,5 +191,5 @@ def _summary(facts: SetupFacts) -> str:
     for line in facts.skipped_gpu_lines:
         screen.note(f"nvidia-smi said something that is no GPU, left out: {line}")
     cards = gpu_summary(Pod("", "", gpus=facts.gpus))
-    beside = "".join(f"; vLLM {version} in ~/{folder}" for folder, version in facts.beside.items())
+    beside = "".join(f"; vLLM {version} in ~/{folder}" for folder, version in facts.extra_venvs.items())
     return f"GPUs {cards}, vLLM {facts.vllm_version or 'none'}, Python {facts.python or 'unknown'}{beside}"

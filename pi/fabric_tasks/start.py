@@ -98,7 +98,7 @@ def start(
 
 def _how_to_call(deployment: Deployment, url: str, reachable: bool) -> None:
     screen.say()
-    if deployment.extra.get("private"):
+    if deployment.private:
         screen.say(f"  it listens on the pod's loopback alone, port {deployment.port}; SSH is the way:")
         screen.say(f'  pi prompt {deployment.name} "Hello"')
         return

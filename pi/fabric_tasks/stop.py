@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pi import screen
+from pi.calls.events import Progress
 from pi.calls.stop import Stopped, stop_models
 from pi.errors import InputError
 from pi.fabric_tasks.verb import verb
@@ -23,7 +24,7 @@ def stop(c: Any, name: str | None = None, pod: str | None = None) -> None:
         changes.change("stop", f"{place.name}/{name or '*'}"),
         screen.progress() as line,
     ):
-        found = stop_models(link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None)
+        found = stop_models(link, names, lambda event: line.show(event.text) if isinstance(event, Progress) else None)
         if name and found[0].found == "nothing" and name not in place.models:
             raise InputError(
                 f"no model {name!r} on {place.name}", f"it has {', '.join(place.models) or 'none'}; see: pi list"
@@ -49,5 +50,5 @@ def _tell_stopped(stopped: Stopped) -> None:
     screen.say(f"{stopped.name} {WORDS[stopped.found]}{forced}")
     if not stopped.memory_proven:
         screen.note("  nvidia-smi does not answer, so its GPU memory is not proven free; see: pi list")
-    if stopped.strangers:
-        screen.note(f"  its port is in use by {', '.join(stopped.strangers)}, which is not pi's")
+    if stopped.other_processes:
+        screen.note(f"  its port is in use by {', '.join(stopped.other_processes)}, which is not pi's")

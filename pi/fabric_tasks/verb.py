@@ -9,7 +9,7 @@ from typing import Any
 from invoke import Exit, Task
 
 from pi import faults
-from pi.errors import Interrupted, PiError
+from pi.errors import Interrupted, PiError, signal_of
 from pi.screen import printable
 
 
@@ -45,7 +45,7 @@ def verb(
             except PiError as error:
                 raise Exit(printable(error.render()), error.exit_code) from None
             except KeyboardInterrupt as stop:
-                interrupted = Interrupted("interrupted", *stop.args)
+                interrupted = Interrupted("interrupted", signal_of(stop))
                 raise Exit(interrupted.render(), interrupted.exit_code) from None
             except (Exit, BrokenPipeError):
                 raise

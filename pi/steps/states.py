@@ -37,7 +37,7 @@ def _row(found: Found, known: Deployment | None, host: str, status: Status) -> R
     model = found.deployment
     url = ""
     if found.state == "running":
-        url = "over SSH only" if model.extra.get("private") else addresses.url(host, model.port, status.public)
+        url = "over SSH only" if model.private else addresses.url(host, model.port, status.public)
     return model.name, model.model, _gpus(model), model.port, _state(found, known, status), url
 
 
@@ -52,7 +52,7 @@ def _missing(place: Pod, model: Deployment, status: Status) -> str:
 
 def _state(found: Found, known: Deployment | None, status: Status) -> str:
     model = found.deployment
-    words = found.state
+    words: str = found.state
     if found.state == "starting":
         words = _starting(found, known)
     elif found.state == "crashed":
@@ -63,10 +63,10 @@ def _state(found: Found, known: Deployment | None, status: Status) -> str:
         words = _stopped_by_reboot(status)
     if found.left:
         words += f", {_held(found)}, pi stop {model.name} ends it"
-    if found.strangers:
-        words += f"; {', '.join(found.strangers)} listens on its port too and is not pi's"
-    if venv := model.extra.get("venv"):
-        words += f" (vLLM {status.beside.get(venv, 'unknown')}, ~/{venv})"
+    if found.other_processes:
+        words += f"; {', '.join(found.other_processes)} listens on its port too and is not pi's"
+    if venv := model.venv:
+        words += f" (vLLM {status.extra_venvs.get(venv, 'unknown')}, ~/{venv})"
     return words
 
 

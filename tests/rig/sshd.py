@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.rig import machine
+from tests.rig.patience import patient
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -82,7 +83,7 @@ class SshdPod:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patient(10)
         while time.monotonic() < deadline and self._server.poll() is None:
             if b"Server listening on" in self.log.read_bytes()[begins:]:
                 return self

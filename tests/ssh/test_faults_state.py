@@ -187,6 +187,7 @@ def test_row_44_a_file_that_cannot_be_used_is_told_by_line_and_left_as_it_is(
     pi.ok("pods", "active", "box")
 
 
+@pytest.mark.core
 def test_row_45_a_file_of_a_newer_pi_is_left_to_it(pi: Pi) -> None:
     pi.expects_broken_state = True
     pi.config.mkdir()
@@ -496,7 +497,7 @@ def test_row_47_the_cause_of_a_failed_start_is_told_also_when_its_reservation_ca
     lock = cannot_write(pi)
     done = starting.ends()
     assert done.code == 6
-    assert "qwen was not ready after 1 s and is stopped" in done.err
+    assert "qwen was not ready after 1 s; pi stopped it" in done.err
     assert f"qwen did not start and stays in pods.json, until pi list clears it: cannot write {lock}" in done.err
     lock.rmdir()
     pi.ok("list")
@@ -748,6 +749,7 @@ def test_row_54_a_terminal_that_knows_only_ascii_is_enough(pi: Pi, box: Pod) -> 
 # --- pods that are removed
 
 
+@pytest.mark.core
 def test_row_55_a_pod_with_models_is_removed_only_by_force(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     state = pi.state()

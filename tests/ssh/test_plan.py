@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.rig.command import Pi
 from tests.rig.hub import hub
 from tests.rig.pod import Pod
@@ -28,6 +30,7 @@ def line(told: str, label: str) -> str:
     return found
 
 
+@pytest.mark.core
 def test_a_plan_is_what_start_does_then(pi: Pi, box: Pod) -> None:
     box.cards("h100_8")
     words = ("Qwen/Qwen3-8B", "--name", "qwen", "--memory", "50%", "--gpus", "2")
@@ -117,7 +120,7 @@ def test_packages_that_a_model_needs_are_named_with_the_way_to_them(pi: Pi, box:
 def test_a_path_that_is_not_there_is_no_plan(pi: Pi, box: Pod) -> None:
     done = pi("plan", "/no/such/model")
     assert (done.code, done.out) == (1, "")
-    assert "there is no directory /no/such/model on the pod" in done.err
+    assert "the pod has no directory /no/such/model" in done.err
 
 
 def listed(pi: Pi, *words: str) -> list[dict[str, Any]]:
