@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# isort: off
+import pi.cli.thin_invoke  # noqa: F401 - must come before anything that imports Invoke
+# isort: on
+
 import contextlib
 import os
 import signal

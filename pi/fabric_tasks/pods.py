@@ -7,7 +7,7 @@ from typing import Any
 from pi import screen
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
-from pi.steps.states import gpu_summary, versions
+from pi.steps.pod_summary import gpu_summary, versions
 
 
 @verb(name="list")

@@ -22,8 +22,8 @@ from pi.setup import mounts
 from pi.ssh import target
 from pi.ssh.link import Link
 from pi.steps import keys, reconcile, where
+from pi.steps.pod_summary import gpu_summary
 from pi.steps.reports import SetupReport
-from pi.steps.states import gpu_summary
 from pi.vllm.versions import NIGHTLY
 
 VLLM_CHOICES = ("release", "nightly", "gpt-oss")

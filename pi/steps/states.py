@@ -6,7 +6,6 @@ import time
 
 from pi import addresses, screen
 from pi.calls.status import Found, Status
-from pi.pods.gpus import memory_label
 from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import gone_from, lost_by_reboot
 from pi.text import one_line
@@ -108,16 +107,3 @@ def _starting(found: Found, known: Deployment | None) -> str:
 
 def _gpus(model: Deployment) -> str:
     return ",".join(map(str, model.gpus)) or "-"
-
-
-def gpu_summary(pod: Pod) -> str:
-    """The pod's GPUs in a few words, such as "2x H100 80GB HBM3 (80GB)" or "none (CPU)"."""
-    kinds: dict[tuple[str, int], int] = {}
-    for gpu in pod.gpus:
-        kinds[gpu.name, gpu.memory_mib] = kinds.get((gpu.name, gpu.memory_mib), 0) + 1
-    return ", ".join(f"{n}x {name} ({memory_label(mib)})" for (name, mib), n in kinds.items()) or "none (CPU)"
-
-
-def versions(pod: Pod) -> str:
-    """Its vLLMs, such as "0.32.0" or "0.32.0, beside it 0.33.0"."""
-    return (pod.vllm_version or "-") + "".join(f", beside it {version}" for version in pod.beside.values())
