@@ -18,8 +18,8 @@ from invoke import Collection, Config, Exit, Program
 from invoke.parser import Parser
 
 from pi import __version__, faults, screen
-from pi.cli.completion import COMPLETION, possible_words
-from pi.cli.help import CORE_FLAGS, ENDING, spoken, summary, usage_of
+from pi.cli.completion import SCRIPTS, next_words
+from pi.cli.help import CORE_FLAGS, ENDING, TITLE, flag_rows, summary, typed, usage_of
 from pi.cli.words import Reading, Usage, wants_help
 from pi.errors import PiError
 from pi.fabric_tasks import DEFAULTS, VERBS, namespace, task_named
@@ -88,35 +88,24 @@ class Pi(Program):
         raise Usage(f"no verb {words[0]!r}{self._meant(words)}", "pi VERB ...; pi --help lists the verbs")
 
     def _meant(self, words: list[str]) -> str:
-        spoken = [name.replace(".", " ") for name in VERBS]
-        close = get_close_matches(" ".join(words[:2]), spoken, 1) or get_close_matches(words[0], spoken, 1)
+        names = [name.replace(".", " ") for name in VERBS]
+        close = get_close_matches(" ".join(words[:2]), names, 1) or get_close_matches(words[0], names, 1)
         return f" (did you mean {close[0]!r}?)" if close else ""
 
     def print_help(self) -> None:
-        print("pi: a bare GPU machine becomes a private, OpenAI-compatible model endpoint, over nothing but SSH.\n")
-        print("Usage: pi VERB ...   (pi VERB --help says more)\n")
-        rows = [(spoken(name), summary(task)) for name, task in ((name, task_named(name)) for name in VERBS)]
-        rows += list(CORE_FLAGS.items())
-        screen.columns([("", *row) for row in rows])
+        print(f"{TITLE}\n\nUsage: pi VERB ...   (pi VERB --help says more)\n")
+        rows = [(typed(name), summary(task_named(name))) for name in VERBS]
+        screen.columns([("", *row) for row in [*rows, *CORE_FLAGS.items()]])
         print("\n" + ENDING)
 
     def _print_verb_help(self, name: str, task: Verb) -> None:
         print(f"Usage: {usage_of(name, task)}\n\n{summary(task)}\n")
-        operands = {operand.strip("[].") for operand in task.operands}
-        flags = [
-            (
-                f"--{argument.names[0]}" + ("" if argument.kind is bool else " ..."),
-                task.details.get(str(argument.name), ""),
-            )
-            for argument in task.get_arguments(ignore_unknown_help=True)
-            if argument.name not in operands
-        ]
-        screen.columns([("", *flag) for flag in flags])
+        screen.columns([("", *row) for row in flag_rows(task)])
 
     def _print_completion_script(self, shell: list[str]) -> None:
-        if len(shell) != 1 or shell[0] not in COMPLETION:
+        if len(shell) != 1 or shell[0] not in SCRIPTS:
             raise Usage("which shell?", "pi --print-completion-script bash|zsh|fish")
-        print(COMPLETION[shell[0]], end="")
+        print(SCRIPTS[shell[0]], end="")
         raise Exit
 
     def _candidates(self, words: list[str]) -> list[str]:
@@ -131,7 +120,7 @@ class Pi(Program):
         subverbs = [name[1] for name in names if len(name) == 2 and [name[0]] == before]
         with contextlib.suppress(Exit):
             name, rest = self._verb(before)
-            return subverbs + possible_words(task_named(name), rest)
+            return subverbs + next_words(name, task_named(name), rest)
         return subverbs
 
 

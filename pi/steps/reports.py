@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from pi import screen
+from pi import addresses, screen
 from pi.calls.events import Event
+from pi.calls.start import Started
 from pi.planning import venvs
 from pi.planning.types import LaunchPlan, PodFacts, Request
 
@@ -106,3 +107,23 @@ def reconnecting(event: Event) -> None:
         screen.note("  connected again")
     else:
         screen.note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")
+
+
+def show_how_to_call(started: Started, host: str) -> None:
+    """Print the addresses of a model that is ready; `host` is the pod's address as seen from here."""
+    if started.side_doors:
+        ports = ", ".join(map(str, started.side_doors))
+        screen.note(f"note: vLLM also listens without a key on port {ports}; close it with a firewall")
+    deployment = started.deployment
+    url = addresses.url(host, deployment.port, started.public)
+    screen.say()
+    if deployment.extra.get("private"):
+        screen.say(f"  it listens on the pod's loopback only, port {deployment.port}; use it over SSH:")
+    else:
+        screen.say(f"  export OPENAI_BASE_URL={url}")
+        screen.say('  export OPENAI_API_KEY="$PI_API_KEY"')
+        screen.say(f"  model: {deployment.model} (or {deployment.name})")
+        screen.say()
+        if not addresses.answers(url):
+            screen.say(f"  {url} does not answer from here (the port is closed or mapped); use it over SSH:")
+    screen.say(f'  pi prompt {deployment.name} "Hello"')

@@ -1,4 +1,4 @@
-"""What `pi list` says of each model."""
+"""The state of each model in words, as `pi list` prints it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _held(found: Found) -> str:
     return f"{found.held_mib / 1024:.1f} GiB still held by pid {pids}" if found.held_mib else f"pid {pids} is left"
 
 
-def tell_end(found: Found) -> None:
+def show_last_lines(found: Found) -> None:
     """Print how the log of a crashed model ends."""
     if found.last_lines:
         screen.say(f"\nlast lines of {found.deployment.name} (pi logs {found.deployment.name} shows more):")

@@ -3,39 +3,75 @@
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke import Collection, Exit
+from invoke import Collection, Context, Exit
+from invoke.parser import Parser
 
-from pi.cli.help import spoken, usage_of
+from pi.cli.help import typed, usage_of
 from pi.cli.program import Pi, program
 from pi.cli.words import Reading, wants_help
+from pi.errors import InputError
 from pi.fabric_tasks import VERBS, namespace
+from pi.fabric_tasks.flags import (
+    Options,
+    choice,
+    declared_by,
+    flag,
+    flags_of,
+    operand,
+    operands_of,
+    options_from,
+    switch,
+    tail,
+    words_of,
+)
 from pi.fabric_tasks.verb import Verb, verb
 
 
-@verb("name [place] message...", "NAME [PLACE] MESSAGE...", iterable=["message"])
-def send(
-    c: Any,
-    name: str,
-    place: str | None = None,
-    message: list[str] | None = None,
-    times: int = 1,
-    loud: bool = False,
-    dry_run: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class SendOptions(Options):
+    name: str = operand("NAME", required=True)
+    place: str | None = operand("[PLACE]")
+    message: tuple[str, ...] = operand("MESSAGE...", required=True, takes_rest=True)
+    times: int = flag("N", "how often", 1)
+    loud: bool = switch("shout")
+    dry_run: bool = switch("say nothing")
+
+
+@verb(SendOptions)
+def send(c: Any, options: SendOptions) -> None:
     """Send a message."""
 
 
-@verb("[model]", "MODEL [--vllm RAW...]", tail="vllm", iterable=["vllm"])
-def serve(c: Any, model: str | None = None, name: str | None = None, vllm: list[str] | None = None) -> None:
+@dataclass(frozen=True)
+class ServeOptions(Options):
+    model: str | None = operand("MODEL")
+    name: str | None = flag("N", "its name")
+    vllm: tuple[str, ...] = tail("RAW...", "for vLLM")
+
+
+@verb(ServeOptions, remark="(alone: lists)")
+def serve(c: Any, options: ServeOptions) -> None:
     """Serve a model."""
 
 
-@verb("name ssh", "NAME SSH", iterable=["tag"])
-def setup(c: Any, name: str, ssh: str | None = None, tag: list[str] | None = None) -> None:
+@dataclass(frozen=True)
+class SetupOptions(Options):
+    name: str = operand("NAME", required=True)
+    ssh: str = operand("SSH", required=True)
+    kind: str | None = choice(("old", "new"), "which one")
+    for_: str | None = flag("X", "what for")
+    beside: bool = switch("beside it", requires="--for")
+    json: bool = switch("as JSON")
+    quiet: bool = switch("say little", excludes="--json")
+
+
+@verb(SetupOptions)
+def setup(c: Any, options: SetupOptions) -> None:
     """Set a pod up."""
 
 
@@ -60,7 +96,6 @@ READ = [
     ("the last of two values", serve, "--name a --name b", {"name": "b"}),
     ("a switch", send, "--loud a x", {"loud": True, "name": "a", "message": ["x"]}),
     ("a switch of two words", send, "--dry-run a x", {"dry_run": True, "name": "a", "message": ["x"]}),
-    ("a list grows", setup, "--tag a box --tag b host", {"tag": ["a", "b"], "name": "box", "ssh": "host"}),
     ("after -- all are operands", send, "a -- --loud -x", {"name": "a", "place": "--loud", "message": ["-x"]}),
     ("a single dash is an operand", send, "a -", {"name": "a", "message": ["-"]}),
     ("a tail is raw", serve, "a/b --vllm -tp 4 --help -- x=y --name z --vllm",
@@ -95,7 +130,7 @@ def test_words_are_refused(task: Verb, words: list[str], told: str) -> None:
     with pytest.raises(Exit) as refused:
         read(task, *words)
     assert refused.value.code == 2
-    assert refused.value.message == f"pi: {told}; usage: pi test {task.usage}"
+    assert refused.value.message == f"pi: {told}; usage: {usage_of('test', task)}"
 
 
 HELP = [
@@ -158,7 +193,7 @@ WRONG = [
     ("a stop of a name that is none", ["stop", "a/b"], "cannot be the name of a model"),
     ("a pod's name that is none", ["pods", "setup", "a/b", "ssh h"], "cannot be the name of a pod"),
     ("an ssh command that is none", ["pods", "setup", "box", "rm -rf /"], "rm is not an ssh command"),
-    ("a build that is none", ["pods", "setup", "box", "ssh h", "--vllm", "best"], "--vllm 'best' is not known"),
+    ("a build that is none", ["pods", "setup", "box", "ssh h", "--vllm", "best"], "invalid --vllm 'best'"),
     ("a mount that is two", ["pods", "setup", "box", "ssh h", "--mount", "mount a /b; id"], "one plain command"),
     ("a system's folder", ["pods", "setup", "box", "ssh h", "--models-path", "/etc"], "belongs to the system"),
     ("which shell", ["--print-completion-script", "tcsh"], "usage: pi --print-completion-script bash|zsh|fish"),
@@ -180,7 +215,7 @@ def test_a_wrong_call_is_one_line_on_stderr(
 
 
 def verbs() -> list[str]:
-    return [spoken(name) for name in namespace().task_names]
+    return [typed(name) for name in namespace().task_names]
 
 
 @pytest.mark.parametrize("name", verbs())
@@ -195,21 +230,82 @@ def test_help_before_and_after_a_verb_is_the_same(name: str, capsys: pytest.Capt
 @pytest.mark.parametrize("name", namespace().task_names)
 def test_every_flag_of_a_verb_is_in_its_help_with_a_word_on_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     task: Verb = namespace()[name]
-    run(*spoken(name).split(), "--help")
-    told = capsys.readouterr().out.split("\n\n", 1)[1]
-    operands = {operand.strip("[].") for operand in task.operands}
-    for argument in task.get_arguments():
-        if argument.name not in operands:
-            [line] = [line for line in told.splitlines() if line.split()[:1] == [f"--{argument.names[0]}"]]
-            assert len(line.split(maxsplit=2 if " ..." in line else 1)) > 1, line
+    run(*typed(name).split(), "--help")
+    printed = capsys.readouterr().out.split("\n\n", 1)[1]
+    for each in flags_of(task.options):
+        [line] = [line for line in printed.splitlines() if line.split()[:1] == [each.name]]
+        assert line.strip().removeprefix(each.written).strip() == each.help != ""
 
 
 @pytest.mark.parametrize("name", namespace().task_names)
-def test_every_flag_in_a_usage_line_exists(name: str) -> None:
+def test_usage_line_names_every_flag_and_operand_once(name: str) -> None:
     task: Verb = namespace()[name]
-    written = {word.strip("[]|") for word in usage_of(name, task).replace("|", " ").split()}
-    flags = {f"--{flag}" for argument in task.get_arguments() for flag in argument.names}
-    assert {word for word in written if word.startswith("--")} <= flags
+    words = usage_of(name, task).replace("[", " ").replace("]", " ").replace("|", " ").split()
+    assert [words.count(each.name) for each in flags_of(task.options)] == [1] * len(flags_of(task.options))
+    assert all(each.written in usage_of(name, task) for each in operands_of(task.options))
+
+
+USAGES = [
+    (send, "pi x NAME [PLACE] MESSAGE... [--times N] [--loud] [--dry-run]"),
+    (serve, "pi x MODEL [--name N] [--vllm RAW...]   (alone: lists)"),
+    (setup, "pi x NAME SSH [--kind old|new] [--for X [--beside]] [--json|--quiet]"),
+]
+
+
+@pytest.mark.parametrize(("task", "usage"), USAGES, ids=["operands", "tail and remark", "flags that belong together"])
+def test_usage_line_is_made_of_the_declaration(task: Verb, usage: str) -> None:
+    assert usage_of("x", task) == usage
+
+
+@pytest.mark.parametrize("name", namespace().task_names)
+def test_invoke_has_an_argument_for_each_flag_and_operand(name: str) -> None:
+    task: Verb = namespace()[name]
+    declared = {each.attribute: each for each in declared_by(task.options)}
+    arguments = {argument.attr_name or argument.name: argument for argument in task.get_arguments()}
+    assert arguments.keys() == declared.keys()
+    for attribute, argument in arguments.items():
+        each = declared[str(attribute)]
+        assert argument.kind is (list if each.takes_rest else getattr(each, "kind", str)), attribute
+        assert argument.positional is (each.default is MISSING), attribute
+        assert argument.help == (each.help or argument.help), attribute
+
+
+def test_invoke_reads_a_start_by_flags_alone() -> None:
+    contexts = namespace().to_contexts()
+    parsed = Parser(contexts).parse_argv(["start", "--model", "a/b", "--name", "q", "--dry-run", "--vllm", "-x"])
+    values = {key: value for key, value in parsed[0].as_kwargs.items() if value}
+    assert values == {"model": "a/b", "name": "q", "dry_run": True, "vllm": ["-x"]}
+
+
+def test_a_task_called_from_python_takes_operands_and_flags() -> None:
+    calls = []
+
+    @verb(SendOptions)
+    def task(c: Any, options: SendOptions) -> None:
+        calls.append(options)
+
+    task(Context(), "ann", message=["a", "b"], times=2)
+    assert calls == [SendOptions(name="ann", message=("a", "b"), times=2)]
+
+
+COMBINED = [
+    ("a value that is not a choice", {"kind": "best"}, "invalid --kind 'best'"),
+    ("a flag without the one it requires", {"beside": True}, "--beside requires --for"),
+    ("two flags that exclude each other", {"json": True, "quiet": True}, "--json and --quiet cannot be used together"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), [case[1:] for case in COMBINED], ids=[case[0] for case in COMBINED])
+def test_flags_that_do_not_go_together_are_rejected(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as rejected:
+        options_from(SetupOptions, {"name": "box", "ssh": "host", **values})
+    assert rejected.value.message == message
+
+
+def test_flags_can_be_typed_again() -> None:
+    options = SetupOptions(name="box", ssh="host", kind="new", for_="a b", beside=True)
+    assert words_of(options) == ["--kind", "new", "--for", "a b", "--beside"]
+    assert words_of(ServeOptions(name="q", vllm=("--tp", "4"))) == ["--name", "q", "--vllm", "--tp", "4"]
 
 
 def test_every_verb_has_a_line_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,6 +328,7 @@ COMPLETED = [
     ("models to stop", ["stop", "q"], {"qwen"}),
     ("pods after --pod", ["list", "--pod", "l"], {"lab"}),
     ("flags", ["logs", "--l"], {"--lines"}),
+    ("choices of a flag", ["prompt", "qwen", "--api", ""], {"chat", "responses"}),
     ("nothing after a verb that is none", ["xyzzy", ""], set()),
 ]
 
