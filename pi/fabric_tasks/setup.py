@@ -56,7 +56,7 @@ def setup(c: Any, options: SetupOptions) -> None:
         facts = _set_up(link, pod, request, again)
         try:
             unsaved = f"{pod.name} is set up, but pods.json could not be updated"
-            with where.noted(unsaved, f"run it again, which is quick now: {again}"):
+            with where.saving(unsaved, f"run it again, which is quick now: {again}"):
                 pod = pod_entry.remember_setup(pod, facts, link.host_key)
             took = screen.seconds(time.monotonic() - began)
             screen.say(f"{pod.name} is ready after {took}: {pod_entry.describe(facts)}")

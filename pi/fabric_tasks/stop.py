@@ -38,7 +38,7 @@ def stop(c: Any, options: StopOptions) -> None:
             )
     for stopped in found:
         _show(stopped)
-    with where.noted("the stopped models are still in pods.json", "pi list removes them"):
+    with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, {name} if name else set(pod.models) | {stopped.name for stopped in found})
     if not found:
         screen.say(f"nothing runs on {pod.name}")

@@ -1,4 +1,4 @@
-"""The catalog held against a pod, as a table."""
+"""Show which models of the catalog fit a pod."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pi.steps.plans import facts_of
 
 
 def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = False, as_json: bool = False) -> None:
-    """The catalog held against the pod as it is now; without any pod, against no pod at all."""
+    """Print the catalog by what fits the pod now; without any pod, print all of it."""
     facts = None
     if pod or state.load().pods:
-        place, facts = facts_of(c, pod)
-        for line in gpus.lost(place.gpus, facts.gpus, facts.unread_gpus):
+        entry, facts = facts_of(c, pod)
+        for line in gpus.lost(entry.gpus, facts.gpus, facts.unread_gpus):
             screen.note(f"warning: {line}")
     found = offers.offers(catalog.load(config.config_dir()), facts, words)
     if not found and "/" in words:
@@ -34,16 +34,14 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
         shown = [offer for offer in found if offer.state == kind]
         if shown and (kind != offers.MORE or everything or facts is None or words):
             screen.say(f"{title}:")
-            memory = "GIB IN ALL" if kind == offers.MORE else "GIB EACH"
+            memory = "GIB TOTAL" if kind == offers.MORE else "GIB EACH"
             screen.table([_row(offer) for offer in shown], ("MODEL", "AS", "GPUS", memory, "CONTEXT", "NEEDS"))
             screen.say()
         elif shown:
             screen.say(f"{len(shown)} more need a larger pod: pi models --all")
     if not found:
-        screen.say(f"the catalog has no model called {words!r}")
-    screen.say(
-        "start one: pi start MODEL --name NAME; other Hugging Face models, and paths on the pod, possibly work too"
-    )
+        screen.say(f"no model in the catalog matches {words!r}")
+    screen.say("start one: pi start MODEL --name NAME; other Hugging Face models and paths on the pod may work too")
     if facts is None:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
 

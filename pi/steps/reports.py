@@ -1,4 +1,4 @@
-"""How a start and a setup show what happens."""
+"""Show the progress of a start and of a setup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 
 
 class StartReport:
-    """Tells how a start goes: the plan, the download, then the time and vLLM's last log line."""
+    """Shows a start: the plan, the download, then the time and vLLM's last log line."""
 
     def __init__(self, request: Request, pod: str, detach: bool) -> None:
         self._request, self._pod, self._detach = request, pod, detach
@@ -21,7 +21,7 @@ class StartReport:
         self._download_bytes = 0.0
 
     def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
-        """The plan, told. Raises InputError where every vLLM of the pod is too old for it."""
+        """Print the plan and return it. Raises InputError if every vLLM on the pod is too old for it."""
         refusal = venvs.refusal(plan, facts, self._pod)
         if refusal:
             raise refusal
@@ -57,9 +57,9 @@ class StartReport:
 
 
 class SetupReport:
-    """Shows the steps of a setup as they happen, with the time each took; installers' output live on a terminal.
+    """Shows each step of a setup and its time; on a terminal also the installers' output, live.
 
-    A step that has nothing to do is one line; one that works says first what it does.
+    A step with nothing to do takes one line; any other first prints its purpose.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class SetupReport:
 
 
 def reconnecting(event: Event) -> None:
-    """Tell that the connection to a pod was lost and which try to make it again this is, or that it is there again."""
+    """Print that the connection was lost, or that it is back."""
     if event.kind == "reconnected":
         screen.note("  connected again")
     else:
