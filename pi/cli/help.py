@@ -48,6 +48,7 @@ def summary(task: Verb) -> str:
     return (task.__doc__ or "").strip().splitlines()[0]
 
 
-def flag_rows(task: Verb) -> list[tuple[str, str]]:
-    """Return each flag of a verb as it is written, and its help."""
-    return [(flag.written, flag.help) for flag in flags_of(task.options)]
+def rows(task: Verb) -> list[tuple[str, str]]:
+    """Return each operand and flag of a verb as it is written, and its help."""
+    operands = [(operand.written, operand.help) for operand in operands_of(task.options)]
+    return operands + [(flag.written, flag.help) for flag in flags_of(task.options)]

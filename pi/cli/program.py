@@ -19,7 +19,7 @@ from invoke.parser import Parser
 
 from pi import __version__, faults, screen
 from pi.cli.completion import SCRIPTS, next_words
-from pi.cli.help import CORE_FLAGS, ENDING, TITLE, flag_rows, summary, typed, usage_of
+from pi.cli.help import CORE_FLAGS, ENDING, TITLE, rows, summary, typed, usage_of
 from pi.cli.words import Reading, Usage, wants_help
 from pi.errors import PiError
 from pi.fabric_tasks import DEFAULTS, VERBS, namespace, task_named
@@ -95,13 +95,13 @@ class Pi(Program):
 
     def print_help(self) -> None:
         print(f"{TITLE}\n\nUsage: pi VERB ...   (pi VERB --help says more)\n")
-        rows = [(typed(name), summary(task_named(name))) for name in VERBS]
-        screen.columns([("", *row) for row in [*rows, *CORE_FLAGS.items()]])
+        verbs = [(typed(name), summary(task_named(name))) for name in VERBS]
+        screen.columns([("", *row) for row in [*verbs, *CORE_FLAGS.items()]])
         print("\n" + ENDING)
 
     def _print_verb_help(self, name: str, task: Verb) -> None:
         print(f"Usage: {usage_of(name, task)}\n\n{summary(task)}\n")
-        screen.columns([("", *row) for row in flag_rows(task)])
+        screen.columns([("", *row) for row in rows(task)])
 
     def _print_completion_script(self, shell: list[str]) -> None:
         if len(shell) != 1 or shell[0] not in SCRIPTS:

@@ -13,7 +13,7 @@ from pi.pods import changes, state
 
 @dataclass(frozen=True)
 class ActiveOptions(Options):
-    name: str = operand("NAME", required=True)
+    name: str = operand("NAME", "which pod", required=True)
 
 
 @verb(ActiveOptions)

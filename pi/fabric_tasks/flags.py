@@ -88,7 +88,7 @@ def tail(value: str, help: str) -> Any:
     return _declared(Flag(value, help, takes_rest=True), ())
 
 
-def operand(written: str, help: str = "", *, required: bool = False, takes_rest: bool = False) -> Any:
+def operand(written: str, help: str, *, required: bool = False, takes_rest: bool = False) -> Any:
     """Declare an operand; `takes_rest` makes it a tuple of every word left."""
     declared = Operand(written, help, required, takes_rest)
     return _declared(declared, MISSING if required else () if takes_rest else None)

@@ -18,7 +18,7 @@ from pi.steps import where
 
 @dataclass(frozen=True)
 class LogsOptions(PodOptions):
-    name: str = operand("NAME", required=True)
+    name: str = operand("NAME", "which model", required=True)
     lines: int = flag("N", "begin with this many of the last lines", 200)
     no_follow: bool = switch("print them and exit")
     raw: bool = switch("print escape sequences too; the log may then change your terminal's settings")

@@ -13,6 +13,8 @@ from pi.planning.types import Request
 from pi.pods.types import check_name
 from pi.vllm import raw_arguments
 
+MODEL = "Hugging Face model id, or the path of a model on the pod"
+
 
 @dataclass(frozen=True)
 class PodOptions(Options):

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi.fabric_tasks.flags import flag, operand
-from pi.fabric_tasks.options import LaunchOptions
+from pi.fabric_tasks.options import MODEL, LaunchOptions
 from pi.fabric_tasks.verb import verb
 from pi.steps.plans import show_plan
 
 
 @dataclass(frozen=True)
 class PlanOptions(LaunchOptions):
-    model: str = operand("MODEL", required=True)
+    model: str = operand("MODEL", MODEL, required=True)
     name: str = flag("N", "name for the model", "model")
 
 

@@ -16,8 +16,10 @@ DAY_SECONDS = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class PromptOptions(PodOptions):
-    name: str | None = operand("NAME")
-    message: tuple[str, ...] = operand('["message"...|-]', takes_rest=True)
+    name: str | None = operand("NAME", "which model")
+    message: tuple[str, ...] = operand(
+        '["message"...|-]', "one or more messages; - reads standard input", takes_rest=True
+    )
     continue_: bool = switch("continue the last conversation of this directory")
     json: bool = switch("print one JSON event a line on stdout, and nothing else")
     quiet: bool = switch("print only the final text", excludes="--json")

@@ -20,7 +20,7 @@ BILLING = "the machine keeps running (and billing) until you end it at the provi
 
 @dataclass(frozen=True)
 class RemoveOptions(Options):
-    name: str = operand("NAME", required=True)
+    name: str = operand("NAME", "which pod", required=True)
     force: bool = switch("remove it even if models run on it; they keep running")
 
 

@@ -26,8 +26,8 @@ from pi.steps.vllm_choice import vllm_for
 
 @dataclass(frozen=True)
 class SetupOptions(Options):
-    name: str = operand("NAME", required=True)
-    ssh: str | None = operand('"ssh ..."|local')
+    name: str = operand("NAME", "name for the pod", required=True)
+    ssh: str | None = operand('"ssh ..."|local', "how to reach a new pod: its ssh command, or `local` for this machine")
     mount: str | None = flag('"..."', "command that mounts shared storage for models, as the provider shows it")
     models_path: str | None = flag("P", "models directory on the pod (default: the mount, else ~/.cache/huggingface)")
     vllm: str | None = choice(("release", "nightly", "gpt-oss"), "which vLLM to install")

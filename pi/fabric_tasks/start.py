@@ -10,7 +10,7 @@ from pi import config, screen
 from pi.calls.start import Started, start_model
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand, switch
-from pi.fabric_tasks.options import LaunchOptions
+from pi.fabric_tasks.options import MODEL, LaunchOptions
 from pi.fabric_tasks.verb import verb
 from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
@@ -28,7 +28,7 @@ LONGEST_TIMEOUT_S = 10**6
 
 @dataclass(frozen=True)
 class StartOptions(LaunchOptions):
-    model: str | None = operand("MODEL")
+    model: str | None = operand("MODEL", MODEL)
     name: str | None = flag("N", "name for the model; requests may use it or the model id", required=True)
     dry_run: bool = switch("show the command, memory and reasons; nothing changes")
     private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")

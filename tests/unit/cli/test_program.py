@@ -34,9 +34,9 @@ from pi.fabric_tasks.verb import Verb, verb
 
 @dataclass(frozen=True)
 class SendOptions(Options):
-    name: str = operand("NAME", required=True)
-    place: str | None = operand("[PLACE]")
-    message: tuple[str, ...] = operand("MESSAGE...", required=True, takes_rest=True)
+    name: str = operand("NAME", "who", required=True)
+    place: str | None = operand("[PLACE]", "where")
+    message: tuple[str, ...] = operand("MESSAGE...", "what", required=True, takes_rest=True)
     times: int = flag("N", "how often", 1)
     loud: bool = switch("shout")
     dry_run: bool = switch("say nothing")
@@ -49,7 +49,7 @@ def send(c: Any, options: SendOptions) -> None:
 
 @dataclass(frozen=True)
 class ServeOptions(Options):
-    model: str | None = operand("MODEL")
+    model: str | None = operand("MODEL", "which")
     name: str | None = flag("N", "its name")
     vllm: tuple[str, ...] = tail("RAW...", "for vLLM")
 
@@ -61,8 +61,8 @@ def serve(c: Any, options: ServeOptions) -> None:
 
 @dataclass(frozen=True)
 class SetupOptions(Options):
-    name: str = operand("NAME", required=True)
-    ssh: str = operand("SSH", required=True)
+    name: str = operand("NAME", "who", required=True)
+    ssh: str = operand("SSH", "how", required=True)
     kind: str | None = choice(("old", "new"), "which one")
     for_: str | None = flag("X", "what for")
     beside: bool = switch("beside it", requires="--for")
@@ -228,12 +228,12 @@ def test_help_before_and_after_a_verb_is_the_same(name: str, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("name", namespace().task_names)
-def test_a_verbs_help_explains_every_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verbs_help_explains_every_flag_and_operand(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     task: Verb = namespace()[name]
     run(*typed(name).split(), "--help")
     printed = capsys.readouterr().out.split("\n\n", 1)[1]
-    for each in flags_of(task.options):
-        [line] = [line for line in printed.splitlines() if line.split()[:1] == [each.name]]
+    for each in declared_by(task.options):
+        [line] = [line for line in printed.splitlines() if line.startswith(f"  {each.written} ")]
         assert line.strip().removeprefix(each.written).strip() == each.help != ""
 
 
@@ -267,7 +267,7 @@ def test_invoke_has_an_argument_for_each_flag_and_operand(name: str) -> None:
         each = declared[str(attribute)]
         assert argument.kind is (list if each.takes_rest else getattr(each, "kind", str)), attribute
         assert argument.positional is (each.default is MISSING), attribute
-        assert argument.help == (each.help or argument.help), attribute
+        assert argument.help == each.help, attribute
 
 
 def test_invoke_reads_a_start_by_flags_alone() -> None:
