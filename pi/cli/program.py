@@ -21,7 +21,7 @@ from pi import __version__, faults, screen
 from pi.cli.completion import SCRIPTS, next_words
 from pi.cli.help import CORE_FLAGS, ENDING, TITLE, rows, summary, typed, usage_of
 from pi.cli.words import Reading, Usage, wants_help
-from pi.errors import PiError
+from pi.errors import PiError, Signalled, signal_of
 from pi.fabric_tasks import DEFAULTS, VERBS, namespace, task_named
 from pi.fabric_tasks.verb import Verb
 
@@ -151,7 +151,7 @@ def main() -> None:
         finally:
             screen.flush()
     except KeyboardInterrupt as stop:
-        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+        sys.exit(128 + signal_of(stop))
     except BrokenPipeError:
         screen.leave_stdout()
         sys.exit(141)
@@ -175,4 +175,4 @@ def _open_closed_streams() -> None:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt(number)
+    raise Signalled(number)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
-from pi.calls.events import Event
+from pi.calls.events import Event, Log, Progress
 from pi.calls.logs import follow_log
 from pi.errors import Interrupted, RemoteError
 from pi.fabric_tasks.flags import flag, operand, switch
@@ -31,10 +31,11 @@ def logs(c: Any, options: LogsOptions) -> None:
     output = screen.Output(raw=options.raw)
 
     def hear(event: Event) -> None:
-        if event.kind == "log":
-            output.write(event["text"])
-        elif event.kind == "progress":
-            screen.note(event["text"])
+        match event:
+            case Log(text):
+                output.write(text)
+            case Progress(text):
+                screen.note(text)
 
     with where.targeted(c, options.pod) as (_, link):
         try:

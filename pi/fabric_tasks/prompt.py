@@ -100,7 +100,7 @@ def _pod_endpoint(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
             f"http://127.0.0.1:{deployment.port}/v1",
             deployment.name,
             key,
-            api="responses" if (options.api or deployment.extra.get("api")) == "responses" else "chat",
+            api="responses" if (options.api or deployment.api) == "responses" else "chat",
             dial=lambda: link.dial(deployment.port),
             state=lambda: _state(link, pod, name),
             last_log_line=lambda: last_log_line(link, name),

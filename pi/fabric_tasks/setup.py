@@ -80,7 +80,7 @@ def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
         vllm=choice.kind,
         vllm_version=choice.min_version,
         packages=choice.packages,
-        beside=options.beside,
+        extra_venv=options.beside,
         mount=mount.words if mount else (),
         mount_target=mount.target if mount else None,
         models_path=mounts.directory(options.models_path, "--models-path") if options.models_path else None,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
+from pi.calls.events import Progress
 from pi.calls.stop import Stopped, stop_models
 from pi.errors import InputError
 from pi.fabric_tasks.flags import operand
@@ -31,7 +32,7 @@ def stop(c: Any, options: StopOptions) -> None:
         changes.change("stop", f"{pod.name}/{name or '*'}"),
         screen.progress() as line,
     ):
-        found = stop_models(link, names, lambda event: line.show(event["text"]) if event.kind == "progress" else None)
+        found = stop_models(link, names, lambda event: line.show(event.text) if isinstance(event, Progress) else None)
         if name and found[0].found == "nothing" and name not in pod.models:
             raise InputError(
                 f"no model {name!r} on {pod.name}", f"it has {', '.join(pod.models) or 'none'}; see: pi list"
@@ -57,5 +58,5 @@ def _show(stopped: Stopped) -> None:
     screen.say(f"{stopped.name} {OUTCOMES[stopped.found]}{forced}")
     if not stopped.memory_proven:
         screen.note("  nvidia-smi does not answer, so pi cannot tell whether its GPU memory is free; see: pi list")
-    if stopped.strangers:
-        screen.note(f"  another process uses its port: {', '.join(stopped.strangers)}")
+    if stopped.other_processes:
+        screen.note(f"  another process uses its port: {', '.join(stopped.other_processes)}")

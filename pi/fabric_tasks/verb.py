@@ -12,7 +12,7 @@ from typing import Any
 from invoke import Exit, Task
 
 from pi import faults
-from pi.errors import Interrupted, PiError
+from pi.errors import Interrupted, PiError, signal_of
 from pi.fabric_tasks.flags import AnyOptions, Options, declared_by, options_from
 from pi.screen import printable
 
@@ -78,7 +78,7 @@ def _exit_codes() -> Iterator[None]:
     except PiError as error:
         raise Exit(printable(error.render()), error.exit_code) from None
     except KeyboardInterrupt as stop:
-        interrupted = Interrupted("interrupted", *stop.args)
+        interrupted = Interrupted("interrupted", signal_of(stop))
         raise Exit(interrupted.render(), interrupted.exit_code) from None
     except (Exit, BrokenPipeError):
         raise

@@ -42,7 +42,7 @@ def remember_setup(pod: Pod, facts: SetupFacts, host_key: str) -> Pod:
             vllm_version=facts.vllm_version,
             host_key=host_key,
             boot=facts.boot,
-            beside=facts.beside,
+            beside=facts.extra_venvs,
         )
         after = before.with_pod(fresh)
         return after if after.active else replace(after, active=pod.name)
@@ -72,5 +72,5 @@ def describe(facts: SetupFacts) -> str:
     for line in facts.skipped_gpu_lines:
         screen.note(f"ignoring unexpected nvidia-smi output: {line}")
     cards = gpu_summary(Pod("", "", gpus=facts.gpus))
-    extra_venvs = "".join(f"; vLLM {version} in ~/{folder}" for folder, version in facts.beside.items())
+    extra_venvs = "".join(f"; vLLM {version} in ~/{folder}" for folder, version in facts.extra_venvs.items())
     return f"GPUs {cards}, vLLM {facts.vllm_version or 'none'}, Python {facts.python or 'unknown'}{extra_venvs}"

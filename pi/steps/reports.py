@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pi import addresses, screen
-from pi.calls.events import Event
+from pi.calls.events import Download, Event, Launched, Log, Reconnected, Reconnecting, Step
 from pi.calls.start import Started
 from pi.planning import venvs
 from pi.planning.types import LaunchPlan, PodFacts, Request
@@ -36,21 +36,22 @@ class StartReport:
 
     def hear(self, event: Event) -> None:
         elapsed = screen.seconds(time.monotonic() - self._began)
-        if event.kind == "download":
-            done, speed = screen.gib(event["bytes"]), screen.gib(event["bytes_per_s"])
-            whole = event["total"] or self._download_bytes
-            total = f" of {screen.gib(whole)}" if whole else ""
-            self._line.show(f"  downloading {done}{total}, {speed}/s ({elapsed}; Ctrl+C cancels)")
-        elif event.kind == "launched":
-            self._began = time.monotonic()
-            self._line.clear()
-            interrupt = "leaves it starting" if self._detach else "stops it"
-            screen.say(f"  vLLM is running (pid {event['pid']}); waiting until it is ready (Ctrl+C {interrupt})")
-        elif event.kind == "log" and event["text"].strip():
-            self._line.show(f"  {elapsed}: {event['text'].strip().splitlines()[-1]}")
-        elif event.kind in ("reconnecting", "reconnected"):
-            self._line.clear()
-            reconnecting(event)
+        match event:
+            case Download(done, total, per_second):
+                whole = total or self._download_bytes
+                of = f" of {screen.gib(whole)}" if whole else ""
+                speed = f"{screen.gib(per_second)}/s"
+                self._line.show(f"  downloading {screen.gib(done)}{of}, {speed} ({elapsed}; Ctrl+C cancels)")
+            case Launched(pid):
+                self._began = time.monotonic()
+                self._line.clear()
+                interrupt = "leaves it starting" if self._detach else "stops it"
+                screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C {interrupt})")
+            case Log(text) if text.strip():
+                self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
+            case Reconnecting() | Reconnected():
+                self._line.clear()
+                reconnecting(event)
 
     def end(self) -> None:
         self._line.clear()
@@ -68,17 +69,19 @@ class SetupReport:
         self._purpose = ""
 
     def hear(self, event: Event) -> None:
-        if event.kind == "log":
-            self._announce()
-            self._live.show("    " + event["text"].strip())
-        elif event.kind == "setup":
-            self._live.clear()
-            self._step(event["verb"], event["arg"], event["text"])
-        elif event.kind in ("reconnecting", "reconnected"):
-            self._live.clear()
-            reconnecting(event)
+        match event:
+            case Log(text):
+                self._announce()
+                self._live.show("    " + text.strip())
+            case Step():
+                self._live.clear()
+                self._step(event)
+            case Reconnecting() | Reconnected():
+                self._live.clear()
+                reconnecting(event)
 
-    def _step(self, word: str, step: str, text: str) -> None:
+    def _step(self, event: Step) -> None:
+        word, step, text = event.verb, event.step, event.text
         if word == "step":
             self._began = time.monotonic()
             self._purpose = f"- {step}: {text}"
@@ -101,12 +104,12 @@ class SetupReport:
             screen.note("    | " + line)
 
 
-def reconnecting(event: Event) -> None:
+def reconnecting(event: Reconnecting | Reconnected) -> None:
     """Print that the connection was lost, or that it is back."""
-    if event.kind == "reconnected":
+    if isinstance(event, Reconnected):
         screen.note("  connected again")
     else:
-        screen.note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")
+        screen.note(f"  connection lost; reconnecting ({event.attempt}/{event.of})")
 
 
 def show_how_to_call(started: Started, host: str) -> None:
@@ -117,7 +120,7 @@ def show_how_to_call(started: Started, host: str) -> None:
     deployment = started.deployment
     url = addresses.url(host, deployment.port, started.public)
     screen.say()
-    if deployment.extra.get("private"):
+    if deployment.private:
         screen.say(f"  it listens on the pod's loopback only, port {deployment.port}; use it over SSH:")
     else:
         screen.say(f"  export OPENAI_BASE_URL={url}")

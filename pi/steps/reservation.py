@@ -37,7 +37,7 @@ class Reservation:
                 status="starting",
                 memory_share=plan.memory_share,
                 owner=Owner.this(),
-                extra={"private": True} if self._private else {},
+                private=self._private,
             ),
         )
         self._name = plan.name

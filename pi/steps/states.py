@@ -36,7 +36,7 @@ def _row(found: Found, saved: Deployment | None, host: str, status: Status) -> R
     model = found.deployment
     url = ""
     if found.state == "running":
-        url = "over SSH only" if model.extra.get("private") else addresses.url(host, model.port, status.public)
+        url = "over SSH only" if model.private else addresses.url(host, model.port, status.public)
     return model.name, model.model, _gpus(model), model.port, _found_state(found, saved, status), url
 
 
@@ -51,7 +51,7 @@ def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:
 
 def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     model = found.deployment
-    words = found.state
+    words: str = found.state
     if found.state == "starting":
         words = _starting(found, saved)
     elif found.state == "crashed":
@@ -62,10 +62,10 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
         words = _stopped_by_reboot(status)
     if found.left:
         words += f", {_leftovers(found)}, pi stop {model.name} stops it"
-    if found.strangers:
-        words += f"; another process uses its port: {', '.join(found.strangers)}"
-    if venv := model.extra.get("venv"):
-        words += f" (vLLM {status.beside.get(venv, 'unknown')}, ~/{venv})"
+    if found.other_processes:
+        words += f"; another process uses its port: {', '.join(found.other_processes)}"
+    if venv := model.venv:
+        words += f" (vLLM {status.extra_venvs.get(venv, 'unknown')}, ~/{venv})"
     return words
 
 

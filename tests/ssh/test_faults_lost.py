@@ -318,7 +318,7 @@ def test_row_14_a_connection_that_stays_away_is_given_up_and_the_model_kept(pi: 
     done = running.ends(timeout_s=40)
     assert done.code == 3, done
     assert "connection lost; reconnecting (5/5)" in done.err
-    assert "the work on the pod goes on" in done.err
+    assert "the pod keeps working" in done.err
     assert pi.models("box")["qwen"]["status"] == "starting"
     box.up()
     assert " running " in state_of(pi, "qwen")

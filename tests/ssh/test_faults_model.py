@@ -290,9 +290,9 @@ def test_row_27_a_model_that_never_becomes_ready_is_stopped_after_the_timeout(pi
     began = time.monotonic()
     done = pi("start", box.model(), "--name", "qwen", "--timeout", "2")
     assert time.monotonic() - began < 15
-    assert "qwen was not ready after 2 s and is stopped" in done.err
+    assert "qwen was not ready after 2 s; pi stopped it" in done.err
     assert "its log ends with: INFO 11-23 14:29:12 [api_server.py:1400] vLLM API server version" in done.err
-    assert "--timeout SECONDS waits longer" in done.err
+    assert "to wait longer: --timeout SECONDS" in done.err
     nothing_stays(pi, box, done)
 
 
@@ -360,7 +360,7 @@ def test_row_29_a_stranger_that_answers_health_on_the_port_is_not_the_model(
     port = int(running.reads(", port ").partition(", port ")[2].split()[0])
     with stranger(port, handler):
         done = running.ends()
-    assert f"port {port} is answered by another process than this model's: pid {os.getpid()} (" in done.err
+    assert f"another process answers on port {port}: pid {os.getpid()} (" in done.err
     nothing_stays(pi, box, done)
 
 
@@ -578,14 +578,14 @@ def test_row_51_a_log_that_is_not_there_yet_is_told_and_waited_for(pi: Pi, box: 
     log = box.log_of("qwen")
     log.unlink()
     done = pi("logs", "qwen", "--no-follow")
-    assert (done.code, done.out, done.err) == (0, "", "no log yet of qwen\n")
+    assert (done.code, done.out, done.err) == (0, "", "qwen has no log yet\n")
     running = pi.spawn("logs", "qwen")
     assert until(lambda: callers(box))
     time.sleep(0.5)
     log.write_text("now\n")
     running.reads("now\n")
     running.interrupt()
-    assert "no log yet of qwen" in running.ends().err
+    assert "qwen has no log yet" in running.ends().err
 
 
 def test_row_52_a_server_that_ends_while_its_log_is_followed_is_told_with_its_status(pi: Pi, box: Pod) -> None:
@@ -651,7 +651,7 @@ def test_row_23_a_process_that_does_not_die_is_told_with_its_state_and_the_entry
     one = stubborn["cannot die"]
     done = one.stop_ends()
     assert (done.code, done.out) == (1, "")
-    assert re.search(r"qwen is not stopped: pid \d+ does not die \(state D\)", done.err)
+    assert re.search(r"cannot stop qwen: pid \d+ survives KILL \(state D\)", done.err)
     assert "reboot the pod" in done.err
     assert list(one.pi.models("c")) == one.pod.records() == ["qwen"]
     assert not any(is_alive(pid) for pid in (one.pi.models("c")["qwen"]["pid"], one.pod.record("qwen")["session"]))

@@ -572,9 +572,12 @@ def test_row_41_a_noisy_pod_is_understood(pi: Pi, new_pod: NewPod, tmp_path: Pat
 @pytest.mark.parametrize(
     ("bashrc", "told"),
     [
-        ("echo this account is not available; exit 1\n", "the pod ended the call: this account is not available"),
-        ("exit 3\n", "the pod ended the call: its shell ended with status 3 and without a word"),
-        ("set -e\nfalse\n", "the pod ended the call: its shell ended with status 1 and without a word"),
+        (
+            "echo this account is not available; exit 1\n",
+            "the pod closed the connection: this account is not available",
+        ),
+        ("exit 3\n", "the pod closed the connection: the remote shell exited with status 3 and no output"),
+        ("set -e\nfalse\n", "the pod closed the connection: the remote shell exited with status 1 and no output"),
     ],
     ids=["with a word", "without", "by set -e"],
 )
@@ -584,7 +587,7 @@ def test_row_41_a_shell_that_ends_before_the_call_is_quoted_with_the_way_on(
     (box.home / ".bashrc").write_text(bashrc)
     before = pi.state_file.read_bytes()
     assert f"{told}\n" in unreachable(pi, pi("stop"), before)
-    assert "look for an exit in the account's ~/.bashrc" in unreachable(pi, pi("list"), before)
+    assert "check ~/.bashrc on the pod for an `exit`" in unreachable(pi, pi("list"), before)
 
 
 @pytest.mark.parametrize("path", ["/usr/bin", "/nonexistent", ""], ids=["short", "of nothing", "empty"])
@@ -622,7 +625,7 @@ def test_row_41_a_pod_without_python_is_told_to_be_set_up(pi: Pi, new_pod: NewPo
     assert "the pod has no python3\n" in done.err and "pi pods setup" in done.err
     done = pi("pods", "setup", "box")
     assert done.code == 1
-    assert "the pod has no python3, and it could not be installed: " in done.err
+    assert "the pod has no python3, and installing it failed: " in done.err
     assert "as root on the pod: apt-get install -y python3; then run the setup again" in done.err
 
 
@@ -639,7 +642,7 @@ def test_row_42_a_gateway_that_runs_no_commands_is_quoted_and_the_pods_own_addre
     refusal = "Error: Your SSH client does not support PTY"
     pi.knows(new_pod(bare=True, options=(f"ForceCommand echo {refusal}; exit 1",)))
     told = unreachable(pi, pi(*words), pi.state_file.read_bytes())
-    assert f"the pod ended the call: {refusal}\n" in told
+    assert f"the pod closed the connection: {refusal}\n" in told
     assert POINTER in told
 
 

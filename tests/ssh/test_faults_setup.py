@@ -560,7 +560,7 @@ def test_row_58_a_setup_that_is_killed_names_its_step_and_a_rerun_goes_on(pi: Pi
     kill(min(pid for pid, told in quick.processes().items() if told == words))
     done = running.ends(timeout_s=20)
     refused(pi, quick, done, "gpus", "the script was killed (SIGKILL)")
-    assert "run setup again to go on from there" in done.err
+    assert "run setup again to continue" in done.err
     quick.cards("h100_8")
     assert set_up(pi, quick).code == 0
     assert len(pi.state()["pods"]["box"]["gpus"]) == 8

@@ -493,7 +493,7 @@ def test_row_47_the_cause_of_a_failed_start_is_told_also_when_its_reservation_ca
     lock = cannot_write(pi)
     done = starting.ends()
     assert done.code == 6
-    assert "qwen was not ready after 1 s and is stopped" in done.err
+    assert "qwen was not ready after 1 s; pi stopped it" in done.err
     assert f"qwen did not start but stays in pods.json until pi list removes it: cannot write {lock}" in done.err
     lock.rmdir()
     pi.ok("list")

@@ -111,13 +111,15 @@ variants.bf16 = { precision = "bf16", weights_gb = 1200, minimum_gb = 1201 }
 def test_packages_that_a_model_needs_are_named_with_the_way_to_them(pi: Pi, box: Pod) -> None:
     box.cards("b200_8")
     told = line(pi.ok("plan", "Qwen/Qwen3-VL-235B-A22B-Instruct"), "packages")
-    assert told.startswith("qwen-vl-utils==0.0.14; to install what is missing: pi pods setup box --for Qwen/Qwen3-VL-235B-A22B-Instruct")
+    assert told.startswith(
+        "qwen-vl-utils==0.0.14; to install what is missing: pi pods setup box --for Qwen/Qwen3-VL-235B-A22B-Instruct"
+    )
 
 
 def test_a_path_that_is_not_there_is_no_plan(pi: Pi, box: Pod) -> None:
     done = pi("plan", "/no/such/model")
     assert (done.code, done.out) == (1, "")
-    assert "there is no directory /no/such/model on the pod" in done.err
+    assert "the pod has no directory /no/such/model" in done.err
 
 
 def listed(pi: Pi, *words: str) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ ARROWS = {
     "fabric_tasks": "steps prompt calls planning setup pods vllm ssh ground",
     "steps": "calls planning pods vllm ssh ground",
     "prompt": "ground",
-    "calls": "planning pods vllm ssh ground",
+    "calls": "planning pods vllm ssh on_pod ground",
     "planning": "pods vllm ground",
     "setup": "ground",
     "pods": "on_pod ground",

@@ -54,7 +54,7 @@ def test_no_file_and_an_empty_one_are_an_empty_state(file: Path) -> None:
 
 
 def test_what_is_written_is_read_again(file: Path) -> None:
-    model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, extra={"api": "responses"})
+    model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, api="responses")
     begun = Deployment("s", "Qwen/Y", 8003, (1,), 0, "starting", owner=Owner(123, "laptop", 1.5))
     gpu = Gpu(0, "H100", 81559, compute_capability=(9, 0))
     beside = {"venv-0.33.0": "0.33.1"}
