@@ -38,7 +38,7 @@ def stop(c: Any, options: StopOptions) -> None:
                 f"no model {name!r} on {pod.name}", f"it has {', '.join(pod.models) or 'none'}; see: pi list"
             )
     for stopped in found:
-        _show(stopped)
+        show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, {name} if name else set(pod.models) | {stopped.name for stopped in found})
     if not found:
@@ -53,7 +53,7 @@ OUTCOMES = {
 }
 
 
-def _show(stopped: Stopped) -> None:
+def show_stopped(stopped: Stopped) -> None:
     forced = f" (forced after {stopped.forced_after_s:.0f} s)" if stopped.forced_after_s else ""
     screen.say(f"{stopped.name} {OUTCOMES[stopped.found]}{forced}")
     if not stopped.memory_proven:
