@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -30,11 +29,11 @@ class Owner:
 
     @classmethod
     def this(cls) -> Owner:
-        return cls(os.getpid(), socket.gethostname(), time.time())
+        return cls(os.getpid(), os.uname().nodename, time.time())
 
     def is_gone(self) -> bool:
         """Whether it certainly no longer runs; of another machine's processes nothing is known."""
-        if self.host != socket.gethostname():
+        if self.host != os.uname().nodename:
             return False
         try:
             os.kill(self.pid, 0)

@@ -69,8 +69,8 @@ def test_row_24_an_engine_that_outlives_the_killed_server_is_told_and_cleaned(sm
         os.kill(pid, signal.SIGKILL)
     listed = pi.ok("list")
     assert "crashed" in listed
-    assert all(re.search(rf"pid [\d, ]*\b{pid}\b[\d, ]* is left, pi stop faulty ends it", listed) for pid in held)
-    assert "what it left is cleared" in pi.ok("stop", "faulty")
+    assert all(re.search(rf"pid [\d, ]*\b{pid}\b[\d, ]* still runs, pi stop faulty stops it", listed) for pid in held)
+    assert "removed what it had left" in pi.ok("stop", "faulty")
     assert not living(pods[0])
     assert "no models" in pi.ok("list")
 

@@ -71,8 +71,8 @@ def knows_a_model(pi: Pi, ssh: str) -> bytes:
 def unreachable(pi: Pi, done: Done, before: bytes) -> str:
     """That a run failed because the pod could not be reached, said so in two lines, and changed nothing; the lines."""
     assert (done.code, done.out) == (3, ""), done
-    message, way_on = [line for line in done.err.splitlines() if not line.startswith("host key ")]
-    assert message.startswith("pi: pod 'box' cannot be reached: ")
+    message, way_on = [line for line in done.err.splitlines() if not line.startswith("trusting new host key ")]
+    assert message.startswith("pi: cannot reach pod 'box': ")
     assert pi.state_file.read_bytes() == before
     return f"{message}\n{way_on}"
 
@@ -143,7 +143,7 @@ def test_row_15_a_pod_that_is_down_is_told_with_the_cause_and_both_ways_on(pi: P
     done = pi(*words)
     assert (done.code, done.out.replace("setting up box: root@127.0.0.1:1\n", "")) == (3, "")
     message, ways = done.err.splitlines()
-    assert message == "pi: pod 'box' cannot be reached: 127.0.0.1:1 refused the connection"
+    assert message == "pi: cannot reach pod 'box': 127.0.0.1:1 refused the connection"
     assert ways.strip() == (
         "check the connection (ssh -p 1 root@127.0.0.1), or, if the pod is gone: pi pods remove box --force"
     )
@@ -154,7 +154,7 @@ def test_row_15_a_pod_that_is_down_is_told_with_the_cause_and_both_ways_on(pi: P
 def test_row_15_a_new_pod_that_is_down_is_not_told_to_be_removed(pi: Pi) -> None:
     done = pi("pods", "setup", "new", "ssh -p 1 root@127.0.0.1")
     assert done.code == 3
-    assert "pod 'new' cannot be reached: 127.0.0.1:1 refused the connection" in done.err
+    assert "cannot reach pod 'new': 127.0.0.1:1 refused the connection" in done.err
     assert "pods remove" not in done.err
     assert not pi.state_file.exists()
 
@@ -432,7 +432,7 @@ def test_row_18_the_key_of_a_connection_that_a_fabfile_has_opened_is_remembered_
 ) -> None:
     done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
     assert (done.code, done.out) == (0, EMPTY)
-    assert done.err == f"host key {fingerprint(box)} of box, seen for the first time and remembered\n"
+    assert done.err == f"trusting new host key {fingerprint(box)} for box\n"
     done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
     assert (done.code, done.out, done.err) == (0, EMPTY, "")
 
@@ -495,8 +495,8 @@ def test_row_19_a_file_with_anything_in_it_works_is_noted_once_and_stays_as_it_i
     before = users.read_bytes()
     first, second = reach(pi, box.ssh), reach(pi, box.ssh)
     assert (first.code, second.code) == (0, 0)
-    assert f"lines 4, 5, 6, 7, 8 of {users} cannot be read and count for nothing" in first.err
-    assert f"host key {fingerprint(box)} of box, seen for the first time and remembered" in first.err
+    assert f"ignoring lines 4, 5, 6, 7, 8 of {users}: cannot parse them" in first.err
+    assert f"trusting new host key {fingerprint(box)} for box" in first.err
     assert second.err == ""
     assert users.read_bytes() == before
 

@@ -274,7 +274,7 @@ def storage_is_told(pi: Pi, pod: Pod, where: Path, problem: str) -> None:
     listed, started, planned = listing.ends(), starting.ends(), planning.ends()
     assert time.monotonic() - began < patient(12)
     assert listed.code == 0 and "running" in row(listed.out, "qwen")
-    assert f"warning: models cannot be reached: {where}: {problem}" in listed.err
+    assert f"warning: cannot reach the models' storage: {where}: {problem}" in listed.err
     assert (started.code, planned.code) == (1, 1), (started, planned)
     assert f"models cannot be reached: {where}: {problem}" in started.err
     assert "umount -l" in started.err and "pi pods setup NAME --mount" in started.err

@@ -211,7 +211,7 @@ def test_models_that_run_there_unknown_to_pods_json_are_adopted(idle: Ready) -> 
     before = idle.pi.models("box")
     idle.pi.state_file.unlink()
     done = idle.pi("pods", "setup", "box", idle.machine.ssh)
-    assert "qwen was started on this pod from elsewhere; pi knows it now" in done.err
+    assert "qwen was started from elsewhere; added it to pods.json" in done.err
     assert idle.pi.models("box") == before
 
 

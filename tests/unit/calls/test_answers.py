@@ -22,7 +22,7 @@ from pi.calls.stop import stop_models
 from pi.calls.survey import look
 from pi.calls.validation import fields
 from pi.errors import PiError
-from pi.fabric_tasks.stop import _tell_stopped
+from pi.fabric_tasks.stop import show_stopped
 from pi.on_pod import shapes
 from pi.on_pod.events import Event, FailureKind
 from pi.planning import catalog, planner
@@ -129,7 +129,7 @@ def status(link: Link) -> None:
     answer = read_status(link)
     states.rows(POD, answer, "192.0.2.1")
     for found in answer.found:
-        states.tell_end(found)
+        states.show_last_lines(found)
     reconcile.reconcile(POD, answer)
 
 
@@ -146,7 +146,7 @@ def survey(link: Link) -> None:
 
 def stop(link: Link) -> None:
     for stopped in stop_models(link, [], lambda event: None):
-        _tell_stopped(stopped)
+        show_stopped(stopped)
 
 
 READ: dict[str, Callable[[Link], object]] = {
