@@ -80,11 +80,13 @@ def bench(c: Context) -> None:
 
 
 @task
-def readme(c: Context) -> None:
-    """Put what `pi --help` prints into README.md."""
-    from chores.readme import README, renewed
+def docs(c: Context) -> None:
+    """Renew the outputs that README.md and docs/ show."""
+    from chores.docs import RENEW
+    from chores.suite import options
 
-    README.write_text(renewed())
+    for tests in ("tests/unit/test_docs.py", "tests/ssh/test_docs.py"):
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), "-k", "shows", tests]), env={RENEW: "1"})
 
 
 @task
@@ -97,12 +99,12 @@ def convert(c: Context, markdown: str) -> None:
 
 @task
 def render(c: Context) -> None:
-    """Write models.md, the catalog for readers, from models.toml."""
-    from chores.catalog_text import render
+    """Write the catalog of docs/models.md from models.toml."""
+    from chores.catalog_text import PAGE, page
     from pi.planning.catalog import read_toml
 
-    (ROOT / "models.md").write_text(render(read_toml(ROOT / "models.toml")))
+    PAGE.write_text(page(read_toml(ROOT / "models.toml")))
 
 
 models = Collection("models", convert, render)
-ns = Collection(test, lint, e2e, slow, fuzz, advisories, demo, bench, readme, models, pi)
+ns = Collection(test, lint, e2e, slow, fuzz, advisories, demo, bench, docs, models, pi)

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pi.errors import InputError
@@ -14,10 +15,12 @@ from pi.planning.hardware import by_name
 
 Table = dict[str, Any]
 
-HEAD = """# Models
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
-What pi knows of each model, rendered from `models.toml` by `inv models.render`. A checked box: the arguments
-have been parsed by vLLM 0.32.0's own parser, or the model has been run.
+HEAD = """## The catalog
+
+The rest of this page is rendered from `models.toml` by `inv models.render`. A checked box means that vLLM 0.32.0's own
+parser accepted the arguments, or that the model was run.
 """
 
 FACTS = {
@@ -53,8 +56,14 @@ LISTS = frozenset({"packages", "verified"})
 TEXTS = frozenset({"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source"})
 
 
+def page(tables: Mapping[str, Any]) -> str:
+    """Return docs/models.md with its catalog rendered from the tables of models.toml."""
+    written_by_hand, _, _ = PAGE.read_text(encoding="utf-8").partition(HEAD.splitlines()[0])
+    return written_by_hand + render(tables)
+
+
 def render(tables: Mapping[str, Any]) -> str:
-    """The page for the tables of models.toml: families, their models, checkpoints and proved hardware."""
+    """Return the tables of models.toml as Markdown: families, their models, checkpoints and proved hardware."""
     lines = [HEAD]
     for family, facts in tables.get("family", {}).items():
         lines += [f"### {family}", *_facts(facts), ""]
