@@ -10,7 +10,7 @@ from shutil import disk_usage
 import pytest
 
 from chores.docs import ROOT, blocks, pages
-from tests.rig.command import Pi
+from tests.rig.command import Pi, login
 from tests.rig.pod import Pod
 from tests.rig.shown import ADDRESS, PORT, Laptop, check
 from tests.ssh.conftest import NewPod, set_mirrors
@@ -30,7 +30,7 @@ def pod_is_known(laptop: Laptop, pod: Pod) -> None:
     On a small disk there is a file without blocks, as if most of the model had been downloaded.
     """
     pod.cards("h100_8", count=2)
-    entry = {"ssh": f"ssh root@{ADDRESS} -p {PORT}", "gpus": h100s(2), "models": {}, "vllmVersion": "0.32.0"}
+    entry = {"ssh": f"ssh {login()}@{ADDRESS} -p {PORT}", "gpus": h100s(2), "models": {}, "vllmVersion": "0.32.0"}
     laptop.pi.write({"version": 1, "pods": {"dc1": entry}, "active": "dc1"})
     laptop("pi list")
     if disk_usage(pod.home).free < BYTES:
