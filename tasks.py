@@ -1,4 +1,4 @@
-"""Chores of this repository: `inv --list`. pi's own verbs are here too, with state/ as their config dir."""
+"""Chores of this repository: `inv --list`. Also pi's own verbs, with state/ as their folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def e2e(c: Context) -> None:
 
 @task
 def advisories(c: Context) -> None:
-    """Look the installed packages up in PyPI's advisory database (pip-audit)."""
+    """Check the installed packages for known security holes."""
     from chores.advisories import report
 
     raise Exit(code=report())
@@ -51,13 +51,13 @@ def advisories(c: Context) -> None:
 
 @task
 def slow(c: Context) -> None:
-    """Test what takes minutes over SSH: 200 starts on one pod."""
+    """Test 200 starts on one pod over SSH (minutes)."""
     c.run(f"{BIN}/python -m pytest -q -m slow tests/ssh")
 
 
 @task(help={"seconds": "how long in all"})
 def fuzz(c: Context, seconds: int = 300) -> None:
-    """Look for input that breaks a parser (coverage-guided, minutes)."""
+    """Search for input that breaks a parser (minutes)."""
     from chores.fuzz import report
 
     raise Exit(code=report(seconds))
@@ -73,7 +73,7 @@ def demo(c: Context, until: str = "") -> None:
 
 @task
 def bench(c: Context) -> None:
-    """Time pi beside what it is measured against."""
+    """Measure pi's speed next to comparable programs."""
     from chores.bench import report
 
     report()
