@@ -11,7 +11,7 @@ import pytest
 
 from chores.docs import ROOT, blocks, pages
 from tests.rig.command import Pi, login
-from tests.rig.pod import Pod
+from tests.rig.pod import Pod, kill, until
 from tests.rig.shown import ADDRESS, PORT, Laptop, check
 from tests.ssh.conftest import NewPod, set_mirrors
 
@@ -53,6 +53,12 @@ def model_runs(laptop: Laptop, pod: Pod) -> None:
     laptop(f"pi start {MODEL} --name qwen")
 
 
+def model_is_killed(laptop: Laptop, pod: Pod) -> None:
+    model_runs(laptop, pod)
+    kill(pod.received("qwen")["pid"])
+    assert until((pod.home / ".pi/run/qwen/exit").exists)
+
+
 def fabfile_is_here(laptop: Laptop, pod: Pod) -> None:
     """Write the example of the page as the laptop's fabfile.py."""
     example = re.search(r"```python\n(.*?)```", (ROOT / "docs/fabfiles.md").read_text(), re.DOTALL)
@@ -67,6 +73,7 @@ SCENES: dict[str, Callable[[Laptop, Pod], None]] = {
     "docs/prompt.md": model_answers,
     "docs/pods-and-state.md": model_runs,
     "docs/fabfiles.md": fabfile_is_here,
+    "docs/decisions/pod-is-the-truth.md": model_is_killed,
 }
 """What is done on a fresh pod before the commands of each page run."""
 
