@@ -11,7 +11,7 @@ from socket import gethostname
 
 from chores.docs import RENEW, drift, renew
 from tests.rig.command import Pi, login, program
-from tests.rig.pod import Pod
+from tests.rig.pod import Pod, first_free_port
 
 ADDRESS = "203.0.113.7"
 """Where the pod is, as the pages say: an address for documentation (RFC 5737)."""
@@ -39,6 +39,7 @@ class Laptop:
             (pi.bin / name).symlink_to(program(name))
         if pod:
             self._names |= {str(pod.home): "/root", str(pod.bin): "/usr/local/bin", "127.0.0.1": ADDRESS}
+            self._names |= {str(first_free_port()): "8001"}
             pi.ssh_config(f"Host {ADDRESS}\n  HostName 127.0.0.1\n  IdentityFile {pod.key}\n")
 
     def __call__(self, command: str) -> str:
