@@ -8,6 +8,7 @@ from importlib.resources import files
 MODULES = (
     "shapes",
     "events",
+    "pace",
     "process",
     "redact",
     "journal",

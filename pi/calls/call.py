@@ -30,6 +30,7 @@ from pi.calls.failures import error_of
 from pi.calls.validation import checked
 from pi.errors import Interrupted, LeftRunning, PiError, RemoteError, UnreachableError, signal_of
 from pi.on_pod import shapes
+from pi.on_pod.pace import paced
 from pi.pods.changes import who
 from pi.redaction import redacted
 from pi.ssh.link import GATEWAY, Link, Silence, Stream
@@ -94,7 +95,7 @@ class Call:
         """Yield events up to and with the one that ends the call. Raises ConnectionLost."""
         while True:
             try:
-                chunk = self._stream.receive(SILENCE_S)
+                chunk = self._stream.receive(paced(SILENCE_S))
             except Silence:
                 raise ConnectionLost(f"lost the connection: the pod sent nothing for {SILENCE_S} s") from None
             except (OSError, EOFError):
@@ -219,7 +220,7 @@ def _reconnected(link: Link, lost: Call, listen: Listener) -> Call:
     """Follow the same work over a new connection. Raises UnreachableError if pi cannot connect."""
     for attempt in range(1, RECONNECTS + 1):
         listen(Reconnecting(attempt, RECONNECTS))
-        time.sleep(attempt)
+        time.sleep(paced(attempt))
         with suppress(UnreachableError):
             link.reopen()
             follower = _Follower(link, lost)

@@ -11,6 +11,7 @@ import time
 from typing import Iterable, NamedTuple, Optional
 
 from pi.on_pod import process
+from pi.on_pod.pace import paced
 from pi.on_pod.shapes import GpuUse, NvidiaSmi, Record
 
 MAX_ANSWER = 64 * 1024
@@ -54,7 +55,7 @@ def nvidia_smi(query: str, timeout_s: float = TIMEOUT_S) -> NvidiaSmi:
     except OSError as error:
         return {"text": "", "error": str(error)}
     assert child.stdout is not None
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + paced(timeout_s)
     try:
         with child.stdout:
             answer = _read(child.stdout.fileno(), deadline)

@@ -13,6 +13,8 @@ import signal
 import time
 from typing import Callable, Iterable, Iterator, NamedTuple, Optional
 
+from pi.on_pod.pace import paced
+
 POLL_S = 0.05
 
 KILL_PATIENCE_S = 10
@@ -110,7 +112,7 @@ def end(tell: Tell, leader: Optional[int], find_members: Callable[[], list[int]]
 
 
 def _gone(tell: Tell, find_members: Callable[[], list[int]], patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + paced(patience_s)
     reported = time.monotonic()
     while True:
         left = find_members()
@@ -118,7 +120,7 @@ def _gone(tell: Tell, find_members: Callable[[], list[int]], patience_s: float) 
             return True
         if time.monotonic() >= deadline:
             return False
-        if time.monotonic() - reported > 5:
+        if time.monotonic() - reported > paced(5):
             reported = time.monotonic()
             count = "1 process" if len(left) == 1 else "%d processes" % len(left)
             tell("waiting for %s to end" % count)

@@ -7,6 +7,7 @@ import time
 from typing import cast
 
 from pi.on_pod import audit, gpus, process, records
+from pi.on_pod.pace import paced
 from pi.on_pod.shapes import Record, StopAnswer, StopRequest
 from pi.on_pod.wire import PodError, Wire
 
@@ -59,7 +60,7 @@ def _stop(wire: Wire, name: str) -> StopAnswer:
 
 def _prove_free(wire: Wire, record: Record, port: set[str], memory: gpus.MemoryCheck) -> None:
     """Wait until the deployment's sockets are closed and its GPU memory is free. Raises PodError if they are not."""
-    deadline = time.monotonic() + PROOF_PATIENCE_S
+    deadline = time.monotonic() + paced(PROOF_PATIENCE_S)
     while True:
         held = port & process.sockets(record["port"])
         missing = None if held else memory.missing()

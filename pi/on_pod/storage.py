@@ -7,6 +7,7 @@ import subprocess
 from typing import Optional
 
 from pi.on_pod import process
+from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError
 
 PATIENCE_S = 5
@@ -37,7 +38,7 @@ def trouble(path: Optional[str] = None) -> Optional[str]:
     except OSError:
         return None
     try:
-        _, output = child.communicate(timeout=PATIENCE_S)
+        _, output = child.communicate(timeout=paced(PATIENCE_S))
     except subprocess.TimeoutExpired:
         process.kill_group(child.pid)
         problem = "no answer within %d s" % PATIENCE_S

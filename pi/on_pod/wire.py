@@ -22,6 +22,7 @@ from typing import Any, Callable, Iterable, NoReturn, Optional
 from pi.on_pod import redact
 from pi.on_pod.events import Event, FailedEvent, FailureKind
 from pi.on_pod.journal import Journal
+from pi.on_pod.pace import paced
 from pi.on_pod.shapes import Call, Launch
 
 HEARTBEAT_S = 5.0
@@ -110,7 +111,7 @@ class Wire:
 
     def _beat(self) -> NoReturn:
         while True:
-            time.sleep(HEARTBEAT_S)
+            time.sleep(paced(HEARTBEAT_S))
             self._write(self._mark + ' {"event": "alive"}\n')
 
 

@@ -7,6 +7,8 @@ import socket
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.rig.cases import CASES
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, until
@@ -30,6 +32,7 @@ def on_laptop(pi: Pi) -> list[list[str]]:
     return noted(pi.config / "audit.log")
 
 
+@pytest.mark.core
 def test_starts_and_stops_are_noted_with_how_they_went(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     assert pi("start", box.model("other"), "--name", "qwen").code == 5

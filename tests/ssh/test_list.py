@@ -8,6 +8,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.rig.cases import CASES
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive, kill, until
@@ -20,6 +22,7 @@ def row(table: str, name: str) -> str:
     return line
 
 
+@pytest.mark.core
 def test_a_running_model_is_listed_with_its_address(serving: Serving) -> None:
     [head, line] = serving.pi.ok("list").splitlines()
     assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "STATE", "URL"]
@@ -49,6 +52,7 @@ def test_weights_that_are_fetched_make_a_model_starting(pi: Pi, box: Pod) -> Non
     running.ends()
 
 
+@pytest.mark.core
 def test_a_killed_model_is_crashed_and_stays_until_it_is_stopped(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     kill(pi.models("box")["qwen"]["pid"])
@@ -114,6 +118,7 @@ def test_a_model_that_the_pod_knows_nothing_of_is_forgotten(pi: Pi, box: Pod) ->
     assert pi.models("box") == {}
 
 
+@pytest.mark.core
 def test_a_model_started_from_elsewhere_is_adopted(serving: Serving, tmp_path: Path) -> None:
     other = Pi(tmp_path)
     other.knows(serving.box)

@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.rig.command import Pi
 from tests.rig.hub import hub
 from tests.rig.pod import Pod
@@ -28,6 +30,7 @@ def line(told: str, label: str) -> str:
     return found
 
 
+@pytest.mark.core
 def test_a_plan_is_what_start_does_then(pi: Pi, box: Pod) -> None:
     box.cards("h100_8")
     words = ("Qwen/Qwen3-8B", "--name", "qwen", "--memory", "50%", "--gpus", "2")

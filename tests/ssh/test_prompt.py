@@ -12,6 +12,7 @@ from tests.rig.sshd import free_port
 from tests.ssh.conftest import NewPod, Serving
 
 
+@pytest.mark.core
 def test_an_answer_is_streamed_from_the_pod(serving: Serving) -> None:
     pi = serving.pi
     assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")
@@ -80,6 +81,7 @@ def test_a_server_that_allows_no_tunnels_is_told(pi: Pi, new_pod: NewPod) -> Non
     assert "allows no tunnels" in done.err and "AllowTcpForwarding yes in its sshd_config" in done.err
 
 
+@pytest.mark.core
 def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
     done = serving.pi("prompt", "qwem", "hi")
     assert (done.code, done.out) == (2, "")

@@ -13,6 +13,7 @@ import pytest
 
 from pi.on_pod.process import boot
 from tests.rig.command import KEY, Pi
+from tests.rig.patience import patient
 from tests.rig.pod import Pod, is_alive, new_host_key, until
 from tests.rig.wheels import make_wheels
 from tests.ssh.conftest import TOKEN, Ready
@@ -21,6 +22,7 @@ from tests.ssh.test_connections import fingerprint
 pytestmark = pytest.mark.usefixtures("mirrors")
 
 
+@pytest.mark.core
 def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
     assert "host key SHA256:" in ready.noted
     assert "this pod will run the CPU build of vLLM" in ready.told
@@ -44,6 +46,7 @@ def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
     assert line.split()[:4] == ["*", "box", "none", "(CPU)"] and "0.32.0+cpu" in line
 
 
+@pytest.mark.core
 def test_a_pod_that_was_set_up_starts_models(idle: Ready) -> None:
     idle.pi.ok("start", idle.machine.model(), "--name", "qwen")
     idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
@@ -120,7 +123,7 @@ def test_a_model_gets_a_vllm_beside_the_usual_one_while_another_runs(pi: Pi, mac
     made = contents(machine.home / "venv-0.33.0")
     began = time.monotonic()
     again = pi.ok(*words, "--upgrade", PIP_FIND_LINKS=newer)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < patient(15)
     assert "- packages: extra>=1: all are here" in again
     assert "tiny runs from" in again and "nothing has changed since the last check" in again
     assert contents(machine.home / "venv-0.33.0") == made

@@ -74,6 +74,7 @@ def test_a_stranger_that_says_it_is_healthy_is_not_the_model(pi: Pi, box: Pod) -
     nothing_stays(pi, box, done)
 
 
+@pytest.mark.core
 def test_a_server_of_another_model_is_not_the_model(pi: Pi, box: Pod) -> None:
     box.fault("vllm", serve_as="someone-else")
     done = pi("start", box.model(), "--name", "qwen")
@@ -114,6 +115,7 @@ def test_half_a_download_is_not_taken_for_a_model(pi: Pi, box: Pod) -> None:
     assert box.received("hf")["argv"][1] == "Acme/Tiny-1B"
 
 
+@pytest.mark.core
 def test_a_pod_without_vllm_is_told_to_be_set_up(pi: Pi, box: Pod) -> None:
     (box.home / "venv").unlink()
     done = pi("start", box.model(), "--name", "qwen")

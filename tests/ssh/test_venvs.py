@@ -35,6 +35,7 @@ def program_of(box: Pod, name: str) -> str:
     return box.processes()[box.received(name)["pid"]]
 
 
+@pytest.mark.core
 def test_a_model_that_needs_a_newer_vllm_is_refused_before_anything_starts(pi: Pi, box: Pod) -> None:
     pi.ok("list")  # tells of the host key, which is new
     done = pi("start", MODEL, "--name", "tiny")
