@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -296,7 +297,7 @@ def test_row_17_a_file_that_holds_no_key_is_told(pi: Pi, pod: Pod) -> None:
 
 
 IS_ROOT = os.geteuid() == 0
-AS_ANYONE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if IS_ROOT else []
+AS_ANYONE = [str(shutil.which("setpriv")), "--bounding-set=-dac_override,-dac_read_search"] if IS_ROOT else []
 """Before a command that root runs: it enters and reads what the modes of folders and files say, and no more."""
 
 
