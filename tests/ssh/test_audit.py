@@ -74,12 +74,12 @@ def test_what_pi_learns_or_forgets_is_noted_where_it_is_known(pi: Pi, box: Pod) 
     pi.ok("start", box.model(), "--name", "qwen")
     pid = pi.models("box")["qwen"]["pid"]
     pi.knows(box)
-    assert "pi knows it now" in pi("list").all
+    assert "added it to pods.json" in pi("list").all
     kill(pid)
     pi.ok("stop", "qwen")
     pi.write({"pods": {"box": {"ssh": box.ssh, "models": {"old": {"model": "a", "port": 9, "gpu": "0", "pid": 2}}}}})
     pi.ok("pods", "active", "box")
-    assert "gone (forgotten)" in pi.ok("list")
+    assert "gone (removed from pods.json)" in pi.ok("list")
     pi.ok("pods", "remove", "box")
     assert on_laptop(pi)[1:] == [
         ["adopt", "box/qwen", "ok"],
@@ -91,7 +91,7 @@ def test_what_pi_learns_or_forgets_is_noted_where_it_is_known(pi: Pi, box: Pod) 
 
 
 def test_a_pod_without_changes_says_so_and_asking_is_no_change(pi: Pi, box: Pod) -> None:
-    assert pi.ok("audit") == "nothing was changed on box yet\n"
+    assert pi.ok("audit") == "no changes on box yet\n"
     pi.ok("list")
     assert not (box.home / ".pi" / "audit.log").exists()
     assert not (pi.config / "audit.log").exists()

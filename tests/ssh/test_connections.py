@@ -233,7 +233,7 @@ def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod:
 def test_under_fabric_an_unknown_host_is_told_how_to_become_a_pod(pi: Pi, pod: Pod) -> None:
     done = fab(pi, pod, "pi.list")
     assert done.code == 2
-    assert f"{login()}@127.0.0.1:{pod.port} is not among your pods" in done.err
+    assert f"{login()}@127.0.0.1:{pod.port} is not one of your pods" in done.err
     assert "pi pods setup NAME" in done.err
 
 

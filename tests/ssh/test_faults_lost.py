@@ -83,8 +83,8 @@ def test_row_5_a_kill_in_the_download_leaves_a_start_that_list_tells_and_stop_en
     entry = pi.models("box")["tiny"]
     assert (entry["status"], entry["owner"]["pid"]) == ("starting", running.pid)
     line = state_of(pi, "tiny")
-    assert "starting (downloading); its pi is gone, the pod goes on; pi stop tiny ends it" in line
-    assert "tiny is stopped before it was ready; what was downloaded stays cached" in pi.ok("stop", "tiny")
+    assert "starting (downloading); its pi has exited but the pod continues; pi stop tiny stops it" in line
+    assert "tiny is stopped before it was ready; its downloads stay cached" in pi.ok("stop", "tiny")
     assert pi.models("box") == {}
     assert box.quiet() == {}
 
@@ -161,7 +161,7 @@ def test_row_8_an_interrupted_download_is_cancelled_and_says_what_stays(pi: Pi, 
     running.interrupt()
     done = running.ends()
     assert time.monotonic() - began < patient(5)
-    assert "what was downloaded stays cached" in done.err
+    assert "its downloads stay cached" in done.err
     nothing_stays(pi, box, done, 130)
 
 
@@ -182,7 +182,7 @@ def test_row_9_a_detached_start_goes_on_and_is_known_when_it_is_ready(pi: Pi, bo
     running.interrupt(number)
     done = running.ends(timeout_s=2)
     assert done.code == 128 + number, done
-    assert "pi list shows when qwen is ready; pi stop qwen ends it" in done.err
+    assert "pi list shows when qwen is ready; pi stop qwen stops it" in done.err
     assert pi.models("box")["qwen"]["status"] == "starting"
     assert until(lambda: box.record("qwen")["status"] == "running")
     assert " running " in state_of(pi, "qwen")
@@ -195,7 +195,7 @@ def test_row_10_an_interrupted_setup_ends_there_and_says_how_to_go_on(pi: Pi, ma
     running.interrupt()
     done = running.ends()
     assert done.code == 130
-    assert "run it again to go on from there: pi pods setup box" in done.err
+    assert "continue from there: pi pods setup box" in done.err
     assert machine.quiet() == {}
     assert not pi.state_file.exists()
 
@@ -325,7 +325,7 @@ def test_row_14_a_connection_that_stays_away_is_given_up_and_the_model_kept(pi: 
     done = running.ends(timeout_s=40)
     assert done.code == 3, done
     assert "connection lost; reconnecting (5/5)" in done.err
-    assert "the work on the pod goes on" in done.err
+    assert "the pod keeps working" in done.err
     assert pi.models("box")["qwen"]["status"] == "starting"
     box.up()
     assert " running " in state_of(pi, "qwen")

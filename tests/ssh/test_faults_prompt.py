@@ -216,7 +216,7 @@ def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
         kill(pid)
     done = running.ends()
     assert done.code == 3
-    assert "pod 'box' cannot be reached: the connection to the pod was lost" in done.err
+    assert "cannot reach pod 'box': the connection to the pod was lost" in done.err
     assert "Traceback" not in done.err
 
 

@@ -274,7 +274,7 @@ def storage_is_told(pi: Pi, pod: Pod, where: Path, problem: str) -> None:
     listed, started, planned = listing.ends(), starting.ends(), planning.ends()
     assert time.monotonic() - began < patient(12)
     assert listed.code == 0 and "running" in row(listed.out, "qwen")
-    assert f"warning: models cannot be reached: {where}: {problem}" in listed.err
+    assert f"warning: cannot reach the models' storage: {where}: {problem}" in listed.err
     assert (started.code, planned.code) == (1, 1), (started, planned)
     assert f"models cannot be reached: {where}: {problem}" in started.err
     assert "umount -l" in started.err and "pi pods setup NAME --mount" in started.err
@@ -568,7 +568,7 @@ def test_row_58_a_setup_that_is_killed_names_its_step_and_a_rerun_goes_on(pi: Pi
     kill(min(pid for pid, told in quick.processes().items() if told == words))
     done = running.ends(timeout_s=20)
     refused(pi, quick, done, "gpus", "the script was killed (SIGKILL)")
-    assert "run setup again to go on from there" in done.err
+    assert "run setup again to continue" in done.err
     quick.cards("h100_8")
     assert set_up(pi, quick).code == 0
     assert len(pi.state()["pods"]["box"]["gpus"]) == 8

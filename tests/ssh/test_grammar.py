@@ -59,8 +59,8 @@ ENVIRONMENT = [
     ("no key", {"PI_API_KEY": ""}, "PI_API_KEY is not set"),
     ("a blank key", {"PI_API_KEY": "   "}, "PI_API_KEY is not set"),
     ("a short key", {"PI_API_KEY": "hunter2"}, "shorter than 16 characters"),
-    ("a key with a line break", {"PI_API_KEY": f"{KEY}\n"}, "holds a blank"),
-    ("a key outside ASCII", {"PI_API_KEY": f"{KEY}é"}, "outside ASCII"),
+    ("a key with a line break", {"PI_API_KEY": f"{KEY}\n"}, "contains a blank"),
+    ("a key outside ASCII", {"PI_API_KEY": f"{KEY}é"}, "non-ASCII"),
 ]
 
 

@@ -32,7 +32,7 @@ def test_while_a_model_loads(pi: Pi, box: Pod, number: signal.Signals, code: int
     running.interrupt(number)
     done = running.ends()
     assert time.monotonic() - began < patient(15)
-    assert "what ran on the pod has been ended" in done.err
+    assert "pi stopped the work on the pod" in done.err
     nothing_stays(pi, box, done, code)
 
 

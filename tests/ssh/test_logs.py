@@ -99,7 +99,7 @@ def test_a_long_log_passes_whole(serving: Serving) -> None:
 def test_a_name_without_a_log_is_told(serving: Serving) -> None:
     done = serving.pi("logs", "qwem")
     assert done.code == 1
-    assert "there is no log of qwem" in done.err
+    assert "qwem has no log" in done.err
 
 
 def test_a_raw_log_keeps_its_escapes_and_still_shows_no_key(pi: Pi, box: Pod) -> None:

@@ -45,7 +45,7 @@ def test_another_pod_is_made_active(pi: Pi) -> None:
 @pytest.mark.core
 def test_a_pod_is_forgotten(pi: Pi) -> None:
     pi.write(TWO)
-    assert "lab is forgotten" in pi.ok("pods", "remove", "lab")
+    assert "removed lab" in pi.ok("pods", "remove", "lab")
     assert list(pi.state()["pods"]) == ["box"]
     assert pi.state()["active"] == "box"
     assert pi("pods", "remove", "lab").code == 2

@@ -211,7 +211,7 @@ def test_models_that_run_there_unknown_to_pods_json_are_adopted(idle: Ready) -> 
     before = idle.pi.models("box")
     idle.pi.state_file.unlink()
     done = idle.pi("pods", "setup", "box", idle.machine.ssh)
-    assert "qwen was started on this pod from elsewhere; pi knows it now" in done.err
+    assert "qwen was started from elsewhere; added it to pods.json" in done.err
     assert idle.pi.models("box") == before
 
 
@@ -270,7 +270,7 @@ def test_a_killed_pi_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
     running.ends()
     assert not pi.state_file.exists()
     told = pi.ok("pods", "setup", "box", machine.ssh)
-    assert "another setup of this pod is at work; waiting for it" in told
+    assert "waiting for another setup of this pod" in told
     assert "nothing has changed since the last check" in told
 
 
@@ -279,7 +279,7 @@ def test_two_setups_of_one_machine_at_once_both_succeed(pi: Pi, machine: Pod) ->
     running = [pi.spawn("pods", "setup", name, machine.ssh) for name in ("a", "b")]
     ended = [one.ends(60) for one in running]
     assert [done.code for done in ended] == [0, 0], ended
-    assert sum("waiting for it" in done.out for done in ended) == 1
+    assert sum("waiting for another setup" in done.out for done in ended) == 1
     assert set(pi.state()["pods"]) == {"a", "b"}
 
 
@@ -288,7 +288,7 @@ def test_waiting_for_another_setup_can_be_interrupted(pi: Pi, machine: Pod) -> N
     first = pi.spawn("pods", "setup", "a", machine.ssh)
     assert is_installing(machine)
     second = pi.spawn("pods", "setup", "b", machine.ssh)
-    second.reads("waiting for it")
+    second.reads("waiting for another setup")
     second.interrupt()
     assert second.ends(timeout_s=3).code == 130
     assert first.ends().code == 0

@@ -280,7 +280,7 @@ def test_only_the_download_gets_the_token(pi: Pi, box: Pod) -> None:
 def test_a_private_model_listens_on_loopback_alone_and_is_reached_over_ssh(pi: Pi, box: Pod) -> None:
     told = pi.ok("start", box.model(), "--name", "qwen", "--private")
     port = pi.models("box")["qwen"]["port"]
-    assert f"it listens on the pod's loopback alone, port {port}; SSH is the way" in told
+    assert f"it listens on the pod's loopback only, port {port}; use it over SSH" in told
     assert "OPENAI_BASE_URL" not in told
     argv = box.received("qwen")["argv"]
     assert argv[argv.index("--host") + 1] == "127.0.0.1"
@@ -295,7 +295,7 @@ def test_a_socket_besides_the_servers_own_that_the_network_reaches_is_told(pi: P
     done = pi("start", box.model(), "--name", "qwen")
     assert done.code == 0
     [door] = box.record("qwen")["side_doors"]
-    assert f"vLLM's processes also listen, without a key, on port {door}; close it with a firewall" in done.err
+    assert f"vLLM also listens without a key on port {door}; close it with a firewall" in done.err
 
 
 def test_a_server_alone_opens_no_other_door(serving: Serving) -> None:

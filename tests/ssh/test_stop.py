@@ -55,7 +55,7 @@ def test_a_child_that_left_the_session_is_found(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     kill(pi.models("box")["qwen"]["pid"])
     assert any(words.startswith("sleep ") for words in box.processes().values())
-    assert "was not running any more; what it left is cleared" in pi.ok("stop", "qwen")
+    assert "was not running any more; removed what it had left" in pi.ok("stop", "qwen")
     assert box.quiet(0) == {}
 
 

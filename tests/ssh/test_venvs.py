@@ -120,9 +120,9 @@ def test_what_fits_counts_the_venvs_beside(pi: Pi, box: Pod) -> None:
 
 
 BAD = [
-    ("beside without a model", ["--beside"], "--beside says nothing without --for; pi pods setup box --for MODEL --beside"),
+    ("beside without a model", ["--beside"], "--beside requires --for; add --for MODEL"),
     ("a model that is not in the catalog", ["--for", "no/such", "--beside"], "'no/such' is not in the catalog"),
-    ("a release for a model that has none", ["--for", MODEL, "--vllm", "release"], "no release of vLLM serves Acme/Tiny-1B"),
+    ("a release for a model that has none", ["--for", MODEL, "--vllm", "release"], "no vLLM release serves Acme/Tiny-1B"),
 ]  # fmt: skip
 
 

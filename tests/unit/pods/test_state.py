@@ -55,13 +55,28 @@ def test_no_file_and_an_empty_one_are_an_empty_state(file: Path) -> None:
 
 
 def test_what_is_written_is_read_again(file: Path) -> None:
-    model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, extra={"api": "responses"})
+    model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, api="responses")
     begun = Deployment("s", "Qwen/Y", 8003, (1,), 0, "starting", owner=Owner(123, "laptop", 1.5))
     gpu = Gpu(0, "H100", 81559, compute_capability=(9, 0))
     beside = {"venv-0.33.0": "0.33.1"}
     pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", beside, {"mine": 1})
     after = state.change(lambda before: replace(before.with_pod(pod), active="dc1"))
     assert state.load() == after == State({"dc1": pod}, "dc1")
+
+
+def test_the_ways_of_a_deployment_are_keys_only_if_they_are_not_the_usual_ones(file: Path) -> None:
+    usual = Deployment("u", "m", 8001, (0,), 9)
+    other = replace(usual, name="o", api="responses", private=True, venv="venv-0.33.0", extra={"mine": 1})
+    state.change(lambda s: s.with_pod(Pod("a", "local", (), {"u": usual, "o": other})))
+    models = json.loads(file.read_text())["pods"]["a"]["models"]
+    assert models["o"].items() - models["u"].items() == {
+        ("api", "responses"),
+        ("private", True),
+        ("venv", "venv-0.33.0"),
+        ("mine", 1),
+    }
+    assert list(models["o"])[-4:] == ["api", "private", "venv", "mine"]
+    assert state.load().pods["a"].models == {"u": usual, "o": other}
 
 
 def test_the_file_has_the_shape_that_was_promised(file: Path) -> None:
