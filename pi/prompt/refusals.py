@@ -1,6 +1,6 @@
-"""What an endpoint's refusal means for the user: status and body of an HTTP answer, as an error in words.
+"""Turn an endpoint's refusal, status and body of an HTTP answer, into an error for the user.
 
-Texts of vLLM 0.32 and before, of OpenAI and of llama.cpp, matched loosely.
+The patterns match texts of vLLM 0.32 and older, OpenAI and llama.cpp.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pi.errors import RemoteError
 from pi.text import count, one_line
 
 TEXT_LIMIT = 400
-"""Characters of a server's own words that are passed on."""
+"""Most characters of a server's own words in a message."""
 
 
 class NoToolParserError(RemoteError):
-    """The model was started without a tool parser, so it refuses requests that offer tools."""
+    """The model has no tool parser, so it refuses requests that offer tools."""
 
 
 class ContextOverflowError(RemoteError):
-    """The conversation is longer than the model's context; `exact` when the message says by how much."""
+    """The conversation is too long for the model's context; `exact` if the excess is known."""
 
     def __init__(self, message: str, *, exact: bool) -> None:
         super().__init__(message, "ask for less, begin a new conversation, or start with a larger --context")
@@ -29,11 +29,11 @@ class ContextOverflowError(RemoteError):
 
 
 class EndpointFailedError(RemoteError):
-    """The server, not the request, is at fault; its log may say more."""
+    """The server failed, not the request; its log may explain it."""
 
 
 def refused(status: int, body: str, model: str, *, of_pod: bool) -> RemoteError:
-    """The error for an answer with a status other than 200, of a pod's model or of an endpoint elsewhere."""
+    """Return the error for an answer of a pod's model, or of another endpoint, with a status other than 200."""
     words = server_words(body)
     if status in (401, 403):
         return RemoteError(
@@ -52,7 +52,7 @@ def refused(status: int, body: str, model: str, *, of_pod: bool) -> RemoteError:
 
 
 def described(words: str, status: int) -> RemoteError:
-    """The error that a server describes in its own words."""
+    """Return the error that a server describes in its own words."""
     if _TOOL_PARSER.search(words):
         return NoToolParserError("the model was started without a tool parser", words)
     if overflow := _overflow(words):
@@ -63,12 +63,12 @@ def described(words: str, status: int) -> RemoteError:
 
 
 def server_words(body: str) -> str:
-    """What the server says is wrong, on one line, from the many shapes of its error bodies."""
+    """Return the server's explanation on one line, from any of the shapes of error bodies."""
     try:
-        found = _words(json.loads(body))
+        words = _words(json.loads(body))
     except (ValueError, RecursionError):
-        found = re.sub(r"<style.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL)
-    return one_line(found, TEXT_LIMIT) or "it does not say why"
+        words = re.sub(r"<style.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL)
+    return one_line(words, TEXT_LIMIT) or "it does not say why"
 
 
 def _words(body: Any) -> str:
@@ -102,7 +102,7 @@ def _overflow(words: str) -> ContextOverflowError | None:
 
 
 def overflow(context: int, tokens: int, *, at_least: bool = False) -> ContextOverflowError:
-    """The error that says by how much `tokens` are more than `context`."""
+    """Return the error for a request of `tokens` that exceeds `context`."""
     over = max(1, tokens - context)
     words = f"{'at least ' if at_least else ''}{count(over, 'token')}"
     return ContextOverflowError(
