@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+
 from pi.text import one_line, safe
 
 LONGEST = 2000
 """Characters of a message that are shown; what a user or a pod put into it may be longer."""
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal other than Ctrl+C's ends pi; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def signal_of(interrupt: KeyboardInterrupt) -> int:
+    """Return the number of the signal that interrupted pi; Ctrl+C's is SIGINT."""
+    return interrupt.number if isinstance(interrupt, Signalled) else signal.SIGINT
 
 
 class PiError(Exception):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from pi.calls.survey import facts
 from pi.errors import InputError
+from pi.on_pod.shapes import Survey
 from pi.planning import catalog, planner, venvs
 from pi.planning.catalog import Catalog
 from pi.planning.offers import FITS, MORE, offers
@@ -160,10 +160,10 @@ def test_a_floor_that_is_no_release_is_refused(key: str, value: str) -> None:
 
 
 def test_folders_that_setup_does_not_make_are_not_taken_from_a_pod() -> None:
-    survey: dict[str, Any] = {
+    survey: Survey = {
         "gpus": {"text": "", "error": None}, "gpu_processes": [], "ports": [], "records": [], "model": None,
-        "vllm_version": "0.32.0", "memory_mib": 1024, "cpus": 1, "disk_free_bytes": 0,
-        "beside": {"venv-0.33.0": "0.33.0", "venv-nightly": "0.33.1.dev1", "venv-mine": "1.0", "venv-0/../..": "1.0",
+        "vllm_version": "0.32.0", "memory_mib": 1024, "cpus": 1, "disk_free_bytes": 0, "public": {},
+        "extra_venvs": {"venv-0.33.0": "0.33.0", "venv-nightly": "0.33.1.dev1", "venv-mine": "1.0", "venv-0/../..": "1.0",
                    "venv-0.33.0.broken-20260101-000000": "0.33.0", "$(id)": "1.0"},
     }  # fmt: skip
     assert facts(survey).beside == {"venv-0.33.0": "0.33.0", "venv-nightly": "0.33.1.dev1"}
