@@ -81,8 +81,8 @@ def glob(policy: PathPolicy, deadline: Deadline, pattern: str, path: str = ".") 
         raise ToolError(f"{path} is not a directory")
     matches = list(islice(globs.find(pattern, base, policy, deadline), ENTRIES + 1))
     lines = _fitting([_shown(str(match)) for match in sorted(matches[:ENTRIES])])
-    more = f"\n[only the first {len(lines)} matches are shown; use a narrower pattern]" if len(matches) > len(lines) else ""
-    return ("\n".join(lines) or "[no file matches]") + more
+    note = f"\n[only the first {len(lines)} matches are shown; use a narrower pattern]"
+    return ("\n".join(lines) or "[no file matches]") + (note if len(matches) > len(lines) else "")
 
 
 def read(policy: PathPolicy, deadline: Deadline, file_path: str, offset: int = 1, limit: int = LINES) -> str:
@@ -135,7 +135,7 @@ def rg(policy: PathPolicy, deadline: Deadline, args: str) -> str:
     finished = child.run([binary, *ripgrep.command(args, policy)], policy.root, deadline, RESULT_BYTES)
     output = finished.output.decode("utf-8", "replace")
     if finished.exit_code is None:
-        return cut(output, "", RESULT_BYTES) + "\n[cut: the output is longer; use a narrower pattern, path or --max-count]"
+        return cut(output, "", RESULT_BYTES) + "\n[cut: too much output; use a narrower pattern, path or --max-count]"
     if finished.exit_code == 2 and output.startswith(("rg:", "error:", "regex parse error:")):
         raise ToolError(output.strip())
     if finished.exit_code < 0:
