@@ -45,8 +45,6 @@ class PromptOptions(PodOptions):
         """Return how to hold the conversation. Raises InputError if a value cannot be used."""
         if self.no_tools and self.tool_choice == "required":
             raise InputError("--no-tools and --tool-choice required cannot be used together", "remove one of them")
-        if self.max_rounds < 1:
-            raise InputError(f"invalid --max-rounds {self.max_rounds}", "use 1 or more")
         if self.max_tokens < 0:
             raise InputError(f"invalid --max-tokens {self.max_tokens}", "use 1 or more; 0 leaves it to the server")
         if not 1 <= self.idle_timeout <= DAY_SECONDS:

@@ -129,7 +129,7 @@ class Agent:
                 raise
         except PiError as error:
             del self.history[before:]
-            self._show(Error(error.message, error.hint))
+            self._show(Error(error.message, error.hint, error.id))
             self._show(turn.end("error"))
             raise
         self._show(end)
@@ -175,7 +175,7 @@ class Agent:
         finally:
             turn.text = answer.text()
         if answer.finish is None:
-            raise self._client.died(f"the connection closed after {count(_pieces(answer), 'piece')}")
+            raise self._client.died(_pieces(answer))
         return answer
 
     def _request(self) -> dict[str, Any]:

@@ -114,13 +114,18 @@ class Client:
         except SilentError:
             if not begun:
                 raise self._silent() from None
-            raise self.died(f"nothing came for {self._idle_seconds:g} s, after {count(pieces, 'piece')}") from None
+            raise self._stalled(pieces) from None
         except RequestError:
-            raise self.died(f"the connection closed after {count(pieces, 'piece')}") from None
+            raise self.died(pieces) from None
 
-    def died(self, how: str) -> PiError:
-        """Return the error for an answer that stopped half-way, with the last line of the model's log."""
-        return self._explained(RemoteError(f"the model died while it answered: {how}"))
+    def died(self, pieces: int) -> PiError:
+        """Return the error for a connection that closed within an answer, after some pieces."""
+        text = f"the model died while it answered: the connection closed after {count(pieces, 'piece')}"
+        return self._explained(RemoteError("model-died", text))
+
+    def _stalled(self, pieces: int) -> PiError:
+        text = f"the model stopped answering: no data for {self._idle_seconds:g} s, after {count(pieces, 'piece')}"
+        return self._explained(RemoteError("model-stalled", text))
 
     def count_tokens(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> TokenCount | None:
         """Count a request's tokens with vLLM's /tokenize; None if the server cannot."""
@@ -154,14 +159,18 @@ class Client:
         where, words = one_line(self._endpoint.base_url), one_line(str(error))
         if isinstance(error, ConnectError):
             if self._endpoint.of_pod:
-                return self._explained(RemoteError(f"the model does not answer: {words}"))
-            return UnreachableError(f"nothing answers at {where}: {words}", "is the model running?")
+                return self._explained(RemoteError("model-silent", f"the model does not answer: {words}"))
+            return UnreachableError(
+                "endpoint-unreachable", f"cannot connect to {where}: {words}", "is the model running?"
+            )
         if isinstance(error, SilentError):
             return self._silent()
-        return self._explained(RemoteError(f"the endpoint hung up before it answered: {words}"))
+        text = f"the endpoint closed the connection before it answered: {words}"
+        return self._explained(RemoteError("endpoint-hung-up", text))
 
     def _silent(self) -> PiError:
-        return self._explained(RemoteError(f"the model gave no answer for {self._first_seconds:g} s"))
+        text = f"the model did not begin to answer in {self._first_seconds:g} s"
+        return self._explained(RemoteError("first-token-timeout", text))
 
     def _worded(self, error: RemoteError) -> PiError:
         """Explain a refusal if the server failed; otherwise its own words are enough."""
@@ -179,7 +188,7 @@ class Client:
             if line := _ask(self._endpoint.last_log_line):
                 details.append(f"the last line of its log: {line}")
         except UnreachableError:
-            return UnreachableError(f"the connection to the pod was lost ({error.message})")
+            return UnreachableError("connection-lost", f"the connection to the pod was lost ({error.message})")
         error.hint = "; ".join(details) or error.hint
         return error
 
@@ -196,7 +205,11 @@ def _ask(question: Callable[[], str | None] | None) -> str:
 
 def _check(endpoint: Endpoint) -> None:
     if not all(0x21 <= ord(character) <= 0x7E for character in endpoint.api_key):
-        raise InputError("the API key holds characters that HTTP cannot carry", "check the variable it is in")
+        raise InputError(
+            "api-key-invalid",
+            "the API key contains characters that HTTP does not allow",
+            "check its environment variable",
+        )
     try:
         url = urlsplit(endpoint.base_url)
         valid = url.scheme in ("http", "https") and url.hostname and url.hostname.encode("idna") and url.port != 0
@@ -204,7 +217,7 @@ def _check(endpoint: Endpoint) -> None:
         valid = False
     if not valid or not endpoint.base_url.isprintable() or " " in endpoint.base_url:
         shown = one_line(endpoint.base_url)
-        raise InputError(f"{shown!r} is no base URL", "it looks like http://host:8001/v1")
+        raise InputError("base-url-invalid", f"invalid base URL {shown!r}", "use one such as http://host:8001/v1")
 
 
 def _decoded(response: Response) -> Iterator[dict[str, Any]]:
@@ -222,5 +235,5 @@ def _limited(pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         size += len(piece)
         if size > sse.EVENT_BYTES:
-            raise RemoteError("the endpoint sent an answer of more than 8 MiB, and was not listened to any longer")
+            raise RemoteError("endpoint-answer-too-long", "the answer of the endpoint is longer than 8 MiB")
         yield piece

@@ -56,6 +56,16 @@ class Options:
     max_tokens: int | None = None
     idle_seconds: float = IDLE_SECONDS
 
+    def __post_init__(self) -> None:
+        """Raise InputError if `tool_choice` or `max_rounds` is invalid."""
+        if self.tool_choice not in TOOL_CHOICES:
+            choices = ", ".join(TOOL_CHOICES)
+            raise InputError(
+                "tool-choice-invalid", f"invalid --tool-choice {self.tool_choice!r}", f"use one of {choices}"
+            )
+        if self.max_rounds < 1:
+            raise InputError("max-rounds-invalid", f"invalid --max-rounds {self.max_rounds}", "use 1 or more")
+
 
 def run(
     endpoint: Endpoint,
@@ -76,10 +86,9 @@ def run(
     Raises:
         PiError: if a turn failed; Interrupted after Ctrl+C.
     """
-    _check(options)
     turns = _turns(messages, stdin)
     if turns is None and options.output != "terminal":
-        raise InputError("a chat has no --json and no --quiet", 'give a message: pi prompt NAME "..."')
+        raise InputError("chat-needs-message", "--json and --quiet need a message", 'use: pi prompt NAME "..."')
     for stream in (stdout, stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -159,19 +168,12 @@ def default_system_message(working_dir: Path) -> str:
     )
 
 
-def _check(options: Options) -> None:
-    if options.tool_choice not in TOOL_CHOICES:
-        raise InputError(f"--tool-choice is {', '.join(TOOL_CHOICES)}, not {options.tool_choice!r}")
-    if options.max_rounds < 1:
-        raise InputError("--max-rounds must be at least 1")
-
-
 def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
     """Return the user's messages, with stdin in its place, or None for an interactive chat."""
     if not messages:
         return None if stdin.isatty() else [_read(stdin)]
     if messages.count(STDIN) > 1:
-        raise InputError('"-" stands for stdin, which can be read only once')
+        raise InputError("stdin-twice", 'more than one "-"', "use it once: it stands for standard input")
     turns: list[str] = []
     for message in messages:
         if message == STDIN and turns:
@@ -179,7 +181,7 @@ def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
         elif message == STDIN:
             turns.append(_read(stdin))
         elif not message.strip():
-            raise InputError("a message is empty")
+            raise InputError("message-empty", "a message is empty")
         else:
             turns.append(message)
     return turns
@@ -188,10 +190,10 @@ def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
 def _read(stdin: TextIO) -> str:
     data = stdin.buffer.read(STDIN_BYTES + 1)
     if len(data) > STDIN_BYTES:
-        raise InputError("stdin holds more than 16 MiB, which is more than a model can read")
+        raise InputError("stdin-too-long", "standard input is longer than 16 MiB, more than a model can read")
     text = data.decode("utf-8", "replace").rstrip("\n")
     if not text.strip():
-        raise InputError("nothing came on stdin", 'give a message: pi prompt NAME "..."')
+        raise InputError("stdin-empty", "standard input is empty", 'use: pi prompt NAME "..."')
     return text
 
 
@@ -215,7 +217,7 @@ class _Saved:
         if continue_last:
             last = sessions.last(directory)
             if last is None:
-                raise InputError("there is no conversation of this directory to continue", "leave out --continue")
+                raise InputError("no-conversation", "no saved conversation of this directory", "remove --continue")
             self.history = sessions.history(last)
             self.session = replace(last, model=model)
 
@@ -237,7 +239,7 @@ def _run_turns(agent: Agent, turns: Sequence[str], renderer: Renderer, saved: _S
         finally:
             saved.save(renderer)
         if end.reason == "interrupted":
-            raise Interrupted("stopped")
+            raise Interrupted("interrupted", "stopped")
         if end.reason == "max_rounds":
             exit_code = 1
     renderer.close()

@@ -55,7 +55,7 @@ class PathPolicy:
     def check(self, path: Path) -> None:
         """Raise ToolError unless tools may read the resolved `path`."""
         if self.is_private(path):
-            raise ToolError(f"access to {path} is denied, as to .ssh, pi's own configuration, /proc, /sys and /dev")
+            raise ToolError(f"{path} is private: tools cannot read .ssh, pi's own configuration, /proc, /sys and /dev")
         if not self.allow_outside and not path.is_relative_to(self.root):
             raise ToolError(
                 f"the path is outside the working directory {self.root}; only files inside are readable "

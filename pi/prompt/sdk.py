@@ -131,5 +131,5 @@ def _tls() -> ssl.SSLContext:
         return httpx2.create_ssl_context()
     except OSError as error:
         raise InputError(
-            f"the certificates of SSL_CERT_FILE cannot be read: {error.strerror or error}", "mend it or unset it"
+            "certificates-unreadable", f"cannot read SSL_CERT_FILE: {error.strerror or error}", "fix or unset it"
         ) from None

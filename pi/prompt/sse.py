@@ -34,7 +34,7 @@ class EventDecoder:
                 objects.append(parsed(b"\n".join(self._data)))
                 self._data.clear()
         if len(self._rest) + sum(map(len, self._data)) > EVENT_BYTES:
-            raise RemoteError("the endpoint sent an event of more than 8 MiB, and was not listened to any longer")
+            raise RemoteError("endpoint-event-too-long", "the endpoint sent an event longer than 8 MiB")
         return objects
 
 
@@ -48,5 +48,5 @@ def parsed(data: bytes) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         shown = one_line(data[:400].decode("utf-8", "replace"), 100)
-        raise RemoteError(f"the endpoint sent something that is no JSON object: {shown}")
+        raise RemoteError("endpoint-event-invalid", f"the endpoint sent an event that is not a JSON object: {shown}")
     return value
