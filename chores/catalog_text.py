@@ -240,7 +240,7 @@ def _read_model(title: str, family: str, entry: Bullet) -> tuple[str, Table]:
         else:
             _read_fact(table, bullet)
     if not model:
-        raise InputError(f"line {entry.line}: {title} has no HF: line")
+        raise InputError("markdown-invalid", f"line {entry.line}: {title} has no HF: line")
     if "variants" not in table:
         _estimate(table, title, model, rows or [])
     return model, table
@@ -260,12 +260,14 @@ def _read_fact(table: Table, bullet: Bullet) -> None:
         return
     label, _, value = text.partition(": ")
     if label not in FACTS:
-        raise InputError(f"line {bullet.line}: {label!r} is no fact of a model", f"known: {', '.join(FACTS)}")
+        raise InputError(
+            "markdown-invalid", f"line {bullet.line}: {label!r} is no fact of a model", f"known: {', '.join(FACTS)}"
+        )
     key = FACTS[label]
     try:
         table[key] = _value(key, value.strip())
     except ValueError:
-        raise InputError(f"line {bullet.line}: {text!r} cannot be read") from None
+        raise InputError("markdown-invalid", f"line {bullet.line}: {text!r} cannot be read") from None
 
 
 def _value(key: str, text: str) -> Any:
@@ -289,7 +291,9 @@ def _number(text: str) -> int | float:
 def _read_variant(bullet: Bullet) -> tuple[str, Table]:
     found = re.fullmatch(r"\[[ xX]\] ([^:]+): (.+)", bullet.text)
     if not found:
-        raise InputError(f"line {bullet.line}: {bullet.text!r} is no variant", "[ ] name: precision, needs N GB")
+        raise InputError(
+            "markdown-invalid", f"line {bullet.line}: {bullet.text!r} is no variant", "[ ] name: precision, needs N GB"
+        )
     table: Table = {}
     for part in found[2].split(", "):
         for pattern, key, read in _PARTS:
@@ -298,7 +302,7 @@ def _read_variant(bullet: Bullet) -> tuple[str, Table]:
                 table[key] = read(match[1])
                 break
         else:
-            raise InputError(f"line {bullet.line}: {part!r} says nothing of a variant")
+            raise InputError("markdown-invalid", f"line {bullet.line}: {part!r} says nothing of a variant")
     for below in bullet.below:
         if below.text == "Hardware:":
             table["layouts"] = [_read_row(row) for row in below.below]
@@ -323,7 +327,9 @@ def _read_row(bullet: Bullet) -> Table:
     """A hardware row: `8x H200/H20`, below it the arguments, environment and notes."""
     found = re.match(r"(\d+)x ([A-Za-z0-9_/]+)", bullet.text)
     if not found:
-        raise InputError(f"line {bullet.line}: {bullet.text!r} is no hardware", "write it as 8x H200/H20")
+        raise InputError(
+            "markdown-invalid", f"line {bullet.line}: {bullet.text!r} is no hardware", "write it as 8x H200/H20"
+        )
     row: Table = {"gpus": int(found[1]), "on": found[2].lower().split("/")}
     for below in bullet.below:
         if below.text.startswith("-"):

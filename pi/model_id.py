@@ -16,11 +16,16 @@ def check_model(model: str) -> str:
     if model.startswith(("/", "~/")):
         clean = posixpath.normpath(model)
         if not model.isprintable() or ".." in model.split("/") or len(model) > 1024 or clean in ("/", "//", "~"):
-            raise InputError(f"{model[:80]!r} is not a usable path on the pod", "write it in full, without '..'")
+            raise InputError(
+                "model-path-invalid",
+                f"{model[:80]!r} is not a usable path on the pod",
+                "write it in full, without '..'",
+            )
         return clean
     parts = model.split("/")
     if len(parts) > 2 or not all(PART.fullmatch(part) for part in parts) or re.search(r"--|\.\.|\.git$", model):
         raise InputError(
+            "model-id-invalid",
             f"{model[:80]!r} is neither a Hugging Face model nor a path on the pod",
             "such as Qwen/Qwen3-Coder-30B-A3B-Instruct or /mnt/models/mine; pi start alone lists the known ones",
         )

@@ -36,7 +36,7 @@ class LaunchOptions(PodOptions):
     def request(self, model: str, name: str) -> Request:
         """Return the planner's request. Raises InputError if a value cannot be used."""
         if self.gpus is not None and not re.fullmatch(r"0*[1-9][0-9]{0,3}", self.gpus, re.ASCII):
-            raise InputError(f"invalid --gpus {self.gpus!r}", "use a number of GPUs, such as --gpus 2")
+            raise InputError("gpus-invalid", f"invalid --gpus {self.gpus!r}", "use a number of GPUs, such as --gpus 2")
         if self.vllm:
             raw_arguments.check_raw(self.vllm)
         return Request(

@@ -188,7 +188,9 @@ def read(tables: Mapping[str, Any], where: str = "models.toml") -> Catalog:
             models.append(_model(name, families.get(table.get("family"), {}), table))
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise InputError(
-                f"{where}: model {name}: {_said(problem)}", "its form is told at the top of models.toml"
+                "catalog-entry-invalid",
+                f"{where}: model {name}: {_said(problem)}",
+                "its form is told at the top of models.toml",
             ) from None
     return Catalog(tuple(models))
 
@@ -202,7 +204,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise InputError(f"{path}: {problem}") from None
+        raise InputError("catalog-unreadable", f"{path}: {problem}") from None
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def known(
     """The plan for a model of the catalog, its checkpoint and what its recipe says of CPUs. Raises InputError."""
     served = [v for v in variants if v.precision in PRECISIONS and (not v.on or LABELS.intersection(v.on))]
     if not served:
-        raise InputError(f"{spec.title} has no weights that a CPU computes with", "it needs a pod with GPUs")
+        raise InputError(
+            "no-cpu-weights", f"{spec.title} has no weights that a CPU computes with", "it needs a pod with GPUs"
+        )
     context = request.context or min(spec.context or CONTEXT, CONTEXT)
     kv_gib = kv_space_gib(facts, spec, context)
     room_gib = SHARE * facts.memory_mib / 1024
@@ -46,7 +48,7 @@ def unknown(request: Request, facts: PodFacts, port: int) -> LaunchPlan:
     """The plan for a model outside the catalog: its whole context up to a modest one. Raises InputError."""
     own = context_of(facts.config or {})
     if request.context and own and request.context > own:
-        raise InputError(f"{request.model} has a context of {own} tokens", f"say --context {own}")
+        raise InputError("context-too-long", f"{request.model} has a context of {own} tokens", f"say --context {own}")
     context = request.context or (min(own, CONTEXT) if own else None)
     kv_gib = kv_space_gib(facts, None, context or CONTEXT)
     plan = _plan(request, facts, request.model, context, kv_gib, port)
@@ -60,6 +62,7 @@ def unknown(request: Request, facts: PodFacts, port: int) -> LaunchPlan:
 
 def _too_large(what: str, kv_gib: int, needed_gib: float, room_gib: float) -> InputError:
     return InputError(
+        "does-not-fit",
         f"{what} does not fit: weights, {kv_gib} GiB of KV cache and vLLM itself take {needed_gib:.1f} GiB,"
         f" the pod has {room_gib:.1f} GiB",
         "choose a smaller model, or a pod with GPUs",

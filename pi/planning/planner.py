@@ -30,41 +30,51 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     """
     _check(request, facts)
     if facts.model_at == "absent":
-        raise RemoteError(f"there is no directory {request.model} on the pod")
+        raise RemoteError("no-such-path", f"there is no directory {request.model} on the pod")
     known = catalog.find(request.model)
     if request.vllm_args is not None:
         return on_raw_vllm(raw_plan(request, facts, request.vllm_args), facts, known)
     if known is not None:
         return _known_plan(request, facts, *known)
     if near := catalog.named(request.model):
-        raise InputError(f"{request.model!r} is no model's whole id", f"did you mean {near}?")
+        raise InputError("model-id-incomplete", f"{request.model!r} is no model's whole id", f"did you mean {near}?")
     if request.variant is not None:
-        raise InputError(f"{request.model} is not in the catalog, so it has no variants")
+        raise InputError("no-variants", f"{request.model} is not in the catalog, so it has no variants")
     return cpu.unknown(request, facts, port_for(facts)) if on_cpu(facts) else unknown_plan(request, facts)
 
 
 def _check(request: Request, facts: PodFacts) -> None:
     if not re.fullmatch(NAME, request.name):
-        raise InputError(f"{request.name!r} is no name for a model", "use letters, digits, dot, dash, underscore")
+        raise InputError(
+            "name-invalid", f"{request.name!r} is no name for a model", "use letters, digits, dot, dash, underscore"
+        )
     if not request.model.strip() or request.model.startswith("-") or not request.model.isprintable():
-        raise InputError(f"{request.model!r} is no model", "give a Hugging Face id or a path on the pod")
+        raise InputError(
+            "model-invalid", f"{request.model!r} is no model", "give a Hugging Face id or a path on the pod"
+        )
     if any(deployment.name == request.name for deployment in facts.deployments):
-        raise BusyError(f"{request.name} already runs", f"pi stop {request.name}, or choose another --name")
+        raise BusyError(
+            "name-taken", f"{request.name} already runs", f"pi stop {request.name}, or choose another --name"
+        )
     if request.gpus is not None and on_cpu(facts):
-        raise InputError("this pod has no GPU", "leave out --gpus")
+        raise InputError("no-gpu", "this pod has no GPU", "leave out --gpus")
     if request.gpus is not None and not 1 <= request.gpus <= len(facts.gpus):
-        raise InputError(f"--gpus {request.gpus}: the pod has {count(len(facts.gpus), 'GPU')}")
+        raise InputError("too-many-gpus", f"--gpus {request.gpus}: the pod has {count(len(facts.gpus), 'GPU')}")
     bent = [word for word in ("memory", "context", "variant") if getattr(request, word) is not None]
     if request.vllm_args is not None and bent:
-        raise InputError(f"--{bent[0]} and --vllm exclude each other", "with --vllm all arguments are your own")
+        raise InputError(
+            "flags-conflict", f"--{bent[0]} and --vllm exclude each other", "with --vllm all arguments are your own"
+        )
 
 
 def _known_plan(request: Request, facts: PodFacts, spec: ModelSpec, named: Variant) -> LaunchPlan:
     _, version = venvs.choose(facts, spec.floor, spec.ceiling)
     if too_old(spec.ceiling, version):
-        raise InputError(f"{spec.title} needs vLLM {spec.ceiling} or older, the pod has {version}")
+        raise InputError("vllm-too-new", f"{spec.title} needs vLLM {spec.ceiling} or older, the pod has {version}")
     if request.context is not None and spec.context is not None and request.context > spec.context:
-        raise InputError(f"{spec.title} has a context of {spec.context} tokens", f"say --context {spec.context}")
+        raise InputError(
+            "context-too-long", f"{spec.title} has a context of {spec.context} tokens", f"say --context {spec.context}"
+        )
     asked = _asked(request, spec, named)
     variants = venvs.served(asked, facts, spec.ceiling)
     if on_cpu(facts):
@@ -109,7 +119,7 @@ def _asked(request: Request, spec: ModelSpec, named: Variant) -> tuple[Variant, 
         chosen = spec.variant(request.variant)
         if chosen is None:
             names = ", ".join(variant.name for variant in spec.variants)
-            raise InputError(f"{spec.title} has no variant {request.variant}", f"it has {names}")
+            raise InputError("unknown-variant", f"{spec.title} has no variant {request.variant}", f"it has {names}")
         return (chosen,)
     return spec.variants if request.model.lower() == spec.id.lower() else (named,)
 

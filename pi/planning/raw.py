@@ -40,7 +40,7 @@ def raw_plan(request: Request, facts: PodFacts, args: tuple[str, ...]) -> Launch
         return replace(made, env=cpu.environment(facts, None if decided else cpu.kv_space_gib(facts)))
     size = request.gpus or _raw_count(args)
     if size > len(facts.gpus):
-        raise InputError(f"--vllm asks for {count(size, 'GPU')}, the pod has {len(facts.gpus)}")
+        raise InputError("too-many-gpus", f"--vllm asks for {count(size, 'GPU')}, the pod has {len(facts.gpus)}")
     chosen = least_used(facts, size, min(share or SHARE, SHARED))
     return replace(made, gpus=gpu_ids(chosen), env=gpu_env(chosen))
 

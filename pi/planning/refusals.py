@@ -32,6 +32,7 @@ def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[
     what = f"{variants[0].id} does not fit"
     what += f" on {count(request.gpus, 'GPU')}" if request.gpus else ""
     return InputError(
+        "does-not-fit",
         f"{what}: {_shortage(request, facts, spec, variants, kinds)}",
         _nearest(request, facts, spec, variants, kinds),
     )
@@ -62,7 +63,7 @@ def busy(what: str, facts: PodFacts, fits: Fits) -> BusyError:
         ways.append(f"stop more than one of {', '.join(names)} (pi stop NAME)")
     else:
         ways.append("wait until those processes end")
-    return BusyError(f"{what}: {held}", ", or ".join(ways))
+    return BusyError("gpus-busy", f"{what}: {held}", ", or ".join(ways))
 
 
 def require_gpus(pod: str, known: tuple[Gpu, ...], facts: PodFacts) -> None:
@@ -70,6 +71,7 @@ def require_gpus(pod: str, known: tuple[Gpu, ...], facts: PodFacts) -> None:
     gone = lost(known, facts.gpus, facts.unread_gpus)
     if gone:
         raise BusyError(
+            "gpus-lost",
             f"{pod} now shows {count(len(facts.gpus), 'GPU')}, and had {len(known)}: {'; '.join(gone)}",
             f"reboot the pod, or go on with the GPUs that it shows: pi pods setup {pod}",
         )

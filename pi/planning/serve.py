@@ -43,9 +43,17 @@ def environment(plan: LaunchPlan) -> dict[str, str]:
     """
     for name, value in plan.env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII) or RESERVED.fullmatch(name):
-            raise InputError(f"{plan.model}: models.toml may not set the variable {name!r}", "take it out of its env")
+            raise InputError(
+                "catalog-variable-reserved",
+                f"{plan.model}: models.toml may not set the variable {name!r}",
+                "take it out of its env",
+            )
         if unusable(str(value)):
-            raise InputError(f"{plan.model}: the variable {name} holds {unusable(str(value))}", "mend models.toml")
+            raise InputError(
+                "catalog-variable-invalid",
+                f"{plan.model}: the variable {name} holds {unusable(str(value))}",
+                "mend models.toml",
+            )
     own = {} if plan.nodes > 1 else {"VLLM_HOST_IP": "127.0.0.1"}
     return own | dict(plan.env)
 

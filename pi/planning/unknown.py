@@ -26,7 +26,7 @@ def unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
     split = Split(tensor=size)
     memory = _unknown_sum(request, facts, split, chosen, share, own)
     if memory is not None and memory.weights_gib * (1 - UNCERTAINTY) > memory.allowed_gib:
-        raise InputError(f"{request.model} does not fit: {memory.render()}", _more(facts, memory, size))
+        raise InputError("does-not-fit", f"{request.model} does not fit: {memory.render()}", _more(facts, memory, size))
     return LaunchPlan(
         model=request.model,
         name=request.name,
@@ -64,10 +64,12 @@ def _check_unknown(request: Request, facts: PodFacts, own: int | None, size: int
     if heads and heads % size:
         fits = ", ".join(str(n) for n in range(1, len(facts.gpus) + 1) if heads % n == 0)
         raise InputError(
-            f"{size} GPUs cannot share the {heads} attention heads of {request.model} evenly", f"say --gpus {fits}"
+            "heads-not-divisible",
+            f"{size} GPUs cannot share the {heads} attention heads of {request.model} evenly",
+            f"say --gpus {fits}",
         )
     if request.context and own and request.context > own:
-        raise InputError(f"{request.model} has a context of {own} tokens", f"say --context {own}")
+        raise InputError("context-too-long", f"{request.model} has a context of {own} tokens", f"say --context {own}")
 
 
 def _unknown_sum(
@@ -99,7 +101,9 @@ def _more(facts: PodFacts, memory: MemorySum, size: int) -> str:
 def least_used(facts: PodFacts, size: int, share: float) -> tuple[Slot, ...]:
     """The least used GPUs of one kind with at least `share` left. Raises InputError or BusyError."""
     if not any(len(group.by_use) >= size for group in groups(facts)):
-        raise InputError(f"the pod has no {count(size, 'GPU')} of one kind" if facts.gpus else "the pod has no GPU")
+        raise InputError(
+            "too-many-gpus", f"the pod has no {count(size, 'GPU')} of one kind" if facts.gpus else "the pod has no GPU"
+        )
     found = _roomy(facts, size, share)
     if found:
         return found

@@ -51,6 +51,7 @@ def refusal(plan: LaunchPlan, facts: PodFacts, pod: str) -> InputError | None:
     beside = "".join(f", {version} in ~/{folder}" for folder, version in sorted(facts.beside.items()))
     setup = f"pi pods setup {pod} --for {shlex.quote(plan.model)}"
     return InputError(
+        "vllm-too-old",
         f"{plan.model} needs {wanted(plan.vllm_floor)}, {pod} has {facts.vllm_version}{beside}",
         f"leave ~/venv as it is and make this model a venv of its own: {setup} --beside; or upgrade ~/venv: {setup}",
     )

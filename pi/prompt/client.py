@@ -120,12 +120,14 @@ class Client:
 
     def died(self, pieces: int) -> PiError:
         """Return the error for a connection that closed within an answer, after some pieces."""
-        text = f"the model died while it answered: the connection closed after {count(pieces, 'piece')}"
-        return self._explained(RemoteError("model-died", text))
+        after = count(pieces, "piece")
+        error = RemoteError("model-died", f"the model died while it answered: the connection closed after {after}")
+        return self._explained(error)
 
     def _stalled(self, pieces: int) -> PiError:
-        text = f"the model stopped answering: no data for {self._idle_seconds:g} s, after {count(pieces, 'piece')}"
-        return self._explained(RemoteError("model-stalled", text))
+        waited, after = f"{self._idle_seconds:g} s", count(pieces, "piece")
+        error = RemoteError("model-stalled", f"the model stopped answering: no data for {waited}, after {after}")
+        return self._explained(error)
 
     def count_tokens(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> TokenCount | None:
         """Count a request's tokens with vLLM's /tokenize; None if the server cannot."""
@@ -165,12 +167,12 @@ class Client:
             )
         if isinstance(error, SilentError):
             return self._silent()
-        text = f"the endpoint closed the connection before it answered: {words}"
-        return self._explained(RemoteError("endpoint-hung-up", text))
+        hung_up = RemoteError("endpoint-hung-up", f"the endpoint closed the connection before it answered: {words}")
+        return self._explained(hung_up)
 
     def _silent(self) -> PiError:
-        text = f"the model did not begin to answer in {self._first_seconds:g} s"
-        return self._explained(RemoteError("first-token-timeout", text))
+        error = RemoteError("first-token-timeout", f"the model did not begin to answer in {self._first_seconds:g} s")
+        return self._explained(error)
 
     def _worded(self, error: RemoteError) -> PiError:
         """Explain a refusal if the server failed; otherwise its own words are enough."""

@@ -82,7 +82,11 @@ def check_raw(args: Iterable[str]) -> None:
     words = list(args)
     for position, word in enumerate(words):
         if unusable(word):
-            raise InputError(f"an argument of --vllm holds {unusable(word)}", "give each argument as one word of text")
+            raise InputError(
+                "raw-argument-invalid",
+                f"an argument of --vllm holds {unusable(word)}",
+                "give each argument as one word of text",
+            )
         _check_json(word if word.startswith("{") else word.partition("=")[2])
         name = option(word)
         if name is None:
@@ -90,13 +94,15 @@ def check_raw(args: Iterable[str]) -> None:
         for part in word.partition("=")[0].split(".")[1:]:
             _check_key(part, word.partition("=")[2])
         if not name.startswith("--") and name not in SHORT:
-            raise InputError(f"--vllm may not contain {name[:40]}", "use the long form of the argument")
+            raise InputError(
+                "raw-argument-short", f"--vllm may not contain {name[:40]}", "use the long form of the argument"
+            )
         for refused, reason in (OWNED | OPENING).items():
             if len(name) > 2 and refused.startswith(name):
-                raise InputError(f"--vllm may not contain {name}: {reason}")
+                raise InputError("raw-argument-owned", f"--vllm may not contain {name}: {reason}")
         value = word.partition("=")[2] or (words[position + 1] if position + 1 < len(words) else "")
         if "--distributed-executor-backend".startswith(name) and len(name) > 2 and value.lower() == "ray":
-            raise InputError(f"--vllm may not contain {name} ray: {RAY}")
+            raise InputError("raw-argument-ray", f"--vllm may not contain {name} ray: {RAY}")
 
 
 RAY = "Ray's job API asks for no password"
@@ -128,9 +134,9 @@ def _check_key(key: str, value: str) -> None:
     name = "--" + key.replace("_", "-")
     reason = {**OWNED, **OPENING}.get(name)
     if reason and name not in ORDINARY_KEYS:
-        raise InputError(f"--vllm may not contain {key} inside JSON: {reason}")
+        raise InputError("raw-argument-owned", f"--vllm may not contain {key} inside JSON: {reason}")
     if name == "--distributed-executor-backend" and value.lower() == "ray":
-        raise InputError(f"--vllm may not contain {key} inside JSON: {RAY}")
+        raise InputError("raw-argument-ray", f"--vllm may not contain {key} inside JSON: {RAY}")
 
 
 def _keys(document: Any) -> Iterator[tuple[str, Any]]:
