@@ -45,7 +45,7 @@ LATE = {
     "addresses": {"requests"},
     "calls.templates": {"jinja2"},
     "prompt.chat": {"readline"},
-    "prompt.client": {"openai", "httpx2", "pi.prompt.transport"},
+    "prompt.client": {"pi.prompt.sdk"},
     "screen": {"tabulate"},
     "": {"pi.fabric_tasks"},
 }
@@ -159,7 +159,7 @@ def test_imports_stand_at_the_top_but_for_a_few_heavy_ones(module: str) -> None:
 def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
     """`hostkeys` and `login` are themselves imported only by functions that connect."""
     at_top = {name.partition(".")[0] for node in tree_of(module).body for name in names_of(node)}
-    assert not at_top & HEAVY or module == "prompt.transport"
+    assert not at_top & HEAVY or module in ("prompt.sdk", "prompt.transport")
 
 
 @pytest.mark.parametrize(
