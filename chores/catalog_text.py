@@ -1,4 +1,4 @@
-"""The catalog as Markdown for readers, and a Markdown list of models as a catalog."""
+"""Convert the catalog to Markdown, and a Markdown list of models to a catalog."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _indented(lines: Iterable[str], by: int = 2) -> Iterator[str]:
 
 @dataclass
 class Bullet:
-    """One line of a list and the lines below it."""
+    """A line of a list, with the lines below it."""
 
     text: str
     line: int
@@ -185,7 +185,7 @@ def convert(markdown: str) -> Table:
 
 
 def to_toml(tables: Mapping[str, Any]) -> str:
-    """Tables as TOML text."""
+    """Return tables as TOML text."""
     import tomli_w
 
     return tomli_w.dumps(tables)
@@ -202,13 +202,13 @@ def _sections(markdown: str) -> Iterator[tuple[str, list[Bullet]]]:
             name, top = line[4:].strip(), []
             stack = [(-1, top)]
             continue
-        found = re.fullmatch(r"( *)- (.+?)\s*", line)
-        if not found or not name:
+        match = re.fullmatch(r"( *)- (.+?)\s*", line)
+        if not match or not name:
             continue
-        depth = len(found[1])
+        depth = len(match[1])
         while stack[-1][0] >= depth:
             stack.pop()
-        bullet = Bullet(found[2], number)
+        bullet = Bullet(match[2], number)
         stack[-1][1].append(bullet)
         stack.append((depth, bullet.below))
     if name:
@@ -231,7 +231,7 @@ def _read_model(title: str, family: str, entry: Bullet) -> tuple[str, Table]:
         else:
             _read_fact(table, bullet)
     if not model:
-        raise InputError(f"line {entry.line}: {title} has no HF: line")
+        raise InputError("list-no-id", f"line {entry.line}: {title} has no HF: line")
     if "variants" not in table:
         _estimate(table, title, model, rows or [])
     return model, table
@@ -251,12 +251,14 @@ def _read_fact(table: Table, bullet: Bullet) -> None:
         return
     label, _, value = text.partition(": ")
     if label not in FACTS:
-        raise InputError(f"line {bullet.line}: {label!r} is no fact of a model", f"known: {', '.join(FACTS)}")
+        raise InputError(
+            "list-unknown-fact", f"line {bullet.line}: unknown fact {label!r}", f"use one of {', '.join(FACTS)}"
+        )
     key = FACTS[label]
     try:
         table[key] = _value(key, value.strip())
     except ValueError:
-        raise InputError(f"line {bullet.line}: {text!r} cannot be read") from None
+        raise InputError("list-value-invalid", f"line {bullet.line}: cannot parse {text!r}") from None
 
 
 def _value(key: str, text: str) -> Any:
@@ -278,24 +280,28 @@ def _number(text: str) -> int | float:
 
 
 def _read_variant(bullet: Bullet) -> tuple[str, Table]:
-    found = re.fullmatch(r"\[[ xX]\] ([^:]+): (.+)", bullet.text)
-    if not found:
-        raise InputError(f"line {bullet.line}: {bullet.text!r} is no variant", "[ ] name: precision, needs N GB")
+    match = re.fullmatch(r"\[[ xX]\] ([^:]+): (.+)", bullet.text)
+    if not match:
+        raise InputError(
+            "list-variant-invalid",
+            f"line {bullet.line}: invalid variant {bullet.text!r}",
+            "write it as [ ] name: precision, needs N GB",
+        )
     table: Table = {}
-    for part in found[2].split(", "):
+    for part in match[2].split(", "):
         for pattern, key, read in _PARTS:
-            match = re.fullmatch(pattern, part)
-            if match:
-                table[key] = read(match[1])
+            value = re.fullmatch(pattern, part)
+            if value:
+                table[key] = read(value[1])
                 break
         else:
-            raise InputError(f"line {bullet.line}: {part!r} says nothing of a variant")
+            raise InputError("list-variant-unknown-part", f"line {bullet.line}: unknown part of a variant {part!r}")
     for below in bullet.below:
         if below.text == "Hardware:":
             table["layouts"] = [_read_row(row) for row in below.below]
         else:
             _read_fact(table, below)
-    return found[1], table
+    return match[1], table
 
 
 _PARTS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
@@ -311,11 +317,13 @@ _PARTS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
 
 
 def _read_row(bullet: Bullet) -> Table:
-    """A hardware row: `8x H200/H20`, below it the arguments, environment and notes."""
-    found = re.match(r"(\d+)x ([A-Za-z0-9_/]+)", bullet.text)
-    if not found:
-        raise InputError(f"line {bullet.line}: {bullet.text!r} is no hardware", "write it as 8x H200/H20")
-    row: Table = {"gpus": int(found[1]), "on": found[2].lower().split("/")}
+    """Read a hardware row such as `8x H200/H20` and the arguments, environment and notes below it."""
+    match = re.match(r"(\d+)x ([A-Za-z0-9_/]+)", bullet.text)
+    if not match:
+        raise InputError(
+            "list-hardware-invalid", f"line {bullet.line}: invalid hardware {bullet.text!r}", "write it as 8x H200/H20"
+        )
+    row: Table = {"gpus": int(match[1]), "on": match[2].lower().split("/")}
     for below in bullet.below:
         if below.text.startswith("-"):
             _read_row_args(row, shlex.split(below.text))
@@ -345,16 +353,16 @@ _PRECISIONS = {"NVFP4": "nvfp4", "MXFP4": "mxfp4", "FP8": "fp8", "AWQ": "int4", 
 
 
 def _estimate(table: Table, title: str, model: str, rows: list[Bullet]) -> None:
-    """Fills in what a plain list does not say, and moves what all its rows say up to the model."""
+    """Add the facts that a plain list does not contain, and move common ones from its rows to the model."""
 
-    said = f"{title} {model}".upper()
-    precision = next((name for word, name in _PRECISIONS.items() if word in said), "bf16")
+    words = f"{title} {model}".upper()
+    precision = next((name for word, name in _PRECISIONS.items() if word in words), "bf16")
     layouts = [_read_row(row) for row in rows]
     table |= _shared(layouts)
     variant: Table = {"precision": precision, "layouts": layouts}
-    named = re.search(r"(\d+(?:\.\d+)?)B\b", title) or re.search(r"(\d+(?:\.\d+)?)B\b", model)
-    if named:
-        table["parameters"] = _number(named[1])
+    size = re.search(r"(\d+(?:\.\d+)?)B\b", title) or re.search(r"(\d+(?:\.\d+)?)B\b", model)
+    if size:
+        table["parameters"] = _number(size[1])
     else:
         sizes = [row["gpus"] * kind.memory_mib for row in layouts for name in row["on"] if (kind := by_name(name))]
         least_gb = min(sizes, default=0) * 1024**2 / 1e9
@@ -364,7 +372,7 @@ def _estimate(table: Table, title: str, model: str, rows: list[Bullet]) -> None:
 
 
 def _shared(layouts: list[Table]) -> Table:
-    """Parsers and remote code, which belong to the model and not to its hardware."""
+    """Move parsers and remote code from the rows to the model."""
     shared: Table = {}
     for row in layouts:
         kept: list[str] = []

@@ -7,7 +7,7 @@ from typing import Any
 from pi.calls.events import Event
 from pi.errors import BusyError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
 from pi.planning.types import VENV
-from pi.planning.venvs import is_beside
+from pi.planning.venvs import is_extra_venv
 from pi.text import one_line
 from pi.vllm.log import explain
 
@@ -23,7 +23,7 @@ def error_of(event: Event) -> PiError:
         return UnprovenError(message, "pi list shows what is left; run it again to go on")
     if kind in ("exited", "launch_failed"):
         venv = detail.get("venv")
-        failure = explain(detail["log"], detail.get("exit"), venv if is_beside(venv) else VENV)
+        failure = explain(detail["log"], detail.get("exit"), venv if is_extra_venv(venv) else VENV)
         return NotReadyError(failure.cause, _with_log(failure.hint, detail))
     if kind == "timeout":
         lines = detail["log"].strip().splitlines()

@@ -29,6 +29,6 @@ def _extra(record: dict[str, Any]) -> dict[str, Any]:
     extra: dict[str, Any] = {"api": "responses"} if record.get("api") == "responses" else {}
     if record.get("private"):
         extra["private"] = True
-    if venvs.is_beside(record.get("venv")):
+    if venvs.is_extra_venv(record.get("venv")):
         extra["venv"] = record["venv"]
     return extra

@@ -132,8 +132,8 @@ def _wanted(kind: str | None, model: str | None) -> tuple[str, str | None, tuple
     if model is None:
         return kind or "release", None, ()
     spec, variant = _known(model)
-    if variant.floor != NIGHTLY:
-        return kind or "release", variant.floor, spec.packages
+    if variant.min_vllm != NIGHTLY:
+        return kind or "release", variant.min_vllm, spec.packages
     if kind not in (None, NIGHTLY):
         raise InputError(f"no release of vLLM serves {model} yet", f"leave out --vllm {kind}")
     return NIGHTLY, None, spec.packages

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from pi import model_id
 from pi.errors import InputError
+from pi.model_id import ModelId
 from pi.planning import amounts
 from pi.planning.types import Request
 from pi.pods.types import check_name
 from pi.vllm import raw_arguments
+from pi.vllm.arguments import Arguments
 
 POD = {"pod": "the pod to use instead of the active one"}
 
@@ -36,16 +37,17 @@ def request_of(
         raise InputError("--name is missing", f"pi start {model} --name NAME")
     if gpus is not None and not re.fullmatch(r"0*[1-9][0-9]{0,3}", gpus, re.ASCII):
         raise InputError(f"--gpus {gpus!r} is not a number of GPUs", "such as --gpus 2")
-    if vllm:
-        raw_arguments.check_raw(vllm)
+    raw = Arguments.parse(vllm) if vllm else None
+    if raw:
+        raw_arguments.check_raw(raw)
     return Request(
-        model=model_id.check_model(model),
+        model=ModelId.parse(model),
         name=check_name(name, "model"),
         gpus=int(gpus) if gpus else None,
         memory=amounts.parse_memory(memory) if memory else None,
         context=amounts.parse_context(context) if context else None,
         variant=variant,
-        vllm_args=tuple(vllm) if vllm else None,
+        vllm_args=raw,
     )
 
 

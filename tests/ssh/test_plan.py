@@ -53,7 +53,7 @@ def test_an_unknown_model_of_the_hub_is_summed_up_from_its_files(pi: Pi, new_pod
         told = pi.ok("plan", "org/unknown-8b", "--context", "16k")
         assert line(told, "memory").startswith("14.9 weights (+-10%) + 2.0 KV cache for 16384 tokens + ")
         assert line(told, "download").startswith("16 GB if it is not on the pod yet; ")
-        assert "org/unknown-8b is not in the catalog: 1 GPU, unless you say --gpus" in told
+        assert "org/unknown-8b is not in the catalog: 1 GPU, unless you set --gpus" in told
         done = pi("plan", "org/unknown-8b", "--context", "1m")
         assert (done.code, done.out) == (2, "")
         assert "has a context of 131072 tokens" in done.err
@@ -67,7 +67,7 @@ def test_an_unknown_model_that_cannot_fit_is_refused_with_its_sum_before_the_dow
         done = pi("start", "org/unknown-32b", "--name", "q")
         assert done.code == 2
         assert "org/unknown-32b does not fit: 59.6 weights (+-10%) + " in done.err
-        assert "it takes about 72 GiB of GPU memory" in done.err
+        assert "it needs about 72 GiB of GPU memory" in done.err
         assert not (pod.home / "received").exists() and pod.records() == []
 
 
@@ -84,7 +84,7 @@ def test_on_a_pod_without_gpus_too(pi: Pi, new_pod: NewPod) -> None:
 def test_a_model_of_which_nothing_is_known_says_so(pi: Pi, box: Pod) -> None:
     box.cards("rtx_4090_2")
     told = pi.ok("plan", "org/unknown")
-    assert line(told, "note") == "how large it is could not be found out, so whether it fits is not known"
+    assert line(told, "note") == "its size is unknown, so pi cannot check whether it fits"
     assert line(told, "download").startswith("of unknown size, if it is not on the pod yet; ")
 
 
@@ -117,7 +117,7 @@ def test_packages_that_a_model_needs_are_named_with_the_way_to_them(pi: Pi, box:
 def test_a_path_that_is_not_there_is_no_plan(pi: Pi, box: Pod) -> None:
     done = pi("plan", "/no/such/model")
     assert (done.code, done.out) == (1, "")
-    assert "there is no directory /no/such/model on the pod" in done.err
+    assert "directory /no/such/model does not exist on the pod" in done.err
 
 
 def listed(pi: Pi, *words: str) -> list[dict[str, Any]]:

@@ -39,8 +39,8 @@ def test_a_model_that_needs_a_newer_vllm_is_refused_before_anything_starts(pi: P
     pi.ok("list")  # tells of the host key, which is new
     done = pi("start", MODEL, "--name", "tiny")
     assert done.code == 2
-    assert "Acme/Tiny-1B needs vLLM 0.33.0 or newer, box has 0.32.0" in done.err
-    assert "a venv of its own: pi pods setup box --for Acme/Tiny-1B --beside; or upgrade ~/venv: " in done.err
+    assert "Acme/Tiny-1B needs vLLM 0.33.0 or newer, but box has 0.32.0" in done.err
+    assert "add an extra venv: pi pods setup box --for Acme/Tiny-1B --beside; or upgrade ~/venv: " in done.err
     assert done.err.count("\n") == 1
     assert (pi.models("box"), box.records(), box.quiet()) == ({}, [], {})
     assert not (box.home / "received").exists()
@@ -49,7 +49,7 @@ def test_a_model_that_needs_a_newer_vllm_is_refused_before_anything_starts(pi: P
 def test_it_runs_from_the_venv_beside_by_itself_and_others_do_not(pi: Pi, box: Pod) -> None:
     box.beside("venv-0.33.0", "0.33.1")
     told = pi.ok("start", MODEL, "--name", "tiny")
-    assert "vLLM 0.33.1 of ~/venv-0.33.0: it needs vLLM 0.33.0 or newer, ~/venv has 0.32.0" in told
+    assert "vLLM 0.33.1 from ~/venv-0.33.0: it needs vLLM 0.33.0 or newer, but ~/venv has 0.32.0" in told
     pi.ok("start", box.model(), "--name", "other")
     assert f"{box.home}/venv-0.33.0/bin/vllm serve" in program_of(box, "tiny")
     assert f"{box.home}/venv/bin/vllm serve" in program_of(box, "other")
@@ -83,7 +83,7 @@ def test_a_lost_note_of_it_is_found_again(pi: Pi, box: Pod) -> None:
 
 def test_a_venv_that_no_setup_has_finished_is_not_used(pi: Pi, box: Pod) -> None:
     (box.beside("venv-0.33.0", "0.33.1") / ".pi-checked").unlink()
-    assert "needs vLLM 0.33.0 or newer, box has 0.32.0;" in pi("start", MODEL, "--name", "tiny").err
+    assert "needs vLLM 0.33.0 or newer, but box has 0.32.0;" in pi("start", MODEL, "--name", "tiny").err
     assert box.records() == []
 
 
@@ -92,7 +92,7 @@ def test_a_model_for_which_no_release_will_do_runs_from_a_nightly_build(pi: Pi, 
     box.beside("venv-0.33.0", "0.33.1")
     planned = pi.ok("plan", MODEL)
     assert "vLLM      a nightly build of vLLM; ~/venv has 0.32.0\n" in planned
-    assert "needs a nightly build of vLLM, box has 0.32.0, 0.33.1 in ~/venv-0.33.0" in planned
+    assert "needs a nightly build of vLLM, but box has 0.32.0, 0.33.1 in ~/venv-0.33.0" in planned
     box.beside("venv-nightly", "0.33.2.dev7+g1a2b3c4")
     pi.ok("start", MODEL, "--name", "tiny")
     assert f"{box.home}/venv-nightly/bin/vllm serve" in program_of(box, "tiny")
@@ -101,7 +101,7 @@ def test_a_model_for_which_no_release_will_do_runs_from_a_nightly_build(pi: Pi, 
 def test_a_plan_says_which_venv_and_why_and_touches_nothing(pi: Pi, box: Pod) -> None:
     refused = pi.ok("plan", MODEL)
     assert "vLLM      0.33.0 or newer; ~/venv has 0.32.0" in refused
-    assert "refused   Acme/Tiny-1B needs vLLM 0.33.0 or newer, box has 0.32.0; leave ~/venv as it is" in refused
+    assert "refused   Acme/Tiny-1B needs vLLM 0.33.0 or newer, but box has 0.32.0; add an extra venv: " in refused
     box.beside("venv-0.33.0", "0.33.1")
     planned = pi.ok("start", MODEL, "--name", "tiny", "--dry-run")
     assert planned.startswith("PATH=~/venv-0.33.0/bin:$PATH\n")

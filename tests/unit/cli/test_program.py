@@ -151,7 +151,7 @@ WRONG = [
     ("a name that is an option", ["start", "a/b", "--name", "-rf"], "cannot be the name of a model"),
     ("a name with a line break at its end", ["start", "a/b", "--name", "x\n"], "cannot be the name of a model"),
     ("a name of 64 characters", ["start", "a/b", "--name", "x" * 64], "cannot be the name of a model"),
-    ("a model that is a shell command", ["start", "a/b;id", "--name", "q"], "neither a Hugging Face model nor a path"),
+    ("a model that is a shell command", ["start", "a/b;id", "--name", "q"], "invalid model 'a/b;id'"),
     ("an argument that is pi's own", [*MODEL, "--vllm", "--port", "1"], "may not contain --port"),
     ("an argument that opens the server", [*MODEL, "--vllm", "--middle", "x.Y"], "may not contain --middle"),
     ("a log of a name that is none", ["logs", "a/b"], "cannot be the name of a model"),
