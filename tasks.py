@@ -1,4 +1,4 @@
-"""Chores of this repository: `inv --list`. pi's own verbs are here too, with state/ as their config dir."""
+"""Chores of this repository: `inv --list`. Also pi's own verbs, with state/ as their folder."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ BIN = Path(sys.executable).parent
 os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 
 
-@task(help={"part": "a folder or file of tests: these alone, without lint and types"})
-def test(c: Context, part: str = "") -> None:
+@task(
+    help={
+        "part": "a folder or file of tests: these alone, without lint and types",
+        "quick": "only unit tests and the SSH tests of what has changed",
+    }
+)
+def test(c: Context, part: str = "", quick: bool = False) -> None:
     """Lint, types, and the tests that need no vLLM."""
-    from chores.suite import clocked, options
+    from chores import suite
 
-    with clocked():
+    with suite.clocked():
         if not part:
             lint(c)
-        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), *([part] if part else [])]))
+        chosen = part.split() or (suite.quick() if quick else [])
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(), *chosen]))
 
 
 @task
@@ -43,7 +49,7 @@ def e2e(c: Context) -> None:
 
 @task
 def advisories(c: Context) -> None:
-    """Look the installed packages up in PyPI's advisory database (pip-audit)."""
+    """Check the installed packages for known security holes."""
     from chores.advisories import report
 
     raise Exit(code=report())
@@ -51,13 +57,22 @@ def advisories(c: Context) -> None:
 
 @task
 def slow(c: Context) -> None:
-    """Test what takes minutes over SSH: 200 starts on one pod."""
+    """Test 200 starts on one pod over SSH (minutes)."""
     c.run(f"{BIN}/python -m pytest -q -m slow tests/ssh")
+
+
+@task
+def nightly(c: Context) -> None:
+    """Test what takes hours in all: the slow tier, a long fuzz, and ten runs of the suite."""
+    slow(c)
+    for _ in range(10):
+        test(c)
+    fuzz(c, seconds=3600)
 
 
 @task(help={"seconds": "how long in all"})
 def fuzz(c: Context, seconds: int = 300) -> None:
-    """Look for input that breaks a parser (coverage-guided, minutes)."""
+    """Search for input that breaks a parser (minutes)."""
     from chores.fuzz import report
 
     raise Exit(code=report(seconds))
@@ -73,18 +88,20 @@ def demo(c: Context, until: str = "") -> None:
 
 @task
 def bench(c: Context) -> None:
-    """Time pi beside what it is measured against."""
+    """Measure pi's speed next to comparable programs."""
     from chores.bench import report
 
     report()
 
 
 @task
-def readme(c: Context) -> None:
-    """Put what `pi --help` prints into README.md."""
-    from chores.readme import README, renewed
+def docs(c: Context) -> None:
+    """Renew the outputs that README.md and docs/ show."""
+    from chores.docs import RENEW
+    from chores.suite import options
 
-    README.write_text(renewed())
+    for tests in ("tests/unit/test_docs.py", "tests/ssh/test_docs.py"):
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), "-k", "shows", tests]), env={RENEW: "1"})
 
 
 @task
@@ -97,12 +114,12 @@ def convert(c: Context, markdown: str) -> None:
 
 @task
 def render(c: Context) -> None:
-    """Write models.md, the catalog for readers, from models.toml."""
-    from chores.catalog_text import render
+    """Write the catalog of docs/models.md from models.toml."""
+    from chores.catalog_text import PAGE, page
     from pi.planning.catalog import read_toml
 
-    (ROOT / "models.md").write_text(render(read_toml(ROOT / "models.toml")))
+    PAGE.write_text(page(read_toml(ROOT / "models.toml")))
 
 
 models = Collection("models", convert, render)
-ns = Collection(test, lint, e2e, slow, fuzz, advisories, demo, bench, readme, models, pi)
+ns = Collection(test, lint, e2e, slow, nightly, fuzz, advisories, demo, bench, docs, models, pi)

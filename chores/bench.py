@@ -1,7 +1,7 @@
-"""`inv bench`: pi's wall times beside what they are measured against, in one run.
+"""`inv bench`: pi's wall times next to those of comparable programs, from one run.
 
-Whole processes, alternating, medians; the ratio is the median of the pairs' ratios, so that a busy machine
-slows both sides. The start of a model needs the pod of `make demo`.
+Whole processes, in turn, medians. The ratio is the median of the pairs' ratios, so a busy machine slows both
+sides. The start of a model needs the pod of `make demo`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ HEAVY = ("fabric", "paramiko", "openai", "requests", "jinja2")
 
 
 def report() -> None:
-    """Print every figure, with its target where one is set."""
+    """Print every figure, with its target if it has one."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PI_CONFIG_DIR": folder, "PI_API_KEY": KEY, "HF_TOKEN": "none"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed pi is compiled once, not in every run
         pods_json = Path(folder) / "pods.json"
         pods_json.write_text(json.dumps({"pods": {"x": {"ssh": "ssh root@192.0.2.1", "gpus": [], "models": {}}}}))
         bare = [sys.executable, "-c", "import invoke"]
-        compare("pi pods", [PI, "pods"], "python -c 'import invoke'", bare, environment, "at most 1.3")
+        compare("pi pods", [PI, "pods"], "python -c 'import invoke'", bare, environment, "at most 1.0")
         print(f"  heavy imports of `pi pods`: {', '.join(heavy_imports(environment)) or 'none'} (target: none)\n")
         bench_planner.report()
         demo = ROOT / ".demo"
@@ -83,7 +83,7 @@ def heavy_imports(environment: dict[str, str]) -> list[str]:
 
 
 def listing(pod: SshdPod, environment: dict[str, str]) -> None:
-    """`pi list` with no models and with four deployments on record, and the connections that it opened."""
+    """Time `pi list` with no models and with four, and count the connections that it opens."""
     run = pod.home / ".pi" / "run"
     for count in (0, 4):
         for number in range(count):
@@ -100,7 +100,7 @@ def listing(pod: SshdPod, environment: dict[str, str]) -> None:
 
 
 def standing_record(number: int) -> dict[str, object]:
-    """A deployment whose process is this one: it lives, and is asked for its health like any other."""
+    """Return a record whose process is this one: alive, so pi checks its health like any other."""
     started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     return {
         "name": f"bench{number}", "model": "bench", "port": 9, "gpus": [], "status": "running", "pid": os.getpid(),
@@ -110,9 +110,9 @@ def standing_record(number: int) -> dict[str, object]:
 
 
 def starting(pod: SshdPod, model: Path, environment: dict[str, str]) -> int:
-    """`pi start` until it returns beside the very same command run by hand until /health answers.
+    """Time `pi start` next to the same command run by hand until /health answers.
 
-    The model still runs afterwards, at the port that is returned.
+    Return the port at which the model keeps running.
     """
     words: list[str | Path] = [PI, "start", model, "--name", "bench"]
     timed(words, environment)  # warms the page cache for both
@@ -133,7 +133,7 @@ def starting(pod: SshdPod, model: Path, environment: dict[str, str]) -> int:
 
 
 def bare_start(pod: SshdPod, launcher: str, key: str) -> float:
-    """Seconds from running the launcher's own command and environment to a healthy answer."""
+    """Run the launcher's own command and environment; return the seconds until a healthy answer."""
     prepared = launcher.split("trap 'kill")[0].replace('VLLM_API_KEY=$(<"$here/key")', f"VLLM_API_KEY={key}")
     script = prepared + 'exec "${arguments[@]}"\n'
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""How long the catalog takes to load and to plan, in a fresh process each time."""
+"""The time to load the catalog and to plan all of it, in a fresh process each time."""
 
 from __future__ import annotations
 

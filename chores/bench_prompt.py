@@ -1,7 +1,7 @@
-"""How fast `pi prompt` is: to the first token, in CPU while it streams, and through its tunnel.
+"""The speed of `pi prompt`: to the first token, in CPU while it streams, and through its tunnel.
 
-Wall times are noisy where other things run, so each line tells the least of several beside the median, and
-the CPU time of the whole process.
+Wall times are noisy on a busy machine, so each line has the least of several next to the median, and the CPU
+time of the whole process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def report(pod: SshdPod, environment: dict[str, str], port: int, name: str) -> N
 
 
 def canned(pod: SshdPod, link: link.Link, environment: dict[str, str]) -> None:
-    """The figures that need no model: a server that answers at once stands on the pod in its place."""
+    """Print the figures that need no model, with a server on the pod that answers at once."""
     with answering() as served:
         remember(pod, environment, served)
         print("pi prompt until one token of a server that answers at once has come:")
@@ -52,7 +52,7 @@ def canned(pod: SshdPod, link: link.Link, environment: dict[str, str]) -> None:
 
 
 def remember(pod: SshdPod, environment: dict[str, str], served: int) -> None:
-    """Have pi know the server as a model of the pod, beside those that it knows."""
+    """Add the server to pods.json as a model of the pod."""
     file = Path(environment["PI_CONFIG_DIR"]) / "pods.json"
     known = json.loads(file.read_text())
     models = known["pods"][known["active"]]["models"]
@@ -70,7 +70,7 @@ def through_ssh(pod: SshdPod, environment: dict[str, str]) -> Iterator[link.Link
 
 
 def first_token(link: link.Link, environment: dict[str, str], port: int, name: str, message: str) -> None:
-    """One token asked for by a whole `pi prompt`, and by curl over a connection that stands already."""
+    """Time one token for a whole `pi prompt`, and for curl over an open connection."""
     body = json.dumps({"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": message}]})
     ask = [str(PI), "prompt", name, "--no-tools", "--quiet", "--max-tokens", "1", message]
     pairs = []
@@ -89,7 +89,7 @@ def first_token(link: link.Link, environment: dict[str, str], port: int, name: s
 
 
 def streaming_cpu(environment: dict[str, str]) -> None:
-    """CPU of a whole `pi prompt` through its tunnel with tokens at 200 a second, less one with one token."""
+    """Print the CPU of a whole `pi prompt` at 200 tokens a second, less that of one token."""
     words: list[str | Path] = [PI, "prompt", CANNED, "--no-tools"]
     pairs = [[measured([*words, str(tokens)], environment).cpu_s for tokens in (TOKENS, 1)] for _ in range(STREAMINGS)]
     spent = statistics.median(long - short for long, short in pairs)
@@ -101,7 +101,7 @@ def streaming_cpu(environment: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run of a command took; `cpu_s` is user and system time."""
+    """The time of one run of a command; `cpu_s` is user and system time."""
 
     wall_s: float
     cpu_s: float
@@ -115,7 +115,7 @@ def measured(command: Sequence[str | Path], environment: dict[str, str]) -> Meas
 
 
 def tunnel(link: link.Link, served: int) -> None:
-    """Throughput of one stream through the tunnel, and 50 at once."""
+    """Print the throughput of one stream through the tunnel, and of 50 at once."""
     began = time.monotonic()
     got = fetched(link, served, MEGABYTES)
     speed = got / 1e6 / (time.monotonic() - began)
@@ -144,7 +144,7 @@ def fetched(link: link.Link, port: int, megabytes: int) -> int:
 
 @contextlib.contextmanager
 def local_port(link: link.Link, port: int) -> Iterator[int]:
-    """A local port that leads to a pod's, for curl, which speaks no SSH."""
+    """Forward a local port to a pod's, for curl, which does not speak SSH."""
 
     class Carrying(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -166,9 +166,9 @@ def copy(source: Line, sink: Line) -> None:
 
 
 class Answering(BaseHTTPRequestHandler):
-    """GET /N: N megabytes. POST: an answer of as many tokens as the message says, 200 a second.
+    """GET /N: N megabytes. POST: the number of tokens in the message, 200 a second.
 
-    It is streamed as vLLM does: an event for each token, each in an HTTP chunk of its own.
+    Streams as vLLM does: an event for each token, each in its own HTTP chunk.
     """
 
     protocol_version = "HTTP/1.1"

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pi.errors import InputError
@@ -14,10 +15,12 @@ from pi.planning.hardware import by_name
 
 Table = dict[str, Any]
 
-HEAD = """# Models
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
-What pi knows of each model, rendered from `models.toml` by `inv models.render`. A checked box: the arguments
-have been parsed by vLLM 0.32.0's own parser, or the model has been run.
+HEAD = """## The catalog
+
+The rest of this page is rendered from `models.toml` by `inv models.render`. A checked box means that vLLM 0.32.0's own
+parser accepted the arguments, or that the model was run.
 """
 
 FACTS = {
@@ -44,7 +47,7 @@ FACTS = {
     "Notes": "notes",
     "Source": "source",
 }
-"""The label of each fact that is one line of Markdown, in the order of the page."""
+"""The label of each fact that takes one line of Markdown, in the order of the page."""
 
 LABELS = {key: label for label, key in FACTS.items()}
 
@@ -53,8 +56,14 @@ LISTS = frozenset({"packages", "verified"})
 TEXTS = frozenset({"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source"})
 
 
+def page(tables: Mapping[str, Any]) -> str:
+    """Return docs/models.md with its catalog rendered from the tables of models.toml."""
+    written_by_hand, _, _ = PAGE.read_text(encoding="utf-8").partition(HEAD.splitlines()[0])
+    return written_by_hand + render(tables)
+
+
 def render(tables: Mapping[str, Any]) -> str:
-    """The page for the tables of models.toml: families, their models, checkpoints and proved hardware."""
+    """Return the tables of models.toml as Markdown: families, their models, checkpoints and proved hardware."""
     lines = [HEAD]
     for family, facts in tables.get("family", {}).items():
         lines += [f"### {family}", *_facts(facts), ""]
@@ -65,7 +74,7 @@ def render(tables: Mapping[str, Any]) -> str:
 
 
 def _model(model: str, table: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
-    """`table` holds what is true of the model, `own` what its family does not say."""
+    """Yield the lines of a model. `table` includes the facts of its family, `own` does not."""
     boxes = [bool(variant.get("checked", table["checked"])) for variant in own["variants"].values()]
     yield f"- {_box(all(boxes))} {own.get('title') or model.rpartition('/')[2]}"
     yield f"  - HF: {model}"
@@ -163,11 +172,11 @@ class Bullet:
 
 
 def convert(markdown: str) -> Table:
-    """The tables of models.toml that a Markdown list says: sections, boxes, hardware rows, notes.
+    """Return the tables of models.toml for a Markdown list of sections, boxes, hardware rows and notes.
 
-    Two forms are read: the page that `render` makes, and a plain list whose entries hold `HF: ID` and
-    `Hardware:` rows alone; there the sizes are estimated from the names, else from the smallest hardware,
-    and the source says so. Raises InputError with the line that cannot be read.
+    Reads two forms: the page that `render` makes, and a plain list whose entries have only `HF: ID` and
+    `Hardware:` rows. For the plain list, sizes are estimated from the names or the smallest hardware, and the
+    source says so. Raises InputError with the line that cannot be parsed.
     """
     families: Table = {}
     models: Table = {}
@@ -353,7 +362,7 @@ _PRECISIONS = {"NVFP4": "nvfp4", "MXFP4": "mxfp4", "FP8": "fp8", "AWQ": "int4", 
 
 
 def _estimate(table: Table, title: str, model: str, rows: list[Bullet]) -> None:
-    """Add the facts that a plain list does not contain, and move common ones from its rows to the model."""
+    """Fill in the facts that a plain list lacks, and move those shared by all rows to the model."""
 
     words = f"{title} {model}".upper()
     precision = next((name for word, name in _PRECISIONS.items() if word in words), "bf16")
@@ -372,7 +381,7 @@ def _estimate(table: Table, title: str, model: str, rows: list[Bullet]) -> None:
 
 
 def _shared(layouts: list[Table]) -> Table:
-    """Move parsers and remote code from the rows to the model."""
+    """Return parsers and remote code, which belong to the model, not to its hardware."""
     shared: Table = {}
     for row in layouts:
         kept: list[str] = []

@@ -1,6 +1,6 @@
 """The demo: this machine becomes a pod over real SSH, gets the real vLLM, and a small model answers.
 
-Everything lives in one folder (the pod's home, its sshd's keys and log); a second run reuses what is there.
+Everything is in one folder: the pod's home, its sshd's keys and log. A second run reuses it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def play(folder: Path, until: str = "") -> int:
 
 
 class Steps:
-    """Runs pi as a person would type it, and says how long each step took."""
+    """Runs pi as a person would type it, and prints the time of each step."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
@@ -92,7 +92,7 @@ def pod(folder: Path) -> Iterator[str]:
 
 
 def _same_port(folder: Path) -> int | None:
-    """The port of the last run, so that the pod keeps its ssh string; None where it is new or taken."""
+    """Return the port of the last run, so the pod keeps its ssh string; None if new or taken."""
     settings = folder / "pod" / "sshd_config"
     if not settings.exists():
         return None

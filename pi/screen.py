@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from pi import redaction
 from pi.errors import OutputError
+from pi.on_pod.pace import paced
 from pi.text import Sanitizer, one_line, safe
 
 CELL = 500
@@ -116,7 +117,7 @@ class Progress:
             width = os.get_terminal_size(sys.stderr.fileno()).columns
             sys.stderr.write("\r\x1b[K" + text[: max(1, width - 1)])
             self._open = True
-        elif text != words and time.monotonic() - told >= 10:
+        elif text != words and time.monotonic() - told >= paced(10):
             sys.stderr.write(text[:160] + "\n")
         else:
             return

@@ -1,4 +1,4 @@
-"""The program that a call sends to a pod, and the one command line that runs it."""
+"""The program that a call sends to a pod, and the command line that runs it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from functools import cache
 from importlib.resources import files
 
 MODULES = (
+    "shapes",
+    "events",
+    "pace",
     "process",
     "redact",
     "journal",
@@ -35,7 +38,7 @@ FIND_BASH = (
     'command -v bash >/dev/null 2>&1 || export PATH="$PATH:/usr/local/bin:/usr/bin:/bin"; '
     f"command -v bash >/dev/null 2>&1 || {{ echo {NO_BASH}; exit 127; }}; "
 )
-"""The pod's own scripts need one; a PATH in which there is none is no PATH."""
+"""Completes a PATH that lacks bash, which the pod's scripts need."""
 
 RUN = 'exec "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"'
 
@@ -47,23 +50,23 @@ INSTALL_PYTHON = (
     "export DEBIAN_FRONTEND=noninteractive; $s apt-get -qq update; "
     "$s apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends python3; kill $!; } >&2; "
 )
-"""Says something all the while, since silence means a lost connection."""
+"""Prints dots, because pi takes silence for a lost connection."""
 
 SHED = "unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY VLLM_API_KEY OPENAI_API_KEY; "
-"""A login shell may have them of setup's file, or (`local`) of the user; what pi runs takes them from their files."""
+"""Unsets secrets that a login shell, or for `local` the user's shell, exports: pi's programs read them from files."""
 
 
 def shell_command(preparation: str = "") -> str:
-    """The whole command line of a call; free of single quotes inside, so that any login shell passes it on.
+    """Return the command line of a call. Without single quotes inside, any login shell passes it on unchanged.
 
-    A /bin/sh that is given its command reads no start-up file.
+    A /bin/sh with a command reads no start-up file.
     """
     return f"exec /bin/sh -c '{SHED}{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
 
 
 @cache
 def program() -> str:
-    """Python source that makes `pi.on_pod` out of its modules' texts, runs one verb of it and ends."""
+    """Return Python source that builds the modules of `pi.on_pod`, runs one verb and exits."""
     sources = [(f"pi.on_pod.{name}", (files("pi.on_pod") / f"{name}.py").read_text("utf-8")) for name in MODULES]
     return "\n".join(
         [
@@ -73,6 +76,6 @@ def program() -> str:
             "    exec(compile(source, name, 'exec'), module.__dict__)",
             "call = json.loads(sys.stdin.buffer.readline())",
             "verb = getattr(sys.modules['pi.on_pod.' + call['module']], call['verb'])",
-            "sys.modules['pi.on_pod.wire'].run(verb, call['mark'], call['request'], call['journal'])",
+            "sys.modules['pi.on_pod.wire'].run(verb, call)",
         ]
     )

@@ -1,13 +1,17 @@
-"""What a pod sends back, as typed values: the marked lines inside a stream that may hold other noise."""
+"""Events that a pod sends, as typed values read from the marked lines of a noisy stream."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pi.calls.validation import WrongAnswerError, checked
 from pi.errors import RemoteError
+from pi.on_pod import events as sent
+from pi.on_pod.events import FailureKind, StepVerb
+from pi.on_pod.shapes import Survey
 
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one event; the longest real one is a log tail of 256 KiB, escaped."""
@@ -17,27 +21,108 @@ MAX_NOISE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Event:
-    """One event of a pod: `kind` says what happened, `data` holds its plain JSON values."""
+class Log:
+    """A piece of a log, which may begin and end anywhere in a line."""
 
-    kind: str
-    data: dict[str, Any]
+    text: str
 
-    def __getitem__(self, key: str) -> Any:
-        return self.data[key]
+
+@dataclass(frozen=True)
+class Progress:
+    """What the pod waits for."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Download:
+    """Bytes of a model that are on the pod, of how many (None if unknown), and how fast they come."""
+
+    done: int
+    total: int | None
+    per_second: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of the setup does or did."""
+
+    verb: StepVerb
+    step: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Launched:
+    """vLLM runs, but is not ready yet."""
+
+    pid: int
+    port: int
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """The pod's facts; the pod waits for a plan."""
+
+    facts: Survey
+
+
+@dataclass(frozen=True)
+class Alive:
+    """A heartbeat."""
+
+
+@dataclass(frozen=True)
+class Reconnecting:
+    """The connection was lost, and pi connects again."""
+
+    attempt: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Reconnected:
+    """The connection is there again."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The call ended; `result` is not validated yet."""
+
+    result: Any
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The call failed; `detail` is not validated yet (see `pi.calls.failures`)."""
+
+    kind: FailureKind
+    message: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The call ended because pi cancelled it."""
+
+
+Ending = Done | Failed | Cancelled
+"""The last event of a call."""
+
+Event = Log | Progress | Download | Step | Launched | Surveyed | Alive | Reconnecting | Reconnected | Ending
 
 
 class Reader:
-    """Turns the bytes of a stream into events; lines without the call's mark are noise and are dropped.
+    """Turns the bytes of a stream into events; drops lines without the call's mark as noise.
 
-    Raises RemoteError for what no honest pod sends.
+    Raises RemoteError if there is too much noise or an event is wrong.
     """
 
     def __init__(self, mark: str) -> None:
         self._mark = mark.encode() + b" "
         self._pending = bytearray()
         self.noise = b""
-        """The last bytes of noise, for the message when no event ever comes (a login banner, an error)."""
+        """The last bytes of noise, for the message if no event ever comes (a login banner, an error)."""
         self._noise_left = MAX_NOISE
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
@@ -51,14 +136,51 @@ class Reader:
                 self.noise = (self.noise + line[-2000:] + b"\n")[-2000:]
                 self._noise_left -= len(line)
         if len(self._pending) > MAX_LINE or self._noise_left < 0:
-            raise RemoteError("the pod sends more than 16 MiB that is no answer", "look at what its login shell prints")
+            raise RemoteError("the pod sent more than 16 MiB of other output", "check what its login shell prints")
 
 
 def _event(line: bytes) -> Event:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict) or not isinstance(data.get("event"), str):
-        raise RemoteError("the pod sent an answer that cannot be read")
-    return Event(data.pop("event"), data)
+        raise WrongAnswerError("a line that is not JSON") from None
+    kind = data.get("event") if isinstance(data, dict) else None
+    read = READERS.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        raise WrongAnswerError("an event that pi does not know")
+    return read(data)
+
+
+def _download(data: object) -> Download:
+    event = checked(sent.DownloadEvent, data)
+    return Download(event["bytes"], event["total"], event["bytes_per_s"])
+
+
+def _step(data: object) -> Step:
+    event = checked(sent.StepEvent, data)
+    return Step(event["verb"], event["step"], event["text"])
+
+
+def _launched(data: object) -> Launched:
+    event = checked(sent.LaunchedEvent, data)
+    return Launched(event["pid"], event["port"])
+
+
+def _failed(data: object) -> Failed:
+    event = checked(sent.FailedEvent, data)
+    return Failed(event["kind"], event["message"], event["detail"])
+
+
+READERS: dict[str, Callable[[object], Event]] = {
+    "log": lambda data: Log(checked(sent.LogEvent, data)["text"]),
+    "progress": lambda data: Progress(checked(sent.ProgressEvent, data)["text"]),
+    "download": _download,
+    "step": _step,
+    "launched": _launched,
+    "survey": lambda data: Surveyed(checked(sent.SurveyEvent, data)["facts"]),
+    "alive": lambda data: Alive(),
+    "done": lambda data: Done(checked(sent.DoneEvent, data)["result"]),
+    "failed": _failed,
+    "cancelled": lambda data: Cancelled(),
+}
+"""How each kind of event of a pod is read."""

@@ -1,70 +1,121 @@
-"""Failures that a pod reports, as errors in pi's words."""
+"""Failures that a pod reports, as pi's errors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from pi.calls.events import Event
+from pi.calls.events import Failed
+from pi.calls.validation import checked
 from pi.errors import BusyError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
+from pi.on_pod.events import DownloadDetail, FailureKind, FaultDetail, NameDetail, NoDetail, ServerDetail, SetupDetail
 from pi.planning.types import VENV
 from pi.planning.venvs import is_extra_venv
 from pi.text import one_line
 from pi.vllm.log import explain
 
 
-def error_of(event: Event) -> PiError:
-    """The failure of a pod in pi's words: the cause from the log where there is one, and the way on."""
-    kind, message, detail = event["kind"], event["message"], event["detail"]
-    if kind in ("busy", "name_taken"):
-        return BusyError(message, "pi list shows what runs; pi stop NAME frees it")
-    if kind == "lost":
-        return UnreachableError(message)
-    if kind == "killed":
-        return UnprovenError(message, "pi list shows what is left; run it again to go on")
-    if kind in ("exited", "launch_failed"):
-        venv = detail.get("venv")
-        failure = explain(detail["log"], detail.get("exit"), venv if is_extra_venv(venv) else VENV)
-        return NotReadyError(failure.cause, _with_log(failure.hint, detail))
-    if kind == "timeout":
-        lines = detail["log"].strip().splitlines()
-        last = one_line(lines[-1], 300) if lines else "nothing"
-        return NotReadyError(
-            f"{message}; its log ends with: {last}", _with_log("--timeout SECONDS waits longer", detail)
-        )
-    if kind == "not_ours":
-        return NotReadyError(f"{message}; {detail['name']} is stopped", _with_log(None, detail))
-    if kind in ("unkillable", "not_free"):
-        return RemoteError(message, f"reboot the pod, or once it is free: pi stop {detail['name']}")
-    if kind == "disk_full":
-        return RemoteError(
-            message, 'free space, or keep models on another disk: pi pods setup NAME "ssh ..." --models-path PATH'
-        )
-    if kind == "storage":
-        return RemoteError(
-            message, 'on the pod, as root: umount -l that folder; then mount it again: pi pods setup NAME --mount "..."'
-        )
-    if kind == "download_failed":
-        failure = explain(detail["log"], None)
-        return RemoteError(f"the download failed: {failure.cause}", failure.hint)
-    if kind == "setup_failed":
-        return SetupError(detail["step"], message, detail["tail"])
-    if kind == "unexpected":
-        where = f"pi's own program failed on the pod ({detail['at']})"
-        return UnprovenError(f"{where}: {message}", "please report this; pi list shows what is left")
-    return RemoteError(message)
-
-
-def _with_log(hint: str | None, detail: dict[str, Any]) -> str:
-    """The way on, and where vLLM's whole log is."""
-    name = detail["name"]
-    return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name} (~/.vllm_logs/{name}.log on the pod)"
+def error_of(failed: Failed) -> PiError:
+    """Return the pod's failure as an error with its cause and a hint."""
+    detail, error = ERRORS[failed.kind]
+    return error(failed.message, checked(detail, failed.detail, "detail"))
 
 
 class SetupError(RemoteError):
     """A step of the setup failed; `tail` holds its last lines of output."""
 
     def __init__(self, step: str, message: str, tail: list[str]) -> None:
-        cause, _, way_on = message.partition(" -- ")
-        super().__init__(f"setup failed at step {step!r}: {cause}", way_on or "mend it, then run the setup again")
+        cause, _, hint = message.partition(" -- ")
+        super().__init__(f"setup failed at step {step!r}: {cause}", hint or "fix it, then run the setup again")
         self.step = step
         self.tail = tail
+
+
+def _plain(message: str, detail: NoDetail) -> PiError:
+    return RemoteError(message)
+
+
+def _busy(message: str, detail: NoDetail) -> PiError:
+    return BusyError(message, "pi list shows what runs; pi stop NAME frees it")
+
+
+def _lost(message: str, detail: NoDetail) -> PiError:
+    return UnreachableError(message)
+
+
+def _killed(message: str, detail: NoDetail) -> PiError:
+    return UnprovenError(message, "pi list shows what is left; run the command again to continue")
+
+
+def _exited(message: str, detail: ServerDetail) -> PiError:
+    venv = detail.get("venv")
+    failure = explain(detail["log"], detail.get("exit"), venv if venv and is_extra_venv(venv) else VENV)
+    return NotReadyError(failure.cause, _with_log(failure.hint, detail["name"]))
+
+
+def _too_slow(message: str, detail: ServerDetail) -> PiError:
+    lines = detail["log"].strip().splitlines()
+    last = one_line(lines[-1], 300) if lines else "nothing"
+    hint = _with_log("to wait longer: --timeout SECONDS", detail["name"])
+    return NotReadyError(f"{message}; its log ends with: {last}", hint)
+
+
+def _not_ours(message: str, detail: ServerDetail) -> PiError:
+    return NotReadyError(f"{message}; pi stopped {detail['name']}", _with_log(None, detail["name"]))
+
+
+def _not_stopped(message: str, detail: NameDetail) -> PiError:
+    return RemoteError(message, f"reboot the pod, or try again later: pi stop {detail['name']}")
+
+
+def _disk_full(message: str, detail: NoDetail) -> PiError:
+    return RemoteError(
+        message, 'free space, or keep models on another disk: pi pods setup NAME "ssh ..." --models-path PATH'
+    )
+
+
+def _storage(message: str, detail: NoDetail) -> PiError:
+    return RemoteError(
+        message, 'on the pod, as root: umount -l FOLDER; then mount it again: pi pods setup NAME --mount "..."'
+    )
+
+
+def _download_failed(message: str, detail: DownloadDetail) -> PiError:
+    failure = explain(detail["log"], None)
+    return RemoteError(f"download failed: {failure.cause}", failure.hint)
+
+
+def _setup_failed(message: str, detail: SetupDetail) -> PiError:
+    return SetupError(detail["step"], message, detail["tail"])
+
+
+def _unexpected(message: str, detail: FaultDetail) -> PiError:
+    place = f"pi's own program failed on the pod ({detail['at']})"
+    return UnprovenError(f"{place}: {message}", "please report this; pi list shows what is left")
+
+
+def _with_log(hint: str | None, name: str) -> str:
+    """Return the hint, and where vLLM's whole log is."""
+    return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name} (~/.vllm_logs/{name}.log on the pod)"
+
+
+ERRORS: dict[FailureKind, tuple[type, Callable[[str, Any], PiError]]] = {
+    "busy": (NoDetail, _busy),
+    "name_taken": (NoDetail, _busy),
+    "lost": (NoDetail, _lost),
+    "killed": (NoDetail, _killed),
+    "exited": (ServerDetail, _exited),
+    "launch_failed": (ServerDetail, _exited),
+    "timeout": (ServerDetail, _too_slow),
+    "not_ours": (ServerDetail, _not_ours),
+    "unkillable": (NameDetail, _not_stopped),
+    "not_free": (NameDetail, _not_stopped),
+    "disk_full": (NoDetail, _disk_full),
+    "storage": (NoDetail, _storage),
+    "download_failed": (DownloadDetail, _download_failed),
+    "setup_failed": (SetupDetail, _setup_failed),
+    "unexpected": (FaultDetail, _unexpected),
+    "no_model": (NoDetail, _plain),
+    "no_log": (NoDetail, _plain),
+}
+"""The shape of each kind's detail, and the error that it becomes."""

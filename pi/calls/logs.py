@@ -5,29 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pi.calls.call import Listener, call
+from pi.calls.events import Event, Log
 from pi.errors import Interrupted, PiError, UnreachableError
+from pi.on_pod.shapes import LogEnding, LogsAnswer, LogsRequest
 from pi.ssh.link import Link
 
 
 @dataclass(frozen=True)
 class LogEnd:
-    """Why following a log ended. `how` is exited, stopped (by pi), or None where only the log ended."""
+    """Why a followed log ended: its server exited or pi stopped it; None if only the log ended."""
 
-    how: str | None
+    how: LogEnding | None
     exit_code: int | None
 
 
 def follow_log(link: Link, name: str, listen: Listener, *, lines: int = 200, follow: bool = True) -> LogEnd:
-    """Send a deployment's log to `listen` as `log` events, followed until its server ends."""
-    result = call(link, "logs", "follow", {"name": name, "lines": lines, "follow": follow}, listen)
+    """Send a deployment's log to `listen` as Log events until its server ends, or without `follow` the log."""
+    request: LogsRequest = {"name": name, "lines": lines, "follow": follow}
+    result = call(link, "logs", "follow", request, LogsAnswer, listen)
     return LogEnd(result["how"], result["exit"])
 
 
 def last_log_line(link: Link, name: str) -> str | None:
-    """The last line of a deployment's log, or None. Raises UnreachableError when the pod cannot be asked."""
+    """Return the last line of a deployment's log, or None. Raises UnreachableError."""
     texts: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Log):
+            texts.append(event.text)
+
     try:
-        follow_log(link, name, lambda event: texts.append(event.data.get("text", "")), lines=1, follow=False)
+        follow_log(link, name, listen, lines=1, follow=False)
     except (UnreachableError, Interrupted):
         raise
     except PiError:

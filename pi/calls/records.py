@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from pi.on_pod.shapes import Record
 from pi.planning import venvs
 from pi.pods.types import Deployment
 
 
-def deployment(record: dict[str, Any]) -> Deployment:
-    """A pod's record of a deployment as pods.json keeps it."""
+def deployment(record: Record) -> Deployment:
+    """Return the deployment that a pod's record describes."""
+    venv = record.get("venv", "")
     return Deployment(
-        name=str(record["name"]),
-        model=str(record["model"]),
-        port=int(record["port"]),
-        gpus=tuple(int(gpu) for gpu in record["gpus"]),
-        pid=int(record.get("pid", 0)),
-        status=str(record["status"]),
-        started=int(record.get("started", 0)),
-        boot_id=str(record.get("boot_id", "")),
-        instance=str(record["instance"]),
+        name=record["name"],
+        model=record["model"],
+        port=record["port"],
+        gpus=tuple(record["gpus"]),
+        pid=record.get("pid", 0),
+        status=record["status"],
+        started=record.get("started", 0),
+        boot_id=record.get("boot_id", ""),
+        instance=record["instance"],
         memory_share=record.get("memory_share"),
-        extra=_extra(record),
+        api="responses" if record.get("api") == "responses" else "chat",
+        private=record.get("private", False),
+        venv=venv if venvs.is_extra_venv(venv) else "",
     )
-
-
-def _extra(record: dict[str, Any]) -> dict[str, Any]:
-    extra: dict[str, Any] = {"api": "responses"} if record.get("api") == "responses" else {}
-    if record.get("private"):
-        extra["private"] = True
-    if venvs.is_extra_venv(record.get("venv")):
-        extra["venv"] = record["venv"]
-    return extra

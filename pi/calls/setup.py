@@ -1,4 +1,4 @@
-"""`setup` on the pod: the request, and what the machine then has."""
+"""`setup` on the pod: the request, and what the machine has afterwards."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.resources import files
 from pi.calls.bootstrap import INSTALL_PYTHON
 from pi.calls.call import Listener, call
 from pi.calls.templates import render
+from pi.on_pod import shapes
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
@@ -18,32 +19,34 @@ from pi.ssh.link import Link
 
 @dataclass(frozen=True)
 class SetupRequest:
-    """What a setup is to do. `mount` is the mount command as words, with the directory it mounts on."""
+    """What a setup does. `mount` is the mount command as words, `mount_target` the folder that it mounts."""
 
     hf_token: str | None
     api_key: str
     vllm: str = "release"
     vllm_version: str | None = None
     packages: tuple[str, ...] = ()
-    """What a model needs besides vLLM, as pip requirements."""
+    """What a model also needs, as pip requirements."""
     mount: tuple[str, ...] = ()
     mount_target: str | None = None
     models_path: str | None = None
     upgrade: bool = False
-    beside: bool = False
-    """Whether this vLLM goes into a venv beside ~/venv, which stays as it is."""
+    extra_venv: bool = False
+    """Whether this vLLM goes into an extra venv; ~/venv does not change."""
     mirrors: dict[str, str] = field(default_factory=dict)
     """PIP_* and UV_* settings of the machine that pi runs on."""
 
 
 @dataclass(frozen=True)
 class SetupFacts:
+    """What a pod has after its setup."""
+
     gpus: tuple[Gpu, ...]
     skipped_gpu_lines: tuple[str, ...]
     vllm_version: str | None
-    """Of the vLLM in ~/venv."""
-    beside: dict[str, str]
-    """Versions of the vLLMs beside it, by folder."""
+    """The version in ~/venv."""
+    extra_venvs: dict[str, str]
+    """Versions of vLLM in the extra venvs, by folder."""
     models_path: str | None
     python: str | None
     boot: str
@@ -51,7 +54,7 @@ class SetupFacts:
 
 
 def set_up(link: Link, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
-    """Set a pod up, which pi calls `name`; returns what it has. Raises SetupError naming the step that failed."""
+    """Set up the pod `name` and return what it has. Raises SetupError naming the step that failed."""
     environment = {
         "PI_MARK": secrets.token_hex(12),
         "PI_VLLM": request.vllm,
@@ -61,27 +64,30 @@ def set_up(link: Link, name: str, request: SetupRequest, listen: Listener) -> Se
         "PI_MOUNT_TARGET": request.mount_target or "",
         "PI_MODELS_PATH": request.models_path or "",
         "PI_UPGRADE": "1" if request.upgrade else "0",
-        "PI_BESIDE": "1" if request.beside else "0",
+        "PI_BESIDE": "1" if request.extra_venv else "0",
         **request.mirrors,
     }
-    result = call(
+    sent: shapes.SetupRequest = {"name": name, "environment": environment, "files": _setup_files(request)}
+    answer = call(
         link,
         "setup",
         "setup",
-        {"name": name, "environment": environment, "files": _setup_files(request)},
+        sent,
+        shapes.SetupAnswer,
         listen,
         preparation=INSTALL_PYTHON,
         outlives=True,
     )
-    found, skipped = gpus.parse("\n".join(result.get("gpu", [])))
+    facts = answer["facts"]
+    cards, skipped = gpus.parse("\n".join(facts.get("gpu", [])))
     return SetupFacts(
-        gpus=tuple(found),
+        gpus=tuple(cards),
         skipped_gpu_lines=tuple(skipped),
-        vllm_version=_first(result.get("vllm_version")),
-        beside=extra_venvs(dict(line.partition(" ")[::2] for line in result.get("beside", []))),
-        models_path=_first(result.get("models_path")),
-        python=_first(result.get("python")),
-        boot=str(result["boot"]),
+        vllm_version=_first(facts.get("vllm_version")),
+        extra_venvs=extra_venvs(dict(line.partition(" ")[::2] for line in facts.get("beside", []))),
+        models_path=_first(facts.get("models_path")),
+        python=_first(facts.get("python")),
+        boot=answer["boot"],
     )
 
 

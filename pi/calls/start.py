@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pi.calls.call import Call, Listener, call
-from pi.calls.events import Event
+from pi.calls.events import Surveyed
 from pi.calls.records import deployment
 from pi.calls.survey import facts
 from pi.calls.templates import render
 from pi.errors import PiError
+from pi.on_pod.shapes import Launch, StartAnswer, StartRequest
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods import gpus
@@ -22,11 +22,13 @@ from pi.ssh.link import Link
 
 @dataclass(frozen=True)
 class Started:
+    """A model that is ready."""
+
     deployment: Deployment
     public: dict[str, str]
     """How the provider maps the pod's ports (see `pi.addresses`)."""
     side_doors: tuple[int, ...]
-    """Ports besides its own where its processes listen to the network, asking nobody for a key."""
+    """Other ports on which its processes listen to the network without a key."""
 
 
 def start_model(
@@ -44,30 +46,33 @@ def start_model(
 ) -> Started:
     """Start a model and wait until it is ready.
 
-    `decide` makes the plan from what the pod has at that moment, while the pod's lock is held; with `ask_hub`,
-    also from what the hub says of a model that is not there yet. Raises BusyError, NotReadyError with the cause
-    from vLLM's log, Interrupted, or what `decide` raised: nothing is left running then. It is, and may become
-    ready, after UnreachableError, and after LeftRunning, which Ctrl+C raises where `leave()` says so.
+    `decide` plans with the pod's present facts while pi holds the pod's lock. With `ask_hub`, the hub describes a
+    model that is not on the pod.
+
+    Raises:
+        BusyError, NotReadyError, Interrupted, or what `decide` raises: nothing is left running.
+        UnreachableError, UnprovenError: the model may still run and become ready.
+        LeftRunning: after Ctrl+C if `leave()` is true; the model continues to start.
     """
     instance = secrets.token_hex(8)
     public: dict[str, str] = {}
 
-    def answer(event: Event, running: Call) -> None:
+    def answer(event: Surveyed, running: Call) -> None:
         try:
-            plan = decide(facts(event["facts"]))
+            plan = decide(facts(event.facts))
         except PiError:
             running.cancel()
             raise
-        public.update(event["facts"]["public"])
+        public.update(event.facts["public"])
         running.answer(_launch(plan, instance, key, private, timeout_s))
 
-    request = {"model": model, "ask_hub": ask_hub, "name": name, "gpu_query": gpus.QUERY}
-    record = call(link, "start", "start", request, listen, decide=answer, outlives=True, leave=leave)
-    return Started(deployment(record), public, tuple(record["side_doors"]))
+    request: StartRequest = {"model": model, "ask_hub": ask_hub, "name": name, "gpu_query": gpus.QUERY}
+    answered = call(link, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave)
+    return Started(deployment(answered["record"]), public, tuple(answered["side_doors"]))
 
 
-def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s: int | None) -> dict[str, Any]:
-    """The answer to a survey: what to reserve, and the files of the launch."""
+def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s: int | None) -> Launch:
+    """Return the answer to a survey: what to reserve, and the files of the launch."""
     environment, argv = server(plan, private)
     owner = Owner.this()
     values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}

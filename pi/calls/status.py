@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pi.calls.call import call
 from pi.calls.records import deployment
 from pi.calls.survey import read_gpus
+from pi.on_pod.shapes import DeploymentStatus, ModelState, StatusAnswer, StatusRequest
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
@@ -18,37 +18,40 @@ from pi.vllm.log import explain
 
 @dataclass(frozen=True)
 class Found:
-    """One deployment as the pod sees it now. `state` is running, starting, unresponsive, crashed or rebooted."""
+    """One deployment as the pod sees it now."""
 
     deployment: Deployment
-    state: str
+    state: ModelState
     exit_code: int | None
     ended_s_ago: float | None
-    """By the pod's uptime: its time of day may be wrong, or be set meanwhile."""
+    """By the pod's uptime, because its time of day may be wrong or change."""
     cause: str | None
-    """Why it crashed, from its log, or why a server that answers is not taken for this deployment."""
+    """Why it crashed, from its log, or why pi does not accept a server that answers."""
     last_lines: tuple[str, ...]
-    """How the log of a crashed one ends."""
+    """The last lines of the log of a crashed one."""
     left: tuple[int, ...]
-    """Processes of it that still live though its server does not."""
+    """Its processes that outlived its server."""
     held_mib: int
-    """GPU memory that they hold, as far as nvidia-smi tells."""
-    strangers: tuple[str, ...]
-    """Who else listens on its port, such as "pid 77 (python3)"."""
+    """GPU memory of these processes, if nvidia-smi reports it."""
+    other_processes: tuple[str, ...]
+    """Other processes that listen on its port, such as "pid 77 (python3)"."""
     phase: str | None = None
-    """What a starting one is at: downloading or loading."""
+    """What a starting one does: downloading or loading."""
 
 
 @dataclass(frozen=True)
 class Status:
+    """All deployments of a pod, and the pod itself."""
+
     found: tuple[Found, ...]
     gpus: tuple[Gpu, ...]
     unread_gpus: tuple[str, ...]
-    """Lines of nvidia-smi that describe no GPU, or why it has no answer."""
+    """Lines of nvidia-smi that do not describe a GPU, or why it does not answer."""
     storage: str | None
-    """What keeps the pod's models from being reached."""
+    """Why the pod's models are out of reach; None if they are not."""
     vllm_version: str | None
-    beside: dict[str, str]
+    extra_venvs: dict[str, str]
+    """Versions of vLLM in the extra venvs, by folder."""
     public: dict[str, str]
     boot_id: str
     boot: str
@@ -58,37 +61,38 @@ class Status:
 
 
 def read_status(link: Link) -> Status:
-    """What every deployment of the pod is doing, and its GPUs, in one call."""
-    result = call(link, "status", "status", {"gpu_query": gpus.QUERY})
+    """Return the state of every deployment and of the pod, in one call."""
+    request: StatusRequest = {"gpu_query": gpus.QUERY}
+    result = call(link, "status", "status", request, StatusAnswer)
     cards, unread = read_gpus(result["gpus"])
     return Status(
-        tuple(_found(record) for record in result["deployments"]),
-        tuple(cards),
-        unread,
-        result["storage"],
-        result["vllm_version"],
-        extra_venvs(result["beside"]),
-        result["public"],
-        result["boot_id"],
-        str(result["boot"]),
-        result["up_s"],
+        found=tuple(map(_found, result["deployments"])),
+        gpus=tuple(cards),
+        unread_gpus=unread,
+        storage=result["storage"],
+        vllm_version=result["vllm_version"],
+        extra_venvs=extra_venvs(result["extra_venvs"]),
+        public=result["public"],
+        boot_id=result["boot_id"],
+        boot=result["boot"],
+        up_s=result["up_s"],
     )
 
 
 LAST_LINES = 3
 
 
-def _found(record: dict[str, Any]) -> Found:
+def _found(record: DeploymentStatus) -> Found:
     log = record.get("log", "") if record["state"] == "crashed" else ""
     return Found(
         deployment=deployment(record),
-        state=str(record["state"]),
+        state=record["state"],
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],
         cause=explain(log, record["exit"]).cause if log else record.get("objection"),
         last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
         left=tuple(record.get("left", ())),
         held_mib=sum(record.get("held_mib", {}).values()),
-        strangers=tuple(record.get("strangers", ())),
+        other_processes=tuple(record.get("other_processes", ())),
         phase=record.get("phase"),
     )

@@ -5,24 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pi.calls.call import Listener, call
+from pi.on_pod.shapes import StopAnswer, StopFound, StopRequest
 from pi.ssh.link import Link
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """How a stop went. `found` is running, starting (not launched yet), leftovers or nothing."""
+    """How one deployment was stopped."""
 
     name: str
-    found: str
-    forced_after_s: float | None = None
-    """Seconds of waiting after which KILL was sent; None where it ended by itself."""
-    memory_proven: bool = True
-    """Whether nvidia-smi could be asked if its GPUs' memory is back."""
-    strangers: tuple[str, ...] = ()
-    """Who else listens on its port now."""
+    found: StopFound
+    forced_after_s: float | None
+    """Seconds after which pi sent KILL; None if it ended by itself."""
+    memory_proven: bool
+    """Whether nvidia-smi could confirm that its GPU memory is free."""
+    other_processes: tuple[str, ...]
+    """Other processes that listen on its port now."""
 
 
 def stop_models(link: Link, names: list[str], listen: Listener) -> tuple[Stopped, ...]:
-    """Stop deployments (none named: all), with proof that processes, port and GPU memory are free."""
-    results = call(link, "stop", "stop", {"names": names}, listen)
-    return tuple(Stopped(**{**result, "strangers": tuple(result.get("strangers", ()))}) for result in results)
+    """Stop deployments (all without names), and prove that processes, port and GPU memory are free."""
+    request: StopRequest = {"names": names}
+    return tuple(map(_stopped, call(link, "stop", "stop", request, list[StopAnswer], listen)))
+
+
+def _stopped(answer: StopAnswer) -> Stopped:
+    return Stopped(
+        name=answer["name"],
+        found=answer["found"],
+        forced_after_s=answer.get("forced_after_s"),
+        memory_proven=answer.get("memory_proven", True),
+        other_processes=tuple(answer.get("other_processes", ())),
+    )

@@ -1,4 +1,4 @@
-"""Files that pi writes on a pod, from `pi/setup/templates`."""
+"""Files that pi writes on a pod, made from `pi/setup/templates`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def render(template: str, **values: Any) -> str:
-    """A file of `pi/setup/templates` with values put in; its `quote` filter makes any value one shell word."""
+    """Return a template with its values filled in; the filter `quote` makes a value one shell word."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - shell, not HTML

@@ -1,13 +1,13 @@
-"""Completion of words for bash, zsh and fish."""
+"""Complete words in bash, zsh and fish."""
 
 from __future__ import annotations
 
-from pi.cli.flags import flags_of
 from pi.errors import PiError
+from pi.fabric_tasks.flags import flags_of
 from pi.fabric_tasks.verb import Verb
 from pi.pods import state
 
-COMPLETION = {
+SCRIPTS = {
     "bash": """\
 _pi() { local IFS=$'\\n'; COMPREPLY=($("$1" --complete -- "${COMP_WORDS[@]:1:COMP_CWORD}")); }
 complete -o default -F _pi pi pi-pods
@@ -19,17 +19,27 @@ end
 """,
 }
 
-COMPLETION["zsh"] = "autoload -U +X compinit bashcompinit && compinit && bashcompinit\n" + COMPLETION["bash"]
+SCRIPTS["zsh"] = "autoload -U +X compinit bashcompinit && compinit && bashcompinit\n" + SCRIPTS["bash"]
 
 
-def possible_words(task: Verb, before: list[str]) -> list[str]:
-    """Flags of a task, and the names that its next word may be."""
+def next_words(name: str, task: Verb, before: list[str]) -> list[str]:
+    """Return what may follow the words after a verb: values of the last flag, or flags and names."""
+    flags = {flag.name: flag for flag in flags_of(task.options)}
+    last = flags.get(before[-1]) if before else None
+    if last and last.choices:
+        return list(last.choices)
     try:
-        known = state.load()
+        pods = state.load().pods
     except PiError:
         return []
-    flag = before[-1] if before and before[-1].startswith("--") else None
-    if flag == "--pod" or task.name in ("active", "remove"):
-        return list(known.pods)
-    models = [name for pod in known.pods.values() for name in pod.models]
-    return [*flags_of(task), *(models if task.name in ("stop", "logs", "prompt") else [])]
+    if (last and last.name == "--pod") or name in POD_NAMED:
+        return list(pods)
+    models = [model for pod in pods.values() for model in pod.models]
+    return [*flags, *(models if name in MODEL_NAMED else [])]
+
+
+POD_NAMED = ("pods.active", "pods.remove")
+"""Verbs whose operand is the name of a pod."""
+
+MODEL_NAMED = ("stop", "logs", "prompt")
+"""Verbs whose operand is the name of a model on a pod."""

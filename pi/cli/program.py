@@ -1,6 +1,10 @@
-"""The `pi` command: an Invoke Program whose verbs, help, errors and completion read as one small tool."""
+"""The `pi` command: an Invoke Program with its own grammar, help and completion."""
 
 from __future__ import annotations
+
+# isort: off
+import pi.cli.thin_invoke  # noqa: F401 - must come before anything that imports Invoke
+# isort: on
 
 import contextlib
 import os
@@ -14,34 +18,35 @@ from invoke import Collection, Config, Exit, Program
 from invoke.parser import Parser
 
 from pi import __version__, faults, screen
-from pi.cli.completion import COMPLETION, possible_words
-from pi.cli.help import CORE_FLAGS, ENDING, spoken, summary, usage_of
+from pi.cli.completion import SCRIPTS, next_words
+from pi.cli.help import CORE_FLAGS, ENDING, TITLE, rows, summary, typed, usage_of
 from pi.cli.words import Reading, Usage, wants_help
-from pi.errors import PiError
+from pi.errors import PiError, Signalled, signal_of
 from pi.fabric_tasks import DEFAULTS, VERBS, namespace, task_named
 from pi.fabric_tasks.verb import Verb
 
 
 class PiConfig(Config):
-    """Invoke's settings under pi's own name (`/etc/pi.yaml`, `~/.pi.yaml`), so that Invoke's are not taken."""
+    """Invoke's settings from pi's own files (`/etc/pi.yaml`, `~/.pi.yaml`) instead of Invoke's."""
 
     prefix = "pi"
 
 
 class Pi(Program):
-    """Reads verbs as people write them; Invoke's parser would take a second verb, `-x` or `--help` for its own."""
+    """Reads a verb, then its flags and operands; Invoke's parser would take some of them for its own."""
 
     words: list[str]
 
     def parse_core_args(self) -> None:
-        """Invoke's own flags stay at their defaults; pi's few are read by `parse_tasks`."""
+        """Leave Invoke's own flags at their defaults; `parse_tasks` reads pi's."""
         self.words = list(self.argv[1:])
         self.core = Parser(initial=self.initial_context, ignore_unknown=True).parse_argv([])
 
     def parse_core(self, argv: list[str] | None) -> None:
-        keep = sys.dont_write_bytecode
+        """Undo that Invoke turns off bytecode files, without which every run compiles what it imports."""
+        before = sys.dont_write_bytecode
         super().parse_core(argv)
-        sys.dont_write_bytecode = keep
+        sys.dont_write_bytecode = before
 
     def parse_tasks(self) -> None:
         words = self.words
@@ -67,56 +72,45 @@ class Pi(Program):
         self.tasks = [(name, Reading(name, task, rest).values())]  # type: ignore[assignment]
 
     def parse_cleanup(self) -> None:
-        """Nothing is left to do: help and completion end in `parse_tasks`."""
+        """Do nothing: help and completion end in `parse_tasks`."""
 
     def _verb(self, words: list[str]) -> tuple[str, list[str]]:
-        """The task that the first word, or the first two, name, and the words after it."""
+        """Return the task named by the first word or two, and the words after it."""
         if ".".join(words[:2]) in VERBS:
             return ".".join(words[:2]), words[2:]
         if default := DEFAULTS.get(words[0]):
             if len(words) > 1 and not words[1].startswith("-"):
                 raise Usage(
-                    f"no verb {' '.join(words[:2])!r}{self._meant(words)}", usage_of(default, task_named(default))
+                    f"no verb {' '.join(words[:2])!r}{self._suggestion(words)}", usage_of(default, task_named(default))
                 )
             return default, words[1:]
         if words[0] in VERBS and "." not in words[0]:
             return words[0], words[1:]
-        raise Usage(f"no verb {words[0]!r}{self._meant(words)}", "pi VERB ...; pi --help lists the verbs")
+        raise Usage(f"no verb {words[0]!r}{self._suggestion(words)}", "pi VERB ...; pi --help lists the verbs")
 
-    def _meant(self, words: list[str]) -> str:
-        spoken = [name.replace(".", " ") for name in VERBS]
-        close = get_close_matches(" ".join(words[:2]), spoken, 1) or get_close_matches(words[0], spoken, 1)
+    def _suggestion(self, words: list[str]) -> str:
+        names = [name.replace(".", " ") for name in VERBS]
+        close = get_close_matches(" ".join(words[:2]), names, 1) or get_close_matches(words[0], names, 1)
         return f" (did you mean {close[0]!r}?)" if close else ""
 
     def print_help(self) -> None:
-        print("pi: a bare GPU machine becomes a private, OpenAI-compatible model endpoint, over nothing but SSH.\n")
-        print("Usage: pi VERB ...   (pi VERB --help says more)\n")
-        rows = [(spoken(name), summary(task)) for name, task in ((name, task_named(name)) for name in VERBS)]
-        rows += list(CORE_FLAGS.items())
-        screen.columns([("", *row) for row in rows])
+        print(f"{TITLE}\n\nUsage: pi VERB ...   (pi VERB --help says more)\n")
+        verbs = [(typed(name), summary(task_named(name))) for name in VERBS]
+        screen.columns([("", *row) for row in [*verbs, *CORE_FLAGS.items()]])
         print("\n" + ENDING)
 
     def _print_verb_help(self, name: str, task: Verb) -> None:
         print(f"Usage: {usage_of(name, task)}\n\n{summary(task)}\n")
-        operands = {operand.strip("[].") for operand in task.operands}
-        flags = [
-            (
-                f"--{argument.names[0]}" + ("" if argument.kind is bool else " ..."),
-                task.details.get(str(argument.name), ""),
-            )
-            for argument in task.get_arguments(ignore_unknown_help=True)
-            if argument.name not in operands
-        ]
-        screen.columns([("", *flag) for flag in flags])
+        screen.columns([("", *row) for row in rows(task)])
 
     def _print_completion_script(self, shell: list[str]) -> None:
-        if len(shell) != 1 or shell[0] not in COMPLETION:
+        if len(shell) != 1 or shell[0] not in SCRIPTS:
             raise Usage("which shell?", "pi --print-completion-script bash|zsh|fish")
-        print(COMPLETION[shell[0]], end="")
+        print(SCRIPTS[shell[0]], end="")
         raise Exit
 
     def _candidates(self, words: list[str]) -> list[str]:
-        """What could stand in the place of the last word."""
+        """Return the completions of the last word."""
         *before, current = words or [""]
         return sorted({word for word in self._possible(before) if word.startswith(current)})
 
@@ -127,12 +121,12 @@ class Pi(Program):
         subverbs = [name[1] for name in names if len(name) == 2 and [name[0]] == before]
         with contextlib.suppress(Exit):
             name, rest = self._verb(before)
-            return subverbs + possible_words(task_named(name), rest)
+            return subverbs + next_words(name, task_named(name), rest)
         return subverbs
 
 
 def program() -> Pi:
-    """Return the program; the typed verb's task joins its collection once the words are read."""
+    """Return the program; `parse_tasks` adds the typed verb's task to its collection."""
     return Pi(
         name="pi",
         version=__version__,
@@ -143,8 +137,8 @@ def program() -> Pi:
 
 
 def main() -> None:
-    """Entry point of the `pi` and `pi-pods` commands."""
-    _open_what_is_closed()
+    """Run the `pi` or `pi-pods` command."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # "?" for what a terminal cannot show
@@ -157,7 +151,7 @@ def main() -> None:
         finally:
             screen.flush()
     except KeyboardInterrupt as stop:
-        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+        sys.exit(128 + signal_of(stop))
     except BrokenPipeError:
         screen.leave_stdout()
         sys.exit(141)
@@ -169,8 +163,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _open_what_is_closed() -> None:
-    """Give a stdin, stdout or stderr that was closed (`>&-`) to nowhere, so that no other file gets its number."""
+def _open_closed_streams() -> None:
+    """Open /dev/null for a closed stdin, stdout or stderr (`>&-`), so that no other file gets its number."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -181,4 +175,4 @@ def _open_what_is_closed() -> None:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt(number)
+    raise Signalled(number)

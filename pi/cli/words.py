@@ -1,4 +1,4 @@
-"""The words after a verb as arguments of its task."""
+"""Read the words after a verb as its flags and operands."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 from invoke import Exit
 
 from pi import screen
-from pi.cli.flags import flags_of
 from pi.cli.help import usage_of
+from pi.fabric_tasks.flags import Flag, flags_of, operands_of
 from pi.fabric_tasks.verb import Verb
 from pi.text import one_line
 
 
 class Usage(Exit):
-    """A wrong call: what is wrong and the verb's usage, as one line on stderr; exit code 2."""
+    """A wrong call: one line on stderr with the mistake and the verb's usage; exit code 2."""
 
     def __init__(self, message: str, usage: str) -> None:
         super().__init__(screen.printable(f"pi: {one_line(message, 300)}; usage: {usage}"), 2)
 
 
 class Reading:
-    """The words after a verb, read by the task's own arguments: flags, operands, and a raw tail."""
+    """The words after a verb, read by what it declares. Raises Usage for words that do not fit."""
 
     def __init__(self, name: str, task: Verb, words: list[str]) -> None:
         self._usage = usage_of(name, task)
-        self._task = task
-        self._flags = flags_of(task)
+        self._flags = {flag.name: flag for flag in flags_of(task.options)}
+        self._declared = operands_of(task.options)
         self._operands: list[str] = []
         self._values: dict[str, Any] = {}
         self._read(words)
 
     def values(self) -> dict[str, Any]:
-        """Keyword arguments for the task."""
+        """Return keyword arguments for the task."""
         return {**self._values, **self._distributed()}
 
     def _read(self, words: list[str]) -> None:
@@ -42,51 +42,47 @@ class Reading:
         for word in rest:
             if word == "--":
                 self._operands += rest
-            elif self._task.tail and word == f"--{self._task.tail}":
-                self._values[str(self._task.tail)] = list(rest)
             elif word.startswith("-") and word != "-":
-                self._flag(word, rest)
+                self._read_flag(word, rest)
             else:
                 self._operands.append(word)
 
-    def _flag(self, word: str, rest: Iterator[str]) -> None:
-        flag, given, value = word.partition("=")
-        argument = self._flags.get(flag)
-        if argument is None:
-            close = get_close_matches(flag, self._flags, 1)
-            raise Usage(f"unknown option {flag}{f' (did you mean {close[0]}?)' if close else ''}", self._usage)
-        key = str(argument.name)
-        if argument.kind is bool:
-            if given:
-                raise Usage(f"{flag} takes no value", self._usage)
-            self._values[key] = True
-            return
-        text = value if given else next(rest, None)
+    def _read_flag(self, word: str, rest: Iterator[str]) -> None:
+        name, has_value, value = word.partition("=")
+        flag = self._flags.get(name)
+        if flag is None or (flag.takes_rest and has_value):
+            close = get_close_matches(name, self._flags, 1)
+            raise Usage(f"unknown option {name}{f' (did you mean {close[0]}?)' if close else ''}", self._usage)
+        if flag.takes_rest:
+            self._values[flag.attribute] = list(rest)
+        elif flag.kind is bool:
+            if has_value:
+                raise Usage(f"{name} takes no value", self._usage)
+            self._values[flag.attribute] = True
+        else:
+            self._values[flag.attribute] = self._value(flag, value if has_value else next(rest, None))
+
+    def _value(self, flag: Flag, text: str | None) -> str | int:
         if text is None:
-            raise Usage(f"{flag} needs a value", self._usage)
-        if argument.kind is list:
-            self._values.setdefault(key, []).append(text)
-            return
+            raise Usage(f"{flag.name} needs a value", self._usage)
         try:
-            self._values[key] = argument.kind(text)
+            value: str | int = flag.kind(text)
         except ValueError:
-            raise Usage(f"{flag} {text!r} is not a whole number", self._usage) from None
+            raise Usage(f"{flag.name} {text!r} is not a whole number", self._usage) from None
+        return value
 
     def _distributed(self) -> dict[str, Any]:
-        """Operands by name: required ones get a word each, optional ones what is left, `...` the rest."""
+        """Give each required operand a word, optional ones what is left, and the last one the rest."""
         words = list(self._operands)
         values: dict[str, Any] = {}
-        required = [operand for operand in self._task.operands if not operand.startswith("[")]
-        spare = len(words) - len(required)
-        for operand in self._task.operands:
-            name = operand.strip("[].")
-            if operand.endswith("...") or operand.endswith("...]"):
+        spare = len(words) - len([operand for operand in self._declared if operand.required])
+        for operand in self._declared:
+            name = operand.attribute
+            if operand.required and not words:
+                raise Usage(f"{name} is missing", self._usage)
+            if operand.takes_rest:
                 values[name], words = words, []
-                if not values[name] and operand in required:
-                    raise Usage(f"{name} is missing", self._usage)
-            elif operand in required:
-                if not words:
-                    raise Usage(f"{name} is missing", self._usage)
+            elif operand.required:
                 values[name] = words.pop(0)
             elif spare > 0:
                 values[name], spare = words.pop(0), spare - 1
@@ -96,8 +92,7 @@ class Reading:
 
 
 def wants_help(task: Verb, words: list[str]) -> bool:
-    """Whether the words ask for help; after a raw tail they belong to vLLM."""
-    tail = f"--{task.tail}"
-    own = words[: words.index(tail)] if task.tail and tail in words else words
-    own = own[: own.index("--")] if "--" in own else own
-    return "--help" in own or "-h" in own
+    """Return whether the words ask for help; words that are passed on do not."""
+    tails = [flag.name for flag in flags_of(task.options) if flag.takes_rest]
+    end = min(words.index(word) if word in words else len(words) for word in ["--", *tails])
+    return "--help" in words[:end] or "-h" in words[:end]

@@ -1,4 +1,4 @@
-"""The verbs of pi as Invoke tasks: for `pi`, for `inv`, and for a fabfile (`fab -H root@host pi.list`)."""
+"""The verbs of pi as Invoke tasks: for `pi`, `inv` and a fabfile (`fab -H root@host pi.list`)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ VERBS = {
     "prompt": "prompt:prompt",
     "audit": "audit:audit",
 }
-"""Where each task is, as "module:function" of this package, in the order of `pi --help`."""
+"""Each task as "module:function" of this package, in the order of `pi --help`."""
 
 DEFAULTS = {"pods": "pods.list"}
-"""The task that a group's name alone stands for."""
+"""The task that runs if only a group's name is typed."""
 
 
 def task_named(name: str) -> Verb:
-    """Import a verb's module and return its task. Raises KeyError for a name that is not in VERBS."""
+    """Import a verb's module and return its task. Raises KeyError if VERBS lacks the name."""
     module, _, function = VERBS[name].partition(":")
     task: Verb = getattr(import_module(f"{__name__}.{module}"), function)
     return task

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pi import screen
+from pi.fabric_tasks.flags import Options, operand
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
 
 
-@verb("name", "NAME")
-def active(c: Any, name: str) -> None:
-    """Choose the pod that the other verbs work on."""
-    state.change(lambda known: replace(known, active=known.pod(name).name))
-    changes.note("active", name)
-    screen.say(f"{name} is active")
+@dataclass(frozen=True)
+class ActiveOptions(Options):
+    name: str = operand("NAME", "which pod", required=True)
+
+
+@verb(ActiveOptions)
+def active(c: Any, options: ActiveOptions) -> None:
+    """Choose the pod that the other commands use."""
+    state.change(lambda before: replace(before, active=before.pod(options.name).name))
+    changes.note("active", options.name)
+    screen.say(f"{options.name} is active")

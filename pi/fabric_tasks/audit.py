@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
 from pi.calls.audit import recent_changes
 from pi.errors import InputError
+from pi.fabric_tasks.flags import flag
+from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
 from pi.steps import where
 
 
-@verb(
-    "",
-    "[--pod P] [--lines N]",
-    name="audit",
-    details={"pod": "the pod to use instead of the active one", "lines": "how many of the last changes"},
-)
-def audit(c: Any, pod: str | None = None, lines: int = 50) -> None:
-    """Show the last changes made to the pod, by whom, and how they went, from the log on the pod."""
-    if lines < 1:
-        raise InputError(f"--lines {lines} is too few", "1 or more")
-    with where.targeted(c, pod) as (place, link):
-        rows = recent_changes(link, lines)
+@dataclass(frozen=True)
+class AuditOptions(PodOptions):
+    lines: int = flag("N", "show this many changes", 50)
+
+
+@verb(AuditOptions, name="audit")
+def audit(c: Any, options: AuditOptions) -> None:
+    """Show the latest changes on the pod: who, what, and the result."""
+    if options.lines < 1:
+        raise InputError(f"invalid --lines {options.lines}", "use 1 or more")
+    with where.targeted(c, options.pod) as (pod, link):
+        rows = recent_changes(link, options.lines)
     if not rows:
-        screen.say(f"nothing was changed on {place.name} yet")
+        screen.say(f"no changes on {pod.name} yet")
         return
     screen.table(rows, ("TIME (UTC)", "WHO", "COMMAND", "NAME", "RESULT"))

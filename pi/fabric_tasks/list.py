@@ -6,32 +6,32 @@ from typing import Any
 
 from pi import screen
 from pi.calls.status import Status, read_status
+from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods import gpus
 from pi.pods.types import Pod
 from pi.steps import reconcile, states, where
-from pi.steps.request import POD
 
 
-@verb("", "[--pod P]", name="list", details=POD)
-def list_models(c: Any, pod: str | None = None) -> None:
-    """List the models of the pod with their true state; what turns out to be gone is forgotten."""
-    with where.targeted(c, pod) as (place, link):
+@verb(PodOptions, name="list")
+def list_models(c: Any, options: PodOptions) -> None:
+    """List the pod's models and their current state."""
+    with where.targeted(c, options.pod) as (pod, link):
         status = read_status(link)
         host = link.host
-    _warn(place, status)
-    if status.found or place.models:
-        screen.table(states.rows(place, status, host), states.HEADERS)
+    _warn(pod, status)
+    if status.found or pod.models:
+        screen.table(states.rows(pod, status, host), states.HEADERS)
     else:
-        screen.say(f"no models on {place.name}; start one: pi start MODEL --name NAME")
+        screen.say(f"no models on {pod.name}; start one: pi start MODEL --name NAME")
     for found in status.found:
-        states.tell_end(found)
-    reconcile.reconcile(place, status)
+        states.show_last_lines(found)
+    reconcile.reconcile(pod, status)
 
 
-def _warn(place: Pod, status: Status) -> None:
-    """What is wrong with the pod itself."""
-    for words in gpus.lost(place.gpus, status.gpus, status.unread_gpus):
-        screen.note(f"warning: {words}")
+def _warn(pod: Pod, status: Status) -> None:
+    """Print what is wrong with the pod itself."""
+    for warning in gpus.lost(pod.gpus, status.gpus, status.unread_gpus):
+        screen.note(f"warning: {warning}")
     if status.storage:
-        screen.note(f"warning: models cannot be reached: {status.storage}")
+        screen.note(f"warning: cannot reach the models' storage: {status.storage}")

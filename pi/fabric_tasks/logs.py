@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
-from pi.calls.events import Event
+from pi.calls.events import Event, Log, Progress
 from pi.calls.logs import follow_log
 from pi.errors import Interrupted, RemoteError
+from pi.fabric_tasks.flags import flag, operand, switch
+from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import check_name
 from pi.steps import where
-from pi.steps.request import POD
 
 
-@verb(
-    "name",
-    "NAME [--pod P] [--lines N] [--no-follow] [--raw]",
-    details={
-        "lines": "how many of the last lines to begin with",
-        "no_follow": "print them and end",
-        "raw": "with every escape sequence that the log holds, safe for a terminal or not",
-        **POD,
-    },
-)
-def logs(
-    c: Any, name: str, pod: str | None = None, lines: int = 200, no_follow: bool = False, raw: bool = False
-) -> None:
-    """Follow a model's log; Ctrl+C ends the following, not the model."""
-    check_name(name, "model")
-    output = screen.Output(raw=raw)
+@dataclass(frozen=True)
+class LogsOptions(PodOptions):
+    name: str = operand("NAME", "which model", required=True)
+    lines: int = flag("N", "begin with this many of the last lines", 200)
+    no_follow: bool = switch("print them and exit")
+    raw: bool = switch("print escape sequences too; the log may then change your terminal's settings")
+
+
+@verb(LogsOptions)
+def logs(c: Any, options: LogsOptions) -> None:
+    """Follow a model's log; Ctrl+C stops following, not the model."""
+    name = check_name(options.name, "model")
+    output = screen.Output(raw=options.raw)
 
     def hear(event: Event) -> None:
-        if event.kind == "log":
-            output.write(event["text"])
-        elif event.kind == "progress":
-            screen.note(event["text"])
+        match event:
+            case Log(text):
+                output.write(text)
+            case Progress(text):
+                screen.note(text)
 
-    with where.targeted(c, pod) as (_, link):
+    with where.targeted(c, options.pod) as (_, link):
         try:
-            end = follow_log(link, name, hear, lines=lines, follow=not no_follow)
+            end = follow_log(link, name, hear, lines=options.lines, follow=not options.no_follow)
         except Interrupted:
             return
         finally:
             output.end()
     if end.how == "exited":
-        status = "no exit status" if end.exit_code is None else f"status {end.exit_code}"
-        raise RemoteError(f"{name} exited with {status}", "pi list tells why")
+        status = "an unknown status" if end.exit_code is None else f"status {end.exit_code}"
+        raise RemoteError(f"{name} exited with {status}", "pi list shows why")
     if end.how == "stopped":
         screen.note(f"{name} was stopped")

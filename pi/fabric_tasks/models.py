@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from pi.fabric_tasks.flags import operand, switch
+from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
 from pi.steps.offers import show_offers
 
 
-@verb(
-    "[words...]",
-    "[WORDS...] [--pod P] [--all] [--json]",
-    iterable=["words"],
-    name="models",
-    details={
-        "words": "only models whose names hold all of them",
-        "pod": "the pod to look at instead of the active one",
-        "all_": "also those that need a larger pod",
-        "json": "as JSON",
-    },
-)
-def models(
-    c: Any, words: list[str] | None = None, pod: str | None = None, all_: bool = False, json: bool = False
-) -> None:
-    """List the models that pi knows: what fits the pod now, what fits when something stops, what needs more."""
-    show_offers(c, pod, " ".join(words or ()), everything=all_, as_json=json)
+@dataclass(frozen=True)
+class ModelsOptions(PodOptions):
+    words: tuple[str, ...] = operand("[WORDS...]", "only models whose names contain all of them", takes_rest=True)
+    all_: bool = switch("include models that need a larger pod")
+    json: bool = switch("print JSON")
+
+
+@verb(ModelsOptions, name="models")
+def models(c: Any, options: ModelsOptions) -> None:
+    """List the models pi knows, by whether they fit the pod now."""
+    show_offers(c, options.pod, " ".join(options.words), everything=options.all_, as_json=options.json)

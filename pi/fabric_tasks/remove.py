@@ -1,47 +1,64 @@
-"""`pi pods remove`: forget a pod."""
+"""`pi pods remove`: remove a pod from pods.json."""
 
 from __future__ import annotations
 
 import shlex
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
 from pi.errors import BusyError, InputError
+from pi.fabric_tasks.flags import Options, operand, switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
 from pi.pods.types import Pod, State
 from pi.ssh import target
 
+BILLING = "the machine keeps running (and billing) until you end it at the provider"
 
-@verb("name", "NAME [--force]", details={"force": "also when models run on it; they keep running"})
-def remove(c: Any, name: str, force: bool = False) -> None:
-    """Forget a pod. Only pi's own notes change; nothing on the pod is touched."""
 
-    def edit(known: State) -> State:
-        pod = known.pod(name)
-        if pod.models and not force:
-            raise BusyError(
-                f"{name} still has models: {', '.join(pod.models)}",
-                f"stop them (pi stop --pod {name}), or, if the pod is gone: pi pods remove {name} --force;"
-                " either way the machine bills until you end it at the provider",
-            )
-        return known.without_pod(name)
+@dataclass(frozen=True)
+class RemoveOptions(Options):
+    name: str = operand("NAME", "which pod", required=True)
+    force: bool = switch("remove it even if models run on it; they keep running")
 
+
+@verb(RemoveOptions)
+def remove(c: Any, options: RemoveOptions) -> None:
+    """Remove a pod from pods.json; nothing on the pod changes."""
+    name = options.name
     before = state.load()
-    left = state.change(edit)
+    after = state.change(lambda saved: _without(saved, name, options.force))
     changes.note("remove", name)
-    screen.say(f"{name} is forgotten; the machine itself still runs (and bills) until you end it at the provider")
-    venvs = ", ".join(f"~/{folder}" for folder in ("venv", *before.pod(name).beside))
-    screen.say(f"on it stay ~/.pi (with HF_TOKEN and the key, in private files), ~/.vllm_logs, {venvs} and the models")
-    with suppress(InputError):  # a pod whose ssh command makes no sense can be forgotten too
-        screen.say(f"to take the secrets off it: {_run_there(before.pod(name), 'rm -f ~/.pi/env.sh ~/.pi/run/*/key')}")
+    pod = before.pod(name)
+    screen.say(f"removed {name}; {BILLING}")
+    _show_what_stays(pod)
     if before.active == name:
-        way_on = f"choose one: pi pods active {next(iter(left.pods))}" if left.pods else "none is left"
-        screen.say(f"no pod is active now; {way_on}")
+        hint = f"choose one: pi pods active {next(iter(after.pods))}" if after.pods else "no pods are left"
+        screen.say(f"no pod is active now; {hint}")
 
 
-def _run_there(pod: Pod, command: str) -> str:
-    """What to type to run a command on a pod. Raises InputError."""
-    place = target.parse(pod.ssh)
-    return shlex.join(["ssh", *place.ssh_words(), command]) if isinstance(place, target.SshTarget) else command
+def _without(saved: State, name: str, force: bool) -> State:
+    """Return the state without a pod. Raises BusyError if it has models, unless `force`."""
+    pod = saved.pod(name)
+    if pod.models and not force:
+        raise BusyError(
+            f"{name} still has models: {', '.join(pod.models)}",
+            f"stop them: pi stop --pod {name}; or, if the pod is gone: pi pods remove {name} --force;"
+            f" either way {BILLING}",
+        )
+    return saved.without_pod(name)
+
+
+def _show_what_stays(pod: Pod) -> None:
+    venvs = ", ".join(f"~/{folder}" for folder in ("venv", *pod.beside))
+    screen.say(f"on it remain ~/.pi (HF_TOKEN and the key, in private files), ~/.vllm_logs, {venvs} and the models")
+    with suppress(InputError):  # the ssh command of a pod to remove may be unusable
+        screen.say(f"to delete the secrets: {_command_on(pod, 'rm -f ~/.pi/env.sh ~/.pi/run/*/key')}")
+
+
+def _command_on(pod: Pod, command: str) -> str:
+    """Return what to type to run a command on a pod. Raises InputError if its ssh command is unusable."""
+    parsed = target.parse(pod.ssh)
+    return shlex.join(["ssh", *parsed.ssh_words(), command]) if isinstance(parsed, target.SshTarget) else command

@@ -3,109 +3,95 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
-from pi import addresses, config, screen
-from pi.calls.start import start_model
+from pi import config, screen
+from pi.calls.start import Started, start_model
 from pi.errors import InputError
+from pi.fabric_tasks.flags import flag, operand, switch
+from pi.fabric_tasks.options import MODEL, LaunchOptions
 from pi.fabric_tasks.verb import verb
 from pi.planning import catalog, planner, refusals
-from pi.planning.types import LaunchPlan, PodFacts
+from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
-from pi.pods.types import Deployment
+from pi.pods.types import Pod
+from pi.ssh.link import Link
 from pi.steps import keys, reconcile, where
 from pi.steps.offers import show_offers
 from pi.steps.plans import show_plan
-from pi.steps.reports import StartReport
-from pi.steps.request import BENDING, request_of, timeout_of
+from pi.steps.reports import StartReport, show_how_to_call
 from pi.steps.reservation import Reservation
 
+LONGEST_TIMEOUT_S = 10**6
 
-@verb(
-    "[model]",
-    "MODEL --name N [--pod P] [--memory 50%] [--context 32k] [--gpus 2] [--variant V] [--dry-run]"
-    " [--private] [--detach] [--timeout SECONDS] [--vllm RAW ARGS...]   (alone: lists the models)",
-    tail="vllm",
-    iterable=["vllm"],
-    details={
-        "name": "what to call it here; the served model answers to this name and to its model id",
-        **BENDING,
-        "dry_run": "show the command, the memory sum and the reasons, and touch nothing",
-        "private": "listen on the pod's loopback alone: reachable over SSH, not from the network",
-        "detach": "Ctrl+C while it starts leaves it starting instead of stopping it",
-        "timeout": "seconds that vLLM may take to become ready once the weights are there; then it is stopped",
-    },
-)
-def start(
-    c: Any,
-    model: str | None = None,
-    name: str | None = None,
-    pod: str | None = None,
-    memory: str | None = None,
-    context: str | None = None,
-    gpus: str | None = None,
-    variant: str | None = None,
-    dry_run: bool = False,
-    private: bool = False,
-    detach: bool = False,
-    timeout: str | None = None,
-    vllm: list[str] | None = None,
-) -> None:
-    """Start a model on the pod and wait until it answers; alone, list the models that pi knows."""
-    if model is None:
-        if name or memory or context or gpus or variant or dry_run or private or detach or timeout or vllm:
+
+@dataclass(frozen=True)
+class StartOptions(LaunchOptions):
+    model: str | None = operand("MODEL", MODEL)
+    name: str | None = flag("N", "name for the model; requests may use it or the model id", required=True)
+    dry_run: bool = switch("show the command, memory and reasons; nothing changes")
+    private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
+    detach: bool = switch("Ctrl+C leaves the model starting instead of stopping it")
+    timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
+
+    def named_request(self) -> Request:
+        """Return the planner's request. Raises InputError if a value is missing or cannot be used."""
+        if self.model is None:
             raise InputError("which model?", "pi start MODEL --name NAME; pi models lists those that pi knows")
-        return show_offers(c, pod)
-    request = request_of(model, name, memory, context, gpus, variant, vllm)
-    timeout_s = timeout_of(timeout)
-    if dry_run:
-        return show_plan(c, pod, request, private)
+        if self.name is None:
+            raise InputError("--name is missing", f"pi start {self.model} --name NAME")
+        return self.request(self.model, self.name)
+
+    def timeout_s(self) -> int | None:
+        given = self.timeout
+        if given is not None and not (given.isdecimal() and 0 < int(given) <= LONGEST_TIMEOUT_S):
+            raise InputError(f"invalid --timeout {given!r}", "use a number of seconds, such as --timeout 600")
+        return int(given) if given else None
+
+
+@verb(StartOptions, remark="(alone: lists the models)")
+def start(c: Any, options: StartOptions) -> None:
+    """Start a model and wait until it answers; without MODEL, list the models pi knows."""
+    if options == StartOptions(pod=options.pod):
+        return show_offers(c, options.pod)
+    request, timeout_s = options.named_request(), options.timeout_s()
+    if options.dry_run:
+        return show_plan(c, options.pod, request, options.private)
     key = keys.api_key()
-    known = catalog.load(config.config_dir())
     began = time.monotonic()
-    with where.targeted(c, pod) as (place, link), changes.change("start", f"{place.name}/{request.name}"):
-        report = StartReport(request, place.name, detach)
-        reservation = Reservation(place, private)
-
-        def decide(facts: PodFacts) -> LaunchPlan:
-            refusals.require_gpus(place.name, place.gpus, facts)
-            return reservation.make(report.planned(planner.plan(request, facts, known), facts))
-
-        try:
-            with reservation:
-                started = start_model(
-                    link,
-                    model=model,
-                    name=request.name,
-                    key=key,
-                    decide=decide,
-                    listen=report.hear,
-                    ask_hub=known.find(model) is None,
-                    private=private,
-                    timeout_s=timeout_s,
-                    leave=lambda: detach and reservation.made,
-                )
-        finally:
-            report.end()
-        reconcile.remember_started(place, started.deployment)
-        url = addresses.url(link.host, started.deployment.port, started.public)
-    screen.say(f"{request.name} is ready on {place.name} after {screen.seconds(time.monotonic() - began)}")
-    if started.side_doors:
-        ports = ", ".join(map(str, started.side_doors))
-        screen.note(f"note: vLLM's processes also listen, without a key, on port {ports}; close it with a firewall")
-    _how_to_call(started.deployment, url, reachable=not private and addresses.answers(url))
+    with where.targeted(c, options.pod) as (pod, link), changes.change("start", f"{pod.name}/{request.name}"):
+        started = _start(pod, link, request, options, key=key, timeout_s=timeout_s)
+        reconcile.remember_started(pod, started.deployment)
+    screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
+    show_how_to_call(started, link.host)
 
 
-def _how_to_call(deployment: Deployment, url: str, reachable: bool) -> None:
-    screen.say()
-    if deployment.extra.get("private"):
-        screen.say(f"  it listens on the pod's loopback alone, port {deployment.port}; SSH is the way:")
-        screen.say(f'  pi prompt {deployment.name} "Hello"')
-        return
-    screen.say(f"  export OPENAI_BASE_URL={url}")
-    screen.say('  export OPENAI_API_KEY="$PI_API_KEY"')
-    screen.say(f"  model: {deployment.model} (or {deployment.name})")
-    screen.say()
-    if not reachable:
-        screen.say(f"  {url} does not answer from here (a closed port, or one the provider maps); SSH is the way:")
-    screen.say(f'  pi prompt {deployment.name} "Hello"')
+def _start(
+    pod: Pod, link: Link, request: Request, options: StartOptions, *, key: str, timeout_s: int | None
+) -> Started:
+    """Have the pod start the model, by a plan made and reserved here when it reports its facts."""
+    known_models = catalog.load(config.config_dir())
+    report = StartReport(request, pod.name, options.detach)
+    reservation = Reservation(pod, options.private)
+
+    def decide(facts: PodFacts) -> LaunchPlan:
+        refusals.require_gpus(pod.name, pod.gpus, facts)
+        return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
+
+    try:
+        with reservation:
+            return start_model(
+                link,
+                model=request.model,
+                name=request.name,
+                key=key,
+                decide=decide,
+                listen=report.hear,
+                ask_hub=known_models.find(request.model) is None,
+                private=options.private,
+                timeout_s=timeout_s,
+                leave=lambda: options.detach and reservation.made,
+            )
+    finally:
+        report.end()

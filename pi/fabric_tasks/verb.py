@@ -1,62 +1,86 @@
-"""`@verb`: an Invoke task that also knows how it is written on pi's command line."""
+"""`@verb`: an Invoke task whose flags and operands come from its options."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING
+from inspect import Parameter, Signature
 from typing import Any
 
 from invoke import Exit, Task
 
 from pi import faults
-from pi.errors import Interrupted, PiError
+from pi.errors import Interrupted, PiError, signal_of
+from pi.fabric_tasks.flags import AnyOptions, Options, declared_by, options_from
 from pi.screen import printable
 
 
 class Verb(Task):  # type: ignore[type-arg]
-    """A task with the operands and the usage line of its verb.
+    """A task with its declared options, and a remark that ends its usage line."""
 
-    `operands` names the parameters that words without a flag go to, in order: `name` is required, `[name]`
-    optional, `message...` takes the rest. `tail` names a flag after which every word is taken as it is.
-    """
-
-    operands: tuple[str, ...]
-    usage: str
-    tail: str | None
-    details: dict[str, str]
+    options: type[Options]
+    remark: str
 
 
 def verb(
-    operands: str = "",
-    usage: str = "",
-    *,
-    tail: str | None = None,
-    details: dict[str, str] | None = None,
-    **options: Any,
-) -> Callable[[Callable[..., Any]], Verb]:
-    """Make a function a task. A PiError that it raises ends the program with its message and exit code,
-    under `pi`, `inv` and `fab` alike."""
+    options: type[AnyOptions], *, name: str | None = None, remark: str = ""
+) -> Callable[[Callable[[Any, AnyOptions], None]], Verb]:
+    """Make a function of a context and its options a task, with a parameter for each flag and operand.
 
-    def decorate(body: Callable[..., Any]) -> Verb:
+    A PiError ends the program with its message and exit code, under `pi`, `inv` and `fab` alike.
+    """
+    signature = _signature(options)
+
+    def decorate(body: Callable[[Any, AnyOptions], None]) -> Verb:
         @functools.wraps(body)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return body(*args, **kwargs)
-            except PiError as error:
-                raise Exit(printable(error.render()), error.exit_code) from None
-            except KeyboardInterrupt as stop:
-                interrupted = Interrupted("interrupted", *stop.args)
-                raise Exit(interrupted.render(), interrupted.exit_code) from None
-            except (Exit, BrokenPipeError):
-                raise
-            except Exception as error:
-                raise Exit(printable(faults.told(error)), 1) from None
+        def run(*args: Any, **kwargs: Any) -> None:
+            values = signature.bind(*args, **kwargs).arguments
+            context = values.pop("c")
+            with _exit_codes():
+                body(context, options_from(options, values))
 
-        task = Verb(run, auto_shortflags=False, help=details or {}, **options)
-        task.operands = tuple(operands.split())
-        task.usage = usage
-        task.tail = tail
-        task.details = details or {}
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        declared = declared_by(options)
+        task = Verb(
+            run,
+            name=name,
+            auto_shortflags=False,
+            help={each.attribute: each.help for each in declared},
+            iterable=[each.attribute for each in declared if each.takes_rest],
+        )
+        task.options, task.remark = options, remark
         return task
 
     return decorate
+
+
+def _signature(options: type[Options]) -> Signature:
+    """Return what Invoke reads: required operands without a default, everything else with one."""
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [
+        Parameter(each.attribute, kind, default=_DEFAULTS.get(each.default, each.default))
+        for each in declared_by(options)
+    ]
+    return Signature([Parameter("c", kind), *parameters])
+
+
+_DEFAULTS = {MISSING: Parameter.empty, (): None}
+"""Defaults of fields as Invoke understands them; it makes lists itself."""
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn an error into its message and exit code, which Invoke prints and ends with."""
+    try:
+        yield
+    except PiError as error:
+        raise Exit(printable(error.render()), error.exit_code) from None
+    except KeyboardInterrupt as stop:
+        interrupted = Interrupted("interrupted", signal_of(stop))
+        raise Exit(interrupted.render(), interrupted.exit_code) from None
+    except (Exit, BrokenPipeError):
+        raise
+    except Exception as error:
+        raise Exit(printable(faults.told(error)), 1) from None

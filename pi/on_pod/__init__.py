@@ -1,6 +1,5 @@
-"""What runs on a pod: plain Python of the standard library (3.8 or newer), sent over stdin for one call.
+"""The program that runs on a pod: standard-library Python (3.8 or newer), sent over stdin for one call.
 
-Nothing here is installed on the pod or keeps running there. Each call is one program: it reads a request,
-does its work where the facts are (`/proc`, the log, the port), and sends back events. See `pi.calls` for
-the side that sends it.
+Nothing is installed on the pod or keeps running there. Each call reads a request, works where the facts are
+(`/proc`, the log, the port), and sends events. `pi.calls` sends the program.
 """

@@ -1,4 +1,4 @@
-"""What was changed, by whom, and how it went: one line each in a private file, on the pod and where pi runs."""
+"""The audit log: one line for each change in a private file, on the pod and where pi runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import time
 from typing import Any, Callable, Optional
 
+from pi.on_pod.shapes import AuditRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 PATH = os.path.expanduser("~/.pi/audit.log")
@@ -15,11 +16,11 @@ PATH = os.path.expanduser("~/.pi/audit.log")
 ROTATED_BYTES = 1 << 20
 
 LONGEST = 200
-"""Characters of one field."""
+"""Characters of a field; the rest is cut off."""
 
 
 def append(path: str, who: str, command: str, name: str, result: str) -> None:
-    """Add a line: UTC time, who, command, name and result, tabs between. What a field holds, it stays one line.
+    """Add a line: UTC time, who, command, name and result, with tabs between them.
 
     The file is private; at 1 MiB it becomes PATH.1. Raises OSError.
     """
@@ -38,7 +39,7 @@ def append(path: str, who: str, command: str, name: str, result: str) -> None:
 
 
 def last(path: str, count: int) -> list[str]:
-    """The last lines, the newest last."""
+    """Return the last lines, the newest last."""
     lines: list[str] = []
     for part in (path, path + ".1"):
         if len(lines) < count:
@@ -51,7 +52,7 @@ def last(path: str, count: int) -> list[str]:
 
 
 def _locked(path: str) -> int:
-    """A descriptor of the file that has this name now, locked until it is closed."""
+    """Open and lock the file that has this name now. Closing the descriptor unlocks it."""
     while True:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -60,17 +61,17 @@ def _locked(path: str) -> int:
                 return descriptor
         except FileNotFoundError:
             pass
-        os.close(descriptor)  # another put a new file in its place meanwhile
+        os.close(descriptor)  # another process replaced the file meanwhile
 
 
 def _field(text: str) -> str:
-    """Text as one field: no tab, line break, control or bidirectional character; "-" where there is nothing."""
+    """Return text without tabs, line breaks, control and bidirectional characters; "-" if it is empty."""
     plain = "".join(character if character.isprintable() else " " for character in text[: 4 * LONGEST])
     return " ".join(plain.split())[:LONGEST] or "-"
 
 
 def logged(command: str) -> Callable[[Callable[[Wire, Any], Any]], Callable[[Wire, Any], Any]]:
-    """Have a verb leave a line. What it works on is its second parameter: a name, or a request with a `name`."""
+    """Decorate a verb so that it adds a line. Its second parameter is a name, or a request with a `name`."""
 
     def decorate(verb: Callable[[Wire, Any], Any]) -> Callable[[Wire, Any], Any]:
         @functools.wraps(verb)
@@ -90,7 +91,7 @@ def logged(command: str) -> Callable[[Callable[[Wire, Any], Any]], Callable[[Wir
 
 
 def _note(wire: Wire, command: str, name: str, error: Optional[BaseException]) -> None:
-    """A line that cannot be written, on a full disk for one, ends nothing."""
+    """Add a line. A full disk does not fail the verb."""
     if error is None:
         result = "ok"
     elif isinstance(error, Cancelled):
@@ -103,6 +104,6 @@ def _note(wire: Wire, command: str, name: str, error: Optional[BaseException]) -
         return
 
 
-def recent(wire: Wire, request: dict[str, Any]) -> list[str]:
-    """The last lines of this pod's log."""
+def recent(wire: Wire, request: AuditRequest) -> list[str]:
+    """Return the last lines of this pod's log."""
     return last(PATH, request["lines"])

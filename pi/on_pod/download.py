@@ -1,4 +1,4 @@
-"""Weights from the hub into the pod's cache, with progress, ended cleanly when pi is cancelled."""
+"""Download of a model's weights from the hub into the pod's cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPORT_S = 1.0
 
 
 def download(wire: Wire, model: str, instance: str) -> None:
-    """Fetch a model with `hf download`, resuming what an earlier try left. Raises PodError with its words."""
+    """Fetch a model with `hf download`, which resumes an earlier try. Raises PodError with its output."""
     total = hub.download_bytes(model)
     _check_space(model, total)
     words = ["bash", "-c", '. ~/.pi/env.sh && unset PI_API_KEY && exec "$@"', "pi-download", "hf", "download", model]
@@ -40,7 +40,8 @@ def download(wire: Wire, model: str, instance: str) -> None:
             wire.check_cancelled()
             size = _size(repo)
             seconds = max(time.monotonic() - began, 0.001)
-            wire.emit("download", bytes=size, bytes_per_s=int((size - before) / seconds), total=total)
+            speed = int((size - before) / seconds)
+            wire.emit({"event": "download", "bytes": size, "bytes_per_s": speed, "total": total})
             _pause(fetcher, REPORT_S)
     except Cancelled:
         process.end(wire.progress, fetcher.pid, lambda: process.members(fetcher.pid, instance), 3)
@@ -53,7 +54,7 @@ def download(wire: Wire, model: str, instance: str) -> None:
 
 
 def _check_space(model: str, total: Optional[int]) -> None:
-    """Refuse a download that the disk cannot hold, before its first byte."""
+    """Raise PodError if the disk has too little space for the rest of the model."""
     folder = storage.existing(storage.hub_cache())
     missing = (total or 0) - _size(os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--")))
     free = shutil.disk_usage(folder).free
@@ -76,7 +77,7 @@ def _ending(code: int) -> str:
 
 
 def _size(repo: str) -> int:
-    """Bytes of a repository in the cache, unfinished files included."""
+    """Return the bytes of a repository in the cache, with unfinished files."""
     blobs = os.path.join(repo, "blobs")
     try:
         return sum(entry.stat().st_size for entry in os.scandir(blobs) if entry.is_file())

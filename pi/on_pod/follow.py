@@ -1,4 +1,4 @@
-"""`follow` on the pod: take up a call whose connection was lost, from the event after the last one that arrived."""
+"""`follow` on the pod: continue a call whose connection was lost."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import json
 import os
 import signal
 import time
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from pi.on_pod import journal, process
+from pi.on_pod.events import Event
+from pi.on_pod.shapes import FollowRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 POLL_S = 0.1
 
 
 class Reader:
-    """Reads what a journal gained since the last look."""
+    """Reads a growing journal."""
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - open as long as the call is followed
         self._pending = b""
 
     def next(self) -> Optional[dict[str, Any]]:
-        """The next whole line, or None while there is none."""
+        """Return the next whole line, or None if there is none yet."""
         self._pending += self._file.readline()
         if not self._pending.endswith(b"\n"):
             return None
@@ -32,10 +34,10 @@ class Reader:
         return event
 
 
-def follow(wire: Wire, request: dict[str, Any]) -> Any:
-    """Pass on what the call `call` says after its first `after` events; returns or raises what that call did.
+def follow(wire: Wire, request: FollowRequest) -> Any:
+    """Send on the events of a call after its first `after`. Returns or raises what that call did.
 
-    A cancel from pi is handed to the process that does the work.
+    Passes a cancel from pi on to the process that does the work.
     """
     try:
         reader = Reader(journal.path(request["call"]))
@@ -44,30 +46,30 @@ def follow(wire: Wire, request: dict[str, Any]) -> Any:
     owner = reader.next() or {"pid": 0, "started": 0, "boot_id": ""}
     for _ in range(request["after"]):
         reader.next()
-    told = False
+    is_cancelled = False
     while True:
         is_over = not process.is_alive(owner["pid"], owner["started"], owner["boot_id"])
         event = reader.next()
         if event:
-            kind = event.pop("event")
-            if kind in ("done", "failed", "cancelled"):
-                return _ending(kind, event)
-            wire.emit(kind, **event)
+            if event["event"] in ("done", "failed", "cancelled"):
+                return _ending(event)
+            wire.emit(cast(Event, event))
             continue
         if is_over:
             raise PodError("killed", "the work on the pod was killed before its end")
         if wire.lost.is_set():
-            raise PodError("lost", "nobody follows any more")
-        if wire.cancelled.is_set() and not told:
-            told = True
+            raise PodError("lost", "pi disconnected")
+        if wire.cancelled.is_set() and not is_cancelled:
+            is_cancelled = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(owner["pid"], signal.SIGUSR1)
         time.sleep(POLL_S)
 
 
-def _ending(kind: str, event: dict[str, Any]) -> Any:
-    if kind == "failed":
+def _ending(event: dict[str, Any]) -> Any:
+    """Return or raise what the followed call did."""
+    if event["event"] == "failed":
         raise PodError(event["kind"], event["message"], **event["detail"])
-    if kind == "cancelled":
+    if event["event"] == "cancelled":
         raise Cancelled
     return event["result"]

@@ -1,13 +1,14 @@
-"""Whether a deployment answers as itself: our process, our model, our key."""
+"""Checks that a deployment's server is its own process, serves its model and requires its key."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import socket
-from typing import Any, Optional
+from typing import Optional
 
 from pi.on_pod import process, records
+from pi.on_pod.shapes import Record
 
 LOOPBACK = "127.0.0.1"
 
@@ -18,7 +19,7 @@ GUARDED = ("/v1/models", "/metrics", "/tokenize", "/invocations")
 def get(
     port: int, path: str, key: Optional[str] = None, timeout_s: float = 3, host: str = LOOPBACK
 ) -> tuple[int, bytes]:
-    """Status and up to 1 MiB of body of `http://host:port/path`; status 0 when nothing answers."""
+    """Return status and up to 1 MiB of body of `http://host:port/path`; status 0 if nothing answers."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path, headers={"Authorization": "Bearer " + key} if key else {})
@@ -34,18 +35,18 @@ def is_up(port: int) -> bool:
     return get(port, "/health")[0] == 200
 
 
-def objection(record: dict[str, Any], key: str) -> Optional[str]:
-    """Why a server that says it is healthy is still not this deployment, or None when all holds.
+def objection(record: Record, key: str) -> Optional[str]:
+    """Return why a healthy server is not this deployment, or None if it is.
 
-    A stranger's server may answer on the port, another model may, and a server may let everyone in: that it does
-    not is asked at the pod's outer address too.
+    Another process or another model may answer on the port, or the server may answer without the key. The last is
+    also checked at the pod's outer address.
     """
     port = record["port"]
     living = records.living(record)
-    strangers = process.strangers(port, living)
-    if strangers or not process.holders(process.sockets(port), living):
-        who = ", ".join(strangers) or "it is gone again"
-        return "port %d is answered by another process than this model's: %s" % (port, who)
+    others = process.others(port, living)
+    if others or not process.holders(process.sockets(port), living):
+        who = ", ".join(others) or "it has exited"
+        return "another process answers on port %d: %s" % (port, who)
     status, body = get(port, "/v1/models", key)
     if status != 200:
         return "/v1/models answered %d to the model's own key" % status
@@ -56,10 +57,10 @@ def objection(record: dict[str, Any], key: str) -> Optional[str]:
 
 
 def _open_door(port: int, private: bool) -> Optional[str]:
-    """What a stranger gets who should get nothing, on this machine and at its outer address, or None."""
+    """Return the first route that answers without the key, here or at the outer address, or None."""
     outer = outer_address()
     if private and outer and get(port, "/health", host=outer)[0]:
-        return "the server was to be private and answers at %s:%d" % (outer, port)
+        return "the server is private but answers at %s:%d" % (outer, port)
     for host in [LOOPBACK] + ([outer] if outer and not private else []):
         for path in GUARDED:
             status = get(port, path, host=host)[0]
@@ -69,10 +70,10 @@ def _open_door(port: int, private: bool) -> Optional[str]:
 
 
 def outer_address() -> Optional[str]:
-    """This machine's own address on the network it reaches the world by, or None where it has none."""
+    """Return this machine's address on its network, or None if it has none but loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737); UDP sends nothing yet
+            probe.connect(("192.0.2.1", 9))  # a documentation address (RFC 5737); UDP sends nothing here
         except OSError:
             return None
         address = str(probe.getsockname()[0])

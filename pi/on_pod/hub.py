@@ -1,4 +1,4 @@
-"""What the Hugging Face hub says of a model, asked from the pod with the pod's token."""
+"""Facts of a model from the Hugging Face hub, asked with the pod's token."""
 
 from __future__ import annotations
 
@@ -9,35 +9,42 @@ from fnmatch import fnmatch
 from typing import Any, Optional
 from urllib.request import Request, urlopen
 
+from pi.on_pod.shapes import ModelSize
+
 SKIPPED = ("original/*", "metal/*", "*.pth", "*.gguf", "*.onnx")
-"""Copies of the weights in formats that vLLM does not load from such repositories; they are not fetched."""
+"""Copies of the weights that vLLM does not load from such repositories; pi does not fetch them."""
 
 TIMEOUT_S = 8
 
 INDEX = "model.safetensors.index.json"
 
 
-def describe(model: str) -> dict[str, Any]:
-    """`config` (config.json, parsed) and `weights_bytes` (its safetensors) of a model; None where unknown."""
-    found = sizes(model)
-    index = _file(model, INDEX) if INDEX in found else None
-    return {"config": _file(model, "config.json"), "weights_bytes": weights_bytes(found, index)}
+def describe(model: str) -> ModelSize:
+    """Return a model's config and the size of its weights."""
+    sizes = file_sizes(model)
+    index = _file(model, INDEX) if INDEX in sizes else None
+    return {"config": json_object(_file(model, "config.json")), "weights_bytes": weights_bytes(sizes, index)}
 
 
-def weights_bytes(found: dict[str, int], index: Any) -> Optional[int]:
-    """Size of the weights that vLLM loads from files of these sizes: those of the index where there is one.
+def json_object(value: Any) -> Optional[dict[str, Any]]:
+    """Return the value if it is a JSON object, else None."""
+    return value if isinstance(value, dict) else None
 
-    A repository may hold the same weights once more, such as Mistral's `consolidated.safetensors`.
+
+def weights_bytes(sizes: dict[str, int], index: Any) -> Optional[int]:
+    """Return the size of the weights that vLLM loads: the files of the index, or all safetensors without one.
+
+    A repository may contain the same weights twice, such as Mistral's `consolidated.safetensors`.
     """
     try:
         loaded = set(index["weight_map"].values())
     except (TypeError, KeyError, AttributeError):
-        loaded = {name for name in found if name.endswith(".safetensors")}
-    return sum(size for name, size in found.items() if name in loaded) or None
+        loaded = {name for name in sizes if name.endswith(".safetensors")}
+    return sum(size for name, size in sizes.items() if name in loaded) or None
 
 
 def _file(model: str, name: str) -> Any:
-    """A JSON file of a repository; None where it cannot be had."""
+    """Return a JSON file of a repository, or None if it cannot be fetched."""
     try:
         return _get(model + "/resolve/main/" + name)
     except (OSError, ValueError):
@@ -45,21 +52,21 @@ def _file(model: str, name: str) -> Any:
 
 
 def download_bytes(model: str) -> Optional[int]:
-    """Bytes of the files that will be fetched; None where the hub does not tell."""
-    return sum(sizes(model).values()) or None
+    """Return the bytes of the files that pi will fetch; None if the hub does not report them."""
+    return sum(file_sizes(model).values()) or None
 
 
-def sizes(model: str) -> dict[str, int]:
-    """Sizes of a repository's files, without those that are skipped; empty where the hub does not tell.
+def file_sizes(model: str) -> dict[str, int]:
+    """Return the sizes of a repository's files without SKIPPED ones; empty if the hub does not report them.
 
     `GET /api/models/ID?blobs=true` lists `siblings` with `rfilename` and `size` (Hugging Face Hub API).
     """
     try:
         siblings = _get("api/models/" + model + "?blobs=true")["siblings"]
-        found = {str(file["rfilename"]): int(file.get("size") or 0) for file in siblings}
+        sizes = {str(file["rfilename"]): int(file.get("size") or 0) for file in siblings}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {name: size for name, size in found.items() if not any(fnmatch(name, pattern) for pattern in SKIPPED)}
+    return {name: size for name, size in sizes.items() if not any(fnmatch(name, pattern) for pattern in SKIPPED)}
 
 
 def _get(path: str) -> Any:
@@ -71,7 +78,7 @@ def _get(path: str) -> Any:
 
 
 def _token() -> str:
-    """HF_TOKEN as setup stored it, read the way a login shell does."""
+    """Return HF_TOKEN from the environment file of the setup, as a login shell reads it."""
     done = subprocess.run(
         ["bash", "-c", '. ~/.pi/env.sh && printf %s "${HF_TOKEN:-}"'],
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""What a call that outlives its connection has said: one private file under ~/.pi/calls, read by `follow`."""
+"""The journal of a call that survives its connection: a private file under ~/.pi/calls that `follow` reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from typing import Any
+from typing import Mapping
 
 from pi.on_pod import process
 
@@ -20,24 +20,24 @@ def path(call: str) -> str:
 
 
 class Journal:
-    """The events of one call, a line each, after a line that names the process which writes them."""
+    """Writes the events of one call, a line each, after a line that identifies its process."""
 
     def __init__(self, call: str) -> None:
         os.makedirs(CALLS, mode=0o700, exist_ok=True)
         _prune()
         self._file = open(path(call), "ab", buffering=0)  # noqa: SIM115 - open as long as the call works
         pid = os.getpid()
-        found = process.stat(pid)
-        self.add({"pid": pid, "started": found[2] if found else 0, "boot_id": process.boot_id()})
+        fields = process.stat(pid)
+        self.add({"pid": pid, "started": fields[2] if fields else 0, "boot_id": process.boot_id()})
 
-    def add(self, event: dict[str, Any]) -> None:
-        """Write an event down; a full disk costs the journal, not the work."""
+    def add(self, event: Mapping[str, object]) -> None:
+        """Write an event. A full disk does not stop the work."""
         with contextlib.suppress(OSError):
             self._file.write(json.dumps(event).encode() + b"\n")
 
 
 def _prune() -> None:
-    """Drop the journals of calls that ended long ago."""
+    """Delete journals older than a day."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(CALLS):
             if time.time() - entry.stat().st_mtime > KEPT_S:

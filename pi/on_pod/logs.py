@@ -1,4 +1,4 @@
-"""A deployment's log: its tail, and following it through rotation as `tail -F` does."""
+"""A deployment's log: its tail, and a follower that survives rotation as `tail -F` does."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import codecs
 import os
 import re
 import time
-from typing import IO, Any, Optional
+from typing import IO, Optional
 
 from pi.on_pod import records, redact
+from pi.on_pod.shapes import LogsAnswer, LogsRequest, Record
 from pi.on_pod.wire import PodError, Wire
 
 CHUNK_BYTES = 64 * 1024
 
 TAIL_BYTES = 32 << 20
-"""How far back the last lines are looked for, in bytes; with more than 32,768 lines asked for, 1 KiB for each."""
+"""Bytes at the end of a log in which pi looks for the last lines; at least 1 KiB for each line."""
 
 LINE_CHARACTERS = 16 * 1024
-"""What is shown of one line."""
+"""Characters that pi shows of one line."""
 
 CUT = " … [the rest of this line is left out]"
 
 POLL_S = 0.05
 
 EXIT_PATIENCE_S = 2
-"""How long the launcher may take to write down how its server ended."""
+"""Seconds that the launcher may take to write its server's exit code."""
 
 
 def tail(name: str, size: int) -> str:
-    """The last `size` bytes of a deployment's log as text; empty when there is none."""
+    """Return the last `size` bytes of a deployment's log as text; empty if there is no log."""
     return tail_of(records.log_path(name), size)
 
 
 def tail_of(path: str, size: int) -> str:
-    """The last `size` bytes of a file as text, from the beginning of a line: half a secret could not be hidden."""
+    """Return the last `size` bytes of a file as text, from the start of a line: half a secret cannot be hidden."""
     try:
         with open(path, "rb") as file:
             start = max(0, os.fstat(file.fileno()).st_size - size)
@@ -45,10 +46,10 @@ def tail_of(path: str, size: int) -> str:
 
 
 class Follower:
-    """Reads what a growing file gained since the last look, as text that breaks no character and shows no secret.
+    """Reads a growing file as text with whole characters and without secrets.
 
-    It begins with the last `lines` lines (all of them without a number), and goes on at the beginning of the file
-    when that was cut, or when another file has taken its name. A file that is not there yet is waited for.
+    Begins with the last `lines` lines, or with all. Continues at the start of the file if it was cut or replaced.
+    Waits for a file that does not exist yet.
     """
 
     def __init__(self, path: str, secrets: redact.Secrets, lines: Optional[int] = None) -> None:
@@ -68,7 +69,7 @@ class Follower:
         return self._redactor.feed(self._decoder.decode(chunk))
 
     def rest(self) -> str:
-        """What was held back because a secret may begin so; to be called when nothing follows."""
+        """Return text that was held back as the possible start of a secret. Call it at the end."""
         return self._redactor.flush()
 
     def _open(self) -> None:
@@ -92,27 +93,27 @@ class Follower:
 
 
 def _beginning(file: IO[bytes], lines: int) -> int:
-    """Where the last lines of a file begin; at most TAIL_BYTES before its end, be it in the middle of a line."""
+    """Return where the last lines of a file begin, at most TAIL_BYTES before its end."""
     at = size = os.fstat(file.fileno()).st_size
     least = max(0, size - max(TAIL_BYTES, lines * 1024))
     if not lines or not size:
         return size
     file.seek(size - 1)
-    missing = lines + (file.read(1) == b"\n")  # newlines to pass, the one that ends the file among them
+    missing = lines + (file.read(1) == b"\n")  # newlines to pass, with the one that ends the file
     while at > least:
         step = min(CHUNK_BYTES, at - least)
         at -= step
         file.seek(at)
         block = file.read(step)
         if block.count(b"\n") >= missing:
-            ends = [found.start() for found in re.finditer(b"\n", block)]
+            ends = [newline.start() for newline in re.finditer(b"\n", block)]
             return at + ends[-missing] + 1
         missing -= block.count(b"\n")
     return at
 
 
 class Shortener:
-    """Cuts the lines of a stream where they get too long to show, and says so there."""
+    """Cuts lines of a stream that are too long to show, and marks the cut."""
 
     def __init__(self) -> None:
         self._room = LINE_CHARACTERS
@@ -130,27 +131,26 @@ class Shortener:
         return text[:room] + CUT
 
 
-def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
-    """Send a log from its last `lines` on, until its server ends, pi is gone, or (`follow` false) its end.
+def follow(wire: Wire, request: LogsRequest) -> LogsAnswer:
+    """Send a log from its last `lines` on, until its server ends or, without `follow`, to its end.
 
-    Returns how it ended: `how` is "exited" (with `exit`, the server's exit code where it is known), "stopped" by
-    pi, or None where only the log did.
+    Returns how the server ended. Raises PodError if there is no log.
     """
     name, follows = request["name"], request["follow"]
     record = records.load(name)
     path = records.log_path(name)
     if not os.path.exists(path):
         if record is None:
-            raise PodError("no_log", "there is no log of %s" % name)
-        wire.emit("progress", text="no log yet of %s" % name)
+            raise PodError("no_log", "%s has no log" % name)
+        wire.progress("%s has no log yet" % name)
     follower, shortener = Follower(path, wire.secrets, request["lines"]), Shortener()
     while not wire.lost.is_set():
         is_over = not follows or record is None or not _is_at_work(record)
         text = follower.read()
         if text:
-            wire.emit("log", text=shortener.feed(text))
+            wire.emit({"event": "log", "text": shortener.feed(text)})
         elif is_over:
-            wire.emit("log", text=shortener.feed(follower.rest()))
+            wire.emit({"event": "log", "text": shortener.feed(follower.rest())})
             return _end(name) if follows and record else {"how": None, "exit": None}
         else:
             time.sleep(POLL_S)
@@ -159,12 +159,12 @@ def follow(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
     return {"how": None, "exit": None}
 
 
-def _is_at_work(record: dict[str, Any]) -> bool:
+def _is_at_work(record: Record) -> bool:
     return records.is_running(record) or records.is_starting(record)
 
 
-def _end(name: str) -> dict[str, Any]:
-    """How a server ended that was followed."""
+def _end(name: str) -> LogsAnswer:
+    """Return how the followed server ended."""
     deadline = time.monotonic() + EXIT_PATIENCE_S
     while records.exit_code(name) is None and records.load(name) and time.monotonic() < deadline:
         time.sleep(POLL_S)

@@ -1,7 +1,7 @@
-"""Processes of a pod, read from /proc: who is who, who is alive, and how a group is ended.
+"""Processes of a pod, read from /proc: their identity, their sockets, and how to end them.
 
-A process is named by pid, start time and boot id together (proc(5): /proc/PID/stat field 22 and
-/proc/sys/kernel/random/boot_id), never by a bare pid, which another process may have by now.
+Pid, start time and boot id together identify a process (proc(5): /proc/PID/stat field 22 and
+/proc/sys/kernel/random/boot_id), because another process may get the same pid.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import signal
 import time
 from typing import Callable, Iterable, Iterator, NamedTuple, Optional
 
+from pi.on_pod.pace import paced
+
 POLL_S = 0.05
 
 KILL_PATIENCE_S = 10
@@ -23,29 +25,31 @@ def boot_id() -> str:
 
 
 def boot() -> str:
-    """The machine and its boot, as one word. Containers of one machine share its boot id; each has its own first
-    process."""
+    """Return one word for the machine and its boot.
+
+    Containers of one machine share its boot id, but each has its own first process.
+    """
     return "%s/%d" % (boot_id(), first_started())
 
 
 def first_started() -> int:
-    """When the pod's first process started, in ticks: nothing older lives, in a container either."""
+    """Return when the pod's first process started, in ticks. Every process of the pod is younger."""
     first = stat(1)
     return first[2] if first else 0
 
 
 def up_s() -> float:
-    """Seconds since the pod's first process started."""
+    """Return the seconds since the pod's first process started."""
     return max(0.0, uptime_s() - first_started() / os.sysconf("SC_CLK_TCK"))
 
 
 def uptime_s() -> float:
-    """Seconds since the machine was started: a clock that nobody sets, unlike the time of day."""
+    """Return the seconds since the machine booted: unlike the time of day, nobody sets this clock."""
     return float(_read("/proc/uptime").split()[0])
 
 
 def stat(pid: int) -> Optional[tuple[str, int, int]]:
-    """(state, session id, start time in ticks) of a process, or None when it is gone."""
+    """Return (state, session id, start time in ticks) of a process, or None if it is gone."""
     text = _read("/proc/%d/stat" % pid)
     if not text:
         return None
@@ -54,9 +58,9 @@ def stat(pid: int) -> Optional[tuple[str, int, int]]:
 
 
 def is_alive(pid: int, started: int, boot: str) -> bool:
-    """Whether exactly this process lives. A zombie is dead: a container's first process may never reap it."""
-    found = stat(pid)
-    return bool(found and found[0] not in "ZX" and found[2] == started and boot == boot_id())
+    """Return whether exactly this process lives. A zombie is dead: a container may never reap it."""
+    fields = stat(pid)
+    return bool(fields and fields[0] not in "ZX" and fields[2] == started and boot == boot_id())
 
 
 def pids() -> list[int]:
@@ -64,37 +68,37 @@ def pids() -> list[int]:
 
 
 def members(session: int, instance: str) -> list[int]:
-    """Living processes of a deployment: its session, and any that carry its instance id in the environment.
+    """Return the living processes of a deployment: those of its session, or with its instance id in the environment.
 
-    A child that leaves the session keeps its environment; vLLM's engine processes, which stay, write their new
-    name over theirs (setproctitle).
+    A child that leaves the session keeps its environment. vLLM's engine processes stay in the session, but
+    overwrite their environment with their new name (setproctitle).
     """
     mark = ("PI_INSTANCE=" + instance).encode()
-    found = []
+    living = []
     for pid in pids():
-        known = stat(pid)
-        if not known or known[0] in "ZX" or pid == os.getpid():
+        fields = stat(pid)
+        if not fields or fields[0] in "ZX" or pid == os.getpid():
             continue
-        if known[1] == session or mark in _read_bytes("/proc/%d/environ" % pid).split(b"\0"):
-            found.append(pid)
-    return found
+        if fields[1] == session or mark in _read_bytes("/proc/%d/environ" % pid).split(b"\0"):
+            living.append(pid)
+    return living
 
 
 Tell = Callable[[str], None]
-"""Takes a line on what is waited for."""
+"""Gets a line about what the work waits for."""
 
 
 class Ending(NamedTuple):
-    """How processes were ended: whether none is left, and after how many seconds of waiting KILL was sent."""
+    """How processes were ended: whether all are gone, and the seconds after which KILL was sent."""
 
     gone: bool
     forced_after_s: Optional[float]
 
 
 def end(tell: Tell, leader: Optional[int], find_members: Callable[[], list[int]], patience_s: float) -> Ending:
-    """TERM to the leader, a wait, then KILL to all that `find_members()` still finds.
+    """Send TERM to the leader, wait, then send KILL to all that `find_members()` still returns.
 
-    Only the leader gets TERM: signalling vLLM's whole group at once can leave its API server hanging.
+    Only the leader gets TERM: vLLM's API server may hang if its whole group gets it.
     """
     if leader is not None:
         _signal(leader, signal.SIGTERM)
@@ -108,23 +112,23 @@ def end(tell: Tell, leader: Optional[int], find_members: Callable[[], list[int]]
 
 
 def _gone(tell: Tell, find_members: Callable[[], list[int]], patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
-    told = time.monotonic()
+    deadline = time.monotonic() + paced(patience_s)
+    reported = time.monotonic()
     while True:
         left = find_members()
         if not left:
             return True
         if time.monotonic() >= deadline:
             return False
-        if time.monotonic() - told > 5:
-            told = time.monotonic()
+        if time.monotonic() - reported > paced(5):
+            reported = time.monotonic()
             count = "1 process" if len(left) == 1 else "%d processes" % len(left)
             tell("waiting for %s to end" % count)
         time.sleep(POLL_S)
 
 
 def kill_group(leader: int) -> None:
-    """KILL to a process of ours and all of its group."""
+    """Send KILL to a child process and its whole group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
@@ -135,7 +139,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 class Listener(NamedTuple):
-    """A TCP socket that waits for callers. Only what binds a loopback address is out of a network's reach."""
+    """A listening TCP socket; `is_local` if it is bound to loopback, which no network reaches."""
 
     port: int
     socket: str
@@ -144,33 +148,33 @@ class Listener(NamedTuple):
 
 
 def listening_ports() -> set[int]:
-    """TCP ports that any process of the pod listens on."""
+    """Return the TCP ports that any process of the pod listens on."""
     return {listener.port for listener in _listeners()}
 
 
 def sockets(port: int) -> set[str]:
-    """The sockets that listen on a port. Several may, where all said SO_REUSEPORT."""
+    """Return the sockets that listen on a port; with SO_REUSEPORT, there may be several."""
     return {listener.socket for listener in _listeners() if listener.port == port}
 
 
 def public_ports(owners: Iterable[int]) -> set[int]:
-    """TCP ports that these processes listen on beyond the pod's loopback."""
+    """Return the TCP ports on which these processes listen to the network."""
     public = [listener for listener in _listeners() if not listener.is_local]
     held = holders({listener.socket for listener in public}, owners)
     return {listener.port for listener in public if listener.socket in held}
 
 
-def strangers(port: int, owners: Iterable[int]) -> list[str]:
-    """Who else than the owners listens on a port, in words such as "pid 77 (python3)"."""
+def others(port: int, owners: Iterable[int]) -> list[str]:
+    """Describe the other processes that listen on a port, such as "pid 77 (python3)"."""
     listening = sockets(port)
-    strange = listening - set(holders(listening, owners))
-    known = set(holders(strange, pids()).values()) if strange else set()
-    return sorted(map(described, known)) or (["a process of another user"] if strange else [])
+    foreign = listening - set(holders(listening, owners))
+    visible = set(holders(foreign, pids()).values()) if foreign else set()
+    return sorted(map(described, visible)) or (["a process of another user"] if foreign else [])
 
 
 def holders(wanted: set[str], among: Iterable[int]) -> dict[str, int]:
-    """Which of these processes has each of the sockets open; a socket of none of them is left out."""
-    found: dict[str, int] = {}
+    """Return the process that has each socket open, of those given. Leaves out sockets of none of them."""
+    owners: dict[str, int] = {}
     for pid in among:
         folder = "/proc/%d/fd" % pid
         with contextlib.suppress(OSError):
@@ -178,8 +182,8 @@ def holders(wanted: set[str], among: Iterable[int]) -> dict[str, int]:
                 with contextlib.suppress(OSError):
                     name = os.readlink(os.path.join(folder, number))
                     if name in wanted:
-                        found[name] = pid
-    return found
+                        owners[name] = pid
+    return owners
 
 
 def described(pid: int) -> str:
@@ -191,7 +195,7 @@ LOOPBACKS = re.compile(r"[0-9A-F]{6}7F|0{24}01000000|0{16}FFFF0000[0-9A-F]{6}7F"
 
 
 def _listeners() -> Iterator[Listener]:
-    """Every listening TCP socket (proc(5): /proc/net/tcp, state 0A)."""
+    """Yield every listening TCP socket (proc(5): /proc/net/tcp, state 0A)."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in _read(table).splitlines()[1:]:
             cells = line.split()

@@ -1,7 +1,7 @@
-"""What a pod remembers of its deployments: one private folder each under ~/.pi/run, and the lock.
+"""Records of the pod's deployments, one private folder each under ~/.pi/run, and the pod's lock.
 
-A folder holds `record.json` (name, model, port, GPUs, process identity), `launch.sh`, `key`, `pid` and,
-once the server has ended, `exit`. Losing pods.json loses nothing: these tell it again.
+A folder contains `record.json` (name, model, port, GPUs, process identity), `launch.sh`, `key`, `pid` and, after
+the server ended, `exit`. pi can restore a lost pods.json from them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 import time
-from typing import Any, Iterator, Optional
+from typing import Iterator, Optional
 
 from pi.on_pod import process
+from pi.on_pod.shapes import Record
 from pi.on_pod.wire import PodError, Wire
 
 HOME = os.path.expanduser("~/.pi")
@@ -36,9 +37,9 @@ def log_path(name: str) -> str:
 
 @contextlib.contextmanager
 def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
-    """The pod's lock, held while a port, GPUs and a name are chosen. The kernel frees it if its holder dies.
+    """Hold the pod's lock, under which pi chooses a port, GPUs and a name. The kernel frees it if its holder dies.
 
-    One holder is waited for so long; where many wait, it passes from one to the next as long as that takes.
+    Waits up to `patience_s` for each holder, one after the other. Raises PodError after that.
     """
     os.makedirs(HOME, mode=0o700, exist_ok=True)
     with open(os.path.join(HOME, "lock"), "a+") as file:
@@ -56,14 +57,14 @@ def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
             elif time.monotonic() - since > patience_s:
                 raise PodError("busy", "%s has held this pod's lock for %d s" % (holder or "another pi", patience_s))
             time.sleep(0.05)
-        with contextlib.suppress(OSError):  # a full disk: others wait as well without a name
+        with contextlib.suppress(OSError):  # a full disk: others wait without a name
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), ("pid %d on the pod, for %s," % (os.getpid(), wire.who)).encode())
         yield
 
 
 def write(name: str, file_name: str, text: str) -> None:
-    """Put a private file into a deployment's folder, whole or not at all."""
+    """Write a private file into a deployment's folder, whole or not at all."""
     os.makedirs(folder(name), mode=0o700, exist_ok=True)
     path = os.path.join(folder(name), file_name)
     with open(path + ".new", "w", opener=_private) as file:
@@ -76,7 +77,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def key(name: str) -> str:
-    """The key that guards a deployment; empty where there is none."""
+    """Return the key of a deployment; empty if it has none."""
     try:
         with open(os.path.join(folder(name), "key")) as file:
             return file.read()
@@ -84,21 +85,21 @@ def key(name: str) -> str:
         return ""
 
 
-def save(record: dict[str, Any]) -> None:
+def save(record: Record) -> None:
     write(record["name"], "record.json", json.dumps(record))
 
 
-def load(name: str) -> Optional[dict[str, Any]]:
-    """A deployment's record, or None where the pod knows none of that name."""
+def load(name: str) -> Optional[Record]:
+    """Return a deployment's record, or None if the pod has none."""
     try:
         with open(os.path.join(folder(name), "record.json")) as file:
-            record: dict[str, Any] = json.load(file)
+            record: Record = json.load(file)
             return record
     except (OSError, ValueError):
         return None
 
 
-def load_all() -> list[dict[str, Any]]:
+def load_all() -> list[Record]:
     try:
         names = sorted(os.listdir(RUN))
     except OSError:
@@ -111,19 +112,19 @@ def forget(name: str) -> None:
 
 
 def exit_code(name: str) -> Optional[int]:
-    """How the server ended, or None while it runs or when nobody was there to see."""
-    noted = _exit(name)
-    return noted[0] if noted else None
+    """Return the exit code of the server, or None if it runs or its launcher was killed."""
+    ended = _exit(name)
+    return ended[0] if ended else None
 
 
 def ended_s_ago(name: str) -> Optional[float]:
-    """Seconds since the server ended; None as for `exit_code`."""
-    noted = _exit(name)
-    return max(0.0, process.uptime_s() - noted[1]) if noted else None
+    """Return the seconds since the server ended, or None as `exit_code` does."""
+    ended = _exit(name)
+    return max(0.0, process.uptime_s() - ended[1]) if ended else None
 
 
 def _exit(name: str) -> Optional[tuple[int, float]]:
-    """Exit code and uptime at the end, as the launcher wrote them down."""
+    """Return exit code and uptime at the end, as the launcher wrote them."""
     try:
         with open(os.path.join(folder(name), "exit")) as file:
             code, when = file.read().split()[:2]
@@ -132,31 +133,31 @@ def _exit(name: str) -> Optional[tuple[int, float]]:
         return None
 
 
-def is_of_another_boot(record: dict[str, Any]) -> bool:
-    """Whether the pod was restarted since: the machine, or the container around its first process."""
+def is_of_another_boot(record: Record) -> bool:
+    """Return whether the machine or the container was restarted since."""
     since: int = record.get("started") or record.get("owner_started", 0)
     is_other: bool = record.get("boot_id", "") != process.boot_id()
     return is_other or 0 < since < process.first_started()
 
 
-def is_running(record: dict[str, Any]) -> bool:
+def is_running(record: Record) -> bool:
     return process.is_alive(record.get("pid", 0), record.get("started", 0), record.get("boot_id", ""))
 
 
-def is_starting(record: dict[str, Any]) -> bool:
-    """Whether some pi call on this pod is still at work for it (downloading or launching)."""
+def is_starting(record: Record) -> bool:
+    """Return whether a call on this pod still downloads or launches it."""
     return record["status"] == "starting" and process.is_alive(
         record.get("owner", 0), record.get("owner_started", 0), record.get("boot_id", "")
     )
 
 
-def living(record: dict[str, Any]) -> list[int]:
-    """Living processes of a deployment, its launcher included."""
+def living(record: Record) -> list[int]:
+    """Return the living processes of a deployment and its launcher."""
     return process.members(_session(record), record["instance"])
 
 
-def _session(record: dict[str, Any]) -> int:
-    """Its session, while that number can mean no other: the same boot, and no leader younger than the server."""
+def _session(record: Record) -> int:
+    """Return its session, or NO_SESSION if the number may mean another: after a reboot, or with a younger leader."""
     session: int = record.get("session", NO_SESSION)
     leader = process.stat(session)
     is_younger = leader is not None and leader[2] > record.get("started", 0) > 0

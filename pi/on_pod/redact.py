@@ -1,4 +1,4 @@
-"""Secrets taken out of text by value, however they are written there and wherever a stream is split."""
+"""Removes secrets from text by value, in every notation and wherever a stream is split."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from urllib.parse import quote
 MASK = "***"
 
 SHORTEST = 8
-"""Characters of the shortest value that counts as a secret; taking out a shorter one would shred text."""
+"""Characters of the shortest value that is treated as a secret; a shorter one occurs in ordinary text."""
 
 NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PI_API_KEY", "VLLM_API_KEY", "OPENAI_API_KEY")
-"""Environment variables that hold secrets."""
+"""Environment variables that contain secrets."""
 
 _PI = os.path.expanduser("~/.pi")
 
 
 class Secrets:
-    """Values that no text may show."""
+    """Values that pi hides in text."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self.values = frozenset(value for value in values if len(value) >= SHORTEST)
@@ -33,24 +33,24 @@ class Secrets:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Matches the longest form at a place."""
+        """Return a pattern that matches the longest form at a place."""
         return re.compile("|".join(map(re.escape, self.forms)))
 
     @cached_property
     def first(self) -> Optional[re.Pattern[str]]:
-        """Matches a character that a form begins with; None where there are no secrets."""
+        """Return a pattern for the first character of any form, or None without secrets."""
         characters = "".join({re.escape(form[0]) for form in self.forms})
         return re.compile("[%s]" % characters) if characters else None
 
     def hide(self, text: str) -> str:
-        """The text with every secret in it as `***`."""
+        """Return the text with `***` for every secret."""
         return self.pattern.sub(MASK, text) if self.are_in(text) else text
 
     def are_in(self, text: str) -> bool:
         return any(form in text for form in self.forms)
 
     def hide_all(self, value: Any) -> Any:
-        """A JSON value with the secrets in its texts hidden; names of fields stay as they are."""
+        """Return a JSON value with the secrets in its texts hidden; keys stay as they are."""
         if isinstance(value, str):
             return self.hide(value)
         if isinstance(value, dict):
@@ -61,20 +61,20 @@ class Secrets:
 
 
 class Redactor:
-    """Hides secrets in a stream. What may be the beginning of one is held back until it is known not to be."""
+    """Hides secrets in a stream. Holds back text that may be the start of one."""
 
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """The part of the stream that may be shown now. A secret has no line break, so a line is never held."""
+        """Return the text that is safe to show now. Never holds back a whole line: secrets have no line break."""
         if self._secrets.first is None:
             return text
         return self._shown(self._held + text)
 
     def flush(self) -> str:
-        """What was held back; to be called when the stream ends."""
+        """Return the text that was held back. Call it at the end of the stream."""
         rest, self._held = self._held, ""
         return self._secrets.hide(rest)
 
@@ -82,29 +82,29 @@ class Redactor:
         out, at = [], 0
         held = self._unfinished(text, 0)
         matches = self._secrets.pattern.finditer(text) if self._secrets.are_in(text) else iter(())
-        for found in matches:
-            if found.start() >= held:
+        for match in matches:
+            if match.start() >= held:
                 break
-            out += [text[at : found.start()], MASK]
-            at = found.end()
+            out += [text[at : match.start()], MASK]
+            at = match.end()
             if held < at:
                 held = self._unfinished(text, at)
         self._held = text[held:]
         return "".join([*out, text[at:held]])
 
     def _unfinished(self, text: str, start: int) -> int:
-        """Where the text, from `start` on, ends in the beginning of a secret; its end where it does not."""
+        """Return where the start of a secret begins at the end of the text, or the text's length."""
         assert self._secrets.first is not None
         longest = len(self._secrets.forms[0])
-        for found in self._secrets.first.finditer(text, max(start, len(text) - longest + 1)):
-            rest = text[found.start() :]
+        for match in self._secrets.first.finditer(text, max(start, len(text) - longest + 1)):
+            rest = text[match.start() :]
             if any(len(rest) < len(form) and form.startswith(rest) for form in self._secrets.forms):
-                return found.start()
+                return match.start()
         return len(text)
 
 
 def _forms(value: str) -> Iterator[str]:
-    """A value as it may stand in a text: as it is, and as JSON, Python, URLs, shells and base64 write it."""
+    """Yield the notations of a value: plain, and in JSON, Python, URLs, shells and base64."""
     inner = json.dumps(value, ensure_ascii=False)[1:-1]
     written = {value, inner, json.dumps(value)[1:-1], repr(value)[1:-1], repr(value + "'\"")[1:-4]}
     written |= set(_in_shells(value))
@@ -124,18 +124,18 @@ def _in_shells(value: str) -> Iterator[str]:
 
 
 def _in_base64(data: bytes) -> list[str]:
-    """What base64 makes of these bytes in any larger text: three alignments, each without its shared ends."""
-    found = []
+    """Return the base64 of these bytes within any larger text: three alignments, without their shared ends."""
+    forms = []
     for shift in range(3):
         whole = base64.b64encode(bytes(shift) + data).decode().rstrip("=")
         first = (8 * shift + 5) // 6
         last = 8 * (shift + len(data)) // 6
-        found += [whole[first:last], whole[first:last].replace("+", "-").replace("/", "_")]
-    return found
+        forms += [whole[first:last], whole[first:last].replace("+", "-").replace("/", "_")]
+    return forms
 
 
-def known() -> list[str]:
-    """The secrets that are kept on this pod: of setup's environment file, and each deployment's key."""
+def stored() -> list[str]:
+    """Return the secrets on this pod: those of the environment file, and each deployment's key."""
     values = in_environment_file(_text(os.path.join(_PI, "env.sh")))
     with contextlib.suppress(OSError):
         for name in os.listdir(os.path.join(_PI, "run")):
@@ -144,7 +144,7 @@ def known() -> list[str]:
 
 
 def in_environment_file(text: str) -> list[str]:
-    """Values of the secrets that a shell file exports, one a line."""
+    """Return the secrets that a shell file exports, one on each line."""
     values = []
     for line in text.splitlines():
         with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""`pods setup` on the pod: put pi's files in place and run pod_setup.sh, its steps sent as they happen."""
+"""`pods setup` on the pod: write pi's files, run pod_setup.sh, and send its steps as they happen."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import select
 import signal
 import subprocess
 import time
-from typing import IO, Any, Iterator
+from typing import IO, Iterator, cast, get_args
 
 from pi.on_pod import audit, process, records, redact
+from pi.on_pod.events import StepVerb
+from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 TAIL_LINES = 25
 
 LINE_BYTES = 16 * 1024
-"""Bytes of one line of output that are kept."""
+"""Bytes that pi keeps of one line of output."""
 
 
 @audit.logged("setup")
-def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
-    """Run the setup script. Returns its facts, `{"gpu": [lines], "vllm_version": [text], ...}`, and the pod's `boot`.
+def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
+    """Run the setup script. Returns its facts and the pod's boot.
 
-    A lost connection does not end it; a second call waits for the first, then finds everything done.
+    The setup survives a lost connection. A second call waits for the first.
     """
     wire.hide(redact.in_environment_file(request["files"]["env.sh"]))
     folder = os.path.join(records.HOME, "setup")
@@ -44,7 +46,7 @@ def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
         )
         try:
             facts = _listen(wire, script, request["environment"]["PI_MARK"], os.path.join(folder, "setup.log"))
-            return dict(facts, boot=process.boot())
+            return {"facts": facts, "boot": process.boot()}
         except Cancelled:
             living = lambda: process.members(script.pid, request["environment"]["PI_MARK"])  # noqa: E731
             process.end(wire.progress, script.pid, living, 5)
@@ -52,7 +54,7 @@ def setup(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _overlaid(sent: dict[str, str]) -> dict[str, str]:
-    """The pod's environment with what pi sent; a mirror or index that the pod sets itself wins."""
+    """Return the pod's environment with pi's settings; the pod's own PIP_* and UV_* win."""
     own = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_"))}
     return {**os.environ, **sent, **own}
 
@@ -75,27 +77,29 @@ def _take(wire: Wire, lock: IO[str]) -> None:
         except OSError:
             wire.check_cancelled()
         if not waiting:
-            wire.emit("setup", verb="note", arg="lock", text="another setup of this pod is at work; waiting for it")
+            text = "waiting for another setup of this pod"
+            wire.emit({"event": "step", "verb": "note", "step": "lock", "text": text})
             waiting = True
         time.sleep(0.1)
 
 
-def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: str) -> dict[str, Any]:
+def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: str) -> SetupFacts:
     facts: dict[str, list[str]] = collections.defaultdict(list)
-    failure, step, tail = "", "", collections.deque[str](maxlen=TAIL_LINES)
+    tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
+    failure, step = "", ""
     with open(log_path, "wb", buffering=0) as log:
         for line in _lines(wire, script):
             if not line.startswith(mark + "\t"):
                 tail.append(line)
                 _note(log, wire.secrets.hide(line))
-                wire.emit("log", text=line + "\n")
+                wire.emit({"event": "log", "text": line + "\n"})
                 continue
             _, verb, arg, text = [*line.split("\t", 3), "", "", ""][:4]
             _note(log, "== %s %s %s" % (verb, arg, wire.secrets.hide(text)))
             if verb == "fact":
                 facts[arg].append(text)
-            else:
-                wire.emit("setup", verb=verb, arg=arg, text=text)
+            elif verb in get_args(StepVerb):
+                wire.emit({"event": "step", "verb": cast(StepVerb, verb), "step": arg, "text": text})
             if verb == "step":
                 step = arg
                 tail.clear()
@@ -105,23 +109,23 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
         process.kill_group(script.pid)
         message = failure or _ending(script.returncode)
         raise PodError("setup_failed", message, step=step, tail=list(tail))
-    return dict(facts)
+    return cast(SetupFacts, dict(facts))
 
 
 def _note(log: IO[bytes], line: str) -> None:
-    """Add a line to the log of the setup; a full disk costs the log, not the words of the step that fails."""
+    """Add a line to the log of the setup. A full disk does not stop the setup."""
     with contextlib.suppress(OSError):
         log.write(line.encode("utf-8", "replace") + b"\n")
 
 
 def _ending(code: int) -> str:
     if code < 0:
-        return "the script was killed (%s) -- run setup again to go on from there" % signal.Signals(-code).name
+        return "the script was killed (%s) -- run setup again to continue" % signal.Signals(-code).name
     return "pod_setup.sh ended with exit code %d" % code
 
 
 def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Lines of the script's output, carriage returns taken as line ends; Cancelled when the user gave up."""
+    """Yield the lines of the script's output; a carriage return ends a line too. Raises Cancelled."""
     assert script.stdout is not None
     descriptor, pending = script.stdout.fileno(), b""
     os.set_blocking(descriptor, False)
@@ -131,7 +135,7 @@ def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
         try:
             chunk = os.read(descriptor, 65536)
         except BlockingIOError:
-            if has_ended:  # it was killed, and a child of it still holds the pipe
+            if has_ended:  # it was killed, and a child still has the pipe open
                 break
             select.select([descriptor], [], [], 0.2)
             continue

@@ -1,52 +1,52 @@
-"""`stop` on the pod: end the process group, and prove that processes, port and GPU memory are free."""
+"""`stop` on the pod: end a deployment's processes, and check that its port and GPU memory are free."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any
+from typing import cast
 
 from pi.on_pod import audit, gpus, process, records
+from pi.on_pod.pace import paced
+from pi.on_pod.shapes import Record, StopAnswer, StopRequest
 from pi.on_pod.wire import PodError, Wire
 
 TERM_PATIENCE_S = 20
 
 PROOF_PATIENCE_S = 15
-"""How long port and GPU memory may take to be free once the last process has ended."""
+"""Seconds that port and GPU memory may take to be free after the last process ended."""
 
 
-def stop(wire: Wire, request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Stop the named deployments, or with no names every one.
+def stop(wire: Wire, request: StopRequest) -> list[StopAnswer]:
+    """Stop the named deployments, or every one if no names are given.
 
-    One result each: `name`, `found` (running, starting, leftovers or nothing), `forced_after_s`, `memory_proven`
-    (false where nvidia-smi does not answer), and `strangers` that listen on its port now. Raises PodError, and keeps
-    the record, where something of a deployment is not free.
+    Raises PodError, and keeps the record, if processes, port or GPU memory of a deployment are not free.
     """
     names = request["names"] or [record["name"] for record in records.load_all()]
     return [_stop(wire, name) if records.load(name) else {"name": name, "found": "nothing"} for name in names]
 
 
 @audit.logged("stop")
-def _stop(wire: Wire, name: str) -> dict[str, Any]:
+def _stop(wire: Wire, name: str) -> StopAnswer:
     record = records.load(name)
     if record is None:
         return {"name": name, "found": "nothing"}
-    wire.emit("progress", text="stopping %s" % name)
+    wire.progress("stopping %s" % name)
     was_running, was_starting = records.is_running(record), records.is_starting(record)
-    with contextlib.suppress(OSError):  # a full disk: only whoever follows the log is told another word
-        records.save(dict(record, stopping=True))
+    with contextlib.suppress(OSError):  # a full disk: only `pi logs` then reports another ending
+        records.save(cast(Record, dict(record, stopping=True)))
     if was_starting:
         process.end(wire.progress, record["owner"], lambda: _owner(record), 2)
     living = records.living(record)
     shared = {gpu for other in records.load_all() if other["name"] != name for gpu in other["gpus"]}
-    memory = gpus.Proof(record, living, shared)
+    memory = gpus.MemoryCheck(record, living, shared)
     port = set(process.holders(process.sockets(record["port"]), living))
     leader = record["pid"] if was_running else None
     ending = process.end(wire.progress, leader, lambda: records.living(record), TERM_PATIENCE_S)
     if not ending.gone:
         left = records.living(record)
-        states = ["pid %d does not die (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in left]
-        raise PodError("unkillable", "%s is not stopped: %s" % (name, ", ".join(states)), name=name)
+        states = ["pid %d survives KILL (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in left]
+        raise PodError("unkillable", "cannot stop %s: %s" % (name, ", ".join(states)), name=name)
     _prove_free(wire, record, port, memory)
     records.forget(name)
     return {
@@ -54,13 +54,13 @@ def _stop(wire: Wire, name: str) -> dict[str, Any]:
         "found": "running" if was_running else "starting" if was_starting else "leftovers",
         "forced_after_s": ending.forced_after_s,
         "memory_proven": memory.is_possible,
-        "strangers": process.strangers(record["port"], ()),
+        "other_processes": process.others(record["port"], ()),
     }
 
 
-def _prove_free(wire: Wire, record: dict[str, Any], port: set[str], memory: gpus.Proof) -> None:
-    """Wait until nobody holds the sockets that were the deployment's, and its GPUs' memory is back."""
-    deadline = time.monotonic() + PROOF_PATIENCE_S
+def _prove_free(wire: Wire, record: Record, port: set[str], memory: gpus.MemoryCheck) -> None:
+    """Wait until the deployment's sockets are closed and its GPU memory is free. Raises PodError if they are not."""
+    deadline = time.monotonic() + paced(PROOF_PATIENCE_S)
     while True:
         held = port & process.sockets(record["port"])
         missing = None if held else memory.missing()
@@ -68,7 +68,7 @@ def _prove_free(wire: Wire, record: dict[str, Any], port: set[str], memory: gpus
             return
         if time.monotonic() > deadline:
             break
-        wire.emit("progress", text="waiting for its %s" % ("port" if held else "GPU memory"))
+        wire.progress("waiting for its %s" % ("port" if held else "GPU memory"))
         time.sleep(0.3)
     if held:
         who = map(process.described, set(process.holders(held, process.pids()).values()))
@@ -76,7 +76,7 @@ def _prove_free(wire: Wire, record: dict[str, Any], port: set[str], memory: gpus
     raise PodError("not_free", "%s has ended, but %s" % (record["name"], missing), name=record["name"])
 
 
-def _owner(record: dict[str, Any]) -> list[int]:
-    """The pi call that still works for a starting deployment, and the download that it runs."""
+def _owner(record: Record) -> list[int]:
+    """Return the process that starts a deployment, and the download that it runs."""
     owned = process.members(record["owner"], record["instance"])
     return owned if records.is_starting(record) else []

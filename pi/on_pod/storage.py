@@ -1,4 +1,4 @@
-"""Storage of models: what touches a dead mount may hang for ever, so another process touches it first, for a while."""
+"""Storage of models. A process that touches a dead mount may hang forever, so a child process tries it first."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 from typing import Optional
 
 from pi.on_pod import process
+from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError
 
 PATIENCE_S = 5
@@ -15,18 +16,18 @@ ABSENT = "No such file or directory"
 
 
 def hub_cache() -> str:
-    """Where huggingface_hub keeps models (its documented variables, in its order)."""
+    """Return the folder where huggingface_hub keeps models (its documented variables, in its order)."""
     home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
     return os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
 
 
 def trouble(path: Optional[str] = None) -> Optional[str]:
-    """What keeps a path (or else the hub's cache) from being used, such as "/mnt/x: Stale file handle".
+    """Return why a path (by default the hub's cache) is out of reach, such as "/mnt/x: Stale file handle".
 
-    None where nothing does, or where nothing is there yet.
+    Returns None if it is not, or does not exist yet.
     """
     try:
-        asked = subprocess.Popen(
+        child = subprocess.Popen(
             ["stat", "-L", "--", path or hub_cache()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -37,30 +38,30 @@ def trouble(path: Optional[str] = None) -> Optional[str]:
     except OSError:
         return None
     try:
-        _, said = asked.communicate(timeout=PATIENCE_S)
+        _, output = child.communicate(timeout=paced(PATIENCE_S))
     except subprocess.TimeoutExpired:
-        process.kill_group(asked.pid)
+        process.kill_group(child.pid)
         problem = "no answer within %d s" % PATIENCE_S
     else:
-        problem = said.decode("utf-8", "replace").strip().rpartition(": ")[2] if asked.returncode else ABSENT
-    return None if problem == ABSENT else "%s: %s" % (path or _place(), problem)
+        problem = output.decode("utf-8", "replace").strip().rpartition(": ")[2] if child.returncode else ABSENT
+    return None if problem == ABSENT else "%s: %s" % (path or _cache_folder(), problem)
 
 
 def check(path: Optional[str] = None) -> None:
-    """Raises PodError where models cannot be reached."""
+    """Raise PodError if models are out of reach."""
     problem = trouble(path)
     if problem:
         raise PodError("storage", "models cannot be reached: " + problem)
 
 
-def _place() -> str:
-    """Where the hub's cache lies, found without touching what a link leads to."""
+def _cache_folder() -> str:
+    """Return where the hub's cache is, without touching the target of a link."""
     folder = os.path.dirname(hub_cache())
     return os.readlink(folder) if os.path.islink(folder) else hub_cache()
 
 
 def existing(path: str) -> str:
-    """The nearest folder of a path that is there."""
+    """Return the nearest folder of a path that exists."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return path

@@ -1,4 +1,4 @@
-"""What a pod has and what is in use, asked before a plan is made. Texts are sent raw and read by pi."""
+"""The survey before a plan: what a pod has and what is in use. pi parses the raw texts."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from pi.on_pod import gpus, hub, process, records, storage
+from pi.on_pod.shapes import LiveRecord, ModelFacts, ModelSize, NamedGpuUse, Record, Survey, SurveyRequest
 from pi.on_pod.wire import Wire
 
 VENV = os.path.expanduser("~/venv")
 
 
-def survey(request: dict[str, Any]) -> dict[str, Any]:
-    """Facts of the pod, and of the request's model on it where it names one.
+def survey(request: SurveyRequest) -> Survey:
+    """Return facts of the pod and of the request's model.
 
-    With `ask_hub`, a model that is not on the pod yet is described as the hub does. Raises PodError where the
-    storage of models cannot be reached.
+    With `ask_hub`, the hub describes a model that is not on the pod. Raises PodError if the storage of models is out
+    of reach.
     """
     model = request["model"]
-    for path in [None] + ([os.path.expanduser(model)] if is_path(model) else []):
-        storage.check(path)
+    storage.check()
+    if model and is_path(model):
+        storage.check(os.path.expanduser(model))
     described_model = model_facts(model) if model else None
-    if described_model and described_model["where"] == "missing" and request.get("ask_hub"):
-        described_model.update(hub.describe(model))
-    known = records.load_all()
+    if described_model and described_model["where"] == "missing" and request["ask_hub"]:
+        described_model = {**hub.describe(str(model)), "where": "missing"}
+    recorded = records.load_all()
     with ThreadPoolExecutor(max_workers=2) as pool:
-        computing = pool.submit(_gpu_processes, known)
+        computing = pool.submit(_gpu_processes, recorded)
         cards = gpus.nvidia_smi(request["gpu_query"])
     return {
         "gpus": cards,
         "gpu_processes": computing.result(),
         "ports": sorted(process.listening_ports()),
-        "records": [described(record) for record in known],
+        "records": [described(record) for record in recorded],
         "vllm_version": vllm_version(),
-        "beside": versions_beside(),
+        "extra_venvs": extra_venvs(),
         "memory_mib": _meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
         "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
@@ -47,21 +49,21 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _gpu_processes(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What computes on the GPUs (see `gpus.processes`), with the `name` of its deployment, None for others."""
-    found = gpus.processes()
-    names = {pid: record["name"] for record in known for pid in records.living(record)} if found else {}
-    return [dict(process, name=names.get(process["pid"])) for process in found]
+def _gpu_processes(recorded: list[Record]) -> list[NamedGpuUse]:
+    """Return the processes that compute on the GPUs, with the name of their deployment or None."""
+    uses = gpus.processes()
+    names = {pid: record["name"] for record in recorded for pid in records.living(record)} if uses else {}
+    return [{**use, "name": names.get(use["pid"])} for use in uses]
 
 
-def look(wire: Wire, request: dict[str, Any]) -> dict[str, Any]:
-    """`survey` as a verb of its own: nothing is reserved."""
+def look(wire: Wire, request: SurveyRequest) -> Survey:
+    """Return a survey without a reservation."""
     return survey(request)
 
 
-def described(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with what is true of it now: `running`, `starting`, `crashed`, or `rebooted` (its pod was, since)."""
-    now = dict(record)
+def described(record: Record) -> LiveRecord:
+    """Return a record with the present state of its deployment, as the processes show it."""
+    now = cast(LiveRecord, dict(record))
     if records.is_of_another_boot(record):
         now["state"] = "rebooted"
     elif records.is_running(record):
@@ -76,40 +78,40 @@ def described(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def vllm_version(venv: str = VENV) -> Optional[str]:
-    """Version of the vLLM in a venv, from its package metadata; None when there is none."""
+    """Return the version of vLLM in a venv, from its package metadata, or None if it has no vLLM."""
     for path in glob.glob(os.path.join(glob.escape(venv), "lib/python3*/site-packages/vllm-*.dist-info")):
-        found = re.fullmatch(r"vllm-(.+)\.dist-info", os.path.basename(path))
-        if found:
-            return found.group(1)
+        match = re.fullmatch(r"vllm-(.+)\.dist-info", os.path.basename(path))
+        if match:
+            return match.group(1)
     return None
 
 
-def is_path(model: Optional[str]) -> bool:
-    return bool(model) and str(model).startswith(("/", "~"))
+def is_path(model: str) -> bool:
+    return model.startswith(("/", "~"))
 
 
-def versions_beside() -> dict[str, str]:
-    """Versions of the vLLMs in the venvs beside ~/venv, by folder: those that a setup has made and found to load."""
-    found = {}
+def extra_venvs() -> dict[str, str]:
+    """Return the versions of vLLM in the extra venvs that a setup made and checked, by folder."""
+    versions = {}
     for mark in glob.glob(glob.escape(VENV) + "-*/.pi-checked"):
         venv = os.path.dirname(mark)
         version = vllm_version(venv)
         if version:
-            found[os.path.basename(venv)] = version
-    return found
+            versions[os.path.basename(venv)] = version
+    return versions
 
 
-def model_facts(model: str) -> dict[str, Any]:
-    """Where a model's files are on this pod: `path`, `cached`, `missing` or (a path that is not there) `absent`."""
+def model_facts(model: str) -> ModelFacts:
+    """Return where a model's files are on this pod, with its config and size."""
     if is_path(model):
         folder = os.path.expanduser(model)
-        return dict(files(folder), where="path") if os.path.isdir(folder) else {"where": "absent"}
+        return {**files(folder), "where": "path"} if os.path.isdir(folder) else {"where": "absent"}
     snapshot = snapshot_of(model)
-    return dict(files(snapshot), where="cached") if snapshot else {"where": "missing"}
+    return {**files(snapshot), "where": "cached"} if snapshot else {"where": "missing"}
 
 
 def snapshot_of(model: str) -> Optional[str]:
-    """The cached snapshot of a hub model that has its weights in full, or None."""
+    """Return the cached snapshot of a hub model that has all its weights, or None."""
     repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
     try:
         with open(os.path.join(repo, "refs", "main")) as file:
@@ -130,7 +132,7 @@ def _is_whole(snapshot: str) -> bool:
 
 
 def _weight_files(index: str) -> set[str]:
-    """The files that an index of safetensors names; the index of a folder "unreadable" where it cannot be read."""
+    """Return the files that an index of safetensors names; a file that never exists if it cannot be read."""
     try:
         with open(index) as file:
             return set(map(str, json.load(file)["weight_map"].values()))
@@ -138,12 +140,13 @@ def _weight_files(index: str) -> set[str]:
         return {"unreadable/" + hub.INDEX}
 
 
-def files(folder: str) -> dict[str, Any]:
-    """`config` (config.json, parsed) and `weights_bytes` (its safetensors) of a model's folder; None where unknown."""
+def files(folder: str) -> ModelSize:
+    """Read the config and the size of the weights in a model's folder."""
     weights = glob.glob(os.path.join(glob.escape(folder), "*.safetensors"))
     sizes = {os.path.basename(path): os.path.getsize(path) for path in weights}
     index = _json(os.path.join(folder, hub.INDEX))
-    return {"config": _json(os.path.join(folder, "config.json")), "weights_bytes": hub.weights_bytes(sizes, index)}
+    config = hub.json_object(_json(os.path.join(folder, "config.json")))
+    return {"config": config, "weights_bytes": hub.weights_bytes(sizes, index)}
 
 
 def _json(path: str) -> Any:
@@ -155,7 +158,7 @@ def _json(path: str) -> Any:
 
 
 def public_addresses() -> dict[str, str]:
-    """How a provider maps this pod's ports to the outside, as its first process's environment tells it.
+    """Return the variables of the first process in which a provider maps this pod's ports.
 
     RunPod: RUNPOD_POD_ID, RUNPOD_PUBLIC_IP, RUNPOD_TCP_PORT_<port>; Vast.ai: PUBLIC_IPADDR,
     VAST_TCP_PORT_<port> (the providers' documentation of their environment variables).
@@ -167,8 +170,8 @@ def public_addresses() -> dict[str, str]:
             )
     except OSError:
         first = {}
-    known = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_TCP_PORT_\d+")
-    return {key: value for key, value in {**first, **os.environ}.items() if known.fullmatch(key)}
+    names = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_TCP_PORT_\d+")
+    return {key: value for key, value in {**first, **os.environ}.items() if names.fullmatch(key)}
 
 
 def _meminfo(field: str) -> int:

@@ -1,9 +1,9 @@
 """The pod's end of the stream: events out on stdout, answers in on stdin.
 
-An event is one line, `MARK {"event": ..., ...}`, where MARK is a random word that pi chose for this call,
-so that noise from a login shell is never taken for an answer. When the connection is lost the work goes
-on: writes are dropped and `lost` is set; a call with a journal keeps its events there for `follow`. Only an
-explicit `{"cancel": true}` from pi, or SIGUSR1 from the call that follows this one, sets `cancelled`.
+An event is one line, `MARK {"event": ..., ...}`. pi chooses a random MARK for each call, so that it can ignore
+the output of a login shell. When the connection is lost, `lost` is set and the work continues without output; a
+journal keeps the events for `follow`. Only `{"cancel": true}` from pi, or SIGUSR1 from a call that follows this one,
+sets `cancelled`.
 """
 
 from __future__ import annotations
@@ -20,57 +20,62 @@ import time
 from typing import Any, Callable, Iterable, NoReturn, Optional
 
 from pi.on_pod import redact
+from pi.on_pod.events import Event, FailedEvent, FailureKind
 from pi.on_pod.journal import Journal
+from pi.on_pod.pace import paced
+from pi.on_pod.shapes import Call, Launch
 
 HEARTBEAT_S = 5.0
-"""pi takes silence for a lost connection after a few of these (`pi.calls.SILENCE_S`)."""
+"""After a few missing heartbeats, pi reconnects (`pi.calls.call.SILENCE_S`)."""
 
 
 class PodError(Exception):
-    """A failure that pi words for the user. `kind` is a stable word; `detail` travels as JSON."""
+    """A failure that pi explains to the user. Each `kind` has its `detail` (see `pi.on_pod.events`)."""
 
-    def __init__(self, kind: str, message: str, **detail: Any) -> None:
+    def __init__(self, kind: FailureKind, message: str, **detail: Any) -> None:
         super().__init__(message)
         self.kind = kind
         self.detail = detail
 
 
 class Cancelled(Exception):
-    """The user pressed Ctrl+C; whoever catches it ends what it started."""
+    """The user pressed Ctrl+C. A function that catches this ends what it started."""
 
 
 class Wire:
+    """Sends events to pi and receives its answers."""
+
     def __init__(self, mark: str, journal: Optional[Journal] = None) -> None:
         self.cancelled = threading.Event()
         self.lost = threading.Event()
-        self.secrets = redact.Secrets(redact.known())
+        self.secrets = redact.Secrets(redact.stored())
         self.who = ""
         self._mark = mark
         self._journal = journal
-        self._answers: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
+        self._answers: queue.Queue[Optional[Launch]] = queue.Queue()
         self._writing = threading.Lock()
         self._write("\n")
         signal.signal(signal.SIGUSR1, lambda *_: self.cancelled.set())
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
 
-    def emit(self, event: str, **data: Any) -> None:
-        """Tell pi of an event, the pod's secrets taken out. Text that comes in pieces needs a `redact.Redactor` too."""
-        data = self.secrets.hide_all(dict(data, event=event))
+    def emit(self, event: Event) -> None:
+        """Send pi an event without the pod's secrets. Text in pieces also needs a `redact.Redactor`."""
+        data = self.secrets.hide_all(event)
         if self._journal:
             self._journal.add(data)
         self._write(self._mark + " " + json.dumps(data) + "\n")
 
     def progress(self, text: str) -> None:
-        """Tell pi what the work waits for."""
-        self.emit("progress", text=text)
+        """Tell pi what the work does or waits for."""
+        self.emit({"event": "progress", "text": text})
 
     def hide(self, values: Iterable[str]) -> None:
-        """Take these out of events as well, from now on."""
+        """Hide these values in events too, from now on."""
         self.secrets = redact.Secrets(self.secrets.values.union(values))
 
-    def answer(self, timeout_s: float) -> dict[str, Any]:
-        """The next line that pi sends. Raises PodError when none comes in time or pi is gone."""
+    def answer(self, timeout_s: float) -> Launch:
+        """Return the next line from pi. Raises PodError if none comes in time or the connection is lost."""
         try:
             reply = self._answers.get(timeout=timeout_s)
         except queue.Empty:
@@ -106,39 +111,38 @@ class Wire:
 
     def _beat(self) -> NoReturn:
         while True:
-            time.sleep(HEARTBEAT_S)
+            time.sleep(paced(HEARTBEAT_S))
             self._write(self._mark + ' {"event": "alive"}\n')
 
 
-def run(
-    verb: Callable[[Wire, dict[str, Any]], Any], mark: str, request: dict[str, Any], journal: Optional[str]
-) -> None:
-    """Run one verb to its end: `done` with its result, or `failed` with a kind, a message and details.
-
-    `journal` names the call where it may be taken up again after a lost connection.
-    """
+def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
+    """Run one verb to its end, and send `done`, `failed` or `cancelled`."""
     with contextlib.suppress(OSError):
         os.setsid()
     os.umask(0o077)
-    wire = Wire(mark, Journal(journal) if journal else None)
-    wire.who = str(request.get("who", ""))
+    wire = Wire(call["mark"], Journal(call["journal"]) if call["journal"] else None)
+    wire.who = call["who"]
     try:
-        wire.emit("done", result=verb(wire, request))
+        wire.emit({"event": "done", "result": verb(wire, call["request"])})
     except Cancelled:
-        wire.emit("cancelled")
+        wire.emit({"event": "cancelled"})
     except PodError as error:
-        wire.emit("failed", kind=error.kind, message=str(error), detail=error.detail)
+        wire.emit(_failed(error.kind, str(error), error.detail))
     except Exception as error:
-        wire.emit("failed", **_unforeseen(error))
-    os._exit(0)  # threads still wait on stdin; a normal exit would wait for their locks
+        wire.emit(_unforeseen(error))
+    os._exit(0)  # a normal exit would wait for the locks of threads that read stdin
 
 
-def _unforeseen(error: Exception) -> dict[str, Any]:
-    """What pi is told of an error that no verb words."""
+def _failed(kind: FailureKind, message: str, detail: dict[str, Any]) -> FailedEvent:
+    return {"event": "failed", "kind": kind, "message": message, "detail": detail}
+
+
+def _unforeseen(error: Exception) -> FailedEvent:
+    """Describe an error that no verb expects."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return {"kind": "disk_full", "message": "the pod's disk is full", "detail": {}}
+        return _failed("disk_full", "the pod's disk is full", {})
     place = error.__traceback__
     while place and place.tb_next:
         place = place.tb_next
     line = "%s:%d" % (place.tb_frame.f_code.co_filename, place.tb_lineno) if place else "?"
-    return {"kind": "unexpected", "message": "%s: %s" % (type(error).__name__, error), "detail": {"at": line}}
+    return _failed("unexpected", "%s: %s" % (type(error).__name__, error), {"at": line})

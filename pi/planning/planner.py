@@ -29,7 +29,7 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     """
     _check(request, facts)
     if facts.model_at == "absent":
-        raise RemoteError("no-model-directory", f"directory {request.model} does not exist on the pod")
+        raise RemoteError("no-model-directory", f"the pod has no directory {request.model}")
     entry = catalog.find(request.model)
     if request.vllm_args is not None:
         return with_catalog_venv(raw_plan(request, facts, request.vllm_args), facts, entry)

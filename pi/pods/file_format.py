@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast, get_args
 
 from pi.pods.gpus import Gpu, memory_label, memory_mib
 from pi.pods.json_place import Place, line_of, spoken
-from pi.pods.types import NAME, Deployment, Owner, Pod, State
+from pi.pods.types import NAME, Deployment, Owner, Pod, State, Status
 
 VERSION = 1
 """Format of pods.json that this pi writes; a file without a version is read as 1."""
 
 DEEPEST = 50
 """Levels of nesting that are read; pi's own values need seven."""
-
-STATUSES = ("starting", "running")
 
 
 class NewerError(ValueError):
@@ -152,9 +150,7 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
     _named(name, place)
     data = _object(value, place)
     share = data.pop("memory_share", None)
-    status = _text(data.pop("status", "running"), (*place, "status"))
-    if status not in STATUSES:
-        raise Misread((*place, "status"), f"{' or '.join(STATUSES)} is expected")
+    status = _status(data.pop("status", "running"), (*place, "status"))
     return Deployment(
         name=name,
         model=_text(data.pop("model", None), (*place, "model")),
@@ -167,8 +163,17 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
         instance=_text(data.pop("instance", ""), (*place, "instance")),
         memory_share=None if share is None else _share(share, (*place, "memory_share")),
         owner=_owner(data.pop("owner", None), (*place, "owner")),
+        api=_text(data.pop("api", "chat"), (*place, "api")),
+        private=_bool(data.pop("private", False), (*place, "private")),
+        venv=_text(data.pop("venv", ""), (*place, "venv")),
         extra=data,
     )
+
+
+def _status(value: Any, place: Place) -> Status:
+    if value not in get_args(Status):
+        raise Misread(place, f"{' or '.join(get_args(Status))} is expected")
+    return cast("Status", value)
 
 
 def _owner(value: Any, place: Place) -> Owner | None:
@@ -224,6 +229,12 @@ def _texts(value: Any, place: Place) -> dict[str, str]:
 
 def _optional_text(value: Any, place: Place) -> str | None:
     return None if value is None else _text(value, place)
+
+
+def _bool(value: Any, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise Misread(place, "true or false is expected")
+    return value
 
 
 def _share(value: Any, place: Place) -> float:
@@ -290,4 +301,10 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
     if model.owner:
         owner = model.owner
         document["owner"] = {"pid": owner.pid, "host": owner.host, "since": owner.since, **owner.extra}
+    if model.api != "chat":
+        document["api"] = model.api
+    if model.private:
+        document["private"] = True
+    if model.venv:
+        document["venv"] = model.venv
     return {**document, **model.extra}

@@ -6,8 +6,6 @@ import fcntl
 import os
 import re
 import shlex
-import shutil
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -138,7 +136,7 @@ def _locked(lock: Path) -> Iterator[None]:
         _take(file, lock, patience_s)
         file.truncate(0)
         file.seek(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        file.write(f"pid {os.getpid()} on {os.uname().nodename}")
         file.flush()
         yield
         file.truncate(0)
@@ -212,5 +210,6 @@ def _keep(file: Path, backup: Path) -> None:
     try:
         os.link(file, second)
     except OSError:  # a file system without hard links
-        shutil.copy(file, second)
+        second.touch(mode=0o600)
+        second.write_bytes(file.read_bytes())
     second.replace(backup)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from pi.errors import InputError
 from pi.pods.gpus import Gpu
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """What a pod or deployment may be called (matched whole); it becomes a file name on the pod."""
+
+
+Status = Literal["starting", "running"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,11 @@ class Owner:
 
     @classmethod
     def this(cls) -> Owner:
-        return cls(os.getpid(), socket.gethostname(), time.time())
+        return cls(os.getpid(), os.uname().nodename, time.time())
 
     def is_gone(self) -> bool:
         """Whether it certainly no longer runs; of another machine's processes nothing is known."""
-        if self.host != socket.gethostname():
+        if self.host != os.uname().nodename:
             return False
         try:
             os.kill(self.pid, 0)
@@ -53,14 +55,21 @@ class Deployment:
     port: int
     gpus: tuple[int, ...]
     pid: int
-    status: str = "running"
+    status: Status = "running"
     started: int = 0
     boot_id: str = ""
     instance: str = ""
     memory_share: float | None = None
     """Share of each GPU's memory it was given, 0 to 1; None when its own arguments decide."""
     owner: Owner | None = None
+    api: str = "chat"
+    """Which API serves it: "responses" if its chat API lacks tools or reasoning, else "chat"."""
+    private: bool = False
+    """Whether it listens on the pod's loopback alone."""
+    venv: str = ""
+    """The folder of the extra venv that it runs from; empty for ~/venv."""
     extra: dict[str, Any] = field(default_factory=dict)
+    """Keys of pods.json that this pi does not know."""
 
 
 @dataclass(frozen=True)

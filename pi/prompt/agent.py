@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from pi.errors import PiError
+from pi.errors import PiError, Signalled
 from pi.prompt import chat_completions, responses, schema
 from pi.prompt.answer import Answer
 from pi.prompt.client import Client
@@ -113,7 +113,7 @@ class Agent:
 
         Raises:
             PiError: when it failed.
-            KeyboardInterrupt: after a signal other than Ctrl+C's, which ends pi and not the turn alone.
+            Signalled: after a signal other than Ctrl+C's, which ends pi and not the turn alone.
         """
         before = len(self.history)
         turn = _Turn()
@@ -124,7 +124,7 @@ class Agent:
         except KeyboardInterrupt as stop:
             self._stop("stopped by the user", turn.text)
             end = turn.end("interrupted")
-            if stop.args:
+            if isinstance(stop, Signalled):
                 self._show(end)
                 raise
         except PiError as error:

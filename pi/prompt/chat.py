@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TextIO
 
 from pi import redaction
-from pi.errors import Interrupted, PiError
+from pi.errors import Interrupted, PiError, Signalled
 from pi.prompt.agent import Agent
 
 HISTORY_LINES = 1000
@@ -30,7 +30,7 @@ def chat(agent: Agent, history_file: Path, stderr: TextIO, with_whom: str, after
     `with_whom` begins the words that welcome the user.
 
     Raises:
-        KeyboardInterrupt: after a signal other than Ctrl+C's; its number is the exception's argument.
+        Signalled: after a signal other than Ctrl+C's.
     """
     stderr.write(f"{with_whom}. {WELCOME}\n")
     with _line_editing(history_file) as said:
@@ -58,7 +58,7 @@ def _message(stderr: TextIO) -> str | None:
             return None
         except KeyboardInterrupt as stop:
             stderr.write("\n")
-            if stop.args:
+            if isinstance(stop, Signalled):
                 raise
 
 

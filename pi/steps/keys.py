@@ -1,4 +1,4 @@
-"""The secrets of the environment: PI_API_KEY and HF_TOKEN."""
+"""Read PI_API_KEY and HF_TOKEN from the environment."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from pi.errors import InputError
 KEY_MINIMUM = 16
 
 SECRET_MAXIMUM = 4096
-"""Characters of a key or token; servers refuse headers of more than a few times as many."""
+"""Longest key or token in characters; servers reject headers a few times as long."""
 
-MAKE_ONE = 'export the one you have, or make one: pi pods setup NAME "ssh ..." --generate-key'
+MAKE_ONE = 'export your key, or make one: pi pods setup NAME "ssh ..." --generate-key'
 
 
 def api_key() -> str:
-    """`PI_API_KEY`, checked. Raises InputError naming the variable, never its value."""
+    """Return PI_API_KEY. Raises InputError, which never shows the value, if it cannot be used."""
     key = os.environ.get("PI_API_KEY", "")
     if not key.strip():
         raise InputError("PI_API_KEY is not set", MAKE_ONE)
     if not all("!" <= character <= "~" for character in key):
-        raise InputError("PI_API_KEY holds a blank or a character outside ASCII", f"unset it, then {MAKE_ONE}")
+        raise InputError("PI_API_KEY contains a blank or a non-ASCII character", f"unset it, then {MAKE_ONE}")
     if len(key) < KEY_MINIMUM:
         raise InputError(f"PI_API_KEY is shorter than {KEY_MINIMUM} characters", f"unset it, then {MAKE_ONE}")
     if len(key) > SECRET_MAXIMUM:
-        raise InputError(f"PI_API_KEY is longer than {SECRET_MAXIMUM} characters", "servers refuse such headers")
+        raise InputError(f"PI_API_KEY is longer than {SECRET_MAXIMUM} characters", "servers reject such headers")
     return key
 
 
 def new_api_key() -> str:
-    """A key made now, hidden from here on in all that pi prints. Raises InputError where there is one already."""
-
+    """Make a key that pi hides in all its output. Raises InputError if PI_API_KEY is set."""
     if os.environ.get("PI_API_KEY", "").strip():
         raise InputError(
-            "PI_API_KEY is set already, and --generate-key would make another",
-            "unset it to have a new one, or leave out --generate-key",
+            "PI_API_KEY is already set, and --generate-key would make another key",
+            "unset it, or remove --generate-key",
         )
     key = f"sk-{secrets.token_urlsafe(32)}"
     redaction.also(key)
@@ -44,7 +43,7 @@ def new_api_key() -> str:
 
 
 def hf_token() -> str | None:
-    """`HF_TOKEN`, checked; None for the word `none`, which says that only open or local models are used."""
+    """Return HF_TOKEN, or None if it is "none" (only open or local models). Raises InputError if it cannot be used."""
     given = os.environ.get("HF_TOKEN", "")
     if not given.strip():
         raise InputError(
@@ -52,7 +51,7 @@ def hf_token() -> str | None:
             "export one (https://huggingface.co/settings/tokens), or HF_TOKEN=none for open and local models only",
         )
     if not all("!" <= character <= "~" for character in given):
-        raise InputError("HF_TOKEN holds a blank or a character outside ASCII", "copy it again")
+        raise InputError("HF_TOKEN contains a blank or a non-ASCII character", "copy it again")
     if len(given) > SECRET_MAXIMUM:
         raise InputError(f"HF_TOKEN is longer than {SECRET_MAXIMUM} characters", "copy it again")
     return None if given == "none" else given

@@ -1,4 +1,4 @@
-"""The catalog held against a pod, as a table."""
+"""Show which models of the catalog fit a pod."""
 
 from __future__ import annotations
 
@@ -8,44 +8,57 @@ from typing import Any
 from pi import config, screen
 from pi.planning import catalog, offers
 from pi.planning.offers import Offer
+from pi.planning.types import PodFacts
 from pi.pods import gpus, state
 from pi.steps.plans import facts_of
 
 
 def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = False, as_json: bool = False) -> None:
-    """The catalog held against the pod as it is now; without any pod, against no pod at all."""
-    facts = None
-    if pod or state.load().pods:
-        place, facts = facts_of(c, pod)
-        for line in gpus.lost(place.gpus, facts.gpus, facts.unread_gpus):
-            screen.note(f"warning: {line}")
+    """Print the catalog by what fits the pod now; without any pod, print all of it."""
+    facts = _facts(c, pod)
     found = offers.offers(catalog.load(config.config_dir()), facts, words)
     if not found and "/" in words:
         found = (offers.possibly(words),)
     if as_json:
         screen.say(json.dumps([offer.as_json() for offer in found], indent=2))
         return
-    for kind, title in (
-        (offers.FITS, "fits now"),
-        (offers.BUSY, "fits when something stops"),
-        (offers.MORE, "needs more"),
-        (offers.POSSIBLE, "possibly works"),
-    ):
-        shown = [offer for offer in found if offer.state == kind]
-        if shown and (kind != offers.MORE or everything or facts is None or words):
-            screen.say(f"{title}:")
-            memory = "GIB IN ALL" if kind == offers.MORE else "GIB EACH"
-            screen.table([_row(offer) for offer in shown], ("MODEL", "AS", "GPUS", memory, "CONTEXT", "NEEDS"))
-            screen.say()
-        elif shown:
-            screen.say(f"{len(shown)} more need a larger pod: pi models --all")
+    for kind in TITLES:
+        _show_group(kind, [offer for offer in found if offer.state == kind], everything or facts is None or bool(words))
     if not found:
-        screen.say(f"the catalog has no model called {words!r}")
-    screen.say(
-        "start one: pi start MODEL --name NAME; other Hugging Face models, and paths on the pod, possibly work too"
-    )
+        screen.say(f"no model in the catalog matches {words!r}")
+    screen.say("start one: pi start MODEL --name NAME; other Hugging Face models and paths on the pod may work too")
     if facts is None:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
+
+
+def _facts(c: Any, pod: str | None) -> PodFacts | None:
+    """Return what is true of the pod now, or None if there are no pods; print which GPUs it lost."""
+    if not (pod or state.load().pods):
+        return None
+    entry, facts = facts_of(c, pod)
+    for line in gpus.lost(entry.gpus, facts.gpus, facts.unread_gpus):
+        screen.note(f"warning: {line}")
+    return facts
+
+
+TITLES = {
+    offers.FITS: "fits now",
+    offers.BUSY: "fits when something stops",
+    offers.MORE: "needs more",
+    offers.POSSIBLE: "possibly works",
+}
+
+
+def _show_group(kind: str, group: list[Offer], everything: bool) -> None:
+    if not group:
+        return
+    if kind == offers.MORE and not everything:
+        screen.say(f"{len(group)} more need a larger pod: pi models --all")
+        return
+    screen.say(f"{TITLES[kind]}:")
+    memory = "GIB TOTAL" if kind == offers.MORE else "GIB EACH"
+    screen.table([_row(offer) for offer in group], ("MODEL", "AS", "GPUS", memory, "CONTEXT", "NEEDS"))
+    screen.say()
 
 
 def _row(offer: Offer) -> tuple[object, ...]:

@@ -1,78 +1,86 @@
-"""pods.json beside what a pod says: reservations, models that started, models that are gone or new."""
+"""Keep pods.json in step with what a pod reports: models that started, are gone, or are new."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from pi import screen
-from pi.calls.status import Status
+from pi.calls.status import Found, Status
 from pi.pods import changes, file_format, state
 from pi.pods.types import Deployment, Pod, State
 from pi.steps import where
 
 
-def remember(place: Pod, deployment: Deployment) -> None:
-    state.change(lambda known: known.with_pod(known.pod(place.name).with_model(deployment)))
+def remember(pod: Pod, deployment: Deployment) -> None:
+    state.change(lambda before: before.with_pod(before.pod(pod.name).with_model(deployment)))
 
 
-def remember_started(place: Pod, model: Deployment) -> None:
-    runs = f"{model.name} runs on {place.name} (port {model.port}, pid {model.pid}), but that is not written down"
-    way_on = (
-        f"pi list writes it down, pi stop {model.name} ends it; by hand, under the models of {place.name}:"
+def remember_started(pod: Pod, model: Deployment) -> None:
+    """Save a model that runs. Raises UnwrittenError, with the entry to add by hand, if pods.json cannot be written."""
+    runs = f"{model.name} runs on {pod.name} (port {model.port}, pid {model.pid}), but pods.json could not be updated"
+    hint = (
+        f"pi list adds it, pi stop {model.name} stops it; to add it by hand, under the models of {pod.name}:"
         f"\n  {file_format.entry(model)}"
     )
-    with where.noted(runs, way_on):
-        remember(place, model)
+    with where.saving(runs, hint):
+        remember(pod, model)
 
 
-def forget(place: Pod, names: set[str]) -> None:
-    def edit(known: State) -> State:
-        pod = known.pods.get(place.name)
-        return known.with_pod(pod.without_models(names)) if pod else known
+def forget(pod: Pod, names: set[str]) -> None:
+    def edit(before: State) -> State:
+        saved = before.pods.get(pod.name)
+        return before.with_pod(saved.without_models(names)) if saved else before
 
     state.change(edit)
 
 
-def gone_from(place: Pod, status: Status) -> list[Deployment]:
-    """Models of pods.json that the pod proved to be gone.
+def gone_from(pod: Pod, status: Status) -> list[Deployment]:
+    """Return the models of pods.json that are confirmed gone from the pod.
 
-    A reservation that its owner has not brought to the pod yet is not, nor is what a reboot ended.
+    A start that has not reached the pod yet does not count as gone, nor does a model that a reboot ended.
     """
+    kept = ended_by_reboot(pod, status)
+    return [model for model in _absent(pod, status) if model not in kept and not _is_on_its_way(model)]
+
+
+def ended_by_reboot(pod: Pod, status: Status) -> list[Deployment]:
+    """Return the models of pods.json that the pod does not know since its reboot."""
+    return [model for model in _absent(pod, status) if model.boot_id and model.boot_id != status.boot_id]
+
+
+def _absent(pod: Pod, status: Status) -> list[Deployment]:
     there = {found.deployment.name for found in status.found}
-    kept = lost_by_reboot(place, status)
-    absent = [model for name, model in place.models.items() if name not in there]
-    return [model for model in absent if model not in kept and not _is_on_its_way(model)]
-
-
-def reconcile(place: Pod, status: Status) -> None:
-    """Make pods.json say what the pod proved: forget what is gone, adopt what runs there unknown to it."""
-    gone = gone_from(place, status)
-    if gone:
-        forget(place, {model.name for model in gone})
-    for model in gone:
-        changes.note("forget", f"{place.name}/{model.name}")
-    if place.boot != status.boot:
-        state.change(lambda known: known.with_pod(replace(known.pod(place.name), boot=status.boot)))
-    for name, found in ((found.deployment.name, found) for found in status.found):
-        known = place.models.get(name)
-        model = found.deployment
-        is_news = known is None or known.status == "starting" or known.instance != model.instance
-        if found.state == "running" and is_news:
-            remember(place, found.deployment)
-            if known is None:
-                changes.note("adopt", f"{place.name}/{name}")
-                screen.note(f"{name} was started on this pod from elsewhere; pi knows it now")
+    return [model for name, model in pod.models.items() if name not in there]
 
 
 def _is_on_its_way(model: Deployment) -> bool:
     return model.status == "starting" and model.owner is not None and not model.owner.is_gone()
 
 
-def lost_by_reboot(place: Pod, status: Status) -> list[Deployment]:
-    """Models of pods.json of which the pod has no note any more because it was restarted since."""
-    there = {found.deployment.name for found in status.found}
-    return [
-        model
-        for name, model in place.models.items()
-        if name not in there and model.boot_id and model.boot_id != status.boot_id
-    ]
+def reconcile(pod: Pod, status: Status) -> None:
+    """Remove from pods.json what is confirmed gone, and add what runs on the pod."""
+    _forget_gone(pod, gone_from(pod, status))
+    if pod.boot != status.boot:
+        state.change(lambda before: before.with_pod(replace(before.pod(pod.name), boot=status.boot)))
+    for found in status.found:
+        if found.state == "running":
+            _adopt(pod, found)
+
+
+def _forget_gone(pod: Pod, gone: list[Deployment]) -> None:
+    if gone:
+        forget(pod, {model.name for model in gone})
+    for model in gone:
+        changes.note("forget", f"{pod.name}/{model.name}")
+
+
+def _adopt(pod: Pod, found: Found) -> None:
+    """Save a running model if pods.json lacks it, or has it as starting or as an earlier instance."""
+    model = found.deployment
+    saved = pod.models.get(model.name)
+    if saved and saved.status != "starting" and saved.instance == model.instance:
+        return
+    remember(pod, model)
+    if saved is None:
+        changes.note("adopt", f"{pod.name}/{model.name}")
+        screen.note(f"{model.name} was started from elsewhere; added it to pods.json")

@@ -1,17 +1,18 @@
-"""How a start and a setup show what happens."""
+"""Show the progress of a start and of a setup."""
 
 from __future__ import annotations
 
 import time
 
-from pi import screen
-from pi.calls.events import Event
+from pi import addresses, screen
+from pi.calls.events import Download, Event, Launched, Log, Reconnected, Reconnecting, Step
+from pi.calls.start import Started
 from pi.planning import venvs
 from pi.planning.types import LaunchPlan, PodFacts, Request
 
 
 class StartReport:
-    """Tells how a start goes: the plan, the download, then the time and vLLM's last log line."""
+    """Shows a start: the plan, the download, then the time and vLLM's last log line."""
 
     def __init__(self, request: Request, pod: str, detach: bool) -> None:
         self._request, self._pod, self._detach = request, pod, detach
@@ -20,7 +21,7 @@ class StartReport:
         self._download_bytes = 0.0
 
     def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
-        """The plan, told. Raises InputError where every vLLM of the pod is too old for it."""
+        """Print the plan and return it. Raises InputError if every vLLM on the pod is too old for it."""
         refusal = venvs.refusal(plan, facts, self._pod)
         if refusal:
             raise refusal
@@ -35,30 +36,31 @@ class StartReport:
 
     def hear(self, event: Event) -> None:
         elapsed = screen.seconds(time.monotonic() - self._began)
-        if event.kind == "download":
-            done, speed = screen.gib(event["bytes"]), screen.gib(event["bytes_per_s"])
-            whole = event["total"] or self._download_bytes
-            total = f" of {screen.gib(whole)}" if whole else ""
-            self._line.show(f"  downloading {done}{total}, {speed}/s ({elapsed}; Ctrl+C cancels)")
-        elif event.kind == "launched":
-            self._began = time.monotonic()
-            self._line.clear()
-            interrupt = "leaves it starting" if self._detach else "stops it"
-            screen.say(f"  vLLM is running (pid {event['pid']}); waiting until it is ready (Ctrl+C {interrupt})")
-        elif event.kind == "log" and event["text"].strip():
-            self._line.show(f"  {elapsed}: {event['text'].strip().splitlines()[-1]}")
-        elif event.kind in ("reconnecting", "reconnected"):
-            self._line.clear()
-            reconnecting(event)
+        match event:
+            case Download(done, total, per_second):
+                whole = total or self._download_bytes
+                of = f" of {screen.gib(whole)}" if whole else ""
+                speed = f"{screen.gib(per_second)}/s"
+                self._line.show(f"  downloading {screen.gib(done)}{of}, {speed} ({elapsed}; Ctrl+C cancels)")
+            case Launched(pid):
+                self._began = time.monotonic()
+                self._line.clear()
+                interrupt = "leaves it starting" if self._detach else "stops it"
+                screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C {interrupt})")
+            case Log(text) if text.strip():
+                self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
+            case Reconnecting() | Reconnected():
+                self._line.clear()
+                reconnecting(event)
 
     def end(self) -> None:
         self._line.clear()
 
 
 class SetupReport:
-    """Shows the steps of a setup as they happen, with the time each took; installers' output live on a terminal.
+    """Shows each step of a setup and its time; on a terminal also the installers' output, live.
 
-    A step that has nothing to do is one line; one that works says first what it does.
+    A step with nothing to do takes one line; any other first prints its purpose.
     """
 
     def __init__(self) -> None:
@@ -67,17 +69,19 @@ class SetupReport:
         self._purpose = ""
 
     def hear(self, event: Event) -> None:
-        if event.kind == "log":
-            self._announce()
-            self._live.show("    " + event["text"].strip())
-        elif event.kind == "setup":
-            self._live.clear()
-            self._step(event["verb"], event["arg"], event["text"])
-        elif event.kind in ("reconnecting", "reconnected"):
-            self._live.clear()
-            reconnecting(event)
+        match event:
+            case Log(text):
+                self._announce()
+                self._live.show("    " + text.strip())
+            case Step():
+                self._live.clear()
+                self._step(event)
+            case Reconnecting() | Reconnected():
+                self._live.clear()
+                reconnecting(event)
 
-    def _step(self, word: str, step: str, text: str) -> None:
+    def _step(self, event: Step) -> None:
+        word, step, text = event.verb, event.step, event.text
         if word == "step":
             self._began = time.monotonic()
             self._purpose = f"- {step}: {text}"
@@ -100,9 +104,29 @@ class SetupReport:
             screen.note("    | " + line)
 
 
-def reconnecting(event: Event) -> None:
-    """Tell that the connection to a pod was lost and which try to make it again this is, or that it is there again."""
-    if event.kind == "reconnected":
+def reconnecting(event: Reconnecting | Reconnected) -> None:
+    """Print that the connection was lost, or that it is back."""
+    if isinstance(event, Reconnected):
         screen.note("  connected again")
     else:
-        screen.note(f"  connection lost; reconnecting ({event['attempt']}/{event['of']})")
+        screen.note(f"  connection lost; reconnecting ({event.attempt}/{event.of})")
+
+
+def show_how_to_call(started: Started, host: str) -> None:
+    """Print the addresses of a model that is ready; `host` is the pod's address as seen from here."""
+    if started.side_doors:
+        ports = ", ".join(map(str, started.side_doors))
+        screen.note(f"note: vLLM also listens without a key on port {ports}; close it with a firewall")
+    deployment = started.deployment
+    url = addresses.url(host, deployment.port, started.public)
+    screen.say()
+    if deployment.private:
+        screen.say(f"  it listens on the pod's loopback only, port {deployment.port}; use it over SSH:")
+    else:
+        screen.say(f"  export OPENAI_BASE_URL={url}")
+        screen.say('  export OPENAI_API_KEY="$PI_API_KEY"')
+        screen.say(f"  model: {deployment.model} (or {deployment.name})")
+        screen.say()
+        if not addresses.answers(url):
+            screen.say(f"  {url} does not answer from here (the port is closed or mapped); use it over SSH:")
+    screen.say(f'  pi prompt {deployment.name} "Hello"')

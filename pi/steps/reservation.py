@@ -1,4 +1,4 @@
-"""The entry of a model that is starting."""
+"""Reserve a name, port and GPUs in pods.json while a model starts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pi.steps.reconcile import forget, remember
 
 
 class Reservation:
-    """An entry of status `starting` in pods.json, made before the pod is told to start.
+    """An entry with status `starting` in pods.json, made before the pod starts the model.
 
-    It is taken back when the start fails with proof that nothing is left, and stays when the pod may still be
-    at work: `pi list` settles it then.
+    It is removed if the start fails and nothing is left on the pod. If the pod may still be working, it stays
+    and `pi list` settles it.
     """
 
-    def __init__(self, place: Pod, private: bool) -> None:
-        self._place, self._private = place, private
+    def __init__(self, pod: Pod, private: bool) -> None:
+        self._pod, self._private = pod, private
         self._name = ""
 
     @property
@@ -25,8 +25,9 @@ class Reservation:
         return bool(self._name)
 
     def make(self, plan: LaunchPlan) -> LaunchPlan:
+        """Save the reservation and return the plan."""
         remember(
-            self._place,
+            self._pod,
             Deployment(
                 name=plan.name,
                 model=plan.model,
@@ -36,7 +37,7 @@ class Reservation:
                 status="starting",
                 memory_share=plan.memory_share,
                 owner=Owner.this(),
-                extra={"private": True} if self._private else {},
+                private=self._private,
             ),
         )
         self._name = plan.name
@@ -46,16 +47,21 @@ class Reservation:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self.made and isinstance(error, PiError) and not isinstance(error, MAY_GO_ON):
-            try:
-                forget(self._place, {self._name})
-            except PiError as refusal:
-                screen.note(f"{self._name} did not start and stays in pods.json, until pi list clears it: {refusal}")
-        if isinstance(error, LeftRunning) and self.made:
-            error.hint = f"pi list shows when {self._name} is ready; pi stop {self._name} ends it"
-        elif isinstance(error, Interrupted) and self.made:
-            error.hint = f"{self._name} is not running; what was downloaded stays cached"
+        if not self.made:
+            return
+        if isinstance(error, PiError) and not isinstance(error, MAY_CONTINUE):
+            self._remove()
+        if isinstance(error, LeftRunning):
+            error.hint = f"pi list shows when {self._name} is ready; pi stop {self._name} stops it"
+        elif isinstance(error, Interrupted):
+            error.hint = f"{self._name} is not running; its downloads stay cached"
+
+    def _remove(self) -> None:
+        try:
+            forget(self._pod, {self._name})
+        except PiError as error:
+            screen.note(f"{self._name} did not start but stays in pods.json until pi list removes it: {error}")
 
 
-MAY_GO_ON = (UnreachableError, UnprovenError, HostKeyError, LeftRunning, OutputError)
-"""After these the pod may still be at work."""
+MAY_CONTINUE = (UnreachableError, UnprovenError, HostKeyError, LeftRunning, OutputError)
+"""After these errors the pod may still be working."""

@@ -1,4 +1,4 @@
-"""What `pi list` says of each model."""
+"""The state of each model in words, as `pi list` prints it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import time
 
 from pi import addresses, screen
 from pi.calls.status import Found, Status
-from pi.pods.gpus import memory_label
 from pi.pods.types import Deployment, Pod
-from pi.steps.reconcile import gone_from, lost_by_reboot
+from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import one_line
 
 HEADERS = ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL")
@@ -16,45 +15,45 @@ HEADERS = ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL")
 Row = tuple[object, ...]
 
 
-def rows(place: Pod, status: Status, host: str) -> list[Row]:
-    """A row for each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
-    listed = [_row(found, place.models.get(found.deployment.name), host, status) for found in status.found]
+def rows(pod: Pod, status: Status, host: str) -> list[Row]:
+    """Return a row for each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
+    listed = [_row(found, pod.models.get(found.deployment.name), host, status) for found in status.found]
     there = {found.deployment.name for found in status.found}
-    for name, model in place.models.items():
-        if name not in there:
-            listed.append((model.name, model.model, _gpus(model), model.port, _missing(place, model, status), ""))
-    return listed
+    absent = [model for name, model in pod.models.items() if name not in there]
+    return listed + [
+        (model.name, model.model, _gpus(model), model.port, _absent_state(pod, model, status), "") for model in absent
+    ]
 
 
-def state_of(place: Pod, name: str, status: Status) -> str:
-    """What a model that pods.json knows is doing, in words."""
-    known = place.models[name]
+def state_of(pod: Pod, name: str, status: Status) -> str:
+    """Describe the state of a model of pods.json."""
+    saved = pod.models[name]
     found = next((found for found in status.found if found.deployment.name == name), None)
-    return _state(found, known, status) if found else _missing(place, known, status)
+    return _found_state(found, saved, status) if found else _absent_state(pod, saved, status)
 
 
-def _row(found: Found, known: Deployment | None, host: str, status: Status) -> Row:
+def _row(found: Found, saved: Deployment | None, host: str, status: Status) -> Row:
     model = found.deployment
     url = ""
     if found.state == "running":
-        url = "over SSH only" if model.extra.get("private") else addresses.url(host, model.port, status.public)
-    return model.name, model.model, _gpus(model), model.port, _state(found, known, status), url
+        url = "over SSH only" if model.private else addresses.url(host, model.port, status.public)
+    return model.name, model.model, _gpus(model), model.port, _found_state(found, saved, status), url
 
 
-def _missing(place: Pod, model: Deployment, status: Status) -> str:
-    """The state of a model that the pod knows nothing of."""
-    if model in gone_from(place, status):
-        return "gone (forgotten)"
-    if model in lost_by_reboot(place, status):
+def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:
+    """Describe the state of a model that the pod does not know."""
+    if model in gone_from(pod, status):
+        return "gone (removed from pods.json)"
+    if model in ended_by_reboot(pod, status):
         return _stopped_by_reboot(status)
     return "starting"
 
 
-def _state(found: Found, known: Deployment | None, status: Status) -> str:
+def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     model = found.deployment
-    words = found.state
+    words: str = found.state
     if found.state == "starting":
-        words = _starting(found, known)
+        words = _starting(found, saved)
     elif found.state == "crashed":
         words = _crashed(found)
     elif found.state == "unresponsive" and found.cause:
@@ -62,11 +61,11 @@ def _state(found: Found, known: Deployment | None, status: Status) -> str:
     elif found.state == "rebooted":
         words = _stopped_by_reboot(status)
     if found.left:
-        words += f", {_held(found)}, pi stop {model.name} ends it"
-    if found.strangers:
-        words += f"; {', '.join(found.strangers)} listens on its port too and is not pi's"
-    if venv := model.extra.get("venv"):
-        words += f" (vLLM {status.beside.get(venv, 'unknown')}, ~/{venv})"
+        words += f", {_leftovers(found)}, pi stop {model.name} stops it"
+    if found.other_processes:
+        words += f"; another process uses its port: {', '.join(found.other_processes)}"
+    if venv := model.venv:
+        words += f" (vLLM {status.extra_venvs.get(venv, 'unknown')}, ~/{venv})"
     return words
 
 
@@ -75,7 +74,7 @@ def _stopped_by_reboot(status: Status) -> str:
 
 
 def _crashed(found: Found) -> str:
-    """Such as "crashed at 14:03, exit 1: CUDA out of memory"; the time is this machine's."""
+    """Describe a crash, such as "crashed at 14:03, exit 1: CUDA out of memory"; the time is this machine's."""
     words = "crashed"
     if found.ended_s_ago is not None:
         words += f" at {screen.clock(time.time() - found.ended_s_ago)}"
@@ -85,39 +84,26 @@ def _crashed(found: Found) -> str:
     return f"{words}: {cause}" if cause else words
 
 
-def _held(found: Found) -> str:
-    """What outlived a server: "71.0 GiB still held by pid 456"."""
+def _leftovers(found: Found) -> str:
+    """Describe the processes that outlived a server, such as "71.0 GiB still held by pid 456"."""
     pids = ", ".join(map(str, found.left))
-    return f"{found.held_mib / 1024:.1f} GiB still held by pid {pids}" if found.held_mib else f"pid {pids} is left"
+    return f"{found.held_mib / 1024:.1f} GiB still held by pid {pids}" if found.held_mib else f"pid {pids} still runs"
 
 
-def tell_end(found: Found) -> None:
-    """Print how the log of a crashed model ends."""
+def show_last_lines(found: Found) -> None:
+    """Print the last lines of a crashed model's log."""
     if found.last_lines:
-        screen.say(f"\nlast lines of {found.deployment.name} (pi logs {found.deployment.name} shows more):")
+        screen.say(f"\nlast lines of {found.deployment.name} (for more: pi logs {found.deployment.name}):")
         for line in found.last_lines:
             screen.say(f"  {one_line(line)}")
 
 
-def _starting(found: Found, known: Deployment | None) -> str:
+def _starting(found: Found, saved: Deployment | None) -> str:
     words = f"starting ({found.phase})" if found.phase else "starting"
-    if known and known.owner and known.owner.is_gone():
-        words += f"; its pi is gone, the pod goes on; pi stop {known.name} ends it"
+    if saved and saved.owner and saved.owner.is_gone():
+        words += f"; its pi has exited but the pod continues; pi stop {saved.name} stops it"
     return words
 
 
 def _gpus(model: Deployment) -> str:
     return ",".join(map(str, model.gpus)) or "-"
-
-
-def gpu_summary(pod: Pod) -> str:
-    """The pod's GPUs in a few words, such as "2x H100 80GB HBM3 (80GB)" or "none (CPU)"."""
-    kinds: dict[tuple[str, int], int] = {}
-    for gpu in pod.gpus:
-        kinds[gpu.name, gpu.memory_mib] = kinds.get((gpu.name, gpu.memory_mib), 0) + 1
-    return ", ".join(f"{n}x {name} ({memory_label(mib)})" for (name, mib), n in kinds.items()) or "none (CPU)"
-
-
-def versions(pod: Pod) -> str:
-    """Its vLLMs, such as "0.32.0" or "0.32.0, beside it 0.33.0"."""
-    return (pod.vllm_version or "-") + "".join(f", beside it {version}" for version in pod.beside.values())

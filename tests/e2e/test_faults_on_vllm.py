@@ -69,8 +69,8 @@ def test_row_24_an_engine_that_outlives_the_killed_server_is_told_and_cleaned(sm
         os.kill(pid, signal.SIGKILL)
     listed = pi.ok("list")
     assert "crashed" in listed
-    assert all(re.search(rf"pid [\d, ]*\b{pid}\b[\d, ]* is left, pi stop faulty ends it", listed) for pid in held)
-    assert "what it left is cleared" in pi.ok("stop", "faulty")
+    assert all(re.search(rf"pid [\d, ]*\b{pid}\b[\d, ]* still runs, pi stop faulty stops it", listed) for pid in held)
+    assert "removed what it had left" in pi.ok("stop", "faulty")
     assert not living(pods[0])
     assert "no models" in pi.ok("list")
 
@@ -126,7 +126,7 @@ def test_row_29_a_stranger_that_answers_health_on_the_port_is_not_the_model(smol
     with stranger(port):
         _, told = starting.communicate(timeout=90)
     assert starting.returncode == 6
-    assert f"port {port} is answered by another process than this model's: pid {os.getpid()} (" in told
+    assert f"another process answers on port {port}: pid {os.getpid()} (" in told
     assert not living(pods[0])
     assert "no models" in pi.ok("list")
 
@@ -137,7 +137,7 @@ def test_row_27_a_server_that_is_not_ready_in_time_is_stopped_and_its_last_words
     pi("stop", "faulty")
     done = pi("start", smol, "--name", "faulty", "--timeout", "4")
     assert done.returncode == 6
-    assert "faulty was not ready after 4 s and is stopped; its log ends with: " in done.stderr
+    assert "faulty was not ready after 4 s; pi stopped it; its log ends with: " in done.stderr
     assert not living(pods[0])
     assert "no models" in pi.ok("list")
 

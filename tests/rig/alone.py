@@ -62,23 +62,8 @@ def _furnish() -> None:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
         fcntl.ioctl(control, SIOCSIFADDR, struct.pack("16s16s8x", b"lo:1", _address(OUTER_ADDRESS)))
         fcntl.ioctl(control, SIOCSIFNETMASK, struct.pack("16s16s8x", b"lo:1", _address("255.255.255.255")))
-        anywhere, device = _address("0.0.0.0"), ctypes.create_string_buffer(b"lo")
-        route = struct.pack(
-            "@L16s16s16sHhLLhPLLH",
-            0,
-            anywhere,
-            anywhere,
-            anywhere,
-            RTF_UP,
-            0,
-            0,
-            0,
-            0,
-            ctypes.addressof(device),
-            0,
-            0,
-            0,
-        )
+        device, anywhere = ctypes.create_string_buffer(b"lo"), _address("0.0.0.0") * 3
+        route = struct.pack("@L48sHhLLhPLLH", 0, anywhere, RTF_UP, 0, 0, 0, 0, ctypes.addressof(device), 0, 0, 0)
         fcntl.ioctl(control, SIOCADDRT, route)
 
 

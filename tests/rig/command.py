@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.rig.patience import patient
 from tests.rig.pod import Pod
 
 KEY = "sk-test-0123456789abcdefCANARY"
@@ -70,7 +71,7 @@ class Pi:
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=timeout_s,
+            timeout=patient(timeout_s),
         )
         return self._noted(Done(done.returncode, done.stdout.decode(), done.stderr.decode()))
 
@@ -163,7 +164,7 @@ class Running:
     def ends(self, timeout_s: float = 30) -> Done:
         """Wait for its end."""
         try:
-            out, err = self._process.communicate(timeout=timeout_s)
+            out, err = self._process.communicate(timeout=patient(timeout_s))
         except subprocess.TimeoutExpired:
             self._process.kill()
             out, err = self._process.communicate()

@@ -18,6 +18,7 @@ from typing import Any
 from pi.calls.templates import render
 from tests.rig import standin_hf, standin_nvidia_smi, standin_vllm
 from tests.rig.cases import CASES
+from tests.rig.patience import patient
 from tests.rig.sshd import SshdPod
 
 NOWHERE = "http://127.0.0.1:9"
@@ -188,7 +189,7 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 def until(holds: Callable[[], Any], patience_s: float = 10) -> bool:
     """Wait until something holds; whether it does."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + patient(patience_s)
     while not holds():
         if time.monotonic() > deadline:
             return False

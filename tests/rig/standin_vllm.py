@@ -27,6 +27,7 @@ VERSION = "0.32.0"
 
 FAULTS: dict[str, Any] = {
     "load_s": 0.0,  # seconds until it listens
+    "load_until": None,  # file in the home that it waits for after that
     "log": None,  # path of a text to write to stdout at once
     "exit": None,  # exit code to end with after that, without ever listening
     "exit_after_s": None,  # seconds of serving after which it dies
@@ -88,7 +89,7 @@ def serve(words: list[str]) -> None:
         leak()
     if fault["exit"] is not None:
         os._exit(fault["exit"])
-    time.sleep(fault["load_s"])
+    load(fault)
     Server.shares_port = fault["shares_port"]
     server = Server((fault["host"] or value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
     doors = [socketserver.TCPServer(("0.0.0.0", 0), Handler)] if fault["side_door"] else []
@@ -102,6 +103,13 @@ def serve(words: list[str]) -> None:
     held.close()
     for door in doors:
         door.server_close()
+
+
+def load(fault: dict[str, Any]) -> None:
+    """Take `load_s`, then wait for the file `load_until` in the pod's home."""
+    time.sleep(fault["load_s"])
+    while fault["load_until"] and not Path.home().joinpath(fault["load_until"]).exists():
+        time.sleep(0.02)
 
 
 def shut_down() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +36,14 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def pods_in(folder: Path, venv: Path) -> Iterator[NewPod]:
+def pods_in(folder: Path, venv: Path, pace: float = 1) -> Iterator[NewPod]:
     """Makes pods that are up and furnished. Afterwards only models that the pod has a note of may still run."""
     pods: list[Pod] = []
 
-    def make(name: str = "box", *, bare: bool = False, **options: Any) -> Pod:
-        pod = Pod(folder / name, name, **options)
+    def make(
+        name: str = "box", *, bare: bool = False, environment: Mapping[str, str] | None = None, **options: Any
+    ) -> Pod:
+        pod = Pod(folder / name, name, environment={"PI_TEST_PACE": str(pace), **(environment or {})}, **options)
         pods.append(pod if bare else pod.furnish(venv))
         pod.up()
         return pod
@@ -57,17 +59,25 @@ def pods_in(folder: Path, venv: Path) -> Iterator[NewPod]:
 
 
 @pytest.fixture
-def pi(tmp_path: Path) -> Iterator[Pi]:
+def pace(request: pytest.FixtureRequest) -> float:
+    """How fast pi's time-outs run in a test marked `pace(0.2)`, on the laptop and on its pods."""
+    marker = request.node.get_closest_marker("pace")
+    return marker.args[0] if marker else 1
+
+
+@pytest.fixture
+def pi(tmp_path: Path, pace: float) -> Iterator[Pi]:
     command = Pi(tmp_path)
+    command.environment["PI_TEST_PACE"] = str(pace)
     yield command
     if command.state_file.exists() and not command.expects_broken_state:
         json.loads(command.state_file.read_bytes())
 
 
 @pytest.fixture
-def new_pod(tmp_path: Path, venv: Path) -> Iterator[NewPod]:
+def new_pod(tmp_path: Path, venv: Path, pace: float) -> Iterator[NewPod]:
     """Makes pods for one test."""
-    with ports_to_ourselves(), pods_in(tmp_path, venv) as make:
+    with ports_to_ourselves(), pods_in(tmp_path, venv, pace) as make:
         yield make
 
 

@@ -7,6 +7,8 @@ import socket
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.rig.cases import CASES
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, until
@@ -30,6 +32,7 @@ def on_laptop(pi: Pi) -> list[list[str]]:
     return noted(pi.config / "audit.log")
 
 
+@pytest.mark.core
 def test_starts_and_stops_are_noted_with_how_they_went(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     assert pi("start", box.model("other"), "--name", "qwen").code == 5
@@ -71,12 +74,12 @@ def test_what_pi_learns_or_forgets_is_noted_where_it_is_known(pi: Pi, box: Pod) 
     pi.ok("start", box.model(), "--name", "qwen")
     pid = pi.models("box")["qwen"]["pid"]
     pi.knows(box)
-    assert "pi knows it now" in pi("list").all
+    assert "added it to pods.json" in pi("list").all
     kill(pid)
     pi.ok("stop", "qwen")
     pi.write({"pods": {"box": {"ssh": box.ssh, "models": {"old": {"model": "a", "port": 9, "gpu": "0", "pid": 2}}}}})
     pi.ok("pods", "active", "box")
-    assert "gone (forgotten)" in pi.ok("list")
+    assert "gone (removed from pods.json)" in pi.ok("list")
     pi.ok("pods", "remove", "box")
     assert on_laptop(pi)[1:] == [
         ["adopt", "box/qwen", "ok"],
@@ -88,7 +91,7 @@ def test_what_pi_learns_or_forgets_is_noted_where_it_is_known(pi: Pi, box: Pod) 
 
 
 def test_a_pod_without_changes_says_so_and_asking_is_no_change(pi: Pi, box: Pod) -> None:
-    assert pi.ok("audit") == "nothing was changed on box yet\n"
+    assert pi.ok("audit") == "no changes on box yet\n"
     pi.ok("list")
     assert not (box.home / ".pi" / "audit.log").exists()
     assert not (pi.config / "audit.log").exists()

@@ -40,6 +40,7 @@ def fingerprint(pod: Pod) -> str:
 # --- what the ssh string may be
 
 
+@pytest.mark.core
 def test_an_alias_of_the_ssh_config_leads_to_a_pod(pi: Pi, pod: Pod) -> None:
     pi.ssh_config(alias(pod, "gpu-box"))
     assert reach(pi, "ssh gpu-box").out == EMPTY
@@ -58,6 +59,7 @@ def test_an_included_ssh_config_counts(pi: Pi, pod: Pod) -> None:
     assert reach(pi, "ssh gpu-box").out == EMPTY
 
 
+@pytest.mark.core
 def test_a_pod_behind_a_jump_host_is_reached_through_it(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
     jump = new_pod("jump", bare=True)
     pi.ssh_config(alias(jump, "jump") + alias(pod, "inside", "ProxyJump jump"))
@@ -169,6 +171,7 @@ def test_the_users_own_known_hosts_are_asked_first(pi: Pi, box: Pod) -> None:
 # --- this machine itself
 
 
+@pytest.mark.core
 def test_this_machine_is_a_pod_under_the_word_local(pi: Pi, new_pod: NewPod) -> None:
     pod = new_pod()
     pi.environment.update(HOME=str(pod.home), HF_ENDPOINT=NOWHERE, HF_TOKEN="hf_0123456789CANARY")
@@ -214,6 +217,7 @@ def fab(pi: Pi, pod: Pod, *words: str, more: str = "") -> Done:
     return run(pi, program("fab"), "-H", f"{login()}@127.0.0.1:{pod.port}", "-i", str(pod.key), *words)
 
 
+@pytest.mark.core
 def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod: NewPod) -> None:
     """The pod is the host of `-H`, not the active one."""
     box, other = new_pod("box"), new_pod("other")
@@ -229,7 +233,7 @@ def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod:
 def test_under_fabric_an_unknown_host_is_told_how_to_become_a_pod(pi: Pi, pod: Pod) -> None:
     done = fab(pi, pod, "pi.list")
     assert done.code == 2
-    assert f"{login()}@127.0.0.1:{pod.port} is not among your pods" in done.err
+    assert f"{login()}@127.0.0.1:{pod.port} is not one of your pods" in done.err
     assert "pi pods setup NAME" in done.err
 
 
@@ -242,6 +246,7 @@ def test_under_fabric_a_changed_host_key_is_refused_too(pi: Pi, box: Pod) -> Non
     assert "--new-host-key" in done.err
 
 
+@pytest.mark.core
 def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
     (pi.home / "tasks.py").write_text(FILE)
     listed = run(pi, program("inv"), "--list").out

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.rig.command import Done, Pi, program
+from tests.rig.patience import patient
 from tests.rig.pod import Pod, kill, until
 
 KEY = "sk-of-the-canned-server-CANARY"
@@ -126,10 +127,11 @@ def test_row_59_an_answer_that_fails_names_the_cause(
     assert done.code == 1
     assert told in done.err
     assert "Traceback" not in done.all and KEY not in done.all
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < patient(10)
     assert len(server.requests) == 1, "nothing is asked twice"
 
 
+@pytest.mark.core
 def test_row_59_a_model_that_dies_in_its_answer_shows_the_last_line_of_its_log(pi: Pi, box: Pod) -> None:
     box.fault("vllm", dies_answering=True, last_words="torch.OutOfMemoryError: CUDA out of memory.")
     pi.ok("start", box.model(), "--name", "qwen")
@@ -214,7 +216,7 @@ def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
         kill(pid)
     done = running.ends()
     assert done.code == 3
-    assert "pod 'box' cannot be reached: the connection to the pod was lost" in done.err
+    assert "cannot reach pod 'box': the connection to the pod was lost" in done.err
     assert "Traceback" not in done.err
 
 

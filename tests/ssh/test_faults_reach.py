@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import socket
 import subprocess
@@ -31,7 +32,8 @@ from pi.ssh import connection, target
 from pi.ssh.connection import CONNECT_TIMEOUT_S
 from pi.ssh.login import KeyLogin
 from tests.rig import invariants, machine
-from tests.rig.command import Done, Pi, Running, login, program
+from tests.rig.command import Done, Pi, login, program
+from tests.rig.patience import patient
 from tests.rig.pod import Pod, new_host_key, until
 from tests.rig.skips import skip
 from tests.ssh.conftest import NewPod, small_disk
@@ -69,8 +71,8 @@ def knows_a_model(pi: Pi, ssh: str) -> bytes:
 def unreachable(pi: Pi, done: Done, before: bytes) -> str:
     """That a run failed because the pod could not be reached, said so in two lines, and changed nothing; the lines."""
     assert (done.code, done.out) == (3, ""), done
-    message, way_on = [line for line in done.err.splitlines() if not line.startswith("host key ")]
-    assert message.startswith("pi: pod 'box' cannot be reached: ")
+    message, way_on = [line for line in done.err.splitlines() if not line.startswith("trusting new host key ")]
+    assert message.startswith("pi: cannot reach pod 'box': ")
     assert pi.state_file.read_bytes() == before
     return f"{message}\n{way_on}"
 
@@ -135,32 +137,24 @@ def half_a_handshake(caller: socket.socket) -> None:
 # --- row 15: the pod is down
 
 
-@pytest.fixture(scope="module", autouse=True)
-def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pi, bytes, Running]]:
-    """A `pi list` that began before all tests, on a port that says nothing, with pi's own time-out."""
-    pi = Pi(tmp_path_factory.mktemp("waiting"))
-    with listener(silence) as port:
-        before = knows_a_model(pi, f"ssh -p {port} root@127.0.0.1")
-        yield pi, before, pi.spawn("list")
-
-
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)
 def test_row_15_a_pod_that_is_down_is_told_with_the_cause_and_both_ways_on(pi: Pi, words: list[str]) -> None:
     before = knows_a_model(pi, "ssh -p 1 root@127.0.0.1")
     done = pi(*words)
     assert (done.code, done.out.replace("setting up box: root@127.0.0.1:1\n", "")) == (3, "")
     message, ways = done.err.splitlines()
-    assert message == "pi: pod 'box' cannot be reached: 127.0.0.1:1 refused the connection"
+    assert message == "pi: cannot reach pod 'box': 127.0.0.1:1 refused the connection"
     assert ways.strip() == (
         "check the connection (ssh -p 1 root@127.0.0.1), or, if the pod is gone: pi pods remove box --force"
     )
     assert pi.state_file.read_bytes() == before
 
 
+@pytest.mark.core
 def test_row_15_a_new_pod_that_is_down_is_not_told_to_be_removed(pi: Pi) -> None:
     done = pi("pods", "setup", "new", "ssh -p 1 root@127.0.0.1")
     assert done.code == 3
-    assert "pod 'new' cannot be reached: 127.0.0.1:1 refused the connection" in done.err
+    assert "cannot reach pod 'new': 127.0.0.1:1 refused the connection" in done.err
     assert "pods remove" not in done.err
     assert not pi.state_file.exists()
 
@@ -183,7 +177,7 @@ def test_row_15_a_server_that_hangs_is_given_up_in_time(
         stopping, listing = pi.spawn("stop"), pi.spawn("list")
         for done in (stopping.ends(), listing.ends()):
             assert told in unreachable(pi, done, before)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < patient(8)
 
 
 def test_row_15_an_address_that_drops_what_is_sent_is_given_up_in_time(pi: Pi) -> None:
@@ -196,7 +190,7 @@ def test_row_15_an_address_that_drops_what_is_sent_is_given_up_in_time(pi: Pi) -
         before = knows_a_model(pi, f"ssh -p {full.getsockname()[1]} -o ConnectTimeout=1 root@127.0.0.1")
         began = time.monotonic()
         assert "did not answer within 1 s" in unreachable(pi, pi("stop"), before)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < patient(8)
 
 
 def test_row_15_a_host_name_that_leads_nowhere_is_told(pi: Pi) -> None:
@@ -225,7 +219,7 @@ def test_row_16_a_greeting_of_any_length_is_cut_and_made_safe(
         before = knows_a_model(pi, f"ssh -p {port} root@127.0.0.1")
         began = time.monotonic()
         told = unreachable(pi, pi("list"), before)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < patient(8)
     assert f'does not speak SSH (got "{beginning}' in told
     assert "\x1b" not in told and len(told) < 500
 
@@ -240,6 +234,7 @@ def test_row_16_a_pod_that_greets_with_a_long_text_first_is_a_pod(pi: Pi, new_po
 # --- row 17: the login fails
 
 
+@pytest.mark.core
 def test_row_17_a_key_that_is_refused_is_named_and_the_agent_too(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
     other = new_pod("other", bare=True)
     done = reach(pi, f"ssh -p {pod.port} -i {other.key} {login()}@127.0.0.1")
@@ -302,7 +297,7 @@ def test_row_17_a_file_that_holds_no_key_is_told(pi: Pi, pod: Pod) -> None:
 
 
 IS_ROOT = os.geteuid() == 0
-AS_ANYONE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if IS_ROOT else []
+AS_ANYONE = [machine.program("setpriv"), "--bounding-set=-dac_override,-dac_read_search"] if IS_ROOT else []
 """Before a command that root runs: it enters and reads what the modes of folders and files say, and no more."""
 
 
@@ -350,6 +345,7 @@ def test_row_17_a_server_that_takes_no_keys_is_told(pi: Pi, new_pod: NewPod) -> 
 # --- row 18: the host key changed
 
 
+@pytest.mark.core
 def test_row_18_a_changed_host_key_is_refused_before_anything_is_sent(pi: Pi, box: Pod) -> None:
     pi.ok("list")
     knows_a_model(pi, box.ssh)
@@ -436,7 +432,7 @@ def test_row_18_the_key_of_a_connection_that_a_fabfile_has_opened_is_remembered_
 ) -> None:
     done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
     assert (done.code, done.out) == (0, EMPTY)
-    assert done.err == f"host key {fingerprint(box)} of box, seen for the first time and remembered\n"
+    assert done.err == f"trusting new host key {fingerprint(box)} for box\n"
     done = fab(pi, box, "mine", more=TASK_OF_ONES_OWN)
     assert (done.code, done.out, done.err) == (0, EMPTY, "")
 
@@ -499,8 +495,8 @@ def test_row_19_a_file_with_anything_in_it_works_is_noted_once_and_stays_as_it_i
     before = users.read_bytes()
     first, second = reach(pi, box.ssh), reach(pi, box.ssh)
     assert (first.code, second.code) == (0, 0)
-    assert f"lines 4, 5, 6, 7, 8 of {users} cannot be read and count for nothing" in first.err
-    assert f"host key {fingerprint(box)} of box, seen for the first time and remembered" in first.err
+    assert f"ignoring lines 4, 5, 6, 7, 8 of {users}: cannot parse them" in first.err
+    assert f"trusting new host key {fingerprint(box)} for box" in first.err
     assert second.err == ""
     assert users.read_bytes() == before
 
@@ -554,6 +550,7 @@ def test_row_19_a_revoked_key_is_refused(pi: Pi, box: Pod, seen: str) -> None:
 # --- row 41: odd shells
 
 
+@pytest.mark.core
 def test_row_41_a_noisy_pod_is_understood(pi: Pi, new_pod: NewPod, tmp_path: Path) -> None:
     """A banner, a greeting on both outputs, a false answer, and a `.bashrc` that fails half way."""
     banner = tmp_path / "banner"
@@ -572,19 +569,24 @@ def test_row_41_a_noisy_pod_is_understood(pi: Pi, new_pod: NewPod, tmp_path: Pat
 @pytest.mark.parametrize(
     ("bashrc", "told"),
     [
-        ("echo this account is not available; exit 1\n", "the pod ended the call: this account is not available"),
-        ("exit 3\n", "the pod ended the call: its shell ended with status 3 and without a word"),
-        ("set -e\nfalse\n", "the pod ended the call: its shell ended with status 1 and without a word"),
+        (
+            "echo this account is not available; exit 1\n",
+            "the pod closed the connection: this account is not available",
+        ),
+        ("exit 3\n", "the pod closed the connection: the remote shell exited with status 3 and no output"),
+        ("set -e\nfalse\n", "the pod closed the connection: the remote shell exited with status 1 and no output"),
     ],
     ids=["with a word", "without", "by set -e"],
 )
 def test_row_41_a_shell_that_ends_before_the_call_is_quoted_with_the_way_on(
     pi: Pi, box: Pod, bashrc: str, told: str
 ) -> None:
+    if Path(pwd.getpwuid(os.getuid()).pw_shell).name != "bash":
+        skip("shell")
     (box.home / ".bashrc").write_text(bashrc)
     before = pi.state_file.read_bytes()
     assert f"{told}\n" in unreachable(pi, pi("stop"), before)
-    assert "look for an exit in the account's ~/.bashrc" in unreachable(pi, pi("list"), before)
+    assert "check ~/.bashrc on the pod for an `exit`" in unreachable(pi, pi("list"), before)
 
 
 @pytest.mark.parametrize("path", ["/usr/bin", "/nonexistent", ""], ids=["short", "of nothing", "empty"])
@@ -622,7 +624,7 @@ def test_row_41_a_pod_without_python_is_told_to_be_set_up(pi: Pi, new_pod: NewPo
     assert "the pod has no python3\n" in done.err and "pi pods setup" in done.err
     done = pi("pods", "setup", "box")
     assert done.code == 1
-    assert "the pod has no python3, and it could not be installed: " in done.err
+    assert "the pod has no python3, and installing it failed: " in done.err
     assert "as root on the pod: apt-get install -y python3; then run the setup again" in done.err
 
 
@@ -639,7 +641,7 @@ def test_row_42_a_gateway_that_runs_no_commands_is_quoted_and_the_pods_own_addre
     refusal = "Error: Your SSH client does not support PTY"
     pi.knows(new_pod(bare=True, options=(f"ForceCommand echo {refusal}; exit 1",)))
     told = unreachable(pi, pi(*words), pi.state_file.read_bytes())
-    assert f"the pod ended the call: {refusal}\n" in told
+    assert f"the pod closed the connection: {refusal}\n" in told
     assert POINTER in told
 
 
@@ -679,13 +681,12 @@ def test_row_43_the_forwards_of_a_providers_command_are_accepted_and_noted(pi: P
     assert "no models" in pi.ok("list")
 
 
-# --- in the end
+# --- pi's own time-out
 
 
-def test_row_15_a_server_that_says_nothing_is_given_up_after_the_time_of_connecting(
-    waiting: tuple[Pi, bytes, Running],
-) -> None:
-    pi, before, listing = waiting
-    told = unreachable(pi, listing.ends(), before)
+def test_row_15_a_server_that_says_nothing_is_given_up_after_the_time_of_connecting(pi: Pi) -> None:
+    with listener(silence) as port:
+        before = knows_a_model(pi, f"ssh -p {port} root@127.0.0.1")
+        told = unreachable(pi, pi("list"), before)
     assert f"says nothing for {CONNECT_TIMEOUT_S} s" in told
     assert CONNECT_TIMEOUT_S == 10

@@ -19,6 +19,7 @@ def test_help_before_and_after_a_verb_is_the_same(pi: Pi) -> None:
     assert not pi.config.exists()
 
 
+@pytest.mark.core
 def test_help_names_the_environment_and_the_exit_codes(pi: Pi) -> None:
     told = pi.ok("--help")
     assert pi.ok() == told
@@ -58,8 +59,8 @@ ENVIRONMENT = [
     ("no key", {"PI_API_KEY": ""}, "PI_API_KEY is not set"),
     ("a blank key", {"PI_API_KEY": "   "}, "PI_API_KEY is not set"),
     ("a short key", {"PI_API_KEY": "hunter2"}, "shorter than 16 characters"),
-    ("a key with a line break", {"PI_API_KEY": f"{KEY}\n"}, "holds a blank"),
-    ("a key outside ASCII", {"PI_API_KEY": f"{KEY}é"}, "outside ASCII"),
+    ("a key with a line break", {"PI_API_KEY": f"{KEY}\n"}, "contains a blank"),
+    ("a key outside ASCII", {"PI_API_KEY": f"{KEY}é"}, "non-ASCII"),
 ]
 
 
@@ -95,6 +96,7 @@ def test_start_alone_lists_what_can_be_started(pi: Pi) -> None:
         assert done.err == "pi: which model? pi start MODEL --name NAME; pi models lists those that pi knows\n"
 
 
+@pytest.mark.core
 def test_words_after_vllm_arrive_as_they_were_typed(pi: Pi, box: Pod) -> None:
     """Also a verb's name, another `--vllm`, `--help`, and what a shell or Invoke would take apart."""
     raw = ["-tp", "4", "--help", "--vllm", "list", "--x=y", "--", "a=b", "x y", "", "$(id)", "ü", '{"a": 1}']

@@ -19,6 +19,7 @@ from pi.vllm.arguments import Arguments
 from pi.vllm.raw_arguments import check_raw
 from tests.rig.command import Pi
 from tests.rig.hostile import CANARY, VALUES, is_clean
+from tests.rig.patience import patient
 from tests.rig.pod import Pod
 from tests.ssh.conftest import MOUNT, SUDO, Serving
 
@@ -127,6 +128,7 @@ def test_models_in_folders_of_any_name_are_served_under_it(pi: Pi, box: Pod) -> 
     nothing_ran(pi, box)
 
 
+@pytest.mark.core
 def test_names_at_the_edge_of_what_is_allowed_work(pi: Pi, box: Pod) -> None:
     model = box.model()
     for name in ("EOF", "a..", "0" * 63):
@@ -213,14 +215,14 @@ def test_an_endless_answer_of_nvidia_smi_is_cut(pi: Pi, box: Pod) -> None:
     )
     began = time.monotonic()
     told = pi.ok("list")
-    assert time.monotonic() - began < 10 and is_clean(told)
+    assert time.monotonic() - began < patient(10) and is_clean(told)
     assert box.quiet() == {}
 
 
 def test_an_endless_login_shell_is_told_and_left(pi: Pi, box: Pod) -> None:
     (box.home / ".bashrc").write_text("yes 'not an answer'\n")
     done = pi("list")
-    assert (done.code, done.out) == (1, "") and "more than 16 MiB that is no answer" in done.err
+    assert (done.code, done.out) == (1, "") and "more than 16 MiB of other output" in done.err
 
 
 LIES: dict[str, dict[str, Any]] = {

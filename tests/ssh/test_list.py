@@ -8,6 +8,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.rig.cases import CASES
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive, kill, until
@@ -20,6 +22,7 @@ def row(table: str, name: str) -> str:
     return line
 
 
+@pytest.mark.core
 def test_a_running_model_is_listed_with_its_address(serving: Serving) -> None:
     [head, line] = serving.pi.ok("list").splitlines()
     assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "STATE", "URL"]
@@ -49,6 +52,7 @@ def test_weights_that_are_fetched_make_a_model_starting(pi: Pi, box: Pod) -> Non
     running.ends()
 
 
+@pytest.mark.core
 def test_a_killed_model_is_crashed_and_stays_until_it_is_stopped(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     kill(pi.models("box")["qwen"]["pid"])
@@ -75,7 +79,7 @@ def test_processes_that_outlive_a_killed_model_are_told_and_stopped(pi: Pi, box:
     box.fault("vllm", stray=True)
     pi.ok("start", box.model(), "--name", "qwen")
     kill(pi.models("box")["qwen"]["pid"])
-    assert re.search(r"crashed.*, pid \d+ is left, pi stop qwen ends it", row(pi.ok("list"), "qwen"))
+    assert re.search(r"crashed.*, pid \d+ still runs, pi stop qwen stops it", row(pi.ok("list"), "qwen"))
     pi.ok("stop", "qwen")
     assert box.quiet() == {}
 
@@ -110,17 +114,18 @@ def test_a_model_that_the_pod_knows_nothing_of_is_forgotten(pi: Pi, box: Pod) ->
     """The pod was made anew, or somebody cleared it."""
     entry = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 4242}
     pi.knows(box, models={"qwen": entry})
-    assert "gone (forgotten)" in row(pi.ok("list"), "qwen")
+    assert "gone (removed from pods.json)" in row(pi.ok("list"), "qwen")
     assert pi.models("box") == {}
 
 
+@pytest.mark.core
 def test_a_model_started_from_elsewhere_is_adopted(serving: Serving, tmp_path: Path) -> None:
     other = Pi(tmp_path)
     other.knows(serving.box)
     done = other("list")
     assert done.code == 0
     assert "running" in row(done.out, "qwen")
-    assert "qwen was started on this pod from elsewhere; pi knows it now" in done.err
+    assert "qwen was started from elsewhere; added it to pods.json" in done.err
     assert other.models("box") == serving.pi.models("box")
     assert other("list").err == ""
 
@@ -142,7 +147,7 @@ def test_a_server_that_goes_away_in_the_middle_is_unreachable(pi: Pi, box: Pod) 
     box.down()
     done = running.ends()
     assert done.code == 3, done
-    assert "pod 'box' cannot be reached" in done.err
+    assert "cannot reach pod 'box'" in done.err
     assert "Traceback" not in done.err
     box.up()
     assert until(lambda: box.record("qwen")["status"] == "running")

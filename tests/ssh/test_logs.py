@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.rig.command import KEY, Pi, program
 from tests.rig.pod import Pod, kill
 from tests.ssh.conftest import Serving
@@ -24,6 +26,7 @@ def test_the_last_lines_are_printed(serving: Serving) -> None:
     assert serving.pi.ok("logs", "qwen", "--no-follow", "--lines", "3") == "line 997\nline 998\nline 999\n"
 
 
+@pytest.mark.core
 def test_new_lines_are_followed_also_into_a_new_file(serving: Serving) -> None:
     path = log(serving, "first\n")
     running = serving.pi.spawn("logs", "qwen")
@@ -92,10 +95,11 @@ def test_a_long_log_passes_whole(serving: Serving) -> None:
     assert serving.pi.ok("logs", "qwen", "--no-follow", "--lines", "100000") == text
 
 
+@pytest.mark.core
 def test_a_name_without_a_log_is_told(serving: Serving) -> None:
     done = serving.pi("logs", "qwem")
     assert done.code == 1
-    assert "there is no log of qwem" in done.err
+    assert "qwem has no log" in done.err
 
 
 def test_a_raw_log_keeps_its_escapes_and_still_shows_no_key(pi: Pi, box: Pod) -> None:

@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.rig.command import Pi
 from tests.rig.hub import hub
 from tests.rig.pod import Pod
@@ -28,6 +30,7 @@ def line(told: str, label: str) -> str:
     return found
 
 
+@pytest.mark.core
 def test_a_plan_is_what_start_does_then(pi: Pi, box: Pod) -> None:
     box.cards("h100_8")
     words = ("Qwen/Qwen3-8B", "--name", "qwen", "--memory", "50%", "--gpus", "2")
@@ -52,7 +55,7 @@ def test_an_unknown_model_of_the_hub_is_summed_up_from_its_files(pi: Pi, new_pod
         pod.cards("rtx_4090_2")
         told = pi.ok("plan", "org/unknown-8b", "--context", "16k")
         assert line(told, "memory").startswith("14.9 weights (+-10%) + 2.0 KV cache for 16384 tokens + ")
-        assert line(told, "download").startswith("16 GB if it is not on the pod yet; ")
+        assert line(told, "download").startswith("16 GB unless it is already on the pod; ")
         assert "org/unknown-8b is not in the catalog: 1 GPU, unless you set --gpus" in told
         done = pi("plan", "org/unknown-8b", "--context", "1m")
         assert (done.code, done.out) == (2, "")
@@ -85,7 +88,7 @@ def test_a_model_of_which_nothing_is_known_says_so(pi: Pi, box: Pod) -> None:
     box.cards("rtx_4090_2")
     told = pi.ok("plan", "org/unknown")
     assert line(told, "note") == "its size is unknown, so pi cannot check whether it fits"
-    assert line(told, "download").startswith("of unknown size, if it is not on the pod yet; ")
+    assert line(told, "download").startswith("of unknown size, unless it is already on the pod; ")
 
 
 def test_weights_that_are_on_the_pod_are_not_to_be_downloaded(pi: Pi, box: Pod) -> None:
@@ -96,9 +99,9 @@ def test_weights_that_are_on_the_pod_are_not_to_be_downloaded(pi: Pi, box: Pod) 
 
 def test_a_disk_too_small_for_the_download_is_told(pi: Pi, box: Pod) -> None:
     box.cards("b200_8")
-    assert line(pi.ok("plan", "openai/gpt-oss-20b"), "download").endswith("GiB of disk are free")
+    assert line(pi.ok("plan", "openai/gpt-oss-20b"), "download").endswith("GiB of disk free")
     (pi.config / "models.toml").write_text(HUGE)
-    assert line(pi.ok("plan", "me/huge"), "download").endswith("GiB of disk are free, too few")
+    assert line(pi.ok("plan", "me/huge"), "download").endswith("GiB of disk free, not enough")
 
 
 HUGE = """
@@ -111,13 +114,15 @@ variants.bf16 = { precision = "bf16", weights_gb = 1200, minimum_gb = 1201 }
 def test_packages_that_a_model_needs_are_named_with_the_way_to_them(pi: Pi, box: Pod) -> None:
     box.cards("b200_8")
     told = line(pi.ok("plan", "Qwen/Qwen3-VL-235B-A22B-Instruct"), "packages")
-    assert told.startswith("qwen-vl-utils==0.0.14; pi pods setup box --for Qwen/Qwen3-VL-235B-A22B-Instruct ")
+    assert told.startswith(
+        "qwen-vl-utils==0.0.14; to install what is missing: pi pods setup box --for Qwen/Qwen3-VL-235B-A22B-Instruct"
+    )
 
 
 def test_a_path_that_is_not_there_is_no_plan(pi: Pi, box: Pod) -> None:
     done = pi("plan", "/no/such/model")
     assert (done.code, done.out) == (1, "")
-    assert "directory /no/such/model does not exist on the pod" in done.err
+    assert "the pod has no directory /no/such/model" in done.err
 
 
 def listed(pi: Pi, *words: str) -> list[dict[str, Any]]:

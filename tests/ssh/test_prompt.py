@@ -12,6 +12,7 @@ from tests.rig.sshd import free_port
 from tests.ssh.conftest import NewPod, Serving
 
 
+@pytest.mark.core
 def test_an_answer_is_streamed_from_the_pod(serving: Serving) -> None:
     pi = serving.pi
     assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")
@@ -66,7 +67,7 @@ def test_a_model_that_the_pod_has_forgotten_is_told_and_forgotten(pi: Pi, box: P
     pi.knows(box, models={"qwen": {"model": "m", "port": free_port(), "gpus": [], "pid": 4242, "status": "running"}})
     done = pi("prompt", "qwen", "hi")
     assert done.code == 1
-    assert "its state: gone (forgotten)" in done.err
+    assert "its state: gone (removed from pods.json)" in done.err
     assert pi.models("box") == {}
 
 
@@ -80,6 +81,7 @@ def test_a_server_that_allows_no_tunnels_is_told(pi: Pi, new_pod: NewPod) -> Non
     assert "allows no tunnels" in done.err and "AllowTcpForwarding yes in its sshd_config" in done.err
 
 
+@pytest.mark.core
 def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
     done = serving.pi("prompt", "qwem", "hi")
     assert (done.code, done.out) == (2, "")
@@ -89,20 +91,26 @@ def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--temperature", "nan"], "--temperature 'nan' is not a number of 0 or more"),
-        (["--temperature", "hot"], "--temperature 'hot' is not a number of 0 or more"),
-        (["--max-tokens", "-1"], "--max-tokens -1 is too few"),
-        (["--max-rounds", "0"], "--max-rounds 0 is too few"),
-        (["--idle-timeout", "0"], "--idle-timeout 0 is too short"),
-        (["--idle-timeout", "86401"], "--idle-timeout 86401 is too long"),
-        (["--tool-choice", "some"], "--tool-choice 'some' is not known"),
-        (["--api", "legacy"], "--api 'legacy' is not known"),
-        (["--json", "--quiet"], "--json and --quiet do not go together"),
-        (["--no-tools", "--tool-choice", "required"], "--no-tools and --tool-choice required do not go together"),
-        (["--model", "other"], "--model and --api-key-env go with --base-url"),
-        (["--api-key-env", "KEY"], "--model and --api-key-env go with --base-url"),
-        (["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--pod", "box"], "--base-url and --pod do not go"),
-        (["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--api-key-env", "UNSET"], "that variable is not set"),
+        (["--temperature", "nan"], "invalid --temperature 'nan'"),
+        (["--temperature", "hot"], "invalid --temperature 'hot'"),
+        (["--max-tokens", "-1"], "invalid --max-tokens -1"),
+        (["--max-rounds", "0"], "invalid --max-rounds 0"),
+        (["--idle-timeout", "0"], "invalid --idle-timeout 0"),
+        (["--idle-timeout", "86401"], "invalid --idle-timeout 86401"),
+        (["--tool-choice", "some"], "invalid --tool-choice 'some'"),
+        (["--api", "legacy"], "invalid --api 'legacy'"),
+        (["--json", "--quiet"], "--json and --quiet cannot be used together"),
+        (["--no-tools", "--tool-choice", "required"], "--no-tools and --tool-choice required cannot be used together"),
+        (["--model", "other"], "--model requires --base-url"),
+        (["--api-key-env", "KEY"], "--api-key-env requires --base-url"),
+        (
+            ["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--pod", "box"],
+            "--pod and --base-url cannot be used together",
+        ),
+        (
+            ["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--api-key-env", "UNSET"],
+            "--api-key-env: UNSET is not set",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_an_error_of_the_call(pi: Pi, words: list[str], told: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from pi.on_pod.process import boot
 from tests.rig.command import KEY, Pi
+from tests.rig.patience import patient
 from tests.rig.pod import Pod, is_alive, new_host_key, until
 from tests.rig.wheels import make_wheels
 from tests.ssh.conftest import TOKEN, Ready
@@ -21,6 +22,7 @@ from tests.ssh.test_connections import fingerprint
 pytestmark = pytest.mark.usefixtures("mirrors")
 
 
+@pytest.mark.core
 def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
     assert "host key SHA256:" in ready.noted
     assert "this pod will run the CPU build of vLLM" in ready.told
@@ -44,6 +46,7 @@ def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
     assert line.split()[:4] == ["*", "box", "none", "(CPU)"] and "0.32.0+cpu" in line
 
 
+@pytest.mark.core
 def test_a_pod_that_was_set_up_starts_models(idle: Ready) -> None:
     idle.pi.ok("start", idle.machine.model(), "--name", "qwen")
     idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
@@ -120,7 +123,7 @@ def test_a_model_gets_a_vllm_beside_the_usual_one_while_another_runs(pi: Pi, mac
     made = contents(machine.home / "venv-0.33.0")
     began = time.monotonic()
     again = pi.ok(*words, "--upgrade", PIP_FIND_LINKS=newer)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < patient(15)
     assert "- packages: extra>=1: all are here" in again
     assert "tiny runs from" in again and "nothing has changed since the last check" in again
     assert contents(machine.home / "venv-0.33.0") == made
@@ -208,7 +211,7 @@ def test_models_that_run_there_unknown_to_pods_json_are_adopted(idle: Ready) -> 
     before = idle.pi.models("box")
     idle.pi.state_file.unlink()
     done = idle.pi("pods", "setup", "box", idle.machine.ssh)
-    assert "qwen was started on this pod from elsewhere; pi knows it now" in done.err
+    assert "qwen was started from elsewhere; added it to pods.json" in done.err
     assert idle.pi.models("box") == before
 
 
@@ -267,7 +270,7 @@ def test_a_killed_pi_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
     running.ends()
     assert not pi.state_file.exists()
     told = pi.ok("pods", "setup", "box", machine.ssh)
-    assert "another setup of this pod is at work; waiting for it" in told
+    assert "waiting for another setup of this pod" in told
     assert "nothing has changed since the last check" in told
 
 
@@ -276,7 +279,7 @@ def test_two_setups_of_one_machine_at_once_both_succeed(pi: Pi, machine: Pod) ->
     running = [pi.spawn("pods", "setup", name, machine.ssh) for name in ("a", "b")]
     ended = [one.ends(60) for one in running]
     assert [done.code for done in ended] == [0, 0], ended
-    assert sum("waiting for it" in done.out for done in ended) == 1
+    assert sum("waiting for another setup" in done.out for done in ended) == 1
     assert set(pi.state()["pods"]) == {"a", "b"}
 
 
@@ -285,7 +288,7 @@ def test_waiting_for_another_setup_can_be_interrupted(pi: Pi, machine: Pod) -> N
     first = pi.spawn("pods", "setup", "a", machine.ssh)
     assert is_installing(machine)
     second = pi.spawn("pods", "setup", "b", machine.ssh)
-    second.reads("waiting for it")
+    second.reads("waiting for another setup")
     second.interrupt()
     assert second.ends(timeout_s=3).code == 130
     assert first.ends().code == 0

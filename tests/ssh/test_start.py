@@ -6,10 +6,14 @@ import http.client
 import json
 import socket
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.rig.command import KEY, Pi
+from tests.rig.patience import patient
 from tests.rig.pod import Pod, environ_of, first_free_port, is_alive, listens, session_of, until
 from tests.ssh.conftest import NewPod, Serving
 
@@ -26,6 +30,7 @@ def test_a_started_model_is_ready_and_told_how_to_call(serving: Serving) -> None
     assert KEY not in serving.told
 
 
+@pytest.mark.core
 def test_the_told_address_answers_with_the_key_and_not_without(serving: Serving) -> None:
     port = serving.pi.models("box")["qwen"]["port"]
     status, body = get(port, "/v1/models", KEY)
@@ -36,10 +41,10 @@ def test_the_told_address_answers_with_the_key_and_not_without(serving: Serving)
 
 
 def get(port: int, path: str, key: str | None) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
-    reply = connection.getresponse()
-    return reply.status, json.loads(reply.read())
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=patient(5))) as connection:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
 
 
 def test_what_is_written_down_names_one_process_and_no_secret(serving: Serving) -> None:
@@ -161,6 +166,7 @@ def test_the_name_of_a_crashed_model_may_be_used_again(pi: Pi, box: Pod) -> None
     assert is_alive(pi.models("box")["qwen"]["pid"])
 
 
+@pytest.mark.core
 def test_two_starts_at_once_take_different_ports_and_gpus(pi: Pi, box: Pod) -> None:
     box.cards("h100_8", count=2)
     box.fault("vllm", load_s=1)
@@ -182,6 +188,7 @@ def test_two_starts_of_one_name_at_once_start_one(pi: Pi, box: Pod) -> None:
     assert box.records() == ["qwen"]
 
 
+@pytest.mark.core
 def test_a_model_gets_the_gpu_that_nobody_uses(pi: Pi, box: Pod) -> None:
     """Card 0 is half full of something that pi knows nothing of."""
     box.cards("h100_8", count=2, used_mib={"0": 40000})
@@ -242,6 +249,7 @@ def test_a_path_of_the_pods_home_may_begin_with_a_tilde(pi: Pi, box: Pod) -> Non
     assert box.received("qwen")["argv"][1] == str(box.home / "models" / "mine")
 
 
+@pytest.mark.core
 def test_weights_that_are_missing_are_fetched_with_progress(pi: Pi, box: Pod) -> None:
     box.fault("hf", seconds=1.2, bytes=50 * 2**20)
     told = pi("start", "Acme/Tiny-1B", "--name", "tiny")
@@ -272,7 +280,7 @@ def test_only_the_download_gets_the_token(pi: Pi, box: Pod) -> None:
 def test_a_private_model_listens_on_loopback_alone_and_is_reached_over_ssh(pi: Pi, box: Pod) -> None:
     told = pi.ok("start", box.model(), "--name", "qwen", "--private")
     port = pi.models("box")["qwen"]["port"]
-    assert f"it listens on the pod's loopback alone, port {port}; SSH is the way" in told
+    assert f"it listens on the pod's loopback only, port {port}; use it over SSH" in told
     assert "OPENAI_BASE_URL" not in told
     argv = box.received("qwen")["argv"]
     assert argv[argv.index("--host") + 1] == "127.0.0.1"
@@ -287,7 +295,7 @@ def test_a_socket_besides_the_servers_own_that_the_network_reaches_is_told(pi: P
     done = pi("start", box.model(), "--name", "qwen")
     assert done.code == 0
     [door] = box.record("qwen")["side_doors"]
-    assert f"vLLM's processes also listen, without a key, on port {door}; close it with a firewall" in done.err
+    assert f"vLLM also listens without a key on port {door}; close it with a firewall" in done.err
 
 
 def test_a_server_alone_opens_no_other_door(serving: Serving) -> None:

@@ -70,10 +70,11 @@ def test_a_stranger_that_says_it_is_healthy_is_not_the_model(pi: Pi, box: Pod) -
         Thread(target=stranger.serve_forever, args=(0.02,), daemon=True).start()
         done = running.ends()
         stranger.shutdown()
-    assert f"port {port} is answered by another process than this model's" in done.err
+    assert f"another process answers on port {port}" in done.err
     nothing_stays(pi, box, done)
 
 
+@pytest.mark.core
 def test_a_server_of_another_model_is_not_the_model(pi: Pi, box: Pod) -> None:
     box.fault("vllm", serve_as="someone-else")
     done = pi("start", box.model(), "--name", "qwen")
@@ -114,6 +115,7 @@ def test_half_a_download_is_not_taken_for_a_model(pi: Pi, box: Pod) -> None:
     assert box.received("hf")["argv"][1] == "Acme/Tiny-1B"
 
 
+@pytest.mark.core
 def test_a_pod_without_vllm_is_told_to_be_set_up(pi: Pi, box: Pod) -> None:
     (box.home / "venv").unlink()
     done = pi("start", box.model(), "--name", "qwen")
@@ -155,5 +157,5 @@ def test_a_private_server_that_answers_outside_is_refused(pi: Pi, box: Pod) -> N
     box.fault("vllm", host="0.0.0.0")
     done = pi("start", box.model(), "--name", "qwen", "--private")
     assert done.code == 6
-    assert "the server was to be private and answers at" in done.err
+    assert "the server is private but answers at" in done.err
     assert (pi.models("box"), box.records(), box.quiet()) == ({}, [], {})

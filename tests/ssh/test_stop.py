@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.rig.command import Pi, Running
+from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive, kill, listens, until
-from tests.rig.ports import ports_to_ourselves
-from tests.ssh.conftest import pods_in
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forced(tmp_path_factory: pytest.TempPathFactory, venv: Path) -> Iterator[tuple[Running, Pod]]:
-    """The stop of a server that ignores TERM, as do its children. It takes long, so it begins before all tests."""
-    folder = tmp_path_factory.mktemp("forced")
-    with ports_to_ourselves(), pods_in(folder, venv) as make:
-        pi, box = Pi(folder), make()
-        pi.knows(box)
-        box.fault("vllm", ignore_term=True, child=True, stray=True)
-        pi.ok("start", box.model(), "--name", "qwen")
-        yield pi.spawn("stop", "qwen"), box
-
-
+@pytest.mark.core
 def test_a_stopped_model_is_gone_with_its_port(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     port = pi.models("box")["qwen"]["port"]
@@ -64,12 +49,13 @@ def test_a_name_that_is_none_is_an_error_of_the_call(pi: Pi, box: Pod) -> None:
     assert is_alive(pi.models("box")["qwen"]["pid"])
 
 
+@pytest.mark.core
 def test_a_child_that_left_the_session_is_found(pi: Pi, box: Pod) -> None:
     box.fault("vllm", stray=True)
     pi.ok("start", box.model(), "--name", "qwen")
     kill(pi.models("box")["qwen"]["pid"])
     assert any(words.startswith("sleep ") for words in box.processes().values())
-    assert "was not running any more; what it left is cleared" in pi.ok("stop", "qwen")
+    assert "was not running any more; removed what it had left" in pi.ok("stop", "qwen")
     assert box.quiet(0) == {}
 
 
@@ -118,10 +104,11 @@ def test_a_model_known_only_to_the_pod_is_stopped_by_name(pi: Pi, box: Pod) -> N
     assert box.quiet(0) == {}
 
 
-def test_a_server_that_ignores_term_is_forced_with_all_its_children(forced: tuple[Running, Pod]) -> None:
-    """Twenty seconds were the server's to end in peace."""
-    stopping, box = forced
-    done = stopping.ends()
+def test_a_server_that_ignores_term_is_forced_with_all_its_children(pi: Pi, box: Pod) -> None:
+    """Twenty seconds are the server's to end in peace."""
+    box.fault("vllm", ignore_term=True, child=True, stray=True)
+    pi.ok("start", box.model(), "--name", "qwen")
+    done = pi("stop", "qwen")
     assert (done.code, done.out) == (0, "qwen is stopped (forced after 20 s)\n")
     assert "waiting for 4 processes to end" in done.err
     assert box.quiet(0) == {}

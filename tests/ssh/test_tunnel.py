@@ -88,6 +88,7 @@ def test_an_authenticated_cipher_is_used_and_its_keys_are_renewed_in_a_long_stre
     assert renewed
 
 
+@pytest.mark.core
 def test_a_connection_that_was_lost_is_opened_again(link: connection.SshLink, pod: Pod, blocks: int) -> None:
     """As in a chat that is taken up again after a night."""
     whole = hashlib.sha256(BLOCK).hexdigest()

@@ -35,6 +35,7 @@ def program_of(box: Pod, name: str) -> str:
     return box.processes()[box.received(name)["pid"]]
 
 
+@pytest.mark.core
 def test_a_model_that_needs_a_newer_vllm_is_refused_before_anything_starts(pi: Pi, box: Pod) -> None:
     pi.ok("list")  # tells of the host key, which is new
     done = pi("start", MODEL, "--name", "tiny")
@@ -119,9 +120,9 @@ def test_what_fits_counts_the_venvs_beside(pi: Pi, box: Pod) -> None:
 
 
 BAD = [
-    ("beside without a model", ["--beside"], "--beside says nothing without --for; pi pods setup box --for MODEL --beside"),
+    ("beside without a model", ["--beside"], "--beside requires --for; add --for MODEL"),
     ("a model that is not in the catalog", ["--for", "no/such", "--beside"], "'no/such' is not in the catalog"),
-    ("a release for a model that has none", ["--for", MODEL, "--vllm", "release"], "no release of vLLM serves Acme/Tiny-1B"),
+    ("a release for a model that has none", ["--for", MODEL, "--vllm", "release"], "no vLLM release serves Acme/Tiny-1B"),
 ]  # fmt: skip
 
 

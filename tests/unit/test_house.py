@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pi.fabric_tasks import VERBS
+
 PI = Path(__file__).parents[2] / "pi"
 
 HEAVY = {"fabric", "paramiko", "openai", "httpx2", "requests", "jinja2", "tabulate", "rich"}
@@ -24,7 +26,7 @@ ARROWS = {
     "fabric_tasks": "steps prompt calls planning setup pods vllm ssh ground",
     "steps": "calls planning pods vllm ssh ground",
     "prompt": "ground",
-    "calls": "planning pods vllm ssh ground",
+    "calls": "planning pods vllm ssh on_pod ground",
     "planning": "pods vllm ground",
     "setup": "ground",
     "pods": "on_pod ground",
@@ -108,10 +110,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("fabric_tasks.")])
 def test_no_verb_imports_another(module: str) -> None:
-    assert {name for name in own_imports(module) if room_of(name) == "fabric_tasks"} <= {
-        "fabric_tasks",
-        "fabric_tasks.verb",
-    }
+    verbs = {f"fabric_tasks.{place.partition(':')[0]}" for place in VERBS.values()}
+    assert not own_imports(module) & verbs
+
+
+@pytest.mark.parametrize("place", VERBS.values())
+def test_a_verb_has_fewer_than_150_lines(place: str) -> None:
+    file = PI / "fabric_tasks" / f"{place.partition(':')[0]}.py"
+    assert len(file.read_text().splitlines()) < 150
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if {name, room_of(name)} & PURE])

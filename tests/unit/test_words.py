@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pi import addresses
-from pi.calls.events import Event, Reader
+from pi.calls.events import Done, Event, Log, Reader
 from pi.errors import InputError
 from pi.model_id import ModelId
 from pi.setup import mounts
@@ -99,5 +99,5 @@ def test_events_are_told_from_noise_wherever_the_stream_is_split(cuts: list[int]
     events: list[Event] = []
     for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
         events += reader.feed(STREAM[begin:end])
-    assert events == [Event("log", {"text": "MARK {}"}), Event("done", {"result": 1})]
+    assert events == [Log("MARK {}"), Done(1)]
     assert b"noise" in reader.noise

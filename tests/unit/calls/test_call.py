@@ -6,6 +6,7 @@ import pytest
 
 from pi.calls.call import call
 from pi.errors import Interrupted
+from pi.on_pod.shapes import StatusAnswer
 from pi.ssh.connection import LocalLink
 
 
@@ -41,6 +42,6 @@ class InterruptedLink(LocalLink):
 
 def test_ctrl_c_while_the_request_goes_out_cancels_what_it_began() -> None:
     stream = InterruptedStream()
-    with pytest.raises(Interrupted, match="has been ended"):
-        call(InterruptedLink(stream), "status", "status", {})
+    with pytest.raises(Interrupted, match="pi stopped the work"):
+        call(InterruptedLink(stream), "status", "status", {}, StatusAnswer)
     assert stream.sent[1:] == [b'{"cancel": true}\n', b"closed"]

@@ -1,41 +1,77 @@
-"""The command line read as people write it: operands, flags, raw tails, wrong calls, help and completion."""
+"""The command line: operands, flags, raw tails, wrong calls, help and completion."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke import Collection, Exit
+from invoke import Collection, Context, Exit
+from invoke.parser import Parser
 
-from pi.cli.help import spoken, usage_of
+from pi.cli.help import typed, usage_of
 from pi.cli.program import Pi, program
 from pi.cli.words import Reading, wants_help
+from pi.errors import InputError
 from pi.fabric_tasks import VERBS, namespace
+from pi.fabric_tasks.flags import (
+    Options,
+    choice,
+    declared_by,
+    flag,
+    flags_of,
+    operand,
+    operands_of,
+    options_from,
+    switch,
+    tail,
+    words_of,
+)
 from pi.fabric_tasks.verb import Verb, verb
 
 
-@verb("name [place] message...", "NAME [PLACE] MESSAGE...", iterable=["message"])
-def send(
-    c: Any,
-    name: str,
-    place: str | None = None,
-    message: list[str] | None = None,
-    times: int = 1,
-    loud: bool = False,
-    dry_run: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class SendOptions(Options):
+    name: str = operand("NAME", "who", required=True)
+    place: str | None = operand("[PLACE]", "where")
+    message: tuple[str, ...] = operand("MESSAGE...", "what", required=True, takes_rest=True)
+    times: int = flag("N", "how often", 1)
+    loud: bool = switch("shout")
+    dry_run: bool = switch("say nothing")
+
+
+@verb(SendOptions)
+def send(c: Any, options: SendOptions) -> None:
     """Send a message."""
 
 
-@verb("[model]", "MODEL [--vllm RAW...]", tail="vllm", iterable=["vllm"])
-def serve(c: Any, model: str | None = None, name: str | None = None, vllm: list[str] | None = None) -> None:
+@dataclass(frozen=True)
+class ServeOptions(Options):
+    model: str | None = operand("MODEL", "which")
+    name: str | None = flag("N", "its name")
+    vllm: tuple[str, ...] = tail("RAW...", "for vLLM")
+
+
+@verb(ServeOptions, remark="(alone: lists)")
+def serve(c: Any, options: ServeOptions) -> None:
     """Serve a model."""
 
 
-@verb("name ssh", "NAME SSH", iterable=["tag"])
-def setup(c: Any, name: str, ssh: str | None = None, tag: list[str] | None = None) -> None:
+@dataclass(frozen=True)
+class SetupOptions(Options):
+    name: str = operand("NAME", "who", required=True)
+    ssh: str = operand("SSH", "how", required=True)
+    kind: str | None = choice(("old", "new"), "which one")
+    for_: str | None = flag("X", "what for")
+    beside: bool = switch("beside it", requires="--for")
+    json: bool = switch("as JSON")
+    quiet: bool = switch("say little", excludes="--json")
+
+
+@verb(SetupOptions)
+def setup(c: Any, options: SetupOptions) -> None:
     """Set a pod up."""
 
 
@@ -45,14 +81,14 @@ def read(task: Verb, *words: str) -> dict[str, Any]:
 
 READ = [
     ("required operands come first", send, "a hello", {"name": "a", "message": ["hello"]}),
-    ("an optional one takes what is left over", send, "a b hello", {"name": "a", "place": "b", "message": ["hello"]}),
-    ("the rest goes to the dots", send, "a b c d", {"name": "a", "place": "b", "message": ["c", "d"]}),
-    ("an operand may be left out", serve, "", {}),
-    ("an operand that may be left out is taken", serve, "a/b", {"model": "a/b"}),
+    ("an optional operand takes the spare word", send, "a b hello", {"name": "a", "place": "b", "message": ["hello"]}),
+    ("the last operand takes the rest", send, "a b c d", {"name": "a", "place": "b", "message": ["c", "d"]}),
+    ("an optional operand is missing", serve, "", {}),
+    ("an optional operand is given", serve, "a/b", {"model": "a/b"}),
     ("two required operands", setup, "box host", {"name": "box", "ssh": "host"}),
-    ("a flag stands before", send, "--times 3 a x", {"times": 3, "name": "a", "message": ["x"]}),
-    ("a flag stands between", send, "a --times 3 x", {"times": 3, "name": "a", "message": ["x"]}),
-    ("a flag stands behind", send, "a x --times 3", {"times": 3, "name": "a", "message": ["x"]}),
+    ("a flag before the operands", send, "--times 3 a x", {"times": 3, "name": "a", "message": ["x"]}),
+    ("a flag between operands", send, "a --times 3 x", {"times": 3, "name": "a", "message": ["x"]}),
+    ("a flag after the operands", send, "a x --times 3", {"times": 3, "name": "a", "message": ["x"]}),
     ("a value after an equals sign", send, "a x --times=3", {"times": 3, "name": "a", "message": ["x"]}),
     ("a value with an equals sign", serve, "--name=a=b", {"name": "a=b"}),
     ("a value that looks like a flag", serve, "--name --vllm", {"name": "--vllm"}),
@@ -60,42 +96,41 @@ READ = [
     ("the last of two values", serve, "--name a --name b", {"name": "b"}),
     ("a switch", send, "--loud a x", {"loud": True, "name": "a", "message": ["x"]}),
     ("a switch of two words", send, "--dry-run a x", {"dry_run": True, "name": "a", "message": ["x"]}),
-    ("a list grows", setup, "--tag a box --tag b host", {"tag": ["a", "b"], "name": "box", "ssh": "host"}),
-    ("after -- all are operands", send, "a -- --loud -x", {"name": "a", "place": "--loud", "message": ["-x"]}),
+    ("only operands after --", send, "a -- --loud -x", {"name": "a", "place": "--loud", "message": ["-x"]}),
     ("a single dash is an operand", send, "a -", {"name": "a", "message": ["-"]}),
     ("a tail is raw", serve, "a/b --vllm -tp 4 --help -- x=y --name z --vllm",
      {"model": "a/b", "vllm": ["-tp", "4", "--help", "--", "x=y", "--name", "z", "--vllm"]}),
     ("an empty tail", serve, "a/b --vllm", {"model": "a/b", "vllm": []}),
-    ("a tail keeps flags before it", serve, "--name q a/b --vllm x", {"name": "q", "model": "a/b", "vllm": ["x"]}),
+    ("flags before a tail", serve, "--name q a/b --vllm x", {"name": "q", "model": "a/b", "vllm": ["x"]}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("task", "words", "values"), [case[1:] for case in READ], ids=[case[0] for case in READ])
-def test_words_are_read(task: Verb, words: str, values: dict[str, Any]) -> None:
+def test_words_become_values(task: Verb, words: str, values: dict[str, Any]) -> None:
     assert read(task, *words.split()) == values
 
 
-REFUSED = [
-    ("nothing at all", send, [], "name is missing"),
+REJECTED = [
+    ("no words", send, [], "name is missing"),
     ("no message", send, ["a"], "message is missing"),
-    ("a second operand is missing", setup, ["box"], "ssh is missing"),
-    ("an operand too many", serve, ["a", "b"], "unexpected 'b'"),
+    ("one operand of two", setup, ["box"], "ssh is missing"),
+    ("one operand too many", serve, ["a", "b"], "unexpected 'b'"),
     ("an unknown flag", send, ["a", "x", "--volume", "3"], "unknown option --volume"),
     ("a near miss", send, ["a", "x", "--time", "3"], "unknown option --time (did you mean --times?)"),
     ("a short flag", send, ["a", "x", "-t", "3"], "unknown option -t"),
     ("an underscore", send, ["a", "x", "--dry_run"], "unknown option --dry_run (did you mean --dry-run?)"),
-    ("no value", send, ["a", "x", "--times"], "--times needs a value"),
-    ("no number", send, ["a", "x", "--times", "two"], "--times 'two' is not a whole number"),
+    ("a flag without its value", send, ["a", "x", "--times"], "--times needs a value"),
+    ("a word instead of a number", send, ["a", "x", "--times", "two"], "--times 'two' is not a whole number"),
     ("a value for a switch", send, ["a", "x", "--loud=yes"], "--loud takes no value"),
 ]
 
 
-@pytest.mark.parametrize(("task", "words", "told"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_words_are_refused(task: Verb, words: list[str], told: str) -> None:
-    with pytest.raises(Exit) as refused:
+@pytest.mark.parametrize(("task", "words", "told"), [case[1:] for case in REJECTED], ids=[case[0] for case in REJECTED])
+def test_wrong_words_are_rejected(task: Verb, words: list[str], told: str) -> None:
+    with pytest.raises(Exit) as rejected:
         read(task, *words)
-    assert refused.value.code == 2
-    assert refused.value.message == f"pi: {told}; usage: pi test {task.usage}"
+    assert rejected.value.code == 2
+    assert rejected.value.message == f"pi: {told}; usage: {usage_of('test', task)}"
 
 
 HELP = [
@@ -103,14 +138,14 @@ HELP = [
     ("short", "-h", True),
     ("after operands", "a/b --help", True),
     ("before a tail", "--help --vllm x", True),
-    ("in a tail it is vLLM's", "a/b --vllm --help", False),
-    ("after -- it is an operand", "-- --help", False),
-    ("not asked for", "a/b", False),
+    ("in a tail, for vLLM", "a/b --vllm --help", False),
+    ("after --, an operand", "-- --help", False),
+    ("no help", "a/b", False),
 ]
 
 
 @pytest.mark.parametrize(("words", "asked"), [case[1:] for case in HELP], ids=[case[0] for case in HELP])
-def test_help_is_asked_for(words: str, asked: bool) -> None:
+def test_words_that_ask_for_help(words: str, asked: bool) -> None:
     assert wants_help(serve, words.split()) is asked
 
 
@@ -131,43 +166,43 @@ def run(*words: str) -> int:
 
 MODEL = ["start", "a/b", "--name", "q"]
 WRONG = [
-    ("a verb that is none", ["strat"], "no verb 'strat' (did you mean 'start'?); usage: pi VERB"),
-    ("a verb like no other", ["xyzzy"], "no verb 'xyzzy'; usage: pi VERB"),
-    ("a verb of pods that is none", ["pods", "actve", "x"], "(did you mean 'pods active'?); usage: pi pods"),
+    ("an unknown verb", ["strat"], "no verb 'strat' (did you mean 'start'?); usage: pi VERB"),
+    ("a verb without a near match", ["xyzzy"], "no verb 'xyzzy'; usage: pi VERB"),
+    ("an unknown verb of pods", ["pods", "actve", "x"], "(did you mean 'pods active'?); usage: pi pods"),
     ("a missing operand", ["pods", "active"], "name is missing; usage: pi pods active NAME"),
-    ("a new pod without a way to it", ["pods", "setup", "box"], 'pi pods setup box "ssh root@HOST"'),
-    ("an operand too many", ["list", "qwen"], "unexpected 'qwen'; usage: pi list"),
+    ("a new pod without an ssh command", ["pods", "setup", "box"], 'pi pods setup box "ssh root@HOST"'),
+    ("one operand too many", ["list", "qwen"], "unexpected 'qwen'; usage: pi list"),
     ("a verb after another verb's operands", ["stop", "qwen", "list"], "unexpected 'list'; usage: pi stop [NAME]"),
-    ("a flag that is none", ["list", "--pods", "x"], "unknown option --pods (did you mean --pod?); usage: pi list"),
+    ("an unknown flag", ["list", "--pods", "x"], "unknown option --pods (did you mean --pod?); usage: pi list"),
     ("a flag without its value", ["list", "--pod"], "--pod needs a value; usage: pi list"),
     ("a value for a switch", ["logs", "q", "--no-follow=1"], "--no-follow takes no value; usage: pi logs"),
-    ("a number that is none", ["logs", "q", "--lines", "ten"], "--lines 'ten' is not a whole number; usage: pi logs"),
+    ("a word instead of a number", ["logs", "q", "--lines", "ten"], "--lines 'ten' is not a whole number; usage: pi logs"),
     ("a start without a name", ["start", "a/b"], "--name is missing; pi start a/b --name NAME"),
-    ("a number of GPUs that is none", [*MODEL, "--gpus", "two"], "--gpus 'two'"),
-    ("no GPU at all", [*MODEL, "--gpus", "0"], "--gpus '0'"),
-    ("a memory that is none", [*MODEL, "--memory", "lots"], "--memory 'lots'"),
-    ("a context that is none", [*MODEL, "--context", "32kk"], "--context '32kk'"),
-    ("a name that leaves its folder", ["start", "a/b", "--name", "../../x"], "cannot be the name of a model"),
+    ("a word instead of a number of GPUs", [*MODEL, "--gpus", "two"], "--gpus 'two'"),
+    ("zero GPUs", [*MODEL, "--gpus", "0"], "--gpus '0'"),
+    ("a word instead of a share of memory", [*MODEL, "--memory", "lots"], "--memory 'lots'"),
+    ("an invalid context", [*MODEL, "--context", "32kk"], "--context '32kk'"),
+    ("a name with ..", ["start", "a/b", "--name", "../../x"], "cannot be the name of a model"),
     ("a name that is an option", ["start", "a/b", "--name", "-rf"], "cannot be the name of a model"),
     ("a name with a line break at its end", ["start", "a/b", "--name", "x\n"], "cannot be the name of a model"),
     ("a name of 64 characters", ["start", "a/b", "--name", "x" * 64], "cannot be the name of a model"),
     ("a model that is a shell command", ["start", "a/b;id", "--name", "q"], "invalid model 'a/b;id'"),
-    ("an argument that is pi's own", [*MODEL, "--vllm", "--port", "1"], "may not contain --port"),
-    ("an argument that opens the server", [*MODEL, "--vllm", "--middle", "x.Y"], "may not contain --middle"),
-    ("a log of a name that is none", ["logs", "a/b"], "cannot be the name of a model"),
-    ("a stop of a name that is none", ["stop", "a/b"], "cannot be the name of a model"),
-    ("a pod's name that is none", ["pods", "setup", "a/b", "ssh h"], "cannot be the name of a pod"),
-    ("an ssh command that is none", ["pods", "setup", "box", "rm -rf /"], "rm is not an ssh command"),
-    ("a build that is none", ["pods", "setup", "box", "ssh h", "--vllm", "best"], "--vllm 'best' is not known"),
-    ("a mount that is two", ["pods", "setup", "box", "ssh h", "--mount", "mount a /b; id"], "one plain command"),
-    ("a system's folder", ["pods", "setup", "box", "ssh h", "--models-path", "/etc"], "belongs to the system"),
-    ("which shell", ["--print-completion-script", "tcsh"], "usage: pi --print-completion-script bash|zsh|fish"),
+    ("a raw argument that pi sets", [*MODEL, "--vllm", "--port", "1"], "may not contain --port"),
+    ("a raw argument that opens the server", [*MODEL, "--vllm", "--middle", "x.Y"], "may not contain --middle"),
+    ("the log of an invalid name", ["logs", "a/b"], "cannot be the name of a model"),
+    ("a stop of an invalid name", ["stop", "a/b"], "cannot be the name of a model"),
+    ("an invalid pod name", ["pods", "setup", "a/b", "ssh h"], "cannot be the name of a pod"),
+    ("not an ssh command", ["pods", "setup", "box", "rm -rf /"], "rm is not an ssh command"),
+    ("an unknown kind of vLLM", ["pods", "setup", "box", "ssh h", "--vllm", "best"], "invalid --vllm 'best'"),
+    ("two mount commands", ["pods", "setup", "box", "ssh h", "--mount", "mount a /b; id"], "one plain command"),
+    ("a system folder", ["pods", "setup", "box", "ssh h", "--models-path", "/etc"], "belongs to the system"),
+    ("an unknown shell", ["--print-completion-script", "tcsh"], "usage: pi --print-completion-script bash|zsh|fish"),
     ("no pods yet", ["list"], 'no pods yet; add one: pi pods setup NAME "ssh root@HOST"'),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "told"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
-def test_a_wrong_call_is_one_line_on_stderr(
+def test_a_wrong_call_prints_one_line_on_stderr(
     words: list[str], told: str, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run(*words)
@@ -180,7 +215,7 @@ def test_a_wrong_call_is_one_line_on_stderr(
 
 
 def verbs() -> list[str]:
-    return [spoken(name) for name in namespace().task_names]
+    return [typed(name) for name in namespace().task_names]
 
 
 @pytest.mark.parametrize("name", verbs())
@@ -193,23 +228,84 @@ def test_help_before_and_after_a_verb_is_the_same(name: str, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("name", namespace().task_names)
-def test_every_flag_of_a_verb_is_in_its_help_with_a_word_on_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verbs_help_explains_every_flag_and_operand(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     task: Verb = namespace()[name]
-    run(*spoken(name).split(), "--help")
-    told = capsys.readouterr().out.split("\n\n", 1)[1]
-    operands = {operand.strip("[].") for operand in task.operands}
-    for argument in task.get_arguments():
-        if argument.name not in operands:
-            [line] = [line for line in told.splitlines() if line.split()[:1] == [f"--{argument.names[0]}"]]
-            assert len(line.split(maxsplit=2 if " ..." in line else 1)) > 1, line
+    run(*typed(name).split(), "--help")
+    printed = capsys.readouterr().out.split("\n\n", 1)[1]
+    for each in declared_by(task.options):
+        [line] = [line for line in printed.splitlines() if line.startswith(f"  {each.written} ")]
+        assert line.strip().removeprefix(each.written).strip() == each.help != ""
 
 
 @pytest.mark.parametrize("name", namespace().task_names)
-def test_every_flag_in_a_usage_line_exists(name: str) -> None:
+def test_usage_line_names_every_flag_and_operand_once(name: str) -> None:
     task: Verb = namespace()[name]
-    written = {word.strip("[]|") for word in usage_of(name, task).replace("|", " ").split()}
-    flags = {f"--{flag}" for argument in task.get_arguments() for flag in argument.names}
-    assert {word for word in written if word.startswith("--")} <= flags
+    words = usage_of(name, task).replace("[", " ").replace("]", " ").replace("|", " ").split()
+    assert [words.count(each.name) for each in flags_of(task.options)] == [1] * len(flags_of(task.options))
+    assert all(each.written in usage_of(name, task) for each in operands_of(task.options))
+
+
+USAGES = [
+    (send, "pi x NAME [PLACE] MESSAGE... [--times N] [--loud] [--dry-run]"),
+    (serve, "pi x MODEL [--name N] [--vllm RAW...]   (alone: lists)"),
+    (setup, "pi x NAME SSH [--kind old|new] [--for X [--beside]] [--json|--quiet]"),
+]
+
+
+@pytest.mark.parametrize(("task", "usage"), USAGES, ids=["operands", "tail and remark", "flags that belong together"])
+def test_usage_line_is_made_of_the_declaration(task: Verb, usage: str) -> None:
+    assert usage_of("x", task) == usage
+
+
+@pytest.mark.parametrize("name", namespace().task_names)
+def test_invoke_has_an_argument_for_each_flag_and_operand(name: str) -> None:
+    task: Verb = namespace()[name]
+    declared = {each.attribute: each for each in declared_by(task.options)}
+    arguments = {argument.attr_name or argument.name: argument for argument in task.get_arguments()}
+    assert arguments.keys() == declared.keys()
+    for attribute, argument in arguments.items():
+        each = declared[str(attribute)]
+        assert argument.kind is (list if each.takes_rest else getattr(each, "kind", str)), attribute
+        assert argument.positional is (each.default is MISSING), attribute
+        assert argument.help == each.help, attribute
+
+
+def test_invoke_reads_a_start_by_flags_alone() -> None:
+    contexts = namespace().to_contexts()
+    parsed = Parser(contexts).parse_argv(["start", "--model", "a/b", "--name", "q", "--dry-run", "--vllm", "-x"])
+    values = {key: value for key, value in parsed[0].as_kwargs.items() if value}
+    assert values == {"model": "a/b", "name": "q", "dry_run": True, "vllm": ["-x"]}
+
+
+def test_a_task_called_from_python_takes_operands_and_flags() -> None:
+    calls = []
+
+    @verb(SendOptions)
+    def task(c: Any, options: SendOptions) -> None:
+        calls.append(options)
+
+    task(Context(), "ann", message=["a", "b"], times=2)
+    assert calls == [SendOptions(name="ann", message=("a", "b"), times=2)]
+
+
+COMBINED = [
+    ("a value that is not a choice", {"kind": "best"}, "invalid --kind 'best'"),
+    ("a flag without the one it requires", {"beside": True}, "--beside requires --for"),
+    ("two flags that exclude each other", {"json": True, "quiet": True}, "--json and --quiet cannot be used together"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), [case[1:] for case in COMBINED], ids=[case[0] for case in COMBINED])
+def test_flags_that_do_not_go_together_are_rejected(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as rejected:
+        options_from(SetupOptions, {"name": "box", "ssh": "host", **values})
+    assert rejected.value.message == message
+
+
+def test_flags_can_be_typed_again() -> None:
+    options = SetupOptions(name="box", ssh="host", kind="new", for_="a b", beside=True)
+    assert words_of(options) == ["--kind", "new", "--for", "a b", "--beside"]
+    assert words_of(ServeOptions(name="q", vllm=("--tp", "4"))) == ["--name", "q", "--vllm", "--tp", "4"]
 
 
 def test_every_verb_has_a_line_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +328,8 @@ COMPLETED = [
     ("models to stop", ["stop", "q"], {"qwen"}),
     ("pods after --pod", ["list", "--pod", "l"], {"lab"}),
     ("flags", ["logs", "--l"], {"--lines"}),
-    ("nothing after a verb that is none", ["xyzzy", ""], set()),
+    ("choices of a flag", ["prompt", "qwen", "--api", ""], {"chat", "responses"}),
+    ("nothing after an unknown verb", ["xyzzy", ""], set()),
 ]
 
 

@@ -31,6 +31,6 @@ def test_only_what_binds_loopback_is_out_of_a_networks_reach(address: str, is_lo
     with server:
         port = server.getsockname()[1]
         assert port in process.listening_ports()
-        assert process.strangers(port, [os.getpid()]) == []
-        assert process.strangers(port, [os.getppid()]) == [process.described(os.getpid())]
+        assert process.others(port, [os.getpid()]) == []
+        assert process.others(port, [os.getppid()]) == [process.described(os.getpid())]
         assert (port in process.public_ports([os.getpid()])) is not is_local

@@ -19,6 +19,7 @@ import pytest
 
 import pi
 from pi.calls.templates import render
+from tests.rig.patience import patient
 from tests.rig.skips import skip, skip_if
 
 ROOT = Path(__file__).parents[3]
@@ -444,11 +445,10 @@ def model_in_venv(home: Home) -> Iterator[subprocess.Popen[bytes]]:
     code = "import mmap, sys, time; f = open(sys.argv[1]); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)"
     code += "; print(flush=True); time.sleep(60)"
     words = ["--served-model-name", "Qwen/Qwen3-4B", "qwen", "--port", "8001"]
-    model = subprocess.Popen([sys.executable, "-c", code, library, *words], stdout=subprocess.PIPE)
-    assert model.stdout and model.stdout.readline()
-    yield model
-    model.kill()
-    model.wait()
+    with subprocess.Popen([sys.executable, "-c", code, library, *words], stdout=subprocess.PIPE) as model:
+        assert model.stdout and model.stdout.readline()
+        yield model
+        model.kill()
 
 
 def test_an_upgrade_waits_for_a_running_model(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
@@ -642,12 +642,12 @@ def test_a_signal_ends_setup_and_its_children_at_once(home: Home, number: signal
         SCRIPT,
     ]  # also where these tests run under nohup
     script = subprocess.Popen(with_every_signal, env=home.environment("vllm", {}), stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     while not (home.path / "pid").exists() or not (home.path / "pid").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     script.send_signal(number)
-    assert script.wait(5) == 128 + number
+    assert script.wait(patient(5)) == 128 + number
     while _lives((home.path / "pid").read_text().strip()):
         assert time.monotonic() < deadline
         time.sleep(0.02)

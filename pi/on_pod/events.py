@@ -1,0 +1,136 @@
+"""Shapes of the events that a pod sends to pi, and of the details of its failures (see `pi.on_pod.shapes`)."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
+
+from pi.on_pod.shapes import Survey
+
+StepVerb = Literal["step", "note", "done", "skip", "fail"]
+"""What pod_setup.sh reports of a step."""
+
+FailureKind = Literal[
+    "busy",
+    "disk_full",
+    "download_failed",
+    "exited",
+    "killed",
+    "launch_failed",
+    "lost",
+    "name_taken",
+    "no_log",
+    "no_model",
+    "not_free",
+    "not_ours",
+    "setup_failed",
+    "storage",
+    "timeout",
+    "unexpected",
+    "unkillable",
+]
+
+
+class LogEvent(TypedDict):
+    event: Literal["log"]
+    text: str
+
+
+class ProgressEvent(TypedDict):
+    event: Literal["progress"]
+    text: str
+
+
+class DownloadEvent(TypedDict):
+    event: Literal["download"]
+    bytes: int
+    bytes_per_s: int
+    total: Optional[int]
+
+
+class StepEvent(TypedDict):
+    event: Literal["step"]
+    verb: StepVerb
+    step: str
+    text: str
+
+
+class LaunchedEvent(TypedDict):
+    event: Literal["launched"]
+    pid: int
+    port: int
+
+
+class SurveyEvent(TypedDict):
+    event: Literal["survey"]
+    facts: Survey
+
+
+class AliveEvent(TypedDict):
+    event: Literal["alive"]
+
+
+class DoneEvent(TypedDict):
+    event: Literal["done"]
+    result: Any
+
+
+class FailedEvent(TypedDict):
+    event: Literal["failed"]
+    kind: FailureKind
+    message: str
+    detail: Dict[str, Any]
+
+
+class CancelledEvent(TypedDict):
+    event: Literal["cancelled"]
+
+
+Event = Union[
+    LogEvent,
+    ProgressEvent,
+    DownloadEvent,
+    StepEvent,
+    LaunchedEvent,
+    SurveyEvent,
+    AliveEvent,
+    DoneEvent,
+    FailedEvent,
+    CancelledEvent,
+]
+
+
+class NoDetail(TypedDict):
+    """Of kinds whose message says all."""
+
+
+class NameDetail(TypedDict):
+    name: str
+
+
+class _ServerOptions(TypedDict, total=False):
+    venv: str
+    exit: Optional[int]
+
+
+class ServerDetail(_ServerOptions):
+    """Of a server that did not become ready: its deployment, and the end of its log."""
+
+    name: str
+    log: str
+
+
+class DownloadDetail(TypedDict):
+    log: str
+
+
+class SetupDetail(TypedDict):
+    """The step that failed, and its last lines of output."""
+
+    step: str
+    tail: List[str]
+
+
+class FaultDetail(TypedDict):
+    """Where in pi's own program the error was raised."""
+
+    at: str

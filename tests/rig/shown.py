@@ -1,0 +1,81 @@
+"""Commands of README.md and docs/, run as a reader would type them on a laptop whose pod is a test's."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from socket import gethostname
+
+from chores.docs import RENEW, drift, renew
+from tests.rig.command import Pi, login, program
+from tests.rig.pod import Pod, first_free_port
+
+ADDRESS = "203.0.113.7"
+"""Where the pod is, as the pages say: an address for documentation (RFC 5737)."""
+
+PORT = 22022
+
+LEFT_OUT = (
+    "  note: uv follows pip's settings",
+    "  note: download.pytorch.org is out of reach",
+    "  note: Python 3.12 cannot be fetched",
+    "  note: no Python.h",
+)
+"""Lines that begin like this are about the network and the packages of the machine that runs the tests."""
+
+
+class Laptop:
+    """Runs commands in `directory`; what they print names the pages' machines instead of the test's."""
+
+    def __init__(self, pi: Pi, pod: Pod | None = None) -> None:
+        self.pi = pi
+        self.directory = pi.home / "project"
+        self.directory.mkdir()
+        self._names = {str(pi.home): "/home/me"}
+        for name in ("pi", "fab"):
+            (pi.bin / name).symlink_to(program(name))
+        if pod:
+            self._names |= {str(pod.home): "/root", str(pod.bin): "/usr/local/bin", "127.0.0.1": ADDRESS}
+            self._names |= {str(first_free_port()): "8001"}
+            pi.ssh_config(f"Host {ADDRESS}\n  HostName 127.0.0.1\n  IdentityFile {pod.key}\n")
+
+    def __call__(self, command: str) -> str:
+        """What a command prints on a terminal's two streams; raises AssertionError if it fails."""
+        done = subprocess.run(
+            ["bash", "-c", command.replace("root@", f"{login()}@")],
+            env={**self.pi.environment, "COLUMNS": "120"},
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{command} exited with {done.returncode}\n{done.stdout}"
+        return self._as_on_the_page(done.stdout)
+
+    def file(self, name: str, text: str) -> Path:
+        """A file of the directory that commands run in."""
+        path = self.directory / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def _as_on_the_page(self, text: str) -> str:
+        for real, shown in self._names.items():
+            text = text.replace(real, shown)
+        here = f"{login()}@{gethostname()}"
+        text = re.sub(f"{re.escape(here)} *", lambda cell: "me@pc".ljust(len(cell[0])), text)
+        text = text.replace(f"{login()}@", "root@")
+        return "".join(f"{line.rstrip()}\n" for line in text.splitlines() if not line.startswith(LEFT_OUT))
+
+
+def check(page: Path, run: Callable[[str], str], *, from_pod: bool = False) -> None:
+    """Raise AssertionError if an output of the page drifted, or write it under `inv docs`."""
+    drifted = drift(page, run, from_pod=from_pod)
+    if os.environ.get(RENEW):
+        return renew(page, drifted)
+    for block, fresh in drifted:
+        assert block == fresh, f"{page.name} has drifted; run: inv docs"

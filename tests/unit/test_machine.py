@@ -1,0 +1,96 @@
+"""chores/machine.sh, with stand-ins for apt-get, dpkg, sudo and id: what it brings, how, and what it says if it cannot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "chores" / "machine.sh"
+UNPACKS = """
+mkdir -p "$3/usr/sbin" "$3/usr/lib/x86_64-linux-gnu"
+printf '#!/bin/sh\\necho "$LD_LIBRARY_PATH"\\n' >"$3/usr/sbin/sshd"
+chmod +x "$3/usr/sbin/sshd"
+"""
+
+
+class Machine:
+    """A checkout on a machine that lacks the Python it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        (folder / "chores").mkdir()
+        shutil.copy(SCRIPT, folder / "chores")
+
+    def has(self, **programs: str) -> None:
+        """Put programs into its PATH; each notes its words in `ran`."""
+        for name, body in programs.items():
+            path = self.bin / name.replace("_", "-")
+            path.write_text(f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.folder}/ran\n{body}\n')
+            path.chmod(0o755)
+
+    def ran(self) -> list[str]:
+        path = self.folder / "ran"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def brings(self, *needs: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", self.folder / "chores" / "machine.sh", *needs],
+            env={"PATH": f"{self.bin}:{os.environ['PATH']}", "PYTHON": "no-such-python", **environment},
+            capture_output=True,
+            text=True,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    made.has(sudo="exit 1", id="echo 1000", apt_get="exit 100", dpkg="exit 1")
+    return made
+
+
+def test_nothing_is_run_if_nothing_is_missing(machine: Machine) -> None:
+    done = machine.brings("python", PYTHON="true")
+    assert (done.returncode, done.stdout, done.stderr, machine.ran()) == (0, "", "", [])
+
+
+@pytest.mark.parametrize(("user", "sudo"), [("0", ""), ("1000", "sudo ")], ids=["root", "sudo"])
+def test_packages_are_installed_by_who_can_become_root(machine: Machine, user: str, sudo: str) -> None:
+    machine.has(id=f"echo {user}", sudo='shift\nexec "$@"', apt_get="")
+    assert machine.brings("python").returncode == 0
+    installs = [line for line in machine.ran() if " install " in line and line.startswith("apt-get")]
+    assert len(installs) == 1 and installs[0].endswith("--no-install-recommends python3 no-such-python-venv")
+    assert bool(sudo) == any(line.startswith("sudo -n env") for line in machine.ran())
+
+
+def test_packages_are_unpacked_for_a_user_who_cannot(machine: Machine) -> None:
+    machine.has(apt_get=f'case "$*" in *install*) touch {machine.folder}/.machine/apt/cache/archives/x.deb ;; esac')
+    machine.has(dpkg=UNPACKS)
+    done = machine.brings("python")
+    assert done.returncode == 0, done
+    private = machine.folder / ".machine"
+    assert f"unpacking Debian packages into {private}: python3 no-such-python-venv" in done.stdout
+    told = subprocess.check_output([private / "bin" / "sshd"], text=True)
+    assert told.strip() == f"{private}/root/usr/lib/x86_64-linux-gnu"
+    assert not (private / "apt").exists()
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_what_cannot_be_brought_is_named_with_the_command(machine: Machine, user: str) -> None:
+    machine.has(id=f"echo {user}")
+    done = machine.brings("python")
+    assert done.returncode == 1
+    assert (
+        "missing: python3 no-such-python-venv; as root, run: apt-get install -y python3 no-such-python-venv"
+        in done.stderr
+    )
+
+
+def test_an_unknown_need_is_rejected(machine: Machine) -> None:
+    done = machine.brings("coffee")
+    assert done.returncode == 1 and "unknown need 'coffee'" in done.stderr

@@ -1,0 +1,42 @@
+"""`inv test --quick`: which SSH tests belong to a file."""
+
+from __future__ import annotations
+
+import pytest
+
+from chores import suite
+
+TESTS = {
+    "pi/on_pod/start.py": ["test_start.py", "test_start_failures.py"],
+    "pi/on_pod/status.py": ["test_list.py"],
+    "pi/prompt/chat.py": ["test_prompt.py"],
+    "pi/setup/pod_setup.sh": ["test_setup.py"],
+    "pi/errors.py": [],
+    "tests/ssh/test_logs.py": ["test_logs.py"],
+    "tests/ssh/conftest.py": [],
+    "README.md": [],
+}
+
+
+@pytest.mark.parametrize(("name", "tests"), TESTS.items(), ids=TESTS)
+def test_a_file_has_the_tests_named_after_it(name: str, tests: list[str]) -> None:
+    assert sorted(path.name for path in suite.ssh_tests(name)) == tests
+
+
+def test_core_cases_are_some_40() -> None:
+    assert 30 <= len(suite.core()) <= 50
+
+
+def test_a_change_of_a_verb_runs_its_tests_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "changed", lambda: ["README.md", "pi/on_pod/stop.py"])
+    assert suite.quick() == ["tests/unit", "tests/ssh/test_stop.py"]
+
+
+def test_a_change_of_a_shared_room_runs_the_core_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "changed", lambda: ["pi/errors.py", "pi/on_pod/stop.py"])
+    chosen = suite.quick()
+    assert chosen[:2] == ["tests/unit", "tests/ssh/test_stop.py"]
+    assert len(chosen) > 30 and not any(case.startswith("tests/ssh/test_stop.py::") for case in chosen)
+    assert "pi/errors.py" in capsys.readouterr().out
