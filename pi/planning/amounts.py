@@ -24,7 +24,10 @@ def parse_context(text: str) -> int:
 
 
 def parse_memory(text: str) -> float:
-    """Return a share of each GPU's memory: "50%", "50" and "0.5" are 0.5. Raises InputError outside 1 to 95 %."""
+    """Return a share of each GPU's memory: "50%", "50" and "0.5" are 0.5.
+
+    Raises InputError outside 1 to 95 %.
+    """
     match = re.fullmatch(r"\s*(\d{1,3}(?:\.\d{1,4})?|\.\d{1,4})\s*(%?)\s*", text, re.ASCII)
     number = float(match[1]) if match else -1.0
     share = number / 100 if match and (match[2] or number > 1) else number

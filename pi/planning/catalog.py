@@ -56,7 +56,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Layout:
-    """A tested way to serve a model on GPUs of some kinds; it may need less than the recipe's minimum."""
+    """A tested split on some GPUs; it may need less than the recipe's minimum."""
 
     gpus: int
     on: tuple[str, ...]

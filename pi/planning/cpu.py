@@ -30,7 +30,7 @@ LABELS = frozenset({"cpu", "xeon6"})
 def catalog_plan(
     request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[Variant, ...]
 ) -> tuple[LaunchPlan, Variant, Tuning]:
-    """Plan a model of the catalog; return its checkpoint and tuning too. Raises InputError if it does not fit."""
+    """Plan a catalog model; return the plan, checkpoint and tuning. Raises InputError if it does not fit."""
     runnable = [v for v in variants if v.precision in PRECISIONS and (not v.on or LABELS.intersection(v.on))]
     if not runnable:
         raise InputError("no-cpu-weights", f"no checkpoint of {spec.title} runs on a CPU", "use a pod with GPUs")
@@ -73,14 +73,17 @@ def _too_large(what: str, kv_gib: int, needed_gib: float, room_gib: float) -> In
 
 
 def environment(facts: PodFacts, kv_gib: int | None) -> dict[str, str]:
-    """Use all cores; set the KV cache in GiB unless the user requests a share of the memory."""
+    """Return variables for all cores and, if given, the GiB of the KV cache."""
     cores = "0" if facts.cpus <= 1 else f"0-{facts.cpus - 1}"
     space = {} if kv_gib is None else {"VLLM_CPU_KVCACHE_SPACE": str(kv_gib)}
     return {"VLLM_CPU_OMP_THREADS_BIND": cores} | space
 
 
 def kv_space_gib(facts: PodFacts, spec: ModelSpec | None = None, context: int = CONTEXT) -> int:
-    """Return whole GiB of KV cache: 1/16 of the memory, 1 to 4, or more if one sequence of `context` needs it."""
+    """Return the KV cache in whole GiB.
+
+    It is 1/16 of the memory, between 1 and 4, or more if one sequence of `context` needs it.
+    """
     attention = spec.attention if spec else attention_of(facts.config or {})
     needed = -(-attention.kv_bytes(context) // GIB) if attention else 0
     return max(1, min(4, facts.memory_mib // 1024 // 16), needed)

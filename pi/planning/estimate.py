@@ -118,7 +118,7 @@ class Split:
 
 
 def weights_per_gpu_gib(weights_gb: float, split: Split) -> float:
-    """Return the weights on the fullest GPU, in GiB, for weights of `weights_gb` x 10^9 bytes in all."""
+    """Return the weights on the fullest GPU in GiB; `weights_gb` are all weights in 10^9 bytes."""
     whole = weights_gb * 1e9 / GIB
     if split.data == 1:
         return whole / (split.tensor * split.pipeline)
@@ -140,9 +140,10 @@ def memory_sum(
     number_bytes: int = 2,
     uncertainty: float = 0.0,
 ) -> MemorySum:
-    """Return the sum for one GPU of `split`. `context` is the model's limit, `wanted` the user's, in tokens.
+    """Return the sum for one GPU of `split`.
 
-    Without `wanted`, the sum contains the longest context that fits.
+    `context` is the model's limit and `wanted` the user's, in tokens. Without `wanted`, the sum contains the longest
+    context that fits.
     """
     weights = weights_per_gpu_gib(weights_gb, split)
     overhead = FIXED_OVERHEAD_GIB + OVERHEAD_PER_WEIGHTS * weights

@@ -1,4 +1,4 @@
-"""List the catalog for a pod: models that fit now, that fit if something stops, that need more."""
+"""List which models of the catalog fit a pod."""
 
 from __future__ import annotations
 

@@ -45,7 +45,10 @@ def choose(
     kinds: tuple[Group, ...],
     nodes: int = 1,
 ) -> Fit | None:
-    """Return the best fit: the first checkpoint with a useful context, on the fewest GPUs with a good one."""
+    """Return the best fit, or None.
+
+    That is the first checkpoint with a useful context, on the fewest GPUs with a good one.
+    """
     short: Fit | None = None
     for variant in variants:
         best: Fit | None = None
@@ -134,7 +137,7 @@ def reaches_minimum(variant: Variant, memory_mib: int, share: float) -> bool:
 
 
 def split_of(spec: ModelSpec, variant: Variant, count: int, nodes: int = 1) -> Split | None:
-    """Return how `count` GPUs of each node split a model by its recipe, or None if they cannot."""
+    """Return how `count` GPUs of each node split a model, or None if they cannot."""
     sizes = (size for size in range(count, 0, -1) if count % size == 0)
     tensor = next(size for size in sizes if _divides(spec, variant, size))
     if nodes == 1:

@@ -12,7 +12,7 @@ from pi.vllm.arguments import Arguments
 from pi.vllm.versions import too_old
 
 AUTO_CONTEXT_SINCE = "0.14.0"
-"""First vLLM that accepts `--max-model-len auto`, the longest context that the memory holds."""
+"""First vLLM that accepts `--max-model-len auto`, the longest context that fits."""
 
 
 def served_names(model: str, request: Request) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from pi.text import count
 
 
 def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[Variant, ...]) -> PiError:
-    """Return the error for a catalog model that does not fit now: GPUs in use, or a pod that is too small."""
+    """Return the error for a catalog model that does not fit: BusyError if an idle pod holds it."""
     kinds = groups(idle(facts))
     if choose(spec, variants, request, kinds, facts.nodes) is not None:
 
@@ -38,7 +38,7 @@ def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[
 
 
 class Fits(Protocol):
-    """Return whether the requested model starts on a pod with another number of GPUs or share of each."""
+    """Return whether a model fits with other --gpus or --memory."""
 
     def __call__(self, facts: PodFacts, *, gpus: int = ..., memory: float = ...) -> bool: ...
 

@@ -28,7 +28,7 @@ IDLE = 0.05
 
 @dataclass(frozen=True)
 class Slot:
-    """A GPU and its models. `taken` is the sum of their shares, `open` the share that another model can have."""
+    """A GPU and its models. `taken` is their share, `open` the share left for another model."""
 
     gpu: Gpu
     models: tuple[str, ...]

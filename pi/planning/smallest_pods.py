@@ -1,4 +1,4 @@
-"""The smallest pods that hold a model."""
+"""The smallest pods that are large enough for a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pi.pods.gpus import Gpu
 
 
 def smallest_pods(spec: ModelSpec, like: Iterable[Gpu] = ()) -> tuple[str, ...]:
-    """Return the smallest pods of one to eight GPUs that hold a model; the kinds in `like` come first."""
+    """Return the smallest pods of up to eight GPUs for a model, kinds in `like` first."""
     preferred = {product.name for product in map(hardware.kind, like) if product}
     request = Request(spec.id, "x")
     pods: list[tuple[int, str, str]] = []

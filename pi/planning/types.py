@@ -21,7 +21,7 @@ VENV = "venv"
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's arguments."""
+    """A user's request. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's arguments."""
 
     model: ModelId
     name: str
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process that uses a GPU, with the name of its deployment; None for a process that pi did not start."""
+    """A process that uses a GPU. `deployment` is None if pi did not start it."""
 
     pid: int
     gpu: int
@@ -44,7 +44,7 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class PodFacts:
-    """A pod as just read: its GPUs with the memory in use, and the deployments that run or start there.
+    """The state of a pod: its GPUs with their memory in use, its deployments.
 
     `config` and `weights_bytes` describe a requested model outside the catalog, if its files could be read.
     With several equal pods (`nodes`), GPUs and deployments are those of each pod.
@@ -87,7 +87,7 @@ class LaunchPlan:
     """Everything that a start needs. `args` follow `vllm serve MODEL`, without names, host and port.
 
     `model` is what vLLM loads; it may be another checkpoint than the requested one. `context` is in tokens
-    (None: the model's own); with `--max-model-len auto` it is an estimate. `why` holds one sentence per decision.
+    (None: the model's own); with `--max-model-len auto` it is an estimate. `why` has one sentence per decision.
     """
 
     model: ModelId

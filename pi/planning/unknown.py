@@ -18,7 +18,7 @@ UNCERTAINTY = 0.1
 
 
 def unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
-    """Plan one GPU unless the user sets --gpus, and a context that vLLM chooses. Check the memory if it is known."""
+    """Plan the requested GPUs or one, and a context that vLLM chooses. Raises InputError or BusyError."""
     own, size = context_of(facts.config or {}), request.gpus or 1
     _check_limits(request, facts, own, size)
     least = SHARE if facts.weights_bytes is None else LEAST_SHARE  # a model of unknown size may need the whole share

@@ -31,15 +31,16 @@ KILLED = "killed from outside (out of memory?)"
 
 @dataclass(frozen=True)
 class Failure:
-    """`cause` has one to three lines of plain text; `hint` is the next step, if there is one."""
+    """A cause of one to three lines, and a hint if there is one."""
 
     cause: str
     hint: str | None
 
 
 def explain(log: str, exit_code: int | None, venv: str = "venv") -> Failure:
-    """Explain why the vLLM that wrote `log` stopped. `venv` is the folder of its venv in the pod's home.
+    """Return why the vLLM that wrote `log` stopped.
 
+    `venv` is the folder of its venv in the pod's home.
     `log` may be a tail that begins inside a line. `exit_code` belongs to the first process: negative or above 128 for
     a signal, None if unknown. 0 proves nothing, because a server exits with 0 after its engine was killed. Do not use
     this for a model that was stopped on purpose; its log also ends in tracebacks.

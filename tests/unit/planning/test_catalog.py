@@ -83,24 +83,24 @@ def test_hardware_names_are_valid() -> None:
 
 
 def test_family_facts_apply_unless_a_model_differs() -> None:
-    found = CATALOG.find("zai-org/GLM-4.7")
+    entry = CATALOG.find("zai-org/GLM-4.7")
     other = CATALOG.find("zai-org/GLM-4.5")
-    assert found and other
-    assert (found[0].family, found[0].reasoning, other[0].reasoning) == ("glm-4.5", "glm45", "glm45")
-    assert (found[0].tools, other[0].tools) == ("glm47", "glm45")
+    assert entry and other
+    assert (entry[0].family, entry[0].reasoning, other[0].reasoning) == ("glm-4.5", "glm45", "glm45")
+    assert (entry[0].tools, other[0].tools) == ("glm47", "glm45")
 
 
 def test_model_is_found_by_the_id_of_any_checkpoint() -> None:
     assert CATALOG.find("no/such-model") is None
     for name in ("Qwen/Qwen3-32B-AWQ", "qwen/qwen3-32b-awq"):
-        found = CATALOG.find(name)
-        assert found is not None
-        assert (found[0].id, found[1].name) == ("Qwen/Qwen3-32B", "awq")
+        entry = CATALOG.find(name)
+        assert entry is not None
+        assert (entry[0].id, entry[1].name) == ("Qwen/Qwen3-32B", "awq")
 
 
 def test_search_matches_every_word() -> None:
-    found = [spec.id for spec in CATALOG.search("QWEN coder 30b")]
-    assert found == ["Qwen/Qwen3-Coder-30B-A3B-Instruct"]
+    ids = [spec.id for spec in CATALOG.search("QWEN coder 30b")]
+    assert ids == ["Qwen/Qwen3-Coder-30B-A3B-Instruct"]
     assert len(CATALOG.search("")) == len(CATALOG.models)
 
 
@@ -113,20 +113,20 @@ def own(tmp_path: Path, text: str) -> catalog.Catalog:
 
 
 def test_user_entry_is_added(tmp_path: Path) -> None:
-    found = own(tmp_path, '[model."me/mine"]\nparameters = 7\nvariants.bf16 = { precision = "bf16" }\n').find("me/mine")
-    assert found is not None
-    spec, variant = found
+    entry = own(tmp_path, '[model."me/mine"]\nparameters = 7\nvariants.bf16 = { precision = "bf16" }\n').find("me/mine")
+    assert entry is not None
+    spec, variant = entry
     assert (spec.context, spec.tools, variant.id) == (None, None, "me/mine")
     assert (variant.weights_gb, variant.minimum_gb) == (14.0, 16.8)
 
 
 def test_user_key_changes_only_that_key(tmp_path: Path) -> None:
     text = '[model."Qwen/Qwen3-32B"]\ncontext = 32768\n[model."Qwen/Qwen3-32B".variants.fp8]\nminimum_gb = 36\n'
-    found = own(tmp_path, text).find("Qwen/Qwen3-32B-FP8")
+    entry = own(tmp_path, text).find("Qwen/Qwen3-32B-FP8")
     shipped = CATALOG.find("Qwen/Qwen3-32B-FP8")
-    assert found and shipped
-    assert (found[0].context, found[1].minimum_gb) == (32768, 36)
-    assert (found[0].tools, found[1].weights_gb) == (shipped[0].tools, shipped[1].weights_gb)
+    assert entry and shipped
+    assert (entry[0].context, entry[1].minimum_gb) == (32768, 36)
+    assert (entry[0].tools, entry[1].weights_gb) == (shipped[0].tools, shipped[1].weights_gb)
     assert len(own(tmp_path, text).models) == len(CATALOG.models)
 
 

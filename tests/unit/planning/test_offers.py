@@ -16,9 +16,9 @@ CATALOG = catalog.load()
 
 
 def test_every_model_is_offered_once_fitting_ones_first() -> None:
-    found = offers(CATALOG, pod("h100", 2))
-    states = [offer.state for offer in found]
-    assert len(found) == len(CATALOG.models)
+    listed = offers(CATALOG, pod("h100", 2))
+    states = [offer.state for offer in listed]
+    assert len(listed) == len(CATALOG.models)
     assert states == sorted(states, key=[FITS, BUSY, MORE].index)
     assert {FITS, MORE} == set(states)
 
@@ -57,19 +57,19 @@ def test_offer_names_pods_that_are_large_enough() -> None:
 
 
 def test_offers_without_a_pod_name_pods() -> None:
-    found = offers(CATALOG, None, "gpt-oss")
-    assert [(offer.model, offer.state) for offer in found] == [
+    listed = offers(CATALOG, None, "gpt-oss")
+    assert [(offer.model, offer.state) for offer in listed] == [
         ("openai/gpt-oss-120b", MORE),
         ("openai/gpt-oss-20b", MORE),
     ]
-    assert found[1].needs == "1x L4 or 1x A10" or found[1].needs.startswith("1x ")
+    assert listed[1].needs == "1x L4 or 1x A10" or listed[1].needs.startswith("1x ")
 
 
 def test_offers_for_a_cpu() -> None:
-    found = {offer.model: offer for offer in offers(CATALOG, cpu_pod(24, 2))}
-    assert found["HuggingFaceTB/SmolLM2-135M-Instruct"].state == FITS
-    assert found["HuggingFaceTB/SmolLM2-135M-Instruct"].kind == "CPU"
-    assert found["meta-llama/Llama-3.3-70B-Instruct"].state == MORE
+    listed = {offer.model: offer for offer in offers(CATALOG, cpu_pod(24, 2))}
+    assert listed["HuggingFaceTB/SmolLM2-135M-Instruct"].state == FITS
+    assert listed["HuggingFaceTB/SmolLM2-135M-Instruct"].kind == "CPU"
+    assert listed["meta-llama/Llama-3.3-70B-Instruct"].state == MORE
 
 
 def test_offer_becomes_json() -> None:

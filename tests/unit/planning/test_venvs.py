@@ -93,17 +93,17 @@ def test_raw_arguments_run_on_the_vllm_that_the_model_needs() -> None:
 
 def test_checkpoint_that_the_vllm_serves_is_preferred() -> None:
     both = {"fp8": {"precision": "fp8", "floor": "0.40.0", "id": "me/new-fp8"}, "bf16": {"precision": "bf16"}}
-    known = entry(variants=both)
-    old, new = plan(on("0.33.0"), known), plan(on("0.40.0"), known)
+    models = entry(variants=both)
+    old, new = plan(on("0.33.0"), models), plan(on("0.40.0"), models)
     assert (old.variant, new.variant) == ("bf16", "fp8")
     assert "not me/new-fp8: it needs vLLM 0.40.0 or newer" in old.why
-    assert plan(on("0.33.0"), known, variant="fp8").min_vllm == "0.40.0"
+    assert plan(on("0.33.0"), models, variant="fp8").min_vllm == "0.40.0"
 
 
 def test_checkpoint_needs_at_least_its_models_minimum() -> None:
-    known = entry(variants={"bf16": {"precision": "bf16", "floor": "0.30.0"}})
-    found = known.find("me/new")
-    assert found and found[1].min_vllm == "0.33.0"
+    models = entry(variants={"bf16": {"precision": "bf16", "floor": "0.30.0"}})
+    new = models.find("me/new")
+    assert new and new[1].min_vllm == "0.33.0"
 
 
 REFUSALS = [
@@ -124,8 +124,8 @@ def test_model_that_no_vllm_serves_is_rejected(facts: PodFacts, change: dict[str
 
 
 def test_hint_names_the_checkpoint() -> None:
-    known = entry(floor="0.1.0", variants={"fp8": {"precision": "fp8", "floor": "0.40.0", "id": "me/new-fp8"}})
-    refusal = venvs.refusal(plan(on("0.32.0"), known), on("0.32.0"), "box")
+    models = entry(floor="0.1.0", variants={"fp8": {"precision": "fp8", "floor": "0.40.0", "id": "me/new-fp8"}})
+    refusal = venvs.refusal(plan(on("0.32.0"), models), on("0.32.0"), "box")
     assert refusal and "--for me/new-fp8 --beside" in str(refusal.hint)
 
 
