@@ -95,6 +95,14 @@ def bench(c: Context) -> None:
 
 
 @task
+def messages(c: Context) -> None:
+    """Renew the golden file with the texts of all errors."""
+    from chores.messages import GOLDEN, listing
+
+    GOLDEN.write_text(listing(), "utf-8")
+
+
+@task
 def docs(c: Context) -> None:
     """Renew the outputs that README.md and docs/ show."""
     from chores.docs import RENEW
@@ -122,4 +130,4 @@ def render(c: Context) -> None:
 
 
 models = Collection("models", convert, render)
-ns = Collection(test, lint, e2e, slow, nightly, fuzz, advisories, demo, bench, docs, models, pi)
+ns = Collection(test, lint, e2e, slow, nightly, fuzz, advisories, demo, bench, docs, messages, models, pi)

@@ -240,7 +240,7 @@ def _read_model(title: str, family: str, entry: Bullet) -> tuple[str, Table]:
         else:
             _read_fact(table, bullet)
     if not model:
-        raise InputError("list-no-id", f"line {entry.line}: {title} has no HF: line")
+        raise InputError("markdown-invalid", f"line {entry.line}: {title} has no HF: line")
     if "variants" not in table:
         _estimate(table, title, model, rows or [])
     return model, table
@@ -261,13 +261,13 @@ def _read_fact(table: Table, bullet: Bullet) -> None:
     label, _, value = text.partition(": ")
     if label not in FACTS:
         raise InputError(
-            "list-unknown-fact", f"line {bullet.line}: unknown fact {label!r}", f"use one of {', '.join(FACTS)}"
+            "markdown-invalid", f"line {bullet.line}: unknown fact {label!r}", f"use one of {', '.join(FACTS)}"
         )
     key = FACTS[label]
     try:
         table[key] = _value(key, value.strip())
     except ValueError:
-        raise InputError("list-value-invalid", f"line {bullet.line}: cannot parse {text!r}") from None
+        raise InputError("markdown-invalid", f"line {bullet.line}: cannot parse {text!r}") from None
 
 
 def _value(key: str, text: str) -> Any:
@@ -292,7 +292,7 @@ def _read_variant(bullet: Bullet) -> tuple[str, Table]:
     match = re.fullmatch(r"\[[ xX]\] ([^:]+): (.+)", bullet.text)
     if not match:
         raise InputError(
-            "list-variant-invalid",
+            "markdown-invalid",
             f"line {bullet.line}: invalid variant {bullet.text!r}",
             "write it as [ ] name: precision, needs N GB",
         )
@@ -304,7 +304,7 @@ def _read_variant(bullet: Bullet) -> tuple[str, Table]:
                 table[key] = read(value[1])
                 break
         else:
-            raise InputError("list-variant-unknown-part", f"line {bullet.line}: unknown part of a variant {part!r}")
+            raise InputError("markdown-invalid", f"line {bullet.line}: unknown part of a variant {part!r}")
     for below in bullet.below:
         if below.text == "Hardware:":
             table["layouts"] = [_read_row(row) for row in below.below]
@@ -330,7 +330,7 @@ def _read_row(bullet: Bullet) -> Table:
     match = re.match(r"(\d+)x ([A-Za-z0-9_/]+)", bullet.text)
     if not match:
         raise InputError(
-            "list-hardware-invalid", f"line {bullet.line}: invalid hardware {bullet.text!r}", "write it as 8x H200/H20"
+            "markdown-invalid", f"line {bullet.line}: invalid hardware {bullet.text!r}", "write it as 8x H200/H20"
         )
     row: Table = {"gpus": int(match[1]), "on": match[2].lower().split("/")}
     for below in bullet.below:

@@ -14,4 +14,4 @@ def config_dir() -> Path:
     try:
         return Path(given).expanduser().absolute()
     except RuntimeError:
-        raise InputError(f"PI_CONFIG_DIR {given!r} names the home of nobody") from None
+        raise InputError("config-dir-unknown-home", f"PI_CONFIG_DIR {given!r} names the home of nobody") from None

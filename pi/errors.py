@@ -1,30 +1,53 @@
-"""Every error a user can meet: one message, the next step, and an exit code."""
+"""Every error that a user can meet: an id, a message, the next step, and an exit code."""
 
 from __future__ import annotations
+
+import os
+import signal
 
 from pi.text import one_line, safe
 
 LONGEST = 2000
-"""Characters of a message that are shown; what a user or a pod put into it may be longer."""
+"""Characters of a message that pi prints; a user or a pod may have put more into it."""
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal other than Ctrl+C's ends pi; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def signal_of(interrupt: KeyboardInterrupt) -> int:
+    """Return the number of the signal that interrupted pi; Ctrl+C's is SIGINT."""
+    return interrupt.number if isinstance(interrupt, Signalled) else signal.SIGINT
 
 
 class PiError(Exception):
-    """A failure that the user is told about in words, never as a traceback.
+    """A failure that pi reports in words, never as a traceback.
 
-    `message` says what is wrong; `hint` says what to do next. Both are plain text without a final period;
-    values of strangers in them are made safe for a terminal when they are shown.
+    `id` names the kind of failure in kebab-case and stays the same when the words change. `message` says what is
+    wrong; `hint` says what to do next. Both are plain text without a final period. `render` makes them safe for a
+    terminal, whoever wrote the values in them.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, id: str, message: str, hint: str | None = None) -> None:
         super().__init__(message)
+        self.id = id
         self.message = message
         self.hint = hint
 
     def render(self) -> str:
-        """The text for stderr: the message, and the next step on a second line."""
-        return f"pi: {_shown(self.message)}" + (f"\n  {_shown(self.hint)}" if self.hint else "")
+        """Return the text for stderr: the message, and the next step on a second line."""
+        return f"pi: {_shown(self.message)}{tag(self.id)}" + (f"\n  {_shown(self.hint)}" if self.hint else "")
+
+
+def tag(id: str) -> str:
+    """Return the id as it follows a message where PI_DEBUG is set, otherwise nothing."""
+    return f" [{id}]" if os.environ.get("PI_DEBUG") else ""
 
 
 def _shown(text: str) -> str:
@@ -37,21 +60,22 @@ class RemoteError(PiError):
 
 
 class UnprovenError(RemoteError):
-    """The work on the pod ended without proof of what is left there (exit code 1)."""
+    """The work on the pod ended, and pi cannot tell what is left there (exit code 1)."""
 
 
 class InputError(PiError):
-    """Bad input, environment or state file; nothing was contacted or changed (exit code 2). One line."""
+    """Bad input, environment or state file; pi contacted and changed nothing (exit code 2). One line."""
 
     exit_code = 2
 
     def render(self) -> str:
         joint = " " if self.message.endswith("?") else "; "
-        return f"pi: {one_line(self.message, 600)}" + (joint + one_line(self.hint, 600) if self.hint else "")
+        hint = joint + one_line(self.hint, 600) if self.hint else ""
+        return f"pi: {one_line(self.message, 600)}{hint}{tag(self.id)}"
 
 
 class UnreachableError(PiError):
-    """The pod could not be reached or refused the login (exit code 3)."""
+    """pi cannot reach the pod, or the pod refused the login (exit code 3)."""
 
     exit_code = 3
 
@@ -59,13 +83,13 @@ class UnreachableError(PiError):
 class HostKeyError(PiError):
     """The pod showed another host key than the one on record (exit code 4).
 
-    `replaceable` says whether the record is pi's own, which `pi pods setup NAME --new-host-key` replaces.
+    If `replaceable`, the record is pi's own, and `pi pods setup NAME --new-host-key` replaces it.
     """
 
     exit_code = 4
 
-    def __init__(self, message: str, hint: str | None = None, replaceable: bool = False) -> None:
-        super().__init__(message, hint)
+    def __init__(self, id: str, message: str, hint: str | None = None, replaceable: bool = False) -> None:
+        super().__init__(id, message, hint)
         self.replaceable = replaceable
 
 
@@ -82,24 +106,24 @@ class NotReadyError(PiError):
 
 
 class OutputError(PiError):
-    """What pi prints cannot be written (exit code 1); what it did on the pod stands."""
+    """pi cannot write its output (exit code 1); its work on the pod is done."""
 
 
 class UnwrittenError(PiError):
-    """The pod did what it was asked to, and pods.json could not be written (exit code as of `cause`)."""
+    """The pod did its work, but pi could not write pods.json (exit code of `cause`)."""
 
     def __init__(self, message: str, cause: PiError, hint: str) -> None:
-        super().__init__(f"{message}: {cause.message}", f"{cause.hint}; then {hint}" if cause.hint else hint)
+        super().__init__(cause.id, f"{message}: {cause.message}", f"{cause.hint}; then {hint}" if cause.hint else hint)
         self.exit_code = cause.exit_code
 
 
 class Interrupted(PiError):
-    """The user stopped pi; what was under way has been ended (exit code 130, or 128 + the signal)."""
+    """The user stopped pi, and pi stopped its work (exit code 130, or 128 + the signal)."""
 
-    def __init__(self, message: str, signal: int = 2) -> None:
-        super().__init__(message)
+    def __init__(self, id: str, message: str, signal: int = 2) -> None:
+        super().__init__(id, message)
         self.exit_code = 128 + signal
 
 
 class LeftRunning(Interrupted):
-    """The user stopped pi; what it started on the pod goes on."""
+    """The user stopped pi; the pod keeps working."""

@@ -53,7 +53,7 @@ def writing() -> Iterator[None]:
         raise
     except OSError as error:
         leave_stdout()
-        raise OutputError(f"cannot write to stdout: {error.strerror}") from None
+        raise OutputError("stdout-unwritable", f"cannot write to stdout: {error.strerror}") from None
 
 
 def leave_stdout() -> None:

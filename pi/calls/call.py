@@ -97,7 +97,9 @@ class Call:
             try:
                 chunk = self._stream.receive(paced(SILENCE_S))
             except Silence:
-                raise ConnectionLost(f"lost the connection: the pod sent nothing for {SILENCE_S} s") from None
+                raise ConnectionLost(
+                    "pod-silent", f"lost the connection: the pod sent nothing for {SILENCE_S} s"
+                ) from None
             except (OSError, EOFError):
                 chunk = b""
             if not chunk:
@@ -123,19 +125,23 @@ class Call:
         noise = redacted(self._reader.noise.decode("utf-8", "replace")).strip()
         lines = [line for line in noise.splitlines() if line.strip(". ")]
         if NO_BASH in noise:
-            return RemoteError("the pod has no bash", "install bash there, then run the setup")
+            return RemoteError("no-bash", "the pod has no bash", "install bash there, then run the setup")
         if NO_PYTHON in noise and self._is_prepared:
             reason = one_line(next((line for line in reversed(lines) if NO_PYTHON not in line), "no reason given"), 300)
             return RemoteError(
+                "no-python-installed",
                 f"the pod has no python3, and installing it failed: {reason}",
                 "as root on the pod: apt-get install -y python3; then run the setup again",
             )
         if NO_PYTHON in noise:
-            return RemoteError("the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
+            return RemoteError("no-python", "the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
         if self.has_begun or (status := self._stream.exit_status()) is None:
-            return ConnectionLost(f"lost the connection: {lines[-1][:300] if lines else 'the pod closed it'}")
+            return ConnectionLost(
+                "connection-lost", f"lost the connection: {lines[-1][:300] if lines else 'the pod closed it'}"
+            )
         reason = lines[-1][:300] if lines else f"the remote shell exited with status {status} and no output"
         return UnreachableError(
+            "login-shell-exited",
             f"the pod closed the connection: {reason}",
             f"{GATEWAY}; otherwise, check ~/.bashrc on the pod for an `exit`",
         )
@@ -192,13 +198,13 @@ def call(
     except KeyboardInterrupt as stop:
         if is_lost:
             message = "interrupted while the connection was lost; the pod keeps working (pi list shows the result)"
-            raise LeftRunning(message, signal_of(stop)) from None
+            raise LeftRunning("left-running-offline", message, signal_of(stop)) from None
         if leave():
-            raise LeftRunning("interrupted; the pod keeps working", signal_of(stop)) from None
+            raise LeftRunning("left-running", "interrupted; the pod keeps working", signal_of(stop)) from None
         last = running.cancel()
         if isinstance(last, Done):
             return checked(shape, last.result, "result")
-        raise Interrupted("interrupted; pi stopped the work on the pod", signal_of(stop)) from None
+        raise Interrupted("interrupted", "interrupted; pi stopped the work on the pod", signal_of(stop)) from None
     finally:
         running.close()
 
@@ -213,7 +219,7 @@ def _followed(running: Call, listen: Listener, decide: Callable[[Surveyed, Call]
             return event.result
         if isinstance(event, Failed):
             raise error_of(event)
-    raise Interrupted("cancelled; pi stopped the work on the pod")
+    raise Interrupted("cancelled", "cancelled; pi stopped the work on the pod")
 
 
 def _reconnected(link: Link, lost: Call, listen: Listener) -> Call:
@@ -228,6 +234,7 @@ def _reconnected(link: Link, lost: Call, listen: Listener) -> Call:
             listen(Reconnected())
             return follower
     raise UnreachableError(
+        "reconnects-failed",
         f"lost the connection, and {RECONNECTS} attempts to reconnect failed; the pod keeps working",
         "pi list shows the result once the pod is reachable",
     )

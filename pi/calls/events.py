@@ -136,7 +136,9 @@ class Reader:
                 self.noise = (self.noise + line[-2000:] + b"\n")[-2000:]
                 self._noise_left -= len(line)
         if len(self._pending) > MAX_LINE or self._noise_left < 0:
-            raise RemoteError("the pod sent more than 16 MiB of other output", "check what its login shell prints")
+            raise RemoteError(
+                "too-much-noise", "the pod sent more than 16 MiB of other output", "check what its login shell prints"
+            )
 
 
 def _event(line: bytes) -> Event:

@@ -18,7 +18,7 @@ from pi.vllm.log import explain
 def error_of(failed: Failed) -> PiError:
     """Return the pod's failure as an error with its cause and a hint."""
     detail, error = ERRORS[failed.kind]
-    return error(failed.message, checked(detail, failed.detail, "detail"))
+    return error(failed.kind.replace("_", "-"), failed.message, checked(detail, failed.detail, "detail"))
 
 
 class SetupError(RemoteError):
@@ -26,72 +26,74 @@ class SetupError(RemoteError):
 
     def __init__(self, step: str, message: str, tail: list[str]) -> None:
         cause, _, hint = message.partition(" -- ")
-        super().__init__(f"setup failed at step {step!r}: {cause}", hint or "fix it, then run the setup again")
+        super().__init__(
+            "setup-failed", f"setup failed at step {step!r}: {cause}", hint or "fix it, then run the setup again"
+        )
         self.step = step
         self.tail = tail
 
 
-def _plain(message: str, detail: NoDetail) -> PiError:
-    return RemoteError(message)
+def _plain(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message)
 
 
-def _busy(message: str, detail: NoDetail) -> PiError:
-    return BusyError(message, "pi list shows what runs; pi stop NAME frees it")
+def _busy(id: str, message: str, detail: NoDetail) -> PiError:
+    return BusyError(id, message, "pi list shows what runs; pi stop NAME frees it")
 
 
-def _lost(message: str, detail: NoDetail) -> PiError:
-    return UnreachableError(message)
+def _lost(id: str, message: str, detail: NoDetail) -> PiError:
+    return UnreachableError(id, message)
 
 
-def _killed(message: str, detail: NoDetail) -> PiError:
-    return UnprovenError(message, "pi list shows what is left; run the command again to continue")
+def _killed(id: str, message: str, detail: NoDetail) -> PiError:
+    return UnprovenError(id, message, "pi list shows what is left; run the command again to continue")
 
 
-def _exited(message: str, detail: ServerDetail) -> PiError:
+def _exited(id: str, message: str, detail: ServerDetail) -> PiError:
     venv = detail.get("venv")
     failure = explain(detail["log"], detail.get("exit"), venv if venv and is_extra_venv(venv) else VENV)
-    return NotReadyError(failure.cause, _with_log(failure.hint, detail["name"]))
+    return NotReadyError(id, failure.cause, _with_log(failure.hint, detail["name"]))
 
 
-def _too_slow(message: str, detail: ServerDetail) -> PiError:
+def _too_slow(id: str, message: str, detail: ServerDetail) -> PiError:
     lines = detail["log"].strip().splitlines()
     last = one_line(lines[-1], 300) if lines else "nothing"
     hint = _with_log("to wait longer: --timeout SECONDS", detail["name"])
-    return NotReadyError(f"{message}; its log ends with: {last}", hint)
+    return NotReadyError(id, f"{message}; its log ends with: {last}", hint)
 
 
-def _not_ours(message: str, detail: ServerDetail) -> PiError:
-    return NotReadyError(f"{message}; pi stopped {detail['name']}", _with_log(None, detail["name"]))
+def _not_ours(id: str, message: str, detail: ServerDetail) -> PiError:
+    return NotReadyError(id, f"{message}; pi stopped {detail['name']}", _with_log(None, detail["name"]))
 
 
-def _not_stopped(message: str, detail: NameDetail) -> PiError:
-    return RemoteError(message, f"reboot the pod, or try again later: pi stop {detail['name']}")
+def _not_stopped(id: str, message: str, detail: NameDetail) -> PiError:
+    return RemoteError(id, message, f"reboot the pod, or try again later: pi stop {detail['name']}")
 
 
-def _disk_full(message: str, detail: NoDetail) -> PiError:
+def _disk_full(id: str, message: str, detail: NoDetail) -> PiError:
     return RemoteError(
-        message, 'free space, or keep models on another disk: pi pods setup NAME "ssh ..." --models-path PATH'
+        id, message, 'free space, or keep models on another disk: pi pods setup NAME "ssh ..." --models-path PATH'
     )
 
 
-def _storage(message: str, detail: NoDetail) -> PiError:
+def _storage(id: str, message: str, detail: NoDetail) -> PiError:
     return RemoteError(
-        message, 'on the pod, as root: umount -l FOLDER; then mount it again: pi pods setup NAME --mount "..."'
+        id, message, 'on the pod, as root: umount -l FOLDER; then mount it again: pi pods setup NAME --mount "..."'
     )
 
 
-def _download_failed(message: str, detail: DownloadDetail) -> PiError:
+def _download_failed(id: str, message: str, detail: DownloadDetail) -> PiError:
     failure = explain(detail["log"], None)
-    return RemoteError(f"download failed: {failure.cause}", failure.hint)
+    return RemoteError(id, f"download failed: {failure.cause}", failure.hint)
 
 
-def _setup_failed(message: str, detail: SetupDetail) -> PiError:
+def _setup_failed(id: str, message: str, detail: SetupDetail) -> PiError:
     return SetupError(detail["step"], message, detail["tail"])
 
 
-def _unexpected(message: str, detail: FaultDetail) -> PiError:
+def _unexpected(id: str, message: str, detail: FaultDetail) -> PiError:
     place = f"pi's own program failed on the pod ({detail['at']})"
-    return UnprovenError(f"{place}: {message}", "please report this; pi list shows what is left")
+    return UnprovenError(id, f"{place}: {message}", "please report this; pi list shows what is left")
 
 
 def _with_log(hint: str | None, name: str) -> str:
@@ -99,7 +101,7 @@ def _with_log(hint: str | None, name: str) -> str:
     return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name} (~/.vllm_logs/{name}.log on the pod)"
 
 
-ERRORS: dict[FailureKind, tuple[type, Callable[[str, Any], PiError]]] = {
+ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "busy": (NoDetail, _busy),
     "name_taken": (NoDetail, _busy),
     "lost": (NoDetail, _lost),

@@ -68,6 +68,7 @@ class WrongAnswerError(UnprovenError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(
+            "wrong-answer",
             f"the pod sent a wrong answer: {problem}",
             "check the records in ~/.pi/run on the pod; pi list shows what runs there",
         )

@@ -81,12 +81,16 @@ class Pi(Program):
         if default := DEFAULTS.get(words[0]):
             if len(words) > 1 and not words[1].startswith("-"):
                 raise Usage(
-                    f"no verb {' '.join(words[:2])!r}{self._suggestion(words)}", usage_of(default, task_named(default))
+                    "unknown-verb",
+                    f"no verb {' '.join(words[:2])!r}{self._suggestion(words)}",
+                    usage_of(default, task_named(default)),
                 )
             return default, words[1:]
         if words[0] in VERBS and "." not in words[0]:
             return words[0], words[1:]
-        raise Usage(f"no verb {words[0]!r}{self._suggestion(words)}", "pi VERB ...; pi --help lists the verbs")
+        raise Usage(
+            "unknown-verb", f"no verb {words[0]!r}{self._suggestion(words)}", "pi VERB ...; pi --help lists the verbs"
+        )
 
     def _suggestion(self, words: list[str]) -> str:
         names = [name.replace(".", " ") for name in VERBS]
@@ -105,7 +109,7 @@ class Pi(Program):
 
     def _print_completion_script(self, shell: list[str]) -> None:
         if len(shell) != 1 or shell[0] not in SCRIPTS:
-            raise Usage("which shell?", "pi --print-completion-script bash|zsh|fish")
+            raise Usage("unknown-shell", "which shell?", "pi --print-completion-script bash|zsh|fish")
         print(SCRIPTS[shell[0]], end="")
         raise Exit
 

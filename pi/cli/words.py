@@ -10,6 +10,7 @@ from invoke import Exit
 
 from pi import screen
 from pi.cli.help import usage_of
+from pi.errors import tag
 from pi.fabric_tasks.flags import Flag, flags_of, operands_of
 from pi.fabric_tasks.verb import Verb
 from pi.text import one_line
@@ -18,8 +19,8 @@ from pi.text import one_line
 class Usage(Exit):
     """A wrong call: one line on stderr with the mistake and the verb's usage; exit code 2."""
 
-    def __init__(self, message: str, usage: str) -> None:
-        super().__init__(screen.printable(f"pi: {one_line(message, 300)}; usage: {usage}"), 2)
+    def __init__(self, id: str, message: str, usage: str) -> None:
+        super().__init__(screen.printable(f"pi: {one_line(message, 300)}; usage: {usage}{tag(id)}"), 2)
 
 
 class Reading:
@@ -52,23 +53,25 @@ class Reading:
         flag = self._flags.get(name)
         if flag is None or (flag.takes_rest and has_value):
             close = get_close_matches(name, self._flags, 1)
-            raise Usage(f"unknown option {name}{f' (did you mean {close[0]}?)' if close else ''}", self._usage)
+            raise Usage(
+                "unknown-flag", f"unknown option {name}{f' (did you mean {close[0]}?)' if close else ''}", self._usage
+            )
         if flag.takes_rest:
             self._values[flag.attribute] = list(rest)
         elif flag.kind is bool:
             if has_value:
-                raise Usage(f"{name} takes no value", self._usage)
+                raise Usage("flag-takes-no-value", f"{name} takes no value", self._usage)
             self._values[flag.attribute] = True
         else:
             self._values[flag.attribute] = self._value(flag, value if has_value else next(rest, None))
 
     def _value(self, flag: Flag, text: str | None) -> str | int:
         if text is None:
-            raise Usage(f"{flag.name} needs a value", self._usage)
+            raise Usage("flag-needs-value", f"{flag.name} needs a value", self._usage)
         try:
             value: str | int = flag.kind(text)
         except ValueError:
-            raise Usage(f"{flag.name} {text!r} is not a whole number", self._usage) from None
+            raise Usage("flag-not-a-number", f"{flag.name} {text!r} is not a whole number", self._usage) from None
         return value
 
     def _distributed(self) -> dict[str, Any]:
@@ -79,7 +82,7 @@ class Reading:
         for operand in self._declared:
             name = operand.attribute
             if operand.required and not words:
-                raise Usage(f"{name} is missing", self._usage)
+                raise Usage("operand-missing", f"{name} is missing", self._usage)
             if operand.takes_rest:
                 values[name], words = words, []
             elif operand.required:
@@ -87,7 +90,7 @@ class Reading:
             elif spare > 0:
                 values[name], spare = words.pop(0), spare - 1
         if words:
-            raise Usage(f"unexpected {words[0]!r}", self._usage)
+            raise Usage("unexpected-word", f"unexpected {words[0]!r}", self._usage)
         return values
 
 

@@ -23,7 +23,7 @@ class AuditOptions(PodOptions):
 def audit(c: Any, options: AuditOptions) -> None:
     """Show the latest changes on the pod: who, what, and the result."""
     if options.lines < 1:
-        raise InputError(f"invalid --lines {options.lines}", "use 1 or more")
+        raise InputError("lines-invalid", f"invalid --lines {options.lines}", "use 1 or more")
     with where.targeted(c, options.pod) as (pod, link):
         rows = recent_changes(link, options.lines)
     if not rows:

@@ -140,11 +140,15 @@ def options_from(kind: type[AnyOptions], values: Mapping[str, Any]) -> AnyOption
 def _check(given: Flag, flags: Mapping[str, Flag], options: Options) -> None:
     value = getattr(options, given.attribute)
     if given.choices and value not in given.choices:
-        raise InputError(f"invalid {given.name} {value!r}", f"use one of {', '.join(given.choices)}")
+        raise InputError("flag-invalid", f"invalid {given.name} {value!r}", f"use one of {', '.join(given.choices)}")
     if given.requires and not flags[given.requires].is_given(options):
-        raise InputError(f"{given.name} requires {given.requires}", f"add {flags[given.requires].written}")
+        raise InputError(
+            "flag-requires", f"{given.name} requires {given.requires}", f"add {flags[given.requires].written}"
+        )
     if given.excludes and flags[given.excludes].is_given(options):
-        raise InputError(f"{given.excludes} and {given.name} cannot be used together", "remove one of them")
+        raise InputError(
+            "flags-conflict", f"{given.excludes} and {given.name} cannot be used together", "remove one of them"
+        )
 
 
 def words_of(options: Options) -> list[str]:

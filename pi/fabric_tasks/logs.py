@@ -46,6 +46,6 @@ def logs(c: Any, options: LogsOptions) -> None:
             output.end()
     if end.how == "exited":
         status = "an unknown status" if end.exit_code is None else f"status {end.exit_code}"
-        raise RemoteError(f"{name} exited with {status}", "pi list shows why")
+        raise RemoteError("model-exited", f"{name} exited with {status}", "pi list shows why")
     if end.how == "stopped":
         screen.note(f"{name} was stopped")

@@ -37,7 +37,7 @@ class LaunchOptions(PodOptions):
     def request(self, model: str, name: str) -> Request:
         """Return the planner's request. Raises InputError if a value cannot be used."""
         if self.gpus is not None and not re.fullmatch(r"0*[1-9][0-9]{0,3}", self.gpus, re.ASCII):
-            raise InputError(f"invalid --gpus {self.gpus!r}", "use a number of GPUs, such as --gpus 2")
+            raise InputError("gpus-invalid", f"invalid --gpus {self.gpus!r}", "use a number of GPUs, such as --gpus 2")
         raw = Arguments.parse(self.vllm) if self.vllm else None
         if raw:
             raw_arguments.check_raw(raw)

@@ -67,18 +67,24 @@ def _working_dir() -> Path:
     try:
         return Path.cwd()
     except OSError as error:
-        raise InputError(f"the working directory is gone: {error.strerror}", "cd to one that exists") from None
+        raise InputError(
+            "working-dir-gone", f"the working directory is gone: {error.strerror}", "cd to one that exists"
+        ) from None
 
 
 def _given_endpoint(options: PromptOptions, base_url: str) -> Endpoint:
     """Return the endpoint of --base-url. Raises InputError if a flag is unusable or --api-key-env is not set."""
     if not base_url.startswith(("http://", "https://")):
-        raise InputError(f"--base-url {base_url!r} is not a URL", "use one such as http://127.0.0.1:8000/v1")
+        raise InputError(
+            "base-url-invalid", f"--base-url {base_url!r} is not a URL", "use one such as http://127.0.0.1:8000/v1"
+        )
     if options.model is None:
-        raise InputError("--model is missing", "--base-url URL --model ID")
+        raise InputError("model-missing", "--model is missing", "--base-url URL --model ID")
     key = os.environ.get(options.api_key_env or "OPENAI_API_KEY", "")
     if options.api_key_env is not None and not key:
-        raise InputError(f"--api-key-env: {options.api_key_env} is not set", f"export {options.api_key_env}=...")
+        raise InputError(
+            "api-key-env-unset", f"--api-key-env: {options.api_key_env} is not set", f"export {options.api_key_env}=..."
+        )
     return Endpoint(base_url, options.model, key or "none", api="responses" if options.api == "responses" else "chat")
 
 
@@ -87,12 +93,14 @@ def _pod_endpoint(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
     """Connect to the pod and yield the endpoint of its model."""
     name = options.name
     if name is None:
-        raise InputError("which model?", 'pi prompt NAME "message"; pi list shows the names')
+        raise InputError("name-missing", "which model?", 'pi prompt NAME "message"; pi list shows the names')
     pod = where.chosen(c, options.pod)
     deployment = pod.models.get(name)
     if deployment is None:
         names = f"it has {', '.join(pod.models)}" if pod.models else "it has none"
-        raise InputError(f"no model {name!r} on {pod.name}; {names}", "see: pi list; to start one: pi start")
+        raise InputError(
+            "unknown-name", f"no model {name!r} on {pod.name}; {names}", "see: pi list; to start one: pi start"
+        )
     key = keys.api_key()
     # importing the SDK takes as long as connecting
     with where.linked(c, pod, named=options.pod is not None, meanwhile=preload) as link:

@@ -44,13 +44,21 @@ class PromptOptions(PodOptions):
     def conversation(self) -> Conversation:
         """Return how to hold the conversation. Raises InputError if a value cannot be used."""
         if self.no_tools and self.tool_choice == "required":
-            raise InputError("--no-tools and --tool-choice required cannot be used together", "remove one of them")
+            raise InputError(
+                "flags-conflict", "--no-tools and --tool-choice required cannot be used together", "remove one of them"
+            )
         if self.max_rounds < 1:
-            raise InputError(f"invalid --max-rounds {self.max_rounds}", "use 1 or more")
+            raise InputError("max-rounds-invalid", f"invalid --max-rounds {self.max_rounds}", "use 1 or more")
         if self.max_tokens < 0:
-            raise InputError(f"invalid --max-tokens {self.max_tokens}", "use 1 or more; 0 leaves it to the server")
+            raise InputError(
+                "max-tokens-invalid",
+                f"invalid --max-tokens {self.max_tokens}",
+                "use 1 or more; 0 leaves it to the server",
+            )
         if not 1 <= self.idle_timeout <= DAY_SECONDS:
-            raise InputError(f"invalid --idle-timeout {self.idle_timeout}", f"use 1 to {DAY_SECONDS} seconds")
+            raise InputError(
+                "idle-timeout-invalid", f"invalid --idle-timeout {self.idle_timeout}", f"use 1 to {DAY_SECONDS} seconds"
+            )
         return Conversation(
             tools=not self.no_tools,
             tool_choice=self.tool_choice,
@@ -71,5 +79,5 @@ def _number(flag: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise InputError(f"invalid {flag} {text!r}", "use a number of 0 or more, such as 0.7")
+        raise InputError("flag-invalid", f"invalid {flag} {text!r}", "use a number of 0 or more, such as 0.7")
     return number

@@ -44,6 +44,7 @@ def _without(saved: State, name: str, force: bool) -> State:
     pod = saved.pod(name)
     if pod.models and not force:
         raise BusyError(
+            "pod-has-models",
             f"{name} still has models: {', '.join(pod.models)}",
             f"stop them: pi stop --pod {name}; or, if the pod is gone: pi pods remove {name} --force;"
             f" either way {BILLING}",

@@ -38,15 +38,19 @@ class StartOptions(LaunchOptions):
     def named_request(self) -> Request:
         """Return the planner's request. Raises InputError if a value is missing or cannot be used."""
         if self.model is None:
-            raise InputError("which model?", "pi start MODEL --name NAME; pi models lists those that pi knows")
+            raise InputError(
+                "model-missing", "which model?", "pi start MODEL --name NAME; pi models lists those that pi knows"
+            )
         if self.name is None:
-            raise InputError("--name is missing", f"pi start {self.model} --name NAME")
+            raise InputError("name-missing", "--name is missing", f"pi start {self.model} --name NAME")
         return self.request(self.model, self.name)
 
     def timeout_s(self) -> int | None:
         given = self.timeout
         if given is not None and not (given.isdecimal() and 0 < int(given) <= LONGEST_TIMEOUT_S):
-            raise InputError(f"invalid --timeout {given!r}", "use a number of seconds, such as --timeout 600")
+            raise InputError(
+                "timeout-invalid", f"invalid --timeout {given!r}", "use a number of seconds, such as --timeout 600"
+            )
         return int(given) if given else None
 
 

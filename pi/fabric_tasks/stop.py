@@ -35,7 +35,9 @@ def stop(c: Any, options: StopOptions) -> None:
         found = stop_models(link, names, lambda event: line.show(event.text) if isinstance(event, Progress) else None)
         if name and found[0].found == "nothing" and name not in pod.models:
             raise InputError(
-                f"no model {name!r} on {pod.name}", f"it has {', '.join(pod.models) or 'none'}; see: pi list"
+                "unknown-name",
+                f"no model {name!r} on {pod.name}",
+                f"it has {', '.join(pod.models) or 'none'}; see: pi list",
             )
     for stopped in found:
         show_stopped(stopped)

@@ -78,7 +78,7 @@ def _exit_codes() -> Iterator[None]:
     except PiError as error:
         raise Exit(printable(error.render()), error.exit_code) from None
     except KeyboardInterrupt as stop:
-        interrupted = Interrupted("interrupted", signal_of(stop))
+        interrupted = Interrupted("interrupted", "interrupted", signal_of(stop))
         raise Exit(interrupted.render(), interrupted.exit_code) from None
     except (Exit, BrokenPipeError):
         raise

@@ -17,7 +17,7 @@ def parse_context(text: str) -> int:
     match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,3})?)\s*([kKmM]?)\s*", text, re.ASCII)
     tokens = float(match[1]) * {"": 1, "k": 1024, "m": 1024**2}[match[2].lower()] if match else 0
     if not match or tokens != int(tokens) or not 1 <= tokens <= MAX_CONTEXT:
-        raise InputError("context-not-tokens", f"invalid --context {text!r}", "use a number of tokens such as 32k")
+        raise InputError("context-invalid", f"invalid --context {text!r}", "use a number of tokens such as 32k")
     if tokens < MIN_CONTEXT:
         raise InputError("context-too-short", f"--context {text!r} is only {tokens:.0f} tokens", "32k is 32768 tokens")
     return int(tokens)
@@ -32,5 +32,5 @@ def parse_memory(text: str) -> float:
     number = float(match[1]) if match else -1.0
     share = number / 100 if match and (match[2] or number > 1) else number
     if not 0.01 <= share <= 0.95:
-        raise InputError("memory-not-a-share", f"invalid --memory {text!r}", "use a share from 1% to 95%, such as 50%")
+        raise InputError("memory-invalid", f"invalid --memory {text!r}", "use a share from 1% to 95%, such as 50%")
     return round(share, 4)

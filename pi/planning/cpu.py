@@ -65,7 +65,7 @@ def unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
 
 def _too_large(what: str, kv_gib: int, needed_gib: float, room_gib: float) -> InputError:
     return InputError(
-        "too-large-for-cpu",
+        "does-not-fit",
         f"{what} does not fit: weights, {kv_gib} GiB of KV cache and vLLM itself take {needed_gib:.1f} GiB,"
         f" the pod has {room_gib:.1f} GiB",
         "choose a smaller model, or a pod with GPUs",

@@ -14,7 +14,7 @@ def least_used(facts: PodFacts, size: int, share: float) -> tuple[Slot, ...]:
     if not facts.gpus:
         raise InputError("no-gpu", "the pod has no GPU")
     if not any(len(group.by_use) >= size for group in groups(facts)):
-        raise InputError("too-few-alike", f"the pod does not have {count(size, 'GPU')} of one kind")
+        raise InputError("too-many-gpus", f"the pod does not have {count(size, 'GPU')} of one kind")
     chosen = _with_room(facts, size, share)
     if chosen:
         return chosen

@@ -29,7 +29,7 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     """
     _check(request, facts)
     if facts.model_at == "absent":
-        raise RemoteError("no-model-directory", f"the pod has no directory {request.model}")
+        raise RemoteError("no-such-path", f"the pod has no directory {request.model}")
     entry = catalog.find(request.model)
     if request.vllm_args is not None:
         return with_catalog_venv(raw_plan(request, facts, request.vllm_args), facts, entry)
@@ -38,27 +38,27 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     if similar := catalog.similar(request.model):
         raise InputError("unknown-model", f"unknown model {request.model!r}", f"did you mean {similar}?")
     if request.variant is not None:
-        raise InputError("variant-outside-catalog", f"{request.model} is not in the catalog, so it has no variants")
+        raise InputError("no-variants", f"{request.model} is not in the catalog, so it has no variants")
     return cpu.unknown_plan(request, facts) if facts.is_cpu else unknown_plan(request, facts)
 
 
 def _check(request: Request, facts: PodFacts) -> None:
     if not re.fullmatch(NAME, request.name):
         raise InputError(
-            "model-name-invalid", f"invalid model name {request.name!r}", "use letters, digits, dot, dash, underscore"
+            "name-invalid", f"invalid model name {request.name!r}", "use letters, digits, dot, dash, underscore"
         )
     if any(deployment.name == request.name for deployment in facts.deployments):
         raise BusyError(
-            "name-in-use", f"{request.name} already runs", f"pi stop {request.name}, or choose another --name"
+            "name-taken", f"{request.name} already runs", f"pi stop {request.name}, or choose another --name"
         )
     if request.gpus is not None and facts.is_cpu:
-        raise InputError("gpus-on-cpu-pod", "this pod has no GPU", "remove --gpus")
+        raise InputError("no-gpu", "this pod has no GPU", "remove --gpus")
     if request.gpus is not None and not 1 <= request.gpus <= len(facts.gpus):
-        raise InputError("gpus-too-many", f"invalid --gpus {request.gpus}: the pod has {count(len(facts.gpus), 'GPU')}")
+        raise InputError("too-many-gpus", f"invalid --gpus {request.gpus}: the pod has {count(len(facts.gpus), 'GPU')}")
     choices = [word for word in ("memory", "context", "variant") if getattr(request, word) is not None]
     if request.vllm_args is not None and choices:
         raise InputError(
-            "flag-with-vllm", f"--{choices[0]} and --vllm exclude each other", "with --vllm you set all arguments"
+            "flags-conflict", f"--{choices[0]} and --vllm exclude each other", "with --vllm you set all arguments"
         )
 
 

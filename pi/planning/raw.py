@@ -41,9 +41,7 @@ def raw_plan(request: Request, facts: PodFacts, args: Arguments) -> LaunchPlan:
         return replace(plan, env=cpu.environment(facts, None if has_kv_space else cpu.kv_space_gib(facts)))
     size = request.gpus or _gpus_of(args)
     if size > len(facts.gpus):
-        raise InputError(
-            "raw-too-many-gpus", f"--vllm requests {count(size, 'GPU')}, but the pod has {len(facts.gpus)}"
-        )
+        raise InputError("too-many-gpus", f"--vllm requests {count(size, 'GPU')}, but the pod has {len(facts.gpus)}")
     chosen = least_used(facts, size, min(share or SHARE, SHARED))
     return replace(plan, gpus=gpu_ids(chosen), env=gpu_env(chosen))
 

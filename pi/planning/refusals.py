@@ -31,7 +31,7 @@ def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[
     what = f"{variants[0].id} does not fit"
     what += f" on {count(request.gpus, 'GPU')}" if request.gpus else ""
     return InputError(
-        "too-large",
+        "does-not-fit",
         f"{what}: {_shortage(request, facts, spec, variants, kinds)}",
         _nearest(request, facts, spec, variants, kinds),
     )
@@ -62,7 +62,7 @@ def busy(what: str, facts: PodFacts, fits: Fits) -> BusyError:
         hints.append(f"stop more than one of {', '.join(names)} (pi stop NAME)")
     else:
         hints.append("wait until those processes exit")
-    return BusyError("gpus-in-use", f"{what}: {holders}", ", or ".join(hints))
+    return BusyError("gpus-busy", f"{what}: {holders}", ", or ".join(hints))
 
 
 def require_gpus(pod: str, before: tuple[Gpu, ...], facts: PodFacts) -> None:

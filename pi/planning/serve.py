@@ -40,13 +40,13 @@ def environment(plan: LaunchPlan) -> dict[str, str]:
     for name, value in plan.env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII) or RESERVED.fullmatch(name):
             raise InputError(
-                "variable-reserved",
+                "catalog-variable-reserved",
                 f"{plan.model}: models.toml may not set the variable {name!r}",
                 "remove it from the model's env",
             )
         if unusable(str(value)):
             raise InputError(
-                "variable-unusable",
+                "catalog-variable-invalid",
                 f"{plan.model}: the variable {name} contains {unusable(str(value))}",
                 "fix models.toml",
             )

@@ -27,9 +27,7 @@ def unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
     split = Split(tensor=size)
     memory = _memory_sum(request, facts, split, chosen, share, own)
     if memory is not None and memory.weights_gib * (1 - UNCERTAINTY) > memory.allowed_gib:
-        raise InputError(
-            "unknown-too-large", f"{request.model} does not fit: {memory.render()}", _more(facts, memory, size)
-        )
+        raise InputError("does-not-fit", f"{request.model} does not fit: {memory.render()}", _more(facts, memory, size))
     return LaunchPlan(
         model=request.model,
         name=request.name,

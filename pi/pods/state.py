@@ -36,7 +36,7 @@ def load() -> State:
     except FileNotFoundError:
         return State()
     except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}", _way_in(file, error)) from None
+        raise InputError("state-unreadable", f"cannot read {file}: {error.strerror}", _way_in(file, error)) from None
     backup = _backup_of(_real(file))
     try:
         if not raw.strip():
@@ -45,12 +45,12 @@ def load() -> State:
             raise ValueError("it is empty")
         return file_format.read(raw)
     except file_format.NewerError as error:
-        raise InputError(f"{file} has {error}", "upgrade pi") from None
+        raise InputError("state-newer", f"{file} has {error}", "upgrade pi") from None
     except ValueError as error:
         way_on = "mend it, or move it away to start anew"
         if backup.exists():
             way_on = f"the last good copy is {backup}; to go back to it: {shlex.join(['cp', str(backup), str(file)])}"
-        raise InputError(f"{file} cannot be used: {error}", way_on) from None
+        raise InputError("state-invalid", f"{file} cannot be used: {error}", way_on) from None
 
 
 def change(edit: Callable[[State], State]) -> State:
@@ -72,7 +72,7 @@ def change(edit: Callable[[State], State]) -> State:
             return after
     except OSError as error:
         place = Path(os.fsdecode(error.filename or folder))
-        raise InputError(f"cannot write {place}: {error.strerror}", _way_in(place, error)) from None
+        raise InputError("state-unwritable", f"cannot write {place}: {error.strerror}", _way_in(place, error)) from None
 
 
 def _real(place: Path) -> Path:
@@ -84,7 +84,9 @@ def _text_of(known: State) -> str:
     try:
         return file_format.written(known)
     except ValueError as error:
-        raise RemoteError(f"not written down, for it could not be read again: {error}") from None
+        raise RemoteError(
+            "state-change-invalid", f"not written down, for it could not be read again: {error}"
+        ) from None
 
 
 def _check_places(file: Path) -> None:
@@ -95,16 +97,22 @@ def _check_places(file: Path) -> None:
     folder = file.parent
     for place, needed in ((folder, _real(folder)), (file, _real(file).parent)):
         if os.path.islink(place) and not needed.exists():  # noqa: PTH114 - Path.is_symlink raises PermissionError
-            raise InputError(f"{place} is a link to {place.readlink()}, and there is no {needed}")
+            raise InputError("state-link-broken", f"{place} is a link to {place.readlink()}, and there is no {needed}")
     try:
         found = folder.stat()
     except OSError:
         return
     if found.st_mode & stat.S_IWOTH:
         mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
-        raise InputError(f"{folder} can be changed by every user of this machine ({mode})", f"chmod 700 {folder}")
+        raise InputError(
+            "config-dir-world-writable",
+            f"{folder} can be changed by every user of this machine ({mode})",
+            f"chmod 700 {folder}",
+        )
     if found.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
-        raise InputError(f"{folder} {_owned_by(found.st_uid)}", "name a folder of your own in PI_CONFIG_DIR")
+        raise InputError(
+            "config-dir-not-own", f"{folder} {_owned_by(found.st_uid)}", "name a folder of your own in PI_CONFIG_DIR"
+        )
 
 
 def _way_in(place: Path, error: OSError) -> str | None:
@@ -145,7 +153,11 @@ def _locked(lock: Path) -> Iterator[None]:
 def _patience_s() -> float:
     given = os.environ.get("PI_LOCK_TIMEOUT") or "10"
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given):
-        raise InputError(f"PI_LOCK_TIMEOUT {given!r} is not a number of seconds", "such as PI_LOCK_TIMEOUT=30")
+        raise InputError(
+            "lock-timeout-invalid",
+            f"PI_LOCK_TIMEOUT {given!r} is not a number of seconds",
+            "such as PI_LOCK_TIMEOUT=30",
+        )
     return float(given)
 
 
@@ -159,12 +171,15 @@ def _take(file: IO[str], lock: Path, patience_s: float) -> None:
             waited = time.monotonic() - began
         except OSError as error:
             raise InputError(
+                "state-not-lockable",
                 f"{lock} cannot be locked: {error.strerror}",
                 "name a folder on a disk of this machine in PI_CONFIG_DIR",
             ) from None
         if waited > patience_s:
             raise BusyError(
-                f"{lock} is held by {_holder(file)}", "wait for it to end, or raise PI_LOCK_TIMEOUT (seconds)"
+                "state-locked",
+                f"{lock} is held by {_holder(file)}",
+                "wait for it to end, or raise PI_LOCK_TIMEOUT (seconds)",
             )
         if waited > WAIT_TOLD_S and not told:
             screen.note(f"waiting for {_holder(file)}, which holds {lock} (Ctrl+C ends the waiting)")

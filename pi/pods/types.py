@@ -110,13 +110,17 @@ class State:
         """The named pod, or the active one. Raises InputError saying what to do where there is none."""
         if name is None:
             if not self.pods:
-                raise InputError("no pods yet", 'add one: pi pods setup NAME "ssh root@HOST"')
+                raise InputError("no-pods", "no pods yet", 'add one: pi pods setup NAME "ssh root@HOST"')
             if self.active is None:
-                raise InputError(f"no active pod; you have {', '.join(self.pods)}", "choose one: pi pods active NAME")
+                raise InputError(
+                    "no-active-pod",
+                    f"no active pod; you have {', '.join(self.pods)}",
+                    "choose one: pi pods active NAME",
+                )
             return self.pods[self.active]
         if name not in self.pods:
             known = f"you have {', '.join(self.pods)}" if self.pods else "there are none yet"
-            raise InputError(f"no pod {name!r}", f"{known}; see: pi pods")
+            raise InputError("unknown-pod", f"no pod {name!r}", f"{known}; see: pi pods")
         return self.pods[name]
 
     def with_pod(self, pod: Pod) -> State:
@@ -131,6 +135,7 @@ def check_name(name: str, what: str) -> str:
     """The name itself. Raises InputError where it may not name a pod or a deployment."""
     if not NAME.fullmatch(name):
         raise InputError(
+            "name-invalid",
             f"{name!r} cannot be the name of a {what}",
             "use letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit",
         )

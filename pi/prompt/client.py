@@ -147,7 +147,7 @@ class Client:
 
     def died(self, how: str) -> PiError:
         """The error for a model that stopped in the middle of an answer, with the last line of its log."""
-        return self._explained(RemoteError(f"the model died while it answered: {how}"))
+        return self._explained(RemoteError("model-died", f"the model died while it answered: {how}"))
 
     def count_tokens(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Counted | None:
         """How many tokens a request takes, by vLLM's /tokenize; None where there is no such route."""
@@ -185,14 +185,18 @@ class Client:
             return error
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
             if self._endpoint.of_pod:
-                return self._explained(RemoteError(f"the model does not answer: {words}"))
-            return UnreachableError(f"nothing answers at {where}: {words}", "is the model running?")
+                return self._explained(RemoteError("model-silent", f"the model does not answer: {words}"))
+            return UnreachableError(
+                "endpoint-unreachable", f"nothing answers at {where}: {words}", "is the model running?"
+            )
         if isinstance(error, httpx2.TimeoutException):
             return self._silent()
-        return self._explained(RemoteError(f"the endpoint hung up before it answered: {words}"))
+        return self._explained(RemoteError("endpoint-hung-up", f"the endpoint hung up before it answered: {words}"))
 
     def _silent(self) -> PiError:
-        return self._explained(RemoteError(f"the model gave no answer for {self._first_seconds:g} s"))
+        return self._explained(
+            RemoteError("first-token-timeout", f"the model gave no answer for {self._first_seconds:g} s")
+        )
 
     def _worded(self, error: RemoteError) -> PiError:
         """A refusal in the server's own words, which explain it unless the server failed."""
@@ -210,7 +214,7 @@ class Client:
             if line := _told(self._endpoint.last_log_line):
                 known.append(f"the last line of its log: {line}")
         except UnreachableError:
-            return UnreachableError(f"the connection to the pod was lost ({error.message})")
+            return UnreachableError("connection-lost", f"the connection to the pod was lost ({error.message})")
         error.hint = "; ".join(known) or error.hint
         return error
 
@@ -227,7 +231,9 @@ def _told(ask: Callable[[], str | None] | None) -> str:
 
 def _check(endpoint: Endpoint) -> None:
     if not all(0x21 <= ord(character) <= 0x7E for character in endpoint.api_key):
-        raise InputError("the API key holds characters that HTTP cannot carry", "check the variable it is in")
+        raise InputError(
+            "api-key-invalid", "the API key holds characters that HTTP cannot carry", "check the variable it is in"
+        )
     try:
         url = urlsplit(endpoint.base_url)
         valid = url.scheme in ("http", "https") and url.hostname and url.hostname.encode("idna") and url.port != 0
@@ -235,7 +241,7 @@ def _check(endpoint: Endpoint) -> None:
         valid = False
     if not valid or not endpoint.base_url.isprintable() or " " in endpoint.base_url:
         shown = one_line(endpoint.base_url)
-        raise InputError(f"{shown!r} is no base URL", "it looks like http://host:8001/v1")
+        raise InputError("base-url-invalid", f"{shown!r} is no base URL", "it looks like http://host:8001/v1")
 
 
 def _sdk(endpoint: Endpoint, read_seconds: float) -> openai.OpenAI:
@@ -283,7 +289,9 @@ def _tls() -> ssl.SSLContext:
         return httpx2.create_ssl_context()
     except OSError as error:
         raise InputError(
-            f"the certificates of SSL_CERT_FILE cannot be read: {error.strerror or error}", "mend it or unset it"
+            "certificates-unreadable",
+            f"the certificates of SSL_CERT_FILE cannot be read: {error.strerror or error}",
+            "mend it or unset it",
         ) from None
 
 
@@ -315,5 +323,8 @@ def _limited(pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         size += len(piece)
         if size > sse.EVENT_BYTES:
-            raise RemoteError("the endpoint sent an answer of more than 8 MiB, and was not listened to any longer")
+            raise RemoteError(
+                "endpoint-answer-too-long",
+                "the endpoint sent an answer of more than 8 MiB, and was not listened to any longer",
+            )
         yield piece

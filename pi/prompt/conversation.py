@@ -80,7 +80,9 @@ def run(
     _check(options)
     turns = _turns(messages, stdin)
     if turns is None and options.output != "terminal":
-        raise InputError("a chat has no --json and no --quiet", 'give a message: pi prompt NAME "..."')
+        raise InputError(
+            "chat-needs-message", "a chat has no --json and no --quiet", 'give a message: pi prompt NAME "..."'
+        )
     for stream in (stdout, stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -147,9 +149,11 @@ def default_system_message(working_dir: Path) -> str:
 
 def _check(options: Options) -> None:
     if options.tool_choice not in TOOL_CHOICES:
-        raise InputError(f"--tool-choice is {', '.join(TOOL_CHOICES)}, not {options.tool_choice!r}")
+        raise InputError(
+            "tool-choice-invalid", f"--tool-choice is {', '.join(TOOL_CHOICES)}, not {options.tool_choice!r}"
+        )
     if options.max_rounds < 1:
-        raise InputError("--max-rounds must be at least 1")
+        raise InputError("max-rounds-invalid", "--max-rounds must be at least 1")
 
 
 def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
@@ -157,7 +161,7 @@ def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
     if not messages:
         return None if stdin.isatty() else [_read(stdin)]
     if messages.count(STDIN) > 1:
-        raise InputError('"-" stands for stdin, which can be read only once')
+        raise InputError("stdin-twice", '"-" stands for stdin, which can be read only once')
     turns: list[str] = []
     for message in messages:
         if message == STDIN and turns:
@@ -165,7 +169,7 @@ def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
         elif message == STDIN:
             turns.append(_read(stdin))
         elif not message.strip():
-            raise InputError("a message is empty")
+            raise InputError("message-empty", "a message is empty")
         else:
             turns.append(message)
     return turns
@@ -174,10 +178,10 @@ def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
 def _read(stdin: TextIO) -> str:
     data = stdin.buffer.read(STDIN_BYTES + 1)
     if len(data) > STDIN_BYTES:
-        raise InputError("stdin holds more than 16 MiB, which is more than a model can read")
+        raise InputError("stdin-too-long", "stdin holds more than 16 MiB, which is more than a model can read")
     text = data.decode("utf-8", "replace").rstrip("\n")
     if not text.strip():
-        raise InputError("nothing came on stdin", 'give a message: pi prompt NAME "..."')
+        raise InputError("stdin-empty", "nothing came on stdin", 'give a message: pi prompt NAME "..."')
     return text
 
 
@@ -201,7 +205,9 @@ class _Kept:
         if continue_last:
             last = sessions.last(directory)
             if last is None:
-                raise InputError("there is no conversation of this directory to continue", "leave out --continue")
+                raise InputError(
+                    "no-conversation", "there is no conversation of this directory to continue", "leave out --continue"
+                )
             self.history = sessions.history(last)
             self.session = replace(last, model=model)
 
@@ -223,7 +229,7 @@ def _hold(agent: Agent, turns: Sequence[str], renderer: Renderer, kept: _Kept) -
         finally:
             kept.save(renderer)
         if end.reason == "interrupted":
-            raise Interrupted("stopped")
+            raise Interrupted("interrupted", "stopped")
         if end.reason == "max_rounds":
             exit_code = 1
     renderer.close()

@@ -24,7 +24,9 @@ class ContextOverflowError(RemoteError):
     """The conversation is longer than the model's context; `exact` when the message says by how much."""
 
     def __init__(self, message: str, *, exact: bool) -> None:
-        super().__init__(message, "ask for less, begin a new conversation, or start with a larger --context")
+        super().__init__(
+            "context-overflow", message, "ask for less, begin a new conversation, or start with a larger --context"
+        )
         self.exact = exact
 
 
@@ -37,29 +39,34 @@ def refused(status: int, body: str, model: str, *, of_pod: bool) -> RemoteError:
     words = server_words(body)
     if status in (401, 403):
         return RemoteError(
+            "key-refused",
             f"the endpoint refuses the API key ({status}): it differs from the one {model} was started with",
             "set PI_API_KEY to that key, or stop the model and start it with this one"
             if of_pod
             else "set OPENAI_API_KEY, or the variable that --api-key-env names, to that key",
         )
     if 300 <= status < 400:
-        return RemoteError(f"the endpoint answers with a redirect ({status}), and pi takes its key nowhere else")
+        return RemoteError(
+            "endpoint-redirects", f"the endpoint answers with a redirect ({status}), and pi takes its key nowhere else"
+        )
     if status == 404 and "model" in words.lower():
-        return RemoteError(f"the endpoint serves no model {model!r}: {words}")
+        return RemoteError("endpoint-lacks-model", f"the endpoint serves no model {model!r}: {words}")
     if status == 404:
-        return RemoteError("the endpoint has no such route (404)", "a base URL ends in /v1 as a rule")
+        return RemoteError(
+            "endpoint-lacks-route", "the endpoint has no such route (404)", "a base URL ends in /v1 as a rule"
+        )
     return described(words, status)
 
 
 def described(words: str, status: int) -> RemoteError:
     """The error that a server describes in its own words."""
     if _TOOL_PARSER.search(words):
-        return NoToolParserError("the model was started without a tool parser", words)
+        return NoToolParserError("no-tool-parser", "the model was started without a tool parser", words)
     if overflow := _overflow(words):
         return overflow
     if status >= 500:
-        return EndpointFailedError(f"the model's server failed ({status}): {words}")
-    return RemoteError(f"the endpoint refuses the request ({status}): {words}")
+        return EndpointFailedError("endpoint-failed", f"the model's server failed ({status}): {words}")
+    return RemoteError("request-refused", f"the endpoint refuses the request ({status}): {words}")
 
 
 def server_words(body: str) -> str:

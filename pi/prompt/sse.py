@@ -38,7 +38,10 @@ class EventDecoder:
                 found.append(parsed(b"\n".join(self._data)))
                 self._data.clear()
         if len(self._rest) + sum(map(len, self._data)) > EVENT_BYTES:
-            raise RemoteError("the endpoint sent an event of more than 8 MiB, and was not listened to any longer")
+            raise RemoteError(
+                "endpoint-event-too-long",
+                "the endpoint sent an event of more than 8 MiB, and was not listened to any longer",
+            )
         return found
 
 
@@ -56,5 +59,5 @@ def parsed(data: bytes) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         shown = one_line(data[:400].decode("utf-8", "replace"), 100)
-        raise RemoteError(f"the endpoint sent something that is no JSON object: {shown}")
+        raise RemoteError("endpoint-event-invalid", f"the endpoint sent something that is no JSON object: {shown}")
     return found

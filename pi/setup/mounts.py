@@ -52,23 +52,37 @@ def parse(text: str) -> Mount:
     Raises InputError for anything but one plain mount command onto a directory of its own.
     """
     if set(text) & set(";&|<>$`\n\r\0"):
-        raise InputError("--mount holds more than one plain command", "give only the mount command itself")
+        raise InputError(
+            "mount-not-one-command", "--mount holds more than one plain command", "give only the mount command itself"
+        )
     if not text.replace("\t", " ").isprintable():
-        raise InputError("--mount holds a character that cannot be printed", "paste it as one line of plain text")
+        raise InputError(
+            "mount-unprintable",
+            "--mount holds a character that cannot be printed",
+            "paste it as one line of plain text",
+        )
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise InputError(f"--mount cannot be read: {error}", "check its quotes") from None
+        raise InputError("mount-unreadable", f"--mount cannot be read: {error}", "check its quotes") from None
     _check_options(words)
     if words[:1] == ["sudo"]:
         words = words[1:]
     if not words or words[0].rpartition("/")[2] not in PROGRAMS:
-        raise InputError(f"--mount {text!r} is not a mount command", f"it begins with one of: {', '.join(PROGRAMS)}")
+        raise InputError(
+            "mount-not-a-mount",
+            f"--mount {text!r} is not a mount command",
+            f"it begins with one of: {', '.join(PROGRAMS)}",
+        )
     paths = [word for before, word in pairwise(words) if word.startswith("/") and before not in WITH_VALUE]
     remote_share = 1 if paths and re.match("//[^/]", paths[0]) else 0  # cifs: //server/share
     local = [directory(path, "--mount") for path in paths[remote_share:]]
     if not local:
-        raise InputError(f"--mount {text!r} names no directory to mount on", "it ends with an absolute path")
+        raise InputError(
+            "mount-without-directory",
+            f"--mount {text!r} names no directory to mount on",
+            "it ends with an absolute path",
+        )
     return Mount(tuple(words), local[-1])
 
 
@@ -80,17 +94,25 @@ def _check_options(words: list[str]) -> None:
     if words[:1] and words[0].rpartition("/")[2].startswith("mount"):
         for word in words[1:]:
             if word.startswith("-") and not MOUNT_OPTION.fullmatch(word):
-                raise InputError(f"--mount may not contain {word[:40]}", "-t, -o, -v, -r, -w and --bind are understood")
+                raise InputError(
+                    "mount-option-refused",
+                    f"--mount may not contain {word[:40]}",
+                    "-t, -o, -v, -r, -w and --bind are understood",
+                )
     for name in _option_names(words):
         if SECRET.fullmatch(name):
             raise InputError(
+                "mount-credential",
                 f"--mount holds a credential ({name}), and process lists on the pod would show it",
                 "put it into a private file on the pod and name that: -o credentials=/root/.share",
             )
         if RUNS.fullmatch(name):
-            raise InputError(f"--mount may not contain {name}: it runs another program", "leave it out")
+            raise InputError(
+                "mount-runs-program", f"--mount may not contain {name}: it runs another program", "leave it out"
+            )
     if any(re.search(r"[^\s/,:@]:[^\s/,:@]+@", word) for word in words):
         raise InputError(
+            "mount-password",
             "--mount holds a password in an address, and process lists on the pod would show it",
             "put it into a private file on the pod and name that: -o credentials=/root/.share",
         )
@@ -111,8 +133,14 @@ def directory(path: str, option: str) -> str:
     """A normalised absolute directory that is not one of the system's own. Raises InputError."""
     clean = "/" + posixpath.normpath(path).lstrip("/")
     if not path.startswith("/") or ".." in path.split("/") or not path.isprintable() or len(path) > LONGEST:
-        raise InputError(f"{option}: {path[:80]!r} is not an absolute path", "write it in full, such as /mnt/models")
+        raise InputError(
+            "path-not-absolute",
+            f"{option}: {path[:80]!r} is not an absolute path",
+            "write it in full, such as /mnt/models",
+        )
     top, *below = clean.split("/")[1:]
     if clean in SYSTEM_FOLDERS or top in SYSTEM_TREES or (top == "usr" and below[:1] != ["local"]):
-        raise InputError(f"{option}: {clean} belongs to the system", "choose a directory such as /mnt/models")
+        raise InputError(
+            "path-of-system", f"{option}: {clean} belongs to the system", "choose a directory such as /mnt/models"
+        )
     return clean

@@ -132,7 +132,9 @@ def _from_words(words: list[str], host: str, named: tuple[str, ...] = (), depth:
     """`named` are the key files of the ssh command itself, of which ssh leaves out the missing ones."""
     if depth > MOST_JUMPS:
         raise InputError(
-            f"the way to {host} does not end: its jumps lead in a circle", "mend ProxyJump in ~/.ssh/config"
+            "jump-loop",
+            f"the way to {host} does not end: its jumps lead in a circle",
+            "mend ProxyJump in ~/.ssh/config",
         )
     settings = _ssh_g(words) if shutil.which("ssh") else _paramiko_lookup(words, host)
     from pi.ssh.login import why_no_file  # here: what it imports has been imported while ssh worked
@@ -173,7 +175,10 @@ def _ssh_g(words: list[str]) -> dict[str, list[str]]:
         _import_fabric()  # while ssh reads its configuration
         told, refusal = ssh.communicate()
     if ssh.returncode:
-        raise InputError(f"ssh cannot read this command: {(refusal.strip().splitlines() or ['no reason given'])[-1]}")
+        raise InputError(
+            "ssh-config-unreadable",
+            f"ssh cannot read this command: {(refusal.strip().splitlines() or ['no reason given'])[-1]}",
+        )
     settings: dict[str, list[str]] = {}
     for line in told.splitlines():
         key, _, value = line.partition(" ")
@@ -289,22 +294,28 @@ def _open(connection: Connection, route: Route, known_hosts: Path) -> Connection
         name = hostkeys.known_name(route.host, route.port)
         raise hostkeys.refusal(connection.client, known_hosts, name, error.key, error.expected_key) from None
     except LoginRefused as error:
-        raise UnreachableError(f"{where} refused the login of {route.user} ({error})", error.way_on) from None
+        raise UnreachableError(
+            "login-refused", f"{where} refused the login of {route.user} ({error})", error.way_on
+        ) from None
     except paramiko.AuthenticationException as error:
-        raise UnreachableError(f"{where} refused the login of {route.user}: {error}") from None
+        raise UnreachableError("login-refused", f"{where} refused the login of {route.user}: {error}") from None
     except socket.gaierror as error:
-        raise UnreachableError(f"{where}: {_lookup_failure(error)}") from None
+        raise UnreachableError("host-unknown", f"{where}: {_lookup_failure(error)}") from None
     except ConnectionRefusedError:
-        raise UnreachableError(f"{where} refused the connection") from None
+        raise UnreachableError("connection-refused", f"{where} refused the connection") from None
     except TimeoutError:
-        raise UnreachableError(f"{where} did not answer within {route.timeout_s} s") from None
+        raise UnreachableError("connect-timeout", f"{where} did not answer within {route.timeout_s} s") from None
     except PiError:
         raise
     except paramiko.ChannelException as error:
-        raise UnreachableError(f"{connection.gateway.host} does not get through to {where} ({error.text})") from None
+        raise UnreachableError(
+            "jump-failed", f"{connection.gateway.host} does not get through to {where} ({error.text})"
+        ) from None
     except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
         reason = greeting.objection(route.timeout_s) if greeting else None
-        raise UnreachableError(f"{where} {reason}" if reason else f"{where}: {_reason(error, connection)}") from None
+        raise UnreachableError(
+            "connect-failed", f"{where} {reason}" if reason else f"{where}: {_reason(error, connection)}"
+        ) from None
     return connection
 
 
@@ -358,6 +369,7 @@ class SshLink:
             channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise UnreachableError(
+                "channel-refused",
                 f"{self.host} opened no command channel: {_reason(error, self._connection)}",
                 GATEWAY,
             ) from None
@@ -383,13 +395,15 @@ class SshLink:
         except paramiko.ChannelException as error:
             if error.code == TUNNELS_PROHIBITED:
                 raise UnreachableError(
-                    f"the SSH server of {self.host} allows no tunnels", "AllowTcpForwarding yes in its sshd_config"
+                    "tunnels-prohibited",
+                    f"the SSH server of {self.host} allows no tunnels",
+                    "AllowTcpForwarding yes in its sshd_config",
                 ) from None
             raise ConnectionRefusedError(f"nothing listens at port {port} of {self.host}") from None
         except (paramiko.SSHException, EOFError, OSError) as error:
             reason = _reason(error, self._connection)
             self.close()
-            raise UnansweredError(f"the connection to the pod was lost ({reason})") from None
+            raise UnansweredError("connection-lost", f"the connection to the pod was lost ({reason})") from None
         return ChannelLine(channel)
 
     def reopen(self) -> None:
@@ -597,4 +611,4 @@ def _as_lost() -> Iterator[None]:
     try:
         yield
     except OSError:
-        raise UnreachableError("the connection to the pod was lost") from None
+        raise UnreachableError("connection-lost", "the connection to the pod was lost") from None

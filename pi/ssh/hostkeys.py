@@ -118,13 +118,14 @@ class AcceptNew(MissingHostKeyPolicy):
             raise _revoked(hostname, key)
         if self._strict:
             raise HostKeyError(
+                "host-key-unknown",
                 f"the host key of {hostname} is not known: {fingerprint(key)}",
                 "your ssh settings say StrictHostKeyChecking yes; compare the fingerprint with the provider's, "
                 f"and add it: ssh-keyscan -p PORT HOST >> {USER_FILE}",
             )
         if self._pinned not in ("", described(key)):
             shown = f"{hostname} shows another host key than at its setup: {described(key)}, on record {self._pinned}"
-            raise HostKeyError(shown, CAUSES, True)
+            raise HostKeyError("host-key-changed", shown, CAUSES, True)
         remember(self._own_file, hostname, key)
         if not self._pinned:
             self.accepted = fingerprint(key)
@@ -132,6 +133,7 @@ class AcceptNew(MissingHostKeyPolicy):
 
 def _revoked(hostname: str, key: PKey) -> HostKeyError:
     return HostKeyError(
+        "host-key-revoked",
         f"{hostname} shows a host key that your known_hosts marks as revoked: {fingerprint(key)}",
         "do not use this machine; ask whoever revoked the key, or end the pod at the provider",
     )
@@ -155,8 +157,12 @@ def refusal(client: SSHClient, own_file: Path, hostname: str, shown: PKey, recor
     by_user = policy.of_user.lookup(hostname)
     if by_user is not None and recorded in by_user.values():
         file = USER_FILE.expanduser()
-        return HostKeyError(message, f"{CAUSES}; if it is a new machine: ssh-keygen -R '{hostname}' -f {file}")
-    return HostKeyError(message, f"{CAUSES}; if it is a new machine: ssh-keygen -R '{hostname}' -f {own_file}", True)
+        return HostKeyError(
+            "host-key-changed", message, f"{CAUSES}; if it is a new machine: ssh-keygen -R '{hostname}' -f {file}"
+        )
+    return HostKeyError(
+        "host-key-changed", message, f"{CAUSES}; if it is a new machine: ssh-keygen -R '{hostname}' -f {own_file}", True
+    )
 
 
 def remember(path: Path, hostname: str, key: PKey) -> None:
@@ -199,7 +205,9 @@ def _written(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = "see what is there: it should be a file of yours, on a disk with room"
-        raise InputError(f"cannot write the host keys in {path}: {error.strerror}", hint) from None
+        raise InputError(
+            "known-hosts-unwritable", f"cannot write the host keys in {path}: {error.strerror}", hint
+        ) from None
 
 
 def known_name(host: str, port: int) -> str:

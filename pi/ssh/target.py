@@ -93,7 +93,7 @@ def parse(text: str) -> SshTarget | LocalTarget:
     if not re.match(r"ssh://|[^-].*@", words[0]):
         program = words.pop(0)
         if program != "ssh":
-            raise InputError(f"{program} is not an ssh command", ADVICE.get(program, PASTE))
+            raise InputError("ssh-not-a-command", f"{program} is not an ssh command", ADVICE.get(program, PASTE))
     return _target(words)
 
 
@@ -103,15 +103,17 @@ def _words(line: str) -> list[str]:
     if not line.isprintable():
         odd = next(character for character in line if not character.isprintable())
         what = "a line break" if odd in "\r\n" else f"the invisible character U+{ord(odd):04X}"
-        raise InputError(f"the ssh command holds {what}", "paste it as one line of plain text")
+        raise InputError("ssh-bad-character", f"the ssh command holds {what}", "paste it as one line of plain text")
     if escape := re.search(r"\\[@:]", line):
-        raise InputError(f"{escape[0]} is Markdown for {escape[0][1]}", "paste it without the backslash")
+        raise InputError(
+            "ssh-markdown", f"{escape[0]} is Markdown for {escape[0][1]}", "paste it without the backslash"
+        )
     try:
         words = shlex.split(line)
     except ValueError:
-        raise InputError("a quotation mark in the ssh command is not closed", PASTE) from None
+        raise InputError("ssh-open-quote", "a quotation mark in the ssh command is not closed", PASTE) from None
     if not words:
-        raise InputError("the ssh command is empty", PASTE)
+        raise InputError("ssh-empty", "the ssh command is empty", PASTE)
     return words
 
 
@@ -121,13 +123,13 @@ def _refuse_lists(line: str) -> None:
     except (ValueError, RecursionError):
         return
     if isinstance(machines, list):
-        raise InputError(f"this list names {len(machines)} machines", ONE_BY_ONE)
+        raise InputError("ssh-list", f"this list names {len(machines)} machines", ONE_BY_ONE)
 
 
 def _refuse_passwords(line: str) -> None:
     if re.search(r"[^\s/,:]:[^\s/,:@]*@|\bpassword\s*[:=]", line, re.IGNORECASE):
         hint = "add your public key to the machine, then paste the ssh command alone"
-        raise InputError("pi logs in with a key, and the ssh command holds a password", hint)
+        raise InputError("ssh-password", "pi logs in with a key, and the ssh command holds a password", hint)
 
 
 def _target(words: list[str]) -> SshTarget:
@@ -139,9 +141,9 @@ def _target(words: list[str]) -> SshTarget:
         before, rest = getopt(words, SSH_FLAGS)
         after, command = getopt(rest[1:], SSH_FLAGS)
     except GetoptError as error:
-        raise InputError(f"in the ssh command, {error}", LEAVE_OUT) from None
+        raise InputError("ssh-invalid", f"in the ssh command, {error}", LEAVE_OUT) from None
     if not rest:
-        raise InputError("the ssh command names no machine", PASTE)
+        raise InputError("ssh-no-machine", "the ssh command names no machine", PASTE)
     draft = _Draft()
     for flag, value in before:
         draft.take_flag(flag, value)
@@ -171,13 +173,13 @@ class _Draft:
         elif flag in UNUSED_FLAGS:
             self.leave_out(word, UNUSED_FLAGS[flag])
         else:
-            raise InputError(f"{word} cannot be honoured", LEAVE_OUT)
+            raise InputError("ssh-word-refused", f"{word} cannot be honoured", LEAVE_OUT)
 
     def take_option(self, word: str, setting: str) -> None:
         """Read `Key=Value`, `Key = Value` or `Key Value`; the key in any case, the value maybe in quotes."""
         found = re.fullmatch(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*?)\s*", setting)
         if not found:
-            raise InputError(f"{word} does not read -o Key=Value", PASTE)
+            raise InputError("ssh-option-invalid", f"{word} does not read -o Key=Value", PASTE)
         spellings = {name.lower(): name for name in (*READINGS, *UNUSED_OPTIONS)}
         name = spellings.get(found[1].lower(), found[1])
         value = re.sub(r'^"([^"]*)"$', r"\1", found[2])
@@ -187,7 +189,7 @@ class _Draft:
         elif name in READINGS:
             self.set(word, name, value)
         else:
-            raise InputError(f"{word} cannot be honoured", LEAVE_OUT)
+            raise InputError("ssh-word-refused", f"{word} cannot be honoured", LEAVE_OUT)
 
     def take_destination(self, word: str) -> None:
         """Read `[user@]host` or `ssh://[user@]host[:port]`."""
@@ -209,9 +211,11 @@ class _Draft:
         first = command.partition(" ")[0]
         if "@" in first or re.match(r"ssh$|ssh://|[\d.]+$", first):
             second = first.rpartition("@")[2]
-            raise InputError(f"the ssh command names two machines, {self.host} and {second}", ONE_BY_ONE)
+            raise InputError(
+                "ssh-two-machines", f"the ssh command names two machines, {self.host} and {second}", ONE_BY_ONE
+            )
         if re.search(r"[;&|<>$`(){}\\\"']", command):
-            raise InputError(f"{command} is text for a shell", "paste the ssh command without it")
+            raise InputError("ssh-shell-text", f"{command} is text for a shell", "paste the ssh command without it")
         if command:
             self.leave_out(command, OWN_COMMANDS)
 
@@ -222,7 +226,9 @@ class _Draft:
         if name == "IdentityFile":
             self.identity_files.append(value)
         elif self.settings.setdefault(name, value) != value:
-            raise InputError(f"{word}: {name} is {self.settings[name]} already", "leave one of them out")
+            raise InputError(
+                "ssh-set-twice", f"{word}: {name} is {self.settings[name]} already", "leave one of them out"
+            )
         elif (name, value) == ("ForwardAgent", "yes"):
             self.notices.append(f"{word} lets the machine use your ssh keys while pi is connected")
 
@@ -260,7 +266,7 @@ def _checked(word: str, reading: Callable[[str], Value], text: str) -> Value:
     try:
         return reading(text)
     except ValueError as reason:
-        raise InputError(f"{word}: {reason}", PASTE) from None
+        raise InputError("ssh-word-refused", f"{word}: {reason}", PASTE) from None
 
 
 def _name(text: str) -> str:
@@ -273,14 +279,16 @@ def _name(text: str) -> str:
 
 def _user(text: str) -> str:
     if ":" in text:
-        raise InputError("the ssh command holds a password or a second :", "pi logs in with a key: " + PASTE)
+        raise InputError(
+            "ssh-password", "the ssh command holds a password or a second :", "pi logs in with a key: " + PASTE
+        )
     return _name(text)
 
 
 def _host(text: str) -> str:
     if text.lower().rstrip(".") == "ssh.runpod.io":
         hint = 'paste the pod\'s "SSH over exposed TCP" command, with an IP address and a port'
-        raise InputError("ssh.runpod.io gives a terminal but runs no commands", hint)
+        raise InputError("ssh-runpod-gateway", "ssh.runpod.io gives a terminal but runs no commands", hint)
     if "/" in text:
         raise ValueError("a host holds no /")
     if ":" in text:

@@ -20,11 +20,13 @@ def saved_or_new(name: str, ssh: str | None) -> Pod:
     saved = state.load().pods.get(name)
     if saved is None and ssh is None:
         raise InputError(
+            "new-pod-needs-ssh",
             f"new pod {name} needs an ssh command",
             f'pi pods setup {name} "ssh root@HOST", or: pi pods setup {name} local',
         )
     if saved and ssh not in (None, saved.ssh):
         raise InputError(
+            "pod-name-taken",
             f"{name!r} is already the name of another pod ({saved.ssh})",
             f"choose another, or: pi pods remove {name}",
         )

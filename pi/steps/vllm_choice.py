@@ -28,12 +28,12 @@ def vllm_for(kind: str | None, model: str | None) -> VllmChoice:
     if variant.min_vllm != NIGHTLY:
         return VllmChoice(kind or "release", variant.min_vllm, spec.packages)
     if kind not in (None, NIGHTLY):
-        raise InputError(f"no vLLM release serves {model} yet", f"remove --vllm {kind}")
+        raise InputError("needs-nightly", f"no vLLM release serves {model} yet", f"remove --vllm {kind}")
     return VllmChoice(NIGHTLY, None, spec.packages)
 
 
 def _in_catalog(model: str) -> tuple[ModelSpec, Variant]:
     found = catalog.load(config.config_dir()).find(model)
     if found is None:
-        raise InputError(f"--for {model!r} is not in the catalog", "see: pi models")
+        raise InputError("for-unknown-model", f"--for {model!r} is not in the catalog", "see: pi models")
     return found

@@ -93,7 +93,7 @@ def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:
     hints = [error.hint or f"check the connection ({pod.ssh})"]
     if pod.name in state.load().pods:
         hints.append(f"if the pod is gone: pi pods remove {pod.name}{' --force' if pod.models else ''}")
-    return UnreachableError(f"cannot reach pod {pod.name!r}: {error.message}", ", or, ".join(hints))
+    return UnreachableError(error.id, f"cannot reach pod {pod.name!r}: {error.message}", ", or, ".join(hints))
 
 
 def _changed_key(pod: Pod, error: HostKeyError) -> HostKeyError:
@@ -102,7 +102,7 @@ def _changed_key(pod: Pod, error: HostKeyError) -> HostKeyError:
     if error.replaceable:
         command = pod.name if pod.name in state.load().pods else f"{pod.name} {shlex.quote(pod.ssh)}"
         hint = f"{CAUSES}; if it is a new pod: pi pods setup {command} --new-host-key"
-    return HostKeyError(f"pod {pod.name!r}: {error.message}", hint, error.replaceable)
+    return HostKeyError(error.id, f"pod {pod.name!r}: {error.message}", hint, error.replaceable)
 
 
 def under_fab(c: Any) -> bool:
@@ -122,4 +122,8 @@ def _of_connection(saved: State, c: Any) -> Pod:
             route = connection.resolve(parsed)
             if (route.host, route.port, route.user) == (c.host, c.port, c.user):
                 return pod
-    raise InputError(f"{c.user}@{c.host}:{c.port} is not one of your pods", f'add it: pi pods setup NAME "{ssh_of(c)}"')
+    raise InputError(
+        "host-not-a-pod",
+        f"{c.user}@{c.host}:{c.port} is not one of your pods",
+        f'add it: pi pods setup NAME "{ssh_of(c)}"',
+    )

@@ -82,7 +82,9 @@ def check_raw(args: Arguments) -> None:
     for word in args.words:
         if unusable(word):
             raise InputError(
-                "raw-unusable", f"an argument of --vllm contains {unusable(word)}", "write each argument as one word"
+                "raw-argument-invalid",
+                f"an argument of --vllm contains {unusable(word)}",
+                "write each argument as one word",
             )
         _check_json(word if word.startswith("{") else word.partition("=")[2])
     for item in args.items:
@@ -96,15 +98,15 @@ def _check_option(option: str, item: Argument) -> None:
         _check_key(part, value)
     if not option.startswith("--") and option not in SHORT:
         raise InputError(
-            "raw-short-option", f"--vllm may not contain {option[:40]}", "use the long form of the argument"
+            "raw-argument-short", f"--vllm may not contain {option[:40]}", "use the long form of the argument"
         )
     if len(option) == 2:
         return
     for rejected, reason in (OWNED | OPENING).items():
         if rejected.startswith(option):
-            raise InputError("raw-rejected", f"--vllm may not contain {option}: {reason}")
+            raise InputError("raw-argument-owned", f"--vllm may not contain {option}: {reason}")
     if "--distributed-executor-backend".startswith(option) and value.lower() == "ray":
-        raise InputError("raw-rejected", f"--vllm may not contain {option} ray: {RAY}")
+        raise InputError("raw-argument-ray", f"--vllm may not contain {option} ray: {RAY}")
 
 
 RAY = "Ray's job API needs no password"
@@ -136,9 +138,9 @@ def _check_key(key: str, value: str) -> None:
     name = "--" + key.replace("_", "-")
     reason = {**OWNED, **OPENING}.get(name)
     if reason and name not in ORDINARY_KEYS:
-        raise InputError("raw-rejected-in-json", f"--vllm may not contain {key} inside JSON: {reason}")
+        raise InputError("raw-argument-owned", f"--vllm may not contain {key} inside JSON: {reason}")
     if name == "--distributed-executor-backend" and value.lower() == "ray":
-        raise InputError("raw-rejected-in-json", f"--vllm may not contain {key} inside JSON: {RAY}")
+        raise InputError("raw-argument-ray", f"--vllm may not contain {key} inside JSON: {RAY}")
 
 
 def _keys(document: Any) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,17 +22,29 @@ KEY = "sk-test-0123456789abcdefCANARY"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
+ERROR_ID = re.compile(r"^(pi: .*) \[([a-z0-9-]+)\]$", re.MULTILINE)
+"""An error's line on stderr where PI_DEBUG is set: its text and its id (`pi.errors`)."""
+
+
 @dataclass(frozen=True)
 class Done:
-    """How a run of pi ended."""
+    """How a run of pi ended. `err` is stderr as a user reads it, `id` that of the error there, if there is one."""
 
     code: int
     out: str
     err: str
+    id: str = ""
 
     @property
     def all(self) -> str:
         return self.out + self.err
+
+
+def ended(code: int, out: bytes, err: bytes) -> Done:
+    """Return how a run ended, with the ids of errors taken out of stderr."""
+    text = err.decode()
+    ids = ERROR_ID.findall(text)
+    return Done(code, out.decode(), ERROR_ID.sub(r"\1", text), ids[-1][1] if ids else "")
 
 
 class Pi:
@@ -57,6 +70,7 @@ class Pi:
             "PI_API_KEY": KEY,
             "HF_TOKEN": "none",
             "LANG": "C.UTF-8",
+            "PI_DEBUG": "1",
         }
 
     @property
@@ -73,7 +87,7 @@ class Pi:
             capture_output=True,
             timeout=patient(timeout_s),
         )
-        return self._noted(Done(done.returncode, done.stdout.decode(), done.stderr.decode()))
+        return self._noted(ended(done.returncode, done.stdout, done.stderr))
 
     def _noted(self, done: Done) -> Done:
         self.printed.append(done.all)
@@ -169,7 +183,7 @@ class Running:
             self._process.kill()
             out, err = self._process.communicate()
             raise AssertionError(f"pi did not end:\n{(self._out + out).decode()}\n{err.decode()}") from None
-        return self._noted(Done(self._process.returncode, (self._out + out).decode(), err.decode()))
+        return self._noted(ended(self._process.returncode, self._out + out, err))
 
 
 def program(name: str) -> Path:

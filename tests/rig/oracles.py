@@ -88,7 +88,7 @@ def pods_file(data: bytes) -> None:
     try:
         state = file_format.read(data)
     except ValueError as error:
-        assert is_one_clean_line(InputError(str(error)).render())
+        assert is_one_clean_line(InputError("x", str(error)).render())
         return
     check_state(state)
     text = file_format.written(state)

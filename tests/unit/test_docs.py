@@ -96,3 +96,17 @@ def test_testing_page_counts_the_recorded_streams() -> None:
 )
 def test_outputs_are_compared_without_what_varies(shown: str, printed: str, is_same: bool) -> None:
     assert same(shown, printed) is is_same
+
+
+CHANGES = [line for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines() if re.match(r"\| (an?|the) ", line)]
+
+
+@pytest.mark.parametrize("row", CHANGES, ids=lambda row: row.split("|")[1].strip())
+def test_architecture_names_files_and_what_is_in_them(row: str) -> None:
+    named = re.findall(r"`([^`]+)`", row.split("|")[2])
+    paths = [name for name in named if "/" in name or name.endswith((".py", ".toml"))]
+    found = [next((top / path for top in (ROOT / "pi", ROOT) if (top / path).exists()), None) for path in paths]
+    assert None not in found, paths
+    text = "".join(path.read_text() for path in found if path and path.is_file())
+    for word in (name for name in named if re.fullmatch(r"[A-Z]\w+", name)):
+        assert re.search(rf"\b{word}\b", text), word

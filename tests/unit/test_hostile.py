@@ -223,7 +223,7 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: catalog.Cata
     )
 
     def away(*_: Any, **__: Any) -> NoReturn:
-        raise UnreachableError("away")
+        raise UnreachableError("x", "away")
 
     monkeypatch.setattr(catalog, "load", lambda folder: models)
     monkeypatch.setattr(connection, "open_link", away)

@@ -127,7 +127,7 @@ def test_flags_change_the_plan() -> None:
 def test_gpus_that_do_not_divide_heads_become_pipeline_stages() -> None:
     made = plan("moonshotai/Kimi-Linear-48B-A3B-Instruct", pod("h100", 8), gpus=3)
     assert (made.split.tensor, made.split.pipeline) == (1, 3)
-    with rejects("too-large", "32 attention heads", "3 GPUs"):
+    with rejects("does-not-fit", "32 attention heads", "3 GPUs"):
         plan("mistralai/Mistral-Small-4-119B-2603", pod("h200", 8), gpus=3)
 
 
@@ -191,13 +191,13 @@ def test_gpu_is_shared_up_to_95_percent() -> None:
     assert made.memory_share == 0.45
     assert made.args.get("--gpu-memory-utilization") == "0.45"
     assert "45% of each GPU's memory, next to a" in made.why
-    with rejects("gpus-in-use", "GPU 0: 50% held by a", kind=BusyError):
+    with rejects("gpus-busy", "GPU 0: 50% held by a", kind=BusyError):
         plan("Qwen/Qwen3-8B", facts, memory=0.5)
 
 
 def test_model_with_unknown_share_has_the_whole_gpu() -> None:
     facts = replace(pod("h100", 1), deployments=(running("raw", (0,), None),))
-    with rejects("gpus-in-use", "GPU 0: held by raw\n  pi stop raw makes room", kind=BusyError):
+    with rejects("gpus-busy", "GPU 0: held by raw\n  pi stop raw makes room", kind=BusyError):
         plan("Qwen/Qwen3-1.7B", facts)
 
 
@@ -206,10 +206,10 @@ def test_busy_hint_names_only_what_makes_room() -> None:
     facts = busy(pod("l40s", 2), 0, 30_000)
     facts = replace(facts, deployments=(running("a", (1,), 0.45), running("b", (1,), 0.45, 8002)))
     hint = "\n  stop more than one of a, b (pi stop NAME)"
-    with rejects("gpus-in-use", f"GPU 1: 90% held by a, b{hint}", kind=BusyError):
+    with rejects("gpus-busy", f"GPU 1: 90% held by a, b{hint}", kind=BusyError):
         plan("Qwen/Qwen3-32B", facts, variant="fp8")
     hint = "\n  GPU 0 has 33% free (--memory 33%), or pi stop a makes room"
-    with rejects("gpus-in-use", hint, kind=BusyError):
+    with rejects("gpus-busy", hint, kind=BusyError):
         plan("Qwen/Qwen3-1.7B", facts, memory=0.5)
 
 
@@ -222,12 +222,12 @@ def test_stopped_model_frees_its_memory() -> None:
 
 
 def test_memory_of_other_processes_is_reported() -> None:
-    with rejects("gpus-in-use", "GPU 0: 78.1 of 79.6 GiB in use (not by pi)", kind=BusyError):
+    with rejects("gpus-busy", "GPU 0: 78.1 of 79.6 GiB in use (not by pi)", kind=BusyError):
         plan("Qwen/Qwen3-8B", busy(pod("h100", 1), 0, 80_000))
 
 
 def test_name_in_use_is_rejected() -> None:
-    with rejects("name-in-use", "m already runs", "pi stop m", kind=BusyError):
+    with rejects("name-taken", "m already runs", "pi stop m", kind=BusyError):
         plan("Qwen/Qwen3-8B", replace(pod("h100", 8), deployments=(running("m", (0,), 0.9),)))
 
 
@@ -235,24 +235,24 @@ def test_name_in_use_is_rejected() -> None:
 
 IMPOSSIBLE: dict[str, tuple[str, PodFacts, dict[str, Any], str, tuple[str, ...]]] = {
     "weights that cannot fit, with the sum and larger pods": (
-        *("Qwen/Qwen3-235B-A22B-Instruct-2507", pod("rtx_4090", 2), {}, "too-large"),
+        *("Qwen/Qwen3-235B-A22B-Instruct-2507", pod("rtx_4090", 2), {}, "does-not-fit"),
         ("235 GB of fp8 weights need 240 GB of GPU memory, 2x GeForce RTX 4090 have 52 GB; it fits on ",),
     ),
     "a variant that is too large, and one that is not": (
-        *("Qwen/Qwen3-32B", pod("rtx_4090", 1), {"variant": "bf16"}, "too-large"),
+        *("Qwen/Qwen3-32B", pod("rtx_4090", 1), {"variant": "bf16"}, "does-not-fit"),
         ("64 GB of bf16 weights need 77 GB", "it fits here with --variant awq"),
     ),
     "a share that is too small": (
-        *("Qwen/Qwen3-32B", pod("h100", 1), {"variant": "bf16", "memory": 0.5}, "too-large"),
+        *("Qwen/Qwen3-32B", pod("h100", 1), {"variant": "bf16", "memory": 0.5}, "does-not-fit"),
         ("--memory allows 50%", "it fits here with --variant fp8"),
     ),
     "a share below the recipe's minimum, though the sum fits": (
-        *("tencent/Hunyuan-A13B-Instruct", pod("h100", 8), {"variant": "bf16", "memory": 0.5}, "too-large"),
+        *("tencent/Hunyuan-A13B-Instruct", pod("h100", 8), {"variant": "bf16", "memory": 0.5}, "does-not-fit"),
         ("160 GB of bf16 weights need 580 GB of GPU memory", "50%", "it fits here with --variant fp8"),
     ),
     "a context that does not fit": (
         *("meta-llama/Llama-3.3-70B-Instruct", pod("a100_80gb", 4)),
-        *({"context": 131072, "gpus": 2, "variant": "bf16"}, "too-large"),
+        *({"context": 131072, "gpus": 2, "variant": "bf16"}, "does-not-fit"),
         ("on 2 GPUs", "KV cache for 131072 tokens", "it fits here with --"),
     ),
     "a context beyond the model's": (
@@ -260,23 +260,23 @@ IMPOSSIBLE: dict[str, tuple[str, PodFacts, dict[str, Any], str, tuple[str, ...]]
         ("--context 40960",),
     ),
     "heads that cannot be split": (
-        *("Qwen/Qwen3-32B", pod("h100", 3), {"gpus": 3}, "too-large"),
+        *("Qwen/Qwen3-32B", pod("h100", 3), {"gpus": 3}, "does-not-fit"),
         ("64 attention heads", "3 GPUs; it fits here with --gpus 2"),
     ),
-    "more GPUs than the pod has": ("Qwen/Qwen3-8B", pod("h100", 2), {"gpus": 4}, "gpus-too-many", ("4", "2 GPUs")),
+    "more GPUs than the pod has": ("Qwen/Qwen3-8B", pod("h100", 2), {"gpus": 4}, "too-many-gpus", ("4", "2 GPUs")),
     "an unknown variant": ("Qwen/Qwen3-8B", pod("h100", 1), {"variant": "fp3"}, "unknown-variant", ("fp3", "bf16")),
     "a format that the GPU does not support": (
-        *("nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4", pod("h100", 8), {}, "too-large"),
+        *("nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4", pod("h100", 8), {}, "does-not-fit"),
         ("H100 80GB HBM3 does not support NVFP4 natively; it fits here with --variant bf16",),
     ),
-    "no GPU": ("Qwen/Qwen3-8B", PodFacts(()), {}, "too-large", ("the pod has no GPU",)),
-    "a name with a path in it": ("Qwen/Qwen3-8B", pod("h100", 1), {"name": "../x"}, "model-name-invalid", ("../x",)),
+    "no GPU": ("Qwen/Qwen3-8B", PodFacts(()), {}, "does-not-fit", ("the pod has no GPU",)),
+    "a name with a path in it": ("Qwen/Qwen3-8B", pod("h100", 1), {"name": "../x"}, "name-invalid", ("../x",)),
     "a variant outside the catalog": (
-        *("org/model", pod("h100", 1), {"variant": "fp8"}, "variant-outside-catalog"),
+        *("org/model", pod("h100", 1), {"variant": "fp8"}, "no-variants"),
         ("org/model",),
     ),
     "--vllm with --context": (
-        *("org/model", pod("h100", 1), {"vllm": (), "context": 4096}, "flag-with-vllm"),
+        *("org/model", pod("h100", 1), {"vllm": (), "context": 4096}, "flags-conflict"),
         ("--context",),
     ),
 }
@@ -291,7 +291,7 @@ def test_plan_rejects(
 
 
 def test_pods_in_an_error_do_hold_the_model() -> None:
-    with rejects("too-large", "it fits on 8x H100 80GB or "):
+    with rejects("does-not-fit", "it fits on 8x H100 80GB or "):
         plan("zai-org/GLM-4.6", pod("h100", 1))
     assert plan("zai-org/GLM-4.6", pod("h100", 8)).split.gpus == 8
 
@@ -317,7 +317,7 @@ def test_unknown_model_gets_one_gpu() -> None:
 
 def test_model_of_unknown_size_gets_the_default_share() -> None:
     facts = replace(pod("h100", 1), deployments=(running("a", (0,), 0.5),))
-    with rejects("gpus-in-use", "90%", "GPU 0: 50% held by a", kind=BusyError):
+    with rejects("gpus-busy", "90%", "GPU 0: 50% held by a", kind=BusyError):
         plan("org/model", facts)
     assert plan("org/model", facts, memory=0.45).memory_share == 0.45
 
@@ -346,7 +346,7 @@ def test_unknown_model_has_a_memory_sum() -> None:
 
 def test_unknown_model_that_is_too_large_is_rejected() -> None:
     facts = replace(pod("rtx_4090", 4), config=CONFIG, weights_bytes=64_000_000_000)
-    with rejects("unknown-too-large", "59.6 weights (+-10%)", "--gpus 4"):
+    with rejects("does-not-fit", "59.6 weights (+-10%)", "--gpus 4"):
         plan("org/model-32b", facts)
 
 
@@ -373,12 +373,12 @@ def test_raw_arguments_choose_gpus(args: tuple[str, ...], gpus: tuple[int, ...],
 
 
 def test_raw_sizes_beyond_the_pod_are_rejected() -> None:
-    with rejects("raw-too-many-gpus", "8 GPUs", "4"):
+    with rejects("too-many-gpus", "8 GPUs", "4"):
         plan("Qwen/Qwen3-8B", pod("h100", 4), vllm=("--data-parallel-size", "8"))
 
 
 def test_raw_arguments_are_checked() -> None:
-    with rejects("raw-rejected", "--port"):
+    with rejects("raw-argument-owned", "--port"):
         plan("Qwen/Qwen3-8B", pod("h100", 4), vllm=("--port", "1"))
 
 
@@ -408,11 +408,11 @@ def test_catalog_model_on_a_cpu() -> None:
     made = plan("HuggingFaceTB/SmolLM2-135M-Instruct", cpu_pod(24, 2))
     assert (made.context, made.download_gb) == (4096, 0.27)
     assert plan("Qwen/Qwen3-1.7B", cpu_pod(24, 2), context=40960).env["VLLM_CPU_KVCACHE_SPACE"] == "5"
-    with rejects("too-large-for-cpu", "135.4 GiB", "21.6 GiB"):
+    with rejects("does-not-fit", "135.4 GiB", "21.6 GiB"):
         plan("meta-llama/Llama-3.3-70B-Instruct", cpu_pod(24, 2), context=4096)
     with rejects("no-cpu-weights"):
         plan("MiniMaxAI/MiniMax-M2", cpu_pod(24, 2))
-    with rejects("gpus-on-cpu-pod", "--gpus"):
+    with rejects("no-gpu", "--gpus"):
         plan("Qwen/Qwen3-1.7B", cpu_pod(24, 2), gpus=1)
 
 

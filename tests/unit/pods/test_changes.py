@@ -41,7 +41,7 @@ def test_a_change_is_one_line_in_a_private_file(log: Path) -> None:
 def test_how_a_change_ended_is_noted(log: Path) -> None:
     with changes.change("start", "a"):
         pass
-    for error in (BusyError("no room"), Interrupted("stopped"), KeyboardInterrupt(), TypeError("x")):
+    for error in (BusyError("x", "no room"), Interrupted("x", "stopped"), KeyboardInterrupt(), TypeError("x")):
         with pytest.raises(type(error)), changes.change("start", "a"):
             raise error
     assert [line[-1] for line in lines(log)] == [

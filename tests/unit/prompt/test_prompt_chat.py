@@ -195,7 +195,7 @@ def test_only_ctrl_c_leaves_the_chat_when_the_pod_is_asked_about_its_model(
 ) -> None:
     class Agent:
         def turn(self, message: str) -> None:
-            raise Interrupted("interrupted", number)
+            raise Interrupted("x", "interrupted", number)
 
     lines = iter(["hi"])
     monkeypatch.setattr("builtins.input", lambda _: next(lines, None) or (_ for _ in ()).throw(EOFError))

@@ -193,7 +193,7 @@ def test_a_model_that_dies_in_an_answer_shows_the_last_line_of_its_log(
 
 def test_a_log_that_is_out_of_reach_explains_why_nothing_came(prompt: Prompt) -> None:
     def lost() -> str:
-        raise UnreachableError("the connection was lost")
+        raise UnreachableError("x", "the connection was lost")
 
     prompt.server.answer(Reply([BEGUN], whole=False))
     with pytest.raises(UnreachableError, match="the connection to the pod was lost \\(the model died while"):
@@ -352,7 +352,7 @@ def test_a_stop_while_the_pod_is_asked_what_the_model_does_is_a_stop(prompt: Pro
     listener.close()
 
     def state() -> str:
-        raise Interrupted("interrupted")
+        raise Interrupted("x", "interrupted")
 
     with pytest.raises(Interrupted):
         prompt("x", endpoint=prompt.endpoint(dial=lambda: socket.create_connection(address), state=state))

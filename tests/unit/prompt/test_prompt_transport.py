@@ -103,7 +103,7 @@ def test_an_answer_that_is_left_in_the_middle_does_not_spoil_the_next(
 
 def test_the_connection_to_the_pod_that_is_lost_is_told_as_it_is(prompt: Prompt) -> None:
     def dial() -> socket.socket:
-        raise UnreachableError("the connection to the pod was lost")
+        raise UnreachableError("x", "the connection to the pod was lost")
 
     with pytest.raises(UnreachableError, match="the connection to the pod was lost"):
         prompt("hi", endpoint=prompt.endpoint(dial=dial))

@@ -106,7 +106,7 @@ def test_raw_arguments_allow(args: list[str]) -> None:
 def test_rejection_has_a_reason_and_no_value() -> None:
     with pytest.raises(InputError, match=r"--api-key.*environment") as caught:
         check(["--api-key", "sk-secret"])
-    assert caught.value.id == "raw-rejected"
+    assert caught.value.id == "raw-argument-owned"
     with pytest.raises(InputError) as caught:
         check(["--api-key=sk-secret"])
     assert "sk-secret" not in caught.value.render()
@@ -173,7 +173,7 @@ def test_context_is_in_tokens(text: str, tokens: int) -> None:
 def test_invalid_context_is_rejected(text: str) -> None:
     with pytest.raises(InputError) as caught:
         amounts.parse_context(text)
-    assert caught.value.id == "context-not-tokens"
+    assert caught.value.id == "context-invalid"
 
 
 MEMORIES = {"50%": 0.5, "50": 0.5, "0.5": 0.5, ".5": 0.5, "95%": 0.95, "1%": 0.01, "12.5%": 0.125}
@@ -188,7 +188,7 @@ def test_memory_is_a_share(text: str, share: float) -> None:
 def test_invalid_share_is_rejected(text: str) -> None:
     with pytest.raises(InputError) as caught:
         amounts.parse_memory(text)
-    assert caught.value.id == "memory-not-a-share"
+    assert caught.value.id == "memory-invalid"
 
 
 MINIMUMS = {
