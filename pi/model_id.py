@@ -1,4 +1,4 @@
-"""Names of models: Hugging Face repository ids, or directories on the pod."""
+"""Model ids: Hugging Face repository ids, or directories on the pod."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
 
 def check_model(model: str) -> str:
-    """The model as given. Raises InputError unless it is `[owner/]name` or a path beginning with `/` or `~/`."""
+    """Return the model. Raises InputError unless it is `[owner/]name` or a path beginning with `/` or `~/`."""
     if model.startswith(("/", "~/")):
         clean = posixpath.normpath(model)
         if not model.isprintable() or ".." in model.split("/") or len(model) > 1024 or clean in ("/", "//", "~"):
             raise InputError(
                 "model-path-invalid",
-                f"{model[:80]!r} is not a usable path on the pod",
-                "write it in full, without '..'",
+                f"invalid model path {model[:80]!r}",
+                "use a full path on the pod, without '..'",
             )
         return clean
     parts = model.split("/")
@@ -27,7 +27,7 @@ def check_model(model: str) -> str:
         raise InputError(
             "model-id-invalid",
             f"{model[:80]!r} is neither a Hugging Face model nor a path on the pod",
-            "such as Qwen/Qwen3-Coder-30B-A3B-Instruct or /mnt/models/mine; pi start alone lists the known ones",
+            "use one such as Qwen/Qwen3-Coder-30B-A3B-Instruct or /mnt/models/mine; pi start lists known models",
         )
     return model
 

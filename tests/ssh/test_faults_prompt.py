@@ -278,7 +278,7 @@ def test_what_a_shell_can_do_to_it_is_told_in_words(
     done = shell(pi, script.format(to=f"--base-url {server.url} --model m"))
     assert (done.code, done.out) == (code, out), done.err
     assert told in done.err
-    assert "fault of pi" not in done.err and "Traceback" not in done.err
+    assert "bug in pi" not in done.err and "Traceback" not in done.err
 
 
 def test_a_signal_that_ends_programs_is_told_by_the_exit_code(pi: Pi, server: Canned) -> None:
