@@ -14,17 +14,17 @@ from tests.rig.command import Pi, login, program
 from tests.rig.pod import Pod, first_free_port
 
 ADDRESS = "203.0.113.7"
-"""Where the pod is, as the pages say: an address for documentation (RFC 5737)."""
+"""The pod's address in the pages: one for documentation (RFC 5737)."""
 
 PORT = 22022
 
 LEFT_OUT = (
     "  note: uv follows pip's settings",
-    "  note: download.pytorch.org is out of reach",
-    "  note: Python 3.12 cannot be fetched",
+    "  note: cannot reach download.pytorch.org",
+    "  note: cannot download Python 3.12",
     "  note: no Python.h",
 )
-"""Lines that begin like this are about the network and the packages of the machine that runs the tests."""
+"""Lines with these beginnings depend on the network and the packages of the machine that runs the tests."""
 
 
 class Laptop:
