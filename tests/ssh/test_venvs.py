@@ -48,7 +48,7 @@ def test_a_model_that_needs_a_newer_vllm_is_refused_before_anything_starts(pi: P
 
 
 def test_it_runs_from_the_venv_beside_by_itself_and_others_do_not(pi: Pi, box: Pod) -> None:
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     told = pi.ok("start", MODEL, "--name", "tiny")
     assert "vLLM 0.33.1 of ~/venv-0.33.0: it needs vLLM 0.33.0 or newer, ~/venv has 0.32.0" in told
     pi.ok("start", box.model(), "--name", "other")
@@ -63,7 +63,7 @@ def test_it_runs_from_the_venv_beside_by_itself_and_others_do_not(pi: Pi, box: P
 
 
 def test_a_start_that_fails_tells_where_its_vllm_is(pi: Pi, box: Pod, tmp_path: Path) -> None:
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     log = tmp_path / "log"
     log.write_text("ImportError: packages that were not found in your environment: timm. Run `pip install timm`\n")
     box.fault("vllm", log=str(log), exit=1)
@@ -73,7 +73,7 @@ def test_a_start_that_fails_tells_where_its_vllm_is(pi: Pi, box: Pod, tmp_path: 
 
 
 def test_a_lost_note_of_it_is_found_again(pi: Pi, box: Pod) -> None:
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     pi.ok("start", MODEL, "--name", "tiny")
     before = pi.models("box")["tiny"]
     pi.knows(box)
@@ -83,18 +83,18 @@ def test_a_lost_note_of_it_is_found_again(pi: Pi, box: Pod) -> None:
 
 
 def test_a_venv_that_no_setup_has_finished_is_not_used(pi: Pi, box: Pod) -> None:
-    (box.beside("venv-0.33.0", "0.33.1") / ".pi-checked").unlink()
+    (box.extra_venv("venv-0.33.0", "0.33.1") / ".pi-checked").unlink()
     assert "needs vLLM 0.33.0 or newer, box has 0.32.0;" in pi("start", MODEL, "--name", "tiny").err
     assert box.records() == []
 
 
 def test_a_model_for_which_no_release_will_do_runs_from_a_nightly_build(pi: Pi, box: Pod) -> None:
     needs(pi, "nightly")
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     planned = pi.ok("plan", MODEL)
     assert "vLLM      a nightly build of vLLM; ~/venv has 0.32.0\n" in planned
     assert "needs a nightly build of vLLM, box has 0.32.0, 0.33.1 in ~/venv-0.33.0" in planned
-    box.beside("venv-nightly", "0.33.2.dev7+g1a2b3c4")
+    box.extra_venv("venv-nightly", "0.33.2.dev7+g1a2b3c4")
     pi.ok("start", MODEL, "--name", "tiny")
     assert f"{box.home}/venv-nightly/bin/vllm serve" in program_of(box, "tiny")
 
@@ -103,7 +103,7 @@ def test_a_plan_says_which_venv_and_why_and_touches_nothing(pi: Pi, box: Pod) ->
     refused = pi.ok("plan", MODEL)
     assert "vLLM      0.33.0 or newer; ~/venv has 0.32.0" in refused
     assert "refused   Acme/Tiny-1B needs vLLM 0.33.0 or newer, box has 0.32.0; leave ~/venv as it is" in refused
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     planned = pi.ok("start", MODEL, "--name", "tiny", "--dry-run")
     assert planned.startswith("PATH=~/venv-0.33.0/bin:$PATH\n")
     assert "vLLM      0.33.0 or newer; ~/venv-0.33.0 has 0.33.1" in planned
@@ -114,7 +114,7 @@ def test_a_plan_says_which_venv_and_why_and_touches_nothing(pi: Pi, box: Pod) ->
 def test_what_fits_counts_the_venvs_beside(pi: Pi, box: Pod) -> None:
     [offer] = json.loads(pi.ok("models", MODEL, "--json"))
     assert (offer["state"], offer["needs"]) == ("more", "vLLM 0.33.0 or newer; the pod has 0.32.0")
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     [offer] = json.loads(pi.ok("models", MODEL, "--json"))
     assert offer["state"] == "fits"
 
