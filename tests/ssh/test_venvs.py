@@ -48,7 +48,7 @@ def test_start_rejects_a_vllm_that_is_too_old(pi: Pi, box: Pod) -> None:
 
 
 def test_start_uses_the_extra_venv_for_its_model_only(pi: Pi, box: Pod) -> None:
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     output = pi.ok("start", MODEL, "--name", "tiny")
     assert "vLLM 0.33.1 from ~/venv-0.33.0: it needs vLLM 0.33.0 or newer, but ~/venv has 0.32.0" in output
     pi.ok("start", box.model(), "--name", "other")
@@ -63,7 +63,7 @@ def test_start_uses_the_extra_venv_for_its_model_only(pi: Pi, box: Pod) -> None:
 
 
 def test_failed_start_names_the_venv(pi: Pi, box: Pod, tmp_path: Path) -> None:
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     log = tmp_path / "log"
     log.write_text("ImportError: packages that were not found in your environment: timm. Run `pip install timm`\n")
     box.fault("vllm", log=str(log), exit=1)
@@ -73,7 +73,7 @@ def test_failed_start_names_the_venv(pi: Pi, box: Pod, tmp_path: Path) -> None:
 
 
 def test_list_restores_a_missing_entry_with_its_venv(pi: Pi, box: Pod) -> None:
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     pi.ok("start", MODEL, "--name", "tiny")
     before = pi.models("box")["tiny"]
     pi.knows(box)
@@ -83,7 +83,7 @@ def test_list_restores_a_missing_entry_with_its_venv(pi: Pi, box: Pod) -> None:
 
 
 def test_unfinished_venv_is_not_used(pi: Pi, box: Pod) -> None:
-    (box.beside("venv-0.33.0", "0.33.1") / ".pi-checked").unlink()
+    (box.extra_venv("venv-0.33.0", "0.33.1") / ".pi-checked").unlink()
     done = pi("start", MODEL, "--name", "tiny")
     assert done.id == "vllm-too-old" and "box has 0.32.0;" in done.err
     assert box.records() == []
@@ -91,11 +91,11 @@ def test_unfinished_venv_is_not_used(pi: Pi, box: Pod) -> None:
 
 def test_model_without_a_release_runs_from_a_nightly_build(pi: Pi, box: Pod) -> None:
     needs(pi, "nightly")
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     planned = pi.ok("plan", MODEL)
     assert "vLLM      a nightly build of vLLM; ~/venv has 0.32.0\n" in planned
     assert "needs a nightly build of vLLM, but box has 0.32.0, 0.33.1 in ~/venv-0.33.0" in planned
-    box.beside("venv-nightly", "0.33.2.dev7+g1a2b3c4")
+    box.extra_venv("venv-nightly", "0.33.2.dev7+g1a2b3c4")
     pi.ok("start", MODEL, "--name", "tiny")
     assert f"{box.home}/venv-nightly/bin/vllm serve" in program_of(box, "tiny")
 
@@ -104,7 +104,7 @@ def test_plan_explains_the_venv_and_changes_nothing(pi: Pi, box: Pod) -> None:
     refused = pi.ok("plan", MODEL)
     assert "vLLM      0.33.0 or newer; ~/venv has 0.32.0" in refused
     assert "refused   Acme/Tiny-1B needs vLLM 0.33.0 or newer, but box has 0.32.0; " in refused
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     planned = pi.ok("start", MODEL, "--name", "tiny", "--dry-run")
     assert planned.startswith("PATH=~/venv-0.33.0/bin:$PATH\n")
     assert "vLLM      0.33.0 or newer; ~/venv-0.33.0 has 0.33.1" in planned
@@ -115,7 +115,7 @@ def test_plan_explains_the_venv_and_changes_nothing(pi: Pi, box: Pod) -> None:
 def test_models_counts_extra_venvs(pi: Pi, box: Pod) -> None:
     [offer] = json.loads(pi.ok("models", MODEL, "--json"))
     assert (offer["state"], offer["needs"]) == ("more", "vLLM 0.33.0 or newer; the pod has 0.32.0")
-    box.beside("venv-0.33.0", "0.33.1")
+    box.extra_venv("venv-0.33.0", "0.33.1")
     [offer] = json.loads(pi.ok("models", MODEL, "--json"))
     assert offer["state"] == "fits"
 

@@ -245,7 +245,7 @@ def test_a_command_refuses_a_value_or_would_contact_the_pod_and_nothing_else(
         assert code in EXPECTED, (value, said.err)
         assert is_clean(said.out) and is_clean(said.err), value
         assert code != 2 or (said.err.count("\n") == 1 and said.err.startswith("pi: ")), (value, said.err)
-        assert "Traceback" not in said.err and "fault of pi" not in said.err
+        assert "Traceback" not in said.err and "bug in pi" not in said.err
     assert (laptop / "c" / "pods.json").read_bytes() == before
     assert sorted(path.name for path in laptop.iterdir()) == ["c"]
 

@@ -225,7 +225,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outcome(call: str, events: list[Any]) -> PiError | None:
-    """What pi makes of a call that goes like this; any other exception would be a fault of pi."""
+    """What pi makes of a call that goes like this; any other exception would be a bug in pi."""
     try:
         READ.get(call, READ["status"])(Link(events))
     except PiError as error:
