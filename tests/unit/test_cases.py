@@ -41,7 +41,7 @@ def test_a_text_is_in_the_case_or_beside_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("about = 'x'\nlog = ''\nhnit = 'y'", "full.toml: unknown hnit; known are about, log, hint"),
+        ("about = 'x'\nlog = ''\nhnit = 'y'", "full.toml: unknown hnit; use about, log, hint"),
         ("log = ''", "full.toml: missing about"),
         ("about = 'x'", "full.toml: missing log"),
     ],
