@@ -277,5 +277,5 @@ def test_sigterm_sets_the_exit_code(pi: Pi, server: Canned) -> None:
     running.reads("Once upon")
     running.interrupt(signal.SIGTERM)
     assert running.ends(timeout_s=10).code == 143
-    [kept] = (pi.config / "conversations").iterdir()
-    assert "Once upon" in kept.read_text()
+    [saved] = (pi.config / "conversations").iterdir()
+    assert "Once upon" in saved.read_text()
