@@ -1,6 +1,6 @@
-"""The outputs that README.md and docs/ show: read from the pages, run again, compared, and renewed by `inv docs`.
+"""Read the commands and outputs in README.md and docs/, run them again and compare; `inv docs` renews the outputs.
 
-A block holds commands, each after `$ `, with what they print. One `from a pod` needs a pod (tests/ssh/test_docs.py).
+A block contains commands, each after `$ `, and their output. A block `from a pod` needs one (tests/ssh/test_docs.py).
 
     <!-- output -->
     ```console
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 RENEW = "PI_RENEW_DOCS"
-"""Set while `inv docs` runs the tests of the pages: they write what drifted instead of failing."""
+"""`inv docs` sets this variable: the tests of the pages then write changed outputs instead of failing."""
 
 BLOCK = re.compile(r"(<!-- output( from a pod)? -->\n```console\n)(.*?)(```\n<!-- /output -->)", re.DOTALL)
 
@@ -45,18 +45,18 @@ VARIES = {
     r"-{3,}": "---",
     r" +": " ",
 }
-"""What two runs of the same command may print differently."""
+"""Patterns of values that vary between runs, and their replacements."""
 
 
 def pages() -> list[Path]:
-    """README.md and every page of docs/."""
+    """Return README.md and every page of docs/."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path, *, from_pod: bool) -> list[str]:
-    """The text of each block of the page that needs a pod, or of each that needs none."""
-    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
-    return [block[3] for block in found if bool(block[2]) is from_pod]
+    """Return the text of the page's blocks that need a pod, or of those that need none."""
+    matches = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [block[3] for block in matches if bool(block[2]) is from_pod]
 
 
 def commands(block: str) -> list[str]:
@@ -64,7 +64,7 @@ def commands(block: str) -> list[str]:
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether two outputs differ at most in what varies between runs."""
+    """Return whether two outputs are equal, apart from values that vary between runs."""
     return _steady(shown) == _steady(printed)
 
 
@@ -75,7 +75,7 @@ def _steady(text: str) -> str:
 
 
 def drift(page: Path, run: Callable[[str], str], *, from_pod: bool) -> list[tuple[str, str]]:
-    """Run the page's commands in order; return each block that differs, with what it should be."""
+    """Run the page's commands in order. Returns each changed block with its new text."""
     drifted = []
     for block in blocks(page, from_pod=from_pod):
         fresh = "".join(f"$ {command}\n{run(command)}" for command in commands(block))
@@ -85,7 +85,7 @@ def drift(page: Path, run: Callable[[str], str], *, from_pod: bool) -> list[tupl
 
 
 def renew(page: Path, drifted: list[tuple[str, str]]) -> None:
-    """Write what blocks should be."""
+    """Write the new text of changed blocks into the page."""
     text = page.read_text(encoding="utf-8")
     for block, fresh in drifted:
         text = text.replace(f"```console\n{block}```", f"```console\n{fresh}```")

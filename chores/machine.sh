@@ -1,8 +1,8 @@
 #!/bin/sh
-# Brings what this machine lacks: machine.sh NEED..., each of make, python, ssh, vllm.
+# Installs missing programs: machine.sh NEED..., each of make, python, ssh, vllm.
 #
-# As root, or with a sudo that asks for no password, apt-get installs Debian's packages. For anyone else they are
-# unpacked into .machine, where nothing is installed and nobody else is affected. If nothing is missing, it only looks.
+# As root, or with sudo that needs no password, it installs Debian packages with apt-get. For other users it unpacks
+# them into .machine, which affects nobody else. If nothing is missing, it changes nothing.
 set -eu
 cd "$(dirname "$0")/.."
 PRIVATE=$PWD/.machine
@@ -14,7 +14,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 has_library() { ldconfig -p 2>/dev/null | grep -qF "$1"; }
 any() { [ -e "$1" ]; } # the first of the files that a pattern matches
 
-missing() { # NEED: the packages that would bring what it lacks, one a line
+missing() { # NEED: prints the missing packages, one a line
     case $1 in
     make)
         have make || echo make

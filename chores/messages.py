@@ -1,4 +1,4 @@
-"""Every error of pi by its id, in the words of the source: what a test compares with tests/golden/messages.txt."""
+"""List the texts of all errors by id, from pi's source. tests/golden/messages.txt contains the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `inv test` runs the tests: several at once, each worker with a network of its own; and which are quick."""
+"""The options of `inv test`: parallel workers, each with its own network, and the selection for --quick."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ ROOT = Path(__file__).parents[1]
 SSH = ROOT / "tests" / "ssh"
 
 WORKERS_PER_CORE = 3
-"""Most tests wait for processes: one uses a third of a core."""
+"""Most tests wait for processes and use a third of a core."""
 
 MOST_WORKERS = 24
 
 SERVED_BY = {"status": "list", "survey": "plan", "planner": "plan", "journal": "interrupt", "follow": "interrupt"}
-"""Rooms whose SSH tests have another name."""
+"""Modules whose SSH tests have another name."""
 
 VERB_FOLDERS = {"prompt", "setup"}
-"""Folders that belong to one verb whole."""
+"""Folders that belong to one verb."""
 
 SHARED = ("pi/", "tests/rig/", "tests/ssh/conftest.py", "setup.cfg")
 
 
 def options() -> list[str]:
-    """pytest options for this machine. Without network namespaces the tests share ports, so they run one by one."""
+    """Return pytest's options for this machine. Without network namespaces, tests share ports and run one by one."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile every test anew
     if alone.is_alone() or alone.is_possible():
         os.environ.setdefault("PI_TEST_PATIENCE", "3")
         return alone.workers(min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS))
-    print("tests run one at a time: no network namespace can be made here", flush=True)
+    print("tests run one at a time: this user cannot create network namespaces", flush=True)
     return []
 
 
 def quick() -> list[str]:
-    """Paths of the tests to run first after a change: all unit tests, and the SSH tests of what changed."""
+    """Return the tests to run first after a change: all unit tests, and the SSH tests of changed files."""
     files: set[Path] = set()
     shared = []
     for name in changed():
@@ -57,13 +57,13 @@ def quick() -> list[str]:
 
 
 def changed() -> list[str]:
-    """Files that differ from where this branch left main, or on main from the last commit."""
+    """Return the files that this branch has changed, or on main those changed since the last commit."""
     base = _git("merge-base", "HEAD", "main") or _git("rev-parse", "HEAD")
     return sorted({*_git("diff", "--name-only", *base), *_git("ls-files", "--others", "--exclude-standard")})
 
 
 def ssh_tests(name: str) -> set[Path]:
-    """The SSH tests of a file: those named after it, as `start` has test_start.py and test_start_failures.py."""
+    """Return the SSH tests of a file by name: for `start`, test_start.py and test_start_failures.py."""
     path = Path(name)
     if path.parent == SSH.relative_to(ROOT):
         return {ROOT / path} if path.name.startswith("test_") and (ROOT / path).exists() else set()
@@ -74,7 +74,7 @@ def ssh_tests(name: str) -> set[Path]:
 
 
 def core() -> list[str]:
-    """SSH tests marked `core`: a few of each verb and each kind of fault."""
+    """Return the SSH tests marked `core`: a few for each verb and each kind of fault."""
     return [
         f"{path.relative_to(ROOT)}::{node.name}"
         for path in sorted(SSH.glob("test_*.py"))
@@ -85,7 +85,7 @@ def core() -> list[str]:
 
 @contextmanager
 def clocked() -> Iterator[None]:
-    """Print the wall time and the CPU time of what runs meanwhile, failed or not."""
+    """Print the wall time and the CPU time of the block, also if it fails."""
     began, used = time.monotonic(), _cpu_s()
     try:
         yield
@@ -94,11 +94,11 @@ def clocked() -> Iterator[None]:
 
 
 def _cpu_s() -> float:
-    """CPU seconds of ended child processes."""
+    """Return the CPU seconds of ended child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def _git(*words: str) -> list[str]:
-    """Lines that git prints; none where it fails."""
+    """Return the lines that git prints, or none if it fails."""
     return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Where pi keeps its own files on this machine."""
+"""The folder of pi's own files on this machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pi.errors import InputError
 
 
 def config_dir() -> Path:
-    """`PI_CONFIG_DIR`, or `~/.pi`."""
+    """Return `PI_CONFIG_DIR`, or `~/.pi` if it is unset. Raises InputError if its user does not exist."""
     given = os.environ.get("PI_CONFIG_DIR") or "~/.pi"
     try:
         return Path(given).expanduser().absolute()
     except RuntimeError:
-        raise InputError("config-dir-unknown-home", f"PI_CONFIG_DIR {given!r} names the home of nobody") from None
+        raise InputError("config-dir-unknown-home", f"PI_CONFIG_DIR {given!r}: no such user") from None

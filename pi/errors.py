@@ -1,4 +1,4 @@
-"""Every error that a user can meet: an id, a message, the next step, and an exit code."""
+"""The errors that pi reports: an id, a message, a hint and an exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 from pi.text import one_line, safe
 
 LONGEST = 2000
-"""Characters of a message that pi prints; a user or a pod may have put more into it."""
+"""Maximum characters of a message; a user or a pod may put more into it."""
 
 
 class Signalled(KeyboardInterrupt):
@@ -28,8 +28,8 @@ class PiError(Exception):
     """A failure that pi reports in words, never as a traceback.
 
     `id` names the kind of failure in kebab-case and stays the same when the words change. `message` says what is
-    wrong; `hint` says what to do next. Both are plain text without a final period. `render` makes them safe for a
-    terminal, whoever wrote the values in them.
+    wrong; `hint` says what to do next. Both are plain text without a final period and may contain values from
+    pods. `render` makes them safe for a terminal.
     """
 
     exit_code = 1
@@ -46,7 +46,7 @@ class PiError(Exception):
 
 
 def tag(id: str) -> str:
-    """Return the id as it follows a message where PI_DEBUG is set, otherwise nothing."""
+    """Return the id in brackets if PI_DEBUG is set, else an empty string."""
     return f" [{id}]" if os.environ.get("PI_DEBUG") else ""
 
 

@@ -1,4 +1,4 @@
-"""Errors that pi did not foresee: a line for the user, and with PI_DEBUG=1 the traceback in a private file."""
+"""Report unexpected errors in one line; with PI_DEBUG=1, write the traceback to a private file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pi import config
 from pi.redaction import redacted
 
 
-def told(error: BaseException) -> str:
-    """What the user reads of an unexpected error. The traceback is never part of it."""
+def describe(error: BaseException) -> str:
+    """Return the message for an unexpected error, without its traceback."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"pi: cannot write: {error.strerror}"
-    words = f"pi: unexpected {type(error).__name__}: {error}"
+    message = f"pi: unexpected {type(error).__name__}: {error}"
     if not os.environ.get("PI_DEBUG"):
-        return f"{words}\n  this is a fault of pi; PI_DEBUG=1 writes where to a file, please report it"
+        return f"{message}\n  this is a bug in pi; repeat with PI_DEBUG=1 for a file with the traceback, and report it"
     try:
-        return f"{words}\n  this is a fault of pi; {_written(error)} says where, please report it"
+        return f"{message}\n  this is a bug in pi; please report it with {_written(error)}"
     except OSError as refusal:
-        return f"{words}\n  this is a fault of pi; where it is could not be written down: {refusal.strerror}"
+        return f"{message}\n  this is a bug in pi; please report it (cannot write the traceback: {refusal.strerror})"
 
 
 def _written(error: BaseException) -> Path:
-    """The new file with the traceback, secrets taken out."""
+    """Write the traceback, without secrets, and return its file."""
     folder = config.config_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"debug-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}.txt"

@@ -1,4 +1,4 @@
-"""What pi may not show: the values of the keys and tokens in its environment, and others it was told of."""
+"""Hide secrets in output: the keys and tokens in pi's environment, and values added at run time."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from functools import lru_cache
 
 from pi.on_pod.redact import NAMES, Redactor, Secrets
 
-_told: set[str] = set()
+_added: set[str] = set()
 
 
-def also(value: str) -> None:
-    """Treat this value as a secret too, as long as this process lives."""
-    _told.add(value)
+def add(value: str) -> None:
+    """Treat this value as a secret until this process ends."""
+    _added.add(value)
 
 
 def secrets() -> Secrets:
-    """All values that are secret now."""
-    return _secrets(frozenset(_told | {os.environ.get(name, "") for name in NAMES}))
+    """Return all current secrets."""
+    return _secrets(frozenset(_added | {os.environ.get(name, "") for name in NAMES}))
 
 
 def redacted(text: str) -> str:
-    """The text with every secret in it as `***`."""
+    """Return the text with `***` in place of every secret."""
     return secrets().hide(text)
 
 
 def stream() -> Redactor:
-    """Does the same to a stream."""
+    """Return a redactor for a stream of text."""
     return Redactor(secrets())
 
 

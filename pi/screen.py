@@ -1,4 +1,4 @@
-"""What the tasks print: tables, progress, and lines from pods made safe for a terminal."""
+"""Print results, tables, notes and progress. All text is made safe for a terminal and contains no secret."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pi.on_pod.pace import paced
 from pi.text import Sanitizer, one_line, safe
 
 CELL = 500
-"""Characters of a cell that are shown."""
+"""Maximum characters of a table cell."""
 
 
 def colour(stream: object = None) -> bool:
-    """Whether colour may be written: a terminal, and no NO_COLOR (https://no-color.org)."""
+    """Return whether pi may print colour: on a terminal, without NO_COLOR (https://no-color.org)."""
     stream = stream or sys.stdout
     return bool(getattr(stream, "isatty", bool)()) and not os.environ.get("NO_COLOR")
 
 
 def printable(text: str) -> str:
-    """`text` as it may be printed: safe for a terminal, and with no secret in it. To be called before a cut."""
+    """Return `text` made safe for a terminal, without secrets. Call this before cutting the text."""
     return redaction.redacted(safe(text))
 
 
@@ -33,20 +33,20 @@ def say(text: str = "") -> None:
 
 
 def reveal(text: str) -> None:
-    """Print what the user must see though it is a secret."""
+    """Print text without hiding secrets in it."""
     with writing():
         print(text, flush=True)
 
 
 def flush() -> None:
-    """Have all of stdout written."""
+    """Flush stdout."""
     with writing():
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Writing to stdout; raises OutputError where it cannot be, on a full disk. A reader that has left is no error."""
+    """Wrap writes to stdout. Raises OutputError if they fail; a BrokenPipeError passes through."""
     try:
         yield
     except BrokenPipeError:
@@ -57,17 +57,17 @@ def writing() -> Iterator[None]:
 
 
 def leave_stdout() -> None:
-    """Send the rest of stdout nowhere, so that the end of the program does not try to write it again."""
+    """Discard the rest of stdout, so that Python does not write it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:
-    """A line beside the result, on stderr."""
+    """Print a line on stderr."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> None:
-    """Rows with their cells under each other, for what must be quick: importing tabulate takes 40 ms."""
+    """Print rows in aligned columns without tabulate, whose import takes 40 ms."""
     rows = [[one_line(cell, CELL) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -82,7 +82,7 @@ def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
 
 
 class Output:
-    """Streams text of a pod to stdout, made safe and without secrets wherever the stream is split."""
+    """Streams text from a pod to stdout, made safe and without secrets, wherever the stream is split."""
 
     def __init__(self, raw: bool = False) -> None:
         self._sanitizer = None if raw else Sanitizer(colour=colour())
@@ -92,7 +92,7 @@ class Output:
         self._put(self._redactor.feed(self._sanitizer.feed(text) if self._sanitizer else text))
 
     def end(self) -> None:
-        """Print what was held back."""
+        """Print the text that was held back."""
         rest = self._sanitizer.flush() if self._sanitizer else ""
         self._put(self._redactor.feed(rest) + self._redactor.flush())
 
@@ -103,7 +103,7 @@ class Output:
 
 
 class Progress:
-    """One line that is rewritten on a terminal; elsewhere a new line when the words change, at most each 10 s."""
+    """Progress on stderr: one rewritten line on a terminal, otherwise a new line at most every 10 s."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
@@ -112,12 +112,12 @@ class Progress:
 
     def show(self, text: str) -> None:
         text = printable(text).replace("\n", " ")
-        words, told = self._last
+        last, printed_at = self._last
         if self._live:
             width = os.get_terminal_size(sys.stderr.fileno()).columns
             sys.stderr.write("\r\x1b[K" + text[: max(1, width - 1)])
             self._open = True
-        elif text != words and time.monotonic() - told >= paced(10):
+        elif text != last and time.monotonic() - printed_at >= paced(10):
             sys.stderr.write(text[:160] + "\n")
         else:
             return
@@ -141,7 +141,7 @@ def progress() -> Iterator[Progress]:
 
 
 def gib(count: float) -> str:
-    """Bytes as people read them: "12.3 GiB", "640 MiB"."""
+    """Format a number of bytes, such as "12.3 GiB" or "640 MiB"."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
@@ -151,7 +151,7 @@ def seconds(duration: float) -> str:
 
 
 def ago(duration: float) -> str:
-    """How long ago something was, in one unit: "40 s ago", "12 min ago", "3 h ago", "5 days ago"."""
+    """Format an age in one unit, such as "40 s ago", "12 min ago", "3 h ago" or "5 days ago"."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if duration >= 2 * size:
             return f"{duration / size:.0f} {unit} ago"
@@ -159,7 +159,7 @@ def ago(duration: float) -> str:
 
 
 def clock(moment: float) -> str:
-    """A moment (seconds since 1970) on this machine's clock: "14:03", with its date where that is not today."""
+    """Format seconds since 1970 as local time, such as "14:03", with the date if it is not today."""
     then = time.localtime(moment)
     is_today = time.strftime("%F", then) == time.strftime("%F")
     return time.strftime("%H:%M" if is_today else "%F %H:%M", then)

@@ -1,11 +1,11 @@
-"""Text for a terminal: that of strangers made safe (models, pods, files, servers and their logs), and counts."""
+"""Make text from models, pods, files and servers safe for a terminal, and format counts."""
 
 from __future__ import annotations
 
 import re
 
 HELD_CHARACTERS = 4096
-"""The longest escape sequence that is waited for; what is longer is shown as the text it is."""
+"""Maximum length of an escape sequence; a longer one is shown as text."""
 
 _UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 
@@ -38,9 +38,9 @@ _RESET = "\x1b[0m"
 class Sanitizer:
     """Makes a stream of text safe, wherever it is split.
 
-    Newlines and tabs stay, carriage returns become newlines. With `colour`, colour sequences (SGR) stay too
-    and end with their line. Every other escape sequence, control character, bidirectional override and lone
-    surrogate is dropped. A sequence that never ends is shown as text, without what would make it a sequence.
+    Newlines and tabs stay, and carriage returns become newlines. With `colour`, colour sequences (SGR) also
+    stay and end with their line. Every other escape sequence, control character, bidirectional override and
+    lone surrogate is dropped. A sequence that never ends is shown as text, without its escape character.
     """
 
     def __init__(self, colour: bool = False) -> None:
@@ -50,13 +50,13 @@ class Sanitizer:
         self._after_return = False
 
     def feed(self, text: str) -> str:
-        """The part of the stream that is safe to print now; an unfinished sequence is held back."""
+        """Return the text that is safe to print now. Hold back an unfinished sequence."""
         if self._held or self._coloured or self._after_return or _ANY_UNSAFE.search(text):
             return self._sanitized(self._held + text, finished=False)
         return text
 
     def flush(self) -> str:
-        """What was held back, as text, and the end of a colour; to be called when the stream ends."""
+        """Return the rest as text, and the end of a colour. Call this when the stream ends."""
         rest = self._sanitized(self._held, finished=True)
         return rest + self._end_of_colour()
 
@@ -87,22 +87,22 @@ class Sanitizer:
 
 
 def safe(text: str, colour: bool = False) -> str:
-    """`text` as it may be printed on a terminal; see `Sanitizer` for what stays."""
+    """Return `text` made safe for a terminal (see `Sanitizer`)."""
     sanitizer = Sanitizer(colour)
     return sanitizer.feed(text) + sanitizer.flush()
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """`text` safe, without colour, on one line of at most `limit` characters; a cut is marked with "…"."""
+    """Return `text` made safe, without colour, on one line of at most `limit` characters; "…" marks a cut."""
     line = " ".join(safe(text[: 16 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def well_formed(text: str) -> str:
-    """`text` as valid UTF-8 can carry it: lone surrogates, as in names that are not UTF-8, become "?"."""
+    """Replace lone surrogates, as in file names that are not UTF-8, by "?"."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def count(number: int, thing: str) -> str:
-    """ "1 GPU", "2 GPUs", "1,000 tokens"."""
+    """Return a number with its noun, such as "1 GPU", "2 GPUs" or "1,000 tokens"."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")

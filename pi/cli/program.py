@@ -148,7 +148,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # "?" for what a terminal cannot show
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    threading.excepthook = lambda raised: screen.note(faults.told(raised.exc_value or raised.exc_type()))
+    threading.excepthook = lambda raised: screen.note(faults.describe(raised.exc_value or raised.exc_type()))
     try:
         try:
             program().run()
@@ -163,7 +163,7 @@ def main() -> None:
         screen.note(error.render())
         sys.exit(error.exit_code)
     except Exception as error:
-        screen.note(faults.told(error))
+        screen.note(faults.describe(error))
         sys.exit(1)
 
 

@@ -53,7 +53,7 @@ def _without(saved: State, name: str, force: bool) -> State:
 
 
 def _show_what_stays(pod: Pod) -> None:
-    venvs = ", ".join(f"~/{folder}" for folder in ("venv", *pod.beside))
+    venvs = ", ".join(f"~/{folder}" for folder in ("venv", *pod.extra_venvs))
     screen.say(f"on it remain ~/.pi (HF_TOKEN and the key, in private files), ~/.vllm_logs, {venvs} and the models")
     with suppress(InputError):  # the ssh command of a pod to remove may be unusable
         screen.say(f"to delete the secrets: {_command_on(pod, 'rm -f ~/.pi/env.sh ~/.pi/run/*/key')}")

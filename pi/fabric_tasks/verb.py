@@ -83,4 +83,4 @@ def _exit_codes() -> Iterator[None]:
     except (Exit, BrokenPipeError):
         raise
     except Exception as error:
-        raise Exit(printable(faults.told(error)), 1) from None
+        raise Exit(printable(faults.describe(error)), 1) from None

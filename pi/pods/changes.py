@@ -1,4 +1,4 @@
-"""The log of changes where pi runs, and the reading of such a log's lines; on a pod it is `pi.on_pod.audit`."""
+"""The log of changes on the machine that runs pi; `pi.on_pod.audit` writes the log on a pod."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = "audit.log"
 
 
 def who() -> str:
-    """The user and the machine that pi runs as and on, such as "ann@laptop"."""
+    """Return the user and the machine that run pi, such as "ann@laptop"."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -27,14 +27,14 @@ def who() -> str:
 
 
 def note(command: str, name: str, result: str = "ok") -> None:
-    """Add a line to the log in the config dir. One that cannot be written ends nothing."""
+    """Add a line to the log in the config dir. Ignore a failed write."""
     with contextlib.suppress(OSError):
         append(str(config.config_dir() / FILE), who(), command, redacted(name), result)
 
 
 @contextlib.contextmanager
 def change(command: str, name: str) -> Iterator[None]:
-    """Note how the block ended."""
+    """Log how the block ended."""
     try:
         yield
     except (KeyboardInterrupt, Interrupted):
@@ -48,6 +48,9 @@ def change(command: str, name: str) -> Iterator[None]:
 
 
 def row(line: str) -> list[str]:
-    """A line of a log as its five fields: time, who, command, name, result. One that is none is all result."""
+    """Split a line of a log into time, who, command, name and result.
+
+    If it has another shape, the whole line is the result.
+    """
     fields = line.split("\t")
     return fields if len(fields) == FIELDS else ["", "", "", "", line]

@@ -1,4 +1,4 @@
-"""The text of pods.json: read into typed values with every one checked, and written. No file is touched here."""
+"""Parse the text of pods.json into checked, typed values, and write that text. This module opens no file."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ import re
 from typing import Any, NoReturn, cast, get_args
 
 from pi.pods.gpus import Gpu, memory_label, memory_mib
-from pi.pods.json_place import Place, line_of, spoken
+from pi.pods.json_place import Place, dotted, line_of
 from pi.pods.types import NAME, Deployment, Owner, Pod, State, Status
 
 VERSION = 1
-"""Format of pods.json that this pi writes; a file without a version is read as 1."""
+"""Format of pods.json that this pi writes; a file without a version has format 1."""
 
 DEEPEST = 50
-"""Levels of nesting that are read; pi's own values need seven."""
+"""Maximum levels of nesting; pi's own values need seven."""
 
 
 class NewerError(ValueError):
-    """The file is of a newer pi."""
+    """A newer pi wrote the file."""
 
 
 class Misread(ValueError):
-    """A value that cannot be: where it stands, and what is expected there."""
+    """An invalid value: its place, and what pi expects there."""
 
     def __init__(self, place: Place, expected: str) -> None:
-        super().__init__(f"{spoken(place)}: {expected}" if place else expected)
+        super().__init__(f"{dotted(place)}: {expected}" if place else expected)
         self.place = place
 
 
 def read(raw: bytes) -> State:
-    """The state that a pods.json holds. Unknown keys are kept, as they are, in the `extra` fields.
+    """Return the state in the text of pods.json. The `extra` fields keep unknown keys unchanged.
 
-    Raises ValueError that says what is wrong and, where there is one place, its line; NewerError for the format of
-    a newer pi.
+    Raises ValueError with the problem and, if known, its line. Raises NewerError if a newer pi wrote the file.
     """
     try:
         text = raw.decode()
@@ -47,7 +46,7 @@ def read(raw: bytes) -> State:
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}: {error.msg}") from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("its values are nested too deeply") from None
     try:
         return _state(document)
     except Misread as error:
@@ -55,24 +54,24 @@ def read(raw: bytes) -> State:
 
 
 def written(state: State) -> str:
-    """The text of a state. Raises ValueError where it could not be read again: a pod may have said anything."""
+    """Return the text of a state. Raises ValueError if `read` would reject it, because pods send any value."""
     document = _document(state)
     _state(document)
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
 def entry(model: Deployment) -> str:
-    """A deployment as it stands under its pod's `models`, on one line."""
+    """Return a deployment on one line, as pods.json shows it under the pod's `models`."""
     return f"{json.dumps(model.name)}: {json.dumps(_deployment_document(model))}"
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands twice in one object")
-    return found
+        raise ValueError(f"one object contains {twice!r} twice")
+    return members
 
 
 def _no_number(word: str) -> NoReturn:
@@ -81,7 +80,7 @@ def _no_number(word: str) -> NoReturn:
 
 def _finite(digits: str) -> float:
     if not math.isfinite(float(digits)):
-        raise ValueError(f"{digits} is too large a number")
+        raise ValueError(f"the number {digits} is too large")
     return float(digits)
 
 
@@ -96,12 +95,12 @@ def _state(document: Any) -> State:
     top = _object(document, ())
     version = top.pop("version", 1)
     if isinstance(version, int) and version > VERSION:
-        raise NewerError(f"version {version}, this pi knows {VERSION}")
+        raise NewerError(f"version {version}, but this pi supports only {VERSION}")
     _int(version, 1, VERSION, ("version",))
     pods = {name: _pod(name, value) for name, value in _object(top.pop("pods", {}), ("pods",)).items()}
     active = _optional_text(top.pop("active", None), ("active",))
     if active is not None and active not in pods:
-        raise Misread(("active",), f"{active!r} is not among the pods")
+        raise Misread(("active",), f"{active!r} is not one of the pods")
     return State(pods, active, top)
 
 
@@ -117,7 +116,7 @@ def _pod(name: str, value: Any) -> Pod:
         models={key: _deployment(key, model, (*place, "models", key)) for key, model in models.items()},
         models_path=_optional_text(data.pop("modelsPath", None), (*place, "modelsPath")) or None,
         vllm_version=_optional_text(data.pop("vllmVersion", None), (*place, "vllmVersion")) or None,
-        beside=_texts(data.pop("vllmBeside", {}), (*place, "vllmBeside")),
+        extra_venvs=_texts(data.pop("vllmBeside", {}), (*place, "vllmBeside")),
         host_key=_text(data.pop("host_key", ""), (*place, "host_key")),
         boot=_text(data.pop("boot", ""), (*place, "boot")),
         extra=data,
@@ -140,10 +139,10 @@ def _gpu(value: Any, place: Place) -> Gpu:
 def _capability(value: Any, place: Place) -> tuple[int, int] | None:
     if value is None:
         return None
-    found = re.fullmatch(r"([0-9]{1,2})\.([0-9])", value) if isinstance(value, str) else None
-    if not found:
-        raise Misread(place, 'such as "9.0" is expected')
-    return (int(found[1]), int(found[2]))
+    match = re.fullmatch(r"([0-9]{1,2})\.([0-9])", value) if isinstance(value, str) else None
+    if not match:
+        raise Misread(place, 'expected a version such as "9.0"')
+    return (int(match[1]), int(match[2]))
 
 
 def _deployment(name: str, value: Any, place: Place) -> Deployment:
@@ -172,7 +171,7 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
 
 def _status(value: Any, place: Place) -> Status:
     if value not in get_args(Status):
-        raise Misread(place, f"{' or '.join(get_args(Status))} is expected")
+        raise Misread(place, f"expected {' or '.join(get_args(Status))}")
     return cast("Status", value)
 
 
@@ -182,13 +181,13 @@ def _owner(value: Any, place: Place) -> Owner | None:
     data = _object(value, place)
     since = data.pop("since", None)
     if not isinstance(since, int | float) or isinstance(since, bool):
-        raise Misread((*place, "since"), "seconds since 1970 are expected")
+        raise Misread((*place, "since"), "expected seconds since 1970")
     pid = _int(data.pop("pid", None), 2, 2**31, (*place, "pid"))
     return Owner(pid, _text(data.pop("host", None), (*place, "host")), since, data)
 
 
 def _gpu_ids(value: Any, place: Place) -> tuple[int, ...]:
-    """GPU ids of "0", "0,1" or a list of numbers (as older files have them)."""
+    """Return the GPU ids in "0", "0,1" or a list of numbers, which older files contain."""
     words = value if isinstance(value, list) else [word for word in _text(value, place).split(",") if word]
     return tuple(_int(_number(word), 0, 999, place) for word in words)
 
@@ -199,27 +198,27 @@ def _number(word: Any) -> Any:
 
 def _named(name: str, place: Place) -> Place:
     if not NAME.fullmatch(name):
-        raise Misread(place, "not a usable name")
+        raise Misread(place, "this is not a valid name")
     return place
 
 
 def _object(value: Any, place: Place) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Misread(place, "an object {...} is expected")
+        raise Misread(place, "expected an object {...}")
     return dict(value)
 
 
 def _list(value: Any, place: Place) -> list[Any]:
     if not isinstance(value, list):
-        raise Misread(place, "a list is expected")
+        raise Misread(place, "expected a list")
     return value
 
 
 def _text(value: Any, place: Place) -> str:
     if not isinstance(value, str):
-        raise Misread(place, "text is expected")
+        raise Misread(place, "expected text")
     if not value.isprintable():
-        raise Misread(place, "it holds a line break or another character that cannot be printed")
+        raise Misread(place, "the text contains a line break or another unprintable character")
     return value
 
 
@@ -233,19 +232,19 @@ def _optional_text(value: Any, place: Place) -> str | None:
 
 def _bool(value: Any, place: Place) -> bool:
     if not isinstance(value, bool):
-        raise Misread(place, "true or false is expected")
+        raise Misread(place, "expected true or false")
     return value
 
 
 def _share(value: Any, place: Place) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise Misread(place, "a number from 0 to 1 is expected")
+        raise Misread(place, "expected a number from 0 to 1")
     return float(value)
 
 
 def _int(value: Any, low: int, high: int, place: Place) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise Misread(place, f"a whole number from {low} to {high} is expected")
+        raise Misread(place, f"expected a whole number from {low} to {high}")
     return value
 
 
@@ -264,8 +263,8 @@ def _pod_document(pod: Pod) -> dict[str, Any]:
         document["modelsPath"] = pod.models_path
     if pod.vllm_version:
         document["vllmVersion"] = pod.vllm_version
-    if pod.beside:
-        document["vllmBeside"] = pod.beside
+    if pod.extra_venvs:
+        document["vllmBeside"] = pod.extra_venvs
     if pod.host_key:
         document["host_key"] = pod.host_key
     if pod.boot:

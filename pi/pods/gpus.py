@@ -1,4 +1,4 @@
-"""GPUs of a pod: the question to `nvidia-smi` and the reading of its answer."""
+"""GPUs of a pod: the query for `nvidia-smi`, and the parser of its output."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from pi.text import one_line
 
 QUERY = "--query-gpu=index,name,memory.total,memory.used,uuid,compute_cap,driver_version"
-"""What is asked, always with `--format=csv,noheader,nounits`; memory is in MiB (`--help-query-gpu`)."""
+"""The query, always with `--format=csv,noheader,nounits`; memory is in MiB (`--help-query-gpu`)."""
 
 MAX_TEXT = 64 * 1024
-"""Characters of an answer that are read; 16 GPUs need about 2,000."""
+"""Maximum characters of output that pi parses; 16 GPUs need about 2,000."""
 
 MAX_SKIPPED = 20
-"""Skipped lines that are told, of 200 characters each."""
+"""Maximum skipped lines that pi reports, of 200 characters each."""
 
 _BROKEN = re.compile(r"ERR!|\[(?:Unknown Error|GPU is lost|GPU requires reset)\]")
 
@@ -33,7 +33,7 @@ class Gpu:
     compute_capability: tuple[int, int] | None = None
     driver: str = ""
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
-    """What pods.json says of it besides."""
+    """Other keys of the GPU in pods.json."""
 
     @property
     def free_mib(self) -> int:
@@ -41,24 +41,23 @@ class Gpu:
 
 
 def parse(answer: str) -> tuple[list[Gpu], list[str]]:
-    """GPUs that `nvidia-smi` described, by index, and the lines that could not be read, safe to print.
+    """Return the GPUs in the output of `nvidia-smi`, sorted by index, and the skipped lines, safe to print.
 
-    A line is skipped, never guessed: an index of 1 to 3 digits, a printable name and a memory in MiB are
-    required, and no cell may tell of a broken GPU; the columns after memory may be missing or `[N/A]`. Names
-    may hold commas.
+    A line needs an index of 1 to 3 digits, a printable name and a memory in MiB. A name may contain commas.
+    The columns after memory may be missing or `[N/A]`. A line that reports a broken GPU is skipped.
     """
     gpus: dict[int, Gpu] = {}
     skipped: list[str] = []
     lines = answer[:MAX_TEXT].splitlines()
     if len(answer) >= MAX_TEXT:
-        lines[-1] = f"all after the first {len(lines) - 1} lines: the answer is too long"
+        lines[-1] = f"everything after line {len(lines) - 1}: the output is too long"
     for line in filter(str.strip, lines):
         gpu = _gpu(line)
         if gpu is None or gpu.id in gpus:
             skipped.append(line)
         else:
             gpus[gpu.id] = gpu
-    return [gpus[index] for index in sorted(gpus)], _told(skipped)
+    return [gpus[index] for index in sorted(gpus)], _shortened(skipped)
 
 
 def _gpu(line: str) -> Gpu | None:
@@ -84,15 +83,15 @@ def _gpu(line: str) -> Gpu | None:
 
 
 def lost(known: Iterable[Gpu], seen: Iterable[Gpu], unread: Sequence[str]) -> list[str]:
-    """Such as "GPU 3 lost (nvidia-smi: No devices were found)", for GPUs that were known and are not seen any more.
+    """Describe known GPUs that are missing, such as "GPU 3 lost (nvidia-smi: No devices were found)".
 
-    `unread` are the lines that could not be read. GPUs of which nvidia-smi says the same are told together.
+    `unread` are the lines that `parse` skipped. GPUs with the same reason share one description.
     """
-    there = {gpu.id for gpu in seen}
+    present = {gpu.id for gpu in seen}
     general = [line for line in unread if not re.match(r"[0-9]{1,3},", line)]
     reasons: dict[str, list[str]] = {}
     for gpu in known:
-        if gpu.id not in there:
+        if gpu.id not in present:
             own = [line for line in unread if line.startswith(f"{gpu.id},")]
             reasons.setdefault(next(iter(own + general), ""), []).append(str(gpu.id))
     return [
@@ -100,25 +99,25 @@ def lost(known: Iterable[Gpu], seen: Iterable[Gpu], unread: Sequence[str]) -> li
     ]
 
 
-def _told(skipped: list[str]) -> list[str]:
-    told = [one_line(line) for line in skipped[:MAX_SKIPPED]]
-    return told if len(skipped) <= MAX_SKIPPED else [*told, f"and {len(skipped) - MAX_SKIPPED} more lines"]
+def _shortened(skipped: list[str]) -> list[str]:
+    lines = [one_line(line) for line in skipped[:MAX_SKIPPED]]
+    return lines if len(skipped) <= MAX_SKIPPED else [*lines, f"and {len(skipped) - MAX_SKIPPED} more lines"]
 
 
 def _mib(cell: str) -> int | None:
-    found = re.fullmatch(r"([0-9]{1,9})(?: MiB)?", cell)
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"([0-9]{1,9})(?: MiB)?", cell)
+    return int(match[1]) if match else None
 
 
 def memory_label(memory_mib: int) -> str:
-    """A card's memory in whole GiB, as most are sold: 81559 MiB is "80GB"."""
+    """Return a GPU's memory in whole GiB, as vendors name it: 81559 MiB is "80GB"."""
     return f"{round(memory_mib / 1024)}GB"
 
 
 def memory_mib(label: str) -> int:
-    """MiB of a stored label such as "80GB"; 0 when it says nothing."""
+    """Return the MiB of a stored label such as "80GB", or 0 if pi cannot parse it."""
     pattern = r"\s*([0-9]{1,7}(?:\.[0-9]{1,3})?)\s*(MiB|MB|GiB|GB|G|M)?\s*"
-    found = re.fullmatch(pattern, label, re.IGNORECASE)
-    if not found:
+    match = re.fullmatch(pattern, label, re.IGNORECASE)
+    if not match:
         return 0
-    return int(float(found[1]) * (1 if (found[2] or "G").upper().startswith("M") else 1024))
+    return int(float(match[1]) * (1 if (match[2] or "G").upper().startswith("M") else 1024))

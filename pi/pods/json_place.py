@@ -1,4 +1,4 @@
-"""Where a value stands in a JSON text, for messages about files that people edit."""
+"""Find the line of a value in a JSON text, for messages about files that people edit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
 
-def spoken(place: Place) -> str:
-    """A place in words, such as "pods.dc1.gpus.0.id"; nothing for the whole text."""
+def dotted(place: Place) -> str:
+    """Return the place as text, such as "pods.dc1.gpus.0.id"; the whole document is ""."""
     return ".".join(map(str, place))
 
 
 def line_of(text: str, place: Place) -> int:
-    """The line, from 1, on which a value begins; where there is no such value, that of the nearest around it.
+    """Return the line, from 1, on which a value of a valid JSON text begins.
 
-    The text is valid JSON.
+    If the value does not exist, return the line of the nearest value that should contain it.
     """
     at = _after_blank(text, 0)
     for step in place:
@@ -33,7 +33,7 @@ def line_of(text: str, place: Place) -> int:
 
 
 def _member(text: str, at: int, key: str | int) -> int | None:
-    """Where the value of a key begins, in the object that begins here."""
+    """Return where the value of a key begins, in the object at this position."""
     while text[at] != "}":
         at = _after_blank(text, at + 1)
         if text[at] == "}":
@@ -47,7 +47,7 @@ def _member(text: str, at: int, key: str | int) -> int | None:
 
 
 def _element(text: str, at: int, index: str | int) -> int | None:
-    """Where an element begins, in the list that begins here."""
+    """Return where an element begins, in the list at this position."""
     count = 0
     while text[at] != "]":
         at = _after_blank(text, at + 1)
@@ -61,10 +61,10 @@ def _element(text: str, at: int, index: str | int) -> int | None:
 
 
 def _past(text: str, value: int) -> int:
-    """The comma or bracket that follows a value."""
+    """Return the position of the comma or bracket after a value."""
     return _after_blank(text, _DECODER.raw_decode(text, value)[1])
 
 
 def _after_blank(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
-    return found.end() if found else at
+    blank = _BLANK.match(text, at)
+    return blank.end() if blank else at

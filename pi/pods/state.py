@@ -1,4 +1,4 @@
-"""pods.json as a file: read, locked, changed as one step, and kept. The only reader and writer of that file."""
+"""Read, lock, change and back up the file pods.json. No other module reads or writes it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ def path() -> Path:
 
 
 def load() -> State:
-    """Read pods.json; an absent file is an empty state, and so is an empty one that has no copy beside it.
+    """Read pods.json. An absent file, or an empty one without a backup, is an empty state.
 
-    Raises InputError naming what is wrong in it.
+    Raises InputError if the file is invalid.
     """
     file = path()
-    _check_places(file)
+    _check_paths(file)
     try:
         raw = file.read_bytes()
     except FileNotFoundError:
         return State()
     except OSError as error:
-        raise InputError("state-unreadable", f"cannot read {file}: {error.strerror}", _way_in(file, error)) from None
+        raise InputError(
+            "state-unreadable", f"cannot read {file}: {error.strerror}", _owner_hint(file, error)
+        ) from None
     backup = _backup_of(_real(file))
     try:
         if not raw.strip():
@@ -47,21 +49,21 @@ def load() -> State:
     except file_format.NewerError as error:
         raise InputError("state-newer", f"{file} has {error}", "upgrade pi") from None
     except ValueError as error:
-        way_on = "mend it, or move it away to start anew"
+        hint = "fix it, or move it away to start with an empty one"
         if backup.exists():
-            way_on = f"the last good copy is {backup}; to go back to it: {shlex.join(['cp', str(backup), str(file)])}"
-        raise InputError("state-invalid", f"{file} cannot be used: {error}", way_on) from None
+            hint = f"to restore the last good copy: {shlex.join(['cp', str(backup), str(file)])}"
+        raise InputError("state-invalid", f"{file} is invalid: {error}", hint) from None
 
 
 def change(edit: Callable[[State], State]) -> State:
-    """Read, edit and write pods.json as one step that no other pi can interrupt. Returns the new state.
+    """Read, edit and write pods.json while holding its lock. Returns the new state.
 
-    The write is whole or not at all: a new file, flushed to disk, takes the old one's place, and the old
-    one is kept as pods.json.bak. What could not be read again is not written (RemoteError): a pod may say anything.
-    Raises InputError where it cannot be written, BusyError where another pi does not let go of it.
+    The write is atomic: a new file, flushed to disk, replaces the old one, which becomes pods.json.bak.
+    Raises InputError if pi cannot write the file, BusyError if another pi keeps the lock.
+    Raises RemoteError if `load` would reject the new state, because pods send any value.
     """
     folder = config_dir()
-    _check_places(folder / "pods.json")
+    _check_paths(folder / "pods.json")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(folder / "pods.json.lock"):
@@ -71,55 +73,57 @@ def change(edit: Callable[[State], State]) -> State:
                 _write(_real(path()), _text_of(after))
             return after
     except OSError as error:
-        place = Path(os.fsdecode(error.filename or folder))
-        raise InputError("state-unwritable", f"cannot write {place}: {error.strerror}", _way_in(place, error)) from None
-
-
-def _real(place: Path) -> Path:
-    """Where the links lead; of links in a circle, one of them (Path.resolve raises RuntimeError there)."""
-    return Path(os.path.realpath(place))
-
-
-def _text_of(known: State) -> str:
-    try:
-        return file_format.written(known)
-    except ValueError as error:
-        raise RemoteError(
-            "state-change-invalid", f"not written down, for it could not be read again: {error}"
+        file = Path(os.fsdecode(error.filename or folder))
+        raise InputError(
+            "state-unwritable", f"cannot write {file}: {error.strerror}", _owner_hint(file, error)
         ) from None
 
 
-def _check_places(file: Path) -> None:
-    """Raises InputError where pods.json would be read from, or left at, a place that is not the user's own.
+def _real(path: Path) -> Path:
+    """Resolve links. In a loop of links, return one of them (Path.resolve raises RuntimeError)."""
+    return Path(os.path.realpath(path))
 
-    A link that leads nowhere is no empty state: the disk that it leads to may only be away.
+
+def _text_of(state: State) -> str:
+    try:
+        return file_format.written(state)
+    except ValueError as error:
+        raise RemoteError(
+            "state-change-invalid", f"refusing to write pods.json: the result would be invalid: {error}"
+        ) from None
+
+
+def _check_paths(file: Path) -> None:
+    """Raises InputError if the config dir belongs to others or is open to them, or if a link is broken.
+
+    A broken link does not mean an empty state: the disk of its target may be unmounted.
     """
     folder = file.parent
-    for place, needed in ((folder, _real(folder)), (file, _real(file).parent)):
-        if os.path.islink(place) and not needed.exists():  # noqa: PTH114 - Path.is_symlink raises PermissionError
-            raise InputError("state-link-broken", f"{place} is a link to {place.readlink()}, and there is no {needed}")
+    for path, needed in ((folder, _real(folder)), (file, _real(file).parent)):
+        if os.path.islink(path) and not needed.exists():  # noqa: PTH114 - Path.is_symlink raises PermissionError
+            raise InputError("state-link-broken", f"{path} is a link to {path.readlink()}, but {needed} does not exist")
     try:
-        found = folder.stat()
+        status = folder.stat()
     except OSError:
         return
-    if found.st_mode & stat.S_IWOTH:
-        mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+    if status.st_mode & stat.S_IWOTH:
+        mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
         raise InputError(
             "config-dir-world-writable",
-            f"{folder} can be changed by every user of this machine ({mode})",
+            f"every user of this machine can change {folder} ({mode})",
             f"chmod 700 {folder}",
         )
-    if found.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
+    if status.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
         raise InputError(
-            "config-dir-not-own", f"{folder} {_owned_by(found.st_uid)}", "name a folder of your own in PI_CONFIG_DIR"
+            "config-dir-not-own", f"{folder} {_owned_by(status.st_uid)}", "set PI_CONFIG_DIR to a folder of your own"
         )
 
 
-def _way_in(place: Path, error: OSError) -> str | None:
-    """What to do about a place that belongs to somebody else, as after `sudo pi`."""
+def _owner_hint(path: Path, error: OSError) -> str | None:
+    """Name the other owner of the path, if permission was denied, for example after `sudo pi`."""
     if not isinstance(error, PermissionError):
         return None
-    for nearest in (place, *place.parents):
+    for nearest in (path, *path.parents):
         try:
             owner = nearest.stat().st_uid
         except OSError:
@@ -132,8 +136,8 @@ def _owned_by(uid: int) -> str:
     return f"belongs to another user (uid {uid})"
 
 
-WAIT_TOLD_S = 1.0
-"""After so long a wait for another pi, the user is told of it."""
+WAIT_REPORTED_S = 1.0
+"""pi reports a longer wait for another pi."""
 
 
 @contextmanager
@@ -155,15 +159,15 @@ def _patience_s() -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given):
         raise InputError(
             "lock-timeout-invalid",
-            f"PI_LOCK_TIMEOUT {given!r} is not a number of seconds",
-            "such as PI_LOCK_TIMEOUT=30",
+            f"invalid PI_LOCK_TIMEOUT {given!r}",
+            "use a number of seconds such as 30",
         )
     return float(given)
 
 
 def _take(file: IO[str], lock: Path, patience_s: float) -> None:
     began = time.monotonic()
-    told = False
+    reported = False
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,33 +176,33 @@ def _take(file: IO[str], lock: Path, patience_s: float) -> None:
         except OSError as error:
             raise InputError(
                 "state-not-lockable",
-                f"{lock} cannot be locked: {error.strerror}",
-                "name a folder on a disk of this machine in PI_CONFIG_DIR",
+                f"cannot lock {lock}: {error.strerror}",
+                "set PI_CONFIG_DIR to a folder on a disk of this machine",
             ) from None
         if waited > patience_s:
             raise BusyError(
                 "state-locked",
-                f"{lock} is held by {_holder(file)}",
-                "wait for it to end, or raise PI_LOCK_TIMEOUT (seconds)",
+                f"{_holder(file)} holds {lock}",
+                "wait for that process to end, or increase PI_LOCK_TIMEOUT (seconds)",
             )
-        if waited > WAIT_TOLD_S and not told:
-            screen.note(f"waiting for {_holder(file)}, which holds {lock} (Ctrl+C ends the waiting)")
-            told = True
+        if waited > WAIT_REPORTED_S and not reported:
+            screen.note(f"waiting for {_holder(file)} to release {lock} (Ctrl+C stops the wait)")
+            reported = True
         time.sleep(0.02)
 
 
 def _holder(file: IO[str]) -> str:
     file.seek(0)
-    return file.read(200) or "another program"
+    return file.read(200) or "another process"
 
 
 def _backup_of(file: Path) -> Path:
-    """Where the last good copy of a pods.json is; the file is given without links."""
+    """Return the path of the last good copy. `file` contains no links."""
     return file.with_name(file.name + ".bak")
 
 
 def _write(file: Path, text: str) -> None:
-    """Write the file, which is given without links. Only the holder of the lock does."""
+    """Write the file while holding the lock. `file` contains no links."""
     fresh = file.with_name(file.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

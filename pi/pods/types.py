@@ -1,4 +1,4 @@
-"""Pods and the models on them, as pi knows them: the types of pods.json."""
+"""The types of pods.json: pods, and the models on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pi.errors import InputError
 from pi.pods.gpus import Gpu
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""What a pod or deployment may be called (matched whole); it becomes a file name on the pod."""
+"""The name of a pod or deployment (use fullmatch); it becomes a file name on the pod."""
 
 
 Status = Literal["starting", "running"]
@@ -20,7 +20,7 @@ Status = Literal["starting", "running"]
 
 @dataclass(frozen=True)
 class Owner:
-    """The pi that starts a model: its process, the machine it runs on, and since when (seconds since 1970)."""
+    """The pi that starts a model: its process id, its machine, and its start (seconds since 1970)."""
 
     pid: int
     host: str
@@ -32,7 +32,7 @@ class Owner:
         return cls(os.getpid(), os.uname().nodename, time.time())
 
     def is_gone(self) -> bool:
-        """Whether it certainly no longer runs; of another machine's processes nothing is known."""
+        """Return whether its process has ended; False if it runs on another machine."""
         if self.host != os.uname().nodename:
             return False
         try:
@@ -46,9 +46,12 @@ class Owner:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model started under a name. `pid` is vLLM's API server on the pod; with `started` (clock ticks since
-    boot, /proc/PID/stat field 22) and `boot_id` it names one process and no other. In status `starting` it is a
-    reservation: `owner` starts it, and the pid is 0 until the pod has told it."""
+    """A model with the name that the user gave it.
+
+    `pid` is vLLM's API server on the pod. Together with `started` (clock ticks since boot, /proc/PID/stat
+    field 22) and `boot_id`, it identifies one process. In status `starting` the deployment is a reservation:
+    `owner` starts it, and the pid is 0 until the pod reports one.
+    """
 
     name: str
     model: str
@@ -60,21 +63,21 @@ class Deployment:
     boot_id: str = ""
     instance: str = ""
     memory_share: float | None = None
-    """Share of each GPU's memory it was given, 0 to 1; None when its own arguments decide."""
+    """Share of each GPU's memory, 0 to 1; None if the model's own arguments set it."""
     owner: Owner | None = None
     api: str = "chat"
-    """Which API serves it: "responses" if its chat API lacks tools or reasoning, else "chat"."""
+    """The API that `pi prompt` uses: "responses" if the chat API lacks tools or reasoning, else "chat"."""
     private: bool = False
-    """Whether it listens on the pod's loopback alone."""
+    """True if it listens only on the pod's loopback."""
     venv: str = ""
-    """The folder of the extra venv that it runs from; empty for ~/venv."""
+    """Folder of the extra venv that it runs from; empty for ~/venv."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """Keys of pods.json that this pi does not know."""
+    """Unknown keys of pods.json."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A machine that pi knows: its ssh string as the user gave it (or `local`) and what setup found there."""
+    """A machine: its ssh command as the user gave it (or `local`), and what setup found there."""
 
     name: str
     ssh: str
@@ -83,13 +86,13 @@ class Pod:
     models_path: str | None = None
     vllm_version: str | None = None
     """Version of vLLM in the pod's `~/venv`, such as "0.32.0" or "0.32.0+cpu"."""
-    beside: dict[str, str] = field(default_factory=dict)
-    """Versions of the vLLMs in venvs beside it, by the name of their folder."""
+    extra_venvs: dict[str, str] = field(default_factory=dict)
+    """Versions of vLLM in the extra venvs, by the name of the folder."""
     extra: dict[str, Any] = field(default_factory=dict)
     host_key: str = ""
-    """Type and SHA256 fingerprint of the key that the machine showed at its setup; empty for this machine."""
+    """Type and SHA256 fingerprint of the host key at setup; empty for this machine."""
     boot: str = ""
-    """The machine and its boot (see `pi.on_pod.process.boot`) when pi last looked: pods that share it are one."""
+    """Id of the machine's boot (`pi.on_pod.process.boot`); pods with the same id are one machine."""
 
     def with_model(self, deployment: Deployment) -> Pod:
         return replace(self, models={**self.models, deployment.name: deployment})
@@ -100,14 +103,14 @@ class Pod:
 
 @dataclass(frozen=True)
 class State:
-    """All that pods.json says. Unknown keys of the file are kept in the `extra` fields."""
+    """The content of pods.json. The `extra` fields keep unknown keys."""
 
     pods: dict[str, Pod] = field(default_factory=dict)
     active: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def pod(self, name: str | None = None) -> Pod:
-        """The named pod, or the active one. Raises InputError saying what to do where there is none."""
+        """Return the named pod, or the active one. Raises InputError if it does not exist."""
         if name is None:
             if not self.pods:
                 raise InputError("no-pods", "no pods yet", 'add one: pi pods setup NAME "ssh root@HOST"')
@@ -119,8 +122,8 @@ class State:
                 )
             return self.pods[self.active]
         if name not in self.pods:
-            known = f"you have {', '.join(self.pods)}" if self.pods else "there are none yet"
-            raise InputError("unknown-pod", f"no pod {name!r}", f"{known}; see: pi pods")
+            names = f"you have {', '.join(self.pods)}" if self.pods else "you have none yet"
+            raise InputError("unknown-pod", f"unknown pod {name!r}", f"{names}; see: pi pods")
         return self.pods[name]
 
     def with_pod(self, pod: Pod) -> State:
@@ -132,11 +135,11 @@ class State:
 
 
 def check_name(name: str, what: str) -> str:
-    """The name itself. Raises InputError where it may not name a pod or a deployment."""
+    """Return the name. Raises InputError if a pod or deployment cannot have it."""
     if not NAME.fullmatch(name):
         raise InputError(
             "name-invalid",
-            f"{name!r} cannot be the name of a {what}",
-            "use letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit",
+            f"invalid {what} name {name!r}",
+            "use at most 63 letters, digits, '.', '_' and '-', and begin with a letter or digit",
         )
     return name

@@ -93,7 +93,7 @@ def run(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     saved = _Saved(Sessions(config_dir), endpoint.model, working_dir, continue_last=options.continue_last)
-    redaction.also(endpoint.api_key)
+    redaction.add(endpoint.api_key)
     echo = turns is not None and len(turns) > 1
     renderer = RedactingRenderer(_Writing(_renderer(options.output, stdout, stderr, echo=echo)))
     policy = PathPolicy.of(working_dir, config_dir, allow_outside=options.allow_outside)

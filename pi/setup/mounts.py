@@ -1,4 +1,4 @@
-"""`--mount` strings: the command a provider shows for its shared storage, as words, and where it mounts."""
+"""Parse `--mount`: the mount command that a provider shows for its shared storage."""
 
 from __future__ import annotations
 
@@ -12,59 +12,60 @@ from itertools import pairwise
 from pi.errors import InputError
 
 LONGEST = 1024
-"""Characters of a path."""
+"""Maximum characters of a path."""
 
 PROGRAMS = ("mount", "mount.nfs", "mount.nfs4", "sshfs", "rclone", "s3fs")
 
 WITH_VALUE = {"-o", "-t", "-O", "-L", "-U", "--options", "--types", "--source", "--cache-dir", "--config"}
-"""Options whose next word is their value, so that a path in it is not taken for the target."""
+"""Options whose next word is their value; a path in it is not the target."""
 
 SYSTEM_FOLDERS = {"/", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/usr/local",  # noqa: S108
                   "/var", "/var/cache", "/var/lib", "/var/log", "/var/run", "/var/tmp"}  # fmt: skip  # noqa: S108
-"""Folders that may hold a mount but be none."""
+"""Folders that may contain a mount but cannot be one."""
 
 SYSTEM_TREES = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys"}
-"""Folders at the root that may not even hold one."""
+"""Folders of `/` that cannot even contain a mount."""
 
 MOUNT_OPTION = re.compile(r"-[to].*|-[vrwnBRims]+|--(bind|rbind|verbose|read-only|rw|mkdir)|--(types|options)(=.*)?")
-"""Options of mount(8) that are understood; others could name the target or the source in another place."""
+"""Supported options of mount(8); others could change where the command names its source or target."""
 
 SECRET = re.compile(
     r"[\w-]*(?:pass|secret|token|pwd|access[-_]key)(?![\w-]*(?:file|stdin|[-_]id|command)$)[\w-]*", re.I
 )
-"""Names of options whose value is a credential, not a file that holds one."""
+"""Names of options whose value is a credential, not a file that contains one."""
 
 RUNS = re.compile(r"ssh_command|proxycommand|localcommand|knownhostscommand|sftp_server|"
                   r"-*password-command|-*sftp-ssh|-*metadata-mapper|-*rc|-*rc-\w+", re.I)  # fmt: skip
-"""Names of options that run another program, or let one be reached."""
+"""Names of options that run another program or open remote control."""
 
 
 @dataclass(frozen=True)
 class Mount:
     words: tuple[str, ...]
-    """The command without `sudo`, which setup adds where the login is not root."""
+    """The command without `sudo`; setup adds it if the login is not root."""
     target: str
 
 
 def parse(text: str) -> Mount:
-    """The mount command as words and its target, the last absolute path that is not an option's value.
+    """Return the mount command as words, and its target.
 
-    Raises InputError for anything but one plain mount command onto a directory of its own.
+    The target is the last absolute path that is not an option's value.
+    Raises InputError unless the text is one plain mount command onto a directory of its own.
     """
     if set(text) & set(";&|<>$`\n\r\0"):
         raise InputError(
-            "mount-not-one-command", "--mount holds more than one plain command", "give only the mount command itself"
+            "mount-not-one-command", "--mount contains more than one plain command", "give only the mount command"
         )
     if not text.replace("\t", " ").isprintable():
         raise InputError(
             "mount-unprintable",
-            "--mount holds a character that cannot be printed",
-            "paste it as one line of plain text",
+            "--mount contains an unprintable character",
+            "paste the command as one line of plain text",
         )
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise InputError("mount-unreadable", f"--mount cannot be read: {error}", "check its quotes") from None
+        raise InputError("mount-unreadable", f"cannot parse --mount: {error}", "check its quotes") from None
     _check_options(words)
     if words[:1] == ["sudo"]:
         words = words[1:]
@@ -72,7 +73,7 @@ def parse(text: str) -> Mount:
         raise InputError(
             "mount-not-a-mount",
             f"--mount {text!r} is not a mount command",
-            f"it begins with one of: {', '.join(PROGRAMS)}",
+            f"begin with one of: {', '.join(PROGRAMS)}",
         )
     paths = [word for before, word in pairwise(words) if word.startswith("/") and before not in WITH_VALUE]
     remote_share = 1 if paths and re.match("//[^/]", paths[0]) else 0  # cifs: //server/share
@@ -80,46 +81,46 @@ def parse(text: str) -> Mount:
     if not local:
         raise InputError(
             "mount-without-directory",
-            f"--mount {text!r} names no directory to mount on",
-            "it ends with an absolute path",
+            f"--mount {text!r} has no directory to mount on",
+            "end the command with an absolute path",
         )
     return Mount(tuple(words), local[-1])
 
 
 def _check_options(words: list[str]) -> None:
-    """Refuse credentials, which process lists would show, and options that run programs or hide the target.
+    """Raises InputError for credentials, and for options that run programs or hide the target.
 
-    No value is repeated.
+    Process lists would show the credentials. The messages never contain a value.
     """
     if words[:1] and words[0].rpartition("/")[2].startswith("mount"):
         for word in words[1:]:
             if word.startswith("-") and not MOUNT_OPTION.fullmatch(word):
                 raise InputError(
                     "mount-option-refused",
-                    f"--mount may not contain {word[:40]}",
-                    "-t, -o, -v, -r, -w and --bind are understood",
+                    f"--mount cannot contain {word[:40]}",
+                    "use only -t, -o, -v, -r, -w and --bind",
                 )
     for name in _option_names(words):
         if SECRET.fullmatch(name):
             raise InputError(
                 "mount-credential",
-                f"--mount holds a credential ({name}), and process lists on the pod would show it",
-                "put it into a private file on the pod and name that: -o credentials=/root/.share",
+                f"--mount contains a credential ({name}), which process lists on the pod would show",
+                "put it into a private file on the pod and name the file: -o credentials=/root/.share",
             )
         if RUNS.fullmatch(name):
             raise InputError(
-                "mount-runs-program", f"--mount may not contain {name}: it runs another program", "leave it out"
+                "mount-runs-program", f"--mount cannot contain {name}: it runs another program", "remove it"
             )
     if any(re.search(r"[^\s/,:@]:[^\s/,:@]+@", word) for word in words):
         raise InputError(
             "mount-password",
-            "--mount holds a password in an address, and process lists on the pod would show it",
-            "put it into a private file on the pod and name that: -o credentials=/root/.share",
+            "--mount contains a password in an address, which process lists on the pod would show",
+            "put it into a private file on the pod and name the file: -o credentials=/root/.share",
         )
 
 
 def _option_names(words: list[str]) -> Iterator[str]:
-    """Names of what is set: `a` and `b` of "-o a=1,b=2", `--c` of "--c=1" and of "--c 1"."""
+    """Yield the names of options: `a` and `b` of "-o a=1,b=2", `--c` of "--c=1" and of "--c 1"."""
     for word in words:
         for piece in re.sub(r"^-[oO](?=.)", "", word).split(","):
             name, given, _ = piece.partition("=")
@@ -130,17 +131,15 @@ def _option_names(words: list[str]) -> Iterator[str]:
 
 
 def directory(path: str, option: str) -> str:
-    """A normalised absolute directory that is not one of the system's own. Raises InputError."""
+    """Return the path normalised. Raises InputError unless it is absolute and not a system directory."""
     clean = "/" + posixpath.normpath(path).lstrip("/")
     if not path.startswith("/") or ".." in path.split("/") or not path.isprintable() or len(path) > LONGEST:
         raise InputError(
             "path-not-absolute",
             f"{option}: {path[:80]!r} is not an absolute path",
-            "write it in full, such as /mnt/models",
+            "use a full path such as /mnt/models",
         )
     top, *below = clean.split("/")[1:]
     if clean in SYSTEM_FOLDERS or top in SYSTEM_TREES or (top == "usr" and below[:1] != ["local"]):
-        raise InputError(
-            "path-of-system", f"{option}: {clean} belongs to the system", "choose a directory such as /mnt/models"
-        )
+        raise InputError("path-of-system", f"{option}: {clean} is a system directory", "use one such as /mnt/models")
     return clean

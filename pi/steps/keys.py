@@ -45,7 +45,7 @@ def new_api_key() -> str:
             "unset it, or remove --generate-key",
         )
     key = f"sk-{secrets.token_urlsafe(32)}"
-    redaction.also(key)
+    redaction.add(key)
     return key
 
 

@@ -44,7 +44,7 @@ def remember_setup(pod: Pod, facts: SetupFacts, host_key: str) -> Pod:
             vllm_version=facts.vllm_version,
             host_key=host_key,
             boot=facts.boot,
-            beside=facts.extra_venvs,
+            extra_venvs=facts.extra_venvs,
         )
         after = before.with_pod(fresh)
         return after if after.active else replace(after, active=pod.name)

@@ -16,4 +16,4 @@ def gpu_summary(pod: Pod) -> str:
 
 def versions(pod: Pod) -> str:
     """List the vLLM versions, such as "0.32.0" or "0.32.0, beside it 0.33.0"."""
-    return (pod.vllm_version or "-") + "".join(f", beside it {version}" for version in pod.beside.values())
+    return (pod.vllm_version or "-") + "".join(f", beside it {version}" for version in pod.extra_venvs.values())

@@ -27,25 +27,25 @@ IFF_UP, RTF_UP = 0x1, 0x1
 
 
 def is_alone() -> bool:
-    """Whether this process has a network namespace of its own."""
+    """Return whether this process has its own network namespace."""
     return os.environ.get(MARK) == "yes"
 
 
 def is_possible() -> bool:
-    """Whether this machine allows such namespaces to this user."""
+    """Return whether this user can create network namespaces on this machine."""
     if not sys.platform.startswith("linux"):
         return False
     return subprocess.run([sys.executable, __file__, "-c", ""], capture_output=True).returncode == 0
 
 
 def workers(count: int) -> list[str]:
-    """pytest-xdist options for this many workers, each in a namespace of its own."""
+    """Return pytest-xdist options for this many workers, each in its own namespace."""
     python = shlex.join([sys.executable, str(Path(__file__).resolve())])
     return ["--dist", "worksteal", "--tx", f"{count}*popen//python={python}"]
 
 
 def _unshare() -> None:
-    """Move this process into a new network namespace (unshare(2)); exec drops what rights that gave."""
+    """Move this process into a new network namespace (unshare(2)); exec drops the rights gained by that."""
     uid, gid, is_root = os.geteuid(), os.getegid(), os.geteuid() == 0
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET if is_root else CLONE_NEWUSER | CLONE_NEWNET):
@@ -68,7 +68,7 @@ def _furnish() -> None:
 
 
 def _address(text: str) -> bytes:
-    """A sockaddr_in without a port."""
+    """Return a sockaddr_in without a port."""
     return struct.pack("@HH4s8x", socket.AF_INET, 0, socket.inet_aton(text))
 
 

@@ -25,20 +25,20 @@ def names(folder: Path) -> list[str]:
 def load(kind: type[Case], path: Path) -> Case:
     """Read the case in `path` as a `kind`, a dataclass with a field for each key.
 
-    A text may be in a file beside it instead: NAME.KEY. Raises ValueError if a key is missing, unknown or given twice.
+    A file NAME.KEY in the same folder also sets a key. Raises ValueError if a key is missing, unknown or set twice.
     """
     values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    for beside in sorted(path.parent.glob(f"{path.stem}.*")):
-        key = beside.suffix[1:]
-        if beside == path:
+    for file in sorted(path.parent.glob(f"{path.stem}.*")):
+        key = file.suffix[1:]
+        if file == path:
             continue
         if key in values:
-            raise ValueError(f"{path}: {key} is also in {beside.name}")
-        values[key] = beside.read_bytes().decode()
-    known = signature(kind).parameters
-    if unknown := sorted(values.keys() - known.keys()):
-        raise ValueError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
-    required = {name for name, key in known.items() if key.default is key.empty}
+            raise ValueError(f"{path}: {key} is also in {file.name}")
+        values[key] = file.read_bytes().decode()
+    fields = signature(kind).parameters
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise ValueError(f"{path}: unknown {', '.join(unknown)}; use {', '.join(fields)}")
+    required = {name for name, key in fields.items() if key.default is key.empty}
     if missing := sorted(required - values.keys()):
         raise ValueError(f"{path}: missing {', '.join(missing)}")
     return kind(**values)

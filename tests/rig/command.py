@@ -1,4 +1,4 @@
-"""The installed `pi` command, run as a user runs it, on a laptop of its own."""
+"""Run the installed `pi` command as a user does, with its own home and config dir."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 ERROR_ID = re.compile(r"^(pi: .*) \[([a-z0-9-]+)\]$", re.MULTILINE)
-"""An error's line on stderr where PI_DEBUG is set: its text and its id (`pi.errors`)."""
+"""An error's line on stderr if PI_DEBUG is set: its text and its id (`pi.errors`)."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a run of pi ended. `err` is stderr as a user reads it, `id` that of the error there, if there is one."""
+    """The result of a run of pi. `err` is stderr without error ids, `id` the id of the last error, if any."""
 
     code: int
     out: str
@@ -41,16 +41,16 @@ class Done:
 
 
 def ended(code: int, out: bytes, err: bytes) -> Done:
-    """Return how a run ended, with the ids of errors taken out of stderr."""
+    """Return the result of a run, with the error ids removed from stderr."""
     text = err.decode()
     ids = ERROR_ID.findall(text)
     return Done(code, out.decode(), ERROR_ID.sub(r"\1", text), ids[-1][1] if ids else "")
 
 
 class Pi:
-    """`home` is the laptop's HOME, `config` its PI_CONFIG_DIR; `environment` may be changed by a test.
+    """`home` is the laptop's HOME, `config` its PI_CONFIG_DIR; tests may change `environment`.
 
-    `printed` is all that it printed. A test that gives it a broken pods.json says so in `expects_broken_state`.
+    `printed` collects all output. A test sets `expects_broken_state` if it leaves a broken pods.json.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,7 +78,7 @@ class Pi:
         return self.config / "pods.json"
 
     def __call__(self, *words: str, timeout_s: float = 60, **environment: str) -> Done:
-        """Run pi to its end."""
+        """Run pi and wait for its end."""
         done = subprocess.run(
             [program("pi"), *words],
             env={**self.environment, **environment},
@@ -94,13 +94,13 @@ class Pi:
         return done
 
     def ok(self, *words: str, **options: Any) -> str:
-        """Run it, expect success, return what it printed on stdout."""
+        """Run pi, expect success, and return its stdout."""
         done = self(*words, **options)
         assert done.code == 0, f"pi {' '.join(words)} exited with {done.code}\n{done.out}\n{done.err}"
         return done.out
 
     def spawn(self, *words: str, **environment: str) -> Running:
-        """Start it and go on."""
+        """Start pi without waiting for its end."""
         return Running(
             subprocess.Popen(
                 [program("pi"), *words],
@@ -114,7 +114,7 @@ class Pi:
         )
 
     def knows(self, *pods: Pod, **fields: Any) -> None:
-        """Write a pods.json that holds these pods, the first one active."""
+        """Write a pods.json with these pods, the first one active."""
         entries = {pod.name: {"ssh": pod.ssh, "gpus": [], "models": {}, **fields} for pod in pods}
         self.write({"version": 1, "pods": entries, "active": pods[0].name})
 
@@ -131,18 +131,18 @@ class Pi:
         return models
 
     def ssh_config(self, text: str) -> None:
-        """What is in the laptop's ~/.ssh/config."""
+        """Write the laptop's ~/.ssh/config."""
         (self.home / ".ssh" / "config").write_text(text)
 
     def _give_ssh(self) -> None:
-        """An `ssh` that reads the laptop's own ~/.ssh/config: OpenSSH asks the user database, not HOME, for it."""
+        """Install an `ssh` that reads the laptop's ~/.ssh/config, since OpenSSH ignores HOME."""
         wrapper = self.bin / "ssh"
         wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "$HOME/.ssh/config" "$@"\n')
         wrapper.chmod(0o755)
 
 
 class Running:
-    """A pi that runs."""
+    """A running pi."""
 
     def __init__(self, process: subprocess.Popen[bytes], noted: Callable[[Done], Done] = lambda done: done) -> None:
         self._process = process
@@ -154,18 +154,18 @@ class Running:
         return self._process.pid
 
     def reads(self, text: str) -> str:
-        """Wait until pi has printed `text` on stdout; all of stdout so far."""
+        """Wait until pi has printed `text` on stdout. Returns stdout so far."""
         assert self._process.stdout is not None
         while text.encode() not in self._out:
             chunk = os.read(self._process.stdout.fileno(), 65536)
             if not chunk:
                 break
             self._out += chunk
-        assert text.encode() in self._out, f"pi never said {text!r}:\n{self._out.decode()}\n{self.ends().err}"
+        assert text.encode() in self._out, f"pi never printed {text!r}:\n{self._out.decode()}\n{self.ends().err}"
         return self._out.decode()
 
     def first(self) -> None:
-        """Wait until it has printed anything on stdout."""
+        """Wait for the first output on stdout."""
         assert self._process.stdout is not None
         self._out += os.read(self._process.stdout.fileno(), 1)
 
@@ -187,7 +187,7 @@ class Running:
 
 
 def program(name: str) -> Path:
-    """A console script of the Python that runs the tests."""
+    """Return the path of a console script of the Python that runs the tests."""
     return Path(sys.executable).parent / name
 
 

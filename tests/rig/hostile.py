@@ -1,6 +1,6 @@
-"""Two hundred nasty values, for wherever a stranger's text may come in.
+"""Two hundred hostile values, for every input that comes from others.
 
-Payloads touch a file called `pwned` in the working directory or the home: where one appears, a text was run.
+Payloads create a file `pwned` in the working directory or the home: if one appears, a shell ran the text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ PAYLOAD = "touch pwned"
 CANARY = "pwned"
 
 DANGEROUS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What no terminal may be sent by pi where it writes no colour."""
+"""Characters that pi must never send to a terminal, except in colour sequences."""
 
 # {} is the payload, {{ and }} are braces
 _SHELL = [

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub: it tells the sizes of a repository's files and hands out the small ones."""
+"""A stand-in for the Hugging Face hub: it lists the sizes of a repository's files and serves the small ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 @contextmanager
 def hub(sizes: dict[str, int], files: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """A hub where every repository has files of these sizes, and these JSON files; its address."""
+    """Run a hub where every repository has files of these sizes and these JSON files. Yields its address."""
     contents = files or {}
-    told = {**{name: len(json.dumps(value)) for name, value in contents.items()}, **sizes}
-    listing = {"siblings": [{"rfilename": name, "size": size} for name, size in told.items()]}
+    all_sizes = {**{name: len(json.dumps(value)) for name, value in contents.items()}, **sizes}
+    listing = {"siblings": [{"rfilename": name, "size": size} for name, size in all_sizes.items()]}
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -26,7 +26,7 @@ def hub(sizes: dict[str, int], files: Mapping[str, Any] | None = None) -> Iterat
             self.wfile.write(b"" if answer is None else json.dumps(answer).encode())
 
         def log_message(self, *words: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Hub) as server:
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""What holds after every test, whatever went wrong in it."""
+"""Checks that hold after every test, also after simulated faults."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tests.rig.command import Pi
 from tests.rig.pod import Pod, environ_of, until
 
 CANARY = "CANARY"
-"""Every secret of these tests ends in it, so that no encoding hides one."""
+"""The end of every secret in these tests."""
 
 
 def hold(laptops: list[Pi], pods: list[Pod]) -> None:
-    """pods.json can be used, no deployment lives that no entry names, and nothing that is left shows a secret."""
+    """Check that pods.json is valid, that it names every live deployment, and that no output or file has a secret."""
     named = {entry for pi in laptops for entry in entries(pi)}
     assert until(lambda: not unnamed(pods, named)), f"no entry names {unnamed(pods, named)}"
     for pi in laptops:
@@ -24,13 +24,13 @@ def hold(laptops: list[Pi], pods: list[Pod]) -> None:
 
 
 def entries(pi: Pi) -> set[str]:
-    """Instances of the deployments in a laptop's pods.json, as pi itself reads it."""
+    """Return the instances of the deployments in a laptop's pods.json, as pi reads it."""
     with patch.dict(os.environ, PI_CONFIG_DIR=str(pi.config)):
         return {model.instance for pod in state.load().pods.values() for model in pod.models.values()}
 
 
 def unnamed(pods: list[Pod], named: set[str]) -> dict[int, str]:
-    """Living processes of deployments that are not among those named."""
+    """Return live processes of deployments that are not in `named`."""
     found = {}
     for pod in pods:
         for pid, words in pod.processes().items():

@@ -1,6 +1,6 @@
-"""This machine: its programs, and why a test may be skipped on it.
+"""The programs of this machine.
 
-`chores/machine.sh` brings what is missing; for an ordinary user it unpacks Debian's packages into `.machine`.
+`chores/machine.sh` installs missing programs. For an ordinary user it unpacks Debian packages into `.machine`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def program(name: str) -> str:
     """Return the path of a program; raise FileNotFoundError if there is none."""
     path = which(name)
     if path is None:
-        raise FileNotFoundError(f"{name} not found; to get what is missing, run: chores/machine.sh ssh")
+        raise FileNotFoundError(f"{name} not found; to install it, run: chores/machine.sh ssh")
     return path
 
 
 def sshd_settings() -> list[str]:
-    """Return where an unpacked sshd finds its parts: from 9.8 on sshd-session, from 10.0 on sshd-auth."""
+    """Return the paths of an unpacked sshd's parts: sshd-session since 9.8, sshd-auth since 10.0."""
     if program("sshd") != str(PRIVATE / "bin" / "sshd"):
         return []
     parts = {"SshdSessionPath": "sshd-session", "SshdAuthPath": "sshd-auth"}
@@ -39,7 +39,7 @@ def sshd_settings() -> list[str]:
 
 
 def pod_environment(own: Path, path: str) -> dict[str, str]:
-    """Return the PATH of a pod, `own` first, and where the unpacked libraries are that vLLM needs."""
+    """Return the PATH of a pod, with `own` first, and the path of the unpacked libraries that vLLM needs."""
     if not PRIVATE.exists():
         return {"PATH": f"{own}:{path}"}
     libraries = {"LD_LIBRARY_PATH": str(PRIVATE / "lib")} if (PRIVATE / "lib").exists() else {}

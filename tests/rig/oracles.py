@@ -1,7 +1,7 @@
-"""What must hold for any input of the parsers that read strangers' text; `inv fuzz` looks for an input for which it does not.
+"""Properties of the parsers of untrusted text. `inv fuzz` searches for inputs that violate them.
 
-Each oracle takes bytes, gives them to a parser, and raises AssertionError where the parser says or lets pass
-what it must not; any other exception is a finding too.
+Each oracle passes bytes to a parser and raises AssertionError if the result violates a property.
+Any other exception is also a finding.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Oracle = Callable[[bytes], None]
 
 
 def as_argument(data: bytes) -> str:
-    """Bytes as Python gives them to a program that finds them on its command line."""
+    """Decode bytes as Python decodes command-line arguments."""
     return data.decode("utf-8", "surrogateescape")
 
 
 # --- the ssh string
 
 OPENSSH_REFUSES = re.compile(r"""^-|['`"$\\;&<>|(){}\s\x00-\x1f\x7f]""")
-"""In hosts and users: valid_hostname and valid_ruser of OpenSSH's ssh.c."""
+"""Characters that OpenSSH rejects in hosts and users (valid_hostname and valid_ruser of ssh.c)."""
 
 
 def ssh_string(data: bytes) -> None:
@@ -64,7 +64,7 @@ def ssh_string(data: bytes) -> None:
 
 
 UNCLEAN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What no terminal may get: controls, bidirectional overrides, halves of characters."""
+"""Characters that no terminal may receive: controls, bidirectional overrides, lone surrogates."""
 
 
 def is_one_clean_line(text: str) -> bool:
@@ -113,7 +113,7 @@ def is_a_name(text: str) -> bool:
 
 
 def unknown_keys(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """What pi does not know, at each place where it must be kept."""
+    """Return the unknown keys of every object whose unknown keys pi must keep."""
     found = [unknown(document, "top")]
     for pod in document.get("pods", {}).values():
         found += [unknown(pod, "pod"), *(unknown(gpu, "gpu") for gpu in pod.get("gpus", []))]
@@ -158,7 +158,7 @@ HARMLESS = {
     *("heading", "no-heading", "column", "byte-offset", "crlf", "type-list", "type-add", "pcre2", "multiline"),
     *("multiline-dotall", "one-file-system"),
 }
-"""Flags of ripgrep (its man page) that neither run a program, nor read or write elsewhere, nor print escapes."""
+"""Flags of ripgrep (see its man page) that run no program, use no other files and print no escape sequences."""
 
 
 def rg_arguments(data: bytes) -> None:
@@ -191,7 +191,7 @@ def rg_arguments(data: bytes) -> None:
 
 @cache
 def tree() -> PathPolicy:
-    """A small directory with ways out of it."""
+    """Make a small directory with links out of it."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     top = Path(folder.name).resolve()

@@ -1,4 +1,4 @@
-"""How long tests wait before they fail: PI_TEST_PATIENCE=3 triples every limit, for a busy machine."""
+"""The time limits of tests. PI_TEST_PATIENCE=3 triples them, for a busy machine."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ FACTOR = float(os.environ.get("PI_TEST_PATIENCE") or 1)
 
 
 def patient(seconds: float) -> float:
-    """Return the limit for what takes at most this many seconds on an idle machine."""
+    """Return the limit for an operation that takes at most this many seconds on an idle machine."""
     return seconds * FACTOR

@@ -22,7 +22,7 @@ from tests.rig.patience import patient
 from tests.rig.sshd import SshdPod
 
 NOWHERE = "http://127.0.0.1:9"
-"""The hub and the way to the internet of a test pod: nothing listens there, and that is known at once."""
+"""The hub and the proxy of a test pod: nothing listens there, so connections fail at once."""
 
 
 def source(module: Any) -> str:
@@ -30,7 +30,7 @@ def source(module: Any) -> str:
 
 
 def make_venv(folder: Path, version: str = standin_vllm.VERSION) -> Path:
-    """A small real venv with stand-ins as `vllm` and `hf`, and the metadata that tells vLLM's version."""
+    """Make a small real venv with stand-ins for `vllm` and `hf`, and metadata with vLLM's version."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     for name, module in (("vllm", standin_vllm), ("hf", standin_hf)):
         program = folder / "bin" / name
@@ -44,7 +44,7 @@ def make_venv(folder: Path, version: str = standin_vllm.VERSION) -> Path:
 
 
 class Pod(SshdPod):
-    """`name` is what pi calls it in these tests."""
+    """A pod that pi knows by `name`."""
 
     def __init__(self, folder: Path, name: str, **options: Any) -> None:
         options["environment"] = {"HF_ENDPOINT": NOWHERE, "https_proxy": NOWHERE, **options.get("environment", {})}
@@ -52,11 +52,11 @@ class Pod(SshdPod):
         self.name = name
 
     def environment(self) -> dict[str, str]:
-        """As of every pod, but for this machine's pip and uv settings: a test says where packages come from."""
+        """Return the environment without this machine's pip and uv settings; tests set the source of packages."""
         return {name: value for name, value in super().environment().items() if not name.startswith(("PIP_", "UV_"))}
 
     def furnish(self, venv: Path) -> Pod:
-        """Put in place what a setup leaves behind, with `venv` as its ~/venv."""
+        """Create the files of a completed setup, with `venv` as ~/venv."""
         (self.home / "venv").symlink_to(venv)
         own = self.home / ".pi"
         for folder in (own, own / "guard"):
@@ -67,14 +67,14 @@ class Pod(SshdPod):
         environment.write_text(render("environment.sh.j2", hf_token=None, api_key="sk-of-the-pods-setup"))
         return self
 
-    def beside(self, folder: str, version: str) -> Path:
-        """Put a second venv beside ~/venv, as a setup leaves it."""
+    def extra_venv(self, folder: str, version: str) -> Path:
+        """Make an extra venv, as a setup does."""
         venv = make_venv(self.home / folder, version)
         (venv / ".pi-checked").touch()
         return venv
 
     def bare_machine(self, uv: Path) -> Pod:
-        """Make it a machine that a setup has all from: a compiler, uv, and an apt-get that has nothing to do."""
+        """Give the pod a compiler, uv, and an apt-get that does nothing, as setup needs them."""
         (self.bin / "uv").symlink_to(uv)
         self.program("ldconfig", "#!/bin/sh\necho libnuma.so.1\n")
         for name in ("g++", "apt-get", "dpkg"):
@@ -82,19 +82,19 @@ class Pod(SshdPod):
         return self
 
     def fault(self, program: str, **settings: Any) -> None:
-        """Have a stand-in (`vllm`, `hf`, `nvidia_smi`) behave so from its next start on."""
+        """Set the behaviour of a stand-in (`vllm`, `hf`, `nvidia_smi`) from its next start on."""
         path = self.home / "fault" / f"{program}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(settings))
 
     def cards(self, answer: str, **settings: Any) -> None:
-        """Give the pod GPUs: a captured answer of `nvidia-smi` (tests/cases/gpus) and how it differs."""
+        """Give the pod GPUs: a recorded output of `nvidia-smi` (tests/cases/gpus), changed by `settings`."""
         text = source(standin_nvidia_smi).replace("@ANSWERS@", str(CASES / "gpus"))
         self.program("nvidia-smi", f"#!{sys.executable} -S\n{text}")
         self.fault("nvidia_smi", answer=f"{answer}.csv", **settings)
 
     def model(self, name: str = "m", **config: Any) -> str:
-        """A model's folder on the pod, just enough of one for pi; its path."""
+        """Make a model's folder with the files that pi needs. Returns its path."""
         folder = self.home / "models" / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 8192, **config}))
@@ -102,22 +102,22 @@ class Pod(SshdPod):
         return str(folder)
 
     def received(self, name: str) -> dict[str, Any]:
-        """What the stand-in of this name was started with: `pid`, `argv`, `env`."""
+        """Return the `pid`, `argv` and `env` of the stand-in that serves this name."""
         words: dict[str, Any] = json.loads((self.home / "received" / f"{name}.json").read_text())
         return words
 
     def record(self, name: str) -> dict[str, Any]:
-        """pi's own note of a deployment on the pod."""
-        note: dict[str, Any] = json.loads((self.home / ".pi" / "run" / name / "record.json").read_text())
-        return note
+        """Return pi's record of a deployment on the pod."""
+        record: dict[str, Any] = json.loads((self.home / ".pi" / "run" / name / "record.json").read_text())
+        return record
 
     def records(self) -> list[str]:
-        """Names of the deployments that pi has a note of on the pod."""
+        """Return the names of the deployments that have a record on the pod."""
         folder = self.home / ".pi" / "run"
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
-    def strangers(self) -> dict[int, str]:
-        """Living processes of the pod that belong to no deployment that pi has a note of."""
+    def other_processes(self) -> dict[int, str]:
+        """Return live processes of the pod that belong to no deployment with a record."""
         marks = {f"PI_INSTANCE={self.record(name)['instance']}".encode() for name in self.records()}
         sessions = {self.record(name).get("session") for name in self.records()}
         return {
@@ -130,17 +130,17 @@ class Pod(SshdPod):
         return self.home / ".vllm_logs" / f"{name}.log"
 
     def processes(self) -> dict[int, str]:
-        """Living processes of the pod by pid, with their command lines: whoever has its HOME."""
+        """Return the command lines of live processes with the pod's HOME, by pid."""
         return of_home(self.home)
 
     def quiet(self, patience_s: float = 10) -> dict[int, str]:
-        """What is left of the pod's processes once they have had time to end; empty is the hope."""
+        """Wait for the pod's processes to end. Returns those that remain, in the best case none."""
         until(lambda: not self.processes(), patience_s)
         return self.processes()
 
 
 def new_host_key(pod: SshdPod) -> None:
-    """Make its server another machine's, as far as ssh can tell."""
+    """Give the pod's sshd a new host key, so that ssh takes it for another machine."""
     for path in (pod.folder / "host_key", pod.folder / "host_key.pub"):
         path.unlink()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", pod.folder / "host_key"], check=True)
@@ -156,7 +156,7 @@ def of_home(home: Path) -> dict[int, str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process lives; one that has ended and waits for its parent does not."""
+    """Return whether a process is alive; a zombie is not."""
     return stat_of(pid)[0] not in "ZX"
 
 
@@ -165,7 +165,7 @@ def session_of(pid: int) -> int:
 
 
 def stat_of(pid: int) -> list[str]:
-    """State, parent, group, session and the rest of /proc/PID/stat; a state of X where it is gone."""
+    """Return state, parent, group, session and the rest of /proc/PID/stat; the state is X if it has ended."""
     return read(pid, "stat").decode(errors="replace").rpartition(")")[2].split() or ["X", "0", "0", "0"]
 
 
@@ -181,14 +181,14 @@ def read(pid: int, name: str) -> bytes:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    """Send a signal that ends a process, and wait until it has."""
+    """Send a signal that ends a process, and wait for its end."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
     until(lambda: not is_alive(pid))
 
 
 def until(holds: Callable[[], Any], patience_s: float = 10) -> bool:
-    """Wait until something holds; whether it does."""
+    """Wait until a condition holds. Returns False if it does not hold in time."""
     deadline = time.monotonic() + patient(patience_s)
     while not holds():
         if time.monotonic() > deadline:

@@ -16,9 +16,9 @@ HELD: list[IO[bytes]] = []
 
 @contextmanager
 def ports_to_ourselves() -> Iterator[None]:
-    """Keep other test runs on this machine waiting, since a real pod has its ports for itself.
+    """Make other test runs on this machine wait, because a real pod shares its ports with nobody.
 
-    A network namespace has its own ports: nothing waits there.
+    In a network namespace, which has its own ports, this does nothing.
     """
     if HELD or is_alone():
         yield

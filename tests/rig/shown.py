@@ -1,4 +1,4 @@
-"""Commands of README.md and docs/, run as a reader would type them on a laptop whose pod is a test's."""
+"""Run the commands of README.md and docs/ as a reader types them, with a test's laptop and pod."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tests.rig.command import Pi, login, program
 from tests.rig.pod import Pod, first_free_port
 
 ADDRESS = "203.0.113.7"
-"""Where the pod is, as the pages say: an address for documentation (RFC 5737)."""
+"""The pod's address in the pages: one for documentation (RFC 5737)."""
 
 PORT = 22022
 
 LEFT_OUT = (
     "  note: uv follows pip's settings",
-    "  note: download.pytorch.org is out of reach",
-    "  note: Python 3.12 cannot be fetched",
+    "  note: cannot reach download.pytorch.org",
+    "  note: cannot download Python 3.12",
     "  note: no Python.h",
 )
-"""Lines that begin like this are about the network and the packages of the machine that runs the tests."""
+"""Lines with these beginnings depend on the network and the packages of the machine that runs the tests."""
 
 
 class Laptop:
-    """Runs commands in `directory`; what they print names the pages' machines instead of the test's."""
+    """Runs commands in `directory`. Their output shows the pages' machines instead of the test's."""
 
     def __init__(self, pi: Pi, pod: Pod | None = None) -> None:
         self.pi = pi
@@ -43,7 +43,7 @@ class Laptop:
             pi.ssh_config(f"Host {ADDRESS}\n  HostName 127.0.0.1\n  IdentityFile {pod.key}\n")
 
     def __call__(self, command: str) -> str:
-        """What a command prints on a terminal's two streams; raises AssertionError if it fails."""
+        """Return the stdout and stderr of a command. Raises AssertionError if it fails."""
         done = subprocess.run(
             ["bash", "-c", command.replace("root@", f"{login()}@")],
             env={**self.pi.environment, "COLUMNS": "120"},
@@ -58,7 +58,7 @@ class Laptop:
         return self._as_on_the_page(done.stdout)
 
     def file(self, name: str, text: str) -> Path:
-        """A file of the directory that commands run in."""
+        """Write a file into the directory of the commands. Returns its path."""
         path = self.directory / name
         path.write_text(text, encoding="utf-8")
         return path

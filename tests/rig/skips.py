@@ -1,6 +1,6 @@
-"""Every reason why a test is skipped: what this user may not do, and what this machine lacks or has.
+"""All reasons to skip a test: missing rights of this user, and properties of this machine.
 
-Root on a machine of its own skips nothing but IPv6, and that only where the kernel has none.
+On a fresh machine, root skips only the IPv6 tests, and only if the kernel has no IPv6.
 """
 
 from __future__ import annotations

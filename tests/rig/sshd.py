@@ -1,4 +1,4 @@
-"""A pod on this machine: a real OpenSSH server on loopback with a home, keys and a PATH of its own."""
+"""A pod on this machine: a real OpenSSH server on loopback with its own home, keys and PATH."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def what_is_missing() -> str | None:
-    """What this machine lacks to run such a pod, with the command that brings it, or None."""
+    """Return the missing programs for such a pod with the command that installs them, or None."""
     if lacking := [name for name in ("sshd", "ssh", "ssh-keygen", "ssh-agent", "ssh-add") if not machine.which(name)]:
-        return f"{', '.join(lacking)} not found; to get what is missing, run: chores/machine.sh ssh"
+        return f"{', '.join(lacking)} not found; to install what is missing, run: chores/machine.sh ssh"
     return None
 
 
 def _root_is_locked() -> bool:
-    """Return whether sshd lets root in by PAM alone, as on an Ubuntu whose root has no password."""
+    """Return whether sshd accepts root only through PAM, as on Ubuntu, where root has no password."""
     if os.geteuid():
         return False
     try:
@@ -36,7 +36,7 @@ def _root_is_locked() -> bool:
 
 
 class SshdPod:
-    """`folder` holds everything: `home/` (the pod's HOME), `bin/` (first in its PATH), keys and sshd's log."""
+    """`folder` contains `home/` (the pod's HOME), `bin/` (first in its PATH), keys and sshd's log."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class SshdPod:
 
     @property
     def ssh(self) -> str:
-        """The ssh command that leads to it, as a provider would show it."""
+        """Return the ssh command that connects to it, as a provider shows it."""
         return f"ssh -p {self.port} -i {self.key} {getpass.getuser()}@127.0.0.1"
 
     def up(self) -> SshdPod:
-        """Start the server and wait until it listens. A second call is a restart."""
+        """Start the server and wait until it listens. A second call restarts it."""
         self.down()
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -91,7 +91,7 @@ class SshdPod:
         raise RuntimeError(f"sshd did not start: {self.log.read_text()[-500:]}")
 
     def down(self) -> None:
-        """End the server and the sessions it serves; what runs in sessions of its own on the pod lives on."""
+        """Stop the server and its connections. Processes of the pod in other sessions continue."""
         if self._server is not None:
             for pid in [*self.sessions(), self._server.pid]:
                 try:
@@ -102,7 +102,7 @@ class SshdPod:
             self._server = None
 
     def sessions(self) -> list[int]:
-        """Pids of the server's processes that carry a connection."""
+        """Return the pids of the server's connection processes."""
         if self._server is None:
             return []
         found: list[int] = []
@@ -114,7 +114,7 @@ class SshdPod:
         return [pid for pid in found if "sshd" in _name(pid)]
 
     def program(self, name: str, text: str) -> Path:
-        """Put an executable into the pod's PATH, before the system's own."""
+        """Put an executable first in the pod's PATH."""
         path = self.bin / name
         path.write_text(text)
         path.chmod(0o755)
@@ -138,9 +138,9 @@ class SshdPod:
         ]
 
     def environment(self) -> dict[str, str]:
-        """The environment of the pod's sessions: its own HOME and PATH, and what `environment` said.
+        """Return the environment of the pod's sessions: its HOME and PATH, and the given `environment`.
 
-        pip's and uv's settings of this machine are in it, so that the pod installs from where this machine does.
+        It includes this machine's pip and uv settings, so the pod uses the same package indexes.
         """
         mirrors = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_"))}
         programs = machine.pod_environment(self.bin, SYSTEM_PATH)

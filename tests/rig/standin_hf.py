@@ -1,8 +1,8 @@
 """A stand-in for `hf download MODEL`: writes a model into the hub's cache, slowly and with progress, or fails.
 
-`~/fault/hf.json` may hold `seconds` (how long it takes), `bytes` (size of the weights), `fail` (a key of
-`FAILURES`, after half of the time) and `config` (the model's config.json). What it was called
-with is in `~/received/hf.json`. Standard library only: it is copied into a pod's `~/venv` as it is.
+`~/fault/hf.json` may contain `seconds` (the duration), `bytes` (size of the weights), `fail` (a key of
+`FAILURES`, after half of the time) and `config` (the model's config.json). It writes its arguments into
+`~/received/hf.json`. It uses only the standard library, because tests copy it into a pod's `~/venv`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def hub_cache() -> Path:
 
 
 def fetch(blob: Path, fault: dict[str, Any]) -> None:
-    """Write the weights in equal chunks, the time spread over them; only half where a failure is to come.
+    """Write the weights in equal chunks over the given time, or only half of them before a failure.
 
-    What an earlier try left is kept and told, as the real one does.
+    Like the real command, it continues a partial download and reports it.
     """
     size, seconds = fault.get("bytes", 1 << 20), fault.get("seconds", 0.0)
     blob.parent.mkdir(parents=True, exist_ok=True)

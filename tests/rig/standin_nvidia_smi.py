@@ -1,10 +1,10 @@
-"""A stand-in for `nvidia-smi` that says what real cards said (tests/cases/gpus).
+"""A stand-in for `nvidia-smi` that prints recorded outputs of real GPUs (tests/cases/gpus).
 
-`~/fault/nvidia_smi.json` holds `answer` (a file of that folder), and may hold `count` (how many of its cards),
-`used_mib` (memory in use by card, `{"0": 70000}`), `cuda` (the newest CUDA that the driver runs), `exit` (exit
-code), `seconds` (how long it takes) and `apps` (who computes: `[{"pid": 77, "gpu": 0, "mib": 62464}]`; what lives
-of them is listed, and its memory is in use).
-Standard library only: it is copied into a pod's PATH as it is.
+`~/fault/nvidia_smi.json` contains `answer` (a file of that folder). It may contain `count` (number of GPUs),
+`used_mib` (used memory by GPU, `{"0": 70000}`), `cuda` (the newest CUDA that the driver supports), `exit` (exit
+code), `seconds` (the duration) and `apps` (processes: `[{"pid": 77, "gpu": 0, "mib": 62464}]`; the stand-in
+lists the live ones and adds their memory).
+It uses only the standard library, because tests copy it into a pod's PATH.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 ANSWERS = Path("@ANSWERS@")
-"""Filled in when it is copied."""
+"""The rig replaces this when it copies the file."""
 
 COLUMNS = ["index", "name", "memory.total", "memory.used", "uuid", "compute_cap", "driver_version"]
-"""Columns of the captured answers (`pi.gpus.QUERY`)."""
+"""Columns of the recorded outputs (`pi.pods.gpus.QUERY`)."""
 
 HEADER = """\
 +-----------------------------------------------------------------------------------------+
@@ -54,14 +54,14 @@ def print_cards(wanted: list[str], fault: dict[str, Any]) -> None:
 
 
 def print_apps(fault: dict[str, Any]) -> None:
-    """As asked with `--query-compute-apps=pid,gpu_uuid,used_memory`."""
+    """Print the answer to `--query-compute-apps=pid,gpu_uuid,used_memory`."""
     uuids = {card["index"]: card["uuid"] for card in cards(fault) if not isinstance(card, str)}
     for app in apps(fault):
         print(app["pid"], uuids[str(app["gpu"])], app["mib"], sep=", ")
 
 
 def apps(fault: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those that live."""
+    """Return the live processes."""
     found = []
     for app in fault.get("apps", []):
         stat = Path(f"/proc/{app['pid']}/stat")
@@ -71,7 +71,7 @@ def apps(fault: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def cards(fault: dict[str, Any]) -> list[dict[str, str] | str]:
-    """The answer's cards by column; a line that is no card as it is."""
+    """Return the GPUs of the output by column. A line that is not a GPU stays text."""
     found: list[dict[str, str] | str] = []
     for line in (ANSWERS / fault["answer"]).read_text().splitlines()[: fault.get("count")]:
         cells = line.split(", ")

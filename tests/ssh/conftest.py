@@ -49,8 +49,8 @@ def pods_in(folder: Path, venv: Path, pace: float = 1) -> Iterator[NewPod]:
         return pod
 
     yield make
-    until(lambda: not any(pod.strangers() for pod in pods))
-    strangers = {pod.name: pod.strangers() for pod in pods}
+    until(lambda: not any(pod.other_processes() for pod in pods))
+    strangers = {pod.name: pod.other_processes() for pod in pods}
     for pod in pods:
         pod.down()
         for pid in pod.processes():

@@ -256,7 +256,7 @@ def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
     assert "box" in run(pi, program("inv"), "pi.pods").out
     done = run(pi, program("inv"), "pi.pods.active", "nowhere")
     assert done.code == 2
-    assert "no pod 'nowhere'" in done.err
+    assert "unknown pod 'nowhere'" in done.err
 
 
 def test_under_fabric_the_pod_that_is_named_counts_and_not_the_host(pi: Pi, new_pod: NewPod) -> None:

@@ -268,7 +268,7 @@ def test_redirections_of_a_shell_fail_in_words(
     server.answer = lambda number: (200, says("Hello"))
     done = shell(pi, script.format(to=f"--base-url {server.url} --model m"))
     assert (done.code, done.out, done.id) == (code, out, id), done.err
-    assert "fault of pi" not in done.err and "Traceback" not in done.err
+    assert "bug in pi" not in done.err and "Traceback" not in done.err
 
 
 def test_sigterm_sets_the_exit_code(pi: Pi, server: Canned) -> None:

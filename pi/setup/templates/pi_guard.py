@@ -1,7 +1,7 @@
-"""Closes every route of a vLLM server but `GET /health` to callers without the key.
+"""Reject requests without the key on every route of a vLLM server except `GET /health`.
 
-vLLM checks its key only under /v1, /v2, /inference and /cohere; /invocations, /tokenize, /metrics and more
-answer anyone. `vllm serve --middleware pi_guard.Guard` puts this before all of them.
+vLLM checks its key only under /v1, /v2, /inference and /cohere. Others, such as /invocations, /tokenize and
+/metrics, answer anyone. `vllm serve --middleware pi_guard.Guard` checks the key before all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Guard:
-    """ASGI middleware; the key is `VLLM_API_KEY` of the server's environment, sent as `Authorization: Bearer`."""
+    """ASGI middleware. Requests need `Authorization: Bearer KEY`, where KEY is the server's `VLLM_API_KEY`."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

@@ -23,6 +23,7 @@ from pi.calls.survey import look
 from pi.calls.validation import fields
 from pi.errors import PiError
 from pi.fabric_tasks.stop import show_stopped
+from pi.model_id import ModelId
 from pi.on_pod import shapes
 from pi.on_pod.events import Event, FailureKind
 from pi.planning import catalog, planner
@@ -50,7 +51,7 @@ EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event
 
 CATALOG = catalog.load()
 
-REQUEST = Request("/root/models/m", "q")
+REQUEST = Request(ModelId("/root/models/m"), "q")
 
 POD = Pod("box", "ssh root@192.0.2.1")
 
@@ -224,7 +225,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outcome(call: str, events: list[Any]) -> PiError | None:
-    """What pi makes of a call that goes like this; any other exception would be a fault of pi."""
+    """What pi makes of a call that goes like this; any other exception would be a bug in pi."""
     try:
         READ.get(call, READ["status"])(Link(events))
     except PiError as error:

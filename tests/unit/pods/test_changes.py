@@ -60,7 +60,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: 
 
 
 def test_no_secret_is_noted(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_told", set())
+    monkeypatch.setattr(redaction, "_added", set())
     monkeypatch.setenv("PI_API_KEY", "sk-0123456789abcdef")
     changes.note("start", "box/sk-0123456789abcdef")
     assert lines(log)[0][3] == "box/***"

@@ -106,7 +106,7 @@ def test_of_a_megabyte_of_noise_the_beginning_is_told() -> None:
 def test_a_megabyte_in_one_line_is_no_gpu() -> None:
     found, skipped = parse("9" * 1_000_000)
     assert found == []
-    assert skipped == ["all after the first 0 lines: the answer is too long"]
+    assert skipped == ["everything after line 0: the output is too long"]
 
 
 def test_the_line_at_which_reading_stops_is_not_read_in_part() -> None:
@@ -115,7 +115,7 @@ def test_the_line_at_which_reading_stops_is_not_read_in_part() -> None:
     filler = "x" * (gpus.MAX_TEXT - len(before) - len(row) + 1) + "\n"
     found, skipped = parse(before + filler + row + "\n")
     assert [gpu.memory_mib for gpu in found] == [23034]
-    assert skipped[-1] == "all after the first 2 lines: the answer is too long"
+    assert skipped[-1] == "everything after line 2: the output is too long"
 
 
 @given(st.text() | st.lists(st.sampled_from([*"0123, []\n\r\"'\x1b\x00", "NVIDIA L4", "23034", "GPU-"])).map("".join))

@@ -16,7 +16,7 @@ import pytest
 from pi.errors import BusyError, InputError
 from pi.pods import state
 from pi.pods.gpus import Gpu
-from pi.pods.json_place import Place, line_of, spoken
+from pi.pods.json_place import Place, dotted, line_of
 from pi.pods.types import Deployment, Owner, Pod, State
 from tests.rig.patience import patient
 
@@ -58,8 +58,8 @@ def test_what_is_written_is_read_again(file: Path) -> None:
     model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, api="responses")
     begun = Deployment("s", "Qwen/Y", 8003, (1,), 0, "starting", owner=Owner(123, "laptop", 1.5))
     gpu = Gpu(0, "H100", 81559, compute_capability=(9, 0))
-    beside = {"venv-0.33.0": "0.33.1"}
-    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", beside, {"mine": 1})
+    extra_venvs = {"venv-0.33.0": "0.33.1"}
+    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", extra_venvs, {"mine": 1})
     after = state.change(lambda before: replace(before.with_pod(pod), active="dc1"))
     assert state.load() == after == State({"dc1": pod}, "dc1")
 
@@ -165,7 +165,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize(("place", "line"), PLACES.items(), ids=[spoken(place) for place in PLACES])
+@pytest.mark.parametrize(("place", "line"), PLACES.items(), ids=[dotted(place) for place in PLACES])
 def test_a_value_of_a_json_text_is_found_by_line(place: Place, line: int) -> None:
     json.loads(TEXT)
     assert line_of(TEXT, place) == line
@@ -261,15 +261,15 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(file: Path) -> None
         assert set(state.load().pods) == {"a", "b"}
 
 
-ADVICE = {
-    "no pods": (State(), None, "no pods yet"),
-    "none active": (State({"a": Pod("a", "local")}), None, "no active pod; you have a"),
-    "no such pod": (State({"a": Pod("a", "local")}), "b", "no pod 'b'"),
+HINTS = {
+    "no pods": (State(), None, "no-pods"),
+    "none active": (State({"a": Pod("a", "local")}), None, "no-active-pod"),
+    "unknown pod": (State({"a": Pod("a", "local")}), "b", "unknown-pod"),
 }
 
 
-@pytest.mark.parametrize(("known", "name", "words"), ADVICE.values(), ids=ADVICE.keys())
-def test_a_pod_that_is_not_there_is_told_with_the_way_on(known: State, name: str | None, words: str) -> None:
-    with pytest.raises(InputError) as refusal:
-        known.pod(name)
-    assert refusal.value.message.startswith(words) and refusal.value.hint
+@pytest.mark.parametrize(("state", "name", "id"), HINTS.values(), ids=HINTS.keys())
+def test_an_absent_pod_is_reported_with_a_hint(state: State, name: str | None, id: str) -> None:
+    with pytest.raises(InputError) as error:
+        state.pod(name)
+    assert error.value.id == id and error.value.hint

