@@ -1,4 +1,4 @@
-"""The case files of tests/cases: what a contributor can get wrong in one is reported."""
+"""The case files of tests/cases, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def case(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_text_is_in_the_case_or_beside_it(tmp_path: Path) -> None:
+def test_a_text_is_in_the_case_or_in_its_own_file(tmp_path: Path) -> None:
     inline = load(Example, case(tmp_path, "about = 'a full disk'\nlog = '''\nNo space\r\n'''\n"))
     assert inline == Example("a full disk", "No space\n")
     (tmp_path / "full.log").write_bytes(b"No space\r\n")
@@ -52,7 +52,7 @@ def test_a_case_with_wrong_keys_is_rejected(tmp_path: Path, text: str, problem: 
         load(Example, case(tmp_path, text))
 
 
-def test_a_text_given_twice_is_rejected(tmp_path: Path) -> None:
+def test_a_text_in_both_files_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "full.log").write_text("No space")
     with pytest.raises(ValueError, match=r"full\.toml: log is also in full\.log$"):
         load(Example, case(tmp_path, "about = 'x'\nlog = 'y'"))

@@ -1,4 +1,4 @@
-"""What fuzzing has found worth keeping, held against the oracles again (`inv fuzz` looks for more)."""
+"""Check the inputs of earlier fuzzing against the oracles again (`inv fuzz` searches for more)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Nasty values in every place that text of strangers comes in: taken exactly as meant, or refused in one clean line.
+"""Hostile values for every input: pi takes each exactly, or rejects it in one clean line.
 
-What needs no pod is asked here, some of it of a real bash; tests/ssh/test_hostile.py has the rest.
+These tests need no pod; some use a real bash. tests/ssh/test_hostile.py has the others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.rig.hostile import CANARY, VALUES, is_clean
 
 TEXTS = st.text(max_size=40) | st.sampled_from(VALUES)
 FOR_A_SHELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
-"""What can be a word or a variable of a program at all."""
+"""Texts that a program can receive as an argument or a variable."""
 
 WORDS = [value for value in VALUES if "\0" not in value and raw_arguments.unusable(value) != "bytes that are not UTF-8"]
 ONE = "0, NVIDIA H100 80GB HBM3, 81559, 4, GPU-1f0c0e3a-0000-0000-0000-000000000001, 9.0, 580.65.06"
@@ -54,7 +54,7 @@ def clean_refusal(error: PiError, value: str) -> None:
     assert is_clean(told) and "\n" not in told and len(told) < 1400, value
 
 
-# --- what is taken, and what it then is
+# --- accepted values
 
 
 def pod_name(value: str) -> None:
@@ -129,7 +129,7 @@ def assert_between(low: float, value: float, high: float) -> None:
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_a_value_is_taken_as_it_is_meant_or_refused_in_one_clean_line(read: Callable[[str], None]) -> None:
+def test_a_hostile_value_is_taken_exactly_or_rejected(read: Callable[[str], None]) -> None:
     for value in VALUES:
         try:
             read(value)
@@ -139,7 +139,7 @@ def test_a_value_is_taken_as_it_is_meant_or_refused_in_one_clean_line(read: Call
 
 @settings(deadline=None)
 @given(st.sampled_from(sorted(READERS)), TEXTS)
-def test_so_is_any_text(place: str, value: str) -> None:
+def test_any_text_is_taken_or_rejected(place: str, value: str) -> None:
     try:
         READERS[place](value)
     except InputError as refusal:
@@ -147,7 +147,7 @@ def test_so_is_any_text(place: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("variable", ["PI_API_KEY", "HF_TOKEN"])
-def test_a_secret_is_taken_whole_or_refused_without_being_shown(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_is_taken_whole_or_rejected_unseen(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read = {"PI_API_KEY": keys.api_key, "HF_TOKEN": keys.hf_token}[variable]
     for value in (f"{padding}{value}" for value in VALUES for padding in ("", "sk-0123456789abcdef")):
         try:
@@ -161,7 +161,7 @@ def test_a_secret_is_taken_whole_or_refused_without_being_shown(variable: str, m
             assert len(value) < 8 or value not in refusal.render()
 
 
-# --- the whole command, up to the moment when it would contact a pod
+# --- the whole command, until it would contact a pod
 
 
 PLACES: dict[str, list[str]] = {
@@ -190,11 +190,11 @@ PLACES: dict[str, list[str]] = {
     "a model to plan": ["plan", "--", "@"],
 }
 EXPECTED = {0, 2, 3}
-"""Listed or printed, refused, or about to be contacted (which these tests do not let happen)."""
+"""Exit codes: success, rejected, or pod unreachable, because these tests block all connections."""
 
 
 def run(*words: str) -> int:
-    """The exit code of a whole pi command."""
+    """Run a whole pi command and return its exit code."""
     try:
         program().run(["pi", *words])
     except SystemExit as end:
@@ -209,7 +209,7 @@ def models() -> catalog.Catalog:
 
 @pytest.fixture
 def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: catalog.Catalog) -> Path:
-    """A directory with a config dir that knows one pod; whoever wants to reach it is told that it is away."""
+    """A directory with a config dir with one pod. Every attempt to reach that pod fails."""
     for name, value in {
         "PI_CONFIG_DIR": str(tmp_path / "c"),
         "PI_API_KEY": "sk-0123456789abcdef",
@@ -233,7 +233,7 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: catalog.Cata
 
 
 @pytest.mark.parametrize("words", PLACES.values(), ids=PLACES)
-def test_a_command_refuses_a_value_or_would_contact_the_pod_and_nothing_else(
+def test_a_command_rejects_a_value_or_contacts_the_pod(
     words: list[str], laptop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (laptop / "c" / "pods.json").read_bytes()
@@ -250,13 +250,13 @@ def test_a_command_refuses_a_value_or_would_contact_the_pod_and_nothing_else(
     assert sorted(path.name for path in laptop.iterdir()) == ["c"]
 
 
-# --- what a real bash makes of the files that pi renders
+# --- the files that pi renders, run by a real bash
 
 
 def launched(
     home: Path, argv: list[str], environment: dict[str, str], name: str = "q"
 ) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment that the first word of `argv`, found in the pod's venv, was started with."""
+    """Run the launcher with a stand-in for `vllm`. Returns the arguments and environment that it received."""
     run = home / ".pi" / "run" / name
     run.mkdir(parents=True, exist_ok=True)
     (run / "key").write_text("sk-0123456789abcdef")
@@ -275,7 +275,7 @@ def launched(
     return words, dict(entry.split("=", 1) for entry in entries)
 
 
-def test_the_launcher_hands_over_every_value_exactly(tmp_path: Path) -> None:
+def test_the_launcher_passes_every_value_exactly(tmp_path: Path) -> None:
     variables = {f"V{number}": value for number, value in enumerate(WORDS)}
     words, environment = launched(tmp_path, ["serve", "org/model", *WORDS], variables)
     assert words == ["serve", "org/model", *WORDS]
@@ -286,7 +286,7 @@ def test_the_launcher_hands_over_every_value_exactly(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(words=st.lists(FOR_A_SHELL, max_size=8), value=FOR_A_SHELL)
-def test_the_launcher_hands_over_any_text_exactly(
+def test_the_launcher_passes_any_text_exactly(
     words: list[str], value: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     home = tmp_path_factory.mktemp("home")
@@ -296,7 +296,7 @@ def test_the_launcher_hands_over_any_text_exactly(
 
 
 def sourced(shell: str, folder: Path, token: str, key: str) -> list[str]:
-    """HF_TOKEN and PI_API_KEY as a shell has them that sourced the environment file."""
+    """Return HF_TOKEN and PI_API_KEY of a shell that has sourced the environment file."""
     file = folder / "env.sh"
     file.write_bytes(render("environment.sh.j2", hf_token=token, api_key=key).encode())
     done = subprocess.run(
@@ -320,7 +320,7 @@ def test_a_login_shell_gets_any_text_exactly(token: str, key: str, tmp_path_fact
     assert sourced("bash", tmp_path_factory.mktemp("home"), token, key) == [token, key]
 
 
-# --- what a models.toml may set
+# --- variables of models.toml
 
 
 PLAN = LaunchPlan(ModelId("a/b"), "q", served_names=("q",), port=8001, gpus=(), args=Arguments(), env={})
@@ -331,13 +331,13 @@ PLAN = LaunchPlan(ModelId("a/b"), "q", served_names=("q",), port=8001, gpus=(), 
     ["X;touch pwned", "X=1", "", "1X", "X Y", "X\nY", "$(id)", "\u00dc", "VLLM_API_KEY", "PATH", "LD_PRELOAD", "PYTHONPATH",
      "PI_INSTANCE", "VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "BASH_ENV", "HF_TOKEN", "VLLM_PLUGINS"],
 )  # fmt: skip
-def test_a_variable_of_a_models_toml_that_could_run_or_open_something_is_refused(name: str) -> None:
+def test_models_toml_may_not_set_dangerous_variables(name: str) -> None:
     plan = replace(PLAN, env={name: "x"})
     with pytest.raises(InputError, match="may not set the variable"):
         serve.environment(plan)
 
 
-def test_a_variable_of_a_models_toml_may_hold_what_can_be_handed_over() -> None:
+def test_models_toml_may_set_any_valid_value() -> None:
     for value in VALUES:
         plan = replace(PLAN, env={"V": value})
         try:
@@ -347,10 +347,10 @@ def test_a_variable_of_a_models_toml_may_hold_what_can_be_handed_over() -> None:
             assert raw_arguments.unusable(value)
 
 
-# --- what pods say
+# --- values from pods
 
 
-def test_a_gpus_name_is_printable_and_short_whatever_it_is() -> None:
+def test_the_name_of_any_gpu_is_printable_and_short() -> None:
     for value in VALUES:
         found, skipped = gpus.parse(
             f"{ONE}\n1, {value}, 81559, 4, GPU-x, 9.0, 580\n{value}\n{value}, {value}, {value}\n"
@@ -361,7 +361,7 @@ def test_a_gpus_name_is_printable_and_short_whatever_it_is() -> None:
 
 
 @given(st.lists(TEXTS | st.just(ONE), max_size=5))
-def test_no_answer_of_nvidia_smi_is_too_odd(lines: list[str]) -> None:
+def test_any_lines_of_nvidia_smi_parse(lines: list[str]) -> None:
     found, skipped = gpus.parse("\n".join(lines))
     assert len({gpu.id for gpu in found}) == len(found) and len(skipped) <= gpus.MAX_SKIPPED + 1
     for gpu in found:
@@ -375,7 +375,7 @@ PASTED = re.compile(
 )
 
 
-def test_an_address_that_a_pod_tells_holds_nothing_for_a_shell() -> None:
+def test_an_address_from_a_pod_is_safe_in_a_shell() -> None:
     for value in VALUES:
         for public in (
             {"VAST_TCP_PORT_8001": "40123", "PUBLIC_IPADDR": value},
@@ -386,7 +386,7 @@ def test_an_address_that_a_pod_tells_holds_nothing_for_a_shell() -> None:
             assert PASTED.fullmatch(addresses.url("192.0.2.1", 8001, public)), value
 
 
-def test_a_table_keeps_its_rows_whatever_is_in_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_keeps_its_rows_with_hostile_cells(capsys: pytest.CaptureFixture[str]) -> None:
     for value in VALUES:
         screen.columns([("a", "b"), (value, value)])
         screen.table([(value, value)], ("A", "B"))
@@ -394,7 +394,7 @@ def test_a_table_keeps_its_rows_whatever_is_in_them(capsys: pytest.CaptureFixtur
         assert is_clean(said) and said.count("\n") <= 4, value
 
 
-def test_any_value_is_safe_on_a_terminal_and_on_one_line() -> None:
+def test_text_functions_make_any_value_safe() -> None:
     for value in VALUES:
         assert is_clean(text.safe(value)), value
         line = text.one_line(value)
@@ -403,7 +403,7 @@ def test_any_value_is_safe_on_a_terminal_and_on_one_line() -> None:
         assert is_clean(coloured)
 
 
-def test_a_log_of_all_values_is_safe_wherever_it_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_of_hostile_values_is_safe_in_pieces(capsys: pytest.CaptureFixture[str]) -> None:
     log = "\n".join(VALUES[:-1])
     for size in (1, 7, 4096):
         output = screen.Output()
@@ -412,7 +412,7 @@ def test_a_log_of_all_values_is_safe_wherever_it_is_cut(capsys: pytest.CaptureFi
         assert is_clean(capsys.readouterr().out)
 
 
-# --- what is in pods.json
+# --- values in pods.json
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -459,7 +459,7 @@ ODD: list[Any] = [
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_field_of_the_state_is_usable_or_the_file_is_refused(
+def test_a_hostile_field_is_usable_or_the_file_is_rejected(
     field: str, laptop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = laptop / "c" / "pods.json"

@@ -1,4 +1,4 @@
-"""The arrows of ARCHITECTURE.md: who may import whom, and what is heavy only when it is needed."""
+"""The imports that ARCHITECTURE.md allows, and late imports of heavy packages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ARROWS = {
     "ground": "on_pod",
     "on_pod": "",
 }
-"""The rooms that each room may import, besides itself."""
+"""The other rooms that each room may import."""
 
 PURE = {"planning", "vllm", "setup", "prompt.events", "pods.types", "pods.file_format", "pods.json_place", "pods.gpus",
         "ssh.target", "calls.events", "text", "errors", "model_id"}  # fmt: skip
@@ -49,11 +49,11 @@ LATE = {
     "screen": {"tabulate"},
     "": {"pi.fabric_tasks"},
 }
-"""What is imported inside functions: heavy packages, and the tasks when a fabfile asks for them."""
+"""Imports inside functions: heavy packages, and the tasks for fabfiles."""
 
 
 def modules() -> list[str]:
-    """Every module of pi, such as "pods.state"; the package itself is ""."""
+    """Return the modules of pi, such as "pods.state"; the package itself is ""."""
     paths = (path for path in PI.rglob("*.py") if "templates" not in path.parts)
     names = (".".join(path.relative_to(PI).with_suffix("").parts) for path in paths)
     return sorted(name.removesuffix("__init__").removesuffix(".") for name in names)
@@ -68,7 +68,7 @@ def tree_of(module: str) -> ast.Module:
 
 
 def names_of(node: ast.AST) -> Iterator[str]:
-    """What an import statement may load: modules, and names that may be modules."""
+    """Yield the modules of an import statement, and names that may be modules."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module:
@@ -81,14 +81,14 @@ def imports(module: str) -> set[str]:
 
 
 def late_imports(module: str) -> set[str]:
-    """Modules that are imported inside functions."""
+    """Return the modules that functions import."""
     functions = (node for node in ast.walk(tree_of(module)) if isinstance(node, ast.FunctionDef))
     nodes = (node for function in functions for node in ast.walk(function))
     return {next(names_of(node)) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)}
 
 
 def own_imports(module: str) -> set[str]:
-    """Modules of pi that a module imports."""
+    """Return the modules of pi that a module imports."""
     own = {name.removeprefix("pi.") for name in imports(module) if name.startswith("pi.")}
     return (own & set(MODULES)) - {module}
 
@@ -126,19 +126,19 @@ def test_a_pure_module_starts_no_process_and_loads_nothing_heavy(module: str) ->
     assert not found & (HEAVY | {"invoke", "subprocess"})
 
 
-def test_at_most_fourteen_modules_stand_outside_the_rooms() -> None:
+def test_at_most_fourteen_modules_are_outside_the_rooms() -> None:
     assert len([name for name in MODULES if "." not in name and not (PI / name).is_dir()]) <= 14
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) == "on_pod"])
-def test_what_runs_on_a_pod_needs_the_standard_library_alone(module: str) -> None:
+def test_on_pod_imports_only_the_standard_library(module: str) -> None:
     for name in imports(module):
         assert name.partition(".")[0] in sys.stdlib_module_names or name.startswith("pi.on_pod"), name
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) != "on_pod"])
-def test_text_files_are_read_and_written_as_utf_8_whatever_the_terminal_is(module: str) -> None:
-    """On a pod, pi's Python is started with `-X utf8`."""
+def test_text_files_are_opened_as_utf_8(module: str) -> None:
+    """On pods, pi starts Python with `-X utf8`."""
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             named = {keyword.arg for keyword in node.keywords}
@@ -151,13 +151,13 @@ def test_only_the_ssh_room_imports_fabrics_connection() -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) != "ssh"])
-def test_imports_stand_at_the_top_but_for_a_few_heavy_ones(module: str) -> None:
+def test_only_heavy_imports_are_inside_functions(module: str) -> None:
     assert late_imports(module) <= LATE.get(module, set())
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in ("ssh.hostkeys", "ssh.login")])
-def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
-    """`hostkeys` and `login` are themselves imported only by functions that connect."""
+def test_heavy_packages_are_imported_late(module: str) -> None:
+    """Only functions that connect import `hostkeys` and `login`."""
     at_top = {name.partition(".")[0] for node in tree_of(module).body for name in names_of(node)}
     assert not at_top & HEAVY or module in ("prompt.sdk", "prompt.transport")
 

@@ -1,4 +1,4 @@
-"""chores/machine.sh, with stand-ins for apt-get, dpkg, sudo and id: what it brings, how, and what it says if it cannot."""
+"""chores/machine.sh with stand-ins for apt-get, dpkg, sudo and id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ chmod +x "$3/usr/sbin/sshd"
 
 
 class Machine:
-    """A checkout on a machine that lacks the Python it is asked for."""
+    """A checkout on a machine without the requested Python."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,7 +28,7 @@ class Machine:
         shutil.copy(SCRIPT, folder / "chores")
 
     def has(self, **programs: str) -> None:
-        """Put programs into its PATH; each notes its words in `ran`."""
+        """Put programs into its PATH; each records its arguments in `ran`."""
         for name, body in programs.items():
             path = self.bin / name.replace("_", "-")
             path.write_text(f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.folder}/ran\n{body}\n')
@@ -38,7 +38,7 @@ class Machine:
         path = self.folder / "ran"
         return path.read_text().splitlines() if path.exists() else []
 
-    def brings(self, *needs: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def install(self, *needs: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", self.folder / "chores" / "machine.sh", *needs],
             env={"PATH": f"{self.bin}:{os.environ['PATH']}", "PYTHON": "no-such-python", **environment},
@@ -54,36 +54,36 @@ def machine(tmp_path: Path) -> Machine:
     return made
 
 
-def test_nothing_is_run_if_nothing_is_missing(machine: Machine) -> None:
-    done = machine.brings("python", PYTHON="true")
+def test_no_program_runs_if_nothing_is_missing(machine: Machine) -> None:
+    done = machine.install("python", PYTHON="true")
     assert (done.returncode, done.stdout, done.stderr, machine.ran()) == (0, "", "", [])
 
 
 @pytest.mark.parametrize(("user", "sudo"), [("0", ""), ("1000", "sudo ")], ids=["root", "sudo"])
-def test_packages_are_installed_by_who_can_become_root(machine: Machine, user: str, sudo: str) -> None:
+def test_root_and_sudo_install_packages(machine: Machine, user: str, sudo: str) -> None:
     machine.has(id=f"echo {user}", sudo='shift\nexec "$@"', apt_get="")
-    assert machine.brings("python").returncode == 0
+    assert machine.install("python").returncode == 0
     installs = [line for line in machine.ran() if " install " in line and line.startswith("apt-get")]
     assert len(installs) == 1 and installs[0].endswith("--no-install-recommends python3 no-such-python-venv")
     assert bool(sudo) == any(line.startswith("sudo -n env") for line in machine.ran())
 
 
-def test_packages_are_unpacked_for_a_user_who_cannot(machine: Machine) -> None:
+def test_other_users_unpack_packages(machine: Machine) -> None:
     machine.has(apt_get=f'case "$*" in *install*) touch {machine.folder}/.machine/apt/cache/archives/x.deb ;; esac')
     machine.has(dpkg=UNPACKS)
-    done = machine.brings("python")
+    done = machine.install("python")
     assert done.returncode == 0, done
     private = machine.folder / ".machine"
     assert f"unpacking Debian packages into {private}: python3 no-such-python-venv" in done.stdout
-    told = subprocess.check_output([private / "bin" / "sshd"], text=True)
-    assert told.strip() == f"{private}/root/usr/lib/x86_64-linux-gnu"
+    printed = subprocess.check_output([private / "bin" / "sshd"], text=True)
+    assert printed.strip() == f"{private}/root/usr/lib/x86_64-linux-gnu"
     assert not (private / "apt").exists()
 
 
 @pytest.mark.parametrize("user", ["0", "1000"])
-def test_what_cannot_be_brought_is_named_with_the_command(machine: Machine, user: str) -> None:
+def test_a_failed_install_prints_the_command_to_run(machine: Machine, user: str) -> None:
     machine.has(id=f"echo {user}")
-    done = machine.brings("python")
+    done = machine.install("python")
     assert done.returncode == 1
     assert (
         "missing: python3 no-such-python-venv; as root, run: apt-get install -y python3 no-such-python-venv"
@@ -92,5 +92,5 @@ def test_what_cannot_be_brought_is_named_with_the_command(machine: Machine, user
 
 
 def test_an_unknown_need_is_rejected(machine: Machine) -> None:
-    done = machine.brings("coffee")
+    done = machine.install("coffee")
     assert done.returncode == 1 and "unknown need 'coffee'" in done.stderr

@@ -1,4 +1,4 @@
-"""The texts of all errors, held by one golden file; other tests assert an error's id."""
+"""The texts of all errors are in one golden file; other tests assert the id of an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from chores.messages import GOLDEN, listing
 
 
-def test_the_golden_file_holds_the_errors_of_the_source() -> None:
+def test_the_golden_file_equals_the_errors_of_the_source() -> None:
     assert GOLDEN.read_text("utf-8") == listing(), "if the new texts are right: inv messages"
 
 

@@ -1,4 +1,4 @@
-"""Secrets taken out of text: in every way they are written, wherever a stream is split, and without delay."""
+"""Secrets are hidden in every encoding, wherever a stream is split, and without delay."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bash(script: str, word: str) -> str:
 
 @pytest.mark.parametrize("secret", [PLAIN, ODD], ids=["a plain one", "an odd one"])
 @pytest.mark.parametrize("way", WRITTEN.values(), ids=WRITTEN.keys())
-def test_a_secret_is_hidden_however_it_is_written(way, secret: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_secret_is_hidden_in_every_encoding(way, secret: str) -> None:  # type: ignore[no-untyped-def]
     written = way(secret)
     hidden = Secrets([secret]).hide(written)
     assert MASK in hidden and hidden != written
@@ -68,13 +68,13 @@ def test_the_text_around_a_secret_stays() -> None:
     assert Secrets([PLAIN]).hide(f"key={PLAIN}; then {PLAIN}{PLAIN}.") == "key=***; then ******."
 
 
-def test_short_values_and_none_at_all_hide_nothing() -> None:
+def test_short_and_absent_values_hide_nothing() -> None:
     assert Secrets(["none", "", "x" * (SHORTEST - 1)]).hide("none of xxxxxxx") == "none of xxxxxxx"
     redactor = Redactor(Secrets())
     assert redactor.feed("anything") == "anything" and redactor.flush() == ""
 
 
-def test_of_two_secrets_that_begin_alike_the_longer_is_hidden_whole() -> None:
+def test_the_longer_of_two_similar_secrets_is_hidden_whole() -> None:
     secrets = Secrets([PLAIN, PLAIN + "-and-more"])
     assert secrets.hide(f"{PLAIN}-and-more {PLAIN}-an") == "*** ***-an"
     assert streamed(secrets, [f"a {PLAIN}", "-and-mo", f"re {PLAIN}", "-an"]) == "a *** ***-an"
@@ -97,12 +97,12 @@ def test_a_secret_is_hidden_wherever_the_stream_is_split(secret: str) -> None:
 
 
 @given(st.lists(st.text(st.sampled_from("ab"), max_size=9), max_size=6))
-def test_any_stream_gives_the_same_however_it_is_split(pieces: list[str]) -> None:
+def test_a_stream_is_redacted_equally_however_it_is_split(pieces: list[str]) -> None:
     secrets = Secrets(["abababab", "babababba", "aaaaaaaa"])
     assert streamed(secrets, pieces) == secrets.hide("".join(pieces))
 
 
-def test_only_what_may_be_the_beginning_of_a_secret_waits() -> None:
+def test_only_the_possible_start_of_a_secret_is_held_back() -> None:
     redactor = Redactor(Secrets([PLAIN]))
     assert redactor.feed("a line\n") == "a line\n"
     assert redactor.feed("loading: sk-0") == "loading: "
@@ -111,13 +111,13 @@ def test_only_what_may_be_the_beginning_of_a_secret_waits() -> None:
     assert redactor.feed("sk-01") == "" and redactor.flush() == "sk-01"
 
 
-def test_numbers_and_names_of_fields_of_an_event_stay() -> None:
+def test_numbers_and_field_names_of_an_event_stay() -> None:
     secrets = Secrets(["1234567890123456"])
     event = {"pid": 1234567890123456, "text": "1234567890123456", "list": [None, {"a": "x1234567890123456"}]}
     assert secrets.hide_all(event) == {"pid": 1234567890123456, "text": "***", "list": [None, {"a": "x***"}]}
 
 
-def test_a_pods_secrets_are_read_from_the_file_that_setup_writes() -> None:
+def test_secrets_of_a_pod_are_read_from_its_environment_file() -> None:
     text = f"# comment 'x\nexport HF_TOKEN={shlex.quote(ODD)}\nexport PI_API_KEY={PLAIN}\nexport HF_X=1  # isn't\nfi\n"
     assert in_environment_file(text) == [ODD, PLAIN]
 
@@ -135,7 +135,7 @@ def test_values_of_the_environment_are_hidden(name: str, monkeypatch: pytest.Mon
     assert redaction.redacted(f"x {PLAIN}") == "x ***"
 
 
-def test_what_is_printed_is_redacted(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_output_is_redacted(key: str, capsys: pytest.CaptureFixture[str]) -> None:
     screen.say(f"say {key}")
     screen.note(f"note {key}")
     screen.table([(f"cell {key}",)], ("HEAD",))
@@ -150,7 +150,7 @@ def test_what_is_printed_is_redacted(key: str, capsys: pytest.CaptureFixture[str
     assert key[:4] in printed
 
 
-def test_escape_sequences_inside_a_secret_do_not_save_it(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_secret_with_escape_sequences_inside_is_hidden(key: str, capsys: pytest.CaptureFixture[str]) -> None:
     split = f"{key[:6]}\x1b[2K{key[6:]}"
     screen.say(split)
     output = screen.Output()
@@ -159,7 +159,7 @@ def test_escape_sequences_inside_a_secret_do_not_save_it(key: str, capsys: pytes
     assert capsys.readouterr().out == "***\n***"
 
 
-def test_what_must_be_seen_is_revealed(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reveal_prints_a_secret(key: str, capsys: pytest.CaptureFixture[str]) -> None:
     screen.reveal(f"export PI_API_KEY={key}")
     assert capsys.readouterr().out == f"export PI_API_KEY={key}\n"
 
@@ -178,7 +178,7 @@ PIECES: list[Event] = [
 ]
 
 
-def test_events_of_a_conversation_are_redacted_wherever_a_model_splits_its_words(key: str) -> None:
+def test_events_are_redacted_wherever_the_stream_is_split(key: str) -> None:
     out = io.StringIO()
     renderer = RedactingRenderer(JsonRenderer(out))
     for event in PIECES:
@@ -204,7 +204,7 @@ def test_a_line_is_redacted_before_it_is_cut(key: str) -> None:
     assert "it is ***! sk-" in out.getvalue()
 
 
-def test_a_conversation_is_kept_without_secrets(key: str, tmp_path: Path) -> None:
+def test_a_saved_conversation_contains_no_secret(key: str, tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     session = sessions.new(tmp_path, "qwen")
     sessions.save(session, [UserMessage("x" * 190 + key), AssistantMessage(f"it is {key}")])
@@ -220,23 +220,23 @@ def failed(key: str) -> Exception:
         return error
 
 
-def test_an_unexpected_error_is_one_line_and_its_traceback_is_written_only_on_request(
+def test_the_traceback_of_a_bug_is_written_only_on_request(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "pi"))
-    told = faults.describe(failed(key))
-    assert "Traceback" not in told and "PI_DEBUG=1" in told
+    message = faults.describe(failed(key))
+    assert "Traceback" not in message and "PI_DEBUG=1" in message
     assert not (tmp_path / "pi").exists()
     monkeypatch.setenv("PI_DEBUG", "1")
-    told = faults.describe(failed(key))
+    message = faults.describe(failed(key))
     [path] = (tmp_path / "pi").iterdir()
-    assert str(path) in told and "Traceback" not in told
+    assert str(path) in message and "Traceback" not in message
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     written = path.read_text()
     assert "Traceback" in written and "in failed" in written and "bad ***" in written and key not in written
 
 
-def test_a_traceback_that_cannot_be_written_is_no_second_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_of_a_traceback_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "file" / "pi"))
     monkeypatch.setenv("PI_DEBUG", "1")

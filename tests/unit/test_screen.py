@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formats of durations and ages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pi import screen
         (3600, "60 min 0 s"),
     ],
 )
-def test_a_duration_is_in_seconds_or_minutes_and_seconds(duration: float, words: str) -> None:
+def test_a_duration_is_in_seconds_or_in_minutes(duration: float, words: str) -> None:
     assert screen.seconds(duration) == words
 
 
@@ -26,5 +26,5 @@ def test_a_duration_is_in_seconds_or_minutes_and_seconds(duration: float, words:
     ("duration", "words"),
     [(-3, "0 s ago"), (59, "59 s ago"), (180, "3 min ago"), (7200, "2 h ago"), (259200, "3 days ago")],
 )
-def test_a_time_ago_is_in_one_unit_and_never_to_come(duration: float, words: str) -> None:
+def test_an_age_is_in_one_unit_and_never_negative(duration: float, words: str) -> None:
     assert screen.ago(duration) == words

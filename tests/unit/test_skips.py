@@ -1,4 +1,4 @@
-"""Tests are skipped for the reasons of `tests/rig/skips.py` alone."""
+"""All reasons to skip a test are in `tests/rig/skips.py`."""
 
 from __future__ import annotations
 

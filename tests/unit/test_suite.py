@@ -23,7 +23,7 @@ def test_a_file_has_the_tests_named_after_it(name: str, tests: list[str]) -> Non
     assert sorted(path.name for path in suite.ssh_tests(name)) == tests
 
 
-def test_core_cases_are_some_40() -> None:
+def test_there_are_about_40_core_cases() -> None:
     assert 30 <= len(suite.core()) <= 50
 
 
@@ -32,7 +32,7 @@ def test_a_change_of_a_verb_runs_its_tests_only(monkeypatch: pytest.MonkeyPatch)
     assert suite.quick() == ["tests/unit", "tests/ssh/test_stop.py"]
 
 
-def test_a_change_of_a_shared_room_runs_the_core_too(
+def test_a_change_of_a_shared_room_also_runs_the_core(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(suite, "changed", lambda: ["pi/errors.py", "pi/on_pod/stop.py"])

@@ -1,4 +1,4 @@
-"""What a terminal may be sent: a corpus of escape sequences, each split at every character."""
+"""Text for a terminal: a corpus of escape sequences, each split at every character."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pi.text import HELD_CHARACTERS, Sanitizer, one_line, safe
 
 ESC = "\x1b"
 
-# name, what a stranger sends, what is printed without colour, what is printed with colour
+# name, input, output without colour, output with colour
 CORPUS = [
     ("plain text stays", "plain", "plain", "plain"),
     ("newlines and tabs stay", "a\n\tb\n", "a\n\tb\n", "a\n\tb\n"),
@@ -102,7 +102,7 @@ def test_only_colour_reaches_a_terminal(sent: str, plain: str, coloured: str) ->
 
 
 @pytest.mark.parametrize(("sent", "plain", "coloured"), CASES)
-def test_wherever_the_stream_is_split(sent: str, plain: str, coloured: str) -> None:
+def test_a_stream_is_safe_wherever_it_is_split(sent: str, plain: str, coloured: str) -> None:
     for first in range(len(sent) + 1):
         for second in range(first, len(sent) + 1):
             pieces = [sent[:first], sent[first:second], sent[second:]]
@@ -123,7 +123,7 @@ def test_a_sequence_that_never_ends_is_shown_as_text_after_4_kib(start: str) -> 
     assert streamed(list(start + body), colour=True) == (start + body)[1:]
 
 
-def test_the_longest_sequence_waited_for_is_dropped_however_it_is_split() -> None:
+def test_the_longest_sequence_is_dropped_however_it_is_split() -> None:
     for length, expected in [
         (HELD_CHARACTERS, "b"),
         (HELD_CHARACTERS + 1, "]" + "x" * (HELD_CHARACTERS + 1) + "b"),
@@ -137,7 +137,7 @@ nasty = st.text(st.sampled_from(list("\x1b[]P_^X\\0;:?mJ\x07\x18\r\n\t\x9b\x9c\x
 
 
 @given(st.lists(nasty, max_size=6))
-def test_any_stream_gives_the_same_safe_text_however_it_is_split(pieces: list[str]) -> None:
+def test_any_stream_gives_the_same_text_however_it_is_split(pieces: list[str]) -> None:
     whole = "".join(pieces)
     for colour in (False, True):
         printed = streamed(pieces, colour)

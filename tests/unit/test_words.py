@@ -1,4 +1,4 @@
-"""Small rooms that each read one thing: mount commands, model names, endpoints, event lines."""
+"""Mount commands, model ids, base URLs and event lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOUNTS = {
 
 
 @pytest.mark.parametrize(("text", "target"), MOUNTS.values(), ids=MOUNTS.keys())
-def test_a_mount_command_is_read_with_its_target(text: str, target: str) -> None:
+def test_a_mount_command_has_its_target(text: str, target: str) -> None:
     mount = mounts.parse(text)
     assert mount.target == target and mount.words[0] != "sudo"
 
@@ -40,7 +40,7 @@ NO_MOUNTS = {
     "onto the root": "mount host:/x /",
     "onto /etc": "mount host:/x /etc/ssh",
     "onto a home of all": "mount host:/x /home",
-    "out of the way": "mount host:/x /mnt/../etc",
+    "with ..": "mount host:/x /mnt/../etc",
     "a line break": "mount host:/x /mnt/m\nid",
     "an open quote": "mount 'host:/x /mnt/m",
     "nothing": "",
@@ -48,7 +48,7 @@ NO_MOUNTS = {
 
 
 @pytest.mark.parametrize("text", NO_MOUNTS.values(), ids=NO_MOUNTS.keys())
-def test_anything_but_one_plain_mount_command_is_refused(text: str) -> None:
+def test_only_one_plain_mount_command_is_accepted(text: str) -> None:
     with pytest.raises(InputError) as refusal:
         mounts.parse(text)
     assert refusal.value.hint
@@ -65,7 +65,7 @@ def test_hub_id_or_path_is_a_model(model: str) -> None:
     "model", ["", "-x", "--config", "a/b/c", "a/-b", "../x", "a/b..c", "a--b/c", "https://huggingface.co/a/b", "a/b;id", "a b", "/a/../b",
               "a/b\n", "/tmp/\x1b[2J", "x" * 97, "a/b.git"]
 )  # fmt: skip
-def test_other_text_is_not_a_model(model: str) -> None:
+def test_other_model_ids_are_rejected(model: str) -> None:
     with pytest.raises(InputError):
         ModelId.parse(model)
 
@@ -81,12 +81,12 @@ URLS = {
     ),
     "RunPod's proxy": ("h", {"RUNPOD_POD_ID": "abc123"}, "https://abc123-8001.proxy.runpod.net/v1"),
     "another port's mapping": ("h", {"VAST_TCP_PORT_9": "40123"}, "http://h:8001/v1"),
-    "a mapping that is no port": ("h", {"VAST_TCP_PORT_8001": "1/@evil"}, "http://h:8001/v1"),
+    "a mapping that is not a port": ("h", {"VAST_TCP_PORT_8001": "1/@evil"}, "http://h:8001/v1"),
 }
 
 
 @pytest.mark.parametrize(("host", "public", "url"), URLS.values(), ids=URLS.keys())
-def test_the_base_url_follows_the_providers_mapping(host: str, public: dict[str, str], url: str) -> None:
+def test_the_base_url_uses_the_providers_port_mapping(host: str, public: dict[str, str], url: str) -> None:
     assert addresses.url(host, 8001, public) == url
 
 
@@ -94,7 +94,7 @@ STREAM = b'motd\nMARK {"event": "log", "text": "MARK {}"}\n\x1b[2Jnoise\nMARX {"
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
-def test_events_are_told_from_noise_wherever_the_stream_is_split(cuts: list[int]) -> None:
+def test_events_are_separated_from_noise_in_any_pieces(cuts: list[int]) -> None:
     reader = Reader("MARK")
     events: list[Event] = []
     for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):

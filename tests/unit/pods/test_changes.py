@@ -1,4 +1,4 @@
-"""The log of changes: one safe line each, private, rotated, and whole when many write at once."""
+"""The log of changes: safe lines, private files, rotation, and concurrent writers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_change_is_one_line_in_a_private_file(log: Path) -> None:
     assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
 
 
-def test_how_a_change_ended_is_noted(log: Path) -> None:
+def test_the_log_contains_how_a_change_ended(log: Path) -> None:
     with changes.change("start", "a"):
         pass
     for error in (BusyError("x", "no room"), Interrupted("x", "stopped"), KeyboardInterrupt(), TypeError("x")):
@@ -53,13 +53,13 @@ def test_how_a_change_ended_is_noted(log: Path) -> None:
     ]
 
 
-def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_of_the_log_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "file" / "pi"))
     changes.note("active", "box")
 
 
-def test_no_secret_is_noted(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_contains_no_secret(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_added", set())
     monkeypatch.setenv("PI_API_KEY", "sk-0123456789abcdef")
     changes.note("start", "box/sk-0123456789abcdef")
@@ -78,17 +78,17 @@ def test_a_hostile_string_stays_one_field_of_one_line(text: str, log: Path) -> N
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_made_one_printable_field(text: str) -> None:
+def test_any_text_becomes_one_printable_field(text: str) -> None:
     field = _field(text)
     assert field and field.isprintable() and "\t" not in field and len(field) <= 200
     field.encode()
 
 
-def test_a_line_of_another_shape_is_shown_as_it_is() -> None:
+def test_a_line_of_another_shape_is_shown_unchanged() -> None:
     assert changes.row("someone wrote this") == ["", "", "", "", "someone wrote this"]
 
 
-def test_the_log_is_rotated_and_the_last_lines_come_from_both_files(log: Path) -> None:
+def test_last_lines_come_from_both_files_after_a_rotation(log: Path) -> None:
     log.parent.mkdir()
     log.write_text("y" * 60 + "\n" + ("x" * 99 + "\n") * (ROTATED_BYTES // 100))
     append(str(log), "ann@host", "start", "first", "ok")
@@ -102,7 +102,7 @@ def test_the_log_is_rotated_and_the_last_lines_come_from_both_files(log: Path) -
     assert last(str(log.with_name("none")), 5) == []
 
 
-def test_a_link_in_the_logs_place_is_not_followed(log: Path) -> None:
+def test_a_link_instead_of_the_log_is_not_followed(log: Path) -> None:
     log.parent.mkdir()
     log.symlink_to(log.with_name("precious"))
     with pytest.raises(OSError):
@@ -119,7 +119,7 @@ for number in range(200):
 """
 
 
-def test_many_at_once_lose_no_line_through_a_rotation(log: Path) -> None:
+def test_concurrent_writers_lose_no_line_in_a_rotation(log: Path) -> None:
     whole = 4 * 200 * len("2026-11-23T10:00:00Z\tw0\tstart\t100\tok\n")
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, log, str(whole * 2 // 3), f"w{number}"]) for number in range(4)

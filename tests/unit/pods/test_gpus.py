@@ -1,4 +1,4 @@
-"""What `nvidia-smi` answers, and what pi reads in it: answers in tests/cases/gpus, and hostile ones."""
+"""The parser of `nvidia-smi`: recorded outputs (tests/cases/gpus) and hostile ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = CASES / "gpus"
 
 @dataclass(frozen=True)
 class Case:
-    """What a file may say (tests/cases/gpus/README.md)."""
+    """The keys of a case file (tests/cases/gpus/README.md)."""
 
     about: str
     source: str
@@ -32,7 +32,7 @@ def read(name: str) -> Case:
 
 
 def gpu(compute_capability: list[int] | None = None, **values: Any) -> Gpu:
-    """Make the GPU that an entry of a case describes."""
+    """Make a GPU from an entry of a case."""
     if compute_capability is None:
         return Gpu(**values)
     major, minor = compute_capability
@@ -40,7 +40,7 @@ def gpu(compute_capability: list[int] | None = None, **values: Any) -> Gpu:
 
 
 @pytest.mark.parametrize("name", names(FOLDER))
-def test_an_answer_has_its_gpus_and_skipped_lines(name: str) -> None:
+def test_output_has_the_expected_gpus_and_skipped_lines(name: str) -> None:
     case = read(name)
     found, skipped = parse(case.csv)
     assert found == [gpu(**values) for values in case.gpus]
@@ -59,28 +59,30 @@ def test_gpus_of_a_case_have_different_uuids(name: str) -> None:
     assert len(set(uuids)) == len(uuids)
 
 
-def test_the_readme_asks_what_pi_asks() -> None:
+def test_the_readme_shows_the_query_of_pi() -> None:
     assert f"nvidia-smi {gpus.QUERY} --format=csv,noheader,nounits\n" in (FOLDER / "README.md").read_text()
 
 
-# the case, what is seen, what could not be read, what is told of the known GPUs 0 to 3
+# the case, present GPUs, skipped lines, descriptions of the known GPUs 0 to 3
 LOST = [
-    ("all are there, and one more", [0, 1, 2, 3, 4], ["Warning: x"], []),
-    ("two are gone without a word", [0, 3], [], ["GPU 1, 2 lost"]),
-    ("each in its own words", [0, 2], ["1, x, ERR!", "3, y, [N/A]"], ["GPU 1 lost (nvidia-smi: 1, x, ERR!)",
+    ("all are present, and one more", [0, 1, 2, 3, 4], ["Warning: x"], []),
+    ("two are missing without a reason", [0, 3], [], ["GPU 1, 2 lost"]),
+    ("each with its own reason", [0, 2], ["1, x, ERR!", "3, y, [N/A]"], ["GPU 1 lost (nvidia-smi: 1, x, ERR!)",
                                                                      "GPU 3 lost (nvidia-smi: 3, y, [N/A])"]),
     ("a row of 11 is not one of 1", [0, 2, 3], ["11, x, ERR!", "No link"], ["GPU 1 lost (nvidia-smi: No link)"]),
-    ("all are gone for one reason", [], ["nvidia-smi not found"], ["GPU 0, 1, 2, 3 lost (nvidia-smi: nvidia-smi not found)"]),
+    ("all are missing for one reason", [], ["nvidia-smi not found"], ["GPU 0, 1, 2, 3 lost (nvidia-smi: nvidia-smi not found)"]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("seen", "unread", "told"), [case[1:] for case in LOST], ids=[case[0] for case in LOST])
-def test_lost_gpus_are_told_with_the_words_of_nvidia_smi(seen: list[int], unread: list[str], told: list[str]) -> None:
+@pytest.mark.parametrize(("seen", "unread", "lost"), [case[1:] for case in LOST], ids=[case[0] for case in LOST])
+def test_lost_gpus_are_reported_with_the_output_of_nvidia_smi(
+    seen: list[int], unread: list[str], lost: list[str]
+) -> None:
     known = [Gpu(index, "A30", 24576) for index in range(4)]
-    assert gpus.lost(known, [Gpu(index, "A30", 24576) for index in seen], unread) == told
+    assert gpus.lost(known, [Gpu(index, "A30", 24576) for index in seen], unread) == lost
 
 
-def test_an_index_counts_once_and_gpus_come_in_order() -> None:
+def test_gpus_are_sorted_and_a_repeated_index_is_skipped() -> None:
     found, skipped = parse("2, NVIDIA L4, 23034\n0, NVIDIA L4, 23034\n2, NVIDIA H100, 81559\n")
     assert [(gpu.id, gpu.name) for gpu in found] == [(0, "L4"), (2, "L4")]
     assert skipped == ["2, NVIDIA H100, 81559"]
@@ -90,12 +92,12 @@ def test_skipped_lines_are_safe_to_print() -> None:
     assert parse("\x1b]0;owned\x07\x1b[2Jnot a \x00GPU\n")[1] == ["not a GPU"]
 
 
-def test_an_empty_answer_has_no_gpus_and_no_complaint() -> None:
+def test_empty_output_has_no_gpus_and_no_skipped_lines() -> None:
     assert parse("") == ([], [])
     assert parse(" \r\n\n") == ([], [])
 
 
-def test_of_a_megabyte_of_noise_the_beginning_is_told() -> None:
+def test_only_the_beginning_of_a_megabyte_of_noise_is_reported() -> None:
     found, skipped = parse(read("h100_8").csv + "noise\n" * 200_000)
     assert len(found) == 8
     assert skipped[:20] == ["noise"] * 20
@@ -103,13 +105,13 @@ def test_of_a_megabyte_of_noise_the_beginning_is_told() -> None:
     assert skipped[20].startswith("and 1")
 
 
-def test_a_megabyte_in_one_line_is_no_gpu() -> None:
+def test_a_megabyte_in_one_line_is_not_a_gpu() -> None:
     found, skipped = parse("9" * 1_000_000)
     assert found == []
     assert skipped == ["everything after line 0: the output is too long"]
 
 
-def test_the_line_at_which_reading_stops_is_not_read_in_part() -> None:
+def test_a_line_cut_by_the_limit_is_skipped() -> None:
     row = "1, NVIDIA H100 80GB HBM3, 81559"
     before = "0, NVIDIA L4, 23034\n"
     filler = "x" * (gpus.MAX_TEXT - len(before) - len(row) + 1) + "\n"
@@ -119,7 +121,7 @@ def test_the_line_at_which_reading_stops_is_not_read_in_part() -> None:
 
 
 @given(st.text() | st.lists(st.sampled_from([*"0123, []\n\r\"'\x1b\x00", "NVIDIA L4", "23034", "GPU-"])).map("".join))
-def test_any_text_is_read_without_a_crash(text: str) -> None:
+def test_any_text_parses_without_a_crash(text: str) -> None:
     found, skipped = parse(text)
     assert all(0 <= gpu.id <= 999 and gpu.memory_mib > 0 and gpu.name.isprintable() for gpu in found)
     assert [gpu.id for gpu in found] == sorted({gpu.id for gpu in found})
@@ -159,5 +161,5 @@ LABELS = [
 
 
 @pytest.mark.parametrize(("label", "mib"), LABELS, ids=[repr(label[:20]) for label, _ in LABELS])
-def test_a_label_says_its_memory_or_nothing(label: str, mib: int) -> None:
+def test_a_label_gives_its_memory_or_zero(label: str, mib: int) -> None:
     assert memory_mib(label) == mib

