@@ -302,7 +302,7 @@ def _read_variant(bullet: Bullet) -> tuple[str, Table]:
                 table[key] = read(match[1])
                 break
         else:
-            raise InputError("markdown-invalid", f"line {bullet.line}: {part!r} says nothing of a variant")
+            raise InputError("markdown-invalid", f"line {bullet.line}: {part!r} does not describe a variant")
     for below in bullet.below:
         if below.text == "Hardware:":
             table["layouts"] = [_read_row(row) for row in below.below]
@@ -362,8 +362,8 @@ _PRECISIONS = {"NVFP4": "nvfp4", "MXFP4": "mxfp4", "FP8": "fp8", "AWQ": "int4", 
 def _estimate(table: Table, title: str, model: str, rows: list[Bullet]) -> None:
     """Fill in the facts that a plain list lacks, and move those shared by all rows to the model."""
 
-    said = f"{title} {model}".upper()
-    precision = next((name for word, name in _PRECISIONS.items() if word in said), "bf16")
+    title_words = f"{title} {model}".upper()
+    precision = next((name for word, name in _PRECISIONS.items() if word in title_words), "bf16")
     layouts = [_read_row(row) for row in rows]
     table |= _shared(layouts)
     variant: Table = {"precision": precision, "layouts": layouts}
