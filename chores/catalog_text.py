@@ -1,4 +1,4 @@
-"""The catalog as Markdown for readers, and a Markdown list of models as a catalog."""
+"""Convert the catalog to Markdown, and a Markdown list of models to a catalog."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _indented(lines: Iterable[str], by: int = 2) -> Iterator[str]:
 
 @dataclass
 class Bullet:
-    """One line of a list and the lines below it."""
+    """A line of a list, with the lines below it."""
 
     text: str
     line: int
@@ -194,7 +194,7 @@ def convert(markdown: str) -> Table:
 
 
 def to_toml(tables: Mapping[str, Any]) -> str:
-    """Tables as TOML text."""
+    """Return tables as TOML text."""
     import tomli_w
 
     return tomli_w.dumps(tables)
@@ -211,13 +211,13 @@ def _sections(markdown: str) -> Iterator[tuple[str, list[Bullet]]]:
             name, top = line[4:].strip(), []
             stack = [(-1, top)]
             continue
-        found = re.fullmatch(r"( *)- (.+?)\s*", line)
-        if not found or not name:
+        match = re.fullmatch(r"( *)- (.+?)\s*", line)
+        if not match or not name:
             continue
-        depth = len(found[1])
+        depth = len(match[1])
         while stack[-1][0] >= depth:
             stack.pop()
-        bullet = Bullet(found[2], number)
+        bullet = Bullet(match[2], number)
         stack[-1][1].append(bullet)
         stack.append((depth, bullet.below))
     if name:
@@ -261,13 +261,13 @@ def _read_fact(table: Table, bullet: Bullet) -> None:
     label, _, value = text.partition(": ")
     if label not in FACTS:
         raise InputError(
-            "markdown-invalid", f"line {bullet.line}: {label!r} is no fact of a model", f"known: {', '.join(FACTS)}"
+            "markdown-invalid", f"line {bullet.line}: unknown fact {label!r}", f"use one of {', '.join(FACTS)}"
         )
     key = FACTS[label]
     try:
         table[key] = _value(key, value.strip())
     except ValueError:
-        raise InputError("markdown-invalid", f"line {bullet.line}: {text!r} cannot be read") from None
+        raise InputError("markdown-invalid", f"line {bullet.line}: cannot parse {text!r}") from None
 
 
 def _value(key: str, text: str) -> Any:
@@ -289,26 +289,28 @@ def _number(text: str) -> int | float:
 
 
 def _read_variant(bullet: Bullet) -> tuple[str, Table]:
-    found = re.fullmatch(r"\[[ xX]\] ([^:]+): (.+)", bullet.text)
-    if not found:
+    match = re.fullmatch(r"\[[ xX]\] ([^:]+): (.+)", bullet.text)
+    if not match:
         raise InputError(
-            "markdown-invalid", f"line {bullet.line}: {bullet.text!r} is no variant", "[ ] name: precision, needs N GB"
+            "markdown-invalid",
+            f"line {bullet.line}: invalid variant {bullet.text!r}",
+            "write it as [ ] name: precision, needs N GB",
         )
     table: Table = {}
-    for part in found[2].split(", "):
+    for part in match[2].split(", "):
         for pattern, key, read in _PARTS:
-            match = re.fullmatch(pattern, part)
-            if match:
-                table[key] = read(match[1])
+            value = re.fullmatch(pattern, part)
+            if value:
+                table[key] = read(value[1])
                 break
         else:
-            raise InputError("markdown-invalid", f"line {bullet.line}: {part!r} does not describe a variant")
+            raise InputError("markdown-invalid", f"line {bullet.line}: unknown part of a variant {part!r}")
     for below in bullet.below:
         if below.text == "Hardware:":
             table["layouts"] = [_read_row(row) for row in below.below]
         else:
             _read_fact(table, below)
-    return found[1], table
+    return match[1], table
 
 
 _PARTS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
@@ -324,13 +326,13 @@ _PARTS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
 
 
 def _read_row(bullet: Bullet) -> Table:
-    """A hardware row: `8x H200/H20`, below it the arguments, environment and notes."""
-    found = re.match(r"(\d+)x ([A-Za-z0-9_/]+)", bullet.text)
-    if not found:
+    """Read a hardware row such as `8x H200/H20` and the arguments, environment and notes below it."""
+    match = re.match(r"(\d+)x ([A-Za-z0-9_/]+)", bullet.text)
+    if not match:
         raise InputError(
-            "markdown-invalid", f"line {bullet.line}: {bullet.text!r} is no hardware", "write it as 8x H200/H20"
+            "markdown-invalid", f"line {bullet.line}: invalid hardware {bullet.text!r}", "write it as 8x H200/H20"
         )
-    row: Table = {"gpus": int(found[1]), "on": found[2].lower().split("/")}
+    row: Table = {"gpus": int(match[1]), "on": match[2].lower().split("/")}
     for below in bullet.below:
         if below.text.startswith("-"):
             _read_row_args(row, shlex.split(below.text))
@@ -362,14 +364,14 @@ _PRECISIONS = {"NVFP4": "nvfp4", "MXFP4": "mxfp4", "FP8": "fp8", "AWQ": "int4", 
 def _estimate(table: Table, title: str, model: str, rows: list[Bullet]) -> None:
     """Fill in the facts that a plain list lacks, and move those shared by all rows to the model."""
 
-    title_words = f"{title} {model}".upper()
-    precision = next((name for word, name in _PRECISIONS.items() if word in title_words), "bf16")
+    words = f"{title} {model}".upper()
+    precision = next((name for word, name in _PRECISIONS.items() if word in words), "bf16")
     layouts = [_read_row(row) for row in rows]
     table |= _shared(layouts)
     variant: Table = {"precision": precision, "layouts": layouts}
-    named = re.search(r"(\d+(?:\.\d+)?)B\b", title) or re.search(r"(\d+(?:\.\d+)?)B\b", model)
-    if named:
-        table["parameters"] = _number(named[1])
+    size = re.search(r"(\d+(?:\.\d+)?)B\b", title) or re.search(r"(\d+(?:\.\d+)?)B\b", model)
+    if size:
+        table["parameters"] = _number(size[1])
     else:
         sizes = [row["gpus"] * kind.memory_mib for row in layouts for name in row["on"] if (kind := by_name(name))]
         least_gb = min(sizes, default=0) * 1024**2 / 1e9

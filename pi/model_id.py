@@ -11,26 +11,30 @@ PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 """One part of a repository id (huggingface_hub.utils.validate_repo_id)."""
 
 
-def check_model(model: str) -> str:
-    """Return the model. Raises InputError unless it is `[owner/]name` or a path beginning with `/` or `~/`."""
-    if model.startswith(("/", "~/")):
-        clean = posixpath.normpath(model)
-        if not model.isprintable() or ".." in model.split("/") or len(model) > 1024 or clean in ("/", "//", "~"):
+class ModelId(str):
+    """A Hugging Face repository id, or the path of a directory on the pod."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> ModelId:
+        """Check `[owner/]name` or a path that begins with `/` or `~/`. Raises InputError for other text."""
+        if text.startswith(("/", "~/")):
+            path = posixpath.normpath(text)
+            if not text.isprintable() or ".." in text.split("/") or len(text) > 1024 or path in ("/", "//", "~"):
+                raise InputError(
+                    "model-path-invalid", f"invalid model path {text[:80]!r}", "write the full path, without '..'"
+                )
+            return cls(path)
+        parts = text.split("/")
+        if len(parts) > 2 or not all(PART.fullmatch(part) for part in parts) or re.search(r"--|\.\.|\.git$", text):
             raise InputError(
-                "model-path-invalid",
-                f"invalid model path {model[:80]!r}",
-                "use a full path on the pod, without '..'",
+                "model-id-invalid",
+                f"invalid model {text[:80]!r}",
+                "use a Hugging Face id such as Qwen/Qwen3-8B, or a path such as /mnt/models/mine",
             )
-        return clean
-    parts = model.split("/")
-    if len(parts) > 2 or not all(PART.fullmatch(part) for part in parts) or re.search(r"--|\.\.|\.git$", model):
-        raise InputError(
-            "model-id-invalid",
-            f"{model[:80]!r} is neither a Hugging Face model nor a path on the pod",
-            "use one such as Qwen/Qwen3-Coder-30B-A3B-Instruct or /mnt/models/mine; pi start lists known models",
-        )
-    return model
+        return cls(text)
 
-
-def is_path(model: str) -> bool:
-    return model.startswith(("/", "~/"))
+    @property
+    def is_path(self) -> bool:
+        return self.startswith(("/", "~/"))

@@ -10,7 +10,7 @@ from pi.calls.validation import checked
 from pi.errors import BusyError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
 from pi.on_pod.events import DownloadDetail, FailureKind, FaultDetail, NameDetail, NoDetail, ServerDetail, SetupDetail
 from pi.planning.types import VENV
-from pi.planning.venvs import is_beside
+from pi.planning.venvs import is_extra_venv
 from pi.text import one_line
 from pi.vllm.log import explain
 
@@ -51,7 +51,7 @@ def _killed(id: str, message: str, detail: NoDetail) -> PiError:
 
 def _exited(id: str, message: str, detail: ServerDetail) -> PiError:
     venv = detail.get("venv")
-    failure = explain(detail["log"], detail.get("exit"), venv if venv and is_beside(venv) else VENV)
+    failure = explain(detail["log"], detail.get("exit"), venv if venv and is_extra_venv(venv) else VENV)
     return NotReadyError(id, failure.cause, _with_log(failure.hint, detail["name"]))
 
 

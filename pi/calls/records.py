@@ -23,5 +23,5 @@ def deployment(record: Record) -> Deployment:
         memory_share=record.get("memory_share"),
         api="responses" if record.get("api") == "responses" else "chat",
         private=record.get("private", False),
-        venv=venv if venvs.is_beside(venv) else "",
+        venv=venv if venvs.is_extra_venv(venv) else "",
     )

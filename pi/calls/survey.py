@@ -31,7 +31,7 @@ def facts(survey: Survey) -> PodFacts:
         processes=_gpu_processes(survey["gpu_processes"], cards),
         unread_gpus=unread,
         vllm_version=survey["vllm_version"],
-        beside=extra_venvs(survey["extra_venvs"]),
+        extra_venvs=extra_venvs(survey["extra_venvs"]),
         memory_mib=survey["memory_mib"],
         cpus=survey["cpus"],
         disk_free_gib=survey["disk_free_bytes"] / 2**30,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pi import model_id
 from pi.errors import InputError
 from pi.fabric_tasks.flags import Options, flag, tail
+from pi.model_id import ModelId
 from pi.planning import amounts
 from pi.planning.types import Request
 from pi.pods.types import check_name
 from pi.vllm import raw_arguments
+from pi.vllm.arguments import Arguments
 
 MODEL = "Hugging Face model id, or the path of a model on the pod"
 
@@ -37,14 +38,15 @@ class LaunchOptions(PodOptions):
         """Return the planner's request. Raises InputError if a value cannot be used."""
         if self.gpus is not None and not re.fullmatch(r"0*[1-9][0-9]{0,3}", self.gpus, re.ASCII):
             raise InputError("gpus-invalid", f"invalid --gpus {self.gpus!r}", "use a number of GPUs, such as --gpus 2")
-        if self.vllm:
-            raw_arguments.check_raw(self.vllm)
+        raw = Arguments.parse(self.vllm) if self.vllm else None
+        if raw:
+            raw_arguments.check_raw(raw)
         return Request(
-            model=model_id.check_model(model),
+            model=ModelId.parse(model),
             name=check_name(name, "model"),
             gpus=int(self.gpus) if self.gpus else None,
             memory=amounts.parse_memory(self.memory) if self.memory else None,
             context=amounts.parse_context(self.context) if self.context else None,
             variant=self.variant,
-            vllm_args=self.vllm or None,
+            vllm_args=raw,
         )

@@ -47,8 +47,6 @@ class PromptOptions(PodOptions):
             raise InputError(
                 "flags-conflict", "--no-tools and --tool-choice required cannot be used together", "remove one of them"
             )
-        if self.max_rounds < 1:
-            raise InputError("max-rounds-invalid", f"invalid --max-rounds {self.max_rounds}", "use 1 or more")
         if self.max_tokens < 0:
             raise InputError(
                 "max-tokens-invalid",

@@ -1,4 +1,4 @@
-"""How much memory a model takes on a GPU: weights, KV cache and what vLLM itself needs."""
+"""Estimate the memory of a model on a GPU: weights, KV cache, vLLM's own overhead."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ FIXED_OVERHEAD_GIB = 2.0
 """CUDA context, NCCL, CUDA graphs and activations of a small model on one GPU."""
 
 OVERHEAD_PER_WEIGHTS = 0.04
-"""Activations and graphs grow with the layers' width: this part of the weights on a GPU."""
+"""Activations and graphs of larger models, as a part of the weights on a GPU."""
 
 REPLICATED = 0.06
-"""Part of a mixture of experts that is not experts, which every data-parallel replica holds whole."""
+"""Part of a mixture of experts outside its experts; each data-parallel replica holds all of it."""
 
 SPARE_KV_GIB = 1.0
-"""KV cache asked of a GPU where a model's bytes per token are not known."""
+"""KV cache on each GPU if a model's bytes per token are unknown."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """What decides the size of a model's KV cache.
+    """Facts that determine the size of a model's KV cache.
 
-    `layers` attend to the whole context, `window_layers` to the last `window` tokens; layers with linear
-    attention or state spaces count in neither. A layer keeps `kv_heads` x (`head_dim` + `value_dim`) numbers a
-    token, or `latent` numbers where keys and values are compressed (MLA), which every tensor-parallel rank holds.
+    `layers` see the whole context, `window_layers` the last `window` tokens; linear attention and state spaces are in
+    neither. Per token, a layer keeps `kv_heads` x (`head_dim` + `value_dim`) numbers. With compressed keys and values
+    (MLA) it keeps `latent` numbers, on each tensor-parallel rank.
     """
 
     layers: int
@@ -39,23 +39,23 @@ class Attention:
     window: int = 0
 
     def numbers_per_token(self, tensor: int = 1) -> int:
-        """Numbers that one layer keeps of one token on each of `tensor` GPUs."""
+        """Return the numbers per token and layer on each of `tensor` GPUs."""
         if self.latent:
             return self.latent
         heads = -(-self.kv_heads // tensor)
         return heads * (self.head_dim + (self.head_dim if self.value_dim is None else self.value_dim))
 
     def bytes_per_token(self, tensor: int = 1, number_bytes: int = 2) -> int:
-        """KV cache of one token within the window, in bytes on each of `tensor` GPUs."""
+        """Return the KV cache of one token within the window, in bytes on each of `tensor` GPUs."""
         return (self.layers + self.window_layers) * self.numbers_per_token(tensor) * number_bytes
 
     def kv_bytes(self, tokens: int, tensor: int = 1, number_bytes: int = 2) -> int:
-        """KV cache of one sequence of `tokens`, in bytes on each of `tensor` GPUs."""
+        """Return the KV cache of one sequence of `tokens`, in bytes on each of `tensor` GPUs."""
         per_layer = self.numbers_per_token(tensor) * number_bytes
         return per_layer * (self.layers * tokens + self.window_layers * min(tokens, self.window))
 
     def tokens_in(self, room_bytes: float, tensor: int = 1, number_bytes: int = 2) -> int:
-        """Longest sequence whose KV cache fits into `room_bytes` on each of `tensor` GPUs."""
+        """Return the longest sequence whose KV cache fits into `room_bytes` on each of `tensor` GPUs."""
         per_layer = self.numbers_per_token(tensor) * number_bytes
         within = int(room_bytes / max(1, per_layer * (self.layers + self.window_layers)))
         if within <= self.window or not self.window_layers:
@@ -66,11 +66,11 @@ class Attention:
 
 @dataclass(frozen=True)
 class MemorySum:
-    """What each GPU of a plan holds and may hold, in GiB.
+    """Memory of each GPU of a plan, in GiB.
 
-    `allowed_gib` is its share of `memory_gib`, `free_gib` what is unused on the fullest of the GPUs now.
-    `kv_cache_gib` is for one sequence of `context` tokens, of which `longest` would fit; both None where the
-    model's bytes per token are not known. `uncertainty` is the part by which the weights may be off.
+    `allowed_gib` is the model's share of `memory_gib`; `free_gib` is unused on the fullest GPU. `kv_cache_gib` is for
+    one sequence of `context` tokens; the longest that fits is `longest`. Both are None if the model's bytes per token
+    are unknown. The weights may differ by the part `uncertainty`.
     """
 
     weights_gib: float
@@ -92,7 +92,7 @@ class MemorySum:
         return self.needed_gib <= self.allowed_gib
 
     def render(self) -> str:
-        """The sum in one line, such as "61.0 weights + 8.0 KV cache + 4.4 overhead = 73.4 of 71.7 GiB"."""
+        """Return the sum in one line, such as "61.0 weights + 8.0 KV cache + 4.4 overhead = 73.4 of 71.7 GiB"."""
         kv = f"{self.kv_cache_gib:.1f} KV cache"
         if self.context:
             kv += f" for {self.context} tokens"
@@ -105,7 +105,7 @@ class MemorySum:
 
 @dataclass(frozen=True)
 class Split:
-    """How a model is spread: tensor x pipeline x data = GPUs of all its pods together."""
+    """Split of a model: tensor x pipeline x data = GPUs of all its pods."""
 
     tensor: int = 1
     pipeline: int = 1
@@ -118,7 +118,7 @@ class Split:
 
 
 def weights_per_gpu_gib(weights_gb: float, split: Split) -> float:
-    """Weights on the fullest GPU, in GiB, of a model whose weights are `weights_gb` x 10^9 bytes."""
+    """Return the weights on the fullest GPU in GiB; `weights_gb` are all weights in 10^9 bytes."""
     whole = weights_gb * 1e9 / GIB
     if split.data == 1:
         return whole / (split.tensor * split.pipeline)
@@ -140,9 +140,10 @@ def memory_sum(
     number_bytes: int = 2,
     uncertainty: float = 0.0,
 ) -> MemorySum:
-    """The sum for one GPU of `split`; `context` is the model's longest, `wanted` the user's (in tokens).
+    """Return the sum for one GPU of `split`.
 
-    Where the user wants no certain context, the sum holds the longest that fits, up to the model's own.
+    `context` is the model's limit and `wanted` the user's, in tokens. Without `wanted`, the sum contains the longest
+    context that fits.
     """
     weights = weights_per_gpu_gib(weights_gb, split)
     overhead = FIXED_OVERHEAD_GIB + OVERHEAD_PER_WEIGHTS * weights
@@ -159,9 +160,9 @@ def memory_sum(
 
 
 def attention_of(config: Mapping[str, Any]) -> Attention | None:
-    """The KV facts that a model's `config.json` tells (its `text_config` where it has one); None if too few.
+    """Read the KV facts from a model's `config.json` or its `text_config`; return None if some are missing.
 
-    Read: num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, kv_lora_rank,
+    Keys: num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, kv_lora_rank,
     qk_rope_head_dim, sliding_window, layer_types.
     """
     text = config.get("text_config") or config
@@ -191,12 +192,12 @@ def attention_of(config: Mapping[str, Any]) -> Attention | None:
 
 
 def heads_of(config: Mapping[str, Any]) -> int | None:
-    """Attention heads by `config.json`, which a tensor-parallel size must divide; None when it does not say."""
+    """Return the attention heads in `config.json`, or None. A tensor-parallel size must divide them."""
     return _count(config.get("text_config") or config, "num_attention_heads") or None
 
 
 def context_of(config: Mapping[str, Any]) -> int | None:
-    """Longest context by `config.json`, in tokens; None when it does not say."""
+    """Return the longest context in `config.json`, in tokens, or None."""
     return _count(config.get("text_config") or config, "max_position_embeddings") or None
 
 

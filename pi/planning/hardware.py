@@ -1,4 +1,4 @@
-"""What kinds of NVIDIA GPU exist, and which number formats each computes in."""
+"""Kinds of NVIDIA GPUs and the number formats that each supports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pi.pods.gpus import Gpu
 
 @dataclass(frozen=True)
 class Kind:
-    """One product: the name that the catalog uses, its memory as `nvidia-smi` counts it, its capability."""
+    """One product: its name in the catalog, its memory in `nvidia-smi`, its compute capability."""
 
     name: str
     title: str
@@ -46,13 +46,13 @@ KINDS = (
     Kind("v100", "V100", 32768, (7, 0), True, r"V100"),
     Kind("t4", "T4", 15360, (7, 5), False, r"T4\b"),
 )
-"""Most specific pattern first, matched against the name that `nvidia-smi` prints. Memory: `memory.total` of
-one card of that kind; capability: https://developer.nvidia.com/cuda-gpus."""
+"""Patterns match the name in `nvidia-smi`; the most specific comes first. Memory: `memory.total` of one card.
+Capability: https://developer.nvidia.com/cuda-gpus."""
 
 GENERATIONS = {7: "volta", 8: "ampere", 9: "hopper", 10: "blackwell", 12: "blackwell_rtx"}
-"""By the first number of the capability; Ada is 8.9. Blackwell's RTX cards lack what its data-center kernels use."""
+"""By the first number of the capability; Ada is 8.9. Blackwell's RTX cards cannot run its data-center kernels."""
 
-FLOORS: dict[str, tuple[int, int]] = {
+MIN_CAPABILITY: dict[str, tuple[int, int]] = {
     "fp32": (7, 0),
     "int4": (7, 5),
     "int8": (7, 5),
@@ -62,40 +62,39 @@ FLOORS: dict[str, tuple[int, int]] = {
     "mxfp8": (10, 0),
     "nvfp4": (10, 0),
 }
-"""Lowest compute capability that serves weights of a format at its own speed. vLLM's kernels set the floors
-of bf16, int8, int4 and mxfp4 (`get_min_capability`); FP8 and NVFP4 arithmetic exists from Ada and Blackwell
-on, below which vLLM only unpacks such weights."""
+"""Lowest compute capability with native support of a format. bf16, int8, int4 and mxfp4: `get_min_capability` of
+vLLM's kernels. Ada added FP8 and Blackwell NVFP4; on older GPUs vLLM only unpacks such weights."""
 
 
 def kind(gpu: Gpu) -> Kind | None:
-    """The product that a GPU's name tells, or None for one that is not listed."""
-    return _named(gpu.name)
+    """Return the product with a GPU's name, or None if it is not listed."""
+    return _matching(gpu.name)
 
 
 @lru_cache(maxsize=64)
-def _named(name: str) -> Kind | None:
+def _matching(name: str) -> Kind | None:
     return next((entry for entry in KINDS if re.search(rf"\b(?:{entry.pattern})", name)), None)
 
 
 def by_name(name: str) -> Kind | None:
-    """The product that the catalog calls `name`."""
+    """Return the product with this name in the catalog."""
     return next((entry for entry in KINDS if entry.name == name), None)
 
 
 def capability(gpu: Gpu) -> tuple[int, int]:
-    """Compute capability as reported, else by product, else that of Ampere (8, 0): no FP8, no FP4."""
-    known = kind(gpu)
-    return gpu.compute_capability or (known.capability if known else (8, 0))
+    """Return the compute capability as reported, else by product, else Ampere's (8, 0), without FP8 and FP4."""
+    product = kind(gpu)
+    return gpu.compute_capability or (product.capability if product else (8, 0))
 
 
 def labels(gpu: Gpu) -> frozenset[str]:
-    """Every name by which a catalog row may mean this GPU: its kind, its generation, `nvidia`."""
+    """Return the names for this GPU in the catalog: its kind, its generation, `nvidia`."""
     major, minor = capability(gpu)
     generation = "ada" if (major, minor) == (8, 9) else GENERATIONS.get(major, "")
-    known = kind(gpu)
-    return frozenset({"nvidia", generation, known.name if known else ""} - {""})
+    product = kind(gpu)
+    return frozenset({"nvidia", generation, product.name if product else ""} - {""})
 
 
-def serves(gpu: Gpu, precision: str) -> bool:
-    """Whether this GPU's hardware has the number format of a model's weights."""
-    return capability(gpu) >= FLOORS.get(precision, (8, 0))
+def supports(gpu: Gpu, precision: str) -> bool:
+    """Return whether a GPU supports a number format natively."""
+    return capability(gpu) >= MIN_CAPABILITY.get(precision, (8, 0))

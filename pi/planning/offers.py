@@ -1,4 +1,4 @@
-"""What a pod can serve: every model of the catalog that fits now, fits when something stops, or needs more."""
+"""List which models of the catalog fit a pod."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from pi.errors import InputError
 from pi.planning import cpu, venvs
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
-from pi.planning.refusals import in_use_by, pods_for
-from pi.planning.room import Group, groups, idle, without
+from pi.planning.room import Group, gpu_users, groups, idle, without
+from pi.planning.smallest_pods import smallest_pods
 from pi.planning.types import PodFacts, Request
 from pi.vllm import versions
 
 FITS, BUSY, MORE, POSSIBLE = "fits", "busy", "more", "possible"
-"""An offer's state: now, when a model stops, on a larger pod only, or (outside the catalog) who knows."""
+"""States of an offer: fits now, fits if a model stops, needs a larger pod, may fit (outside the catalog)."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One model on one pod. `model` is the id to start; `serves` the checkpoint that vLLM would load.
+    """One model on one pod. `model` is the id to start, `serves` the checkpoint that vLLM loads.
 
-    `gpus` counts the GPUs that it would get, `gib` what it takes of each (of all together, where it needs more),
-    `context` is in tokens (None where vLLM alone finds out). `needs` says what is missing: models to stop, or pods
-    that hold it.
+    `gpus` is the number of GPUs and `gib` the memory on each (for MORE, on all together). `context` is in tokens, None
+    if only vLLM can tell. `needs` names models to stop, or pods that are large enough.
     """
 
     model: str
@@ -38,57 +37,56 @@ class Offer:
     context: int | None = None
     needs: str = ""
     checked: str = ""
-    floor: str | None = None
+    min_vllm: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        fields = asdict(self)
+        fields["floor"] = fields.pop("min_vllm")
+        return fields
 
 
 def offers(catalog: Catalog, facts: PodFacts | None, words: str = "") -> tuple[Offer, ...]:
-    """The models whose names hold all `words`: those that fit now, then when something stops, then not here.
+    """List the models whose names contain all `words`, those that fit now first.
 
-    Without a pod (`facts` None) every model is listed with the smallest pods that hold it.
+    Without a pod (`facts` is None), list each model with the smallest pods that hold it.
     """
-    found = [_offer(spec, facts) for spec in catalog.search(words)] if facts is None else _on(catalog, facts, words)
+    listed = [_offer(spec, facts) for spec in catalog.search(words)] if facts is None else _on(catalog, facts, words)
     order = (FITS, BUSY, MORE)
-    return tuple(sorted(found, key=lambda offer: order.index(offer.state)))
+    return tuple(sorted(listed, key=lambda offer: order.index(offer.state)))
 
 
 def possibly(model: str) -> Offer:
-    """The offer for a model outside the catalog: it possibly works."""
-    return Offer(model, model, POSSIBLE, needs="not in the catalog: pi start gives it one GPU unless you say --gpus")
+    """Return the offer for a model outside the catalog."""
+    return Offer(model, model, POSSIBLE, needs="not in the catalog: pi start gives it one GPU unless you set --gpus")
 
 
 def _on(catalog: Catalog, facts: PodFacts, words: str) -> list[Offer]:
     now, later = groups(facts), _later(facts)
-    found = []
+    listed = []
     for spec in catalog.search(words):
-        variants = venvs.served(spec.variants, facts, spec.ceiling)
-        if facts.device == "cpu":
-            offer = _cpu_offer(spec, variants, facts)
-        else:
-            offer = _gpu_offer(spec, variants, facts, now, later)
-        found.append(_on_vllm(offer, spec, facts))
-    return found
+        variants = venvs.served(spec.variants, facts, spec.max_vllm)
+        offer = _cpu_offer(spec, variants, facts) if facts.is_cpu else _gpu_offer(spec, variants, facts, now, later)
+        listed.append(_on_vllm(offer, spec, facts))
+    return listed
 
 
 def _on_vllm(offer: Offer, spec: ModelSpec, facts: PodFacts) -> Offer:
-    """The offer, which is none for now where no vLLM of the pod serves the model."""
-    _, version = venvs.choose(facts, offer.floor, spec.ceiling)
-    if versions.too_old(spec.ceiling, version):
-        return replace(offer, state=MORE, needs=f"vLLM {spec.ceiling} or older; the pod has {version}")
-    if offer.state != MORE and offer.floor and versions.too_old(version, offer.floor):
-        return replace(offer, state=MORE, needs=f"{venvs.wanted(offer.floor)}; the pod has {version}")
+    """Change the offer to MORE if no vLLM of the pod serves the model."""
+    _, version = venvs.choose(facts, offer.min_vllm, spec.max_vllm)
+    if spec.max_vllm and versions.too_old(spec.max_vllm, version):
+        return replace(offer, state=MORE, needs=f"{venvs.at_most(spec.max_vllm)}; the pod has {version}")
+    if offer.state != MORE and offer.min_vllm and versions.too_old(version, offer.min_vllm):
+        return replace(offer, state=MORE, needs=f"{venvs.at_least(offer.min_vllm)}; the pod has {version}")
     return offer
 
 
 def _later(facts: PodFacts) -> list[tuple[str, tuple[Group, ...]]]:
-    """What would make room on the pod, in words, the least first, and its GPUs then."""
-    names = in_use_by(facts)
+    """Return what makes room on the pod, smallest step first, with its GPUs after that."""
+    names = gpu_users(facts)
     steps = [(f"stop {name}", without(facts, name)) for name in names]
     if len(names) > 1:
         steps.append((f"stop more than one of {', '.join(names)}", without(facts, *names)))
-    steps.append(("other processes hold the GPUs", idle(facts)))
+    steps.append(("other processes use the GPUs", idle(facts)))
     return [(needs, groups(then)) for needs, then in steps]
 
 
@@ -124,14 +122,14 @@ def _fitting(spec: ModelSpec, fit: Fit, state: str, needs: str = "") -> Offer:
         context=fit.memory.context or spec.context,
         needs=needs,
         checked=fit.variant.checked,
-        floor=fit.variant.floor,
+        min_vllm=fit.variant.min_vllm,
     )
 
 
 def _offer(spec: ModelSpec, facts: PodFacts | None) -> Offer:
-    """A model with the smallest pods that hold it, and with its lightest checkpoint."""
+    """Return the offer of a model that needs a larger pod, with its smallest checkpoint."""
     variant = min(spec.variants, key=lambda variant: variant.minimum_gb)
-    pods = pods_for(spec, spec.variants, facts.gpus if facts else ())
+    pods = smallest_pods(spec, facts.gpus if facts else ())
     return Offer(
         model=spec.id,
         title=spec.title,
@@ -140,15 +138,15 @@ def _offer(spec: ModelSpec, facts: PodFacts | None) -> Offer:
         precision=variant.precision,
         gib=round(variant.minimum_gb * 1e9 / 1024**3, 1),
         context=spec.context,
-        needs=" or ".join(pods) if pods else f"{variant.minimum_gb:g} GB of GPU memory, more than one pod of 8",
+        needs=" or ".join(pods) if pods else f"{variant.minimum_gb:g} GB of GPU memory, more than 8 GPUs have",
         checked=variant.checked,
-        floor=variant.floor,
+        min_vllm=variant.min_vllm,
     )
 
 
 def _cpu_offer(spec: ModelSpec, variants: tuple[Variant, ...], facts: PodFacts) -> Offer:
     try:
-        plan, variant, _ = cpu.known(Request(spec.id, "x"), facts, spec, variants, 0)
+        plan, variant, _ = cpu.catalog_plan(Request(spec.id, "x"), facts, spec, variants)
     except InputError:
         return _offer(spec, facts)
     return Offer(
@@ -161,5 +159,5 @@ def _cpu_offer(spec: ModelSpec, variants: tuple[Variant, ...], facts: PodFacts) 
         gib=round(variant.weights_gb * 1e9 / 1024**3 + cpu.PROCESSES_GIB, 1),
         context=plan.context,
         checked=variant.checked,
-        floor=variant.floor,
+        min_vllm=variant.min_vllm,
     )

@@ -1,4 +1,4 @@
-"""Where a model fits on a pod: which of its checkpoints, on which GPUs, split how, with what memory."""
+"""Find where a model fits on a pod: checkpoint, GPUs, split, memory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pi.planning import hardware
 from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
 from pi.planning.estimate import MemorySum, Split, memory_sum
 from pi.planning.room import SHARE, Group, Slot
-from pi.planning.tuning import number_bytes, tuning_of
+from pi.planning.tuning import kv_number_bytes, tuning_of
 from pi.planning.types import Request
 
 LEAST_CONTEXT, USEFUL_CONTEXT, GOOD_CONTEXT = 4096, 16384, 32768
-"""Tokens below which nothing is started, below which a lighter checkpoint is better, and up to which one more
-step of GPUs is worth taking; a model whose own context is shorter needs no more than that."""
+"""In tokens. Below the first, nothing starts; below the second, a smaller checkpoint is better; below the third, more
+GPUs are worth it. A model with a shorter context needs only its own."""
 
 COUNTS = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A model's checkpoint on some GPUs of a pod, with the sum that shows that it fits."""
+    """A checkpoint on GPUs of a pod, with the memory sum that shows that it fits."""
 
     variant: Variant
     slots: tuple[Slot, ...]
@@ -33,7 +33,7 @@ class Fit:
     layout: Layout | None = None
 
     def reaches(self, tokens: int, own: int | None) -> bool:
-        """Whether `tokens` of context fit, or the model's `own` where that is shorter."""
+        """Return whether a context of `tokens` fits, or the model's `own` if it is shorter."""
         longest = self.memory.longest
         return longest is None or longest >= min(tokens, own or tokens)
 
@@ -45,7 +45,10 @@ def choose(
     kinds: tuple[Group, ...],
     nodes: int = 1,
 ) -> Fit | None:
-    """The best fit: of the first checkpoint with a useful context, the fewest GPUs with a good one."""
+    """Return the best fit, or None.
+
+    That is the first checkpoint with a useful context, on the fewest GPUs with a good one.
+    """
     short: Fit | None = None
     for variant in variants:
         best: Fit | None = None
@@ -62,10 +65,10 @@ def choose(
 
 
 def _fits(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Group, ...], nodes: int) -> Iterator[Fit]:
-    """Ways to serve one checkpoint, fewest GPUs first."""
-    able = [kind for kind in kinds if runs_on(variant, kind)]
-    for size in _sizes(able, request, nodes):
-        for kind in able:
+    """Yield the ways to serve one checkpoint, fewest GPUs first."""
+    fitting = [kind for kind in kinds if runs_on(variant, kind)]
+    for size in _sizes(fitting, request, nodes):
+        for kind in fitting:
             if size > len(kind.by_use):
                 continue
             for chosen in kind.choices(size):
@@ -82,10 +85,10 @@ def _sizes(kinds: list[Group], request: Request, nodes: int) -> tuple[int, ...]:
 
 
 def runs_on(variant: Variant, kind: Group) -> bool:
-    """Whether the hardware has the checkpoint's number format, or its recipe names the hardware."""
+    """Return whether GPUs support a checkpoint's format, or its recipe names them."""
     if variant.on:
         return not kind.labels.isdisjoint(variant.on)
-    return hardware.serves(kind.gpu, variant.precision)
+    return hardware.supports(kind.gpu, variant.precision)
 
 
 def _fit(
@@ -96,7 +99,7 @@ def _fit(
     request: Request,
     nodes: int,
 ) -> Fit | None:
-    """How a checkpoint is served by these GPUs of each node; None where it cannot be split or does not fit."""
+    """Return the fit of a checkpoint on these GPUs of each node, or None."""
     total, memory_mib = len(chosen) * nodes, chosen[0].gpu.memory_mib
     layout = next((row for row in variant.layouts if row.gpus == total and labels.intersection(row.on)), None)
     if layout is None and total * memory_mib * 1024**2 < variant.minimum_gb * 1e9:
@@ -120,7 +123,7 @@ def _fit(
         share=share,
         context=tuning.context or spec.context,
         wanted=request.context,
-        number_bytes=number_bytes(tuning.args),
+        number_bytes=kv_number_bytes(tuning.args),
     )
     least = request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
     if not memory.fits or (request.context is None and memory.longest is not None and memory.longest < least):
@@ -129,12 +132,12 @@ def _fit(
 
 
 def reaches_minimum(variant: Variant, memory_mib: int, share: float) -> bool:
-    """Whether this much GPU memory is the recipe's minimum; recipes count on the usual share of it."""
+    """Return whether this GPU memory reaches the recipe's minimum, which assumes the default share."""
     return memory_mib * 1024**2 * min(1.0, share / SHARE) >= variant.minimum_gb * 1e9
 
 
 def split_of(spec: ModelSpec, variant: Variant, count: int, nodes: int = 1) -> Split | None:
-    """How `count` GPUs of each node share a model by its recipe; None where they cannot."""
+    """Return how `count` GPUs of each node split a model, or None if they cannot."""
     sizes = (size for size in range(count, 0, -1) if count % size == 0)
     tensor = next(size for size in sizes if _divides(spec, variant, size))
     if nodes == 1:
@@ -147,13 +150,11 @@ def split_of(spec: ModelSpec, variant: Variant, count: int, nodes: int = 1) -> S
         return Split(tensor=count, pipeline=nodes)
     if spec.spans in ("pipeline", "tensor") and _divides(spec, variant, count * nodes):
         return Split(tensor=count * nodes)
-    if spec.data_parallel or spec.spans == "data":
-        return Split(tensor=tensor, data=count * nodes // tensor, expert=spec.experts)
     return None
 
 
 def _divides(spec: ModelSpec, variant: Variant, size: int) -> bool:
-    """Whether a tensor-parallel size divides the heads and the blocks of the weights."""
+    """Return whether a tensor-parallel size divides the attention heads and the blocks of the weights."""
     if size == 1:
         return True
     if variant.tensor is not None and size > variant.tensor:

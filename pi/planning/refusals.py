@@ -1,32 +1,31 @@
-"""Why a model cannot start on a pod, in words, and the nearest thing that can."""
+"""Errors for models that cannot start on a pod, with the nearest choice that fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Protocol
 
 from pi.errors import BusyError, InputError, PiError
-from pi.planning import hardware
 from pi.planning.catalog import ModelSpec, Variant
 from pi.planning.estimate import memory_sum
 from pi.planning.placement import LEAST_CONTEXT, Fit, choose, reaches_minimum, runs_on, split_of
-from pi.planning.room import LEAST_SHARE, SHARE, Group, Slot, groups, idle, slots, without
-from pi.planning.tuning import number_bytes, tuning_of
+from pi.planning.room import LEAST_SHARE, SHARE, Group, Slot, gpu_users, groups, idle, slots, without
+from pi.planning.smallest_pods import smallest_pods
+from pi.planning.tuning import kv_number_bytes, tuning_of
 from pi.planning.types import PodFacts, Request
 from pi.pods.gpus import Gpu, lost
 from pi.text import count
 
 
 def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[Variant, ...]) -> PiError:
-    """The error for a catalog model that nothing fits now: GPUs in use, or a pod that cannot hold it."""
+    """Return the error for a catalog model that does not fit: BusyError if an idle pod holds it."""
     kinds = groups(idle(facts))
     if choose(spec, variants, request, kinds, facts.nodes) is not None:
 
         def fits(facts: PodFacts, gpus: int | None = request.gpus, memory: float | None = request.memory) -> bool:
-            bent = replace(request, gpus=gpus, memory=memory)
-            return choose(spec, variants, bent, groups(facts), facts.nodes) is not None
+            changed = replace(request, gpus=gpus, memory=memory)
+            return choose(spec, variants, changed, groups(facts), facts.nodes) is not None
 
         return busy(f"no room for {request.model} now", facts, fits)
     what = f"{variants[0].id} does not fit"
@@ -39,59 +38,58 @@ def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[
 
 
 class Fits(Protocol):
-    """Whether a model would start on a pod, as it was asked for but with so many GPUs or that share of each."""
+    """Return whether a model fits with other --gpus or --memory."""
 
     def __call__(self, facts: PodFacts, *, gpus: int = ..., memory: float = ...) -> bool: ...
 
 
 def busy(what: str, facts: PodFacts, fits: Fits) -> BusyError:
-    """What holds each GPU, and what would make room: fewer GPUs, less of the least used one, something stopped."""
+    """Return the error for GPUs in use: what holds each one, and what makes room."""
     each = sorted(slots(facts), key=lambda slot: slot.gpu.id)
-    held = "; ".join(_holding(slot, facts) for slot in each)
+    holders = "; ".join(_holders(slot, facts) for slot in each)
     free = [slot.gpu.id for slot in each if not slot.busy]
     roomiest = max(each, key=lambda slot: slot.open)
-    ways = []
+    hints = []
     if free and fits(facts, gpus=len(free)):
-        ways.append(f"GPU {', '.join(map(str, free))} {'is' if len(free) == 1 else 'are'} free (--gpus {len(free)})")
+        hints.append(f"GPU {', '.join(map(str, free))} {'is' if len(free) == 1 else 'are'} free (--gpus {len(free)})")
     elif roomiest.open > LEAST_SHARE and fits(facts, memory=roomiest.open):
-        ways.append(f"GPU {roomiest.gpu.id} has {roomiest.open:.0%} left (--memory {roomiest.open:.0%})")
-    names = in_use_by(facts)
-    alone = next((name for name in names if fits(without(facts, name))), None)
-    if alone:
-        ways.append(f"pi stop {alone} makes room")
+        hints.append(f"GPU {roomiest.gpu.id} has {roomiest.open:.0%} free (--memory {roomiest.open:.0%})")
+    names = gpu_users(facts)
+    one = next((name for name in names if fits(without(facts, name))), None)
+    if one:
+        hints.append(f"pi stop {one} makes room")
     elif names and fits(without(facts, *names)):
-        ways.append(f"stop more than one of {', '.join(names)} (pi stop NAME)")
+        hints.append(f"stop more than one of {', '.join(names)} (pi stop NAME)")
     else:
-        ways.append("wait until those processes end")
-    return BusyError("gpus-busy", f"{what}: {held}", ", or ".join(ways))
+        hints.append("wait until those processes exit")
+    return BusyError("gpus-busy", f"{what}: {holders}", ", or ".join(hints))
 
 
-def require_gpus(pod: str, known: tuple[Gpu, ...], facts: PodFacts) -> None:
-    """Raises BusyError where a pod has lost GPUs that its last setup found."""
-    gone = lost(known, facts.gpus, facts.unread_gpus)
-    if gone:
+def require_gpus(pod: str, before: tuple[Gpu, ...], facts: PodFacts) -> None:
+    """Raise BusyError if a pod has lost GPUs since its last setup."""
+    problems = lost(before, facts.gpus, facts.unread_gpus)
+    if problems:
         raise BusyError(
             "gpus-lost",
-            f"{pod} now shows {count(len(facts.gpus), 'GPU')}, and had {len(known)}: {'; '.join(gone)}",
-            f"reboot the pod, or go on with the GPUs that it shows: pi pods setup {pod}",
+            f"{pod} now has {count(len(facts.gpus), 'GPU')}, and had {len(before)}: {'; '.join(problems)}",
+            f"reboot the pod, or accept the GPUs that it has: pi pods setup {pod}",
         )
 
 
-def in_use_by(facts: PodFacts) -> tuple[str, ...]:
-    """The deployments that hold GPUs of the pod."""
-    return tuple(sorted(deployment.name for deployment in facts.deployments if deployment.gpus))
+def context_too_long(model: str, limit: int) -> InputError:
+    return InputError("context-too-long", f"{model} has a context of {limit} tokens", f"use --context {limit}")
 
 
-def _holding(slot: Slot, facts: PodFacts) -> str:
+def _holders(slot: Slot, facts: PodFacts) -> str:
     gpu = slot.gpu
-    strange = [process for process in facts.processes if process.gpu == gpu.id and process.deployment is None]
+    others = [process for process in facts.processes if process.gpu == gpu.id and process.deployment is None]
     words = []
     if slot.models:
         share = f"{slot.taken:.0%} held by" if slot.taken < 1 else "held by"
         words.append(f"{share} {', '.join(slot.models)}")
-    if strange:
-        pids = ", ".join(str(process.pid) for process in strange)
-        used = sum(process.mib for process in strange) / 1024
+    if others:
+        pids = ", ".join(str(process.pid) for process in others)
+        used = sum(process.mib for process in others) / 1024
         words.append(f"{used:.1f} GiB used by pid {pids} (not pi)")
     if not words:
         in_use = f"{gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB in use"
@@ -106,16 +104,16 @@ def _shortage(
     variants: tuple[Variant, ...],
     kinds: tuple[Group, ...],
 ) -> str:
-    """The sum of the closest try: the lightest checkpoint that the hardware serves, on as many GPUs as may be."""
+    """Return the memory sum of the closest try: the smallest checkpoint on the largest number of GPUs."""
     if not kinds:
         return "the pod has no GPU"
     kind = max(kinds, key=lambda kind: kind.memory_mib)
     gpu = kind.gpu
-    served = [variant for variant in variants if runs_on(variant, kind)]
-    if not served:
-        formats = " or ".join(dict.fromkeys(variant.precision for variant in variants))
-        return f"{gpu.name} has no arithmetic for {formats}"
-    variant = min(served, key=lambda variant: variant.weights_gb)
+    runnable = [variant for variant in variants if runs_on(variant, kind)]
+    if not runnable:
+        formats = " or ".join(dict.fromkeys(variant.precision.upper() for variant in variants))
+        return f"{gpu.name} does not support {formats} natively"
+    variant = min(runnable, key=lambda variant: variant.weights_gb)
     sizes = [request.gpus] if request.gpus else range(len(kind.by_use), 0, -1)
     split = next((split for n in sizes if (split := split_of(spec, variant, n, facts.nodes))), None)
     if split is None:
@@ -124,11 +122,11 @@ def _shortage(
     tuning = tuning_of(spec, variant, kind.labels)
     share = request.memory or tuning.share or SHARE
     if not reaches_minimum(variant, split.gpus * gpu.memory_mib, share):
-        held = f"{split.gpus}x {gpu.name} {'has' if split.gpus == 1 else 'have'}"
-        part = f", of which --memory leaves {share:.0%}" if request.memory else ""
+        available = f"{split.gpus}x {gpu.name} {'has' if split.gpus == 1 else 'have'}"
+        part = f", and --memory allows {share:.0%} of it" if request.memory else ""
         return (
             f"{variant.weights_gb:g} GB of {variant.precision} weights need {variant.minimum_gb:g} GB"
-            f" of GPU memory, {held} {split.gpus * gpu.memory_mib * 1024**2 / 1e9:.0f} GB{part}"
+            f" of GPU memory, {available} {split.gpus * gpu.memory_mib * 1024**2 / 1e9:.0f} GB{part}"
         )
     return memory_sum(
         variant.weights_gb,
@@ -139,7 +137,7 @@ def _shortage(
         share=share,
         context=spec.context,
         wanted=request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT),
-        number_bytes=number_bytes(tuning.args),
+        number_bytes=kv_number_bytes(tuning.args),
     ).render()
 
 
@@ -150,7 +148,7 @@ def _nearest(
     variants: tuple[Variant, ...],
     kinds: tuple[Group, ...],
 ) -> str:
-    """What does fit: a shorter context, another checkpoint, more of the memory or GPUs here, else another pod."""
+    """Return the nearest choice that fits: context, checkpoint, memory or GPUs here, otherwise another pod."""
 
     def fit(wanted: Request, among: tuple[Variant, ...] = variants) -> Fit | None:
         return None if wanted == request and among is variants else choose(spec, among, wanted, kinds, facts.nodes)
@@ -162,34 +160,8 @@ def _nearest(
         ("--gpus {0.split.gpus}", lambda: fit(replace(request, gpus=None))),
     ]
     for text, attempt in tries:
-        found = attempt()
-        if found is not None:
-            return f"it fits here with {text.format(found)}"
-    pods = pods_for(spec, spec.variants, facts.gpus)
-    return f"it fits on {' or '.join(pods)}" if pods else "no single pod of 8 GPUs holds it"
-
-
-def pods_for(spec: ModelSpec, variants: Iterable[Variant], like: Iterable[Gpu] = ()) -> tuple[str, ...]:
-    """The smallest pods of one to eight GPUs that hold a model: of a kind among `like` first, then of any."""
-    own = {known.name for known in map(hardware.kind, like) if known}
-    request, variants = Request(spec.id, "x"), tuple(variants)
-    found: list[tuple[int, str, str]] = []
-    for known, group in _pods():
-        fit = choose(spec, variants, request, (group,))
-        if fit is not None:
-            size = len(fit.slots)
-            found.append((size * known.memory_mib, known.name, f"{size}x {known.title}"))
-    mine = [pod for _, name, pod in found if name in own][:1]
-    return tuple(dict.fromkeys(mine + [pod for _, _, pod in sorted(found)][:2]))
-
-
-@cache
-def _pods() -> tuple[tuple[hardware.Kind, Group], ...]:
-    """An idle pod of eight GPUs of every kind."""
-    return tuple((known, groups(pod_of(known, 8))[0]) for known in hardware.KINDS)
-
-
-def pod_of(known: hardware.Kind, size: int) -> PodFacts:
-    """An idle pod of so many GPUs of one kind."""
-    card = Gpu(0, known.title, known.memory_mib, compute_capability=known.capability)
-    return PodFacts(tuple(replace(card, id=index) for index in range(size)))
+        fitting = attempt()
+        if fitting is not None:
+            return f"it fits here with {text.format(fitting)}"
+    pods = smallest_pods(spec, facts.gpus)
+    return f"it fits on {' or '.join(pods)}" if pods else "no single pod with 8 GPUs is large enough"

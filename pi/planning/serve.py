@@ -1,4 +1,4 @@
-"""A launch plan as the words and the environment of `vllm serve`."""
+"""The command line and environment of `vllm serve` for a launch plan."""
 
 from __future__ import annotations
 
@@ -12,67 +12,62 @@ RESERVED = re.compile(
     r"PATH|HOME|IFS|ENV|SHELLOPTS|BASH\w*|LD_\w*|PYTHON\w*|PI_\w*|HF_TOKEN|HF_HUB_OFFLINE|HUGGING_FACE_HUB_TOKEN|"
     r"VLLM_(API_KEY|HOST_IP|PORT|SERVER_DEV_MODE|ALLOW_RUNTIME_LORA_UPDATING|PLUGINS)"
 )
-"""Variables that an entry of a models.toml may not set: they are pi's, choose programs, or open the server."""
+"""Variables that models.toml may not set: pi sets them, or they select programs or open the server."""
 
 
-def command(plan: LaunchPlan, host: str, rank: int = 0, master: tuple[str, int] | None = None) -> tuple[str, ...]:
-    """The words that start the model on `host`; `rank` and `master` (address, port) for one spread over pods."""
+def command(plan: LaunchPlan, host: str, rank: int = 0, head: tuple[str, int] | None = None) -> tuple[str, ...]:
+    """Return the words that start a model on `host`.
+
+    With several pods, `rank` counts them from 0 and `head` is the address and port where they meet.
+    """
+    return (*_own_words(plan, host, rank, head), *plan.args.words)
+
+
+def _own_words(plan: LaunchPlan, host: str, rank: int = 0, head: tuple[str, int] | None = None) -> list[str]:
     words = ["vllm", "serve", plan.model, "--served-model-name", *plan.served_names]
     if rank == 0:
         words += ["--host", host, "--port", str(plan.port)]
-    if master is not None:
-        words += _place(plan, rank, master)
-    return (*words, *plan.args)
-
-
-def _place(plan: LaunchPlan, rank: int, master: tuple[str, int]) -> list[str]:
-    """Where this pod's processes belong among those of all pods; only the first pod's answer HTTP."""
-    address, port = master
-    if plan.split.data > 1:
-        words = ["--data-parallel-address", address, "--data-parallel-rpc-port", str(port)]
-        start = ["--data-parallel-start-rank", str(rank * plan.split.data // plan.nodes)]
-        return [*words, "--headless", *start] if rank else words
-    words = ["--node-rank", str(rank), "--master-addr", address, "--master-port", str(port)]
+    if head is not None:
+        words += ["--node-rank", str(rank), "--master-addr", head[0], "--master-port", str(head[1])]
     return [*words, "--headless"] if rank else words
 
 
 def environment(plan: LaunchPlan) -> dict[str, str]:
-    """Variables of the plan, and the loopback address for vLLM's own processes where one pod holds them all.
+    """Return the plan's variables; on a single pod, vLLM's own processes use the loopback address.
 
-    Raises InputError for a variable that a models.toml may not set.
+    Raises InputError for a variable that models.toml may not set.
     """
     for name, value in plan.env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII) or RESERVED.fullmatch(name):
             raise InputError(
                 "catalog-variable-reserved",
                 f"{plan.model}: models.toml may not set the variable {name!r}",
-                "take it out of its env",
+                "remove it from the model's env",
             )
         if unusable(str(value)):
             raise InputError(
                 "catalog-variable-invalid",
-                f"{plan.model}: the variable {name} holds {unusable(str(value))}",
-                "mend models.toml",
+                f"{plan.model}: the variable {name} contains {unusable(str(value))}",
+                "fix models.toml",
             )
     own = {} if plan.nodes > 1 else {"VLLM_HOST_IP": "127.0.0.1"}
     return own | dict(plan.env)
 
 
 BIND = "0.0.0.0"  # noqa: S104
-"""Where servers listen: reachable from outside, with every route but /health behind the key (pi_guard.py)."""
+"""Public servers: pi_guard.py requires the key on every route except /health."""
 
 LOOPBACK = "127.0.0.1"
-"""Where private servers listen: reachable over SSH alone."""
+"""Private servers: reachable over SSH only."""
 
 GUARD = ("--middleware", "pi_guard.Guard", "--disable-fastapi-docs")
-"""Closes every route but /health to callers without the key; before the plan's own words, which may hold a `--`."""
+"""Rejects callers without the key on every route except /health. Precedes the plan's words, which may contain `--`."""
 
 
 def server(plan: LaunchPlan, private: bool = False) -> tuple[dict[str, str], list[str]]:
-    """Environment and words of the server that a plan starts, the key aside; a private one binds loopback only.
+    """Return environment and words of the server, without the key. A private server listens on loopback only.
 
-    The weights are on the pod before vLLM starts, so it runs with the hub switched off and without the token.
+    The weights are on the pod before vLLM starts, so vLLM runs offline and without the Hugging Face token.
     """
-    argv = command(plan, LOOPBACK if private else BIND)
-    words = argv[: len(argv) - len(plan.args)]
-    return {**environment(plan), "HF_HUB_OFFLINE": "1"}, [*words, *GUARD, *plan.args]
+    words = _own_words(plan, LOOPBACK if private else BIND)
+    return {**environment(plan), "HF_HUB_OFFLINE": "1"}, [*words, *GUARD, *plan.args.words]

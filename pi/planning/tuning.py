@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
-from pi.vllm import arguments
-from pi.vllm.arguments import laid_over
+from pi.vllm.arguments import Arguments
 
 
 def tuning_of(spec: ModelSpec, variant: Variant, labels: frozenset[str], layout: Layout | None = None) -> Tuning:
-    """All that applies on this hardware, from the general to the particular; a later option wins."""
-    parts = [spec.tuning, *_on(spec.tunings, labels), variant.tuning, *_on(variant.tunings, labels)]
-    parts += [layout.tuning] if layout else []
-    said = [part for part in parts if part != NOTHING]
-    if len(said) < 2:
-        return said[0] if said else NOTHING
-    args: tuple[str, ...] = ()
+    """Merge all tunings for this hardware, from general to specific; the last one wins."""
+    all_parts = [spec.tuning, *_on(spec.tunings, labels), variant.tuning, *_on(variant.tunings, labels)]
+    all_parts += [layout.tuning] if layout else []
+    parts = [part for part in all_parts if part != NOTHING]
+    if len(parts) < 2:
+        return parts[0] if parts else NOTHING
+    args = Arguments()
     env: dict[str, str] = {}
     context = share = None
-    for part in said:
-        args = laid_over(args, part.args)
+    for part in parts:
+        args = part.args.over(args)
         env |= part.env
         context = part.context if part.context is not None else context
         share = part.share if part.share is not None else share
@@ -29,20 +28,18 @@ def tuning_of(spec: ModelSpec, variant: Variant, labels: frozenset[str], layout:
 
 NOTHING = Tuning()
 
-_GENERAL = ("cpu", "nvidia", "ampere", "ada", "hopper", "blackwell", "blackwell_rtx")
+_GENERATIONS = ("cpu", "nvidia", "ampere", "ada", "hopper", "blackwell", "blackwell_rtx")
 
 
 def _on(tunings: Mapping[str, Tuning], labels: frozenset[str]) -> list[Tuning]:
-    """Tunings of this hardware, generations before kinds."""
+    """Return the tunings for this hardware, generations before single kinds."""
     if not tunings:
         return []
-    named = [label for label in tunings if label in labels]
-    named.sort(key=lambda label: _GENERAL.index(label) if label in _GENERAL else len(_GENERAL))
-    return [tunings[label] for label in named]
+    fitting = [label for label in tunings if label in labels]
+    fitting.sort(key=lambda label: _GENERATIONS.index(label) if label in _GENERATIONS else len(_GENERATIONS))
+    return [tunings[label] for label in fitting]
 
 
-def number_bytes(args: tuple[str, ...]) -> int:
-    """Bytes of a number in the KV cache under these arguments."""
-    if "--kv-cache-dtype" not in args:
-        return 2
-    return 1 if (arguments.value_of(args, "--kv-cache-dtype") or "").startswith("fp8") else 2
+def kv_number_bytes(args: Arguments) -> int:
+    """Return the bytes of one number in the KV cache."""
+    return 1 if (args.get("--kv-cache-dtype") or "").startswith("fp8") else 2

@@ -1,4 +1,4 @@
-"""What goes into the planner and what comes out: a request, a pod as it is, a launch plan."""
+"""Input and output of the planner: a request, the facts of a pod, a launch plan."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pi.model_id import ModelId
 from pi.planning.estimate import MemorySum, Split
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
+from pi.vllm.arguments import Arguments
+
+FIRST_PORT = 8001
+"""Port of the first model on a pod."""
 
 VENV = "venv"
-"""The folder in a pod's home that holds its Python and vLLM; others may lie beside it (see `pi.planning.venvs`)."""
+"""Folder of the default venv in the pod's home; `pi.planning.venvs` describes the extra ones."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's own arguments."""
+    """A user's request. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's arguments."""
 
-    model: str
+    model: ModelId
     name: str
     gpus: int | None = None
     memory: float | None = None
     context: int | None = None
     variant: str | None = None
-    vllm_args: tuple[str, ...] | None = None
+    vllm_args: Arguments | None = None
 
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process that computes on a GPU, and the deployment that it belongs to; None for one that is not pi's."""
+    """A process that uses a GPU. `deployment` is None if pi did not start it."""
 
     pid: int
     gpu: int
@@ -39,59 +44,68 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class PodFacts:
-    """What is true of a pod now: its GPUs with `used_mib` as just read, and what runs or starts there.
+    """The state of a pod: its GPUs with their memory in use, its deployments.
 
-    `config` and `weights_bytes` describe the requested model where it is not in the catalog and its files
-    could be read. With `nodes` pods alike, the GPUs and deployments are those of each.
+    `config` and `weights_bytes` describe a requested model outside the catalog, if its files could be read.
+    With several equal pods (`nodes`), GPUs and deployments are those of each pod.
     """
 
     gpus: tuple[Gpu, ...]
     taken_ports: frozenset[int] = frozenset()
     deployments: tuple[Deployment, ...] = ()
     processes: tuple[GpuProcess, ...] = ()
-    """Who computes on the GPUs, as far as nvidia-smi tells."""
+    """Processes on the GPUs that nvidia-smi lists."""
     unread_gpus: tuple[str, ...] = ()
-    """Lines of nvidia-smi that describe no GPU, or why it has no answer."""
+    """Lines of nvidia-smi that do not describe a GPU, or its error."""
     vllm_version: str | None = None
-    """Of the vLLM in ~/venv."""
-    beside: Mapping[str, str] = field(default_factory=dict)
-    """Versions of the vLLMs in venvs beside ~/venv, by the name of their folder."""
+    """Version of vLLM in ~/venv."""
+    extra_venvs: Mapping[str, str] = field(default_factory=dict)
+    """Version of vLLM in each extra venv, by folder."""
     memory_mib: int = 0
     cpus: int = 1
     disk_free_gib: float | None = None
     config: Mapping[str, Any] | None = None
     weights_bytes: int | None = None
     model_at: str | None = None
-    """Where the requested model's files are: "path" or "absent" (a path), "cached" or "missing" (a hub id)."""
+    """Where the requested model's files are: "path" or "absent" for a path, "cached" or "missing" for a hub id."""
     device: str = "cuda"
     nodes: int = 1
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.device == "cpu"
+
+    @property
+    def free_port(self) -> int:
+        """The lowest free port from 8001 on."""
+        taken = self.taken_ports | {deployment.port for deployment in self.deployments}
+        return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """Everything that a start needs to know; `args` follow `vllm serve MODEL`, without names, host and port.
+    """Everything that a start needs. `args` follow `vllm serve MODEL`, without names, host and port.
 
-    `model` is what vLLM loads, which may be another checkpoint than the user named. `context` is in tokens
-    (None: the model's own), an estimate where `--max-model-len auto` is among the arguments. `why` holds one
-    sentence for each decision, `warnings` what the user should be told.
+    `model` is what vLLM loads; it may be another checkpoint than the requested one. `context` is in tokens
+    (None: the model's own); with `--max-model-len auto` it is an estimate. `why` has one sentence per decision.
     """
 
-    model: str
+    model: ModelId
     name: str
     served_names: tuple[str, ...]
     port: int
     gpus: tuple[int, ...]
-    args: tuple[str, ...]
+    args: Arguments
     env: Mapping[str, str]
     context: int | None = None
     memory_share: float | None = None
     api: str = "chat"
     packages: tuple[str, ...] = ()
-    vllm_floor: str | None = None
+    min_vllm: str | None = None
     venv: str = VENV
-    """The folder in the pod's home whose vLLM serves the model."""
+    """Folder of the venv whose vLLM serves the model."""
     vllm_version: str | None = None
-    """Of the vLLM in that folder, where it is known."""
+    """Version of vLLM in that venv, or None if unknown."""
     memory: MemorySum | None = None
     why: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -99,14 +113,4 @@ class LaunchPlan:
     split: Split = field(default_factory=Split)
     nodes: int = 1
     download_gb: float | None = None
-    """Size of the weights' files in 10^9 bytes, where it is known."""
-
-
-def served_names(model: str, request: Request) -> tuple[str, ...]:
-    """What the server answers to: the id that it loads, the one that was asked for, the local name."""
-    return tuple(dict.fromkeys((model, request.model, request.name)))
-
-
-def share_text(share: float) -> str:
-    """A share as vLLM's argument spells it."""
-    return f"{share:g}"
+    """Size of the weights' files in 10^9 bytes, or None if unknown."""

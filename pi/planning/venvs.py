@@ -1,9 +1,11 @@
-"""Which vLLM of a pod serves a model: that of ~/venv, or one beside it, made for models that need another."""
+"""Choose the vLLM that serves a model: the one in ~/venv, or one in an extra venv."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 
 from pi.errors import InputError
 from pi.planning.catalog import Variant
@@ -11,52 +13,65 @@ from pi.planning.types import VENV, LaunchPlan, PodFacts
 from pi.vllm.versions import NIGHTLY, is_nightly, too_old, version_numbers
 
 
-def is_beside(folder: object) -> bool:
-    """Whether setup makes a folder of this name beside ~/venv: it is named after the vLLM that was asked for."""
+def is_extra_venv(folder: object) -> bool:
+    """Return whether setup makes extra venvs of this name, which holds the requested vLLM."""
     return isinstance(folder, str) and bool(re.fullmatch(r"venv-(nightly|\d+(\.\d+)*)", folder, re.ASCII))
 
 
-def choose(facts: PodFacts, floor: str | None, ceiling: str | None = None) -> tuple[str, str | None]:
-    """Folder in the pod's home and version of the vLLM that serves a model of this floor and ceiling.
+def choose(facts: PodFacts, min_vllm: str | None, max_vllm: str | None = None) -> tuple[str, str | None]:
+    """Return the folder and version of the vLLM that serves a model with these limits.
 
-    That of ~/venv where it can, and where none can. Else the oldest beside it that can, a release before a
-    nightly build: it is the nearest to what the model's entry was written for, and a model goes on running
-    from it when a newer one is made for another.
+    Prefers ~/venv. Otherwise the oldest fitting extra venv, releases before nightly builds: it is nearest to the
+    vLLM that the catalog was written for, and the choice stays when setup adds a newer one. If no vLLM fits,
+    returns ~/venv.
     """
 
     def serves(version: str | None) -> bool:
-        return not too_old(version, floor) and not too_old(ceiling, version)
+        return not too_old(version, min_vllm) and not too_old(max_vllm, version)
 
     if serves(facts.vllm_version):
         return VENV, facts.vllm_version
-    able = [(is_nightly(at), version_numbers(at), folder, at) for folder, at in facts.beside.items() if serves(at)]
-    return min(able)[2:] if able else (VENV, facts.vllm_version)
+    fitting = [(is_nightly(v), version_numbers(v), folder, v) for folder, v in facts.extra_venvs.items() if serves(v)]
+    return min(fitting)[2:] if fitting else (VENV, facts.vllm_version)
 
 
-def served(variants: tuple[Variant, ...], facts: PodFacts, ceiling: str | None) -> tuple[Variant, ...]:
-    """The checkpoints that a vLLM of the pod serves; all of them where none does."""
-    able = (v for v in variants if not too_old(choose(facts, v.floor, ceiling)[1], v.floor))
-    return tuple(able) or variants
+def with_venv(plan: LaunchPlan, facts: PodFacts, min_vllm: str | None, max_vllm: str | None) -> LaunchPlan:
+    """Set a plan's venv; an extra venv adds its reason."""
+    venv, version = choose(facts, min_vllm, max_vllm)
+    why = plan.why
+    if venv != VENV:
+        limit = at_least(min_vllm) if min_vllm and too_old(facts.vllm_version, min_vllm) else at_most(max_vllm or "")
+        why += (f"vLLM {version} from ~/{venv}: it needs {limit}, but ~/venv has {facts.vllm_version}",)
+    return replace(plan, venv=venv, vllm_version=version, min_vllm=min_vllm, why=why)
 
 
-def wanted(floor: str) -> str:
-    """A floor in words."""
-    return "a nightly build of vLLM" if floor == NIGHTLY else f"vLLM {floor} or newer"
+def served(variants: tuple[Variant, ...], facts: PodFacts, max_vllm: str | None) -> tuple[Variant, ...]:
+    """Return the checkpoints that a vLLM of the pod serves, or all if none does."""
+    fitting = (v for v in variants if not too_old(choose(facts, v.min_vllm, max_vllm)[1], v.min_vllm))
+    return tuple(fitting) or variants
+
+
+def at_least(min_vllm: str) -> str:
+    return "a nightly build of vLLM" if min_vllm == NIGHTLY else f"vLLM {min_vllm} or newer"
+
+
+def at_most(max_vllm: str) -> str:
+    return f"vLLM {max_vllm} or older"
 
 
 def refusal(plan: LaunchPlan, facts: PodFacts, pod: str) -> InputError | None:
-    """Why the vLLM of a plan cannot serve its model, with both ways on; None where it can."""
-    if plan.vllm_floor is None or not too_old(plan.vllm_version, plan.vllm_floor):
+    """Return the error if a plan's vLLM is too old for its model, else None."""
+    if plan.min_vllm is None or not too_old(plan.vllm_version, plan.min_vllm):
         return None
-    beside = "".join(f", {version} in ~/{folder}" for folder, version in sorted(facts.beside.items()))
+    extra = "".join(f", {version} in ~/{folder}" for folder, version in sorted(facts.extra_venvs.items()))
     setup = f"pi pods setup {pod} --for {shlex.quote(plan.model)}"
     return InputError(
         "vllm-too-old",
-        f"{plan.model} needs {wanted(plan.vllm_floor)}, {pod} has {facts.vllm_version}{beside}",
-        f"leave ~/venv as it is and make this model a venv of its own: {setup} --beside; or upgrade ~/venv: {setup}",
+        f"{plan.model} needs {at_least(plan.min_vllm)}, but {pod} has {facts.vllm_version}{extra}",
+        f"add an extra venv: {setup} --beside; or upgrade ~/venv: {setup}",
     )
 
 
-def extra_venvs(told: dict[str, str]) -> dict[str, str]:
-    """Venvs beside ~/venv, without folders that setup does not make."""
-    return {folder: version for folder, version in told.items() if is_beside(folder)}
+def extra_venvs(reported: Mapping[str, str]) -> dict[str, str]:
+    """Keep the folders that setup makes, of those that a pod reported."""
+    return {folder: version for folder, version in reported.items() if is_extra_venv(folder)}

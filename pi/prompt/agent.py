@@ -1,4 +1,4 @@
-"""The conversation loop: a message to the model, its tool calls run, their results back, until it answers."""
+"""The conversation loop: send a message, run the model's tool calls, send results, until it answers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from pi.prompt.tools import Toolbox
 from pi.text import count, well_formed
 
 NO_TOOL_PARSER = (
-    "this model was started without a tool parser, so it answers without tools "
-    "(start it with --vllm --enable-auto-tool-choice --tool-call-parser NAME)"
+    "this model has no tool parser, so it answers without tools "
+    "(to add one: pi start ... --vllm --enable-auto-tool-choice --tool-call-parser NAME)"
 )
-CUT = "the answer was cut: the token limit, or the end of the context, was reached"
+CUT = "the answer is cut: it reached the token limit or the end of the context"
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What is asked of the model beside the messages; None leaves it to the server."""
+    """Sampling of an answer; None leaves a value to the server."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -38,7 +38,7 @@ class Sampling:
 
 @dataclass
 class _Turn:
-    """What is counted while a turn runs. Times are of `time.monotonic`, in seconds."""
+    """Counts of a running turn; times are seconds of `time.monotonic`."""
 
     began: float = field(default_factory=time.monotonic)
     rounds: int = 0
@@ -50,7 +50,7 @@ class _Turn:
     text: str = ""
 
     def count(self, answer: Answer, first: float | None, last: float | None) -> None:
-        """Adds a request: what the server counted, and when its first and last token came."""
+        """Add the server's counts of a request, and the times of its first and last token."""
         if first is not None and last is not None:
             self.first_token = self.first_token or first
             self.generating_seconds += last - first
@@ -75,11 +75,11 @@ class _Turn:
 
 
 class Agent:
-    """Holds a conversation with one model. Every event goes to `show`, as it happens.
+    """Holds a conversation with one model, and passes each event to `show` at once.
 
-    `system` is what the model is told first while it has tools, `system_without_tools` while it has none.
-    `tool_choice` other than "none" counts for the first request of a turn; after that the model chooses.
-    `history` is the conversation so far and grows with it; a turn that fails leaves it as it was.
+    `system` is the system message while the model has tools, `system_without_tools` while it has none. A
+    `tool_choice` other than "none" applies only to the first request of a turn; after that the model chooses.
+    `history` contains the messages so far, and those of each turn that succeeds.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class Agent:
         self._turns = itertools.count(1)
 
     def turn(self, message: str) -> TurnEnd:
-        """One message of the user and all that follows from it. Ctrl+C ends it with reason "interrupted".
+        """Send a message and run all rounds until the answer. Ctrl+C ends it with reason "interrupted".
 
         Raises:
-            PiError: when it failed.
-            Signalled: after a signal other than Ctrl+C's, which ends pi and not the turn alone.
+            PiError: if the turn failed.
+            Signalled: after a signal other than Ctrl+C's, which ends pi, not only the turn.
         """
         before = len(self.history)
         turn = _Turn()
@@ -129,18 +129,18 @@ class Agent:
                 raise
         except PiError as error:
             del self.history[before:]
-            self._show(Error(error.message, error.hint))
+            self._show(Error(error.message, error.hint, error.id))
             self._show(turn.end("error"))
             raise
         self._show(end)
         return end
 
     def _rounds(self, turn: _Turn) -> str:
-        """Asks until there is an answer without tool calls; the reason why the turn ended."""
+        """Send requests until an answer has no tool calls; return the reason of the turn's end."""
         while True:
             turn.rounds += 1
             turn.text = ""
-            answer = self._answered(turn)
+            answer = self._ask(turn)
             message = answer.message()
             self.history.append(message)
             if answer.finish == "length":
@@ -156,26 +156,26 @@ class Agent:
                 return "max_rounds"
             self._toolbox.run(message.calls, self._add_result)
 
-    def _answered(self, turn: _Turn) -> Answer:
-        """One request; without tools from the time on that the server says this model cannot call them."""
+    def _ask(self, turn: _Turn) -> Answer:
+        """Send a request and return its answer; if the model has no tool parser, drop the tools."""
         if self._toolbox.tools:
             try:
-                return self._asked(turn)
+                return self._send(turn)
             except NoToolParserError:
                 self._toolbox = self._toolbox.emptied()
                 self._show(Notice(NO_TOOL_PARSER))
-        return self._asked(turn)
+        return self._send(turn)
 
-    def _asked(self, turn: _Turn) -> Answer:
+    def _send(self, turn: _Turn) -> Answer:
         answer = Answer()
         try:
             self._receive(self._request(), answer, turn)
         except ContextOverflowError as error:
-            raise self._counted(error) from None
+            raise self._with_count(error) from None
         finally:
             turn.text = answer.text()
         if answer.finish is None:
-            raise self._client.died(f"the connection closed after {count(_pieces(answer), 'piece')}")
+            raise self._client.died(_pieces(answer))
         return answer
 
     def _request(self) -> dict[str, Any]:
@@ -191,13 +191,13 @@ class Agent:
         return body | {name: value for name, value in wanted.items() if value is not None}
 
     def _receive(self, body: dict[str, Any], answer: Answer, turn: _Turn) -> None:
-        """Reads a whole stream into `answer`. This runs for every token, so it does little."""
+        """Read a whole stream into `answer`. The loop runs for every token, so it does little."""
         first = last = None
         read = self._api.read
-        unshown: list[Thinking | Text] = []
+        pending: list[Thinking | Text] = []
 
         def show() -> None:
-            pieces, unshown[:] = _joined(unshown), []
+            pieces, pending[:] = _joined(pending), []
             for piece in pieces:
                 self._show(piece)
 
@@ -208,13 +208,13 @@ class Agent:
                     if pieces or answer.calls:
                         last = time.monotonic()
                         first = first or last
-                    unshown += pieces
+                    pending += pieces
         finally:
             turn.count(answer, first, last)
             show()
 
-    def _counted(self, error: ContextOverflowError) -> ContextOverflowError:
-        """The error with the exact figure, where the server can count."""
+    def _with_count(self, error: ContextOverflowError) -> ContextOverflowError:
+        """Return the error with the exact excess if the server can count tokens."""
         if error.exact:
             return error
         system = self._system if self._toolbox.tools else self._system_without_tools
@@ -229,7 +229,7 @@ class Agent:
         self._show(ToolResult(message.call_id, message.name, message.text, message.is_error, round(seconds, 3)))
 
     def _stop(self, why: str, text: str = "") -> None:
-        """Ends the history so that it can be taken up: a result for every call, and a last word."""
+        """Complete the history so that it can continue: a result for each call, then an answer."""
         answered: set[str] = set()
         for message in reversed(self.history):
             if isinstance(message, UserMessage):
@@ -253,7 +253,7 @@ def _shown(call: Call) -> ToolCall:
 
 
 def _joined(pieces: list[Thinking | Text]) -> list[Thinking | Text]:
-    """The pieces, with those of a kind that follow each other as one."""
+    """Join consecutive pieces of the same kind."""
     return [kind("".join(piece.text for piece in run)) for kind, run in itertools.groupby(pieces, type)]
 
 

@@ -1,4 +1,4 @@
-"""One answer of a model, put together from the pieces of a stream."""
+"""One answer of a model, assembled from the pieces of a stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PartialCall:
     arguments: list[str] = field(default_factory=list)
 
     def add(self, id: Any, name: Any, arguments: Any) -> None:
-        """Takes a fragment; servers may repeat the id and name with each, or split the name."""
+        """Add a fragment. Servers may repeat the id and name in each, or split the name."""
         self.id = self.id or text(id)
         if text(name) != self.name:
             self.name += text(name)
@@ -30,7 +30,7 @@ class PartialCall:
 
 @dataclass
 class Answer:
-    """What has arrived so far. `finish` is None until the server says why the answer ended."""
+    """The part of an answer received so far; `finish`, the reason for its end, is None before it."""
 
     texts: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Answer:
     tokens_out: int | None = None
 
     def count(self, usage: Any, tokens_in: str, tokens_out: str) -> None:
-        """Takes over the server's token counts, under the names it gives them."""
+        """Take the server's token counts from the named fields."""
         if isinstance(usage, dict):
             self.tokens_in = _number(usage.get(tokens_in))
             self.tokens_out = _number(usage.get(tokens_out))
@@ -50,7 +50,7 @@ class Answer:
         return well_formed("".join(self.texts))
 
     def message(self) -> AssistantMessage:
-        """The whole answer. Calls without an id, or with one used twice, get one of their own."""
+        """Return the whole answer. Calls with no id, or a repeated one, get a new id."""
         calls: dict[str, Call] = {}
         for number, partial in enumerate(self.calls.values(), 1):
             id = well_formed(partial.id)
@@ -62,17 +62,17 @@ class Answer:
 
 
 def text(value: Any) -> str:
-    """`value` if it is text; anything else a server may put there counts as none."""
+    """Return `value` if it is text, else an empty text."""
     return value if isinstance(value, str) else ""
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """`value` if it is a JSON object, else an empty one."""
+    """Return `value` if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def items(value: Any) -> list[dict[str, Any]]:
-    """The JSON objects in `value` if it is a list, else none."""
+    """Return the JSON objects in `value` if it is a list, else an empty list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 

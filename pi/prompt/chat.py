@@ -1,4 +1,4 @@
-"""The interactive chat: a line is a message, Ctrl+C stops an answer, Ctrl+D leaves."""
+"""The interactive chat: each line is a message, Ctrl+C stops an answer, Ctrl+D leaves."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from pi.errors import Interrupted, PiError, Signalled
 from pi.prompt.agent import Agent
 
 HISTORY_LINES = 1000
-"""Lines of the history that are kept, of all chats together."""
+"""Lines kept in the history of all chats."""
 
 CTRL_C_CODE = 130
-"""The exit code of an `Interrupted` by Ctrl+C, which in a chat ends the answer alone."""
+"""The exit code of an `Interrupted` by Ctrl+C, which in a chat ends only the answer."""
 
 WELCOME = "Ctrl+C stops an answer, Ctrl+D leaves."
 
 
-def chat(agent: Agent, history_file: Path, stderr: TextIO, with_whom: str, after_turn: Callable[[], None]) -> None:
-    """Reads messages from the terminal until Ctrl+D. A turn that fails is told, and the chat goes on.
+def chat(agent: Agent, history_file: Path, stderr: TextIO, greeting: str, after_turn: Callable[[], None]) -> None:
+    """Read messages from the terminal until Ctrl+D. After a failed turn the chat continues.
 
-    `with_whom` begins the words that welcome the user.
+    `greeting` is the first sentence on the screen.
 
     Raises:
         Signalled: after a signal other than Ctrl+C's.
     """
-    stderr.write(f"{with_whom}. {WELCOME}\n")
-    with _line_editing(history_file) as said:
+    stderr.write(f"{greeting}. {WELCOME}\n")
+    with _line_editing(history_file) as sent:
         while (message := _message(stderr)) is not None:
             if not message.strip():
                 continue
-            said.append(message)
+            sent.append(message)
             try:
                 agent.turn(message)
             except PiError as error:
@@ -49,7 +49,7 @@ def chat(agent: Agent, history_file: Path, stderr: TextIO, with_whom: str, after
 
 
 def _message(stderr: TextIO) -> str | None:
-    """The next line; None when the user leaves. Ctrl+C drops what was typed."""
+    """Return the next line, or None if the user leaves. Ctrl+C discards the line."""
     while True:
         try:
             return input("> ")
@@ -64,28 +64,28 @@ def _message(stderr: TextIO) -> str | None:
 
 @contextlib.contextmanager
 def _line_editing(history_file: Path) -> Iterator[list[str]]:
-    """Gives `input` line editing and a history that is kept in a file of the user's own (0600).
+    """Give `input` line editing and a history, saved in a private file (0600).
 
-    The messages that the block puts into the list are added to the file at its end.
+    Yields a list; its messages are added to the file at the end of the block.
     """
-    said: list[str] = []
+    sent: list[str] = []
     try:
         import readline
-    except ImportError:  # some builds of Python have none
-        yield said
+    except ImportError:  # some builds of Python lack it
+        yield sent
         return
     readline.set_history_length(HISTORY_LINES)
     with contextlib.suppress(OSError):
         readline.read_history_file(history_file)
     try:
-        yield said
+        yield sent
     finally:
         with contextlib.suppress(OSError):
-            _add(said, history_file, readline)
+            _add(sent, history_file, readline)
 
 
-def _add(said: Sequence[str], history_file: Path, readline: ModuleType) -> None:
-    """Adds messages to the file as it is now: other chats may have added theirs since this one began."""
+def _add(sent: Sequence[str], history_file: Path, readline: ModuleType) -> None:
+    """Add messages to the file as it is now, which other chats may have changed."""
     history_file.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     with _locked(history_file.with_name(history_file.name + ".lock")):
         os.close(os.open(history_file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
@@ -93,7 +93,7 @@ def _add(said: Sequence[str], history_file: Path, readline: ModuleType) -> None:
         readline.clear_history()
         with contextlib.suppress(OSError):  # libedit refuses an empty file
             readline.read_history_file(history_file)
-        for message, _ in itertools.groupby(said):
+        for message, _ in itertools.groupby(sent):
             readline.add_history(message)
         _hide_secrets(readline)
         readline.write_history_file(history_file)
@@ -101,7 +101,7 @@ def _add(said: Sequence[str], history_file: Path, readline: ModuleType) -> None:
 
 @contextlib.contextmanager
 def _locked(lock: Path) -> Iterator[None]:
-    """Holds a lock file: the history's own is replaced by a new one whenever it is written."""
+    """Hold a lock file. The history itself cannot serve: each write replaces it."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The Chat Completions API as vLLM and its kin speak it: requests, and the reading of their streams.
+"""The Chat Completions API of vLLM and similar servers: write requests, read streams.
 
 Field shapes: vLLM 0.32, entrypoints/generate/base/protocol.py (DeltaMessage) and chat_completion/serving.py.
 """
@@ -15,15 +15,14 @@ from pi.prompt.sse import DONE
 from pi.prompt.tools import Tool
 
 THINKING_FIELDS = ("reasoning", "reasoning_content")
-"""What thinking is called: by vLLM now, and by vLLM before 2026 and DeepSeek."""
-
+"""Names of the field for thinking: in today's vLLM; in DeepSeek and in vLLM before 2026."""
 
 MAX_TOKENS = "max_tokens"
-"""Name of the field that bounds an answer."""
+"""Name of the field that limits an answer's tokens."""
 
 
 def request(system: str | None, history: Sequence[Message], tools: Sequence[Tool], tool_choice: str) -> dict[str, Any]:
-    """The body of a streamed request, without the model and sampling."""
+    """Return the body of a streamed request, without the model and sampling."""
     messages = [{"role": "system", "content": system}] if system else []
     body: dict[str, Any] = {
         "messages": [*messages, *map(_message, history)],
@@ -51,13 +50,13 @@ def _message(message: Message) -> dict[str, Any]:
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.calls
         ]
-        if message.thinking:  # models that think between calls want it back
+        if message.thinking:  # models that think between calls need it back
             sent[message.thinking_field] = message.thinking
     return sent
 
 
 def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
-    """Adds one object of the stream, or a whole answer that was not streamed; what there is to show of it."""
+    """Add a streamed object, or a whole answer, to `answer`; return the new text to show."""
     if chunk is DONE:
         answer.finish = answer.finish or "stop"
         return []
@@ -82,11 +81,11 @@ def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
 
 
 def _add_call(fragment: dict[str, Any], answer: Answer) -> None:
-    """Adds a fragment to the latest call of its index; a new id under a used index begins another call."""
+    """Add a fragment to the latest call of its index; a new id there begins another call."""
     index, call_id = str(fragment.get("index")), text(fragment.get("id"))
-    known = [key for key in answer.calls if key.partition("/")[0] == index]
-    key = known[-1] if known else index
-    if known and call_id and answer.calls[key].id not in ("", call_id):
+    same_index = [key for key in answer.calls if key.partition("/")[0] == index]
+    key = same_index[-1] if same_index else index
+    if same_index and call_id and answer.calls[key].id not in ("", call_id):
         key = f"{index}/{call_id}"
     function = mapping(fragment.get("function"))
     call = answer.calls.setdefault(key, PartialCall())

@@ -1,4 +1,4 @@
-"""A program run for the model: no shell, no secrets in its environment, an end in time and in size."""
+"""Run a program for the model: no shell, no secrets in its environment, limited time and output."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from typing import IO, cast
 from pi.prompt.limits import Deadline, ToolError
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-"""All that the program is told: no keys, no tokens, no configuration of the user's."""
+"""The whole environment of the program: no keys, no tokens, no user configuration."""
 
 _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Finished:
-    """`output` is what it printed, errors included; `exit_code` is None when it was stopped at the ceiling."""
+    """The end of a program.
+
+    `output` includes stderr; `exit_code` is None if pi stopped the program at the output limit.
+    """
 
     exit_code: int | None
     output: bytes
 
 
-def run(argv: Sequence[str | Path], directory: Path, deadline: Deadline, ceiling: int) -> Finished:
-    """Runs a program until it ends or has printed more than `ceiling` bytes.
+def run(argv: Sequence[str | Path], directory: Path, deadline: Deadline, limit: int) -> Finished:
+    """Run a program until it exits or has printed more than `limit` bytes.
 
     Raises:
-        ToolError: when it cannot be started, or the deadline is over; the program and its children are ended.
+        ToolError: if it cannot start or the time is up. The program and its children are then killed.
     """
     try:
         process = subprocess.Popen(
@@ -46,17 +49,17 @@ def run(argv: Sequence[str | Path], directory: Path, deadline: Deadline, ceiling
         )
     except (OSError, ValueError) as error:
         raise ToolError(f"cannot run {Path(argv[0]).name}: {error}") from None
-    with process, _ended_group(process):
-        output = _read(cast("IO[bytes]", process.stdout), deadline, ceiling)
-        if len(output) > ceiling:
-            return Finished(None, output[:ceiling])
+    with process, _killed_at_end(process):
+        output = _read(cast("IO[bytes]", process.stdout), deadline, limit)
+        if len(output) > limit:
+            return Finished(None, output[:limit])
         with contextlib.suppress(subprocess.TimeoutExpired):
             return Finished(process.wait(deadline.remaining_seconds()), output)
-        raise ToolError(f"{Path(argv[0]).name} closed its output but did not end, and was stopped")
+        raise ToolError(f"{Path(argv[0]).name} closed its output but kept running, so it was stopped")
 
 
 @contextlib.contextmanager
-def _ended_group(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _killed_at_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
@@ -65,10 +68,10 @@ def _ended_group(process: subprocess.Popen[bytes]) -> Iterator[None]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _read(stream: IO[bytes], deadline: Deadline, ceiling: int) -> bytes:
-    """All output, or a little more than `ceiling` bytes of it."""
+def _read(stream: IO[bytes], deadline: Deadline, limit: int) -> bytes:
+    """Return all output, or a little more than `limit` bytes of it."""
     output = bytearray()
-    while len(output) <= ceiling:
+    while len(output) <= limit:
         deadline.check()
         if select.select([stream], [], [], _POLL_SECONDS)[0]:
             piece = os.read(stream.fileno(), 65536)

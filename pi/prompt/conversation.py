@@ -1,4 +1,4 @@
-"""`pi prompt` behind one call: messages in, a conversation with a model, an exit code out."""
+"""Hold a whole conversation of `pi prompt`, from its messages to an exit code."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ TOOL_CHOICES = ("auto", "none", "required")
 STDIN = "-"
 
 STDIN_BYTES = 16 * 1024 * 1024
-"""How much of stdin is taken; more would fit into no model's context."""
+"""Most bytes read from stdin; more would exceed any model's context."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a conversation is held.
+    """Options of a conversation.
 
-    `tools` offers the file tools, `tool_choice` is "auto", "none" or "required" (for the first request of a
-    turn). `system` replaces the system message. `allow_outside` lets the tools read outside of the working
-    directory. `temperature` and `max_tokens` (of one answer) are the server's to choose when None. An answer
-    that pauses for `idle_seconds` is given up.
+    `tools` offers the file tools; `tool_choice` is "auto", "none" or "required" (for the first request of a
+    turn). `system` replaces the system message. `allow_outside` lets the tools read outside the working
+    directory. `temperature` and `max_tokens` (of one answer) are the server's choice if None. pi gives up an
+    answer that pauses for `idle_seconds`.
     """
 
     tools: bool = True
@@ -56,6 +56,16 @@ class Options:
     max_tokens: int | None = None
     idle_seconds: float = IDLE_SECONDS
 
+    def __post_init__(self) -> None:
+        """Raise InputError if `tool_choice` or `max_rounds` is invalid."""
+        if self.tool_choice not in TOOL_CHOICES:
+            choices = ", ".join(TOOL_CHOICES)
+            raise InputError(
+                "tool-choice-invalid", f"invalid --tool-choice {self.tool_choice!r}", f"use one of {choices}"
+            )
+        if self.max_rounds < 1:
+            raise InputError("max-rounds-invalid", f"invalid --max-rounds {self.max_rounds}", "use 1 or more")
+
 
 def run(
     endpoint: Endpoint,
@@ -68,63 +78,74 @@ def run(
     stdout: TextIO,
     stderr: TextIO,
 ) -> int:
-    """Holds a conversation: `messages` as its turns, or an interactive chat when there are none on a terminal.
+    """Hold a conversation, one turn for each message; without messages on a terminal, chat.
 
-    A message "-" stands for what comes on stdin: it is added to the message before it, or is a message of its
-    own when it comes first. Without messages a pipe on stdin is the message. Returns 0, or 1 when the limit of
-    rounds ended a turn.
+    A message "-" is the text on stdin: pi adds it to the message before, or sends it alone if it is first.
+    Without messages, a pipe on stdin is the message. Returns 0, or 1 if the limit of rounds ended a turn.
 
     Raises:
-        PiError: for what the user must be told; Interrupted after Ctrl+C.
+        PiError: if a turn failed; Interrupted after Ctrl+C.
     """
-    _check(options)
     turns = _turns(messages, stdin)
     if turns is None and options.output != "terminal":
-        raise InputError(
-            "chat-needs-message", "a chat has no --json and no --quiet", 'give a message: pi prompt NAME "..."'
-        )
+        raise InputError("chat-needs-message", "--json and --quiet need a message", 'use: pi prompt NAME "..."')
     for stream in (stdout, stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    kept = _Kept(Sessions(config_dir), endpoint.model, working_dir, continue_last=options.continue_last)
+    saved = _Saved(Sessions(config_dir), endpoint.model, working_dir, continue_last=options.continue_last)
     redaction.add(endpoint.api_key)
-    shown = _Written(_renderer(options.output, stdout, stderr, echo=turns is not None and len(turns) > 1))
-    renderer = RedactingRenderer(shown)
+    echo = turns is not None and len(turns) > 1
+    renderer = RedactingRenderer(_Writing(_renderer(options.output, stdout, stderr, echo=echo)))
     policy = PathPolicy.of(working_dir, config_dir, allow_outside=options.allow_outside)
     toolbox = Toolbox(policy, TOOLS if options.tools else ())
     with contextlib.closing(Client(endpoint, idle_seconds=options.idle_seconds)) as client:
-        agent = Agent(
-            endpoint,
-            client,
-            toolbox,
-            renderer.show,
-            history=kept.history,
-            system=default_system_message(policy.root) if options.system is None else options.system,
-            system_without_tools=options.system,
-            tool_choice=options.tool_choice,
-            max_rounds=options.max_rounds,
-            sampling=Sampling(options.temperature, options.max_tokens),
-        )
-        renderer.show(
-            Start(
-                schema=SCHEMA,
-                conversation=kept.session.id,
-                model=endpoint.model,
-                api=endpoint.api,
-                directory=kept.session.directory,
-                continued=options.continue_last,
-                tools=[tool.name for tool in toolbox.tools],
-            )
-        )
+        agent = _agent(endpoint, client, toolbox, renderer, options, saved, policy)
+        renderer.show(_start(endpoint, options, saved, toolbox))
         if turns is None:
-            whom = one_line(endpoint.model) + (f", which reads {one_line(str(policy.root))}" if toolbox.tools else "")
-            chat(agent, config_dir / "prompt_history", stderr, whom, lambda: kept.save(renderer))
+            reads = f", which reads {one_line(str(policy.root))}" if toolbox.tools else ""
+            greeting = one_line(endpoint.model) + reads
+            chat(agent, config_dir / "prompt_history", stderr, greeting, lambda: saved.save(renderer))
             return 0
-        return _hold(agent, turns, renderer, kept)
+        return _run_turns(agent, turns, renderer, saved)
 
 
-class _Written:
-    """A renderer whose output may go to a full disk: OutputError then."""
+def _agent(
+    endpoint: Endpoint,
+    client: Client,
+    toolbox: Toolbox,
+    renderer: Renderer,
+    options: Options,
+    saved: _Saved,
+    policy: PathPolicy,
+) -> Agent:
+    return Agent(
+        endpoint,
+        client,
+        toolbox,
+        renderer.show,
+        history=saved.history,
+        system=default_system_message(policy.root) if options.system is None else options.system,
+        system_without_tools=options.system,
+        tool_choice=options.tool_choice,
+        max_rounds=options.max_rounds,
+        sampling=Sampling(options.temperature, options.max_tokens),
+    )
+
+
+def _start(endpoint: Endpoint, options: Options, saved: _Saved, toolbox: Toolbox) -> Start:
+    return Start(
+        schema=SCHEMA,
+        conversation=saved.session.id,
+        model=endpoint.model,
+        api=endpoint.api,
+        directory=saved.session.directory,
+        continued=options.continue_last,
+        tools=[tool.name for tool in toolbox.tools],
+    )
+
+
+class _Writing:
+    """Passes events to a renderer. Raises OutputError if its output cannot be written, such as on a full disk."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
@@ -139,29 +160,20 @@ class _Written:
 
 
 def default_system_message(working_dir: Path) -> str:
-    """What the model is told first when it has tools. The directory is data, so it is quoted as JSON."""
+    """Return the system message of a model with tools; the directory is quoted as JSON."""
     directory = json.dumps(well_formed(str(working_dir)), ensure_ascii=False)
     return (
-        "You are a helpful assistant. Your tools read files of the user's machine, and change nothing. "
+        "You are a helpful assistant. Your tools read files on the user's machine and change nothing. "
         f"The working directory is {directory}. File tools take absolute paths."
     )
 
 
-def _check(options: Options) -> None:
-    if options.tool_choice not in TOOL_CHOICES:
-        raise InputError(
-            "tool-choice-invalid", f"--tool-choice is {', '.join(TOOL_CHOICES)}, not {options.tool_choice!r}"
-        )
-    if options.max_rounds < 1:
-        raise InputError("max-rounds-invalid", "--max-rounds must be at least 1")
-
-
 def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
-    """The user's messages, with stdin in its place; None for an interactive chat."""
+    """Return the user's messages, with stdin in its place, or None for an interactive chat."""
     if not messages:
         return None if stdin.isatty() else [_read(stdin)]
     if messages.count(STDIN) > 1:
-        raise InputError("stdin-twice", '"-" stands for stdin, which can be read only once')
+        raise InputError("stdin-twice", 'more than one "-"', "use it once: it stands for standard input")
     turns: list[str] = []
     for message in messages:
         if message == STDIN and turns:
@@ -178,10 +190,10 @@ def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
 def _read(stdin: TextIO) -> str:
     data = stdin.buffer.read(STDIN_BYTES + 1)
     if len(data) > STDIN_BYTES:
-        raise InputError("stdin-too-long", "stdin holds more than 16 MiB, which is more than a model can read")
+        raise InputError("stdin-too-long", "standard input is longer than 16 MiB, more than a model can read")
     text = data.decode("utf-8", "replace").rstrip("\n")
     if not text.strip():
-        raise InputError("stdin-empty", "nothing came on stdin", 'give a message: pi prompt NAME "..."')
+        raise InputError("stdin-empty", "standard input is empty", 'use: pi prompt NAME "..."')
     return text
 
 
@@ -194,8 +206,8 @@ def _renderer(output: Output, stdout: TextIO, stderr: TextIO, *, echo: bool) -> 
     return TerminalRenderer(stdout, stderr, colour=colour, echo=echo)
 
 
-class _Kept:
-    """The conversation on disk: taken up, or begun."""
+class _Saved:
+    """A conversation on disk, new or continued."""
 
     def __init__(self, sessions: Sessions, model: str, working_dir: Path, *, continue_last: bool) -> None:
         self._sessions = sessions
@@ -205,29 +217,27 @@ class _Kept:
         if continue_last:
             last = sessions.last(directory)
             if last is None:
-                raise InputError(
-                    "no-conversation", "there is no conversation of this directory to continue", "leave out --continue"
-                )
+                raise InputError("no-conversation", "no saved conversation of this directory", "remove --continue")
             self.history = sessions.history(last)
             self.session = replace(last, model=model)
 
     def save(self, renderer: Renderer) -> None:
-        """Keeps what was said so far. A disk that is full ends no conversation."""
+        """Save the messages so far. If that fails, for example on a full disk, only show a notice."""
         if not self.history:
             return
         try:
             self._sessions.save(self.session, self.history)
         except OSError as error:
-            renderer.show(Notice(f"this conversation is not kept: {error.strerror}"))
+            renderer.show(Notice(f"cannot save this conversation: {error.strerror}"))
 
 
-def _hold(agent: Agent, turns: Sequence[str], renderer: Renderer, kept: _Kept) -> int:
+def _run_turns(agent: Agent, turns: Sequence[str], renderer: Renderer, saved: _Saved) -> int:
     exit_code = 0
     for message in turns:
         try:
             end = agent.turn(message)
         finally:
-            kept.save(renderer)
+            saved.save(renderer)
         if end.reason == "interrupted":
             raise Interrupted("interrupted", "stopped")
         if end.reason == "max_rounds":

@@ -1,4 +1,4 @@
-"""Where a model is reached."""
+"""An endpoint that serves a model, and how a request to it can fail."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ class Line(Protocol):
     def sendall(self, data: bytes, /) -> object: ...
 
     def recv(self, size: int, /) -> bytes:
-        """The next bytes; empty at the end. Raises TimeoutError, or OSError."""
+        """Return the next bytes, empty at the end. Raises TimeoutError or OSError."""
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible endpoint: of a pod through a tunnel, or any other.
+    """An OpenAI-compatible endpoint: a pod's, reached over SSH, or any other.
 
-    `base_url` ends in "/v1" as a rule; `model` is the name it serves; `api` is "chat" for Chat Completions or
-    "responses". `dial` connects to a pod's, where no address leads from here; it raises OSError or UnreachableError.
-    When the model does not answer, or dies under an answer, `state` is asked what it is doing, in words, and
-    `last_log_line` for that, None when there is no log.
+    `base_url` usually ends in "/v1"; `model` is the name that the server uses. `dial` connects to a pod's
+    endpoint, which has no address on this machine; it raises OSError or UnreachableError. `state` and
+    `last_log_line` explain a model that does not answer; without a log, `last_log_line` returns None.
     """
 
     base_url: str
@@ -42,3 +41,24 @@ class Endpoint:
     @property
     def of_pod(self) -> bool:
         return self.dial is not None
+
+
+class RequestError(Exception):
+    """A request got no whole answer; the text is the reason."""
+
+
+class ConnectError(RequestError):
+    """Nothing accepted a connection."""
+
+
+class SilentError(RequestError):
+    """The server sent nothing in the time it had."""
+
+
+class RefusedError(RequestError):
+    """The server answered with a status other than 200; `body` is the beginning of its body."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body

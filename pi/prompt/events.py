@@ -1,8 +1,7 @@
-"""What happens in a conversation, as typed events.
+"""Typed events of a conversation.
 
-`as_json` gives the form that `pi prompt --json` prints, one object per line. Every object has a `type`, which
-is the event's `kind` below, and the fields of its class under their own names. Names and meanings stay as
-they are within a `schema` number; new fields and new types may be added.
+`as_json` returns the object that `pi prompt --json` prints on one line: the event's `kind` as `type`, then the
+fields of its class. Names and meanings are stable within a `schema` number; new fields and types may be added.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 SCHEMA = 1
-"""Version of the JSON form, told by the first event."""
+"""Version of the JSON form, printed in the first event."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The conversation begins, or is taken up again (`continued`). `tools` names what the model may call."""
+    """The conversation begins or is `continued`; `tools` are the names of the offered tools."""
 
     kind: ClassVar[str] = "start"
     schema: int
@@ -30,7 +29,7 @@ class Start:
 
 @dataclass(frozen=True)
 class TurnStart:
-    """The user's message number `turn` of this run, counted from 1, goes to the model."""
+    """Message number `turn` of this run, from 1, is sent to the model."""
 
     kind: ClassVar[str] = "turn_start"
     turn: int
@@ -39,7 +38,7 @@ class TurnStart:
 
 @dataclass(frozen=True)
 class Thinking:
-    """A piece of the model's reasoning; the pieces of one stretch follow each other."""
+    """A piece of the model's reasoning; pieces arrive in order."""
 
     kind: ClassVar[str] = "thinking"
     text: str
@@ -55,7 +54,7 @@ class Text:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """The model calls a tool. `arguments` is null when `raw`, what it wrote, is not a JSON object."""
+    """The model calls a tool; `arguments` is null if `raw`, its own text, is not a JSON object."""
 
     kind: ClassVar[str] = "tool_call"
     id: str
@@ -66,7 +65,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What the model is told about the call with the same `id`, whole; `is_error` when it failed."""
+    """The whole result of the call with the same `id`; `is_error` if it failed."""
 
     kind: ClassVar[str] = "tool_result"
     id: str
@@ -78,7 +77,7 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the user should know; the conversation goes on."""
+    """Information for the user; the conversation continues."""
 
     kind: ClassVar[str] = "notice"
     text: str
@@ -86,21 +85,25 @@ class Notice:
 
 @dataclass(frozen=True)
 class Error:
-    """The turn failed; `hint` says what to do next. A `turn_end` with reason "error" follows."""
+    """The turn failed. `id` is the error's stable id, `hint` the next step.
+
+    A `turn_end` with reason "error" follows.
+    """
 
     kind: ClassVar[str] = "error"
     text: str
     hint: str | None
+    id: str
 
 
 @dataclass(frozen=True)
 class TurnEnd:
     """The turn is over.
 
-    `reason` is "stop", "length" (the token limit cut the answer), "max_rounds", "interrupted" or "error"; a
-    server's own finish reason may stand there too. `text` is the final answer alone. Token counts are the
-    server's, over all `rounds` (requests) of the turn, and null when it told none. `tokens_per_second` is
-    tokens out over the time from the first token to the last.
+    `reason` is "stop", "length" (the answer reached the token limit), "max_rounds", "interrupted", "error", or a
+    server's own finish reason. `text` is only the final answer. Token counts are the server's, over all `rounds`
+    (requests) of the turn, and null if it reported none. `tokens_per_second` is tokens out, divided by the time
+    from the first token to the last.
     """
 
     kind: ClassVar[str] = "turn_end"
@@ -119,5 +122,5 @@ Event = Start | TurnStart | Thinking | Text | ToolCall | ToolResult | Notice | E
 
 
 def as_json(event: Event) -> dict[str, Any]:
-    """The documented JSON form of an event."""
+    """Return the documented JSON form of an event."""
     return {"type": event.kind, **vars(event)}

@@ -1,4 +1,4 @@
-"""What the tools `ls`, `read`, `glob` and `rg` answer, as text for a model."""
+"""The tools `ls`, `read`, `glob` and `rg`: read files, return text for a model."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pi.prompt.paths import PathPolicy, kind_of_file
 from pi.text import count
 
 LINES = 2000
-"""Lines that `read` gives at most."""
+"""Most lines that `read` returns."""
 
 LINE_BYTES = 4000
-"""Bytes of one line that `read` gives at most."""
+"""Most bytes of one line that `read` returns."""
 
 ENTRIES = 1000
-"""Names that `ls` and `glob` give at most."""
+"""Most names that `ls` and `glob` return."""
 
 NOTE_BYTES = 200
-"""Room for the note on what was left out of a list of names."""
+"""Bytes reserved for the note about omitted names."""
 
 
 def ls(policy: PathPolicy, deadline: Deadline, path: str, ignore: Sequence[str] = ()) -> str:
-    """The names in a directory, one a line: `name/`, `name -> target`, `name (a named pipe)` or `name`."""
+    """List a directory, one name a line: `name/`, `name -> target`, `name (a named pipe)` or `name`."""
     directory = policy.resolve(path)
     descriptor = policy.open_directory(directory)
     try:
@@ -57,36 +57,36 @@ def _entry_line(entry: os.DirEntry[str], directory: int) -> str:
 
 
 def _shown(name: str) -> str:
-    """A file name on one line; quoted as JSON when it holds what a line cannot."""
+    """Return a file name on one line, quoted as JSON if it contains unprintable characters."""
     return name if name.isprintable() else json.dumps(name)
 
 
-def _listed(lines: list[str], none: str) -> str:
+def _listed(lines: list[str], if_empty: str) -> str:
     shown = _fitting(lines)
     left_out = len(lines) - len(shown)
-    return ("\n".join(shown) or f"[{none}]") + (f"\n[{left_out} more, not shown]" if left_out else "")
+    return ("\n".join(shown) or f"[{if_empty}]") + (f"\n[{left_out} more, not shown]" if left_out else "")
 
 
 def _fitting(lines: list[str]) -> list[str]:
-    """The first lines, each whole, that fit into a result."""
-    room = RESULT_BYTES - NOTE_BYTES
+    """Return the first lines, each whole, that fit into a result."""
+    available = RESULT_BYTES - NOTE_BYTES
     sizes = accumulate(len(line.encode("utf-8", "replace")) + 1 for line in lines[:ENTRIES])
-    return lines[: sum(size <= room for size in sizes)]
+    return lines[: sum(size <= available for size in sizes)]
 
 
 def glob(policy: PathPolicy, deadline: Deadline, pattern: str, path: str = ".") -> str:
-    """Absolute paths that match, sorted, one a line."""
+    """Return absolute paths that match, sorted, one a line."""
     base = policy.resolve(path)
     if not base.is_dir():
         raise ToolError(f"{path} is not a directory")
-    found = list(islice(globs.find(pattern, base, policy, deadline), ENTRIES + 1))
-    lines = _fitting([_shown(str(match)) for match in sorted(found[:ENTRIES])])
-    more = f"\n[only the first {len(lines)} found are shown; use a narrower pattern]" if len(found) > len(lines) else ""
-    return ("\n".join(lines) or "[no file matches]") + more
+    matches = list(islice(globs.find(pattern, base, policy, deadline), ENTRIES + 1))
+    lines = _fitting([_shown(str(match)) for match in sorted(matches[:ENTRIES])])
+    note = f"\n[only the first {len(lines)} matches are shown; use a narrower pattern]"
+    return ("\n".join(lines) or "[no file matches]") + (note if len(matches) > len(lines) else "")
 
 
 def read(policy: PathPolicy, deadline: Deadline, file_path: str, offset: int = 1, limit: int = LINES) -> str:
-    """Lines of a text file from number `offset` on, as they are; a note in brackets says what was left out."""
+    """Return lines of a text file unchanged, from line `offset`; a note in brackets names omitted lines."""
     path = policy.resolve(file_path)
     if path.is_dir():
         raise ToolError(f"{file_path} is a directory; list it with ls")
@@ -100,15 +100,15 @@ def read(policy: PathPolicy, deadline: Deadline, file_path: str, offset: int = 1
 
 def _lines(file: io.BufferedReader, offset: int, most: int, deadline: Deadline) -> str:
     shown: list[str] = []
-    room = RESULT_BYTES
+    available = RESULT_BYTES
     for number, line in islice(enumerate(_bounded_lines(file, deadline), 1), offset - 1, None):
-        if len(line) <= room:
+        if len(line) <= available:
             shown.append(line.decode("utf-8", "replace"))
-            room -= len(line)
+            available -= len(line)
             if len(shown) < most or not file.peek(1):
                 continue
             number += 1
-        shown.append(f"[cut: lines {offset} to {number - 1} are shown; go on with offset {number}]")
+        shown.append(f"[cut: lines {offset} to {number - 1} are shown; continue with offset {number}]")
         break
     if not shown and offset > 1:
         return f"[the file has fewer than {offset} lines]"
@@ -116,7 +116,7 @@ def _lines(file: io.BufferedReader, offset: int, most: int, deadline: Deadline) 
 
 
 def _bounded_lines(file: io.BufferedReader, deadline: Deadline) -> Iterator[bytes]:
-    """Lines with their ends; of a long one the beginning and a note. Memory stays small whatever the file."""
+    """Yield lines with their ends; a long line is cut, with a note, to keep memory small."""
     while line := file.readline(LINE_BYTES):
         deadline.check()
         if line.endswith(b"\n") or file.peek(1)[:1] in (b"", b"\n"):
@@ -128,18 +128,18 @@ def _bounded_lines(file: io.BufferedReader, deadline: Deadline) -> Iterator[byte
 
 
 def rg(policy: PathPolicy, deadline: Deadline, args: str) -> str:
-    """What ripgrep printed; its own error text when it could not search."""
+    """Return the output of ripgrep. Raises ToolError with its error text if it could not search."""
     binary = ripgrep.find()
     if binary is None:
         raise ToolError("ripgrep is not installed on the user's machine; use glob and read instead")
     finished = child.run([binary, *ripgrep.command(args, policy)], policy.root, deadline, RESULT_BYTES)
     output = finished.output.decode("utf-8", "replace")
     if finished.exit_code is None:
-        return cut(output, "", RESULT_BYTES) + "\n[cut: there is more; use a narrower pattern, path or --max-count]"
+        return cut(output, "", RESULT_BYTES) + "\n[cut: too much output; use a narrower pattern, path or --max-count]"
     if finished.exit_code == 2 and output.startswith(("rg:", "error:", "regex parse error:")):
         raise ToolError(output.strip())
     if finished.exit_code < 0:
-        raise ToolError(f"ripgrep was ended by signal {-finished.exit_code}; ask for less")
+        raise ToolError(f"signal {-finished.exit_code} killed ripgrep; use a narrower search")
     unread = "" if finished.exit_code < 2 else "[some files could not be read]"
     if output:
         return output + unread

@@ -1,4 +1,4 @@
-"""Files by pattern: a walk that follows no symlink, leaves no root and ends in time."""
+"""Find files by pattern, in limited time, without following symlinks or leaving the root."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pi.prompt.limits import Deadline, ToolError
 from pi.prompt.paths import PathPolicy
 
 ALTERNATIVES = 64
-"""Into how many patterns `{a,b}` may unfold."""
+"""Most patterns that `{a,b}` may expand into."""
 
 
 def find(pattern: str, base: Path, policy: PathPolicy, deadline: Deadline) -> Iterator[Path]:
-    """Paths under the directory `base` that match, in no order, each once.
+    """Yield each matching path under the directory `base` once, in any order.
 
     `*`, `?` and `[...]` match within a name, `**` any number of directories, `{a,b}` either. As in a shell,
-    names that begin with a dot need a pattern that does. Symlinks that lead to what may not be read are left
-    out, and symlinked directories are not entered.
+    only a pattern that begins with a dot matches hidden names. Omits symlinks to unreadable places, and does not
+    enter symlinked directories.
 
     Raises:
-        ToolError: for a pattern that is absolute or holds "..", or when the time is over.
+        ToolError: if the pattern is absolute or contains "..", or the time is up.
     """
-    found: set[Path] = set()
-    for alternative in _unfolded(pattern):
+    seen: set[Path] = set()
+    for alternative in _expanded(pattern):
         for path in _matches(_parts(alternative), base, policy, deadline):
-            if path not in found:
-                found.add(path)
+            if path not in seen:
+                seen.add(path)
                 yield path
 
 
-def _unfolded(pattern: str) -> list[str]:
-    """The patterns without braces that `pattern` stands for; nested braces from the inside out."""
+def _expanded(pattern: str) -> list[str]:
+    """Return the patterns that result from the braces; nested ones expand from the inside."""
     patterns, done = [pattern], []
     while patterns:
         current = patterns.pop()
@@ -45,47 +45,47 @@ def _unfolded(pattern: str) -> list[str]:
             continue
         patterns += [current[: braces.start()] + word + current[braces.end() :] for word in braces[1].split(",")]
         if len(patterns) + len(done) > ALTERNATIVES:
-            raise ToolError(f"the braces in the pattern stand for more than {ALTERNATIVES} patterns")
+            raise ToolError(f"the braces expand to more than {ALTERNATIVES} patterns")
     return done
 
 
 def _parts(pattern: str) -> tuple[str, ...]:
-    """The pattern's components, without "." and repeated "**"."""
+    """Return the components of a pattern, without "." and repeated "**"."""
     if pattern.startswith("/") or "\0" in pattern:
-        raise ToolError("the pattern must be relative; name the directory with `path`")
+        raise ToolError("the pattern must be relative; pass the directory as `path`")
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if not parts:
         raise ToolError("the pattern is empty")
     if ".." in parts:
-        raise ToolError('the pattern may not hold ".."; name the directory with `path`')
+        raise ToolError('the pattern must not contain ".."; pass the directory as `path`')
     return tuple(part for part, before in zip(parts, ["", *parts], strict=False) if (part, before) != ("**", "**"))
 
 
 def _matches(parts: tuple[str, ...], base: Path, policy: PathPolicy, deadline: Deadline) -> Iterator[Path]:
-    ahead: list[tuple[Path, tuple[str, ...]]] = [(base, parts)]
+    pending: list[tuple[Path, tuple[str, ...]]] = [(base, parts)]
     seen: set[tuple[Path, int]] = set()
-    while ahead:
-        directory, (part, *rest) = ahead.pop()
+    while pending:
+        directory, (part, *rest) = pending.pop()
         if (directory, len(rest)) in seen:
             continue
         seen.add((directory, len(rest)))
         anywhere = part == "**"
         if anywhere and rest:
-            ahead.append((directory, tuple(rest)))
+            pending.append((directory, tuple(rest)))
         for entry in _entries(directory, deadline):
             if entry.name.startswith(".") and not part.startswith("."):
                 continue
             path = directory / entry.name
             enterable = entry.is_dir(follow_symlinks=False) and not policy.is_private(path)
             if anywhere and enterable:
-                ahead.append((path, ("**", *rest)))
+                pending.append((path, ("**", *rest)))
             if not anywhere and not fnmatch.fnmatchcase(entry.name, part):
                 continue
             if not rest:
                 if _readable(path, policy):
                     yield path
             elif enterable and not anywhere:
-                ahead.append((path, tuple(rest)))
+                pending.append((path, tuple(rest)))
 
 
 def _entries(directory: Path, deadline: Deadline) -> Iterator[os.DirEntry[str]]:

@@ -1,4 +1,4 @@
-"""The messages of a conversation, the same whichever API carries them."""
+"""The messages of a conversation, independent of the API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call as the model wrote it: `arguments` is its text, which may be empty or broken JSON."""
+    """A tool call; `arguments` is the model's own text, which may be empty or invalid JSON."""
 
     id: str
     name: str
@@ -22,7 +22,7 @@ class UserMessage:
 
 @dataclass(frozen=True)
 class AssistantMessage:
-    """An answer. `thinking_field` is the name under which the server sent the thinking, to send it back so."""
+    """An answer; `thinking_field` is the server's name for the thinking, used to send it back."""
 
     text: str
     thinking: str = ""
@@ -32,7 +32,7 @@ class AssistantMessage:
 
 @dataclass(frozen=True)
 class ToolMessage:
-    """The result of a call, whole."""
+    """The whole result of a call."""
 
     call_id: str
     name: str
@@ -44,19 +44,15 @@ Message = UserMessage | AssistantMessage | ToolMessage
 
 
 def to_json(message: Message) -> dict[str, Any]:
-    """A message as it is kept on disk."""
+    """Return a message in the form saved on disk."""
     role = {UserMessage: "user", AssistantMessage: "assistant", ToolMessage: "tool"}[type(message)]
     return {"role": role, **asdict(message)}
 
 
-def from_json(kept: Any) -> Message:
-    """The message that `to_json` gave.
-
-    Raises:
-        ValueError: when it is not one.
-    """
+def from_json(saved: Any) -> Message:
+    """Return the message that `to_json` saved. Raises ValueError if it is not one."""
     try:
-        fields = dict(kept)
+        fields = dict(saved)
         role = fields.pop("role")
         if role == "user":
             return UserMessage(**fields)
@@ -71,7 +67,7 @@ def from_json(kept: Any) -> Message:
 
 
 def complete(messages: list[Message]) -> list[Message]:
-    """The messages up to the last point where every tool call has its result."""
+    """Return the messages up to the last point where every tool call has its result."""
     open_calls: set[str] = set()
     end = 0
     for position, message in enumerate(messages):

@@ -1,4 +1,4 @@
-"""How long a tool may take and how much it may say."""
+"""Limits of a tool call: its time and the size of its result."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import threading
 import time
 
 RESULT_BYTES = 64 * 1024
-"""The ceiling of one result, in bytes of UTF-8; what is more is cut, with a note."""
+"""Largest result, in bytes of UTF-8; a longer one is cut, with a note."""
 
 TOOL_SECONDS = 10.0
-"""How long one call may take."""
+"""Longest time of one call."""
 
 
 class ToolError(Exception):
-    """A call failed; the text tells the model why, in words it can act on."""
+    """A call failed; the text tells the model why and what to change."""
 
 
 class Deadline:
-    """The end of one call: its time is up, or the user stopped it."""
+    """The end of one call, when its time is up or the user stops it."""
 
     def __init__(self, cancelled: threading.Event, seconds: float = TOOL_SECONDS) -> None:
         self.cancelled = cancelled
@@ -28,19 +28,15 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def check(self) -> None:
-        """Returns while the call may go on.
-
-        Raises:
-            ToolError: when it may not.
-        """
+        """Raise ToolError if the call must stop."""
         if self.cancelled.is_set():
             raise ToolError("stopped by the user")
         if time.monotonic() > self._end:
-            raise ToolError(f"took longer than {self.seconds:g} seconds and was stopped; ask for less")
+            raise ToolError(f"took longer than {self.seconds:g} seconds, so it was stopped; ask for less")
 
 
 def cut(text: str, note: str, limit: int = RESULT_BYTES) -> str:
-    """`text` if it fits into `limit` bytes; else its beginning, on whole characters, and the note on a line."""
+    """Return `text` of at most `limit` bytes: cut between characters if longer, then the note."""
     if len(text) * 4 <= limit:
         return text
     encoded = text.encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Which files the model's tools may read: inside the directory where pi was started, and never secrets."""
+"""The paths that tools may read: the directory where pi was started, except secrets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SYSTEM_DIRECTORIES = tuple(Path(os.path.realpath(name)) for name in ("/proc", "/
 
 @dataclass(frozen=True)
 class PathPolicy:
-    """Answers whether a path may be read. Paths are resolved first and compared by their components.
+    """Decides whether tools may read a path; compares resolved paths, component by component.
 
-    `root` is where the user started pi, resolved. Inside or outside of it, `private` directories, any
-    directory named `.ssh` and the system's /proc, /sys and /dev are never read.
+    `root` is the resolved directory where the user started pi. Tools never read `private` directories and
+    directories named `.ssh`, inside the root or outside; by default, /proc, /sys and /dev are private.
     """
 
     root: Path
@@ -27,17 +27,20 @@ class PathPolicy:
 
     @classmethod
     def of(cls, working_dir: Path, config_dir: Path, *, allow_outside: bool = False) -> PathPolicy:
-        """The policy of a working directory. A machine that is itself a pod keeps keys in ~/.pi, wherever pi's are."""
+        """Return the policy of a working directory.
+
+        ~/.pi is private even if pi's own configuration is elsewhere: if this machine is itself a pod, it contains keys.
+        """
         own = (config_dir, Path.home() / ".ssh", Path.home() / ".pi")
         private = (Path(os.path.realpath(path)) for path in own)
         return cls(Path(os.path.realpath(working_dir)), (*SYSTEM_DIRECTORIES, *private), allow_outside)
 
     def resolve(self, text: str) -> Path:
-        """The existing file or directory that the model named, without symlinks; relative means in the root.
+        """Return an existing path without symlinks; a relative one starts at the root.
 
         Raises:
-            ToolError: when there is none, or it may not be read. What lies outside is refused before it is
-                looked at, so that the answer does not tell whether it exists.
+            ToolError: if the path does not exist or is not readable. A path outside fails before pi looks at it, so
+                the answer does not show whether it exists.
         """
         try:
             path = Path(os.path.realpath(self.root / text))
@@ -46,37 +49,32 @@ class PathPolicy:
         except FileNotFoundError:
             raise ToolError(f"no such file or directory: {text}") from None
         except (OSError, ValueError) as error:
-            raise ToolError(f"cannot look at {text!r}: {_reason(error)}") from None
+            raise ToolError(f"cannot access {text!r}: {_reason(error)}") from None
         return path
 
     def check(self, path: Path) -> None:
-        """Returns when the resolved `path` may be read.
-
-        Raises:
-            ToolError: otherwise.
-        """
+        """Raise ToolError unless tools may read the resolved `path`."""
         if self.is_private(path):
-            raise ToolError(f"{path} may not be read: .ssh, pi's own configuration, /proc, /sys and /dev are closed")
+            raise ToolError(f"{path} is private: tools cannot read .ssh, pi's own configuration, /proc, /sys and /dev")
         if not self.allow_outside and not path.is_relative_to(self.root):
             raise ToolError(
-                f"the path leads out of the working directory {self.root}, and only what is inside may be "
-                "read (the user can allow more with --allow-outside)"
+                f"the path is outside the working directory {self.root}; only files inside are readable "
+                "(the user can allow others with --allow-outside)"
             )
 
     def is_private(self, path: Path) -> bool:
-        """True for what is never read, with or without `allow_outside`."""
+        """Return True for paths that tools never read, even with `allow_outside`."""
         return any(path.is_relative_to(private) for private in self.private) or any(
             part.casefold() == ".ssh" for part in path.parts
         )
 
     def open_file(self, path: Path) -> int:
-        """A descriptor of a regular file, open for reading; the caller closes it.
+        """Open a regular file for reading and return its descriptor, which the caller closes.
 
-        The path is checked again on what was really opened, so a symlink put in its place in the meantime
-        leads nowhere, and a FIFO or device is never waited for.
+        Checks the path of the open file again, in case a symlink has replaced it. Never waits for a FIFO or device.
 
         Raises:
-            ToolError: when it is not a regular file or may not be read.
+            ToolError: if the path is not a regular file or is not readable.
         """
         descriptor = self._open(path, 0)
         mode = os.fstat(descriptor).st_mode
@@ -86,7 +84,7 @@ class PathPolicy:
         return descriptor
 
     def open_directory(self, path: Path) -> int:
-        """A descriptor of a directory, with the same care as `open_file`."""
+        """Open a directory with the checks of `open_file` and return its descriptor."""
         return self._open(path, os.O_DIRECTORY)
 
     def _open(self, path: Path, flags: int) -> int:
@@ -103,7 +101,7 @@ class PathPolicy:
 
 
 def _opened_path(descriptor: int, path: Path) -> Path:
-    """The path of an open file as the kernel knows it; `path` where it does not tell."""
+    """Return the kernel's path of an open file, or `path` if the kernel has none."""
     try:
         return Path(f"/proc/self/fd/{descriptor}").readlink()
     except OSError:
@@ -115,7 +113,7 @@ def _opened_path(descriptor: int, path: Path) -> Path:
 
 
 def kind_of_file(mode: int) -> str:
-    """What `st_mode` describes, in words that fit after "is"."""
+    """Return the kind of file in `st_mode`, in words that fit after "is"."""
     kinds = [
         (stat.S_ISREG, "a file"),
         (stat.S_ISDIR, "a directory"),

@@ -1,6 +1,6 @@
-"""What an endpoint's refusal means for the user: status and body of an HTTP answer, as an error in words.
+"""Turn an endpoint's refusal, status and body of an HTTP answer, into an error for the user.
 
-Texts of vLLM 0.32 and before, of OpenAI and of llama.cpp, matched loosely.
+The patterns match texts of vLLM 0.32 and older, OpenAI and llama.cpp.
 """
 
 from __future__ import annotations
@@ -13,69 +13,67 @@ from pi.errors import RemoteError
 from pi.text import count, one_line
 
 TEXT_LIMIT = 400
-"""Characters of a server's own words that are passed on."""
+"""Most characters of a server's own words in a message."""
 
 
 class NoToolParserError(RemoteError):
-    """The model was started without a tool parser, so it refuses requests that offer tools."""
+    """The model has no tool parser, so it refuses requests that offer tools."""
 
 
 class ContextOverflowError(RemoteError):
-    """The conversation is longer than the model's context; `exact` when the message says by how much."""
+    """The conversation is too long for the model's context; `exact` if the excess is known."""
 
     def __init__(self, message: str, *, exact: bool) -> None:
         super().__init__(
-            "context-overflow", message, "ask for less, begin a new conversation, or start with a larger --context"
+            "context-overflow", message, "ask for less, start a new conversation, or start with a larger --context"
         )
         self.exact = exact
 
 
 class EndpointFailedError(RemoteError):
-    """The server, not the request, is at fault; its log may say more."""
+    """The server failed, not the request; its log may explain it."""
 
 
 def refused(status: int, body: str, model: str, *, of_pod: bool) -> RemoteError:
-    """The error for an answer with a status other than 200, of a pod's model or of an endpoint elsewhere."""
+    """Return the error for an answer of a pod's model, or of another endpoint, with a status other than 200."""
     words = server_words(body)
     if status in (401, 403):
         return RemoteError(
             "key-refused",
-            f"the endpoint refuses the API key ({status}): it differs from the one {model} was started with",
+            f"the endpoint rejected the API key ({status}): {model} was started with another one",
             "set PI_API_KEY to that key, or stop the model and start it with this one"
             if of_pod
-            else "set OPENAI_API_KEY, or the variable that --api-key-env names, to that key",
+            else "set OPENAI_API_KEY, or the variable of --api-key-env, to that key",
         )
     if 300 <= status < 400:
-        return RemoteError(
-            "endpoint-redirects", f"the endpoint answers with a redirect ({status}), and pi takes its key nowhere else"
-        )
+        return RemoteError("endpoint-redirects", f"the endpoint redirects ({status}); pi sends its key nowhere else")
     if status == 404 and "model" in words.lower():
-        return RemoteError("endpoint-lacks-model", f"the endpoint serves no model {model!r}: {words}")
+        return RemoteError("endpoint-lacks-model", f"the endpoint has no model {model!r}: {words}")
     if status == 404:
         return RemoteError(
-            "endpoint-lacks-route", "the endpoint has no such route (404)", "a base URL ends in /v1 as a rule"
+            "endpoint-lacks-route", "the endpoint has no such route (404)", "a base URL usually ends in /v1"
         )
     return described(words, status)
 
 
 def described(words: str, status: int) -> RemoteError:
-    """The error that a server describes in its own words."""
+    """Return the error that a server describes in its own words."""
     if _TOOL_PARSER.search(words):
         return NoToolParserError("no-tool-parser", "the model was started without a tool parser", words)
     if overflow := _overflow(words):
         return overflow
     if status >= 500:
         return EndpointFailedError("endpoint-failed", f"the model's server failed ({status}): {words}")
-    return RemoteError("request-refused", f"the endpoint refuses the request ({status}): {words}")
+    return RemoteError("request-refused", f"the endpoint rejected the request ({status}): {words}")
 
 
 def server_words(body: str) -> str:
-    """What the server says is wrong, on one line, from the many shapes of its error bodies."""
+    """Return the server's explanation on one line, from any of the shapes of error bodies."""
     try:
-        found = _words(json.loads(body))
+        words = _words(json.loads(body))
     except (ValueError, RecursionError):
-        found = re.sub(r"<style.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL)
-    return one_line(found, TEXT_LIMIT) or "it does not say why"
+        words = re.sub(r"<style.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL)
+    return one_line(words, TEXT_LIMIT) or "no reason given"
 
 
 def _words(body: Any) -> str:
@@ -109,16 +107,15 @@ def _overflow(words: str) -> ContextOverflowError | None:
 
 
 def overflow(context: int, tokens: int, *, at_least: bool = False) -> ContextOverflowError:
-    """The error that says by how much `tokens` are more than `context`."""
+    """Return the error for a request of `tokens` that exceeds `context`."""
     over = max(1, tokens - context)
-    words = f"{'at least ' if at_least else ''}{count(over, 'token')}"
-    return ContextOverflowError(
-        f"the conversation is {words} over the model's context of {context:,}", exact=not at_least
-    )
+    excess = f"{'at least ' if at_least else ''}{count(over, 'token')}"
+    message = f"the conversation exceeds the model's context of {context:,} tokens by {excess}"
+    return ContextOverflowError(message, exact=not at_least)
 
 
 def _without_numbers(words: str) -> ContextOverflowError:
-    return ContextOverflowError(f"the conversation is longer than the model's context: {words}", exact=False)
+    return ContextOverflowError(f"the conversation exceeds the model's context: {words}", exact=False)
 
 
 def _number(digits: str) -> int:

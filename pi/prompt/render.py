@@ -1,4 +1,4 @@
-"""Shows the events of a conversation: on a terminal, as JSON lines, or the final text alone."""
+"""Show the events of a conversation: on a terminal, as JSON lines, or only the final text."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from pi.prompt.events import (
 from pi.text import Sanitizer, count, one_line, safe
 
 RESULT_LINES = 5
-"""Lines of a tool's result that are shown."""
+"""Lines shown of a tool's result."""
 
 LINE_WIDTH = 160
-"""Characters of a line of a call or result that are shown."""
+"""Characters shown of a line of a call or result."""
 
 DIM, BOLD, RED, RESET = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
 
 
 class Renderer(Protocol):
-    """Where events go."""
+    """Shows events to the user."""
 
     def show(self, event: Event) -> None:
-        """Tells the user of an event, at once."""
+        """Show an event at once."""
 
     def close(self) -> None:
-        """Tells what is told at the end, when all turns went well."""
+        """Show the rest, after all turns have succeeded."""
 
 
 class RedactingRenderer:
-    """Passes events on with no secret in them. What may be the beginning of one waits for the next event."""
+    """Passes events on without secrets; a possible beginning of a secret waits for the next event."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
@@ -72,7 +72,7 @@ class RedactingRenderer:
 
 
 class JsonRenderer:
-    """One JSON object a line, in ASCII, as `pi.prompt.events` documents."""
+    """Prints one JSON object a line, in ASCII, as documented in `pi.prompt.events`."""
 
     def __init__(self, stdout: TextIO) -> None:
         self._out = stdout
@@ -86,7 +86,7 @@ class JsonRenderer:
 
 
 class QuietRenderer:
-    """The text of the last answer alone, at the end. Notices go to stderr."""
+    """Prints only the text of the last answer, at the end. Notices go to stderr."""
 
     def __init__(self, stdout: TextIO, stderr: TextIO, *, colour: bool) -> None:
         self._out = stdout
@@ -106,9 +106,9 @@ class QuietRenderer:
 
 
 class TerminalRenderer:
-    """Everything as it comes: thinking, text, calls, shortened results, a closing line. Notices go to stderr.
+    """Prints thinking, text, calls, shortened results and a closing line at once. Notices go to stderr.
 
-    Without `colour` the kinds are told apart by headings. `echo` repeats the user's messages.
+    Without `colour`, headings separate thinking and answers. `echo` repeats the user's messages.
     """
 
     def __init__(self, stdout: TextIO, stderr: TextIO, *, colour: bool, echo: bool) -> None:
@@ -136,7 +136,7 @@ class TerminalRenderer:
         self._out.flush()
 
     def _stream(self, kind: type[Event], text: str) -> None:
-        """Writes a piece of a stretch of text or thinking, which begins with its first word."""
+        """Write a piece of text or thinking; skip spaces before its first word."""
         if self._open is not kind:
             text = text.lstrip()
             if not text:
@@ -186,7 +186,7 @@ class TerminalRenderer:
         self._line(f"▸ {self._calls[event.id]}", BOLD)
 
     def _show_result(self, event: ToolResult) -> None:
-        """Some lines of a result, under its call again where the message made several."""
+        """Print some lines of a result; if the message has several calls, repeat its call above."""
         self._answered = True
         if len(self._calls) > 1:
             self._line(f"◂ {self._calls[event.id]}", DIM)
@@ -204,7 +204,7 @@ class TerminalRenderer:
 
 
 def closing_line(end: TurnEnd) -> str:
-    """What a turn took, in words; what the server did not tell is left out."""
+    """Describe tokens, times and calls of a turn; omit what the server did not report."""
     words = [] if end.reason == "stop" else [one_line(end.reason).replace("_", " ")]
     if end.tokens_in is not None and end.tokens_out is not None:
         words.append(f"{count(end.tokens_in, 'token')} in, {end.tokens_out:,} out")

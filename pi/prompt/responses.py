@@ -1,4 +1,4 @@
-"""The Responses API as vLLM speaks it: requests, and the reading of their streams.
+"""The Responses API of vLLM: write requests, read streams.
 
 Shapes: vLLM 0.32, entrypoints/openai/responses/streaming_events.py and serving.py; there is no "[DONE]".
 """
@@ -17,13 +17,15 @@ _THINKING = ("response.reasoning_text.delta", "response.reasoning_summary_text.d
 _TEXT = ("response.output_text.delta", "response.refusal.delta")
 _ENDS = ("response.completed", "response.incomplete")
 
-
 MAX_TOKENS = "max_output_tokens"
-"""Name of the field that bounds an answer."""
+"""Name of the field that limits an answer's tokens."""
 
 
 def request(system: str | None, history: Sequence[Message], tools: Sequence[Tool], tool_choice: str) -> dict[str, Any]:
-    """The body of a streamed request, without the model and sampling. Nothing is stored on the server."""
+    """Return the body of a streamed request, without the model and sampling.
+
+    It asks the server to store nothing.
+    """
     body: dict[str, Any] = {
         "input": [item for message in history for item in _items(message)],
         "stream": True,
@@ -53,7 +55,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
     if not isinstance(message, AssistantMessage):
         return [{"role": "user", "content": message.text}]
     sent: list[dict[str, Any]] = []
-    if message.thinking and message.calls:  # models that think between calls want it back
+    if message.thinking and message.calls:  # models that think between calls need it back
         thinking = [{"type": "reasoning_text", "text": message.thinking}]
         sent.append({"type": "reasoning", "id": "rs_1", "summary": [], "content": thinking})
     if message.text:
@@ -66,7 +68,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
 
 
 def read(event: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
-    """Adds one event of the stream, or a whole response that was not streamed; what there is to show of it."""
+    """Add a streamed event, or a whole response, to `answer`; return the new text to show."""
     kind = text(event.get("type"))
     delta = text(event.get("delta"))
     if kind in _TEXT and delta:
@@ -100,9 +102,9 @@ def _add_item(event: dict[str, Any], answer: Answer, *, whole: bool) -> None:
 
 
 def _end(response: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
-    """Takes over counts, status, and every kind of output of which nothing was streamed.
+    """Add the counts, the status, and each kind of output that was not streamed.
 
-    vLLM streams no events for a GPT-OSS call with empty arguments; it stands in the last event alone.
+    vLLM streams no events for a GPT-OSS call with empty arguments; only the last event contains it.
     """
     pieces: list[Thinking | Text] = []
     answer.count(response.get("usage"), "input_tokens", "output_tokens")

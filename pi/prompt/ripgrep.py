@@ -1,9 +1,9 @@
-"""ripgrep for the model: its arguments pass an allowlist, are checked, and are written anew.
+"""Build a safe ripgrep command from the model's arguments.
 
 ripgrep can run programs (`--pre`, `--hostname-bin`, `--search-zip`, a configuration file), read elsewhere
-(`--file`, `--ignore-file`, `--follow`, paths) and write terminal escapes (`--replace`, `--colors`). So only
-flags in the tables below pass, and what runs is put together here, word by word, without a shell.
-Flags and their parsing: ripgrep 14 and 15, crates/core/flags.
+(`--file`, `--ignore-file`, `--follow`, paths) and write terminal escapes (`--replace`, `--colors`). So pi accepts
+only the flags in the tables below, and builds the command word by word, without a shell.
+Source of flags and their parsing: ripgrep 14 and 15, crates/core/flags.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from pi.prompt.limits import ToolError
 from pi.prompt.paths import PathPolicy, kind_of_file
 
-# What a flag's value may look like; None means any text.
+# Patterns of a flag's value; None means any text.
 _NUMBER = r"\d{1,6}"
 _WORD = r"[A-Za-z0-9_+-]{1,40}"
 _ORDER = r"none|path|modified|accessed|created"
@@ -33,7 +33,7 @@ SWITCHES = {
     **{"v": "invert-match", "w": "word-regexp", "x": "line-regexp", "H": "with-filename", "I": "no-filename"},
     **{".": "hidden", "u": "unrestricted", "b": "byte-offset", "P": "pcre2", "U": "multiline"},
 }
-"""Short flags without a value, and their long names."""
+"""Long names of short flags without a value."""
 
 LONG_SWITCHES = frozenset(SWITCHES.values()) | {
     *("count-matches", "files-without-match", "files", "stats", "trim", "json", "heading", "no-heading"),
@@ -45,7 +45,7 @@ VALUED = {
     **{"A": "after-context", "B": "before-context", "C": "context", "E": "encoding", "e": "regexp"},
     **{"g": "glob", "m": "max-count", "M": "max-columns", "t": "type", "T": "type-not", "d": "max-depth"},
 }
-"""Short flags with a value, and their long names."""
+"""Long names of short flags with a value."""
 
 VALUES: dict[str, str | None] = {
     **{"after-context": _NUMBER, "before-context": _NUMBER, "context": _NUMBER, "max-count": _NUMBER},
@@ -53,7 +53,7 @@ VALUES: dict[str, str | None] = {
     **{"encoding": _WORD, "type": _WORD, "type-not": _WORD, "type-add": r"[A-Za-z0-9_]{1,40}:.{1,200}"},
     **{"sort": _ORDER, "sortr": _ORDER, "regexp": None, "glob": None, "iglob": None},
 }
-"""Long flags with a value, and the form of the value."""
+"""Patterns of the values of long flags."""
 
 WITHOUT_PATTERN = frozenset({"files", "type-list"})
 
@@ -63,16 +63,16 @@ ALWAYS = (
     *("--no-ignore-parent", "--no-ignore-global", "--no-ignore-exclude", "--no-require-git"),
     *("--no-messages", "--no-ignore-messages"),
 )
-"""Comes after the model's flags, so that it wins.
+"""Flags that follow the model's, and so override them.
 
-Ignore files outside the root do not count. Messages about ignore files quote their lines, and such a file may
-be a symlink to anywhere; `--no-ignore-messages` alone does not silence those of parent directories.
+They ignore `.ignore` files outside the root, and silence messages about ignore files: those quote lines of a file
+that may be a symlink to anywhere. `--no-ignore-messages` does not cover parent directories.
 """
 
 
 @dataclass
 class _Words:
-    """The model's words, told apart as ripgrep does."""
+    """The model's words, classified as ripgrep does."""
 
     flags: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -81,15 +81,13 @@ class _Words:
 
 
 def command(arguments: str, policy: PathPolicy) -> list[str]:
-    """What follows `rg` on a command line, as the checked argv that follows the program's name.
-
-    It is run in the policy's root.
+    """Check the model's arguments and return those for ripgrep, run in the policy's root.
 
     Raises:
-        ToolError: for quotes that do not close, a flag that is not allowed (named), a bad value, no pattern,
-            or a path that may not be read.
+        ToolError: if a quote is not closed, a flag or its value is not allowed, the pattern is missing, or a path
+            is not readable.
     """
-    words = _told_apart(_split(arguments))
+    words = _classified(_split(arguments))
     operands = words.operands
     if words.patterns or words.names & WITHOUT_PATTERN:
         patterns = words.patterns
@@ -109,75 +107,75 @@ def command(arguments: str, policy: PathPolicy) -> list[str]:
 
 def _split(arguments: str) -> list[str]:
     if "\0" in arguments:
-        raise ToolError("the arguments hold a NUL character")
+        raise ToolError("the arguments contain a NUL character")
     try:
         return shlex.split(arguments)
     except ValueError as error:
         raise ToolError(f"the arguments cannot be split into words: {error}") from None
 
 
-def _told_apart(words: list[str]) -> _Words:
-    found = _Words()
+def _classified(words: list[str]) -> _Words:
+    result = _Words()
     rest = iter(words)
     for word in rest:
         if word == "--":
-            found.operands.extend(rest)
+            result.operands.extend(rest)
         elif word.startswith("--"):
-            _long(word, lambda: next(rest, None), found)
+            _long(word, lambda: next(rest, None), result)
         elif word.startswith("-") and word != "-":
-            _bundle(word, lambda: next(rest, None), found)
+            _bundle(word, lambda: next(rest, None), result)
         else:
-            found.operands.append(word)
-    return found
+            result.operands.append(word)
+    return result
 
 
-def _long(word: str, following: Callable[[], str | None], found: _Words) -> None:
-    """`--flag`, `--flag value` or `--flag=value`."""
+def _long(word: str, following: Callable[[], str | None], result: _Words) -> None:
+    """Add `--flag`, `--flag value` or `--flag=value`."""
     name, equals, value = word[2:].partition("=")
     if name in VALUES:
-        _valued(f"--{name}", name, value if equals else following(), found)
+        _valued(f"--{name}", name, value if equals else following(), result)
     elif name in LONG_SWITCHES and not equals:
-        _switch(name, found)
+        _switch(name, result)
     else:
         raise _not_allowed(f"--{name}")
 
 
-def _bundle(word: str, following: Callable[[], str | None], found: _Words) -> None:
-    """`-i`, `-in`, `-tpy`, `-t py`, `-t=py`, `-inA3`: the first flag with a value takes the rest."""
+def _bundle(word: str, following: Callable[[], str | None], result: _Words) -> None:
+    """Add `-i`, `-in`, `-tpy`, `-t py`, `-t=py` or `-inA3`; the first flag with a value takes the rest."""
     for position, letter in enumerate(word[1:], 1):
         if letter in VALUED:
             attached = word[position + 1 :]
             value = attached[1:] if attached.startswith("=") else attached or following()
-            return _valued(f"-{letter}", VALUED[letter], value, found)
+            return _valued(f"-{letter}", VALUED[letter], value, result)
         if letter not in SWITCHES:
             raise _not_allowed(f"-{letter}" if len(word) == 2 else f"-{letter} (in {word})")
-        _switch(SWITCHES[letter], found)
+        _switch(SWITCHES[letter], result)
 
 
-def _switch(name: str, found: _Words) -> None:
-    found.names.add(name)
-    found.flags.append(f"--{name}")
+def _switch(name: str, result: _Words) -> None:
+    result.names.add(name)
+    result.flags.append(f"--{name}")
 
 
-def _valued(shown: str, name: str, value: str | None, found: _Words) -> None:
+def _valued(shown: str, name: str, value: str | None, result: _Words) -> None:
     if value is None:
         raise ToolError(f"rg: {shown} needs a value")
     form = VALUES[name]
     if form is not None and not re.fullmatch(form, value):
-        raise ToolError(f"rg: {shown} does not take {value!r}")
+        raise ToolError(f"rg: invalid value {value!r} of {shown}")
     if name == "regexp":
-        found.patterns.append(value)
+        result.patterns.append(value)
     else:
-        found.flags.append(f"--{name}={value}")
+        result.flags.append(f"--{name}={value}")
 
 
 def _not_allowed(flag: str) -> ToolError:
     short = " ".join(f"-{letter}" for letter in sorted(SWITCHES | VALUED))
-    return ToolError(f"rg: the flag {flag} is not allowed here; allowed are {short} and some long ones")
+    return ToolError(f"rg: the flag {flag} is not allowed here; use {short}, or certain long ones")
 
 
 def _root(policy: PathPolicy) -> str:
-    """The whole root, which the user may have put where nothing may be read."""
+    """Return the root as an operand. Raises ToolError if the root is private."""
     policy.check(policy.root)
     return "./"
 
@@ -193,10 +191,10 @@ def _operand(text: str, policy: PathPolicy) -> str:
 
 
 def _exclusions(policy: PathPolicy) -> list[str]:
-    """Globs that keep a walk out of what is never read.
+    """Return globs that exclude private directories.
 
-    They are `--iglob`s because ripgrep applies those after every `--glob`, and the last match wins; patterns
-    are matched from the root, but an absolute path outside of it as a whole.
+    ripgrep applies `--iglob`s after every `--glob`, and the last match wins. It matches patterns from the root,
+    but matches an absolute path outside the root as a whole.
     """
     globs = ["--iglob=!.ssh"]
     for private in policy.private:
@@ -212,8 +210,8 @@ def _literal(path: Path) -> str:
 
 
 def find() -> Path | None:
-    """The ripgrep binary: of the `ripgrep` package beside this Python, or on an absolute part of PATH."""
-    places = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
-    places += [part for part in os.get_exec_path() if Path(part).is_absolute()]
-    found = shutil.which("rg", path=os.pathsep.join(places))
-    return Path(found) if found else None
+    """Return ripgrep from the `ripgrep` package in this Python, or from an absolute part of PATH."""
+    directories = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
+    directories += [part for part in os.get_exec_path() if Path(part).is_absolute()]
+    binary = shutil.which("rg", path=os.pathsep.join(directories))
+    return Path(binary) if binary else None

@@ -1,4 +1,4 @@
-"""Checks a tool call's arguments against the tool's JSON schema: the part of JSON Schema that tools here use."""
+"""Check a tool call's arguments against the parts of JSON Schema that pi's tools use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ _TYPES: dict[str, type[Any]] = {"string": str, "integer": int, "array": list}
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """The arguments that a model wrote as JSON text; nothing at all counts as no arguments.
-
-    Raises:
-        ValueError: when it is not a JSON object.
-    """
+    """Parse a model's arguments; empty text means none. Raises ValueError if it is not a JSON object."""
     try:
         arguments = json.loads(text) if text.strip() else {}
-        json.dumps(arguments, allow_nan=False)  # Python reads NaN and 1e999, which are no JSON
+        json.dumps(arguments, allow_nan=False)  # Python accepts NaN and 1e999, which are not JSON
     except RecursionError:
         raise ValueError("the arguments are nested too deeply") from None
     except ValueError as error:
@@ -27,14 +23,14 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def checked(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The arguments without optional ones that are null.
+    """Return the arguments without optional ones that are null.
 
     Raises:
-        ValueError: naming every argument that is unknown, missing or of another type.
+        ValueError: if an argument is unknown, missing or of another type; the text names each.
     """
     properties, required = schema["properties"], schema.get("required", [])
     given = {name: value for name, value in arguments.items() if value is not None or name in required}
-    problems = [f"there is no argument {name!r}" for name in given if name not in properties]
+    problems = [f"unknown argument {name!r}" for name in given if name not in properties]
     problems += [f"{name!r} is missing" for name in required if name not in given]
     for name in properties.keys() & given.keys():
         problems += _problems(name, given[name], properties[name])
@@ -46,7 +42,7 @@ def checked(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
 
 def _problems(name: str, value: Any, schema: dict[str, Any]) -> list[str]:
     expected = schema["type"]
-    if type(value) is not _TYPES[expected]:  # a bool is no integer
+    if type(value) is not _TYPES[expected]:  # a bool is not an integer here
         return [f"{name!r} must be of type {expected}"]
     if "minimum" in schema and value < schema["minimum"]:
         return [f"{name!r} must be at least {schema['minimum']}"]

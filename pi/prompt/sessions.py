@@ -1,7 +1,7 @@
-"""Conversations kept on disk, one file each, for `--continue` and `--sessions`.
+"""Saved conversations, one file each, for `--continue` and `--sessions`.
 
 Files are `conversations/ID.jsonl` in the config directory, 0600 in a 0700 directory: a line about the
-conversation, then a line for each message. They hold what was said and read, and never a key.
+conversation, then a line for each message. They contain all messages and tool results, but no keys.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from pi.text import well_formed
 
 VERSION = 1
 
-KEPT = 200
-"""Conversations that are kept; older ones are deleted when a new one is saved."""
+MAX_SAVED = 200
+"""Most conversations on disk; saving a new one deletes older ones."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A conversation of a directory. `started` is UTC, as in "2026-11-23T18:04:05Z"; `first` its first message."""
+    """A saved conversation.
+
+    `started` is UTC, such as "2026-11-23T18:04:05Z"; `first` is the beginning of its first message.
+    """
 
     id: str
     directory: str
@@ -39,13 +42,13 @@ class Session:
 
 
 class Sessions:
-    """The conversations in a config directory."""
+    """The saved conversations in a config directory."""
 
     def __init__(self, config_dir: Path) -> None:
         self._directory = config_dir / "conversations"
 
     def new(self, working_dir: Path, model: str) -> Session:
-        """A conversation that begins now; nothing is written yet."""
+        """Return a conversation that begins now, without writing anything."""
         seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
         now = time.gmtime(seconds)
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
@@ -53,16 +56,16 @@ class Sessions:
         return Session(id, well_formed(str(working_dir)), model, started)
 
     def all(self) -> Iterator[Session]:
-        """Every conversation, the newest first. Files that cannot be read are passed over."""
+        """Yield every conversation, newest first, and skip unreadable files."""
         return filter(None, map(_session, self._paths()))
 
     def last(self, working_dir: Path) -> Session | None:
-        """The newest conversation of a directory."""
+        """Return the newest conversation of a directory."""
         directory = well_formed(str(working_dir))
         return next((session for session in self.all() if session.directory == directory), None)
 
     def history(self, session: Session) -> list[Message]:
-        """The messages of a conversation, as far as they can be read, ending where it can be taken up."""
+        """Return the readable messages of a conversation, up to a point where it can continue."""
         messages: list[Message] = []
         with (
             contextlib.suppress(ValueError),
@@ -73,7 +76,7 @@ class Sessions:
         return complete(messages)
 
     def save(self, session: Session, history: Sequence[Message]) -> None:
-        """Writes the conversation whole, or leaves the file as it was."""
+        """Write the whole conversation, or leave the file unchanged."""
         for directory in (self._directory.parent, self._directory):
             directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._directory.chmod(0o700)
@@ -91,19 +94,19 @@ class Sessions:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        for old in self._paths()[KEPT:]:
+        for old in self._paths()[MAX_SAVED:]:
             old.unlink(missing_ok=True)
 
     def _path(self, session: Session) -> Path:
         return self._directory / f"{session.id}.jsonl"
 
     def _paths(self) -> list[Path]:
-        """All files, the newest first, which their names tell."""
+        """Return all files, newest first by name."""
         return sorted(self._directory.glob("*.jsonl"), reverse=True)
 
 
 def _session(path: Path) -> Session | None:
-    """What the first line of a file tells, None when it is no such file. The file's name counts as the id."""
+    """Read a file's first line; None if it is not a conversation. The file's name is the id."""
     try:
         with path.open(encoding="utf-8") as file:
             head = json.loads(file.readline())

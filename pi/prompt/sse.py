@@ -1,4 +1,4 @@
-"""Server-sent events: the JSON objects in a stream of bytes, wherever it is cut."""
+"""Server-sent events: decode JSON objects from a stream of bytes, split anywhere."""
 
 from __future__ import annotations
 
@@ -9,55 +9,44 @@ from pi.errors import RemoteError
 from pi.text import one_line
 
 EVENT_BYTES = 8 * 1024 * 1024
-"""The longest event that is read; vLLM's are a few hundred bytes, its last Responses event holds the answer."""
+"""Longest event. vLLM's have a few hundred bytes, except the last of a Response: it contains the whole answer."""
 
 DONE: dict[str, Any] = {"done": True}
-"""Stands for the closing `[DONE]` of Chat Completions."""
+"""Represents the closing `[DONE]` of Chat Completions."""
 
 
 class EventDecoder:
-    """Turns bytes into the objects of their `data:` lines. Comments and event names are skipped."""
+    """Decodes bytes into the objects of their `data:` lines; skips comments and event names."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[dict[str, Any]]:
-        """The objects that `piece` completes.
-
-        Raises:
-            RemoteError: for what is not JSON, or is too long.
-        """
+        """Return the objects that `piece` completes. Raises RemoteError for invalid JSON or a too long event."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
-        found = []
+        objects = []
         for line in lines:
             line = line.rstrip(b"\r")
             if line.startswith(b"data:"):
                 self._data.append(line[5:].lstrip(b" "))
             elif not line and self._data:
-                found.append(parsed(b"\n".join(self._data)))
+                objects.append(parsed(b"\n".join(self._data)))
                 self._data.clear()
         if len(self._rest) + sum(map(len, self._data)) > EVENT_BYTES:
-            raise RemoteError(
-                "endpoint-event-too-long",
-                "the endpoint sent an event of more than 8 MiB, and was not listened to any longer",
-            )
-        return found
+            raise RemoteError("endpoint-event-too-long", "the endpoint sent an event longer than 8 MiB")
+        return objects
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """The JSON object in the data of one event.
-
-    Raises:
-        RemoteError: when it is none.
-    """
+    """Return the JSON object in the data of one event. Raises RemoteError if it is not one."""
     if data.strip() == b"[DONE]":
         return DONE
     try:
-        found = json.loads(data.decode("utf-8", "replace"))
+        value = json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        value = None
+    if not isinstance(value, dict):
         shown = one_line(data[:400].decode("utf-8", "replace"), 100)
-        raise RemoteError("endpoint-event-invalid", f"the endpoint sent something that is no JSON object: {shown}")
-    return found
+        raise RemoteError("endpoint-event-invalid", f"the endpoint sent an event that is not a JSON object: {shown}")
+    return value

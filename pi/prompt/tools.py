@@ -1,4 +1,4 @@
-"""The tools that a model may call: their schemas, written once, and the checked execution of calls."""
+"""The tools that a model may call: their schemas, and the checked execution of calls."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pi.prompt.paths import PathPolicy
 from pi.redaction import redacted
 from pi.text import well_formed
 
-AT_ONCE = 4
-"""Calls of one message that run at the same time."""
+PARALLEL_CALLS = 4
+"""Most calls of one message that run at the same time."""
 
-CALLS = 32
-"""Calls of one message that are run at all."""
+MAX_CALLS = 32
+"""Most calls of one message; pi does not run the rest."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool as the model is told about it; `parameters` is the JSON schema that each call is checked with."""
+    """A tool as described to the model; `parameters` is the JSON schema of its arguments."""
 
     name: str
     description: str
@@ -52,7 +52,7 @@ TOOLS = (
         ignore={
             "type": "array",
             "items": {"type": "string"},
-            "description": "Glob patterns of names to leave out",
+            "description": "Glob patterns of names to omit",
         },
     ),
     _tool(
@@ -61,11 +61,11 @@ TOOLS = (
         ["file_path"],
         file_path={"type": "string", "description": "Absolute path of the file"},
         offset={"type": "integer", "minimum": 1, "description": "Number of the first line to read"},
-        limit={"type": "integer", "minimum": 1, "description": "How many lines to read"},
+        limit={"type": "integer", "minimum": 1, "description": "Number of lines to read"},
     ),
     _tool(
         files.glob,
-        "Find files by name. '**' matches any number of directories. Gives absolute paths.",
+        "Find files by name. '**' matches any number of directories. Returns absolute paths.",
         ["pattern"],
         pattern={"type": "string", "description": "Glob pattern, such as **/*.py"},
         path={"type": "string", "description": "Absolute path of the directory to search in"},
@@ -74,14 +74,14 @@ TOOLS = (
         files.rg,
         "Search file contents with ripgrep. There is no shell: no pipes, no redirection.",
         ["args"],
-        args={"type": "string", "description": "What follows 'rg' on a command line: -n 'def main' src"},
+        args={"type": "string", "description": "Arguments of rg, such as: -n 'def main' src"},
     ),
 )
-"""Results are at most 64 KiB and take at most 10 seconds; what was cut is noted in brackets."""
+"""Results have at most 64 KiB and take at most 10 seconds; a note in brackets marks a cut."""
 
 
 class Toolbox:
-    """Runs calls under a path policy. Nothing that a model asks for raises; failures are results."""
+    """Runs calls under a path policy. Failures are results too: no call raises."""
 
     def __init__(self, policy: PathPolicy, tools: Sequence[Tool] = TOOLS) -> None:
         self.tools = tuple(tools)
@@ -89,19 +89,19 @@ class Toolbox:
         self._by_name = {tool.name: tool for tool in tools}
 
     def emptied(self) -> Toolbox:
-        """A toolbox without tools: every call is answered with the news that there are none."""
+        """Return a toolbox without tools, which answers each call with an error."""
         return Toolbox(self._policy, ())
 
     def run(self, calls: Sequence[Call], show: Callable[[ToolMessage, float], None]) -> list[ToolMessage]:
-        """The results in the order of the calls; they only read, so they run side by side.
+        """Run calls in parallel, since they only read, and return the results in their order.
 
-        `show` gets each result with its seconds, in the same order, as soon as those before it are there.
-        Ctrl+C stops all of them and leaves with KeyboardInterrupt.
+        Calls `show` with each result and its seconds, in the same order, as soon as possible. Ctrl+C stops all
+        calls and raises KeyboardInterrupt.
         """
         cancelled = threading.Event()
         results = []
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            running = [pool.submit(self._timed, call, cancelled) for call in calls[:CALLS]]
+        with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
+            running = [pool.submit(self._timed, call, cancelled) for call in calls[:MAX_CALLS]]
             try:
                 for future in running:
                     message, seconds = future.result()
@@ -111,8 +111,8 @@ class Toolbox:
                 cancelled.set()
                 pool.shutdown(cancel_futures=True)
                 raise
-        for call in calls[CALLS:]:
-            refused = ToolMessage(call.id, call.name, f"not run: more than {CALLS} calls in one message", True)
+        for call in calls[MAX_CALLS:]:
+            refused = ToolMessage(call.id, call.name, f"not run: more than {MAX_CALLS} calls in one message", True)
             show(refused, 0.0)
             results.append(refused)
         return results
@@ -122,12 +122,12 @@ class Toolbox:
         return self.call(call, cancelled), time.monotonic() - start
 
     def call(self, call: Call, cancelled: threading.Event) -> ToolMessage:
-        """The result of one call."""
+        """Return the result of one call."""
         try:
             text, is_error = self._result(call, cancelled), False
         except (ToolError, ValueError) as error:
             text, is_error = str(error), True
-        except Exception as error:  # whatever a stranger's arguments and files bring about is the model's to know
+        except Exception as error:  # a tool's failure is a result for the model
             text, is_error = f"the tool failed: {type(error).__name__}: {error}", True
         text = cut(redacted(well_formed(text)), "cut: the result is longer than 64 KiB; ask for less")
         return ToolMessage(call.id, call.name, text, is_error)
@@ -135,7 +135,7 @@ class Toolbox:
     def _result(self, call: Call, cancelled: threading.Event) -> str:
         tool = self._by_name.get(call.name)
         if tool is None:
-            known = ", ".join(self._by_name) or "none"
-            raise ToolError(f"there is no tool {call.name!r}; the tools are: {known}")
+            names = ", ".join(self._by_name) or "none"
+            raise ToolError(f"unknown tool {call.name!r}; the tools are: {names}")
         arguments = schema.checked(schema.parsed(call.arguments), tool.parameters)
         return tool.run(self._policy, Deadline(cancelled), **arguments)

@@ -1,7 +1,7 @@
 """HTTP for the SDK over one line to an endpoint: a channel of the SSH connection, or a socket.
 
-The SDK's own transport would need a local port that leads into the channel, for every program here to use, and
-takes twice the time for each token. The protocol itself is left to `http.client`.
+The SDK's own transport takes twice the time for each token. It also needs a local port that forwards to the channel,
+and any program on this machine could use that port. `http.client` implements the protocol.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ import httpx2
 from pi.prompt.endpoint import Line
 
 REST_S = 0.04
-"""How long tokens are let gather when a stream flows: they appear 25 times a second."""
+"""Pause between reads of a flowing stream, in which tokens gather; the screen updates 25 times a second."""
 
 FIRST_S = 0.3
-"""How long a stream is read piece by piece, so that the first tokens come without delay."""
+"""Time without pauses at the beginning of a stream, so that the first tokens appear at once."""
 
-LOOKS = 20
-"""How many short waits a long one is made of."""
+WAITS = 20
+"""Short waits in one long wait."""
 
 BUFFER_BYTES = 64 * 1024
 
 STALE_S = 5.0
-"""How long a line that is not used is trusted: a router or a laptop's sleep may have cut it without a word."""
+"""Longest pause after which a line is used again; a router or a laptop's sleep may have cut it silently."""
 
 
 class Incoming(io.RawIOBase):
-    """What comes on a line, read with patience; once an answer flows, with rests in which tokens gather.
+    """Reads the bytes of a line. Once an answer flows, it pauses between reads: waking up for each token is slow.
 
-    To wake for every token costs more than the token. `before_wait` is called when all that came has been taken.
-    The time in which this process is stopped (Ctrl+Z) does not count as waiting: looks are counted, and no clock
-    is looked at.
+    Calls `before_wait` when the reader has consumed all bytes. To exclude the time in which the user has stopped the
+    process (Ctrl+Z), a time-out is a number of short waits, and no clock is read.
     """
 
     def __init__(self, line: Line, patience_s: float) -> None:
@@ -49,27 +48,30 @@ class Incoming(io.RawIOBase):
         self._caught_up = False
 
     def flow(self, patience_s: float) -> None:
-        """The answer has begun; from now on a pause may last this long."""
+        """Begin to pause between reads, and limit a pause of the server to `patience_s`."""
         self._patience_s = patience_s
         self._rests_from = time.monotonic() + FIRST_S
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, room: Any) -> int:
+    def readinto(self, buffer: Any) -> int:
         """Raises httpx2.ReadTimeout and ReadError."""
         self.before_wait()
         if self._caught_up and self._rests_from and time.monotonic() > self._rests_from:
             time.sleep(REST_S)
-        data = self._received(len(room))
+        data = self._receive(len(buffer))
         if self._rests_from and data:
-            data += self._rest_of_it(len(room) - len(data))
-        self._caught_up = len(data) < len(room)
-        room[: len(data)] = data
+            data += self._receive_rest(len(buffer) - len(data))
+        self._caught_up = len(data) < len(buffer)
+        buffer[: len(data)] = data
         return len(data)
 
-    def _rest_of_it(self, size: int) -> bytes:
-        """What has come beside: TLS gives its records one by one. An error is met again by the next read."""
+    def _receive_rest(self, size: int) -> bytes:
+        """Return bytes that have also arrived, since TLS returns one record at a time.
+
+        Ignores errors: the next read meets them again.
+        """
         more = bytearray()
         self._line.settimeout(0)
         with contextlib.suppress(OSError):
@@ -77,9 +79,9 @@ class Incoming(io.RawIOBase):
                 more += piece
         return bytes(more)
 
-    def _received(self, size: int) -> bytes:
-        self._line.settimeout(self._patience_s / LOOKS)
-        for _ in range(LOOKS):
+    def _receive(self, size: int) -> bytes:
+        self._line.settimeout(self._patience_s / WAITS)
+        for _ in range(WAITS):
             try:
                 return self._line.recv(size)
             except TimeoutError:
@@ -90,7 +92,7 @@ class Incoming(io.RawIOBase):
 
 
 class _Ends:
-    """What `http.client` takes for a socket: it keeps what is to be sent, and reads what comes."""
+    """A socket for `http.client` that collects the request and reads the answer."""
 
     def __init__(self, incoming: Incoming) -> None:
         self.outgoing = bytearray()
@@ -123,9 +125,9 @@ class _Body(httpx2.SyncByteStream):
 
 
 class LineTransport(httpx2.BaseTransport):
-    """Sends one request after the other, over one line as long as the server keeps it open.
+    """Sends requests one after the other, over one line while the server keeps it open.
 
-    A response has its `Incoming` among its extensions, as "incoming".
+    The extension "incoming" of a response is its `Incoming`.
     """
 
     def __init__(self, dial: Callable[[], Line]) -> None:
@@ -162,12 +164,12 @@ class LineTransport(httpx2.BaseTransport):
 
     def _keep(self, line: Line, reusable: bool) -> None:
         if reusable:
-            self._idle, self._idle_since = line, time.time()  # it counts a sleep as well
+            self._idle, self._idle_since = line, time.time()  # also counts a laptop's sleep
         else:
             line.close()
 
     def _line(self) -> Line:
-        """The line that was used just now, if the server has not hung up since, or a new one."""
+        """Return the line of the last request if it is recent and still open, or a new one."""
         line, self._idle = self._idle, None
         if line:
             if time.time() - self._idle_since < STALE_S and _is_silent(line):
@@ -182,7 +184,7 @@ class LineTransport(httpx2.BaseTransport):
 
 
 def _send(line: Line, request: bytes, patience_s: float) -> None:
-    """A server may refuse a long request, and hang up, before it has read all of it; then its answer tells."""
+    """Send a request. Ignores a hang-up: the server may answer before it has read everything."""
     line.settimeout(patience_s)
     try:
         line.sendall(request)
@@ -200,7 +202,7 @@ def _is_silent(line: Line) -> bool:
         return True
     except OSError:
         return False
-    return False  # neither its end nor words that nobody asked for
+    return False  # the line has ended, or has unexpected bytes
 
 
 def _words(error: OSError) -> str:

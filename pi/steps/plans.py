@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from pi import config, model_id, screen
+from pi import config, screen
 from pi.calls.survey import look
 from pi.planning import catalog, planner, refusals, venvs
 from pi.planning.serve import server
@@ -34,10 +34,10 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, pr
         lines.append(f"context   {plan.context} tokens")
     if plan.memory:
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
-    if not model_id.is_path(plan.model):
+    if not plan.model.is_path:
         lines.append(f"download  {_download(plan, facts, request.model)}")
-    if plan.vllm_floor:
-        wanted = venvs.wanted(plan.vllm_floor).removeprefix("vLLM ")
+    if plan.min_vllm:
+        wanted = venvs.at_least(plan.min_vllm).removeprefix("vLLM ")
         lines.append(f"vLLM      {wanted}; ~/{plan.venv} has {plan.vllm_version or 'none'}")
     if plan.packages:
         install = f"pi pods setup {pod} --for {shlex.quote(plan.model)}"

@@ -25,8 +25,8 @@ def vllm_for(kind: str | None, model: str | None) -> VllmChoice:
     if model is None:
         return VllmChoice(kind or "release")
     spec, variant = _in_catalog(model)
-    if variant.floor != NIGHTLY:
-        return VllmChoice(kind or "release", variant.floor, spec.packages)
+    if variant.min_vllm != NIGHTLY:
+        return VllmChoice(kind or "release", variant.min_vllm, spec.packages)
     if kind not in (None, NIGHTLY):
         raise InputError("needs-nightly", f"no vLLM release serves {model} yet", f"remove --vllm {kind}")
     return VllmChoice(NIGHTLY, None, spec.packages)

@@ -1,9 +1,11 @@
-"""The command-line options of `vllm serve` as words: read, found, laid over each other."""
+"""Arguments of `vllm serve`: words parsed once, grouped by option."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 
 SHORT = {
     "-tp": "--tensor-parallel-size",
@@ -20,42 +22,84 @@ SHORT = {
     "-dc": "--diffusion-config",
     "-asc": "--api-server-count",
 }
-"""vLLM's short options that a user may give; the others belong to pi."""
+"""vLLM's short options that a user may give; pi sets the others itself."""
 
 
-def option(word: str) -> str | None:
-    """The option that a word names, as vLLM spells it, without its value; None where the word is a value."""
+@dataclass(frozen=True)
+class Argument:
+    """One option with its values.
+
+    `option` is the option in vLLM's spelling, without value and parts; None for values before the first option.
+    """
+
+    option: str | None
+    words: tuple[str, ...]
+
+    @cached_property
+    def name(self) -> str | None:
+        """The option, with a short one replaced by its long form."""
+        return SHORT.get(self.option, self.option) if self.option else None
+
+    @property
+    def parts(self) -> list[str]:
+        """Names after a dot: `--profiler-config.profiler=torch` sets the part `profiler`."""
+        return self.words[0].partition("=")[0].split(".")[1:] if self.option else []
+
+    @property
+    def value(self) -> str | None:
+        """The first value, joined by `=` or as the next word."""
+        _, joined, value = self.words[0].partition("=")
+        if joined:
+            return value
+        return self.words[1] if len(self.words) > 1 else None
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A list of arguments in their order."""
+
+    items: tuple[Argument, ...] = ()
+
+    @classmethod
+    def parse(cls, words: Iterable[str]) -> Arguments:
+        groups: list[tuple[str | None, list[str]]] = []
+        for word in words:
+            option = _option(word)
+            if option is None and groups:
+                groups[-1][1].append(word)
+            else:
+                groups.append((option, [word]))
+        return cls(tuple(Argument(option, tuple(group)) for option, group in groups))
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        return tuple(word for item in self.items for word in item.words)
+
+    def get(self, name: str) -> str | None:
+        """Return the last value of a long option in any of its spellings, or None."""
+        return next((item.value for item in reversed(self.items) if item.name == name), None)
+
+    def __contains__(self, name: str) -> bool:
+        return any(item.name == name for item in self.items)
+
+    def __add__(self, more: Arguments) -> Arguments:
+        return Arguments(self.items + more.items)
+
+    def over(self, below: Arguments) -> Arguments:
+        """Append these arguments to `below`, without the options that they replace there."""
+        replaced = {item.option for item in self.items} - {None}
+        return Arguments(tuple(item for item in below.items if item.option not in replaced) + self.items)
+
+    def set(self, name: str, *values: object) -> Arguments:
+        """Give an option these values alone; a flag has none."""
+        return Arguments((Argument(name, (name, *map(str, values))),)).over(self)
+
+
+def _option(word: str) -> str | None:
     if word.startswith("--") and len(word) > 2:
         return "--" + re.split(r"[=.]", word[2:])[0].replace("_", "-")
     if re.match(r"-[A-Za-z]", word):
-        if re.match(r"-O=?-", word):  # vLLM would take what follows for an option of its own
+        if re.match(r"-O=?-", word):  # vLLM would read the rest as an option of its own
             return word
         return "-O" if word.startswith("-O") else re.split(r"[=.]", word)[0]
     return None
-
-
-def value_of(args: Iterable[str], name: str) -> str | None:
-    """The last value given for an option in any of its spellings; None when it is not given."""
-    words, found = list(args), None
-    for position, word in enumerate(words):
-        given = option(word)
-        if given is None or SHORT.get(given, given) != name:
-            continue
-        following = words[position + 1] if position + 1 < len(words) else None
-        found = word.partition("=")[2] if "=" in word else following
-    return found
-
-
-def laid_over(below: tuple[str, ...], above: tuple[str, ...]) -> tuple[str, ...]:
-    """Two argument lists as one, in which an option of the second replaces that of the first."""
-    if not below or not above:
-        return below or above
-    named = {option(word) for word in above} - {None}
-    kept: list[str] = []
-    keep = True
-    for word in below:
-        name = option(word)
-        keep = name not in named if name is not None else keep
-        if keep:
-            kept.append(word)
-    return (*kept, *above)

@@ -1,8 +1,8 @@
-"""Why vLLM stopped: the root cause in its log, in its own words, and what to do about it.
+"""Find the root cause in vLLM's log, and a hint.
 
-vLLM is a family of processes: an API server, an engine core below it, workers below that. One fails, and each
-above it logs its own traceback, so the last lines of a log are never the reason. The reason is the last
-exception of the process that failed first. The log of `hf download` is read by the same rules.
+vLLM has several processes: an API server, an engine core below it, workers below that. If one fails, each process
+above it logs its own traceback, so the last lines of a log are not the cause. The cause is the last exception of the
+process that failed first. The same rules apply to the log of `hf download`.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from pi.vllm.log_hints import hint_for
 MAX_LINES = 3
 
 MAX_CHARACTERS = 500
-"""Lines of a cause, and characters of each."""
+"""Limits of a cause: lines, and characters per line."""
 
 MAX_LINES_READ = 10_000
-"""From the end of the log; 256 KiB of what vLLM writes has about 2,500."""
+"""Counted from the end of the log; 256 KiB of a vLLM log have about 2,500 lines."""
 
 KILLED = "killed from outside (out of memory?)"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """`cause`: one to three lines of plain text; `hint`: what to do next, None where only the log tells."""
+    """A cause of one to three lines, and a hint if there is one."""
 
     cause: str
     hint: str | None
 
 
 def explain(log: str, exit_code: int | None, venv: str = "venv") -> Failure:
-    """Why the vLLM that wrote `log` ended; `venv` is the folder in the pod's home that it ran from.
+    """Return why the vLLM that wrote `log` stopped.
 
-    `log` may be a tail that begins in mid-line. `exit_code` is the leader's: negative, or above 128, for a
-    signal; None when unknown; 0 proves nothing, for a server whose engine was killed exits 0. Not for a model
-    that was stopped on purpose: its log ends in tracebacks too.
+    `venv` is the folder of its venv in the pod's home.
+    `log` may be a tail that begins inside a line. `exit_code` belongs to the first process: negative or above 128 for
+    a signal, None if unknown. 0 proves nothing, because a server exits with 0 after its engine was killed. Do not use
+    this for a model that was stopped on purpose; its log also ends in tracebacks.
     """
     account = _account(_lines(log), exit_code)
     cause = [one_line(line, MAX_CHARACTERS) for line in account.cause[:MAX_LINES]]
@@ -50,7 +51,7 @@ def explain(log: str, exit_code: int | None, venv: str = "venv") -> Failure:
 
 
 class _Line(NamedTuple):
-    """A line of the log, its prefix taken apart: `process` and `level` are empty where vLLM wrote none."""
+    """A line of the log with its prefix parsed; `process` and `level` are empty if vLLM wrote none."""
 
     number: int
     process: str
@@ -59,7 +60,7 @@ class _Line(NamedTuple):
 
 
 class _Account(NamedTuple):
-    """The lines that tell a cause, and the lines around them, where a hint may be found."""
+    """The lines of a cause, and the lines around it that hints are matched against."""
 
     cause: list[str]
     details: list[str]
@@ -82,7 +83,7 @@ _LINE = re.compile(
     """,
     re.VERBOSE,
 )
-"""(EngineCore pid=95) ERROR 11-23 14:29:12 [core.py:1510] TEXT, in all its variants since vLLM 0.4."""
+"""(EngineCore pid=95) ERROR 11-23 14:29:12 [core.py:1510] TEXT, in all variants since vLLM 0.4."""
 
 _TRACEBACK = "Traceback (most recent call last):"
 
@@ -91,7 +92,7 @@ _FRAME = re.compile(r'  File "[^"]*", line \d+, in (\S+)')
 _EXCEPTION = re.compile(
     r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception|Interrupt)(?:\(\w+\))?(?=:|$)|(?:[a-z_]\w*\.)+[A-Z]\w*(?=: )"
 )
-"""A bare or dotted name as a traceback's last line begins; a dotted one need not end in Error."""
+"""Start of a traceback's last line. A dotted name does not have to end in Error."""
 
 _USAGE = re.compile(r"vllm[ \w]{0,40}: error: \S")
 
@@ -132,8 +133,11 @@ def _line(number: int, line: str) -> _Line:
 
 
 def _account(lines: list[_Line], exit_code: int | None) -> _Account:
-    """The first of these that the log or the exit code has: a refused command line, an exception, a crash of
-    native code, a process that vanished, a signal, an exception that was survived, a last line."""
+    """Return the first cause that the log or the exit code contains.
+
+    In this order: a command line error, an exception, a crash of native code, a process that disappeared, a signal,
+    an exception that vLLM survived, the last line.
+    """
     ready = _last(line.number for line in lines if line.text.endswith(_READY))
     survived = max(ready, _last(line.number for line in lines if _proves_health(line)))
     raised = sorted(_raised(lines), key=lambda error: error.line.number)
@@ -146,19 +150,19 @@ def _account(lines: list[_Line], exit_code: int | None) -> _Account:
         return _first_to_fail(since).account
     for pattern in (_CRASHED, _DIED):
         for line in lines[ready + 1 :]:
-            if found := pattern.search(line.text):
-                return _Account([found[0]], [])
+            if match := pattern.search(line.text):
+                return _Account([match[0]], [])
     if len(raised) > len(errors):
         return _Account([KILLED], [])
-    if ended := _signal(exit_code):
-        return _Account([ended], [])
+    if signalled := _signal(exit_code):
+        return _Account([signalled], [])
     if errors and ready < 0:
         return errors[-1].account
-    return _Account([_last_words(lines)], [])
+    return _Account([_last_line(lines)], [])
 
 
 def _first_to_fail(errors: list[_Raised]) -> _Raised:
-    """The last exception of the process whose exception came first; else the last one that bears no tag."""
+    """Return the last exception of the process that raised first, else the last one without a process."""
     tagged = [error for error in errors if error.line.process]
     if not tagged:
         return errors[-1]
@@ -170,14 +174,14 @@ def _of_server(line: _Line) -> bool:
 
 
 def _proves_health(line: _Line) -> bool:
-    """Whether the API server went on with its work here, so that what it raised before did not end it."""
+    """Return whether the API server still worked here, so that it survived its earlier exceptions."""
     if _ACCESS.match(line.text):
         return True
     return line.level == "INFO" and bool(line.process) and _of_server(line) and "[shutdown]" not in line.text
 
 
 def _raised(lines: list[_Line]) -> Iterator[_Raised]:
-    """Every exception in the log, but for mere warnings and what Python reports of its clean-up at exit."""
+    """Yield every exception in the log, except warnings and Python's clean-up at exit."""
     streams: dict[str, list[_Line]] = defaultdict(list)
     for line in lines:
         streams[line.process].append(line)
@@ -189,35 +193,38 @@ def _raised(lines: list[_Line]) -> Iterator[_Raised]:
             elif line.level in ("", "ERROR", "CRITICAL") and _EXCEPTION.match(line.text):
                 trace = stream[max(0, opened - 1) : position]
                 if not any(_NOISE.match(traced.text) for traced in trace[:3]):
-                    yield _Raised(line, _told(line, trace, _continued(stream, position)))
+                    yield _Raised(line, _account_of(line, trace, _continued(stream, position)))
                 opened = position + 1
 
 
 def _continued(stream: list[_Line], position: int) -> list[str]:
-    """What is said below an exception's first line, by the same voice: at most ten lines."""
+    """Return at most ten lines of the same level below an exception's first line."""
     level = stream[position].level
-    said = takewhile(lambda line: line.level == level and line.text != _TRACEBACK, stream[position + 1 : position + 11])
-    return [line.text for line in said if line.text]
+    below = stream[position + 1 : position + 11]
+    lines = takewhile(lambda line: line.level == level and line.text != _TRACEBACK, below)
+    return [line.text for line in lines if line.text]
 
 
-def _told(line: _Line, trace: list[_Line], below: list[str]) -> _Account:
-    """An exception's first line, and what it takes to understand it: the value that was refused, the place of
-    an exception without words, the line that a colon announces."""
+def _account_of(line: _Line, trace: list[_Line], below: list[str]) -> _Account:
+    """Return an exception's first line with the details that explain it.
+
+    Details are a rejected value, the source line of an exception without a message, or the line after a colon.
+    """
     text = line.text
     if wrapped := _WRAPPED.search(text):
         return _Account([wrapped[1]], below)
     if re.search(r": \d+ validation errors? for ", text):
-        return _Account([text, *_refused_values(below)], below)
+        return _Account([text, *_rejected_values(below)], below)
     if _EXCEPTION.fullmatch(text.rstrip(":")):
-        return _Account(_place(text.rstrip(":"), trace), below)
+        return _Account(_source(text.rstrip(":"), trace), below)
     cause = [text]
     while below[len(cause) - 1 :] and _ANNOUNCES.search(cause[-1]):
         cause.append(below[len(cause) - 1])
     return _Account(cause, below)
 
 
-def _refused_values(below: list[str]) -> Iterator[str]:
-    """Pydantic's sentences: the indented lines, the last of which ends in " [type=..., input_value=...]"."""
+def _rejected_values(below: list[str]) -> Iterator[str]:
+    """Yield Pydantic's sentences: indented lines up to the one with " [type=..., input_value=...]"."""
     for text in below:
         sentence, end, _ = text.partition(" [type=")
         yield sentence
@@ -225,8 +232,8 @@ def _refused_values(below: list[str]) -> Iterator[str]:
             return
 
 
-def _place(name: str, trace: list[_Line]) -> list[str]:
-    """Where an exception without words came from: the innermost function, and its line of source."""
+def _source(name: str, trace: list[_Line]) -> list[str]:
+    """Return the innermost function of an exception without a message, and its source line."""
     for position in reversed(range(len(trace))):
         if frame := _FRAME.match(trace[position].text):
             return [f"{name} in {frame[1]}", *(line.text for line in trace[position + 1 : position + 2])]
@@ -239,10 +246,10 @@ def _signal(exit_code: int | None) -> str | None:
     number = -exit_code if exit_code < 0 else exit_code - 128
     if number == signal.SIGKILL:
         return KILLED
-    return next((f"ended by {known.name}" for known in signal.Signals if known == number), None)
+    return next((f"stopped by {one.name}" for one in signal.Signals if one == number), None)
 
 
-def _last_words(lines: list[_Line]) -> str:
+def _last_line(lines: list[_Line]) -> str:
     for line in reversed(lines):
         if line.text.strip() and not line.text.startswith(" ") and "resource_tracker" not in line.text:
             is_news = line.level == "INFO"

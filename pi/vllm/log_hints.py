@@ -1,27 +1,26 @@
-"""What to do about a failed start, by the words in vLLM's log."""
+"""Hints for failed starts, by the words in vLLM's log."""
 
 from __future__ import annotations
 
 import re
 
 
-def hint_for(told: str, venv: str) -> str | None:
+def hint_for(text: str, venv: str) -> str | None:
     for pattern, hint in HINTS:
-        if found := re.search(pattern, told):
-            return hint.format(*found.groups(), venv=venv)
+        if match := re.search(pattern, text):
+            return hint.format(*match.groups(), venv=venv)
     return None
 
 
 _SETUP = 'pi pods setup NAME "ssh ..."'
 
-_THE_TOKEN = "HF_TOKEN (the pod has that of its setup; pi pods setup NAME brings another)"  # noqa: S105 - its name
+_THE_TOKEN = "HF_TOKEN (pi pods setup NAME sends a new one)"  # noqa: S105 - its name
 
 HINTS = (
-    # The command line and files it names
+    # Command line and its files
     (
         r"^vllm[ \w]*: error: ",
-        "check the words after --vllm, or, if you gave none, what pi plan shows; "
-        "on the pod, vllm serve --help=all explains them",
+        "check the words after --vllm, or the arguments in pi plan; on the pod, vllm serve --help=all explains them",
     ),
     (r"invalid (?:tool call|reasoning) parser", "after --vllm, name a parser that this vLLM has"),
     (r"requires --tool-call-parser", "add --tool-call-parser NAME after --vllm"),
@@ -39,7 +38,7 @@ HINTS = (
     (r"gated repo", f"accept the licence on the model's page at Hugging Face and check {_THE_TOKEN}"),
     (
         r"Invalid (?:credentials in Authorization header|user token|username or password)",
-        f"Hugging Face refuses HF_TOKEN: set a valid one and run {_SETUP} again",
+        f"Hugging Face rejects HF_TOKEN: set a valid one and run {_SETUP} again",
     ),
     (
         r"429 Too Many Requests|429 Client Error",
@@ -51,14 +50,14 @@ HINTS = (
     ),
     (
         r"outgoing traffic has been disabled|offline mode is enabled",
-        "HF_HUB_OFFLINE on the pod forbids to fetch the model: unset it, or give a path on the pod",
+        "HF_HUB_OFFLINE on the pod prevents the download: unset it, or give a path on the pod",
     ),
     (
         r"couldn't connect to 'http|LocalEntryNotFoundError|Local entry not found",
-        "the pod does not reach Hugging Face: check its network and proxy, or give a path on the pod",
+        "the pod cannot reach Hugging Face: check its network and proxy, or give a path on the pod",
     ),
     (r"Repo id must be in the form", "there is no such directory on the pod: check the path"),
-    (r"a file named config\.json", "vLLM can read no model there: config.json is missing"),
+    (r"a file named config\.json", "there is no model: config.json is missing"),
     # Disks and shared memory
     (
         r"'/psm_|/dev/shm|shared memory segment|Bus error",
@@ -66,7 +65,7 @@ HINTS = (
     ),
     (
         r"No space left on device|Not enough free disk space|Disk quota exceeded",
-        f"the pod's disk is full: free space, or keep models on another: {_SETUP} --models-path PATH",
+        f"the pod's disk is full: free space, or keep models on another disk: {_SETUP} --models-path PATH",
     ),
     (
         r"Read-only file system",
@@ -79,21 +78,21 @@ HINTS = (
     ),
     (
         r"derived max_model_len \([a-z_]+=(\d{1,12})",
-        "the model reads no more than that: pi start ... --context {0}",
+        "the model's context is shorter: pi start ... --context {0}",
     ),
     (
         r"No available memory for the cache blocks|Cannot auto-fit max_model_len|available KV cache memory",
-        "no memory is left beside the weights: pi start ... --memory 90%, or --gpus 2",
+        "no memory is left after the weights: pi start ... --memory 90%, or --gpus 2",
     ),
     (
         r"is less than desired (?:GPU|CPU) memory utilization|on kv cache allocation",
-        "other work holds that memory: pi stop it, or ask for less: pi start ... --memory 50%",
+        "another process uses that memory: pi stop it, or use less: pi start ... --memory 50%",
     ),
     (
         r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
-        "the GPU is full: give it more GPUs (--gpus 2), a shorter --context, or pi stop what else runs there",
+        "the GPU is full: use more GPUs (--gpus 2) or a shorter --context, or pi stop another model",
     ),
-    # GPUs, drivers, and how they talk
+    # GPUs, drivers, links between GPUs
     (r"number of available GPUs \((\d{1,4})\)", "pi start ... --gpus {0}, or a pod with more GPUs"),
     (r"attention heads \((\d{1,6})\) must be divisible", "pi start ... --gpus N, where N divides {0}"),
     (
@@ -128,11 +127,11 @@ HINTS = (
     # The model
     (
         r"not found in your environment: .{1,200}? Run `pip install ([\w. -]{1,100})`",
-        "the model's own code needs more packages: on the pod, uv pip install -p ~/{venv} {0}",
+        "the model's code needs more packages: on the pod, uv pip install -p ~/{venv} {0}",
     ),
     (
         r"trust_remote_code",
-        "the model brings Python code of its own; if you trust it: pi start ... --vllm --trust-remote-code",
+        "the model contains Python code; if you trust it: pi start ... --vllm --trust-remote-code",
     ),
     (
         r"does not recognize this architecture|Model architectures .{1,300} are not supported",
@@ -142,7 +141,7 @@ HINTS = (
         r"Unknown quantization method|Cannot find the config file for \w+",
         "the model is not in that format: leave --quantization out after --vllm",
     ),
-    (r"\.gguf' is not a valid JSON", "vLLM reads no GGUF files: choose the model in safetensors format"),
+    (r"\.gguf' is not a valid JSON", "vLLM does not read GGUF files: choose the model in safetensors format"),
     (
         r"SafetensorError|Error while deserializing header|parse_safetensors_file_metadata",
         "a weights file is damaged or incomplete: remove the model from the pod's cache and start again",
@@ -163,8 +162,8 @@ HINTS = (
     (r"SIGILL|Illegal instruction", "this vLLM needs a newer processor than the pod has: choose another pod"),
     (
         r"^killed from outside|unexpectedly$|exit code: -9\)",
-        "on the pod, dmesg tells what the kernel killed; a smaller model or --context needs less memory",
+        "dmesg on the pod shows what the kernel killed; a smaller model or --context needs less memory",
     ),
 )
-"""What helps, by what was said; the first that matches counts. In a hint, {0} is the pattern's group and {venv}
-the folder that vLLM ran from."""
+"""Pattern and hint; the first match applies. In a hint, {0} is the pattern's group and {venv} the folder of vLLM's
+venv."""

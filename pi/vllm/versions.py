@@ -1,4 +1,4 @@
-"""Versions of vLLM: which is older, and which serves a model."""
+"""Compare versions of vLLM."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 NIGHTLY = "nightly"
-"""The floor of a model that no release of vLLM serves yet."""
+"""Minimum of a model that no vLLM release serves yet."""
 
 
-def too_old(version: str | None, floor: str | None) -> bool:
-    """Whether a version of vLLM is below a floor; where either is unknown it is not."""
-    if not version or not floor:
+def too_old(version: str | None, minimum: str | None) -> bool:
+    """Return whether a vLLM is older than a minimum; False if either is unknown."""
+    if not version or not minimum:
         return False
-    if floor == NIGHTLY:
+    if minimum == NIGHTLY:
         return not is_nightly(version)
-    return version_numbers(version) < version_numbers(floor)
+    return version_numbers(version) < version_numbers(minimum)
 
 
 def is_nightly(version: str) -> bool:
-    """Whether a version of vLLM is that of a build between releases, such as "0.33.1.dev12+g1a2b3c4"."""
+    """Return whether a version is a build between releases, such as "0.33.1.dev12+g1a2b3c4"."""
     return ".dev" in version
 
 
-def latest(floors: Iterable[str | None]) -> str | None:
-    """The highest of some floors; None where there is none."""
-    known = (floor for floor in floors if floor)
-    return max(known, key=lambda floor: (floor == NIGHTLY, version_numbers(floor)), default=None)
+def latest(minimums: Iterable[str | None]) -> str | None:
+    """Return the highest minimum, or None if all are None."""
+    given = (minimum for minimum in minimums if minimum)
+    return max(given, key=lambda minimum: (minimum == NIGHTLY, version_numbers(minimum)), default=None)
 
 
 @lru_cache(maxsize=256)
 def version_numbers(version: str) -> tuple[int, ...]:
-    """The numbers that a version begins with: "0.32.0+cpu" is (0, 32, 0)."""
-    found = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
+    """Return the leading numbers of a version: "0.32.0+cpu" is (0, 32, 0)."""
+    numbers = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in numbers[0].split(".")) if numbers else ()

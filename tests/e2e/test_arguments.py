@@ -19,7 +19,8 @@ import pytest
 from pi.errors import PiError
 from pi.planning import catalog, planner, serve
 from pi.planning.types import LaunchPlan, PodFacts, Request
-from pi.vllm import arguments, raw_arguments, versions
+from pi.vllm import raw_arguments, versions
+from pi.vllm.arguments import SHORT
 from tests.pods import cpu_pod, every_pod
 
 VENV = Path(os.environ.get("PI_E2E_VENV") or Path(__file__).parents[2] / ".e2e" / "one" / "home" / "venv")
@@ -85,8 +86,8 @@ def said(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def _commands(plan: LaunchPlan) -> Iterator[tuple[str, ...]]:
     for rank in range(plan.nodes):
-        master = ("192.0.2.1", 29501) if plan.nodes > 1 else None
-        words = serve.command(plan, "127.0.0.1", rank, master)
+        head = ("192.0.2.1", 29501) if plan.nodes > 1 else None
+        words = serve.command(plan, "127.0.0.1", rank, head)
         yield words[1:]
 
 
@@ -109,8 +110,8 @@ def test_vllm_knows_every_variable_of_the_plans(said: dict[str, Any]) -> None:
 
 def test_every_argument_that_pi_keeps_for_itself_exists(said: dict[str, Any]) -> None:
     known = set(said["options"])
-    assert set(raw_arguments.OWNED) | set(raw_arguments.OPENING) | set(arguments.SHORT.values()) <= known | {"--model"}
-    assert set(arguments.SHORT) - {"-O"} <= known
+    assert set(raw_arguments.OWNED) | set(raw_arguments.OPENING) | set(SHORT.values()) <= known | {"--model"}
+    assert set(SHORT) - {"-O"} <= known
 
 
 def test_no_whole_option_of_vllm_is_refused_as_the_beginning_of_another(said: dict[str, Any]) -> None:
@@ -128,9 +129,9 @@ def test_entries_beyond_this_vllm_are_named(said: dict[str, Any]) -> None:
         variant.id
         for spec in CATALOG.models
         for variant in spec.variants
-        if versions.too_old(said["version"], variant.floor or spec.floor)
+        if versions.too_old(said["version"], variant.min_vllm)
     ]
-    older = [spec.id for spec in CATALOG.models if versions.too_old(spec.ceiling, said["version"])]
+    older = [spec.id for spec in CATALOG.models if versions.too_old(spec.max_vllm, said["version"])]
     print(f"need a newer vLLM: {newer or 'none'}; an older one: {older}")
     assert older == ["pfnet/plamo-2-translate"]
 

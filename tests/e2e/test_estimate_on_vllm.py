@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pi.model_id import ModelId
 from pi.planning import catalog, planner, serve
 from pi.planning.estimate import GIB, attention_of
 from pi.planning.types import PodFacts, Request
@@ -46,7 +47,7 @@ def log(model: Path, venv: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """What vLLM logs until it has made its KV cache, started as pi plans it."""
     config = json.loads((model / "config.json").read_text())
     facts = PodFacts((), memory_mib=24576, cpus=os.cpu_count() or 1, device="cpu", config=config)
-    plan = planner.plan(Request(str(model), "sum"), facts, catalog.load())
+    plan = planner.plan(Request(ModelId(model), "sum"), facts, catalog.load())
     home = tmp_path_factory.mktemp("home")
     file = home / "log"
     with file.open("w") as log:

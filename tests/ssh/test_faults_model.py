@@ -309,7 +309,7 @@ def test_row_30_gpus_busy_with_foreign_work_are_told_with_their_process(pi: Pi, 
         done = pi("start", model, "--name", "qwen", "--memory", "50%")
         assert done.code == 5
         assert f"GPU 0: 61.0 GiB used by pid {foreign.pid} (not pi)" in done.err
-        assert "GPU 0 has 22% left (--memory 22%), or wait until those processes end" in done.err
+        assert "GPU 0 has 22% free (--memory 22%), or wait until those processes exit" in done.err
         box.cards("h100_8", count=2, apps=[work])
         done = pi("start", model, "--name", "qwen", "--gpus", "2", "--memory", "50%")
         assert done.code == 5

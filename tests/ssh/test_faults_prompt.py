@@ -132,7 +132,7 @@ def test_row_59_an_answer_that_fails_names_the_cause(
 
 
 @pytest.mark.core
-def test_row_59_a_model_that_dies_in_its_answer_shows_the_last_line_of_its_log(pi: Pi, box: Pod) -> None:
+def test_row_59_a_model_that_dies_shows_the_last_log_line(pi: Pi, box: Pod) -> None:
     box.fault("vllm", dies_answering=True, last_words="torch.OutOfMemoryError: CUDA out of memory.")
     pi.ok("start", box.model(), "--name", "qwen")
     done = pi("prompt", "qwen", "hi")
@@ -162,7 +162,7 @@ def test_row_59_a_call_with_broken_json_goes_back_to_the_model(pi: Pi, server: C
     assert "the arguments are not valid JSON" in result["content"]
 
 
-def test_row_60_a_model_that_calls_tools_for_ever_is_stopped(pi: Pi, server: Canned) -> None:
+def test_row_60_endless_tool_calls_are_stopped(pi: Pi, server: Canned) -> None:
     server.answer = lambda number: (200, calls("rg", '{"args": "TODO"}'))
     done = ask(pi, server, "--max-rounds", "4")
     assert done.code == 1
@@ -187,7 +187,7 @@ def test_row_60_a_huge_result_is_cut_with_a_note(pi: Pi, server: Canned) -> None
     assert len(done.out) < 3000, "shortened on the screen"
 
 
-def test_ctrl_c_ends_an_answer_and_keeps_what_was_said(pi: Pi, server: Canned) -> None:
+def test_ctrl_c_ends_an_answer_and_keeps_its_text(pi: Pi, server: Canned) -> None:
     server.answer = lambda number: (200, [chunk(content="Once upon"), 30.0] if number == 1 else says("Well."))
     words = ("prompt", "--base-url", server.url, "--model", "m")
     running = pi.spawn(*words, "Tell me a story")
@@ -202,7 +202,7 @@ def test_ctrl_c_ends_an_answer_and_keeps_what_was_said(pi: Pi, server: Canned) -
 
 
 @pytest.mark.parametrize("pieces", [[chunk(content="Once upon"), 30.0], [30.0]], ids=["in an answer", "before it"])
-def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
+def test_a_lost_connection_does_not_look_like_a_dead_model(
     pi: Pi, box: Pod, server: Canned, pieces: list[bytes | float]
 ) -> None:
     server.answer = lambda number: (200, pieces)
@@ -220,7 +220,7 @@ def test_a_lost_connection_to_the_pod_is_not_told_as_a_model_that_died(
     assert "Traceback" not in done.err
 
 
-def test_no_other_program_can_enter_the_tunnel(pi: Pi, box: Pod, server: Canned) -> None:
+def test_no_other_program_can_use_the_tunnel(pi: Pi, box: Pod, server: Canned) -> None:
     """Through a port on this machine every user of it could."""
     server.answer = lambda number: (200, [chunk(content="Once"), 30.0])
     model = {"model": "m", "port": server.server_port, "gpus": [], "pid": 4242, "status": "running"}
@@ -237,7 +237,7 @@ def test_no_other_program_can_enter_the_tunnel(pi: Pi, box: Pod, server: Canned)
     running.ends()
 
 
-def test_an_answer_that_the_user_suspends_comes_whole(pi: Pi, box: Pod, server: Canned) -> None:
+def test_a_suspended_answer_arrives_whole(pi: Pi, box: Pod, server: Canned) -> None:
     """As with Ctrl+Z and fg, for longer than an answer may pause. The tunnel, too, stands still meanwhile."""
     slow: list[bytes | float] = [chunk(content="upon "), 0.2]
     server.answer = lambda number: (200, [chunk(content="Once "), *slow * 25, *says("a time")])
@@ -271,7 +271,7 @@ def shell(pi: Pi, script: str) -> Done:
         ("mkdir d && cd d && rmdir ../d && $pi prompt {to} hi", 2, "", "the working directory is gone"),
     ],
 )
-def test_what_a_shell_can_do_to_it_is_told_in_words(
+def test_redirections_of_a_shell_fail_in_words(
     pi: Pi, server: Canned, script: str, code: int, out: str, told: str
 ) -> None:
     server.answer = lambda number: (200, says("Hello"))
@@ -281,7 +281,7 @@ def test_what_a_shell_can_do_to_it_is_told_in_words(
     assert "bug in pi" not in done.err and "Traceback" not in done.err
 
 
-def test_a_signal_that_ends_programs_is_told_by_the_exit_code(pi: Pi, server: Canned) -> None:
+def test_sigterm_sets_the_exit_code(pi: Pi, server: Canned) -> None:
     server.answer = lambda number: (200, [chunk(content="Once upon"), 30.0])
     running = pi.spawn("prompt", "--base-url", server.url, "--model", "m", "Tell a story")
     running.reads("Once upon")

@@ -177,8 +177,8 @@ def test_row_33_a_pod_with_fewer_gpus_than_it_had_starts_nothing_until_it_is_set
     for words in (["start", model, "--name", "qwen"], ["plan", model]):
         done = pi(*words)
         assert (done.code, done.out) == (5, "")
-        assert "box now shows 1 GPU, and had 2: GPU 1 lost\n" in done.err
-        assert "go on with the GPUs that it shows: pi pods setup box" in done.err
+        assert "box now has 1 GPU, and had 2: GPU 1 lost\n" in done.err
+        assert "accept the GPUs that it has: pi pods setup box" in done.err
     assert "warning: GPU 1 lost" in pi("list").err
     assert pi.state_file.read_bytes() == before
     assert quick.records() == [] and quick.quiet() == {}
@@ -194,7 +194,7 @@ def test_row_33_a_pod_with_fewer_gpus_than_it_had_starts_nothing_until_it_is_set
 
 
 HUB = [
-    ("token", "Invalid credentials|401 Unauthorized", "Hugging Face refuses HF_TOKEN: set a valid one"),
+    ("token", "Invalid credentials|401 Unauthorized", "Hugging Face rejects HF_TOKEN: set a valid one"),
     ("gated", "requires approval", "accept the licence at https://huggingface.co/Acme/Tiny-1B and check HF_TOKEN"),
     ("not_found", "Model 'Acme/Tiny-1B' not found", "no such model at Hugging Face, or it is private"),
     ("rate_limit", "429 Too Many Requests", "too many requests: try again in a few minutes"),

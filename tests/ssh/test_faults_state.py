@@ -745,7 +745,7 @@ def test_row_54_a_terminal_that_knows_only_ascii_is_enough(pi: Pi, box: Pod) -> 
     pi.environment |= ASCII
     assert re.search(r"models/gr\?+e", pi.ok("list"))
     assert re.search(r"Gr\?+e \?+ fertig", pi.ok("logs", "qwen", "--no-follow"))
-    refused(pi("start", "Größe/🚀", "--name", "q"), "is neither a Hugging Face model nor a path on the pod")
+    refused(pi("start", "Größe/🚀", "--name", "q"), "invalid model 'Gr")
     assert re.search(r"Gr\?+e \?+", pi.ok("prompt", "qwen", "--no-tools", "wie groß?"))
     state = pi.state()
     state["pods"]["box"]["gpus"] = [{"id": 0, "name": "Größe 🚀", "memory": "80GB"}]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pi.errors import InputError
+from pi.vllm.arguments import Arguments
 from pi.vllm.raw_arguments import check_raw
 from tests.rig.command import Pi
 from tests.rig.hostile import CANARY, VALUES, is_clean
@@ -31,7 +32,7 @@ TOO_BIG = 100_000
 
 def accepted(value: str) -> bool:
     try:
-        check_raw([value])
+        check_raw(Arguments.parse([value]))
     except InputError:
         return False
     return True

@@ -25,13 +25,13 @@ SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 INDEX = {"metadata": {"total_size": 1}, "weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}
 
 
-def line(told: str, label: str) -> str:
-    [found] = [row.removeprefix(label).strip() for row in told.splitlines() if row.startswith(label + " ")]
+def line(output: str, label: str) -> str:
+    [found] = [row.removeprefix(label).strip() for row in output.splitlines() if row.startswith(label + " ")]
     return found
 
 
 @pytest.mark.core
-def test_a_plan_is_what_start_does_then(pi: Pi, box: Pod) -> None:
+def test_plan_is_what_start_does(pi: Pi, box: Pod) -> None:
     box.cards("h100_8")
     words = ("Qwen/Qwen3-8B", "--name", "qwen", "--memory", "50%", "--gpus", "2")
     planned = pi.ok("start", *words, "--dry-run")
@@ -46,58 +46,58 @@ def test_a_plan_is_what_start_does_then(pi: Pi, box: Pod) -> None:
     assert {name: received["env"][name] for name in variables} == {k: shlex.split(v)[0] for k, v in variables.items()}
 
 
-def test_an_unknown_model_of_the_hub_is_summed_up_from_its_files(pi: Pi, new_pod: NewPod) -> None:
-    """The weights are counted once, though the repository holds them twice."""
+def test_unknown_model_of_the_hub_has_a_memory_sum(pi: Pi, new_pod: NewPod) -> None:
+    """The repository contains the weights twice; the sum counts them once."""
     sizes = {SHARDS[0]: 10 * 10**9, SHARDS[1]: 6 * 10**9, "consolidated.safetensors": 16 * 10**9}
     with hub(sizes, {"config.json": CONFIG, "model.safetensors.index.json": INDEX}) as address:
         pod = new_pod(environment={"HF_ENDPOINT": address})
         pi.knows(pod)
         pod.cards("rtx_4090_2")
-        told = pi.ok("plan", "org/unknown-8b", "--context", "16k")
-        assert line(told, "memory").startswith("14.9 weights (+-10%) + 2.0 KV cache for 16384 tokens + ")
-        assert line(told, "download").startswith("16 GB unless it is already on the pod; ")
-        assert "org/unknown-8b is not in the catalog: 1 GPU, unless you say --gpus" in told
+        output = pi.ok("plan", "org/unknown-8b", "--context", "16k")
+        assert line(output, "memory").startswith("14.9 weights (+-10%) + 2.0 KV cache for 16384 tokens + ")
+        assert line(output, "download").startswith("16 GB unless it is already on the pod; ")
+        assert "org/unknown-8b is not in the catalog: 1 GPU, unless you set --gpus" in output
         done = pi("plan", "org/unknown-8b", "--context", "1m")
-        assert (done.code, done.out) == (2, "")
-        assert "has a context of 131072 tokens" in done.err
+        assert (done.code, done.out, done.id) == (2, "", "context-too-long")
+        assert "131072" in done.err
 
 
-def test_an_unknown_model_that_cannot_fit_is_refused_with_its_sum_before_the_download(pi: Pi, new_pod: NewPod) -> None:
+def test_unknown_model_that_is_too_large_is_not_downloaded(pi: Pi, new_pod: NewPod) -> None:
     with hub({"model.safetensors": 64 * 10**9}, {"config.json": CONFIG}) as address:
         pod = new_pod(environment={"HF_ENDPOINT": address})
         pi.knows(pod)
         pod.cards("rtx_4090_2")
         done = pi("start", "org/unknown-32b", "--name", "q")
-        assert done.code == 2
-        assert "org/unknown-32b does not fit: 59.6 weights (+-10%) + " in done.err
-        assert "it takes about 72 GiB of GPU memory" in done.err
+        assert (done.code, done.id) == (2, "does-not-fit")
+        assert "org/unknown-32b" in done.err and "59.6 weights (+-10%) + " in done.err
+        assert "72 GiB" in done.err
         assert not (pod.home / "received").exists() and pod.records() == []
 
 
-def test_on_a_pod_without_gpus_too(pi: Pi, new_pod: NewPod) -> None:
+def test_too_large_for_a_cpu_is_not_downloaded(pi: Pi, new_pod: NewPod) -> None:
     with hub({"model.safetensors": 64 * 10**12}, {"config.json": CONFIG}) as address:
         pod = new_pod(environment={"HF_ENDPOINT": address})
         pi.knows(pod)
         done = pi("start", "org/unknown-32t", "--name", "q")
-    assert done.code == 2
-    assert "org/unknown-32t does not fit: weights, " in done.err and " take 5960" in done.err
+    assert (done.code, done.id) == (2, "does-not-fit")
+    assert "org/unknown-32t" in done.err and " 5960" in done.err
     assert not (pod.home / "received").exists() and pod.records() == []
 
 
-def test_a_model_of_which_nothing_is_known_says_so(pi: Pi, box: Pod) -> None:
+def test_plan_notes_an_unknown_size(pi: Pi, box: Pod) -> None:
     box.cards("rtx_4090_2")
-    told = pi.ok("plan", "org/unknown")
-    assert line(told, "note") == "how large it is could not be found out, so whether it fits is not known"
-    assert line(told, "download").startswith("of unknown size, unless it is already on the pod; ")
+    output = pi.ok("plan", "org/unknown")
+    assert line(output, "note") == "its size is unknown, so pi cannot check whether it fits"
+    assert line(output, "download").startswith("of unknown size, unless it is already on the pod; ")
 
 
-def test_weights_that_are_on_the_pod_are_not_to_be_downloaded(pi: Pi, box: Pod) -> None:
+def test_plan_fetches_nothing_that_is_on_the_pod(pi: Pi, box: Pod) -> None:
     pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
     assert line(pi.ok("plan", "Acme/Tiny-1B"), "download") == "none, its weights are on the pod"
     assert "download" not in pi.ok("plan", box.model())
 
 
-def test_a_disk_too_small_for_the_download_is_told(pi: Pi, box: Pod) -> None:
+def test_plan_reports_a_disk_that_is_too_small(pi: Pi, box: Pod) -> None:
     box.cards("b200_8")
     assert line(pi.ok("plan", "openai/gpt-oss-20b"), "download").endswith("GiB of disk free")
     (pi.config / "models.toml").write_text(HUGE)
@@ -111,18 +111,18 @@ variants.bf16 = { precision = "bf16", weights_gb = 1200, minimum_gb = 1201 }
 """
 
 
-def test_packages_that_a_model_needs_are_named_with_the_way_to_them(pi: Pi, box: Pod) -> None:
+def test_plan_names_packages_and_how_to_install_them(pi: Pi, box: Pod) -> None:
     box.cards("b200_8")
-    told = line(pi.ok("plan", "Qwen/Qwen3-VL-235B-A22B-Instruct"), "packages")
-    assert told.startswith(
+    output = line(pi.ok("plan", "Qwen/Qwen3-VL-235B-A22B-Instruct"), "packages")
+    assert output.startswith(
         "qwen-vl-utils==0.0.14; to install what is missing: pi pods setup box --for Qwen/Qwen3-VL-235B-A22B-Instruct"
     )
 
 
-def test_a_path_that_is_not_there_is_no_plan(pi: Pi, box: Pod) -> None:
+def test_missing_path_has_no_plan(pi: Pi, box: Pod) -> None:
     done = pi("plan", "/no/such/model")
-    assert (done.code, done.out) == (1, "")
-    assert "the pod has no directory /no/such/model" in done.err
+    assert (done.code, done.out, done.id) == (1, "", "no-such-path")
+    assert "/no/such/model" in done.err
 
 
 def listed(pi: Pi, *words: str) -> list[dict[str, Any]]:
@@ -130,7 +130,7 @@ def listed(pi: Pi, *words: str) -> list[dict[str, Any]]:
     return offers
 
 
-def test_a_model_outside_the_catalog_possibly_works(pi: Pi, box: Pod) -> None:
+def test_model_outside_the_catalog_possibly_works(pi: Pi, box: Pod) -> None:
     box.cards("h100_8")
     [offer] = listed(pi, "org/unknown")
     assert (offer["model"], offer["state"]) == ("org/unknown", "possible")
@@ -138,7 +138,7 @@ def test_a_model_outside_the_catalog_possibly_works(pi: Pi, box: Pod) -> None:
     assert listed(pi, "no", "such", "words") == []
 
 
-def test_own_entries_are_offered_and_planned(pi: Pi, box: Pod, tmp_path: Path) -> None:
+def test_user_entries_are_offered_and_planned(pi: Pi, box: Pod, tmp_path: Path) -> None:
     box.cards("h100_8")
     text = '[model."Qwen/Qwen3-8B"]\ncontext = 2048\n[model."me/x"]\nparameters = 1\nvariants.bf16.precision = "bf16"\n'
     (pi.config / "models.toml").write_text(text)

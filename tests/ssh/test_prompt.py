@@ -18,7 +18,7 @@ def test_an_answer_is_streamed_from_the_pod(serving: Serving) -> None:
     assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")
 
 
-def test_the_final_text_alone_and_events_as_json(serving: Serving) -> None:
+def test_quiet_and_json_output(serving: Serving) -> None:
     pi = serving.pi
     assert pi.ok("prompt", "qwen", "--quiet", "Capital?") == "The capital of France is Paris.\n"
     events = [json.loads(line) for line in pi.ok("prompt", "qwen", "--json", "Capital?").splitlines()]
@@ -27,7 +27,7 @@ def test_the_final_text_alone_and_events_as_json(serving: Serving) -> None:
     assert "Paris" in json.dumps(events)
 
 
-def test_a_proxy_of_the_laptop_is_not_asked(serving: Serving) -> None:
+def test_a_proxy_of_the_laptop_is_not_used(serving: Serving) -> None:
     """The key would go to it."""
     pi = serving.pi
     proxy = "http://127.0.0.1:9"
@@ -35,7 +35,7 @@ def test_a_proxy_of_the_laptop_is_not_asked(serving: Serving) -> None:
     assert "Paris" in told
 
 
-def test_an_answer_with_escape_sequences_is_made_safe(pi: Pi, box: Pod) -> None:
+def test_escape_sequences_in_an_answer_are_removed(pi: Pi, box: Pod) -> None:
     box.fault("vllm", say=["\x1b]0;owned\x07safe", "\x1b[2J\x9b31m text"])
     pi.ok("start", box.model(), "--name", "qwen")
     told = pi.ok("prompt", "qwen", "hi")
@@ -43,7 +43,7 @@ def test_an_answer_with_escape_sequences_is_made_safe(pi: Pi, box: Pod) -> None:
     assert "\x1b" not in told and "\x9b" not in told
 
 
-def test_another_key_than_the_models_is_told(serving: Serving) -> None:
+def test_a_wrong_key_fails(serving: Serving) -> None:
     pi = serving.pi
     done = pi("prompt", "qwen", "hi", PI_API_KEY="sk-another-0123456789")
     assert (done.code, done.out) == (1, "")
@@ -51,7 +51,7 @@ def test_another_key_than_the_models_is_told(serving: Serving) -> None:
     assert "Traceback" not in done.err
 
 
-def test_a_model_that_is_gone_is_told(pi: Pi, box: Pod) -> None:
+def test_a_crashed_model_is_explained(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     with box.log_of("qwen").open("a") as log:
         log.write("RuntimeError: the reason\n")
@@ -63,7 +63,7 @@ def test_a_model_that_is_gone_is_told(pi: Pi, box: Pod) -> None:
     assert "the last line of its log: RuntimeError: the reason" in done.err
 
 
-def test_a_model_that_the_pod_has_forgotten_is_told_and_forgotten(pi: Pi, box: Pod) -> None:
+def test_a_model_gone_from_the_pod_is_removed(pi: Pi, box: Pod) -> None:
     pi.knows(box, models={"qwen": {"model": "m", "port": free_port(), "gpus": [], "pid": 4242, "status": "running"}})
     done = pi("prompt", "qwen", "hi")
     assert done.code == 1
@@ -71,7 +71,7 @@ def test_a_model_that_the_pod_has_forgotten_is_told_and_forgotten(pi: Pi, box: P
     assert pi.models("box") == {}
 
 
-def test_a_server_that_allows_no_tunnels_is_told(pi: Pi, new_pod: NewPod) -> None:
+def test_a_server_without_tunnels_is_explained(pi: Pi, new_pod: NewPod) -> None:
     pi.knows(
         new_pod(bare=True, options=("AllowTcpForwarding no",)),
         models={"qwen": {"model": "m", "port": 8001, "gpus": [], "pid": 4242, "status": "running"}},
@@ -82,7 +82,7 @@ def test_a_server_that_allows_no_tunnels_is_told(pi: Pi, new_pod: NewPod) -> Non
 
 
 @pytest.mark.core
-def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
+def test_an_unknown_name_is_an_input_error(serving: Serving) -> None:
     done = serving.pi("prompt", "qwem", "hi")
     assert (done.code, done.out) == (2, "")
     assert "no model 'qwem' on box" in done.err
@@ -113,7 +113,7 @@ def test_a_name_that_is_none_is_an_error_of_the_call(serving: Serving) -> None:
         ),
     ],
 )
-def test_a_value_that_cannot_be_is_an_error_of_the_call(pi: Pi, words: list[str], told: str) -> None:
+def test_an_invalid_value_is_an_input_error(pi: Pi, words: list[str], told: str) -> None:
     done = pi("prompt", "qwen", "hi", *words)
     assert (done.code, done.out) == (2, "")
     assert told in done.err

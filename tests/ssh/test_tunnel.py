@@ -64,13 +64,13 @@ def digest(link: Link, port: int, count: int) -> str:
     return found.hexdigest()
 
 
-def test_50_streams_at_once_come_whole(link: connection.SshLink, blocks: int) -> None:
+def test_50_parallel_streams_arrive_whole(link: connection.SshLink, blocks: int) -> None:
     with ThreadPoolExecutor(50) as pool:
         found = list(pool.map(lambda _: digest(link, blocks, 4), range(50)))
     assert set(found) == {hashlib.sha256(BLOCK * 4).hexdigest()}
 
 
-def test_an_authenticated_cipher_is_used_and_its_keys_are_renewed_in_a_long_stream(
+def test_a_long_stream_renews_the_keys_of_its_cipher(
     link: connection.SshLink, blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transport = link.transport
@@ -89,7 +89,7 @@ def test_an_authenticated_cipher_is_used_and_its_keys_are_renewed_in_a_long_stre
 
 
 @pytest.mark.core
-def test_a_connection_that_was_lost_is_opened_again(link: connection.SshLink, pod: Pod, blocks: int) -> None:
+def test_a_lost_connection_is_reopened(link: connection.SshLink, pod: Pod, blocks: int) -> None:
     """As in a chat that is taken up again after a night."""
     whole = hashlib.sha256(BLOCK).hexdigest()
     assert digest(link, blocks, 1) == whole
@@ -131,7 +131,7 @@ def a_stuck_line(link: connection.SshLink, port: int) -> connection.ChannelLine:
     return line
 
 
-def test_a_connection_that_turns_out_to_be_dead_is_opened_again(
+def test_a_dead_connection_is_reopened(
     link: connection.SshLink, pod: Pod, blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = hashlib.sha256(BLOCK).hexdigest()
@@ -151,7 +151,7 @@ def test_a_connection_that_turns_out_to_be_dead_is_opened_again(
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_an_upload_that_ctrl_c_stops_leaves_a_link_that_dials(
+def test_after_an_upload_stopped_by_ctrl_c_the_link_works(
     link: connection.SshLink, pod: Pod, blocks: int, times: int
 ) -> None:
     """The second one comes while the first still waits for what is on its way."""
@@ -168,7 +168,7 @@ def test_an_upload_that_ctrl_c_stops_leaves_a_link_that_dials(
     assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
 
 
-def test_an_upload_that_does_not_get_on_ends(link: connection.SshLink, pod: Pod, blocks: int) -> None:
+def test_a_stuck_upload_times_out(link: connection.SshLink, pod: Pod, blocks: int) -> None:
     line = a_stuck_line(link, blocks)
     line.settimeout(0.5)
     with silenced(pod), pytest.raises(TimeoutError):
@@ -177,7 +177,7 @@ def test_an_upload_that_does_not_get_on_ends(link: connection.SshLink, pod: Pod,
     assert digest(link, blocks, 1) == hashlib.sha256(BLOCK).hexdigest()
 
 
-def test_an_upload_that_nobody_reads_costs_the_line_alone(link: connection.SshLink, blocks: int) -> None:
+def test_an_unread_upload_fails_only_its_line(link: connection.SshLink, blocks: int) -> None:
     first = link.transport
     with socket.create_server(("127.0.0.1", 0)) as deaf, closing(link.dial(deaf.getsockname()[1])) as line:
         line.settimeout(1)
@@ -187,7 +187,7 @@ def test_an_upload_that_nobody_reads_costs_the_line_alone(link: connection.SshLi
     assert link.transport is first
 
 
-def test_a_line_whose_connection_ends_fails_as_a_socket_does(link: connection.SshLink, pod: Pod, blocks: int) -> None:
+def test_a_line_of_a_closed_connection_fails_like_a_socket(link: connection.SshLink, pod: Pod, blocks: int) -> None:
     line = link.dial(blocks)
     with silenced(pod):
         link.transport.sock.shutdown(socket.SHUT_WR)
@@ -203,7 +203,7 @@ def test_a_port_where_nothing_listens_is_refused(link: connection.SshLink) -> No
         link.dial(free_port())
 
 
-def test_a_server_without_that_cipher_is_reached_all_the_same(new_pod: object, tmp_path: Path) -> None:
+def test_a_server_without_that_cipher_works_too(new_pod: object, tmp_path: Path) -> None:
     pod: Pod = new_pod(options=("Ciphers aes256-ctr",))  # type: ignore[operator]
     link = connection.open_link(target.parse(pod.ssh), tmp_path / "known_hosts")
     assert isinstance(link, connection.SshLink)

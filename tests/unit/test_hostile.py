@@ -12,6 +12,7 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,10 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi import addresses, model_id, screen, text
+from pi import addresses, screen, text
 from pi.calls.templates import render
 from pi.cli.program import program
 from pi.errors import InputError, PiError, UnreachableError
+from pi.model_id import ModelId
 from pi.planning import amounts, catalog, serve
 from pi.planning.types import LaunchPlan
 from pi.pods import file_format, gpus, state
@@ -31,13 +33,14 @@ from pi.setup import mounts
 from pi.ssh import connection, target
 from pi.steps import keys
 from pi.vllm import raw_arguments
+from pi.vllm.arguments import Arguments
 from tests.rig.hostile import CANARY, VALUES, is_clean
 
 TEXTS = st.text(max_size=40) | st.sampled_from(VALUES)
 FOR_A_SHELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 """Texts that a program can receive as an argument or a variable."""
 
-WORDS = [value for value in VALUES if "\0" not in value and raw_arguments.unusable(value) != "bytes that are no UTF-8"]
+WORDS = [value for value in VALUES if "\0" not in value and raw_arguments.unusable(value) != "bytes that are not UTF-8"]
 ONE = "0, NVIDIA H100 80GB HBM3, 81559, 4, GPU-1f0c0e3a-0000-0000-0000-000000000001, 9.0, 580.65.06"
 
 
@@ -59,7 +62,7 @@ def pod_name(value: str) -> None:
 
 
 def model(value: str) -> None:
-    taken = model_id.check_model(value)
+    taken = ModelId.parse(value)
     if taken.startswith(("/", "~/")):
         assert taken.isprintable() and ".." not in taken.split("/") and len(taken) <= 1024
         assert os.path.normpath(value) == taken
@@ -89,7 +92,7 @@ def ssh(value: str) -> None:
 
 
 def raw_argument(value: str) -> None:
-    raw_arguments.check_raw([value])
+    raw_arguments.check_raw(Arguments.parse([value]))
     value.encode()
     assert "\n" not in value and "\0" not in value
 
@@ -320,20 +323,23 @@ def test_a_login_shell_gets_any_text_exactly(token: str, key: str, tmp_path_fact
 # --- variables of models.toml
 
 
+PLAN = LaunchPlan(ModelId("a/b"), "q", served_names=("q",), port=8001, gpus=(), args=Arguments(), env={})
+
+
 @pytest.mark.parametrize(
     "name",
     ["X;touch pwned", "X=1", "", "1X", "X Y", "X\nY", "$(id)", "\u00dc", "VLLM_API_KEY", "PATH", "LD_PRELOAD", "PYTHONPATH",
      "PI_INSTANCE", "VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "BASH_ENV", "HF_TOKEN", "VLLM_PLUGINS"],
 )  # fmt: skip
 def test_models_toml_may_not_set_dangerous_variables(name: str) -> None:
-    plan = LaunchPlan(model="a/b", name="q", served_names=("q",), port=8001, gpus=(), args=(), env={name: "x"})
+    plan = replace(PLAN, env={name: "x"})
     with pytest.raises(InputError, match="may not set the variable"):
         serve.environment(plan)
 
 
 def test_models_toml_may_set_any_valid_value() -> None:
     for value in VALUES:
-        plan = LaunchPlan(model="a/b", name="q", served_names=("q",), port=8001, gpus=(), args=(), env={"V": value})
+        plan = replace(PLAN, env={"V": value})
         try:
             assert serve.environment(plan)["V"] == value
         except InputError as refusal:

@@ -45,7 +45,7 @@ LATE = {
     "addresses": {"requests"},
     "calls.templates": {"jinja2"},
     "prompt.chat": {"readline"},
-    "prompt.client": {"openai", "httpx2", "pi.prompt.transport"},
+    "prompt.client": {"pi.prompt.sdk"},
     "screen": {"tabulate"},
     "": {"pi.fabric_tasks"},
 }
@@ -159,7 +159,7 @@ def test_only_heavy_imports_are_inside_functions(module: str) -> None:
 def test_heavy_packages_are_imported_late(module: str) -> None:
     """Only functions that connect import `hostkeys` and `login`."""
     at_top = {name.partition(".")[0] for node in tree_of(module).body for name in names_of(node)}
-    assert not at_top & HEAVY or module == "prompt.transport"
+    assert not at_top & HEAVY or module in ("prompt.sdk", "prompt.transport")
 
 
 @pytest.mark.parametrize(
@@ -177,3 +177,15 @@ def test_verbs_that_contact_no_pod_load_nothing_heavy(words: list[str], tmp_path
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "invoke" in loaded
     assert not loaded & HEAVY
+
+
+def test_pi_pods_loads_only_the_rooms_it_needs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", Path(sys.executable).parent / "pi", "pods"],
+        env={**os.environ, "PI_CONFIG_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    names = {line.rpartition("|")[2].strip().removeprefix("pi.") for line in done.stderr.splitlines() if "| " in line}
+    loaded = {room_of(name) for name in names & set(MODULES)}
+    assert loaded <= {"", "cli", "fabric_tasks", "steps", "pods", "ground", "on_pod"}

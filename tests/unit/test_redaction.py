@@ -173,7 +173,7 @@ PIECES: list[Event] = [
     Text("! sk-"),
     ToolCall("1", "rg", {"args": PLAIN}, json.dumps({"args": PLAIN})),
     ToolResult("1", "rg", f"{'x' * 150} {PLAIN}\n", False, 0.1),
-    Error(f"failed: {PLAIN}", f"try {PLAIN}"),
+    Error(f"failed: {PLAIN}", f"try {PLAIN}", "it-failed"),
     TurnEnd("stop", f"it is {PLAIN}", 1, 1, 1, 1, 0.1, 1.0, 1.0),
 ]
 

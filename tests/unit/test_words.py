@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi import addresses, model_id
+from pi import addresses
 from pi.calls.events import Done, Event, Log, Reader
 from pi.errors import InputError
+from pi.model_id import ModelId
 from pi.setup import mounts
 
 MOUNTS = {
@@ -56,17 +57,17 @@ def test_only_one_plain_mount_command_is_accepted(text: str) -> None:
 @pytest.mark.parametrize(
     "model", ["gpt2", "Qwen/Qwen3-8B", "openai/gpt-oss-20b", "/mnt/models/mine", "~/m", "a/b.c_d-e"]
 )
-def test_a_hub_id_or_a_path_is_accepted(model: str) -> None:
-    assert model_id.check_model(model) == model
+def test_hub_id_or_path_is_a_model(model: str) -> None:
+    assert ModelId.parse(model) == model
 
 
 @pytest.mark.parametrize(
-    "model", ["", "-x", "a/b/c", "a/-b", "../x", "a/b..c", "a--b/c", "https://huggingface.co/a/b", "a/b;id", "a b", "/a/../b",
+    "model", ["", "-x", "--config", "a/b/c", "a/-b", "../x", "a/b..c", "a--b/c", "https://huggingface.co/a/b", "a/b;id", "a b", "/a/../b",
               "a/b\n", "/tmp/\x1b[2J", "x" * 97, "a/b.git"]
 )  # fmt: skip
-def test_other_model_ids_are_rejected(model: str) -> None:
+def test_other_text_is_not_a_model(model: str) -> None:
     with pytest.raises(InputError):
-        model_id.check_model(model)
+        ModelId.parse(model)
 
 
 URLS = {

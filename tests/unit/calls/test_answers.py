@@ -23,6 +23,7 @@ from pi.calls.survey import look
 from pi.calls.validation import fields
 from pi.errors import PiError
 from pi.fabric_tasks.stop import show_stopped
+from pi.model_id import ModelId
 from pi.on_pod import shapes
 from pi.on_pod.events import Event, FailureKind
 from pi.planning import catalog, planner
@@ -50,7 +51,7 @@ EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event
 
 CATALOG = catalog.load()
 
-REQUEST = Request("/root/models/m", "q")
+REQUEST = Request(ModelId("/root/models/m"), "q")
 
 POD = Pod("box", "ssh root@192.0.2.1")
 

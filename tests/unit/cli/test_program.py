@@ -186,7 +186,7 @@ WRONG = [
     ("a name that is an option", ["start", "a/b", "--name", "-rf"], "invalid model name"),
     ("a name with a line break at its end", ["start", "a/b", "--name", "x\n"], "invalid model name"),
     ("a name of 64 characters", ["start", "a/b", "--name", "x" * 64], "invalid model name"),
-    ("a model that is a shell command", ["start", "a/b;id", "--name", "q"], "neither a Hugging Face model nor a path"),
+    ("a model that is a shell command", ["start", "a/b;id", "--name", "q"], "invalid model 'a/b;id'"),
     ("a raw argument that pi sets", [*MODEL, "--vllm", "--port", "1"], "may not contain --port"),
     ("a raw argument that opens the server", [*MODEL, "--vllm", "--middle", "x.Y"], "may not contain --middle"),
     ("the log of an invalid name", ["logs", "a/b"], "invalid model name"),

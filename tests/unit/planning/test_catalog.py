@@ -1,4 +1,4 @@
-"""models.toml: what it says of each model, a user's own entries over it, and its Markdown page."""
+"""models.toml: its entries, a user's entries over it, and its Markdown page."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def tables() -> dict[str, Any]:
     return tomllib.loads((ROOT / "models.toml").read_text())
 
 
-# -------------------------------------------------------------------------------------------- what it holds
+# -------------------------------------------------------------------------------------------- entries
 
 
-def test_every_model_of_the_recipes_and_of_the_list_is_there() -> None:
+def test_every_model_of_the_recipes_and_the_list_is_there() -> None:
     import json
 
     recipes = json.loads((ROOT / "tests" / "fixtures" / "recipes.json").read_text())["recipes"]
@@ -44,9 +44,9 @@ def test_every_model_of_the_recipes_and_of_the_list_is_there() -> None:
 
 
 @pytest.mark.parametrize("spec", CATALOG.models, ids=lambda spec: spec.id)
-def test_an_entry_is_whole(spec: ModelSpec) -> None:
+def test_entry_is_complete(spec: ModelSpec) -> None:
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", spec.id)
-    assert spec.family and spec.source and spec.floor
+    assert spec.family and spec.source and spec.min_vllm
     assert spec.context is not None and 4096 <= spec.context <= 10_485_760
     assert spec.active_b is None or spec.active_b < spec.parameters_b
     assert spec.api in ("chat", "responses")
@@ -63,9 +63,9 @@ def test_an_entry_is_whole(spec: ModelSpec) -> None:
 
 
 @pytest.mark.parametrize(("spec", "variant"), VARIANTS, ids=lambda value: getattr(value, "id", ""))
-def test_a_variant_is_whole(spec: ModelSpec, variant: Variant) -> None:
+def test_variant_is_complete(spec: ModelSpec, variant: Variant) -> None:
     assert variant.precision in BYTES_PER_PARAMETER
-    assert variant.precision in hardware.FLOORS
+    assert variant.precision in hardware.MIN_CAPABILITY
     assert 0 < variant.weights_gb < variant.minimum_gb
     assert variant.tensor in (None, *COUNTS)
     assert variant.checked in ("", "parsed", "run")
@@ -75,36 +75,36 @@ def test_a_variant_is_whole(spec: ModelSpec, variant: Variant) -> None:
         assert variant.weights_gb < layout.gpus * card_gb
 
 
-def test_hardware_names_of_the_catalog_are_known() -> None:
-    known = {kind.name for kind in hardware.KINDS} | {"nvidia", "ada", "cpu", *hardware.GENERATIONS.values()}
+def test_hardware_names_are_valid() -> None:
+    valid = {kind.name for kind in hardware.KINDS} | {"nvidia", "ada", "cpu", *hardware.GENERATIONS.values()}
     named = {name for spec, variant in VARIANTS for name in (*spec.tunings, *variant.tunings, *variant.on)}
-    assert named <= known
-    assert {name for spec in CATALOG.models for name in spec.verified} <= known
+    assert named <= valid
+    assert {name for spec in CATALOG.models for name in spec.verified} <= valid
 
 
-def test_facts_of_a_family_hold_for_its_models_unless_they_differ() -> None:
-    found = CATALOG.find("zai-org/GLM-4.7")
+def test_family_facts_apply_unless_a_model_differs() -> None:
+    entry = CATALOG.find("zai-org/GLM-4.7")
     other = CATALOG.find("zai-org/GLM-4.5")
-    assert found and other
-    assert (found[0].family, found[0].reasoning, other[0].reasoning) == ("glm-4.5", "glm45", "glm45")
-    assert (found[0].tools, other[0].tools) == ("glm47", "glm45")
+    assert entry and other
+    assert (entry[0].family, entry[0].reasoning, other[0].reasoning) == ("glm-4.5", "glm45", "glm45")
+    assert (entry[0].tools, other[0].tools) == ("glm47", "glm45")
 
 
-def test_a_model_is_found_by_the_id_of_any_of_its_checkpoints() -> None:
+def test_model_is_found_by_the_id_of_any_checkpoint() -> None:
     assert CATALOG.find("no/such-model") is None
     for name in ("Qwen/Qwen3-32B-AWQ", "qwen/qwen3-32b-awq"):
-        found = CATALOG.find(name)
-        assert found is not None
-        assert (found[0].id, found[1].name) == ("Qwen/Qwen3-32B", "awq")
+        entry = CATALOG.find(name)
+        assert entry is not None
+        assert (entry[0].id, entry[1].name) == ("Qwen/Qwen3-32B", "awq")
 
 
-def test_every_word_narrows_the_search() -> None:
-    found = [spec.id for spec in CATALOG.search("QWEN coder 30b")]
-    assert found == ["Qwen/Qwen3-Coder-30B-A3B-Instruct"]
+def test_search_matches_every_word() -> None:
+    ids = [spec.id for spec in CATALOG.search("QWEN coder 30b")]
+    assert ids == ["Qwen/Qwen3-Coder-30B-A3B-Instruct"]
     assert len(CATALOG.search("")) == len(CATALOG.models)
 
 
-# ------------------------------------------------------------------------------------------ a user's own file
+# ------------------------------------------------------------------------------------------ a user's file
 
 
 def own(tmp_path: Path, text: str) -> catalog.Catalog:
@@ -112,42 +112,42 @@ def own(tmp_path: Path, text: str) -> catalog.Catalog:
     return catalog.load(tmp_path)
 
 
-def test_an_own_entry_is_added(tmp_path: Path) -> None:
-    found = own(tmp_path, '[model."me/mine"]\nparameters = 7\nvariants.bf16 = { precision = "bf16" }\n').find("me/mine")
-    assert found is not None
-    spec, variant = found
+def test_user_entry_is_added(tmp_path: Path) -> None:
+    entry = own(tmp_path, '[model."me/mine"]\nparameters = 7\nvariants.bf16 = { precision = "bf16" }\n').find("me/mine")
+    assert entry is not None
+    spec, variant = entry
     assert (spec.context, spec.tools, variant.id) == (None, None, "me/mine")
     assert (variant.weights_gb, variant.minimum_gb) == (14.0, 16.8)
 
 
-def test_an_own_key_changes_that_key_alone(tmp_path: Path) -> None:
+def test_user_key_changes_only_that_key(tmp_path: Path) -> None:
     text = '[model."Qwen/Qwen3-32B"]\ncontext = 32768\n[model."Qwen/Qwen3-32B".variants.fp8]\nminimum_gb = 36\n'
-    found = own(tmp_path, text).find("Qwen/Qwen3-32B-FP8")
+    entry = own(tmp_path, text).find("Qwen/Qwen3-32B-FP8")
     shipped = CATALOG.find("Qwen/Qwen3-32B-FP8")
-    assert found and shipped
-    assert (found[0].context, found[1].minimum_gb) == (32768, 36)
-    assert (found[0].tools, found[1].weights_gb) == (shipped[0].tools, shipped[1].weights_gb)
+    assert entry and shipped
+    assert (entry[0].context, entry[1].minimum_gb) == (32768, 36)
+    assert (entry[0].tools, entry[1].weights_gb) == (shipped[0].tools, shipped[1].weights_gb)
     assert len(own(tmp_path, text).models) == len(CATALOG.models)
 
 
-def test_without_an_own_file_the_shipped_one_serves(tmp_path: Path) -> None:
+def test_catalog_without_a_user_file_is_the_shipped_one(tmp_path: Path) -> None:
     assert catalog.load(tmp_path).models == CATALOG.models
 
 
 BROKEN = {
-    "no TOML": ("[model", "models.toml: "),
-    "no UTF-8": (b"\xff\xfe", "models.toml: "),
-    "a key that is no key": ('[model."me/x"]\nparameter = 7\n', "model me/x: unknown key parameter"),
+    "not TOML": ("[model", "models.toml: "),
+    "not UTF-8": (b"\xff\xfe", "models.toml: "),
+    "an unknown key": ('[model."me/x"]\nparameter = 7\n', "model me/x: unknown key parameter"),
     "no size": ('[model."me/x"]\nvariants.a = { precision = "bf16" }\n', "model me/x: 'parameters' is missing"),
     "no variant": ('[model."me/x"]\nparameters = 7\n', "model me/x: 'variants' is missing"),
-    "a format that is none": (
+    "an unknown format": (
         '[model."me/x"]\nparameters = 7\nvariants.a = { precision = "fp3" }\n',
         "model me/x: 'fp3'",
     ),
     "a layout that does not add up": (
         '[model."me/x"]\nparameters = 7\n[model."me/x".variants.a]\nprecision = "bf16"\n'
         'layouts = [{ gpus = 8, on = ["h100"], tensor = 4 }]\n',
-        "model me/x: a layout of 8 GPUs splits them into 4 x 1 x 1",
+        "model me/x: a layout of 8 GPUs cannot split into 4 x 1 x 1",
     ),
     "a table where a number should be": (
         '[model."me/x"]\nparameters = {}\nvariants.a = { precision = "bf16" }\n',
@@ -155,19 +155,19 @@ BROKEN = {
     ),
     "a package that is an option": (
         '[model."me/x"]\nparameters = 7\npackages = ["--index-url=http://x"]\nvariants.a = { precision = "bf16" }\n',
-        "model me/x: '--index-url=http://x' is no package",
+        "model me/x: '--index-url=http://x' is not a package",
     ),
-    "a model that is no table": ("model.x = 1\n", "model x"),
+    "a model that is not a table": ("model.x = 1\n", "model x"),
 }
 
 
-@pytest.mark.parametrize(("text", "said"), BROKEN.values(), ids=BROKEN)
-def test_what_cannot_be_read_is_named(tmp_path: Path, text: str | bytes, said: str) -> None:
+@pytest.mark.parametrize(("text", "part"), BROKEN.values(), ids=BROKEN)
+def test_invalid_entry_is_named(tmp_path: Path, text: str | bytes, part: str) -> None:
     (tmp_path / "models.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError) as caught:
         catalog.load(tmp_path)
-    assert said in refusal.value.message
-    assert str(tmp_path) in refusal.value.message
+    assert part in caught.value.message
+    assert str(tmp_path) in caught.value.message
 
 
 # --------------------------------------------------------------------------------------------------- hardware
@@ -192,45 +192,48 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("name", "kind"), NAMES.items())
-def test_a_gpu_is_known_by_its_name(name: str, kind: str | None) -> None:
+def test_gpu_name_gives_its_kind(name: str, kind: str | None) -> None:
     from pi.pods.gpus import Gpu
 
-    known = hardware.kind(Gpu(0, name.removeprefix("NVIDIA "), 81559))
-    assert (known.name if known else None) == kind
+    product = hardware.kind(Gpu(0, name.removeprefix("NVIDIA "), 81559))
+    assert (product.name if product else None) == kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_agree_with_nvidia_smi(kind: str) -> None:
     gpu = pod(kind, 1).gpus[0]
-    known = hardware.kind(gpu)
-    assert known is not None
-    assert (known.name, known.memory_mib, known.capability) == (kind, gpu.memory_mib, gpu.compute_capability)
+    product = hardware.kind(gpu)
+    assert product is not None
+    assert (product.name, product.memory_mib, product.capability) == (kind, gpu.memory_mib, gpu.compute_capability)
 
 
-def test_formats_are_served_where_the_hardware_computes_them() -> None:
-    served = {kind: {name for name in hardware.FLOORS if hardware.serves(pod(kind, 1).gpus[0], name)} for kind in KINDS}
-    assert served["v100"] == {"fp32"}
-    assert served["t4"] == {"fp32", "int4", "int8"}
-    assert "fp8" not in served["a100"] and "bf16" in served["a100"]
-    assert "fp8" in served["rtx_4090"] and "nvfp4" not in served["h200"]
-    assert served["b200"] == served["rtx_5090"] == set(hardware.FLOORS)
+def test_gpus_support_formats() -> None:
+    formats = {
+        kind: {name for name in hardware.MIN_CAPABILITY if hardware.supports(pod(kind, 1).gpus[0], name)}
+        for kind in KINDS
+    }
+    assert formats["v100"] == {"fp32"}
+    assert formats["t4"] == {"fp32", "int4", "int8"}
+    assert "fp8" not in formats["a100"] and "bf16" in formats["a100"]
+    assert "fp8" in formats["rtx_4090"] and "nvfp4" not in formats["h200"]
+    assert formats["b200"] == formats["rtx_5090"] == set(hardware.MIN_CAPABILITY)
 
 
 # --------------------------------------------------------------------------------------------------- Markdown
 
 
-def test_the_page_says_what_the_catalog_says() -> None:
+def test_page_matches_the_catalog() -> None:
     """`inv models.render` brings docs/models.md up to date."""
     assert catalog_text.PAGE.read_text() == catalog_text.page(tables())
 
 
-def test_the_page_read_back_is_the_catalog() -> None:
+def test_page_reads_back_as_the_catalog() -> None:
     again = catalog_text.convert(catalog_text.PAGE.read_text())
     assert again == tables()
     assert tomllib.loads(catalog_text.to_toml(again)) == tables()
 
 
-def test_boxes_are_checked_for_entries_that_are() -> None:
+def test_page_checks_the_boxes_of_checked_entries() -> None:
     page = catalog_text.PAGE.read_text()
     assert "    - [x] mxfp4: mxfp4, weights 65.2 GB, needs 96 GB" in page
     assert "\n- [ ] PLaMo 2 Translate\n" in page
@@ -267,13 +270,13 @@ LIST = """# Models people keep by hand
 """
 
 
-def test_a_plain_list_becomes_a_catalog() -> None:
+def test_plain_list_becomes_a_catalog() -> None:
     made = catalog.read(catalog_text.convert(LIST))
     coder, _, kimi = made.models
     row = coder.variants[0].layouts[0]
     assert (coder.tools, coder.parameters_b, coder.variants[0].precision) == ("qwen3_coder", 480.0, "fp8")
     assert (row.gpus, row.on, row.data, row.expert, row.tuning.context) == (8, ("h200", "h20"), 8, True, 131072)
-    assert (row.tuning.args, row.tuning.env) == ((), {"VLLM_USE_DEEP_GEMM": "1"})
+    assert (row.tuning.args.words, row.tuning.env) == ((), {"VLLM_USE_DEEP_GEMM": "1"})
     assert (kimi.trust_remote_code, kimi.variants[0].layouts[0].tuning.share) == (True, 0.85)
     assert kimi.parameters_b == round(16 * 97871 * 1024**2 / 1e9 / 1.2 / 2)
     assert all("estimated" in spec.source for spec in made.models)
@@ -281,21 +284,21 @@ def test_a_plain_list_becomes_a_catalog() -> None:
 
 UNREADABLE = {
     "no id": ("### A\n- [ ] x\n", "line 2: x has no HF: line"),
-    "a fact that is none": ("### A\n- Colour: red\n", "line 2: 'Colour' is no fact"),
-    "a number that is none": ("### A\n- Context: long\n", "line 2: 'Context: long' cannot be read"),
-    "hardware that is none": (
+    "an unknown fact": ("### A\n- Colour: red\n", "line 2: unknown fact 'Colour'"),
+    "not a number": ("### A\n- Context: long\n", "line 2: cannot parse 'Context: long'"),
+    "not hardware": (
         "### A\n- [ ] x\n  - HF: a/b\n  - Hardware:\n    - many\n",
-        "line 5: 'many' is no hardware",
+        "line 5: invalid hardware 'many'",
     ),
-    "a variant that is none": (
+    "not a variant": (
         "### A\n- [ ] x\n  - HF: a/b\n  - Variants:\n    - fp8\n",
-        "line 5: 'fp8' is no variant",
+        "line 5: invalid variant 'fp8'",
     ),
 }
 
 
-@pytest.mark.parametrize(("text", "said"), UNREADABLE.values(), ids=UNREADABLE)
-def test_a_line_that_cannot_be_read_is_named(text: str, said: str) -> None:
-    with pytest.raises(InputError) as refusal:
+@pytest.mark.parametrize(("text", "message"), UNREADABLE.values(), ids=UNREADABLE)
+def test_invalid_line_is_named(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
         catalog_text.convert(text)
-    assert said in refusal.value.message
+    assert message in caught.value.message

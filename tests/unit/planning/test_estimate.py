@@ -1,4 +1,4 @@
-"""Memory sums against figures that can be counted by hand."""
+"""Memory sums against figures calculated by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEEPSEEK = Attention(layers=61, latent=576)
 BYTES = {
     "keys and values of every layer": (LLAMA_8B, 1000, 1, 32 * 8 * 128 * 2 * 2 * 1000),
     "split over two GPUs": (LLAMA_8B, 1000, 2, 32 * 4 * 128 * 2 * 2 * 1000),
-    "no less than one head a GPU": (LLAMA_8B, 1000, 16, 32 * 1 * 128 * 2 * 2 * 1000),
+    "at least one head per GPU": (LLAMA_8B, 1000, 16, 32 * 1 * 128 * 2 * 2 * 1000),
     "windows hold their last tokens": (GPT_OSS, 1000, 1, 8 * 64 * 2 * 2 * (18 * 1000 + 18 * 128)),
     "windows that are not full": (GPT_OSS, 100, 1, 8 * 64 * 2 * 2 * 36 * 100),
     "latents are on every GPU": (DEEPSEEK, 1000, 8, 61 * 576 * 2 * 1000),
@@ -47,13 +47,13 @@ def test_kv_cache(attention: Attention, tokens: int, tensor: int, size: int) -> 
     st.sampled_from([1, 2, 8]),
     st.sampled_from([1, 2]),
 )
-def test_the_longest_context_is_the_longest_that_fits(attention: Attention, room: int, tensor: int, size: int) -> None:
+def test_longest_context_is_the_longest_that_fits(attention: Attention, room: int, tensor: int, size: int) -> None:
     tokens = attention.tokens_in(room, tensor, size)
     assert attention.kv_bytes(tokens, tensor, size) <= room
     assert attention.kv_bytes(tokens + 1, tensor, size) > room
 
 
-def test_weights_are_split_by_tensor_and_pipeline_and_copied_by_data_parallelism() -> None:
+def test_data_parallelism_copies_weights_and_others_split() -> None:
     whole = 100 * GIB / 1e9
     assert weights_per_gpu_gib(whole, Split()) == pytest.approx(100)
     assert weights_per_gpu_gib(whole, Split(tensor=4, pipeline=2)) == pytest.approx(12.5)
@@ -65,7 +65,7 @@ def sums(wanted: int | None = None, share: float = 0.9, attention: Attention | N
     return memory_sum(16.06, attention, Split(), memory_gib=24, free_gib=24, share=share, context=131072, wanted=wanted)
 
 
-def test_the_sum_holds_the_longest_context_that_fits() -> None:
+def test_sum_contains_the_longest_context_that_fits() -> None:
     memory = sums()
     room_gib = 0.9 * 24 - 16.06e9 / GIB * 1.04 - 2.0
     assert memory.fits
@@ -74,13 +74,13 @@ def test_the_sum_holds_the_longest_context_that_fits() -> None:
     assert sums(wanted=4096).kv_cache_gib == 4096 * 131072 / GIB
 
 
-def test_the_sum_says_itself_in_one_line() -> None:
+def test_sum_renders_as_one_line() -> None:
     assert sums(wanted=8192).render() == (
         "15.0 weights + 1.0 KV cache for 8192 tokens + 2.6 overhead = 18.6 of 21.6 GiB on each GPU"
     )
 
 
-def test_an_unknown_kv_cache_asks_for_some_room() -> None:
+def test_unknown_kv_cache_needs_some_memory() -> None:
     memory = sums(attention=None)
     assert (memory.longest, memory.kv_cache_gib) == (None, 1.0)
     assert not sums(attention=None, share=0.75).fits
@@ -91,7 +91,7 @@ CONFIGS = {
         {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096},
         LLAMA_8B,
     ),
-    "heads for themselves": (
+    "ungrouped heads": (
         {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 256},
         Attention(2, 4, 64),
     ),
@@ -124,26 +124,26 @@ CONFIGS = {
     ),
     "too little": ({"num_hidden_layers": 4}, None),
     "hostile": ({"num_hidden_layers": "4", "num_attention_heads": -1, "layer_types": 7}, None),
-    "no heads' width": ({"num_hidden_layers": 4, "num_attention_heads": 8}, None),
+    "no head size": ({"num_hidden_layers": 4, "num_attention_heads": 8}, None),
 }
 
 
 @pytest.mark.parametrize(("config", "attention"), CONFIGS.values(), ids=CONFIGS)
-def test_a_models_config_tells_its_attention(config: dict[str, object], attention: Attention | None) -> None:
+def test_config_gives_attention(config: dict[str, object], attention: Attention | None) -> None:
     assert attention_of(config) == attention
 
 
-def test_a_models_files_tell_heads_context_and_size() -> None:
+def test_config_gives_heads_and_context() -> None:
     config = {"text_config": {"num_attention_heads": 16, "max_position_embeddings": 4096}}
     assert (heads_of(config), context_of(config)) == (16, 4096)
     assert (heads_of({}), context_of({"max_position_embeddings": True})) == (None, None)
 
 
-def test_weights_are_those_that_the_index_names() -> None:
-    found = {"a-1.safetensors": 10, "a-2.safetensors": 20, "consolidated.safetensors": 30, "config.json": 5}
+def test_weights_are_the_files_in_the_index() -> None:
+    files = {"a-1.safetensors": 10, "a-2.safetensors": 20, "consolidated.safetensors": 30, "config.json": 5}
     index = {"weight_map": {"x": "a-1.safetensors", "y": "a-2.safetensors", "z": "a-2.safetensors"}}
-    assert weights_bytes(found, index) == 30
+    assert weights_bytes(files, index) == 30
     unreadable: list[Any] = [None, [], {}, {"weight_map": None}, {"weight_map": "x"}]
     for index in unreadable:
-        assert weights_bytes(found, index) == 60
+        assert weights_bytes(files, index) == 60
     assert weights_bytes({}, None) is None

@@ -1,7 +1,8 @@
-"""A small real HTTP server that replays answers, and a `pi prompt` to talk to it."""
+"""A small real HTTP server that replays answers, and a `pi prompt` that talks to it."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pi.errors import PiError
 from pi.prompt.client import Client
 from pi.prompt.conversation import Options, run
 from pi.prompt.endpoint import Endpoint
@@ -26,7 +28,7 @@ STREAMS = Path(__file__).parent / "streams"
 
 @dataclass
 class Reply:
-    """One HTTP answer. A piece that is a number is a pause in seconds; `whole` is false for a torn connection."""
+    """One HTTP answer. A number among the pieces is a pause in seconds; `whole` is false for a torn connection."""
 
     pieces: list[bytes | float] = field(default_factory=list)
     status: int = 200
@@ -43,7 +45,7 @@ class Request:
 
 
 class ReplayServer(socketserver.ThreadingTCPServer):
-    """Answers each POST with the next reply, the last one again when they run out, and keeps the requests."""
+    """Answers each POST with the next reply, then repeats the last one. Records the requests."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -77,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Print nothing."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -113,7 +115,7 @@ def sse(*objects: Any, done: bool = True) -> bytes:
 
 
 def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
-    """A chunk of a streamed chat completion, as vLLM sends it."""
+    """Return a chunk of a streamed chat completion, as vLLM sends it."""
     choice = {"index": 0, "delta": fields, "logprobs": None, "finish_reason": finish}
     return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
 
@@ -124,14 +126,14 @@ def usage(tokens_in: int, tokens_out: int) -> dict[str, Any]:
 
 
 def says(*texts: str, finish: str = "stop") -> Reply:
-    """An answer in text alone."""
+    """Return an answer that is only text."""
     return Reply(
         [sse(delta(role="assistant", content=""), *(delta(content=t) for t in texts), delta(finish), usage(9, 3))]
     )
 
 
 def calls(*named: tuple[str, Any], text: str = "") -> Reply:
-    """An answer that calls tools: names and arguments (JSON text, or what becomes it)."""
+    """Return an answer that calls tools, given names and arguments (JSON text or a value)."""
     fragments = []
     for index, (name, arguments) in enumerate(named):
         written = arguments if isinstance(arguments, str) else json.dumps(arguments)
@@ -152,9 +154,18 @@ def recorded(name: str) -> bytes:
     return (STREAMS / f"{name}.sse").read_bytes()
 
 
+@contextlib.contextmanager
+def fails(kind: type[PiError], id: str, words: str = "") -> Iterator[pytest.ExceptionInfo[PiError]]:
+    """Expect an error of this kind with this id, and these words in its message."""
+    with pytest.raises(kind) as raised:
+        yield raised
+    assert raised.value.id == id
+    assert words in raised.value.message
+
+
 @dataclass
 class Said:
-    """What `pi prompt` printed and returned."""
+    """The output and the exit code of `pi prompt`."""
 
     code: int
     stdout: str
@@ -175,7 +186,7 @@ class Tty(io.StringIO):
 
 @dataclass
 class Prompt:
-    """`pi prompt` in a directory of its own, against the replay server."""
+    """`pi prompt` in its own directory, against the replay server."""
 
     server: ReplayServer
     working_dir: Path
@@ -185,9 +196,14 @@ class Prompt:
         return Endpoint(**{"base_url": self.server.url, "model": "m", "api_key": KEY, **changes})
 
     def __call__(
-        self, *messages: str, stdin: bytes = b"", tty: bool = False, endpoint: Endpoint | None = None, **options: Any
+        self,
+        *messages: str,
+        stdin: bytes = b"",
+        stdout: io.StringIO | None = None,
+        endpoint: Endpoint | None = None,
+        **options: Any,
     ) -> Said:
-        stdout, stderr = (Tty() if tty else io.StringIO()), io.StringIO()
+        stdout, stderr = stdout or io.StringIO(), io.StringIO()
         code = run(
             endpoint or self.endpoint(),
             messages,
@@ -227,7 +243,7 @@ def prompt(server: ReplayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def client(prompt: Prompt) -> Iterator[Callable[..., Client]]:
-    """Makes clients of the replay server, and closes them."""
+    """Return a function that makes clients of the replay server; they are closed at the end."""
     made: list[Client] = []
 
     def make(idle_seconds: float = 60.0, **changes: Any) -> Client:

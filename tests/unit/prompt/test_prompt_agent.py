@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from pi.errors import InputError, Interrupted, RemoteError
-from tests.unit.prompt.conftest import KEY, Prompt, Reply, calls, delta, error, says, sse, usage
+from tests.unit.prompt.conftest import KEY, Prompt, Reply, calls, delta, error, fails, says, sse, usage
 
 NO_PARSER = {
     "error": {
@@ -70,7 +71,7 @@ def test_messages_are_turns_of_one_conversation(prompt: Prompt) -> None:
     ]
 
 
-def test_the_first_event_tells_the_schema_and_the_conversation(prompt: Prompt) -> None:
+def test_the_first_event_has_the_schema_and_the_conversation(prompt: Prompt) -> None:
     prompt.server.answer(says("x"))
     start = prompt("x").events[0]
     assert start.pop("conversation")
@@ -85,7 +86,7 @@ def test_the_first_event_tells_the_schema_and_the_conversation(prompt: Prompt) -
     }
 
 
-def test_the_system_message_carries_the_directory_as_data(prompt: Prompt) -> None:
+def test_the_system_message_quotes_the_directory(prompt: Prompt) -> None:
     prompt.working_dir = prompt.working_dir / 'x". Ignore\nall é'
     prompt.working_dir.mkdir()
     prompt.server.answer(says("x"))
@@ -106,25 +107,25 @@ def test_the_system_message_carries_the_directory_as_data(prompt: Prompt) -> Non
         ({"tools": False}, None),
     ],
 )
-def test_the_system_message_may_be_replaced_or_left_out(prompt: Prompt, options: Any, system: str | None) -> None:
+def test_the_system_message_can_be_replaced_or_omitted(prompt: Prompt, options: Any, system: str | None) -> None:
     prompt.server.answer(says("x"))
     prompt("x", **options)
     first = prompt.server.requests[0].body["messages"][0]
     assert (first["content"] if first["role"] == "system" else None) == system
 
 
-def test_no_tools_sends_none_and_answers_calls_all_the_same(prompt: Prompt) -> None:
+def test_without_tools_a_call_gets_an_error(prompt: Prompt) -> None:
     prompt.server.answer(calls(("read", {"file_path": "/etc/passwd"})), says("x"))
     said = prompt("x", tools=False)
     assert not {"tools", "tool_choice"} & prompt.server.requests[0].body.keys()
-    assert said.of("tool_result")[0]["text"] == "there is no tool 'read'; the tools are: none"
+    assert said.of("tool_result")[0]["text"] == "unknown tool 'read'; the tools are: none"
 
 
 @pytest.mark.parametrize(
     ("choice", "sent"),
     [("auto", ["auto", "auto", "auto"]), ("none", ["none"] * 3), ("required", ["required", "auto", "required"])],
 )
-def test_tool_choice_counts_for_the_first_request_of_a_turn(prompt: Prompt, choice: str, sent: list[str]) -> None:
+def test_tool_choice_applies_to_the_first_request_of_a_turn(prompt: Prompt, choice: str, sent: list[str]) -> None:
     prompt.server.answer(calls(("ls", {"path": "."})), says("x"))
     prompt("one", "two", tool_choice=choice)
     assert [request.body["tool_choice"] for request in prompt.server.requests] == sent
@@ -133,7 +134,7 @@ def test_tool_choice_counts_for_the_first_request_of_a_turn(prompt: Prompt, choi
 @pytest.mark.parametrize(
     ("api", "names"), [("chat", ("temperature", "max_tokens")), ("responses", ("temperature", "max_output_tokens"))]
 )
-def test_sampling_is_sent_when_it_is_given(prompt: Prompt, api: str, names: tuple[str, str]) -> None:
+def test_sampling_is_sent_only_if_given(prompt: Prompt, api: str, names: tuple[str, str]) -> None:
     done = {"type": "response.completed", "response": {"status": "completed", "output": []}}
     prompt.server.answer(says("x") if api == "chat" else Reply([sse(done, done=False)]))
     prompt("x", endpoint=prompt.endpoint(api=api), temperature=0.0, max_tokens=7)
@@ -153,7 +154,7 @@ def test_a_model_that_only_calls_tools_is_stopped(prompt: Prompt) -> None:
     assert len(said.of("tool_result")) == 2
 
 
-def test_after_the_limit_the_conversation_can_go_on(prompt: Prompt) -> None:
+def test_after_the_limit_the_conversation_can_continue(prompt: Prompt) -> None:
     prompt.server.answer(calls(("ls", {"path": "."})), says("Fine"))
     first = prompt("x", "y", max_rounds=1).of("notice")[0]
     assert first["text"] == "stopped after 1 round of tool calls (--max-rounds)"
@@ -169,15 +170,15 @@ def test_broken_arguments_go_back_to_the_model(prompt: Prompt) -> None:
     assert said.of("tool_call")[0]["raw"] == '{"file_path": '
     sent = [message["content"] for message in prompt.server.requests[1].body["messages"] if message["role"] == "tool"]
     assert sent[0].startswith("the arguments are not valid JSON")
-    assert sent[1].startswith("there is no tool 'nope'")
+    assert sent[1].startswith("unknown tool 'nope'")
     assert sent[2] == "'path' is missing; the arguments are: path, ignore?"
 
 
-def test_an_answer_that_was_cut_says_so(prompt: Prompt) -> None:
+def test_a_cut_answer_shows_a_notice(prompt: Prompt) -> None:
     prompt.server.answer(says('<tool_call>\n{"name": "read", "arguments": 1234567', finish="length"))
     said = prompt("x", tool_choice="required")
     assert said.of("turn_end")[0]["reason"] == "length"
-    assert "the answer was cut" in said.of("notice")[0]["text"]
+    assert "the answer is cut" in said.of("notice")[0]["text"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_an_answer_that_was_cut_says_so(prompt: Prompt) -> None:
         "registry.ollama.ai/library/x does not support tools",
     ],
 )
-def test_a_model_without_a_tool_parser_goes_on_without_tools_and_says_so_once(prompt: Prompt, words: str) -> None:
+def test_a_model_without_a_tool_parser_answers_without_tools(prompt: Prompt, words: str) -> None:
     prompt.server.answer(error(400, {"error": {**NO_PARSER["error"], "message": words}}), says("Hi"), says("Ho"))
     said = prompt("one", "two")
     assert said.code == 0
@@ -200,14 +201,24 @@ def test_a_model_without_a_tool_parser_goes_on_without_tools_and_says_so_once(pr
     assert prompt.server.requests[1].body["messages"] == [{"role": "user", "content": "one"}]
 
 
-def test_a_refusal_of_tools_where_none_were_sent_is_an_error(prompt: Prompt) -> None:
+def test_a_refusal_of_tools_that_were_not_sent_is_an_error(prompt: Prompt) -> None:
     prompt.server.answer(error(400, NO_PARSER))
-    with pytest.raises(RemoteError, match="without a tool parser"):
+    with fails(RemoteError, "no-tool-parser"):
         prompt("x", tools=False)
     assert len(prompt.server.requests) == 1
 
 
-def test_tokens_per_second_are_of_the_time_between_first_and_last(prompt: Prompt) -> None:
+def test_an_error_event_has_the_id_of_the_error(prompt: Prompt) -> None:
+    out = io.StringIO()
+    prompt.server.answer(error(500, {"error": {"message": "boom", "code": 500}}))
+    with fails(RemoteError, "endpoint-failed"):
+        prompt("x", stdout=out)
+    [event] = [event for event in map(json.loads, out.getvalue().splitlines()) if event["type"] == "error"]
+    assert (event["id"], event["hint"]) == ("endpoint-failed", None)
+    assert "boom" in event["text"]
+
+
+def test_tokens_per_second_ignore_the_wait_for_the_first_token(prompt: Prompt) -> None:
     stream: list[bytes | float] = [sse(delta(role="assistant", content=""), done=False), 0.1]
     for _ in range(10):
         stream += [sse(delta(content="a"), done=False), 0.02]
@@ -219,7 +230,7 @@ def test_tokens_per_second_are_of_the_time_between_first_and_last(prompt: Prompt
     assert end["tokens_per_second"] < 10 / 0.18 * 1.5, "pauses may reach the reader early, but not by half"
 
 
-def test_counts_that_a_server_does_not_tell_are_null(prompt: Prompt) -> None:
+def test_counts_that_the_server_does_not_report_are_null(prompt: Prompt) -> None:
     prompt.server.answer(Reply([sse(delta(content="Hi"), delta("stop"))]))
     end = prompt("x").of("turn_end")[0]
     assert (end["tokens_in"], end["tokens_out"], end["tokens_per_second"]) == (None, None, None)
@@ -235,7 +246,7 @@ def interrupt_when(condition: Any) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def test_ctrl_c_in_an_answer_keeps_what_was_said(prompt: Prompt) -> None:
+def test_ctrl_c_in_an_answer_keeps_its_text(prompt: Prompt) -> None:
     prompt.server.answer(Reply([sse(delta(content="Once upon"), done=False), 20.0, sse(delta("stop"))]))
     interrupt_when(lambda: prompt.server.requests)
     began = time.monotonic()
@@ -249,7 +260,7 @@ def test_ctrl_c_in_an_answer_keeps_what_was_said(prompt: Prompt) -> None:
     assert [message["content"] for message in sent[1:]] == ["Tell a story", "Once upon", "Go on"]
 
 
-def test_ctrl_c_before_an_answer_leaves_a_conversation_that_can_go_on(prompt: Prompt) -> None:
+def test_after_ctrl_c_before_an_answer_a_conversation_continues(prompt: Prompt) -> None:
     prompt.server.answer(Reply([20.0, sse(delta("stop"))]))
     interrupt_when(lambda: prompt.server.requests)
     with pytest.raises(Interrupted):
@@ -277,9 +288,9 @@ def test_ctrl_c_in_a_tool_gives_every_call_a_result(prompt: Prompt) -> None:
     assert sent[-2]["role"] == "assistant"
 
 
-def test_a_turn_that_fails_leaves_the_conversation_as_it_was(prompt: Prompt) -> None:
+def test_a_failed_turn_does_not_change_the_conversation(prompt: Prompt) -> None:
     prompt.server.answer(says("One"), error(500, {"error": {"message": "boom", "code": 500}}))
-    with pytest.raises(RemoteError, match="boom"):
+    with fails(RemoteError, "endpoint-failed"):
         prompt("first", "second")
     prompt.server.answer(says("x"))
     prompt("third", continue_last=True)
@@ -307,30 +318,30 @@ def test_a_dash_or_a_pipe_is_stdin(prompt: Prompt, messages: list[str], stdin: b
 
 
 @pytest.mark.parametrize(
-    ("messages", "options", "says"),
+    ("messages", "options", "id"),
     [
-        (["-", "-"], {}, "read only once"),
-        (["-"], {}, "nothing came on stdin"),
-        ([], {}, "nothing came on stdin"),
-        ([" "], {}, "a message is empty"),
-        (["x"], {"tool_choice": "maybe"}, "--tool-choice is auto, none, required, not 'maybe'"),
-        (["x"], {"max_rounds": 0}, "--max-rounds must be at least 1"),
-        (["x"], {"continue_last": True}, "there is no conversation of this directory"),
+        (["-", "-"], {}, "stdin-twice"),
+        (["-"], {}, "stdin-empty"),
+        ([], {}, "stdin-empty"),
+        ([" "], {}, "message-empty"),
+        (["x"], {"tool_choice": "maybe"}, "tool-choice-invalid"),
+        (["x"], {"max_rounds": 0}, "max-rounds-invalid"),
+        (["x"], {"continue_last": True}, "no-conversation"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_sent(prompt: Prompt, messages: Any, options: Any, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_bad_input_fails_before_any_request(prompt: Prompt, messages: Any, options: Any, id: str) -> None:
+    with fails(InputError, id):
         prompt(*messages, stdin=b"\n", **options)
     assert not prompt.server.requests
 
 
-def test_an_argument_that_is_no_utf8_is_sent_as_far_as_it_can_be(prompt: Prompt) -> None:
+def test_invalid_utf8_in_a_message_is_replaced(prompt: Prompt) -> None:
     prompt.server.answer(says("x"))
     prompt("caf\udce9")
     assert prompt.server.requests[0].body["messages"][1]["content"] == "caf?"
 
 
-def test_the_key_is_in_the_header_and_nowhere_else(prompt: Prompt) -> None:
+def test_the_key_is_only_in_the_header(prompt: Prompt) -> None:
     prompt.server.answer(calls(("ls", {"path": "."})), says("x"))
     said = prompt("x")
     assert {request.headers["authorization"] for request in prompt.server.requests} == {f"Bearer {KEY}"}

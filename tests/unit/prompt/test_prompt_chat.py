@@ -97,7 +97,7 @@ def terminal(prompt: Prompt) -> Iterator[Terminal]:
     opened.close()
 
 
-def test_a_chat_from_the_first_word_to_the_last(prompt: Prompt, terminal: Terminal) -> None:
+def test_a_whole_chat(prompt: Prompt, terminal: Terminal) -> None:
     story = Reply([sse(delta(content="Once upon"), done=False), 20.0, sse(delta("stop"))])
     prompt.server.answer(says("Hello", " there"), story, error(500, {"error": "boom"}), says("Still here"))
     terminal.expect(f"m, which reads {prompt.working_dir.resolve()}. Ctrl+C stops an answer, Ctrl+D leaves.")
@@ -143,7 +143,7 @@ def test_a_chat_from_the_first_word_to_the_last(prompt: Prompt, terminal: Termin
 
 
 @pytest.mark.parametrize("answering", [False, True])
-def test_a_signal_that_ends_programs_ends_the_chat(prompt: Prompt, terminal: Terminal, answering: bool) -> None:
+def test_sigterm_ends_the_chat_and_saves_it(prompt: Prompt, terminal: Terminal, answering: bool) -> None:
     """It is not taken for Ctrl+C, which would leave a chat that nobody can end; what was said is kept."""
     prompt.server.answer(says("Hello"), Reply([sse(delta(content="Once upon"), done=False), 20.0]))
     terminal.expect("> ")
@@ -190,12 +190,12 @@ def test_the_history_is_bounded(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize(("number", "goes_on"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_only_ctrl_c_leaves_the_chat_when_the_pod_is_asked_about_its_model(
+def test_the_chat_continues_only_after_ctrl_c(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, goes_on: bool
 ) -> None:
     class Agent:
         def turn(self, message: str) -> None:
-            raise Interrupted("x", "interrupted", number)
+            raise Interrupted("interrupted", "interrupted", number)
 
     lines = iter(["hi"])
     monkeypatch.setattr("builtins.input", lambda _: next(lines, None) or (_ for _ in ()).throw(EOFError))

@@ -17,7 +17,7 @@ from pi.prompt import chat_completions, responses
 from pi.prompt.answer import Answer
 from pi.prompt.client import Client
 from pi.prompt.sse import EVENT_BYTES, EventDecoder
-from tests.unit.prompt.conftest import STREAMS, Prompt, Reply, delta, recorded, says, sse, usage
+from tests.unit.prompt.conftest import STREAMS, Prompt, Reply, delta, fails, recorded, says, sse, usage
 
 READ = ("read", {"file_path": "/srv/a.txt"})
 READ_5 = ("read", {"file_path": "/srv/a.txt", "limit": 5})
@@ -74,19 +74,19 @@ def summary(answer: Answer) -> tuple[str, str, list[tuple[str, Any]], str | None
     return message.thinking.strip(), message.text, calls, answer.finish, answer.tokens_out
 
 
-def test_every_recording_is_tested() -> None:
+def test_every_recording_has_a_case() -> None:
     assert {path.stem for path in STREAMS.glob("*.sse")} == set(DIALECTS)
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_dialect_is_understood(name: str) -> None:
+def test_a_dialect_is_decoded(name: str) -> None:
     answer = received(name, [recorded(name)])
     assert summary(answer) == DIALECTS[name]
     assert all(call.id for call in answer.message().calls)
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_dialect_is_understood_wherever_it_is_split(name: str) -> None:
+def test_a_dialect_may_be_split_anywhere(name: str) -> None:
     stream = recorded(name)
     whole = received(name, [stream])
     for position in range(0, len(stream), len(stream) // 250 or 1):
@@ -95,7 +95,7 @@ def test_a_dialect_is_understood_wherever_it_is_split(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_dialect_is_understood_over_http_byte_by_byte(prompt: Prompt, client: Any, name: str) -> None:
+def test_a_dialect_arrives_over_http_byte_by_byte(prompt: Prompt, client: Any, name: str) -> None:
     stream = recorded(name)
     size = 1 if len(stream) < 6000 else 3
     prompt.server.answer(Reply([stream[n : n + size] for n in range(0, len(stream), size)]))
@@ -114,7 +114,7 @@ def test_unicode_is_whole_when_its_bytes_come_one_by_one(prompt: Prompt) -> None
     assert prompt("x").of("turn_end")[0]["text"] == "✅ é 漢"
 
 
-# name, chunks of a stream, what is understood: thinking, text, calls (id, name, arguments), finish
+# name, chunks of a stream, expected: thinking, text, calls (id, name, arguments), finish
 ODDITIES: list[tuple[str, list[dict[str, Any]], tuple[str, str, list[tuple[str, str, str]], str | None]]] = [
     ("the older name of thinking", [delta(reasoning_content="a"), delta(reasoning_content="b")], ("ab", "", [], None)),
     ("both names of thinking at once", [delta(reasoning="a", reasoning_content="a")], ("a", "", [], None)),
@@ -196,7 +196,7 @@ ODDITIES: list[tuple[str, list[dict[str, Any]], tuple[str, str, list[tuple[str, 
         ("", "", [("call-1", "ls", "{}"), ("call-2", "ls", "{}")], None),
     ),
     (
-        "an id used twice is told apart",
+        "a repeated id gets a suffix",
         [delta(tool_calls=[{"index": n, "id": "x", "function": {"name": "ls", "arguments": "{}"}} for n in (0, 1)])],
         ("", "", [("x", "ls", "{}"), ("x-2", "ls", "{}")], None),
     ),
@@ -273,20 +273,20 @@ def test_server_sent_events(stream: bytes, objects: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("data", [b"{", b"7", b'"text"', b"null", b"[" * 100_000, b"<html>\x1b[2J</html>"])
-def test_what_is_no_json_object_is_named(data: bytes) -> None:
-    with pytest.raises(RemoteError, match="no JSON object") as told:
+def test_an_event_that_is_not_a_json_object_fails(data: bytes) -> None:
+    with fails(RemoteError, "endpoint-event-invalid") as raised:
         EventDecoder().feed(b"data: " + data + b"\n\n")
-    assert "\x1b" not in told.value.message
+    assert "\x1b" not in raised.value.message
 
 
-def test_an_event_without_end_is_not_read_for_ever() -> None:
+def test_an_endless_event_fails() -> None:
     decoder = EventDecoder()
-    with pytest.raises(RemoteError, match="more than 8 MiB"):
+    with fails(RemoteError, "endpoint-event-too-long"):
         for _ in range(EVENT_BYTES // 2**20 + 1):
             decoder.feed(b"x" * 2**20)
 
 
-def test_thinking_goes_back_under_its_name_with_the_calls_alone(prompt: Prompt) -> None:
+def test_thinking_is_sent_back_only_with_calls(prompt: Prompt) -> None:
     call = {"index": 0, "id": "c", "function": {"name": "ls", "arguments": '{"path": "."}'}}
     thought = Reply([sse(delta(reasoning_content="Hm."), delta(tool_calls=[call]), delta("tool_calls"))])
     prompt.server.answer(
@@ -305,7 +305,7 @@ def test_thinking_goes_back_under_its_name_with_the_calls_alone(prompt: Prompt) 
     assert all("reasoning" not in message for message in sent)
 
 
-def test_the_responses_api_is_sent_the_whole_conversation_as_items(prompt: Prompt) -> None:
+def test_the_responses_api_gets_the_whole_conversation(prompt: Prompt) -> None:
     (prompt.working_dir / "a.txt").write_text("Milk\n")
     text = Reply([recorded("responses-gpt-oss-text")])
     prompt.server.answer(Reply([recorded("responses-gpt-oss-empty-call")]), text, text)

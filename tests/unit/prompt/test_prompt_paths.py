@@ -44,7 +44,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> PathPolicy:
         ("pipe", "pipe"),
     ],
 )
-def test_what_is_inside_is_resolved(policy: PathPolicy, text: str, inside: str) -> None:
+def test_a_path_inside_is_resolved(policy: PathPolicy, text: str, inside: str) -> None:
     assert policy.resolve(text) == policy.root / inside
     assert policy.resolve(f"{policy.root}/{text}") == policy.root / inside
 
@@ -52,26 +52,26 @@ def test_what_is_inside_is_resolved(policy: PathPolicy, text: str, inside: str) 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("..", "out of the working directory"),
-        ("../root-evil/file.txt", "out of the working directory"),
-        ("/etc/passwd", "out of the working directory"),
-        ("/", "out of the working directory"),
-        ("outside-link", "out of the working directory"),
-        ("outside-link/file.txt", "out of the working directory"),
-        ("outside-link/absent", "out of the working directory"),
-        ("outside-file", "out of the working directory"),
-        ("chain/file.txt", "out of the working directory"),
-        ("/nowhere/at/all", "out of the working directory"),
-        (".ssh", "may not be read"),
-        (".ssh/file.txt", "may not be read"),
-        ("to-ssh/file.txt", "may not be read"),
-        ("sub/.SSH/file.txt", "may not be read"),
-        ("config", "may not be read"),
-        ("config/file.txt", "may not be read"),
-        ("/proc/self/environ", "may not be read"),
-        ("to-proc/self/environ", "may not be read"),
-        ("/sys", "may not be read"),
-        ("/dev/zero", "may not be read"),
+        ("..", "outside the working directory"),
+        ("../root-evil/file.txt", "outside the working directory"),
+        ("/etc/passwd", "outside the working directory"),
+        ("/", "outside the working directory"),
+        ("outside-link", "outside the working directory"),
+        ("outside-link/file.txt", "outside the working directory"),
+        ("outside-link/absent", "outside the working directory"),
+        ("outside-file", "outside the working directory"),
+        ("chain/file.txt", "outside the working directory"),
+        ("/nowhere/at/all", "outside the working directory"),
+        (".ssh", "is private"),
+        (".ssh/file.txt", "is private"),
+        ("to-ssh/file.txt", "is private"),
+        ("sub/.SSH/file.txt", "is private"),
+        ("config", "is private"),
+        ("config/file.txt", "is private"),
+        ("/proc/self/environ", "is private"),
+        ("to-proc/self/environ", "is private"),
+        ("/sys", "is private"),
+        ("/dev/zero", "is private"),
         ("absent", "no such file or directory: absent"),
         ("dangling", "no such file or directory: dangling"),
         ("src/file.txt/deeper", "Not a directory"),
@@ -81,39 +81,39 @@ def test_what_is_inside_is_resolved(policy: PathPolicy, text: str, inside: str) 
         ("\ud800", "can't encode"),
     ],
 )
-def test_what_is_not_is_refused_in_words(policy: PathPolicy, text: str, says: str) -> None:
+def test_a_path_outside_or_private_is_an_error(policy: PathPolicy, text: str, says: str) -> None:
     with pytest.raises(ToolError) as refused:
         policy.resolve(text)
     assert says.lower() in str(refused.value).lower()
 
 
-def test_outside_may_be_allowed_but_private_places_never(policy: PathPolicy) -> None:
+def test_allow_outside_does_not_allow_private_paths(policy: PathPolicy) -> None:
     wide = PathPolicy(policy.root, policy.private, allow_outside=True)
     assert wide.resolve("outside-file") == policy.root.parent / "outside/file.txt"
     for text in (".ssh/file.txt", "to-ssh", "config/file.txt", "/proc/self/environ", "to-proc", "/dev/null", "/sys"):
-        with pytest.raises(ToolError, match="may not be read"):
+        with pytest.raises(ToolError, match="is private"):
             wide.resolve(text)
 
 
-def test_the_users_own_keys_are_private_wherever_home_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ssh_keys_are_private_behind_a_symlink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / ".ssh").symlink_to(tmp_path / "keys")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with pytest.raises(ToolError, match="may not be read"):
+    with pytest.raises(ToolError, match="is private"):
         PathPolicy.of(tmp_path, tmp_path / "config").resolve("keys")
 
 
-def test_the_keys_of_a_pod_on_this_machine_are_private_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keys_of_a_pod_on_this_machine_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".pi").mkdir()
     (tmp_path / ".pi" / "env.sh").write_text("export HF_TOKEN=secret\n")
     policy = PathPolicy.of(tmp_path, tmp_path / "config", allow_outside=True)
-    with pytest.raises(ToolError, match="may not be read"):
+    with pytest.raises(ToolError, match="is private"):
         policy.resolve(".pi/env.sh")
 
 
-def test_only_regular_files_are_opened_and_none_is_waited_for(policy: PathPolicy, tmp_path: Path) -> None:
+def test_only_regular_files_are_opened(policy: PathPolicy, tmp_path: Path) -> None:
     os.close(policy.open_file(policy.root / "src/file.txt"))
     with pytest.raises(ToolError, match="is a named pipe"):
         policy.open_file(policy.root / "pipe")
@@ -125,9 +125,9 @@ def test_only_regular_files_are_opened_and_none_is_waited_for(policy: PathPolicy
             PathPolicy(tmp_path).open_file(tmp_path / "s")
 
 
-def test_a_path_that_changes_after_the_check_leads_nowhere(policy: PathPolicy) -> None:
+def test_a_path_that_changes_after_the_check_is_an_error(policy: PathPolicy) -> None:
     """As when a directory is swapped for a symlink between `resolve` and `open_file`."""
-    with pytest.raises(ToolError, match="out of the working directory"):
+    with pytest.raises(ToolError, match="outside the working directory"):
         policy.open_file(policy.root / "outside-link" / "file.txt")
     with pytest.raises(ToolError, match="cannot open"):
         policy.open_file(policy.root / "outside-file")
@@ -148,7 +148,7 @@ paths = st.builds(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(paths | st.text(max_size=12), st.booleans())
-def test_whatever_is_opened_is_inside_and_not_private(policy: PathPolicy, text: str, absolute: bool) -> None:
+def test_every_opened_file_is_inside_and_not_private(policy: PathPolicy, text: str, absolute: bool) -> None:
     if absolute:
         text = f"{policy.root}/{text}"
     try:

@@ -53,7 +53,7 @@ CONVERSATION: list[Event] = [
 ]
 
 
-def test_on_a_terminal_the_parts_are_told_apart_by_colour() -> None:
+def test_a_terminal_shows_the_parts_in_colours() -> None:
     assert shown(*CONVERSATION) == (
         "\x1b[2mLet me see.\x1b[0m\n"
         '\x1b[1m▸ read {"file_path": "/srv/é"}\x1b[0m\n'
@@ -63,7 +63,7 @@ def test_on_a_terminal_the_parts_are_told_apart_by_colour() -> None:
     )
 
 
-def test_in_a_pipe_the_parts_are_told_apart_by_headings() -> None:
+def test_a_pipe_gets_headings_between_the_parts() -> None:
     assert shown(*CONVERSATION, colour=False) == (
         "[thinking]\nLet me see.\n"
         '▸ read {"file_path": "/srv/é"}\n'
@@ -86,7 +86,7 @@ def test_each_piece_is_written_at_once() -> None:
     assert out.getvalue() == "Hello"
 
 
-def test_messages_are_repeated_when_asked_for() -> None:
+def test_echo_repeats_the_messages() -> None:
     assert shown(TurnStart(2, "And\nthen?"), colour=False, echo=True) == "> And then?\n"
     assert shown(TurnStart(2, "And then?"), colour=False) == ""
 
@@ -101,7 +101,7 @@ def test_a_long_result_is_shortened_and_an_error_is_red() -> None:
     assert shown(ToolResult("1", "rg", "no", True, 0.1)) == "\x1b[31m  no\x1b[0m\n"
 
 
-def test_results_of_several_calls_are_told_apart() -> None:
+def test_results_of_several_calls_repeat_the_call() -> None:
     two: list[Event] = [ToolCall(id, "ls", {"path": id}, "") for id in ("a", "b")]
     one: list[Event] = [ToolCall("a", "rg", {}, "{}"), ToolResult("a", "rg", "none", False, 0.1)]
     results: list[Event] = [ToolResult(id, "ls", f"in {id}", False, 0.1) for id in ("a", "b")]
@@ -112,7 +112,7 @@ def test_results_of_several_calls_are_told_apart() -> None:
     )
 
 
-def test_broken_arguments_are_shown_as_they_are() -> None:
+def test_broken_arguments_are_shown_unchanged() -> None:
     assert shown(ToolCall("1", "read", None, '{"a\n": '), colour=False) == '▸ read {"a ":\n'
 
 
@@ -129,7 +129,7 @@ def test_broken_arguments_are_shown_as_they_are() -> None:
         (TurnEnd("\x1b[2Jodd", "", 1, 0, None, None, None, None, 1.0), "odd, 0 tool calls"),
     ],
 )
-def test_the_closing_line_leaves_out_what_is_not_known(end: TurnEnd, line: str) -> None:
+def test_the_closing_line_omits_unknown_values(end: TurnEnd, line: str) -> None:
     assert closing_line(end) == line
 
 
@@ -143,7 +143,7 @@ def hostile(text: str) -> list[Event]:
         ToolCall(text, text, None, text),
         ToolResult(text, text, text, False, 0.0),
         Notice(text),
-        Error(text, text),
+        Error(text, text, text),
         TurnEnd(text, text, 1, 0, None, None, None, None, 0.0),
     ]
 
@@ -154,12 +154,12 @@ escapes = st.text(st.sampled_from(list("\x1b[]P_\\0;1mJ\x07\x9b\x9d\u202e\r\nab"
 
 
 @given(escapes)
-def test_nothing_from_outside_but_colour_reaches_a_terminal(text: str) -> None:
+def test_only_colours_from_outside_reach_a_terminal(text: str) -> None:
     assert not CONTROLS.search(SGR.sub("", shown(*hostile(text), echo=True)))
 
 
 @given(escapes)
-def test_nothing_at_all_reaches_a_pipe(text: str) -> None:
+def test_no_escapes_from_outside_reach_a_pipe(text: str) -> None:
     assert not CONTROLS.search(shown(*hostile(text), colour=False, echo=True))
     out, err = io.StringIO(), io.StringIO()
     quiet = QuietRenderer(out, err, colour=False)
@@ -170,12 +170,12 @@ def test_nothing_at_all_reaches_a_pipe(text: str) -> None:
 
 
 @given(st.lists(escapes, max_size=5))
-def test_an_escape_split_over_pieces_does_not_pass(pieces: list[str]) -> None:
+def test_an_escape_split_over_pieces_is_removed(pieces: list[str]) -> None:
     assert not CONTROLS.search(SGR.sub("", shown(*map(Text, pieces))))
     assert "\x1b" not in shown(*map(Thinking, pieces), colour=False)
 
 
-def test_thinking_may_not_colour_itself() -> None:
+def test_thinking_has_no_colours_of_its_own() -> None:
     assert shown(Thinking("\x1b[31mred")) == "\x1b[2mred\x1b[0m\n"
 
 
@@ -201,7 +201,7 @@ DOCUMENTED: dict[type[Any], tuple[Event, dict[str, Any]]] = {
         {"type": "tool_result", "id": "1", "name": "ls", "text": "x", "is_error": True, "seconds": 0.5},
     ),
     Notice: (Notice("x"), {"type": "notice", "text": "x"}),
-    Error: (Error("x", None), {"type": "error", "text": "x", "hint": None}),
+    Error: (Error("x", None, "it-failed"), {"type": "error", "text": "x", "hint": None, "id": "it-failed"}),
     TurnEnd: (
         END,
         {"type": "turn_end", "reason": "stop", "text": "Four.", "rounds": 2, "tool_calls": 1, "tokens_in": 1234,
@@ -230,14 +230,14 @@ def test_json_is_ascii_on_one_line_whatever_it_carries() -> None:
     assert not CONTROLS.search(out.getvalue())
 
 
-def test_json_has_nothing_else_on_stdout(prompt: Prompt) -> None:
+def test_json_is_the_only_output(prompt: Prompt) -> None:
     prompt.server.answer(calls(("ls", {"path": "."})), Reply([sse(delta(content=NASTY), delta("length"), usage(1, 1))]))
     said = prompt("x", "y", output="json")
     assert [json.loads(line)["type"] for line in said.stdout.splitlines()]
     assert said.stderr == ""
 
 
-def test_quiet_is_the_last_answer_alone(prompt: Prompt) -> None:
+def test_quiet_prints_only_the_last_answer(prompt: Prompt) -> None:
     prompt.server.answer(
         calls(("ls", {"path": "."}), text="Let me see."),
         says("First"),
@@ -245,7 +245,7 @@ def test_quiet_is_the_last_answer_alone(prompt: Prompt) -> None:
     )
     said = prompt("x", "y", output="quiet")
     assert said.stdout == "Second\n"
-    assert said.stderr == "pi: the answer was cut: the token limit, or the end of the context, was reached\n"
+    assert said.stderr == "pi: the answer is cut: it reached the token limit or the end of the context\n"
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
@@ -254,11 +254,11 @@ def test_colour_is_for_terminals_without_no_color(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
     prompt.server.answer(Reply([sse(delta(content="\x1b[31mred"), delta("stop"))]))
-    assert ("\x1b" in prompt("x", tty=True, output="terminal").stdout) is coloured
-    assert "\x1b" not in prompt("x", tty=False, output="terminal").stdout
+    assert ("\x1b" in prompt("x", stdout=Tty(), output="terminal").stdout) is coloured
+    assert "\x1b" not in prompt("x", output="terminal").stdout
 
 
-def test_what_an_ascii_terminal_cannot_show_is_replaced(prompt: Prompt) -> None:
+def test_an_ascii_terminal_gets_replacement_characters(prompt: Prompt) -> None:
     from pi.prompt.conversation import Options, run
 
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
@@ -275,7 +275,7 @@ def test_several_messages_are_repeated_above_their_answers(prompt: Prompt) -> No
     assert [line for line in lines if not line.startswith("[")] == ["> first", "One", "> second", "Two"]
 
 
-def test_numbers_that_are_no_json_do_not_break_the_lines(prompt: Prompt) -> None:
+def test_numbers_outside_json_do_not_break_the_output(prompt: Prompt) -> None:
     prompt.server.answer(calls(("read", '{"file_path": "a", "offset": NaN, "limit": 1e999}')), says("Sorry"))
     said = prompt("hi")
 

@@ -58,7 +58,7 @@ def run(policy: PathPolicy, args: str, seconds: float = 10) -> str:
         pytest.param("-uu TODO", ["--unrestricted", "--unrestricted", "-e", "TODO"], ["./"], id="a repeated flag"),
     ],
 )
-def test_allowed_arguments_are_written_anew(policy: PathPolicy, args: str, before: list[str], paths: list[str]) -> None:
+def test_allowed_arguments_are_rewritten(policy: PathPolicy, args: str, before: list[str], paths: list[str]) -> None:
     assert ripgrep.command(args, policy) == [*before, *FENCE, "--", *paths]
 
 
@@ -84,7 +84,7 @@ def test_allowed_arguments_are_written_anew(policy: PathPolicy, args: str, befor
         ("--PRE=x x", "--PRE"),
     ],
 )
-def test_any_other_flag_is_refused_by_name(policy: PathPolicy, args: str, named: str) -> None:
+def test_any_other_flag_is_rejected_by_name(policy: PathPolicy, args: str, named: str) -> None:
     with pytest.raises(ToolError, match="not allowed") as refused:
         ripgrep.command(args, policy)
     assert f"the flag {named} is not" in str(refused.value)
@@ -99,18 +99,18 @@ def test_any_other_flag_is_refused_by_name(policy: PathPolicy, args: str, named:
         ("x\0y", "NUL"),
         ("-A", "-A needs a value"),
         ("x --glob", "--glob needs a value"),
-        ("-A many x", "-A does not take 'many'"),
-        ("-A -5 x", "-A does not take '-5'"),
-        ("--sort=evil x", "--sort does not take"),
-        ("--encoding=;rm x", "--encoding does not take"),
-        ("--max-filesize=1T x", "--max-filesize does not take"),
+        ("-A many x", "invalid value 'many' of -A"),
+        ("-A -5 x", "invalid value '-5' of -A"),
+        ("--sort=evil x", "invalid value 'evil' of --sort"),
+        ("--encoding=;rm x", "invalid value ';rm' of --encoding"),
+        ("--max-filesize=1T x", "invalid value '1T' of --max-filesize"),
         ("x nowhere", "no such file or directory: nowhere"),
         ("x - ", "no such file or directory: -"),
         ("x | head", "no such file or directory: |"),
-        ("x ../other", "out of the working directory"),
-        ("x /etc/passwd", "out of the working directory"),
-        ("x /proc/self/environ", "may not be read"),
-        ("x ~/.ssh", "may not be read"),
+        ("x ../other", "outside the working directory"),
+        ("x /etc/passwd", "outside the working directory"),
+        ("x /proc/self/environ", "is private"),
+        ("x ~/.ssh", "is private"),
     ],
 )
 def test_bad_arguments_are_explained(policy: PathPolicy, args: str, says: str) -> None:
@@ -119,7 +119,7 @@ def test_bad_arguments_are_explained(policy: PathPolicy, args: str, says: str) -
     assert says in str(refused.value)
 
 
-def test_real_ripgrep_finds_and_says_when_not(policy: PathPolicy) -> None:
+def test_real_ripgrep_finds_matches(policy: PathPolicy) -> None:
     assert run(policy, "-n TODO") == "./src/a.py:1:TODO one\n"
     assert run(policy, "absent") == "[no matches]"
     assert run(policy, "-q TODO") == "[matches found]"
@@ -130,25 +130,25 @@ def test_real_ripgrep_finds_and_says_when_not(policy: PathPolicy) -> None:
         run(policy, "-t nosuch x")
 
 
-def test_a_file_whose_name_looks_like_a_flag_is_searched(policy: PathPolicy) -> None:
+def test_a_file_with_the_name_of_a_flag_is_searched(policy: PathPolicy) -> None:
     (policy.root / "--pre=evil").write_text("TODO in a flag\n")
     assert run(policy, "-N TODO -- '--pre=evil'") == "TODO in a flag\n"
 
 
-def test_too_much_output_is_cut_with_a_note(policy: PathPolicy) -> None:
+def test_long_output_is_cut_with_a_note(policy: PathPolicy) -> None:
     (policy.root / "big.txt").write_text("TODO and more of it\n" * 20_000)
     result = run(policy, "TODO big.txt")
     assert len(result) < 66_000
-    assert result.endswith("[cut: there is more; use a narrower pattern, path or --max-count]")
+    assert result.endswith("[cut: too much output; use a narrower pattern, path or --max-count]")
 
 
-def test_a_search_that_takes_too_long_is_ended_with_its_process(policy: PathPolicy) -> None:
+def test_a_search_that_takes_too_long_is_killed(policy: PathPolicy) -> None:
     (policy.root / "big.txt").write_text("a" * 3_000_000)
     with pytest.raises(ToolError, match=r"longer than 0\.3 seconds"):
         run(policy, "'(?:a{1,400}[ac]){2,300}[0-9]'", seconds=0.3)
 
 
-def test_a_child_that_does_not_end_is_killed_with_its_own_children(policy: PathPolicy) -> None:
+def test_a_child_that_hangs_is_killed_with_its_children(policy: PathPolicy) -> None:
     began = time.monotonic()
     with pytest.raises(ToolError, match="was stopped"):
         child.run(
@@ -169,20 +169,20 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_the_child_sees_no_environment_of_ours(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_does_not_get_pis_environment(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PI_API_KEY", "canary")
     shown = child.run(["/usr/bin/env"], policy.root, Deadline(threading.Event()), 4096)
     assert sorted(shown.output.decode().split()) == ["LANG=C.UTF-8", "PATH=/usr/bin:/bin"]
 
 
-def test_a_configuration_file_of_ripgrep_is_not_read(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_file_of_ripgrep_is_ignored(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     config = policy.root / "rgrc"
     config.write_text("--count\n")
     monkeypatch.setenv("RIPGREP_CONFIG_PATH", str(config))
     assert run(policy, "-N TODO src") == "./src/a.py:TODO one\n"
 
 
-def test_without_ripgrep_the_model_is_told(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ripgrep_the_error_names_other_tools(policy: PathPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ripgrep, "find", lambda: None)
     with pytest.raises(ToolError, match="use glob and read"):
         run(policy, "x")
@@ -262,7 +262,7 @@ def test_hostile_arguments_read_nothing_outside_and_run_nothing(trap: PathPolicy
 
 
 @pytest.mark.parametrize("args", ["x", "-uu x", "-uuu x", "-uu --iglob '**' x", "-uu --glob '**' x", "--files -uu"])
-def test_outside_may_be_searched_when_allowed_but_private_places_never(trap: PathPolicy, args: str) -> None:
+def test_allow_outside_does_not_search_private_paths(trap: PathPolicy, args: str) -> None:
     top = trap.root.parent
     inner = PathPolicy(trap.root / "src", trap.private, allow_outside=True)
     shown = run(inner, f"{args} {shlex.quote(str(top))}")
@@ -274,13 +274,13 @@ def test_outside_may_be_searched_when_allowed_but_private_places_never(trap: Pat
 @pytest.mark.parametrize(
     ("script", "is_error", "says"),
     [
-        pytest.param("kill -9 $$", True, "ripgrep was ended by signal 9; ask for less", id="killed"),
+        pytest.param("kill -9 $$", True, "signal 9 killed ripgrep; use a narrower search", id="killed"),
         pytest.param("exit 1", False, "[no matches]", id="nothing"),
         pytest.param("exit 2", False, "[no matches][some files could not be read]", id="nothing in what was read"),
         pytest.param("echo a:1; exit 2", False, "a:1\n[some files could not be read]", id="something in what was read"),
     ],
 )
-def test_what_ripgrep_could_not_do_is_not_told_as_nothing_found(
+def test_failures_of_ripgrep_do_not_look_like_no_matches(
     policy: PathPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, is_error: bool, says: str
 ) -> None:
     binary = tmp_path / "rg"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pi.prompt import sessions as room
+from pi.prompt import sessions as module
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage, complete, from_json, to_json
 from pi.prompt.sessions import Sessions
 from tests.unit.prompt.conftest import Prompt, calls, says
@@ -34,7 +34,7 @@ def sessions(tmp_path: Path) -> Sessions:
     return Sessions(tmp_path / "config")
 
 
-def test_a_conversation_comes_back_as_it_was(sessions: Sessions, tmp_path: Path) -> None:
+def test_a_conversation_is_saved_and_read_back(sessions: Sessions, tmp_path: Path) -> None:
     session = sessions.new(tmp_path, "m")
     sessions.save(session, HISTORY)
     last = sessions.last(tmp_path)
@@ -42,7 +42,7 @@ def test_a_conversation_comes_back_as_it_was(sessions: Sessions, tmp_path: Path)
     assert sessions.history(last) == HISTORY
 
 
-def test_files_are_the_users_own(sessions: Sessions, tmp_path: Path) -> None:
+def test_files_are_private(sessions: Sessions, tmp_path: Path) -> None:
     os.umask(previous := os.umask(0))
     os.umask(0)
     try:
@@ -53,7 +53,7 @@ def test_files_are_the_users_own(sessions: Sessions, tmp_path: Path) -> None:
     assert [mode(kept.parent), mode(kept), *map(mode, kept.iterdir())] == [0o700, 0o700, 0o600]
 
 
-def test_the_last_conversation_is_the_last_of_the_directory(sessions: Sessions, tmp_path: Path) -> None:
+def test_the_last_conversation_is_that_of_the_directory(sessions: Sessions, tmp_path: Path) -> None:
     for number, directory in enumerate(["a", "b", "a", "b"]):
         session = replace(sessions.new(tmp_path / directory, "m"), id=f"20261123-00000{number}-abc")
         sessions.save(session, [UserMessage(str(number))])
@@ -68,7 +68,7 @@ def test_the_last_conversation_is_the_last_of_the_directory(sessions: Sessions, 
     "damage",
     [b"", b"{", b"[]\n", b'{"version": 2}\n', b'{"version": 1}\n', b"\xff\xfe\n", b"null\n", b'"x"\n'],
 )
-def test_a_file_that_cannot_be_read_is_passed_over(sessions: Sessions, tmp_path: Path, damage: bytes) -> None:
+def test_an_unreadable_file_is_skipped(sessions: Sessions, tmp_path: Path, damage: bytes) -> None:
     sessions.save(sessions.new(tmp_path, "m"), HISTORY)
     (tmp_path / "config/conversations/99999999-bad.jsonl").write_bytes(damage)
     assert [session.model for session in sessions.all()] == ["m"]
@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_read_is_passed_over(sessions: Sessions, tmp_path:
         pytest.param(0, 0, id="nothing"),
     ],
 )
-def test_a_conversation_that_was_cut_ends_where_it_can_be_taken_up(
+def test_a_cut_conversation_ends_where_it_can_continue(
     sessions: Sessions, tmp_path: Path, lines: int, left: int
 ) -> None:
     session = sessions.new(tmp_path, "m")
@@ -99,7 +99,7 @@ def test_a_conversation_that_was_cut_ends_where_it_can_be_taken_up(
     [{}, {"role": "system", "text": "x"}, {"role": "user"}, {"role": "user", "text": "x", "more": 1}, [], None, "x",
      {"role": "assistant", "text": "x", "calls": [{}]}, {"role": "assistant", "text": "x", "calls": 7}],
 )  # fmt: skip
-def test_what_is_no_message_is_a_value_error(kept: Any) -> None:
+def test_an_invalid_message_is_a_value_error(kept: Any) -> None:
     with pytest.raises(ValueError, match=r"not a message|dictionary"):
         from_json(kept)
 
@@ -108,7 +108,7 @@ def test_messages_survive_json() -> None:
     assert [from_json(json.loads(json.dumps(to_json(message)))) for message in HISTORY] == HISTORY
 
 
-def test_complete_keeps_what_has_all_results() -> None:
+def test_complete_keeps_only_calls_with_results() -> None:
     calls = AssistantMessage("", calls=(Call("1", "ls", ""), Call("2", "ls", "")))
     one, two = (ToolMessage(number, "ls", "", False) for number in "12")
     assert complete([UserMessage("x"), calls, one, two]) == [UserMessage("x"), calls, one, two]
@@ -116,10 +116,10 @@ def test_complete_keeps_what_has_all_results() -> None:
     assert complete([]) == []
 
 
-def test_old_conversations_go_when_there_are_too_many(
+def test_the_oldest_conversations_are_deleted(
     sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "KEPT", 3)
+    monkeypatch.setattr(module, "MAX_SAVED", 3)
     for number in range(5):
         sessions.save(
             replace(sessions.new(tmp_path, "m"), id=f"2026112{number}-000000-abc"), [UserMessage(str(number))]
@@ -127,9 +127,7 @@ def test_old_conversations_go_when_there_are_too_many(
     assert [session.first for session in sessions.all()] == ["4", "3", "2"]
 
 
-def test_a_disk_that_is_full_leaves_the_old_file(
-    sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_file(sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = sessions.new(tmp_path, "m")
     sessions.save(session, HISTORY)
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
@@ -139,7 +137,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(
     assert len(list((tmp_path / "config/conversations").iterdir())) == 1
 
 
-def test_continue_takes_up_the_last_conversation_of_this_directory(prompt: Prompt) -> None:
+def test_continue_uses_the_last_conversation_of_this_directory(prompt: Prompt) -> None:
     (prompt.working_dir / "a").write_text("Milk\n")
     prompt.server.answer(calls(("read", {"file_path": "a"})), says("Milk."))
     first = prompt("What is in a?").events[0]
@@ -152,15 +150,15 @@ def test_continue_takes_up_the_last_conversation_of_this_directory(prompt: Promp
     assert (kept.model, kept.messages, kept.first) == ("other", 6, "What is in a?")
 
 
-def test_a_conversation_that_cannot_be_kept_goes_on(prompt: Prompt) -> None:
+def test_a_conversation_that_cannot_be_saved_continues(prompt: Prompt) -> None:
     prompt.config_dir.write_text("a file where the directory should be")
     prompt.server.answer(says("Hi"))
     said = prompt("x")
     assert said.code == 0
-    assert "this conversation is not kept" in said.of("notice")[0]["text"]
+    assert "cannot save this conversation" in said.of("notice")[0]["text"]
 
 
-def test_the_later_of_two_conversations_of_one_second_is_the_last(tmp_path: Path) -> None:
+def test_the_order_of_conversations_is_exact_within_a_second(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     for number in range(5):
         sessions.save(sessions.new(tmp_path, "m"), [UserMessage(str(number))])

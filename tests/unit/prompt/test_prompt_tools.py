@@ -16,7 +16,7 @@ from pi.prompt.files import ENTRIES, LINE_BYTES, LINES
 from pi.prompt.history import Call, ToolMessage
 from pi.prompt.limits import RESULT_BYTES, Deadline, ToolError, cut
 from pi.prompt.paths import PathPolicy
-from pi.prompt.tools import CALLS, TOOLS, Tool, Toolbox
+from pi.prompt.tools import MAX_CALLS, TOOLS, Tool, Toolbox
 
 
 class Box:
@@ -49,8 +49,8 @@ def box(tmp_path: Path) -> Box:
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [
-        pytest.param("write", {}, "there is no tool 'write'; the tools are: ls, read, glob, rg", id="an unknown tool"),
-        pytest.param("", {}, "there is no tool ''", id="a tool without a name"),
+        pytest.param("write", {}, "unknown tool 'write'; the tools are: ls, read, glob, rg", id="an unknown tool"),
+        pytest.param("", {}, "unknown tool ''", id="a tool without a name"),
         pytest.param("read", "", "'file_path' is missing; the arguments are: file_path, offset?, limit?", id="none"),
         pytest.param("read", "{", "the arguments are not valid JSON: Expecting property name", id="broken JSON"),
         pytest.param("read", '{"file_path": "12345', "the arguments are not valid JSON: Unterminated", id="cut JSON"),
@@ -65,19 +65,19 @@ def box(tmp_path: Path) -> Box:
         pytest.param("read", {"file_path": "a", "offset": "2"}, "'offset' must be of type integer", id="text"),
         pytest.param("read", {"file_path": "a", "offset": True}, "'offset' must be of type integer", id="a bool"),
         pytest.param("read", {"file_path": "a", "offset": 0}, "'offset' must be at least 1", id="too small"),
-        pytest.param("read", {"file_path": "a", "lines": 2}, "there is no argument 'lines'", id="an unknown argument"),
+        pytest.param("read", {"file_path": "a", "lines": 2}, "unknown argument 'lines'", id="an unknown argument"),
         pytest.param("ls", {"path": ".", "ignore": [1]}, "'ignore[]' must be of type string", id="a list of others"),
         pytest.param("ls", {"path": ".", "ignore": "*.py"}, "'ignore' must be of type array", id="no list"),
-        pytest.param("ls", {"path": "/etc"}, "out of the working directory", id="a path outside"),
+        pytest.param("ls", {"path": "/etc"}, "outside the working directory", id="a path outside"),
         pytest.param("read", {"file_path": "\ud800"}, "can't encode", id="a path that is no text"),
-        pytest.param("glob", {"pattern": "../*"}, 'may not hold ".."', id="a pattern that climbs"),
+        pytest.param("glob", {"pattern": "../*"}, 'must not contain ".."', id="a pattern that climbs"),
         pytest.param("glob", {"pattern": "/etc/*"}, "must be relative", id="an absolute pattern"),
         pytest.param("glob", {"pattern": ""}, "the pattern is empty", id="an empty pattern"),
         pytest.param("glob", {"pattern": "{a,b}" * 7}, "more than 64", id="a pattern that unfolds without end"),
         pytest.param("rg", {"args": "--pre=x y"}, "--pre is not allowed", id="a flag that runs a program"),
     ],
 )
-def test_what_is_wrong_goes_back_to_the_model(box: Box, name: str, arguments: Any, says: str) -> None:
+def test_a_wrong_call_gets_an_explanation(box: Box, name: str, arguments: Any, says: str) -> None:
     assert says in box.error(name, arguments)
 
 
@@ -105,14 +105,14 @@ def test_ls_shows_kinds_and_targets(box: Box) -> None:
     ]
 
 
-def test_ls_leaves_out_what_is_ignored_and_says_when_nothing_is_left(box: Box) -> None:
+def test_ls_omits_ignored_names(box: Box) -> None:
     (box.root / "a.py").touch()
     (box.root / "b.txt").touch()
     assert box.text("ls", path=".", ignore=["*.py"]) == "b.txt"
     assert box.text("ls", path=".", ignore=["*"]) == "[the directory is empty]"
 
 
-def test_ls_has_a_ceiling(box: Box) -> None:
+def test_ls_has_a_limit(box: Box) -> None:
     for number in range(ENTRIES + 5):
         (box.root / f"{number:04}").touch()
     lines = box.text("ls", path=".").split("\n")
@@ -120,50 +120,50 @@ def test_ls_has_a_ceiling(box: Box) -> None:
     assert lines[-1] == "[5 more, not shown]"
 
 
-def test_read_gives_the_file_as_it_is(box: Box) -> None:
+def test_read_returns_the_file_unchanged(box: Box) -> None:
     (box.root / "a.txt").write_bytes("é\r\nno end".encode())
     assert box.text("read", file_path=str(box.root / "a.txt")) == "é\r\nno end"
 
 
-def test_read_goes_on_where_it_stopped(box: Box) -> None:
+def test_read_continues_at_an_offset(box: Box) -> None:
     (box.root / "a.txt").write_text("".join(f"line {n}\n" for n in range(1, 11)))
     assert box.text("read", file_path="a.txt", offset=3, limit=2) == (
-        "line 3\nline 4\n[cut: lines 3 to 4 are shown; go on with offset 5]"
+        "line 3\nline 4\n[cut: lines 3 to 4 are shown; continue with offset 5]"
     )
     assert box.text("read", file_path="a.txt", offset=10) == "line 10\n"
     assert box.text("read", file_path="a.txt", offset=11) == "[the file has fewer than 11 lines]"
 
 
-def test_read_has_a_ceiling_of_lines_and_of_bytes(box: Box) -> None:
+def test_read_has_limits_of_lines_and_bytes(box: Box) -> None:
     (box.root / "lines").write_text("x\n" * 5000)
     (box.root / "bytes").write_text(("y" * 999 + "\n") * 500)
     by_lines, by_bytes = box.text("read", file_path="lines"), box.text("read", file_path="bytes")
-    assert by_lines.endswith(f"[cut: lines 1 to {LINES} are shown; go on with offset {LINES + 1}]")
-    assert by_bytes.endswith("[cut: lines 1 to 65 are shown; go on with offset 66]")
+    assert by_lines.endswith(f"[cut: lines 1 to {LINES} are shown; continue with offset {LINES + 1}]")
+    assert by_bytes.endswith("[cut: lines 1 to 65 are shown; continue with offset 66]")
     assert len(by_bytes) < RESULT_BYTES + 100
 
 
-def test_read_cuts_a_long_line_and_goes_on(box: Box) -> None:
+def test_read_cuts_a_long_line_and_continues(box: Box) -> None:
     (box.root / "long").write_text("z" * 1_000_000 + "\nafter\n")
     shown = box.text("read", file_path="long")
     assert shown == "z" * LINE_BYTES + " [cut: a line of more than 4,000 bytes]\nafter\n"
 
 
-def test_read_shows_a_line_of_just_the_longest_length_whole(box: Box) -> None:
+def test_read_shows_a_line_of_the_longest_length_whole(box: Box) -> None:
     (box.root / "edge").write_text("z" * LINE_BYTES + "\n" + "y" * LINE_BYTES)
     assert box.text("read", file_path="edge") == "z" * LINE_BYTES + "\n" + "y" * LINE_BYTES
 
 
-def test_read_of_a_huge_file_keeps_to_its_memory_and_time(box: Box) -> None:
+def test_read_of_a_huge_file_is_fast(box: Box) -> None:
     with (box.root / "huge").open("wb") as file:
         file.write(b"start\n" + b"x" * 8192)
         file.truncate(20 * 1024**3)
     began = time.monotonic()
-    assert box.text("read", file_path="huge", limit=1) == "start\n[cut: lines 1 to 1 are shown; go on with offset 2]"
+    assert box.text("read", file_path="huge", limit=1) == "start\n[cut: lines 1 to 1 are shown; continue with offset 2]"
     assert time.monotonic() - began < 5
 
 
-def test_read_names_what_it_cannot_show(box: Box) -> None:
+def test_read_names_files_that_it_cannot_show(box: Box) -> None:
     (box.root / "binary").write_bytes(b"\x7fELF\0\0" * 100)
     (box.root / "nul").write_bytes(b"\0")
     (box.root / "empty").touch()
@@ -176,7 +176,7 @@ def test_read_names_what_it_cannot_show(box: Box) -> None:
     assert "is a named pipe, not a file" in box.error("read", {"file_path": "pipe"})
 
 
-def test_read_shows_bytes_that_are_no_text_as_replacement_characters(box: Box) -> None:
+def test_read_replaces_invalid_utf8(box: Box) -> None:
     (box.root / "latin").write_bytes(b"caf\xe9\n")
     assert box.text("read", file_path="latin") == "caf\N{REPLACEMENT CHARACTER}\n"
 
@@ -214,12 +214,12 @@ def test_glob_finds(tree: Box, pattern: str, found: list[str]) -> None:
     assert tree.text("glob", pattern=pattern) == expected
 
 
-def test_glob_searches_where_it_is_told(tree: Box) -> None:
+def test_glob_searches_in_its_path(tree: Box) -> None:
     assert tree.text("glob", pattern="*.py", path=str(tree.root / "src")) == str(tree.root / "src/c.py")
     assert "is not a directory" in tree.error("glob", {"pattern": "*", "path": "a.py"})
 
 
-def test_glob_neither_leaves_the_root_nor_enters_private_places(tmp_path: Path) -> None:
+def test_glob_stays_inside_and_out_of_private_paths(tmp_path: Path) -> None:
     for name in ("outside/secret.py", "root/.ssh/id.py", "root/in/x.py"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
@@ -235,22 +235,23 @@ def test_glob_neither_leaves_the_root_nor_enters_private_places(tmp_path: Path) 
     assert box.text("glob", pattern=".*/*") == "[no file matches]"
 
 
-def test_glob_has_a_ceiling(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_glob_has_a_limit(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "ENTRIES", 50)
     for number in range(51):
         (box.root / f"{number:04}").touch()
     lines = box.text("glob", pattern="*").split("\n")
     assert len(lines) == 51
-    assert lines[-1].startswith("[only the first 50 found are shown")
+    assert lines[-1].startswith("[only the first 50 matches are shown")
 
 
 @pytest.mark.parametrize(
     ("tool", "arguments", "note"),
-    [("ls", {"path": "."}, "more, not shown]"), ("glob", {"pattern": "*"}, "found are shown; use a narrower pattern]")],
+    [
+        ("ls", {"path": "."}, "more, not shown]"),
+        ("glob", {"pattern": "*"}, "matches are shown; use a narrower pattern]"),
+    ],
 )
-def test_names_that_are_more_than_a_result_holds_are_cut_between_names(
-    box: Box, tool: str, arguments: dict[str, str], note: str
-) -> None:
+def test_a_long_list_is_cut_between_names(box: Box, tool: str, arguments: dict[str, str], note: str) -> None:
     """Half a name would lead a model astray."""
     names = {f"{number:04}" + "x" * 200 for number in range(400)}
     for name in names:
@@ -275,7 +276,7 @@ def test_names_that_are_more_than_a_result_holds_are_cut_between_names(
         ("rg", {"args": "-uu SECRET ."}),
     ],
 )
-def test_nothing_is_read_where_pi_is_started_in_a_private_place(
+def test_tools_read_nothing_if_pi_starts_in_a_private_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, name: str, arguments: dict[str, str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -284,10 +285,10 @@ def test_nothing_is_read_where_pi_is_started_in_a_private_place(
     (directory / "id").write_text("SECRET\n")
     box = Box(directory)
     box.tools = Toolbox(PathPolicy.of(directory, tmp_path / ".pi"))
-    assert "may not be read" in box.error(name, arguments)
+    assert "is private" in box.error(name, arguments)
 
 
-def test_every_result_has_a_ceiling_on_whole_characters() -> None:
+def test_a_long_result_is_cut_between_characters() -> None:
     assert cut("é" * 10, "cut", limit=20) == "é" * 10
     assert cut("é" * 11, "cut", limit=21) == "é" * 10 + "\n[cut]"
 
@@ -296,7 +297,7 @@ def tool(name: str, run: Any) -> Tool:
     return Tool(name, "", {"type": "object", "properties": {}}, run)
 
 
-def test_calls_run_side_by_side_and_answer_in_order(tmp_path: Path) -> None:
+def test_calls_run_in_parallel_and_answer_in_order(tmp_path: Path) -> None:
     together = threading.Barrier(3, timeout=5)
     toolbox = Toolbox(PathPolicy(tmp_path), [tool("meet", lambda policy, deadline: f"{together.wait() >= 0}")])
     shown: list[str] = []
@@ -329,17 +330,17 @@ def test_ctrl_c_stops_the_calls(tmp_path: Path) -> None:
     assert ended.wait(5)
 
 
-def test_a_tool_that_breaks_is_an_error_for_the_model(tmp_path: Path) -> None:
+def test_a_failure_of_a_tool_is_an_error_for_the_model(tmp_path: Path) -> None:
     toolbox = Toolbox(PathPolicy(tmp_path), [tool("broken", lambda policy, deadline: str(1 / 0))])
     message = toolbox.call(Call("1", "broken", "{}"), threading.Event())
     assert (message.text, message.is_error) == ("the tool failed: ZeroDivisionError: division by zero", True)
 
 
-def test_a_flood_of_calls_is_not_run_whole(tmp_path: Path) -> None:
+def test_calls_above_the_limit_do_not_run(tmp_path: Path) -> None:
     results = Toolbox(PathPolicy(tmp_path)).run(
-        [Call(str(n), "ls", '{"path": "."}') for n in range(CALLS + 2)], lambda *_: None
+        [Call(str(n), "ls", '{"path": "."}') for n in range(MAX_CALLS + 2)], lambda *_: None
     )
-    assert [result.is_error for result in results] == [False] * CALLS + [True] * 2
+    assert [result.is_error for result in results] == [False] * MAX_CALLS + [True] * 2
     assert results[-1].text == "not run: more than 32 calls in one message"
 
 
@@ -349,7 +350,7 @@ def test_a_call_ends_when_its_time_is_up() -> None:
         deadline.check()
 
 
-def test_schemas_are_closed_and_name_what_they_require() -> None:
+def test_schemas_are_closed_and_declare_required_arguments() -> None:
     for each in TOOLS:
         assert each.parameters["additionalProperties"] is False
         assert set(each.parameters["required"]) <= set(each.parameters["properties"])

@@ -1,4 +1,4 @@
-"""The SDK's HTTP over a line of our own: one line for many requests, bursts, TLS."""
+"""The SDK's HTTP over pi's own line: one line for many requests, bursts, TLS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pi.errors import InputError, UnreachableError
 from pi.prompt.transport import Incoming
-from tests.unit.prompt.conftest import Prompt, Reply, calls, delta, says, sse
+from tests.unit.prompt.conftest import Prompt, Reply, calls, delta, fails, says, sse
 
 TOKEN = sse(delta(content="a"), done=False)
 END = sse(delta("stop"))
@@ -28,7 +28,7 @@ END = sse(delta("stop"))
 
 @pytest.fixture
 def dialled(prompt: Prompt) -> Iterator[list[socket.socket]]:
-    """The lines to the server that `dialling` has opened."""
+    """The lines that `dialling` has opened."""
     opened: list[socket.socket] = []
     yield opened
     for line in opened:
@@ -53,7 +53,7 @@ def test_all_rounds_of_a_turn_go_over_one_line(
     assert len(dialled) == 1
 
 
-def test_a_line_that_the_server_has_closed_meanwhile_is_opened_anew(
+def test_a_line_closed_by_the_server_is_replaced(
     prompt: Prompt, dialled: list[socket.socket], dialling: Callable[[], socket.socket], client: Any
 ) -> None:
     prompt.server.answer(says("One"), says("Two"))
@@ -64,7 +64,7 @@ def test_a_line_that_the_server_has_closed_meanwhile_is_opened_anew(
     assert len(dialled) == 2
 
 
-def test_a_line_that_has_not_been_used_for_long_is_not_trusted(
+def test_a_line_unused_for_long_is_replaced(
     prompt: Prompt,
     dialled: list[socket.socket],
     dialling: Callable[[], socket.socket],
@@ -79,7 +79,7 @@ def test_a_line_that_has_not_been_used_for_long_is_not_trusted(
         assert len(dialled) == count
 
 
-def test_a_server_that_closes_after_each_answer_gets_a_line_for_each(
+def test_a_server_that_closes_lines_gets_one_for_each_answer(
     prompt: Prompt, dialled: list[socket.socket], dialling: Callable[[], socket.socket], client: Any
 ) -> None:
     prompt.server.answer(Reply(says("One").pieces, headers={"Connection": "close"}))
@@ -89,7 +89,7 @@ def test_a_server_that_closes_after_each_answer_gets_a_line_for_each(
         assert len(dialled) == count
 
 
-def test_an_answer_that_is_left_in_the_middle_does_not_spoil_the_next(
+def test_an_abandoned_answer_does_not_spoil_the_next(
     prompt: Prompt, dialled: list[socket.socket], dialling: Callable[[], socket.socket], client: Any
 ) -> None:
     prompt.server.answer(Reply([TOKEN, 0.5, END]), says("Two"))
@@ -101,15 +101,15 @@ def test_an_answer_that_is_left_in_the_middle_does_not_spoil_the_next(
     assert len(dialled) == 2
 
 
-def test_the_connection_to_the_pod_that_is_lost_is_told_as_it_is(prompt: Prompt) -> None:
+def test_a_lost_connection_to_the_pod_passes_through(prompt: Prompt) -> None:
     def dial() -> socket.socket:
-        raise UnreachableError("x", "the connection to the pod was lost")
+        raise UnreachableError("connection-lost", "the connection to the pod was lost")
 
-    with pytest.raises(UnreachableError, match="the connection to the pod was lost"):
+    with fails(UnreachableError, "connection-lost"):
         prompt("hi", endpoint=prompt.endpoint(dial=dial))
 
 
-def test_what_has_come_is_told_before_more_is_waited_for(prompt: Prompt, client: Any) -> None:
+def test_received_pieces_are_announced_before_each_wait(prompt: Prompt, client: Any) -> None:
     prompt.server.answer(Reply([TOKEN * 5, 0.7, TOKEN * 3, 0.7, END]))
     items: list[Any] = []
     taken: set[int] = set()
@@ -119,7 +119,7 @@ def test_what_has_come_is_told_before_more_is_waited_for(prompt: Prompt, client:
     assert len(items) == 10
 
 
-def test_tokens_of_a_flowing_stream_are_read_in_bursts_and_the_first_ones_at_once(prompt: Prompt, client: Any) -> None:
+def test_only_a_flowing_stream_is_read_in_bursts(prompt: Prompt, client: Any) -> None:
     pieces: list[bytes | float] = []
     for _ in range(200):
         pieces += [TOKEN, 0.005]
@@ -155,7 +155,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tls(prompt: Prompt, certificate: Path) -> Iterator[int]:
-    """The port of a server that unwraps TLS before the replay server."""
+    """The port of a server that answers over TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -180,24 +180,24 @@ def unwrapping(listener: socket.socket, context: ssl.SSLContext, prompt: Prompt)
             return
 
 
-def test_a_server_with_tls_is_spoken_to_when_it_proves_itself(
+def test_a_trusted_tls_server_is_used(
     prompt: Prompt, tls: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     said = prompt("hi", endpoint=prompt.endpoint(base_url=f"https://localhost:{tls}/v1"))
     assert said.of("turn_end")[0]["text"] == "a"
-    with pytest.raises(UnreachableError, match=r"nothing answers at .*: .*certificate"):
+    with fails(UnreachableError, "endpoint-unreachable", "certificate verify failed"):
         prompt("hi", endpoint=prompt.endpoint(base_url=f"https://127.0.0.1:{tls}/v1"))
 
 
-def test_certificates_that_cannot_be_read_are_named(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_certificates_fail(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
-    with pytest.raises(InputError, match="SSL_CERT_FILE cannot be read: No such file"):
+    with fails(InputError, "certificates-unreadable", "SSL_CERT_FILE: No such file"):
         prompt("hi", endpoint=prompt.endpoint(base_url="https://localhost:1/v1"))
 
 
-def test_records_that_gathered_are_read_together(certificate: Path) -> None:
-    """TLS hands them out one by one; a rest for each would hold a stream to 25 tokens a second."""
+def test_gathered_tls_records_are_read_together(certificate: Path) -> None:
+    """TLS returns one record at a time; a pause for each would limit a stream to 25 tokens a second."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     near, far = socket.socketpair()
@@ -216,6 +216,6 @@ def test_records_that_gathered_are_read_together(certificate: Path) -> None:
         assert incoming.read(65536) == END
 
 
-def test_a_server_with_a_certificate_of_nobody_gets_no_key(prompt: Prompt, tls: int) -> None:
-    with pytest.raises(UnreachableError, match="certificate verify failed"):
+def test_an_untrusted_tls_server_gets_no_key(prompt: Prompt, tls: int) -> None:
+    with fails(UnreachableError, "endpoint-unreachable", "certificate verify failed"):
         prompt("hi", endpoint=prompt.endpoint(base_url=f"https://localhost:{tls}/v1"))

@@ -1,4 +1,4 @@
-"""Why vLLM failed: logs in tests/cases/failures, and hostile ones."""
+"""Causes and hints of failed starts: logs in tests/cases/failures, and hostile ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = CASES / "failures"
 
 @dataclass(frozen=True)
 class Case:
-    """What a file may say (tests/cases/failures/README.md)."""
+    """The keys of a case (tests/cases/failures/README.md)."""
 
     about: str
     source: str
@@ -33,7 +33,7 @@ def read(name: str) -> Case:
 
 
 @pytest.mark.parametrize("name", names(FOLDER))
-def test_a_log_has_its_cause_and_hint(name: str) -> None:
+def test_log_gives_cause_and_hint(name: str) -> None:
     case = read(name)
     failure = explain(case.log, case.exit_code)
     assert failure.cause == case.cause.removesuffix("\n")
@@ -41,19 +41,19 @@ def test_a_log_has_its_cause_and_hint(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names(FOLDER))
-def test_colour_and_windows_line_ends_change_nothing(name: str) -> None:
+def test_colours_and_windows_line_ends_are_ignored(name: str) -> None:
     lines = read(name).log.splitlines()
     coloured = "\r\n".join(f"\x1b[0;36m{line[:20]}\x1b[0m{line[20:]}\x1b[K" for line in lines)
     assert explain(coloured, 1) == explain("\n".join(lines), 1)
 
 
 @pytest.mark.parametrize("start", range(0, 12_000, 997))
-def test_a_tail_that_begins_in_mid_line_tells_the_same(start: int) -> None:
+def test_tail_inside_a_line_gives_the_same_cause(start: int) -> None:
     log = read("corrupted_safetensors").log
     assert explain(log[start:], 1) == explain(log, 1)
 
 
-def test_a_package_is_to_be_installed_where_vllm_ran() -> None:
+def test_hint_names_the_venv_that_vllm_ran_from() -> None:
     log = "ImportError: packages that were not found in your environment: timm. Run `pip install timm`"
     assert str(explain(log, 1, "venv-0.33.0").hint).endswith("uv pip install -p ~/venv-0.33.0 timm")
 
@@ -61,13 +61,13 @@ def test_a_package_is_to_be_installed_where_vllm_ran() -> None:
 @pytest.mark.parametrize(
     "lines",
     [[*["x"] * 20_000, "ValueError: x", *["x"] * 100], ["ValueError: x" + " " * 9000]],
-    ids=["the end of a long log", "the beginning of a line that is longer than is shown"],
+    ids=["the end of a long log", "the beginning of a line that is longer than the limit"],
 )
-def test_a_cause_is_found_in_a_huge_log(lines: list[str]) -> None:
+def test_cause_is_found_in_a_huge_log(lines: list[str]) -> None:
     assert explain("\n".join(lines) + "\n", 1).cause == "ValueError: x"
 
 
-def test_every_hint_is_reached() -> None:
+def test_every_hint_has_a_case() -> None:
     hints = [read(name).hint for name in names(FOLDER)]
     beginnings = [hint.partition("{")[0] for _, hint in HINTS]
     unreached = [begin for begin in beginnings if not any(hint and hint.startswith(begin) for hint in hints)]
@@ -103,7 +103,7 @@ def check(text: str, code: int | None) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=[repr(text[:30]) for text in HOSTILE])
-def test_a_hostile_log_gives_a_short_plain_cause(text: str) -> None:
+def test_hostile_log_gives_a_short_plain_cause(text: str) -> None:
     check(text, 1)
 
 
@@ -147,5 +147,5 @@ def test_any_log_gives_a_short_plain_cause(pieces: list[str], glue: str, code: i
     check(glue.join(pieces), code)
 
 
-def test_a_hint_quotes_nothing_that_a_shell_would_run() -> None:
+def test_hint_contains_nothing_that_a_shell_would_run() -> None:
     assert explain(HOSTILE[4], 1).hint == read("gated_mirror").hint
