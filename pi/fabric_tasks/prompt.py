@@ -73,7 +73,7 @@ def _working_dir() -> Path:
 
 
 def _given_endpoint(options: PromptOptions, base_url: str) -> Endpoint:
-    """Return the endpoint of --base-url. Raises InputError if a flag is unusable or --api-key-env is not set."""
+    """Return the endpoint of --base-url. Raises InputError if a flag is unusable."""
     if not base_url.startswith(("http://", "https://")):
         raise InputError(
             "base-url-invalid", f"--base-url {base_url!r} is not a URL", "use one such as http://127.0.0.1:8000/v1"

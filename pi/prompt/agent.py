@@ -1,4 +1,4 @@
-"""The conversation loop: send a message, run the model's tool calls, send results, until it answers."""
+"""The conversation loop: send a message, then results of tool calls, until the model answers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Turn:
     text: str = ""
 
     def count(self, answer: Answer, first: float | None, last: float | None) -> None:
-        """Add the server's counts of a request, and the times of its first and last token."""
+        """Add a request: the server's counts, and the times of first and last token."""
         if first is not None and last is not None:
             self.first_token = self.first_token or first
             self.generating_seconds += last - first
@@ -109,7 +109,9 @@ class Agent:
         self._turns = itertools.count(1)
 
     def turn(self, message: str) -> TurnEnd:
-        """Send a message and run all rounds until the answer. Ctrl+C ends it with reason "interrupted".
+        """Send a message and run all rounds until the answer.
+
+        Ctrl+C ends the turn with reason "interrupted".
 
         Raises:
             PiError: if the turn failed.
@@ -136,7 +138,7 @@ class Agent:
         return end
 
     def _rounds(self, turn: _Turn) -> str:
-        """Send requests until an answer has no tool calls; return the reason of the turn's end."""
+        """Send requests until an answer has no tool calls; return why the turn ended."""
         while True:
             turn.rounds += 1
             turn.text = ""
@@ -157,7 +159,7 @@ class Agent:
             self._toolbox.run(message.calls, self._add_result)
 
     def _ask(self, turn: _Turn) -> Answer:
-        """Send a request and return its answer; if the model has no tool parser, drop the tools."""
+        """Return the answer to a request; drop the tools if the model has no parser."""
         if self._toolbox.tools:
             try:
                 return self._send(turn)
@@ -191,7 +193,7 @@ class Agent:
         return body | {name: value for name, value in wanted.items() if value is not None}
 
     def _receive(self, body: dict[str, Any], answer: Answer, turn: _Turn) -> None:
-        """Read a whole stream into `answer`. The loop runs for every token, so it does little."""
+        """Read a whole stream into `answer`. Its loop runs for every token."""
         first = last = None
         read = self._api.read
         pending: list[Thinking | Text] = []
@@ -229,7 +231,7 @@ class Agent:
         self._show(ToolResult(message.call_id, message.name, message.text, message.is_error, round(seconds, 3)))
 
     def _stop(self, why: str, text: str = "") -> None:
-        """Complete the history so that it can continue: a result for each call, then an answer."""
+        """Complete the history so that it can continue: results, then an answer."""
         answered: set[str] = set()
         for message in reversed(self.history):
             if isinstance(message, UserMessage):

@@ -19,7 +19,10 @@ class PartialCall:
     arguments: list[str] = field(default_factory=list)
 
     def add(self, id: Any, name: Any, arguments: Any) -> None:
-        """Add a fragment. Servers may repeat the id and name in each, or split the name."""
+        """Add a fragment.
+
+        Servers may repeat the id and the name in each, or split the name.
+        """
         self.id = self.id or text(id)
         if text(name) != self.name:
             self.name += text(name)
@@ -30,7 +33,7 @@ class PartialCall:
 
 @dataclass
 class Answer:
-    """The part of an answer received so far; `finish`, the reason for its end, is None before it."""
+    """The received part of an answer; `finish` is None until the server sends a reason."""
 
     texts: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
@@ -50,7 +53,7 @@ class Answer:
         return well_formed("".join(self.texts))
 
     def message(self) -> AssistantMessage:
-        """Return the whole answer. Calls with no id, or a repeated one, get a new id."""
+        """Return the whole answer, with new ids for calls without one or with a repeated one."""
         calls: dict[str, Call] = {}
         for number, partial in enumerate(self.calls.values(), 1):
             id = well_formed(partial.id)

@@ -19,7 +19,7 @@ HISTORY_LINES = 1000
 """Lines kept in the history of all chats."""
 
 CTRL_C_CODE = 130
-"""The exit code of an `Interrupted` by Ctrl+C, which in a chat ends only the answer."""
+"""The exit code of an `Interrupted` by Ctrl+C, which ends only the answer."""
 
 WELCOME = "Ctrl+C stops an answer, Ctrl+D leaves."
 

@@ -15,7 +15,7 @@ from pi.prompt.sse import DONE
 from pi.prompt.tools import Tool
 
 THINKING_FIELDS = ("reasoning", "reasoning_content")
-"""Names of the field for thinking: in today's vLLM; in DeepSeek and in vLLM before 2026."""
+"""Fields for thinking: of today's vLLM; of DeepSeek and vLLM before 2026."""
 
 MAX_TOKENS = "max_tokens"
 """Name of the field that limits an answer's tokens."""
@@ -56,7 +56,7 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
-    """Add a streamed object, or a whole answer, to `answer`; return the new text to show."""
+    """Add a streamed object, or a whole answer, to `answer`; return the new pieces."""
     if chunk is DONE:
         answer.finish = answer.finish or "stop"
         return []
@@ -81,7 +81,7 @@ def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
 
 
 def _add_call(fragment: dict[str, Any], answer: Answer) -> None:
-    """Add a fragment to the latest call of its index; a new id there begins another call."""
+    """Add a fragment to the latest call of its index; a new id begins another."""
     index, call_id = str(fragment.get("index")), text(fragment.get("id"))
     same_index = [key for key in answer.calls if key.partition("/")[0] == index]
     key = same_index[-1] if same_index else index

@@ -1,4 +1,4 @@
-"""Run a program for the model: no shell, no secrets in its environment, limited time and output."""
+"""Run a program for the model: no shell, no secrets, limited time and output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to an endpoint: JSON objects that stream in, and an error in words for each failure."""
+"""Send requests to an endpoint, stream its JSON objects, and explain each failure."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _check(endpoint: Endpoint) -> None:
 
 
 def _decoded(response: Response) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a stream, or the one object of an answer that was not streamed."""
+    """Yield the objects of a stream, or the single object of a plain answer."""
     if response.is_json:
         yield sse.parsed(b"".join(_limited(response.pieces())))
         return

@@ -145,7 +145,7 @@ def _start(endpoint: Endpoint, options: Options, saved: _Saved, toolbox: Toolbox
 
 
 class _Writing:
-    """Passes events to a renderer. Raises OutputError if its output cannot be written, such as on a full disk."""
+    """Passes events to a renderer. Raises OutputError if its output cannot be written."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
@@ -222,7 +222,7 @@ class _Saved:
             self.session = replace(last, model=model)
 
     def save(self, renderer: Renderer) -> None:
-        """Save the messages so far. If that fails, for example on a full disk, only show a notice."""
+        """Save the messages so far, or show a notice if that fails."""
         if not self.history:
             return
         try:

@@ -56,7 +56,7 @@ class SilentError(RequestError):
 
 
 class RefusedError(RequestError):
-    """The server answered with a status other than 200; `body` is the beginning of its body."""
+    """The server answered with a status other than 200 and a body, perhaps cut."""
 
     def __init__(self, status: int, body: str) -> None:
         super().__init__(status)

@@ -54,7 +54,7 @@ class Text:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """The model calls a tool; `arguments` is null if `raw`, its own text, is not a JSON object."""
+    """The model calls a tool; `arguments` is null if `raw` is not a JSON object."""
 
     kind: ClassVar[str] = "tool_call"
     id: str

@@ -28,7 +28,10 @@ NOTE_BYTES = 200
 
 
 def ls(policy: PathPolicy, deadline: Deadline, path: str, ignore: Sequence[str] = ()) -> str:
-    """List a directory, one name a line: `name/`, `name -> target`, `name (a named pipe)` or `name`."""
+    """List a directory, one name a line.
+
+    The forms are `name`, `name/`, `name -> target` and `name (a named pipe)`.
+    """
     directory = policy.resolve(path)
     descriptor = policy.open_directory(directory)
     try:
@@ -86,7 +89,7 @@ def glob(policy: PathPolicy, deadline: Deadline, pattern: str, path: str = ".") 
 
 
 def read(policy: PathPolicy, deadline: Deadline, file_path: str, offset: int = 1, limit: int = LINES) -> str:
-    """Return lines of a text file unchanged, from line `offset`; a note in brackets names omitted lines."""
+    """Return lines of a text file from line `offset`, and a note about omitted ones."""
     path = policy.resolve(file_path)
     if path.is_dir():
         raise ToolError(f"{file_path} is a directory; list it with ls")
@@ -116,7 +119,7 @@ def _lines(file: io.BufferedReader, offset: int, most: int, deadline: Deadline) 
 
 
 def _bounded_lines(file: io.BufferedReader, deadline: Deadline) -> Iterator[bytes]:
-    """Yield lines with their ends; a long line is cut, with a note, to keep memory small."""
+    """Yield lines with their ends; cut long ones, with a note, to limit memory."""
     while line := file.readline(LINE_BYTES):
         deadline.check()
         if line.endswith(b"\n") or file.peek(1)[:1] in (b"", b"\n"):
@@ -128,7 +131,7 @@ def _bounded_lines(file: io.BufferedReader, deadline: Deadline) -> Iterator[byte
 
 
 def rg(policy: PathPolicy, deadline: Deadline, args: str) -> str:
-    """Return the output of ripgrep. Raises ToolError with its error text if it could not search."""
+    """Return the output of ripgrep. Raises ToolError if it could not search."""
     binary = ripgrep.find()
     if binary is None:
         raise ToolError("ripgrep is not installed on the user's machine; use glob and read instead")

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call; `arguments` is the model's own text, which may be empty or invalid JSON."""
+    """A tool call; `arguments` is the model's text, perhaps empty or invalid JSON."""
 
     id: str
     name: str

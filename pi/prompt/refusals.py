@@ -1,4 +1,4 @@
-"""Turn an endpoint's refusal, status and body of an HTTP answer, into an error for the user.
+"""Turn an endpoint's refusal (HTTP status and body) into an error for the user.
 
 The patterns match texts of vLLM 0.32 and older, OpenAI and llama.cpp.
 """
@@ -35,7 +35,7 @@ class EndpointFailedError(RemoteError):
 
 
 def refused(status: int, body: str, model: str, *, of_pod: bool) -> RemoteError:
-    """Return the error for an answer of a pod's model, or of another endpoint, with a status other than 200."""
+    """Return the error for a status other than 200, from a pod or another endpoint."""
     words = server_words(body)
     if status in (401, 403):
         return RemoteError(

@@ -1,4 +1,4 @@
-"""Show the events of a conversation: on a terminal, as JSON lines, or only the final text."""
+"""Show a conversation's events: on a terminal, as JSON lines, or only the final text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class Renderer(Protocol):
 
 
 class RedactingRenderer:
-    """Passes events on without secrets; a possible beginning of a secret waits for the next event."""
+    """Passes events on without secrets.
+
+    Text that may begin a secret waits for the next event.
+    """
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
@@ -106,9 +109,9 @@ class QuietRenderer:
 
 
 class TerminalRenderer:
-    """Prints thinking, text, calls, shortened results and a closing line at once. Notices go to stderr.
+    """Prints thinking, text, calls, shortened results and a closing line at once.
 
-    Without `colour`, headings separate thinking and answers. `echo` repeats the user's messages.
+    Notices go to stderr. Without `colour`, headings separate thinking and answers. `echo` repeats the user's messages.
     """
 
     def __init__(self, stdout: TextIO, stderr: TextIO, *, colour: bool, echo: bool) -> None:
@@ -186,7 +189,7 @@ class TerminalRenderer:
         self._line(f"▸ {self._calls[event.id]}", BOLD)
 
     def _show_result(self, event: ToolResult) -> None:
-        """Print some lines of a result; if the message has several calls, repeat its call above."""
+        """Print some lines of a result, below its call if there are several."""
         self._answered = True
         if len(self._calls) > 1:
             self._line(f"◂ {self._calls[event.id]}", DIM)

@@ -68,7 +68,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
 
 
 def read(event: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
-    """Add a streamed event, or a whole response, to `answer`; return the new text to show."""
+    """Add a streamed event, or a whole response, to `answer`; return the new pieces."""
     kind = text(event.get("type"))
     delta = text(event.get("delta"))
     if kind in _TEXT and delta:

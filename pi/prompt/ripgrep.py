@@ -141,7 +141,10 @@ def _long(word: str, following: Callable[[], str | None], result: _Words) -> Non
 
 
 def _bundle(word: str, following: Callable[[], str | None], result: _Words) -> None:
-    """Add `-i`, `-in`, `-tpy`, `-t py`, `-t=py` or `-inA3`; the first flag with a value takes the rest."""
+    """Add `-i`, `-in`, `-tpy`, `-t py`, `-t=py` or `-inA3`.
+
+    The first flag with a value takes the rest of the word.
+    """
     for position, letter in enumerate(word[1:], 1):
         if letter in VALUED:
             attached = word[position + 1 :]
@@ -210,7 +213,7 @@ def _literal(path: Path) -> str:
 
 
 def find() -> Path | None:
-    """Return ripgrep from the `ripgrep` package in this Python, or from an absolute part of PATH."""
+    """Return ripgrep from its package in this Python, or from PATH (absolute parts)."""
     directories = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
     directories += [part for part in os.get_exec_path() if Path(part).is_absolute()]
     binary = shutil.which("rg", path=os.pathsep.join(directories))

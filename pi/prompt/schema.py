@@ -9,7 +9,7 @@ _TYPES: dict[str, type[Any]] = {"string": str, "integer": int, "array": list}
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Parse a model's arguments; empty text means none. Raises ValueError if it is not a JSON object."""
+    """Parse a model's arguments, where empty text means none. Raises ValueError if invalid."""
     try:
         arguments = json.loads(text) if text.strip() else {}
         json.dumps(arguments, allow_nan=False)  # Python accepts NaN and 1e999, which are not JSON

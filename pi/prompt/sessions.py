@@ -106,7 +106,7 @@ class Sessions:
 
 
 def _session(path: Path) -> Session | None:
-    """Read a file's first line; None if it is not a conversation. The file's name is the id."""
+    """Return the conversation in a file's first line, or None if it is not one."""
     try:
         with path.open(encoding="utf-8") as file:
             head = json.loads(file.readline())

@@ -9,7 +9,7 @@ from pi.errors import RemoteError
 from pi.text import one_line
 
 EVENT_BYTES = 8 * 1024 * 1024
-"""Longest event. vLLM's have a few hundred bytes, except the last of a Response: it contains the whole answer."""
+"""Longest event; the last event of vLLM's Responses API contains the whole answer."""
 
 DONE: dict[str, Any] = {"done": True}
 """Represents the closing `[DONE]` of Chat Completions."""
@@ -23,7 +23,7 @@ class EventDecoder:
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[dict[str, Any]]:
-        """Return the objects that `piece` completes. Raises RemoteError for invalid JSON or a too long event."""
+        """Return the objects that `piece` completes. Raises RemoteError if one is invalid or too long."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         objects = []
         for line in lines:
@@ -39,7 +39,7 @@ class EventDecoder:
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """Return the JSON object in the data of one event. Raises RemoteError if it is not one."""
+    """Return the JSON object of one event. Raises RemoteError if it is not one."""
     if data.strip() == b"[DONE]":
         return DONE
     try:

@@ -77,7 +77,7 @@ TOOLS = (
         args={"type": "string", "description": "Arguments of rg, such as: -n 'def main' src"},
     ),
 )
-"""Results have at most 64 KiB and take at most 10 seconds; a note in brackets marks a cut."""
+"""All tools; a result has at most 64 KiB, a call takes at most 10 seconds."""
 
 
 class Toolbox:

@@ -1,4 +1,4 @@
-"""HTTP for the SDK over one line to an endpoint: a channel of the SSH connection, or a socket.
+"""HTTP for the SDK over one line: a channel of the SSH connection, or a socket.
 
 The SDK's own transport takes twice the time for each token. It also needs a local port that forwards to the channel,
 and any program on this machine could use that port. `http.client` implements the protocol.
@@ -19,10 +19,10 @@ import httpx2
 from pi.prompt.endpoint import Line
 
 REST_S = 0.04
-"""Pause between reads of a flowing stream, in which tokens gather; the screen updates 25 times a second."""
+"""Pause between reads of a flowing stream: 25 updates of the screen a second."""
 
 FIRST_S = 0.3
-"""Time without pauses at the beginning of a stream, so that the first tokens appear at once."""
+"""Time without pauses when a stream begins: the first tokens appear at once."""
 
 WAITS = 20
 """Short waits in one long wait."""
@@ -30,14 +30,14 @@ WAITS = 20
 BUFFER_BYTES = 64 * 1024
 
 STALE_S = 5.0
-"""Longest pause after which a line is used again; a router or a laptop's sleep may have cut it silently."""
+"""Longest idle time of a reusable line: a router or a sleeping laptop may cut it silently."""
 
 
 class Incoming(io.RawIOBase):
-    """Reads the bytes of a line. Once an answer flows, it pauses between reads: waking up for each token is slow.
+    """Reads the bytes of a line, with pauses once an answer flows.
 
-    Calls `before_wait` when the reader has consumed all bytes. To exclude the time in which the user has stopped the
-    process (Ctrl+Z), a time-out is a number of short waits, and no clock is read.
+    Waking up for each token is slow. Calls `before_wait` when the reader has consumed all bytes. A time-out is a number
+    of short waits, without a clock, so it excludes the time in which the user has stopped the process (Ctrl+Z).
     """
 
     def __init__(self, line: Line, patience_s: float) -> None:
@@ -169,7 +169,7 @@ class LineTransport(httpx2.BaseTransport):
             line.close()
 
     def _line(self) -> Line:
-        """Return the line of the last request if it is recent and still open, or a new one."""
+        """Return the line of the last request if still usable, or a new one."""
         line, self._idle = self._idle, None
         if line:
             if time.time() - self._idle_since < STALE_S and _is_silent(line):

@@ -38,7 +38,7 @@ class Laptop:
         for name in ("pi", "fab"):
             (pi.bin / name).symlink_to(program(name))
         if pod:
-            self._names |= {str(pod.home): "/root", str(pod.bin): "/usr/local/bin", "127.0.0.1": ADDRESS}
+            self._names |= {str(pod.home): "/root", str(pod.bin): "/usr/local/bin"}
             self._names |= {str(first_free_port()): "8001"}
             pi.ssh_config(f"Host {ADDRESS}\n  HostName 127.0.0.1\n  IdentityFile {pod.key}\n")
 
@@ -66,6 +66,7 @@ class Laptop:
     def _as_on_the_page(self, text: str) -> str:
         for real, shown in self._names.items():
             text = text.replace(real, shown)
+        text = re.sub(r"(?<!VLLM_HOST_IP=)127\.0\.0\.1", ADDRESS, text)  # that one is loopback on every pod
         here = f"{login()}@{gethostname()}"
         text = re.sub(f"{re.escape(here)} *", lambda cell: "me@pc".ljust(len(cell[0])), text)
         text = text.replace(f"{login()}@", "root@")

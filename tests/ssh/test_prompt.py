@@ -1,4 +1,4 @@
-"""`pi prompt` on a pod's model: over the tunnel of its one connection, with the key, as one more verb."""
+"""`pi prompt` with a pod's model, over the SSH connection."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def test_quiet_and_json_output(serving: Serving) -> None:
 
 
 def test_a_proxy_of_the_laptop_is_not_used(serving: Serving) -> None:
-    """The key would go to it."""
+    """A proxy would get the key."""
     pi = serving.pi
     proxy = "http://127.0.0.1:9"
-    told = pi.ok("prompt", "qwen", "--quiet", "Capital?", HTTP_PROXY=proxy, http_proxy=proxy, ALL_PROXY=proxy)
-    assert "Paris" in told
+    answer = pi.ok("prompt", "qwen", "--quiet", "Capital?", HTTP_PROXY=proxy, http_proxy=proxy, ALL_PROXY=proxy)
+    assert "Paris" in answer
 
 
 def test_escape_sequences_in_an_answer_are_removed(pi: Pi, box: Pod) -> None:
     box.fault("vllm", say=["\x1b]0;owned\x07safe", "\x1b[2J\x9b31m text"])
     pi.ok("start", box.model(), "--name", "qwen")
-    told = pi.ok("prompt", "qwen", "hi")
-    assert "safe" in told and "text" in told
-    assert "\x1b" not in told and "\x9b" not in told
+    answer = pi.ok("prompt", "qwen", "hi")
+    assert "safe" in answer and "text" in answer
+    assert "\x1b" not in answer and "\x9b" not in answer
 
 
 def test_a_wrong_key_fails(serving: Serving) -> None:
     pi = serving.pi
     done = pi("prompt", "qwen", "hi", PI_API_KEY="sk-another-0123456789")
     assert (done.code, done.out) == (1, "")
-    assert "key" in done.err
+    assert done.id == "key-refused"
     assert "Traceback" not in done.err
 
 
@@ -57,17 +57,16 @@ def test_a_crashed_model_is_explained(pi: Pi, box: Pod) -> None:
         log.write("RuntimeError: the reason\n")
     kill(pi.models("box")["qwen"]["pid"])
     done = pi("prompt", "qwen", "hi")
-    assert (done.code, done.out) == (1, "")
-    assert "the model does not answer: nothing listens at port" in done.err
-    assert "its state: crashed at " in done.err
-    assert "the last line of its log: RuntimeError: the reason" in done.err
+    assert (done.code, done.out, done.id) == (1, "", "model-silent")
+    assert "crashed at " in done.err
+    assert done.err.endswith(": RuntimeError: the reason\n")
 
 
 def test_a_model_gone_from_the_pod_is_removed(pi: Pi, box: Pod) -> None:
     pi.knows(box, models={"qwen": {"model": "m", "port": free_port(), "gpus": [], "pid": 4242, "status": "running"}})
     done = pi("prompt", "qwen", "hi")
-    assert done.code == 1
-    assert "its state: gone (removed from pods.json)" in done.err
+    assert (done.code, done.id) == (1, "model-silent")
+    assert "gone (removed from pods.json)" in done.err
     assert pi.models("box") == {}
 
 
@@ -77,43 +76,40 @@ def test_a_server_without_tunnels_is_explained(pi: Pi, new_pod: NewPod) -> None:
         models={"qwen": {"model": "m", "port": 8001, "gpus": [], "pid": 4242, "status": "running"}},
     )
     done = pi("prompt", "qwen", "hi")
-    assert (done.code, done.out) == (3, "")
-    assert "allows no tunnels" in done.err and "AllowTcpForwarding yes in its sshd_config" in done.err
+    assert (done.code, done.out, done.id) == (3, "", "tunnels-prohibited")
+    assert "AllowTcpForwarding yes" in done.err
 
 
 @pytest.mark.core
 def test_an_unknown_name_is_an_input_error(serving: Serving) -> None:
     done = serving.pi("prompt", "qwem", "hi")
-    assert (done.code, done.out) == (2, "")
-    assert "no model 'qwem' on box" in done.err
+    assert (done.code, done.out, done.id) == (2, "", "unknown-name")
+    assert "qwem" in done.err and "box" in done.err
+
+
+ELSEWHERE = ["--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "id", "named"),
     [
-        (["--temperature", "nan"], "invalid --temperature 'nan'"),
-        (["--temperature", "hot"], "invalid --temperature 'hot'"),
-        (["--max-tokens", "-1"], "invalid --max-tokens -1"),
-        (["--max-rounds", "0"], "invalid --max-rounds 0"),
-        (["--idle-timeout", "0"], "invalid --idle-timeout 0"),
-        (["--idle-timeout", "86401"], "invalid --idle-timeout 86401"),
-        (["--tool-choice", "some"], "invalid --tool-choice 'some'"),
-        (["--api", "legacy"], "invalid --api 'legacy'"),
-        (["--json", "--quiet"], "--json and --quiet cannot be used together"),
-        (["--no-tools", "--tool-choice", "required"], "--no-tools and --tool-choice required cannot be used together"),
-        (["--model", "other"], "--model requires --base-url"),
-        (["--api-key-env", "KEY"], "--api-key-env requires --base-url"),
-        (
-            ["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--pod", "box"],
-            "--pod and --base-url cannot be used together",
-        ),
-        (
-            ["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--api-key-env", "UNSET"],
-            "--api-key-env: UNSET is not set",
-        ),
+        (["--temperature", "nan"], "flag-invalid", "--temperature 'nan'"),
+        (["--temperature", "hot"], "flag-invalid", "--temperature 'hot'"),
+        (["--max-tokens", "-1"], "max-tokens-invalid", "--max-tokens -1"),
+        (["--max-rounds", "0"], "max-rounds-invalid", "--max-rounds 0"),
+        (["--idle-timeout", "0"], "idle-timeout-invalid", "--idle-timeout 0"),
+        (["--idle-timeout", "86401"], "idle-timeout-invalid", "--idle-timeout 86401"),
+        (["--tool-choice", "some"], "flag-invalid", "--tool-choice 'some'"),
+        (["--api", "legacy"], "flag-invalid", "--api 'legacy'"),
+        (["--json", "--quiet"], "flags-conflict", "--json and --quiet"),
+        (["--no-tools", "--tool-choice", "required"], "flags-conflict", "--no-tools and --tool-choice required"),
+        (["--model", "other"], "flag-requires", "--model requires --base-url"),
+        (["--api-key-env", "KEY"], "flag-requires", "--api-key-env requires --base-url"),
+        ([*ELSEWHERE, "--pod", "box"], "flags-conflict", "--pod and --base-url"),
+        ([*ELSEWHERE, "--api-key-env", "UNSET"], "api-key-env-unset", "UNSET"),
     ],
 )
-def test_an_invalid_value_is_an_input_error(pi: Pi, words: list[str], told: str) -> None:
+def test_an_invalid_value_is_an_input_error(pi: Pi, words: list[str], id: str, named: str) -> None:
     done = pi("prompt", "qwen", "hi", *words)
-    assert (done.code, done.out) == (2, "")
-    assert told in done.err
+    assert (done.code, done.out, done.id) == (2, "", id)
+    assert named in done.err

@@ -1,4 +1,4 @@
-"""The tunnel of a link, over a real sshd: whole streams, many at once, and keys renewed on the way."""
+"""The tunnel of a link, over a real sshd: whole streams, many at once, with renewed keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCK = bytes(range(256)) * 1024
 
 
 class _Blocks(socketserver.StreamRequestHandler):
-    """Answers a line with a number with as many blocks."""
+    """Answers a line with the number of blocks that it contains."""
 
     def handle(self) -> None:
         for _ in range(int(self.rfile.readline())):
@@ -54,20 +54,20 @@ def link(pod: Pod, tmp_path: Path) -> Iterator[connection.SshLink]:
 
 
 def digest(link: Link, port: int, count: int) -> str:
-    """What comes through, as a hash."""
+    """Return a hash of `count` blocks read through the tunnel."""
     with closing(link.dial(port)) as line:
         line.settimeout(60)
         line.sendall(b"%d\n" % count)
-        found = hashlib.sha256()
+        whole = hashlib.sha256()
         while data := line.recv(1 << 18):
-            found.update(data)
-    return found.hexdigest()
+            whole.update(data)
+    return whole.hexdigest()
 
 
 def test_50_parallel_streams_arrive_whole(link: connection.SshLink, blocks: int) -> None:
     with ThreadPoolExecutor(50) as pool:
-        found = list(pool.map(lambda _: digest(link, blocks, 4), range(50)))
-    assert set(found) == {hashlib.sha256(BLOCK * 4).hexdigest()}
+        digests = list(pool.map(lambda _: digest(link, blocks, 4), range(50)))
+    assert set(digests) == {hashlib.sha256(BLOCK * 4).hexdigest()}
 
 
 def test_a_long_stream_renews_the_keys_of_its_cipher(
@@ -90,7 +90,7 @@ def test_a_long_stream_renews_the_keys_of_its_cipher(
 
 @pytest.mark.core
 def test_a_lost_connection_is_reopened(link: connection.SshLink, pod: Pod, blocks: int) -> None:
-    """As in a chat that is taken up again after a night."""
+    """As in a chat that continues after a night."""
     whole = hashlib.sha256(BLOCK).hexdigest()
     assert digest(link, blocks, 1) == whole
     for pid in pod.sessions():
@@ -103,7 +103,7 @@ def test_a_lost_connection_is_reopened(link: connection.SshLink, pod: Pod, block
 
 @contextlib.contextmanager
 def silenced(pod: Pod) -> Iterator[None]:
-    """The connections that are open now get no answer any more, as after a router forgot them."""
+    """Silence the open connections, as a router does that has lost them."""
     sessions = pod.sessions()
     _signal(sessions, signal.SIGSTOP)
     try:
@@ -119,11 +119,11 @@ def _signal(pids: list[int], number: int) -> None:
 
 
 UPLOAD = bytes(8 * 2**20)
-"""More than SSH's window of 2 MiB, and than what TCP takes with buffers as small as in `a_stuck_line`."""
+"""More than SSH's window of 2 MiB and the small TCP buffers of `a_stuck_line` hold."""
 
 
 def a_stuck_line(link: connection.SshLink, port: int) -> connection.ChannelLine:
-    """A line on which an upload to a silent pod ends in the middle of a packet."""
+    """Return a line on which an upload to a silent pod stops within a packet."""
     assert isinstance(link.transport.sock, socket.socket)
     link.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     line = link.dial(port)
@@ -154,7 +154,7 @@ def test_a_dead_connection_is_reopened(
 def test_after_an_upload_stopped_by_ctrl_c_the_link_works(
     link: connection.SshLink, pod: Pod, blocks: int, times: int
 ) -> None:
-    """The second one comes while the first still waits for what is on its way."""
+    """The second Ctrl+C comes while the first still waits for the data in transit."""
     line = a_stuck_line(link, blocks)
     main = threading.main_thread().ident or 0
     with silenced(pod):

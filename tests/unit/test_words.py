@@ -65,7 +65,7 @@ def test_hub_id_or_path_is_a_model(model: str) -> None:
     "model", ["", "-x", "--config", "a/b/c", "a/-b", "../x", "a/b..c", "a--b/c", "https://huggingface.co/a/b", "a/b;id", "a b", "/a/../b",
               "a/b\n", "/tmp/\x1b[2J", "x" * 97, "a/b.git"]
 )  # fmt: skip
-def test_other_text_is_not_a_model(model: str) -> None:
+def test_other_model_ids_are_rejected(model: str) -> None:
     with pytest.raises(InputError):
         ModelId.parse(model)
 

@@ -345,7 +345,7 @@ def test_the_key_is_only_in_the_header(prompt: Prompt) -> None:
     prompt.server.answer(calls(("ls", {"path": "."})), says("x"))
     said = prompt("x")
     assert {request.headers["authorization"] for request in prompt.server.requests} == {f"Bearer {KEY}"}
-    kept = "".join(path.read_text() for path in prompt.config_dir.rglob("*") if path.is_file())
+    saved = "".join(path.read_text() for path in prompt.config_dir.rglob("*") if path.is_file())
     bodies = "".join(json.dumps(request.body) for request in prompt.server.requests)
-    assert kept
-    assert KEY not in said.stdout + said.stderr + kept + bodies + repr(prompt.endpoint())
+    assert saved
+    assert KEY not in said.stdout + said.stderr + saved + bodies + repr(prompt.endpoint())

@@ -40,7 +40,7 @@ except KeyboardInterrupt as stop:
 
 
 class Terminal:
-    """What a user sees and types."""
+    """The user's side of the terminal."""
 
     def __init__(self, prompt: Prompt) -> None:
         self.master, slave = pty.openpty()
@@ -61,7 +61,7 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def expect(self, text: str, seconds: float = 20.0) -> None:
-        """Waits until `text` is seen, and forgets all up to it."""
+        """Wait until `text` appears, and discard everything up to it."""
         end = time.monotonic() + seconds
         while text not in self.seen:
             assert time.monotonic() < end, f"{text!r} was not seen, but {self.seen!r}"
@@ -144,7 +144,7 @@ def test_a_whole_chat(prompt: Prompt, terminal: Terminal) -> None:
 
 @pytest.mark.parametrize("answering", [False, True])
 def test_sigterm_ends_the_chat_and_saves_it(prompt: Prompt, terminal: Terminal, answering: bool) -> None:
-    """It is not taken for Ctrl+C, which would leave a chat that nobody can end; what was said is kept."""
+    """It must not act like Ctrl+C, which would leave a chat that nobody can stop."""
     prompt.server.answer(says("Hello"), Reply([sse(delta(content="Once upon"), done=False), 20.0]))
     terminal.expect("> ")
     terminal.type("Hi\n")
@@ -156,8 +156,8 @@ def test_sigterm_ends_the_chat_and_saves_it(prompt: Prompt, terminal: Terminal, 
     time.sleep(0.3)  # Python's readline misses a signal that comes while it still echoes
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.process.wait(10) == 143
-    [kept] = (prompt.config_dir / "conversations").iterdir()
-    assert ("Once upon" in kept.read_text()) is answering
+    [saved] = (prompt.config_dir / "conversations").iterdir()
+    assert ("Once upon" in saved.read_text()) is answering
     assert (prompt.config_dir / "prompt_history").read_text().startswith("Hi\n")
 
 
@@ -184,8 +184,8 @@ def test_the_history_is_bounded(prompt: Prompt) -> None:
     with contextlib.closing(Terminal(prompt)) as terminal:
         terminal.says("the last")
         terminal.leaves()
-    kept = history.read_text().splitlines()
-    assert (len(kept), kept[0], kept[-1]) == (HISTORY_LINES, "message 1", "the last")
+    saved = history.read_text().splitlines()
+    assert (len(saved), saved[0], saved[-1]) == (HISTORY_LINES, "message 1", "the last")
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
 
 

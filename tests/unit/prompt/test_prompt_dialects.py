@@ -1,8 +1,8 @@
-"""Streams of real dialects, replayed over real HTTP with every byte (of long ones every third) on its own.
+"""Streams of real dialects, replayed over real HTTP byte by byte (long ones in threes).
 
-The files in streams/ are what vLLM 0.32's own server code makes of what each family's models write: those of Chat
-Completions were recorded by tests/e2e/speak_by_vllm.py, and tests/e2e/test_dialects.py holds the installed vLLM to
-them; those of the Responses API follow entrypoints/openai/responses/streaming_events.py.
+The server code of vLLM 0.32 made the files in streams/ from the output of each family's models. Those of Chat
+Completions were recorded by tests/e2e/speak_by_vllm.py; tests/e2e/test_dialects.py compares them with the installed
+vLLM. Those of the Responses API follow entrypoints/openai/responses/streaming_events.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the tools may read: inside the root, whatever the path looks like, and never private places."""
+"""Paths that tools may read: inside the root, and never private ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown of a conversation: on a terminal, in a pipe, as JSON, quietly; and never an escape from outside."""
+"""The output of a conversation: on a terminal, in a pipe, as JSON, quiet, without foreign escapes."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_the_closing_line_omits_unknown_values(end: TurnEnd, line: str) -> None:
 
 
 def hostile(text: str) -> list[Event]:
-    """Every event that can carry a stranger's text."""
+    """Return every event that can contain text of a model or a server."""
     return [
         TurnStart(1, text),
         Thinking(text),

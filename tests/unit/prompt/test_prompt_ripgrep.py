@@ -1,4 +1,4 @@
-"""The rg allowlist, and what real ripgrep then does: nothing outside the root, no program, no escape."""
+"""The rg allowlist, and real ripgrep behind it: nothing outside the root, no programs, no escapes."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ SECRET = "canary-8f2b"
 
 @pytest.fixture(scope="module")
 def trap(tmp_path_factory: pytest.TempPathFactory) -> PathPolicy:
-    """A root with ways out, private places inside, and files that would be run if a flag passed."""
+    """A root with ways out, private directories, and programs that a forbidden flag would run."""
     top = tmp_path_factory.mktemp("trap")
     root, outside = top / "root", top / "root-evil"
     for directory in (root / "src", root / "config", root / ".ssh", root / "a" / ".SSH", outside):

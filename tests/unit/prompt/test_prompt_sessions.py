@@ -1,4 +1,4 @@
-"""Conversations on disk: taken up where they stopped, private, and never in the way."""
+"""Saved conversations: continued, private, and robust against damage."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_files_are_private(sessions: Sessions, tmp_path: Path) -> None:
         sessions.save(sessions.new(tmp_path, "m"), HISTORY)
     finally:
         os.umask(previous)
-    kept = tmp_path / "config" / "conversations"
-    assert [mode(kept.parent), mode(kept), *map(mode, kept.iterdir())] == [0o700, 0o700, 0o600]
+    saved = tmp_path / "config" / "conversations"
+    assert [mode(saved.parent), mode(saved), *map(mode, saved.iterdir())] == [0o700, 0o700, 0o600]
 
 
 def test_the_last_conversation_is_that_of_the_directory(sessions: Sessions, tmp_path: Path) -> None:
@@ -95,13 +95,13 @@ def test_a_cut_conversation_ends_where_it_can_continue(
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "saved",
     [{}, {"role": "system", "text": "x"}, {"role": "user"}, {"role": "user", "text": "x", "more": 1}, [], None, "x",
      {"role": "assistant", "text": "x", "calls": [{}]}, {"role": "assistant", "text": "x", "calls": 7}],
 )  # fmt: skip
-def test_an_invalid_message_is_a_value_error(kept: Any) -> None:
+def test_an_invalid_message_is_a_value_error(saved: Any) -> None:
     with pytest.raises(ValueError, match=r"not a message|dictionary"):
-        from_json(kept)
+        from_json(saved)
 
 
 def test_messages_survive_json() -> None:
@@ -146,8 +146,8 @@ def test_continue_uses_the_last_conversation_of_this_directory(prompt: Prompt) -
     assert (second["conversation"], second["continued"]) == (first["conversation"], True)
     sent = prompt.server.requests[-1].body["messages"]
     assert [message["role"] for message in sent] == ["system", "user", "assistant", "tool", "assistant", "user"]
-    (kept,) = Sessions(prompt.config_dir).all()
-    assert (kept.model, kept.messages, kept.first) == ("other", 6, "What is in a?")
+    (saved,) = Sessions(prompt.config_dir).all()
+    assert (saved.model, saved.messages, saved.first) == ("other", 6, "What is in a?")
 
 
 def test_a_conversation_that_cannot_be_saved_continues(prompt: Prompt) -> None:

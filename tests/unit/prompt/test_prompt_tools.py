@@ -1,4 +1,4 @@
-"""The tools as a model calls them: results, limits, and failures it can act on."""
+"""The tools as a model calls them: results, limits, and explained failures."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def tree(box: Box) -> Box:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "found"),
+    ("pattern", "matches"),
     [
         ("*.py", ["a.py"]),
         ("**/*.py", ["a.py", "src/c.py", "src/deep/d.py"]),
@@ -209,8 +209,8 @@ def tree(box: Box) -> Box:
         ("none*", []),
     ],
 )
-def test_glob_finds(tree: Box, pattern: str, found: list[str]) -> None:
-    expected = "\n".join(str(tree.root / name) for name in found) or "[no file matches]"
+def test_glob_finds(tree: Box, pattern: str, matches: list[str]) -> None:
+    expected = "\n".join(str(tree.root / name) for name in matches) or "[no file matches]"
     assert tree.text("glob", pattern=pattern) == expected
 
 
@@ -252,7 +252,7 @@ def test_glob_has_a_limit(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_long_list_is_cut_between_names(box: Box, tool: str, arguments: dict[str, str], note: str) -> None:
-    """Half a name would lead a model astray."""
+    """Half a name would mislead a model."""
     names = {f"{number:04}" + "x" * 200 for number in range(400)}
     for name in names:
         (box.root / name).touch()
