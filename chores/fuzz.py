@@ -51,19 +51,19 @@ def _fuzz(parser: str, seconds: int) -> Run:
     kept.mkdir(parents=True, exist_ok=True)
     words = WORK / f"{parser}.dict"
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS[parser]))
-    told = _libfuzzer(parser, f"-max_total_time={seconds}", f"-dict={words}", str(fresh), str(kept))
-    finding = re.search(r"Test unit written to (\S+)", told)
+    output = _libfuzzer(parser, f"-max_total_time={seconds}", f"-dict={words}", str(fresh), str(kept))
+    finding = re.search(r"Test unit written to (\S+)", output)
     if not finding:
         _keep(kept, smallest(parser, {path.read_bytes() for path in (*kept.iterdir(), *fresh.iterdir())}))
-    executions = re.findall(r"#(\d+)\s", told)
-    edges = re.findall(r"\bcov: (\d+)", told)
+    executions = re.findall(r"#(\d+)\s", output)
+    edges = re.findall(r"\bcov: (\d+)", output)
     return Run(
         parser,
         int(executions[-1]) if executions else 0,
         int(edges[-1]) if edges else 0,
         len(list(kept.iterdir())),
         Path(finding[1]) if finding else None,
-        told,
+        output,
     )
 
 

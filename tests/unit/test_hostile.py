@@ -50,8 +50,8 @@ def test_there_are_two_hundred_values_and_a_huge_one() -> None:
 
 
 def clean_refusal(error: PiError, value: str) -> None:
-    told = error.render()
-    assert is_clean(told) and "\n" not in told and len(told) < 1400, value
+    message = error.render()
+    assert is_clean(message) and "\n" not in message and len(message) < 1400, value
 
 
 # --- accepted values
@@ -241,11 +241,11 @@ def test_a_command_rejects_a_value_or_contacts_the_pod(
         if "\0" in value:
             continue  # no command line can hold it
         code = run(*(word.replace("@", value) if word.endswith("@") else word for word in words))
-        said = capsys.readouterr()
-        assert code in EXPECTED, (value, said.err)
-        assert is_clean(said.out) and is_clean(said.err), value
-        assert code != 2 or (said.err.count("\n") == 1 and said.err.startswith("pi: ")), (value, said.err)
-        assert "Traceback" not in said.err and "bug in pi" not in said.err
+        printed = capsys.readouterr()
+        assert code in EXPECTED, (value, printed.err)
+        assert is_clean(printed.out) and is_clean(printed.err), value
+        assert code != 2 or (printed.err.count("\n") == 1 and printed.err.startswith("pi: ")), (value, printed.err)
+        assert "Traceback" not in printed.err and "bug in pi" not in printed.err
     assert (laptop / "c" / "pods.json").read_bytes() == before
     assert sorted(path.name for path in laptop.iterdir()) == ["c"]
 
@@ -390,8 +390,8 @@ def test_a_table_keeps_its_rows_with_hostile_cells(capsys: pytest.CaptureFixture
     for value in VALUES:
         screen.columns([("a", "b"), (value, value)])
         screen.table([(value, value)], ("A", "B"))
-        said = capsys.readouterr().out
-        assert is_clean(said) and said.count("\n") <= 4, value
+        printed = capsys.readouterr().out
+        assert is_clean(printed) and printed.count("\n") <= 4, value
 
 
 def test_text_functions_make_any_value_safe() -> None:
@@ -475,5 +475,5 @@ def test_a_hostile_field_is_usable_or_the_file_is_rejected(
             continue
         file_format.written(known)
         assert run("pods") == 0
-        said = capsys.readouterr().out
-        assert is_clean(said) and said.count("\n") == 2, value
+        printed = capsys.readouterr().out
+        assert is_clean(printed) and printed.count("\n") == 2, value

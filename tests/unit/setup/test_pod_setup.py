@@ -623,8 +623,8 @@ def test_login_scripts_read_the_private_file_and_contain_no_secret(home: Home) -
     (home.path / ".pi" / "env.sh").write_text("export PI_API_KEY=from-the-file\n")
     for shell in (["bash", "-l"], ["sh", "-l"], ["bash", "-i"]):
         env = {"HOME": str(home.path), "PATH": os.environ["PATH"]}
-        said = subprocess.run([*shell, "-c", "echo $PI_API_KEY"], env=env, capture_output=True, text=True)
-        assert said.stdout == "from-the-file\n", shell
+        printed = subprocess.run([*shell, "-c", "echo $PI_API_KEY"], env=env, capture_output=True, text=True)
+        assert printed.stdout == "from-the-file\n", shell
 
 
 # --- ending
