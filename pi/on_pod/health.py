@@ -15,6 +15,9 @@ LOOPBACK = "127.0.0.1"
 GUARDED = ("/v1/models", "/metrics", "/tokenize", "/invocations")
 """Routes that must refuse a caller without the key; vLLM by itself guards only the first."""
 
+GUARD_PATIENCE_S = 10
+"""A server that has just answered its key may be slow to refuse others: on a busy machine 3 s were too short."""
+
 
 def get(
     port: int, path: str, key: Optional[str] = None, timeout_s: float = 3, host: str = LOOPBACK
@@ -63,7 +66,7 @@ def _open_door(port: int, private: bool) -> Optional[str]:
         return "the server is private but answers at %s:%d" % (outer, port)
     for host in [LOOPBACK] + ([outer] if outer and not private else []):
         for path in GUARDED:
-            status = get(port, path, host=host)[0]
+            status = get(port, path, timeout_s=GUARD_PATIENCE_S, host=host)[0]
             if status != 401:
                 return "%s:%d%s answered %s without a key" % (host, port, path, status or "nothing")
     return None

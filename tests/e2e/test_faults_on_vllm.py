@@ -150,7 +150,8 @@ def test_row_22_a_server_that_does_not_react_is_forced(smol: str, pi: Pi, pods: 
     os.kill(record(pods[0])["pid"], signal.SIGSTOP)
     told = pi("stop", "faulty")
     assert told.stdout == "faulty is stopped (forced after 20 s)\n", told
-    assert starting.wait(timeout=30) != 0
+    starting.communicate(timeout=30)
+    assert starting.returncode != 0
     assert not living(pods[0])
     assert "no models" in pi.ok("list")
 

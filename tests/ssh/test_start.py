@@ -238,8 +238,8 @@ def names(table: str) -> list[str]:
 
 def test_a_missing_directory_is_told_and_nothing_started(pi: Pi, box: Pod) -> None:
     done = pi("start", "/no/such/model", "--name", "qwen")
-    assert done.code == 1
-    assert "no directory /no/such/model on the pod" in done.err
+    assert (done.code, done.id) == (1, "no-such-path")
+    assert "/no/such/model" in done.err
     assert box.records() == [] and pi.models("box") == {}
 
 
