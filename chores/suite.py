@@ -32,7 +32,7 @@ SHARED = ("pi/", "tests/rig/", "tests/ssh/conftest.py", "setup.cfg")
 
 def options() -> list[str]:
     """Return pytest's options for this machine. Without network namespaces, tests share ports and run one by one."""
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile every test anew
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile every test again
     if alone.is_alone() or alone.is_possible():
         os.environ.setdefault("PI_TEST_PATIENCE", "3")
         return alone.workers(min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS))
