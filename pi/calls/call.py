@@ -201,12 +201,22 @@ def call(
             raise LeftRunning("left-running-offline", message, signal_of(stop)) from None
         if leave():
             raise LeftRunning("left-running", "interrupted; the pod keeps working", signal_of(stop)) from None
-        last = running.cancel()
+        last = _cancelled(running)
         if isinstance(last, Done):
             return checked(shape, last.result, "result")
         raise Interrupted("interrupted", "interrupted; pi stopped the work on the pod", signal_of(stop)) from None
     finally:
         running.close()
+
+
+def _cancelled(running: Call) -> Event | None:
+    """Cancel a call. Returns the event that ended it, or None if its program had not arrived whole and never ran."""
+    try:
+        return running.cancel()
+    except ConnectionLost:
+        raise
+    except UnreachableError:  # the pod's Python ended before the first event: it read the cancel as the program
+        return None
 
 
 def _followed(running: Call, listen: Listener, decide: Callable[[Surveyed, Call], None] | None) -> object:

@@ -32,6 +32,16 @@ class InterruptedStream:
         self.sent.append(b"closed")
 
 
+class CutStream(InterruptedStream):
+    """Ctrl+C comes before anything is sent, so the pod's Python takes the cancel for its program and ends."""
+
+    def receive(self, timeout_s: float) -> bytes:
+        return b""
+
+    def exit_status(self) -> int | None:
+        return 1
+
+
 class InterruptedLink(LocalLink):
     def __init__(self, stream: InterruptedStream) -> None:
         self.stream = stream
@@ -45,3 +55,10 @@ def test_ctrl_c_while_the_request_goes_out_cancels_what_it_began() -> None:
     with pytest.raises(Interrupted, match="pi stopped the work"):
         call(InterruptedLink(stream), "status", "status", {}, StatusAnswer)
     assert stream.sent[1:] == [b'{"cancel": true}\n', b"closed"]
+
+
+def test_ctrl_c_before_the_program_has_arrived_is_an_interrupt() -> None:
+    stream = CutStream()
+    with pytest.raises(Interrupted, match="pi stopped the work"):
+        call(InterruptedLink(stream), "status", "status", {}, StatusAnswer)
+    assert stream.sent[-1] == b"closed"
