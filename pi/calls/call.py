@@ -112,10 +112,18 @@ class Call:
                 if isinstance(event, Ending):
                     return
 
-    def cancel(self) -> Event:
-        """Make the pod stop the work of this call. Returns the event that ended the call."""
+    def cancel(self) -> Event | None:
+        """Make the pod stop the work of this call.
+
+        Returns the event that ended the call, or None if the program had not arrived whole and never ran.
+        """
         self.answer({"cancel": True})
-        *_, last = self.events()
+        try:
+            *_, last = self.events()
+        except ConnectionLost:
+            raise
+        except UnreachableError:  # the pod's Python ended before the first event: it read the cancel as the program
+            return None
         return last
 
     def close(self) -> None:
@@ -201,22 +209,12 @@ def call(
             raise LeftRunning("left-running-offline", message, signal_of(stop)) from None
         if leave():
             raise LeftRunning("left-running", "interrupted; the pod keeps working", signal_of(stop)) from None
-        last = _cancelled(running)
+        last = running.cancel()
         if isinstance(last, Done):
             return checked(shape, last.result, "result")
         raise Interrupted("interrupted", "interrupted; pi stopped the work on the pod", signal_of(stop)) from None
     finally:
         running.close()
-
-
-def _cancelled(running: Call) -> Event | None:
-    """Cancel a call. Returns the event that ended it, or None if its program had not arrived whole and never ran."""
-    try:
-        return running.cancel()
-    except ConnectionLost:
-        raise
-    except UnreachableError:  # the pod's Python ended before the first event: it read the cancel as the program
-        return None
 
 
 def _followed(running: Call, listen: Listener, decide: Callable[[Surveyed, Call], None] | None) -> object:
