@@ -110,6 +110,8 @@ class Watch:
     def _look(self, pid: int) -> None:
         words, environment = read(pid, "cmdline"), read(pid, "environ")
         self.seen.add(words)
+        if not words or read(pid, "cmdline") != words:
+            return  # in the middle of exec or of its end: the environment may be another program's
         if self._home in environment.split(b"\0") and NO_PYTHON.encode() not in words:
             if any(form in environment for form in KEYS):
                 self.with_key.add(words)
