@@ -9,7 +9,7 @@ from dataclasses import MISSING
 from inspect import Parameter, Signature
 from typing import Any
 
-from invoke import Exit, Task
+from invoke import Argument, Exit, Task
 
 from pi import faults
 from pi.errors import Interrupted, PiError, signal_of
@@ -22,6 +22,14 @@ class Verb(Task):  # type: ignore[type-arg]
 
     options: type[Options]
     remark: str
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return Invoke's arguments. Invoke empties `help` on the way; here it stays for the next call."""
+        kept = dict(self.help)
+        try:
+            return super().get_arguments(ignore_unknown_help)
+        finally:
+            self.help = kept
 
 
 def verb(
