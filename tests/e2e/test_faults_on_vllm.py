@@ -59,7 +59,9 @@ def test_row_50_a_log_full_of_escapes_is_shown_safely_and_decides_nothing(smol: 
     assert "running" in pi.ok("list") and "crashed" not in pi.ok("list")
 
 
-def test_row_24_an_engine_that_outlives_the_killed_server_is_told_and_cleaned(smol: str, pi: Pi, pods: Pods) -> None:
+def test_row_24_an_engine_that_outlives_the_killed_server_is_reported_and_cleaned(
+    smol: str, pi: Pi, pods: Pods
+) -> None:
     """Neither the launcher nor the engine itself can clean up: one is killed, the other is stopped."""
     held = engines(pods[0])
     assert held
@@ -75,7 +77,7 @@ def test_row_24_an_engine_that_outlives_the_killed_server_is_told_and_cleaned(sm
     assert "no models" in pi.ok("list")
 
 
-def test_rows_25_and_28_an_engine_that_is_killed_takes_the_server_along_and_both_are_told(
+def test_rows_25_and_28_an_engine_that_is_killed_takes_the_server_along_and_both_are_reported(
     smol: str, pi: Pi, pods: Pods
 ) -> None:
     """The port that would come first is a stranger's (row 28)."""
@@ -131,7 +133,7 @@ def test_row_29_a_stranger_that_answers_health_on_the_port_is_not_the_model(smol
     assert "no models" in pi.ok("list")
 
 
-def test_row_27_a_server_that_is_not_ready_in_time_is_stopped_and_its_last_words_told(
+def test_row_27_a_server_that_is_not_ready_in_time_is_stopped_and_its_last_lines_printed(
     smol: str, pi: Pi, pods: Pods
 ) -> None:
     pi("stop", "faulty")

@@ -152,7 +152,7 @@ def test_two_pods_hold_different_models_and_dash_dash_pod_reaches_each(
     assert not living(pods[1])
 
 
-def test_a_killed_server_is_told_and_its_engine_does_not_keep_the_memory(started: str, pi: Pi, pods: Pods) -> None:
+def test_a_killed_server_is_reported_and_its_engine_does_not_keep_the_memory(started: str, pi: Pi, pods: Pods) -> None:
     pid = json.loads((pi.config / "pods.json").read_text())["pods"]["one"]["models"]["smol"]["pid"]
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 60  # five seconds as a rule; the launcher itself asks for 10 s and more, then kills

@@ -105,7 +105,7 @@ def test_a_jump_host_that_is_down_is_named(pi: Pi, pod: Pod, new_pod: NewPod) ->
     assert f"127.0.0.1:{jump.port} refused the connection" in done.err
 
 
-def test_a_pod_that_is_down_behind_a_jump_host_is_told(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
+def test_a_pod_that_is_down_behind_a_jump_host_is_reported(pi: Pi, pod: Pod, new_pod: NewPod) -> None:
     jump = new_pod("jump", bare=True)
     command = f"ProxyCommand ssh -F {pi.home}/.ssh/config -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -W %h:%p jump"
     pi.ssh_config(alias(jump, "jump") + alias(pod, "inside", "ProxyJump jump") + alias(pod, "by-command", command))
@@ -118,7 +118,7 @@ def test_a_pod_that_is_down_behind_a_jump_host_is_told(pi: Pi, pod: Pod, new_pod
     assert "no SSH server answers at the end of the way there" in done.err
 
 
-def test_jumps_in_a_circle_are_told(pi: Pi) -> None:
+def test_jumps_in_a_circle_are_reported(pi: Pi) -> None:
     pi.ssh_config("Host a\n ProxyJump b\nHost b\n ProxyJump a\n")
     done = reach(pi, "ssh a")
     assert (done.code, done.out) == (2, "")
@@ -230,7 +230,7 @@ def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod:
     assert (done.code, done.out) == (0, "qwen is stopped\n")
 
 
-def test_under_fabric_an_unknown_host_is_told_how_to_become_a_pod(pi: Pi, pod: Pod) -> None:
+def test_under_fabric_an_unknown_host_is_answered_with_the_setup_command(pi: Pi, pod: Pod) -> None:
     done = fab(pi, pod, "pi.list")
     assert done.code == 2
     assert f"{login()}@127.0.0.1:{pod.port} is not one of your pods" in done.err
@@ -295,7 +295,7 @@ def test_under_fabric_a_setup_is_of_the_machine_of_its_ssh_command_and_not_of_th
     assert pi.state()["pods"]["y"]["ssh"] == f"ssh {login()}@127.0.0.1 -p {here.port}"
 
 
-def test_under_fabric_a_setup_takes_a_new_host_key_when_told_to(pi: Pi, quick: Pod) -> None:
+def test_under_fabric_a_setup_takes_a_new_host_key_with_the_flag(pi: Pi, quick: Pod) -> None:
     words = ["pi.pods.setup", "--name", "x"]
     assert fab(pi, quick, *words).code == 0
     new_host_key(quick)

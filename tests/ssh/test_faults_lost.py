@@ -59,7 +59,7 @@ def test_row_1_two_starts_at_once_take_two_ports(pi: Pi, box: Pod) -> None:
 
 
 @pytest.mark.core
-def test_row_2_a_name_that_another_start_has_taken_is_told_with_its_owner(pi: Pi, box: Pod) -> None:
+def test_row_2_a_name_that_another_start_has_taken_is_reported_with_its_owner(pi: Pi, box: Pod) -> None:
     first = starting(pi, box, load_s=0, load_until="go")
     done = pi("start", str(box.home / "models" / "m"), "--name", "qwen")
     assert done.code == 5
@@ -270,7 +270,7 @@ def test_row_13_a_failure_after_a_reset_has_its_cause(pi: Pi, box: Pod) -> None:
     nothing_stays(pi, box, done, 1)
 
 
-def test_row_13_work_that_was_killed_meanwhile_is_told(pi: Pi, box: Pod) -> None:
+def test_row_13_work_that_was_killed_meanwhile_is_reported(pi: Pi, box: Pod) -> None:
     running = starting(pi, box)
     [worker] = [pid for pid, words in box.processes().items() if "sys.stdin.buffer" in words]
     drop(box, signal.SIGKILL)

@@ -77,7 +77,7 @@ def test_row_03_two_config_dirs_drive_one_pod(pi: Pi, box: Pod, tmp_path: Path) 
 # --- running models
 
 
-def test_row_20_a_reboot_of_the_pod_is_told_until_the_model_is_stopped_or_started_again(pi: Pi, box: Pod) -> None:
+def test_row_20_a_reboot_of_the_pod_is_reported_until_the_model_is_stopped_or_started_again(pi: Pi, box: Pod) -> None:
     model = box.model()
     for name in ("a", "b"):
         pi.ok("start", model, "--name", name)
@@ -93,7 +93,7 @@ def test_row_20_a_reboot_of_the_pod_is_told_until_the_model_is_stopped_or_starte
     assert list(pi.models("box")) == box.records() == ["b"]
 
 
-def test_row_20_a_reboot_that_took_the_pods_disk_along_is_told_too(pi: Pi, box: Pod) -> None:
+def test_row_20_a_reboot_that_took_the_pods_disk_along_is_reported_too(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     rebooted(pi, box)
     shutil.rmtree(box.home / ".pi" / "run")
@@ -139,7 +139,7 @@ def test_row_21_a_process_that_got_the_pid_and_the_session_of_a_model_survives_i
 
 
 @pytest.mark.core
-def test_row_24_engine_processes_that_hold_the_gpu_are_told_and_cleaned(pi: Pi, box: Pod) -> None:
+def test_row_24_engine_processes_that_hold_the_gpu_are_reported_and_cleaned(pi: Pi, box: Pod) -> None:
     """The API server and the launcher are killed; an engine process that has left the session lives on."""
     box.cards("h100_8", count=1)
     box.fault("vllm", stray=True)
@@ -290,7 +290,7 @@ def test_row_29_a_stranger_that_answers_health_on_the_port_is_not_the_model(
     nothing_stays(pi, box, done)
 
 
-def test_row_29_a_stranger_that_joins_a_running_model_on_its_port_is_told(pi: Pi, box: Pod) -> None:
+def test_row_29_a_stranger_that_joins_a_running_model_on_its_port_is_reported(pi: Pi, box: Pod) -> None:
     box.fault("vllm", shares_port=True)
     pi.ok("start", box.model(), "--name", "qwen")
     with stranger(pi.models("box")["qwen"]["port"]):
@@ -301,7 +301,7 @@ def test_row_29_a_stranger_that_joins_a_running_model_on_its_port_is_told(pi: Pi
         assert f"another process uses its port: pid {os.getpid()} (" in done.err
 
 
-def test_row_30_gpus_busy_with_foreign_work_are_told_with_their_process(pi: Pi, box: Pod) -> None:
+def test_row_30_gpus_busy_with_foreign_work_are_reported_with_their_process(pi: Pi, box: Pod) -> None:
     model = box.model()
     with subprocess.Popen(["sleep", "60"]) as foreign:
         work = {"pid": foreign.pid, "gpu": 0, "mib": 61 * 1024}
@@ -318,7 +318,7 @@ def test_row_30_gpus_busy_with_foreign_work_are_told_with_their_process(pi: Pi, 
         foreign.kill()
 
 
-def test_row_30_gpus_that_pis_own_models_hold_are_told_with_the_way_to_free_them(pi: Pi, box: Pod) -> None:
+def test_row_30_gpus_that_pis_own_models_hold_are_reported_with_the_way_to_free_them(pi: Pi, box: Pod) -> None:
     box.cards("h100_8", count=1)
     model = box.model()
     pi.ok("start", model, "--name", "y")
@@ -335,7 +335,7 @@ def test_row_30_gpus_that_pis_own_models_hold_are_told_with_the_way_to_free_them
 # --- weights
 
 
-def test_row_34_a_disk_too_small_for_the_weights_is_told_before_the_first_byte(pi: Pi, new_pod: NewPod) -> None:
+def test_row_34_a_disk_too_small_for_the_weights_is_reported_before_the_first_byte(pi: Pi, new_pod: NewPod) -> None:
     with hub({"pytorch_model.bin": 142 << 40, "consolidated.pth": 1 << 50}) as address:
         pod = new_pod("small", environment={"HF_ENDPOINT": address})
         pi.knows(pod)
@@ -373,7 +373,7 @@ def test_row_34_a_full_disk_keeps_no_model_from_being_stopped_and_refuses_a_star
     assert pod.quiet() == {} and pi.models("box") == {}
 
 
-def test_rows_34_and_35_a_disk_that_fills_up_is_told_and_the_download_goes_on_where_it_was(
+def test_rows_34_and_35_a_disk_that_fills_up_is_reported_and_the_download_goes_on_where_it_was(
     pi: Pi, new_pod: NewPod, tiny_disk: Path
 ) -> None:
     pod = new_pod("small", environment={"HF_HOME": str(tiny_disk)})
@@ -499,7 +499,7 @@ def test_row_51_a_log_that_is_rotated_cut_or_deleted_is_followed_on(pi: Pi, box:
     assert (done.code, done.out) == (0, "first\nrenamed\ncut\ndeleted\n")
 
 
-def test_row_51_a_log_that_is_not_there_yet_is_told_and_waited_for(pi: Pi, box: Pod) -> None:
+def test_row_51_a_log_that_is_not_there_yet_is_reported_and_waited_for(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     log = box.log_of("qwen")
     log.unlink()
@@ -514,7 +514,7 @@ def test_row_51_a_log_that_is_not_there_yet_is_told_and_waited_for(pi: Pi, box: 
     assert "qwen has no log yet" in running.ends().err
 
 
-def test_row_52_a_server_that_ends_while_its_log_is_followed_is_told_with_its_status(pi: Pi, box: Pod) -> None:
+def test_row_52_a_server_that_ends_while_its_log_is_followed_is_reported_with_its_status(pi: Pi, box: Pod) -> None:
     box.fault("vllm", exit_after_s=3, last_words="the last words")
     pi.ok("start", box.model(), "--name", "qwen")
     before = pi.state()
@@ -525,7 +525,7 @@ def test_row_52_a_server_that_ends_while_its_log_is_followed_is_told_with_its_st
     assert pi.state() == before
 
 
-def test_row_52_a_server_that_is_stopped_while_its_log_is_followed_is_told_as_such(pi: Pi, box: Pod) -> None:
+def test_row_52_a_server_that_is_stopped_while_its_log_is_followed_is_reported_as_such(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     running = pi.spawn("logs", "qwen")
     running.reads("Application startup complete.")
@@ -558,7 +558,7 @@ def test_row_22_a_server_that_ignores_term_is_forced_and_its_gpu_memory_confirme
     assert pi.models("box") == {} and box.records() == []
 
 
-def test_row_22_gpu_memory_that_does_not_come_back_is_told_and_the_entry_kept(pi: Pi, box: Pod) -> None:
+def test_row_22_gpu_memory_that_does_not_come_back_is_reported_and_the_entry_kept(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box)
     box.cards("h100_8", count=1, used_mib={"0": 75_000})
     done = pi("stop", "qwen")
@@ -620,7 +620,7 @@ def make_deaf(pod: Pod) -> None:
     python.chmod(0o755)
 
 
-def test_row_23_a_process_that_does_not_die_is_told_with_its_state_and_the_entry_kept(pi: Pi, box: Pod) -> None:
+def test_row_23_a_process_that_does_not_die_is_reported_with_its_state_and_the_entry_kept(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box)
     with undying(box):
         done = pi("stop", "qwen")

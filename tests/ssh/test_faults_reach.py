@@ -138,7 +138,7 @@ def half_a_handshake(caller: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)
-def test_row_15_a_pod_that_is_down_is_told_with_the_cause_and_both_ways_on(pi: Pi, words: list[str]) -> None:
+def test_row_15_a_pod_that_is_down_is_reported_with_the_cause_and_both_ways_on(pi: Pi, words: list[str]) -> None:
     before = knows_a_model(pi, "ssh -p 1 root@127.0.0.1")
     done = pi(*words)
     assert (done.code, done.out.replace("setting up box: root@127.0.0.1:1\n", "")) == (3, "")
@@ -151,7 +151,7 @@ def test_row_15_a_pod_that_is_down_is_told_with_the_cause_and_both_ways_on(pi: P
 
 
 @pytest.mark.core
-def test_row_15_a_new_pod_that_is_down_is_not_told_to_be_removed(pi: Pi) -> None:
+def test_row_15_no_removal_is_suggested_for_a_new_pod_that_is_down(pi: Pi) -> None:
     done = pi("pods", "setup", "new", "ssh -p 1 root@127.0.0.1")
     assert done.code == 3
     assert "cannot reach pod 'new': 127.0.0.1:1 refused the connection" in done.err
@@ -193,7 +193,7 @@ def test_row_15_an_address_that_drops_what_is_sent_is_given_up_in_time(pi: Pi) -
         assert time.monotonic() - began < patient(8)
 
 
-def test_row_15_a_host_name_that_leads_nowhere_is_told(pi: Pi) -> None:
+def test_row_15_a_host_name_that_leads_nowhere_is_reported(pi: Pi) -> None:
     before = knows_a_model(pi, "ssh -o ConnectTimeout=2 root@no-such-host.invalid")
     told = unreachable(pi, pi("list"), before)
     assert re.search("no-such-host.invalid:22: (no such host name|the host name cannot be looked up now)", told)
@@ -243,7 +243,7 @@ def test_row_17_a_key_that_is_refused_is_named_and_the_agent_too(pi: Pi, pod: Po
     assert told in done.err
 
 
-def test_row_17_an_agent_that_is_not_running_is_told(pi: Pi, pod: Pod) -> None:
+def test_row_17_an_agent_that_is_not_running_is_reported(pi: Pi, pod: Pod) -> None:
     done = reach(pi, f"ssh -p {pod.port} {login()}@127.0.0.1", SSH_AUTH_SOCK="/nonexistent")
     assert (done.code, done.out) == (3, "")
     assert "(agent: not running; no key file)" in done.err
@@ -263,7 +263,7 @@ def test_row_17_a_key_file_that_is_missing_is_named_and_the_agent_still_asked(pi
     assert reach(pi, ssh, SSH_AUTH_SOCK=agent).out == EMPTY
 
 
-def test_row_17_a_public_key_is_told_with_its_private_one(pi: Pi, pod: Pod) -> None:
+def test_row_17_a_public_key_is_reported_with_its_private_one(pi: Pi, pod: Pod) -> None:
     done = reach(pi, f"ssh -p {pod.port} -i {pod.key}.pub {login()}@127.0.0.1")
     assert (done.code, done.out) == (3, "")
     assert f"({pod.key}.pub: this is the public key; no agent)" in done.err
@@ -279,7 +279,7 @@ def test_row_17_a_public_key_names_the_one_of_the_agent_to_use(pi: Pi, pod: Pod,
     assert "Failed publickey" not in pod.log.read_text().split("Accepted publickey")[0]
 
 
-def test_row_17_a_key_with_a_passphrase_is_told_and_nothing_asked(pi: Pi, pod: Pod) -> None:
+def test_row_17_a_key_with_a_passphrase_is_reported_and_nothing_asked(pi: Pi, pod: Pod) -> None:
     subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", pod.key], check=True)
     done = reach(pi, pod.ssh)
     assert (done.code, done.out) == (3, "")
@@ -289,7 +289,7 @@ def test_row_17_a_key_with_a_passphrase_is_told_and_nothing_asked(pi: Pi, pod: P
     assert f"({pod.key}: needs its passphrase" in reach(pi, pod.ssh).err
 
 
-def test_row_17_a_file_that_holds_no_key_is_told(pi: Pi, pod: Pod) -> None:
+def test_row_17_a_file_that_holds_no_key_is_reported(pi: Pi, pod: Pod) -> None:
     (pi.home / "key").write_bytes(b"\xff\x00 not a key")
     done = reach(pi, f"ssh -p {pod.port} -i {pi.home}/key {login()}@127.0.0.1")
     assert (done.code, done.out) == (3, "")
@@ -302,7 +302,7 @@ AS_ANYONE = [machine.program("setpriv"), "--bounding-set=-dac_override,-dac_read
 
 
 @pytest.mark.parametrize("has_ssh", [True, False], ids=["ssh", "no ssh"])
-def test_row_17_a_key_in_a_folder_that_may_not_be_entered_is_told(pi: Pi, pod: Pod, has_ssh: bool) -> None:
+def test_row_17_a_key_in_a_folder_that_may_not_be_entered_is_reported(pi: Pi, pod: Pod, has_ssh: bool) -> None:
     """One that the settings of ssh name counts for nothing there, and neither do settings that lie there."""
     locked = pi.home / ("locked" if has_ssh else ".ssh")
     pi.ssh_config(f"IdentityFile {locked}/other\n")
@@ -318,13 +318,13 @@ def test_row_17_a_key_in_a_folder_that_may_not_be_entered_is_told(pi: Pi, pod: P
     assert f"refused the login of {login()} ({locked}/key: Permission denied; no agent)" in done.err
 
 
-def test_row_17_a_user_whom_there_is_not_is_told_in_sshs_own_words(pi: Pi) -> None:
+def test_row_17_an_unknown_user_is_reported_in_sshs_own_words(pi: Pi) -> None:
     done = reach(pi, "ssh -i ~nosuchuser/key root@127.0.0.1")
     assert (done.code, done.out) == (2, "")
     assert "ssh cannot read this command: tilde_expand: No such user" in done.err
 
 
-def test_row_17_an_agent_with_too_many_keys_is_told_with_the_way_out(pi: Pi, pod: Pod, agent: str) -> None:
+def test_row_17_an_agent_with_too_many_keys_is_reported_with_the_way_out(pi: Pi, pod: Pod, agent: str) -> None:
     for number in range(7):
         key = pi.home / f"key{number}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"key{number}", "-f", key], check=True)
@@ -335,7 +335,7 @@ def test_row_17_an_agent_with_too_many_keys_is_told_with_the_way_out(pi: Pi, pod
     assert "name the one key that opens it: -i KEY -o IdentitiesOnly=yes" in done.err
 
 
-def test_row_17_a_server_that_takes_no_keys_is_told(pi: Pi, new_pod: NewPod) -> None:
+def test_row_17_a_server_that_takes_no_keys_is_reported(pi: Pi, new_pod: NewPod) -> None:
     pod = new_pod(bare=True, options=("Match all", "PubkeyAuthentication no", "PasswordAuthentication yes"))
     done = reach(pi, pod.ssh)
     assert (done.code, done.out) == (3, "")
@@ -604,7 +604,7 @@ HIDDEN = (
 )
 
 
-def test_row_41_a_pod_without_bash_is_told(pi: Pi, new_pod: NewPod) -> None:
+def test_row_41_a_pod_without_bash_is_reported(pi: Pi, new_pod: NewPod) -> None:
     if subprocess.run([*UNSHARE.split(), "true"], capture_output=True).returncode:
         skip("namespace")
     pi.knows(new_pod(options=(f"ForceCommand {HIDDEN}",)))
@@ -613,7 +613,9 @@ def test_row_41_a_pod_without_bash_is_told(pi: Pi, new_pod: NewPod) -> None:
     assert "the pod has no bash\n  install bash there" in done.err
 
 
-def test_row_41_a_pod_without_python_is_told_to_be_set_up(pi: Pi, new_pod: NewPod, tmp_path: Path) -> None:
+def test_row_41_a_pod_without_python_is_reported_with_the_setup_command(
+    pi: Pi, new_pod: NewPod, tmp_path: Path
+) -> None:
     """A PATH with a shell and nothing else; a setup cannot install what it needs there either, and says why."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "bash").symlink_to("/bin/bash")
@@ -645,14 +647,14 @@ def test_row_42_a_gateway_that_runs_no_commands_is_quoted_and_the_pods_own_addre
     assert POINTER in told
 
 
-def test_row_42_a_gateway_that_opens_no_channel_is_told_so(pi: Pi, new_pod: NewPod) -> None:
+def test_row_42_a_gateway_that_opens_no_channel_is_reported(pi: Pi, new_pod: NewPod) -> None:
     pi.knows(new_pod(bare=True, options=("MaxSessions 0",)))
     told = unreachable(pi, pi("list"), pi.state_file.read_bytes())
     assert "opened no command channel" in told
     assert POINTER in told
 
 
-def test_row_42_a_server_that_hangs_up_right_after_the_login_is_told_so(
+def test_row_42_a_server_that_hangs_up_right_after_the_login_is_reported(
     pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_in = KeyLogin.authenticate

@@ -63,7 +63,7 @@ def refused(pi: Pi, pod: Pod, done: Done, step: str, told: str) -> None:
 
 
 @pytest.mark.core
-def test_row_31_a_machine_without_a_driver_becomes_a_pod_without_gpus_and_is_told_so(pi: Pi, quick: Pod) -> None:
+def test_row_31_a_machine_without_a_driver_becomes_a_pod_without_gpus_and_is_reported(pi: Pi, quick: Pod) -> None:
     done = set_up(pi, quick)
     assert done.code == 0, done
     assert "no NVIDIA driver (nvidia-smi not found): this pod will use the CPU build of vLLM" in done.out
@@ -111,7 +111,7 @@ def has_gpus(pi: Pi, pod: Pod, answer: str, count: int) -> None:
     pod.cards(answer)
 
 
-def test_row_32_lost_gpus_are_told_by_list_and_models_and_the_others_read(pi: Pi, box: Pod) -> None:
+def test_row_32_lost_gpus_are_reported_by_list_and_models_and_the_others_read(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     document = pi.state()
     document["pods"]["box"]["gpus"] = [{"id": index, "name": "A30", "memory": "24GB"} for index in range(4)]
@@ -141,7 +141,7 @@ MIG 3g.20gb Device 0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
 """.replace("\n", "\r\n")
 
 
-def test_row_32_of_an_answer_with_anything_in_it_gpus_are_kept_and_the_rest_is_told(
+def test_row_32_of_an_answer_with_anything_in_it_gpus_are_kept_and_the_rest_is_reported(
     pi: Pi, quick: Pod, tmp_path: Path
 ) -> None:
     (tmp_path / "answer").write_text(ANYTHING)
@@ -217,7 +217,7 @@ def test_row_36_four_refusals_of_the_hub_are_four_messages_with_four_ways_on(pi:
 # --- row 37: storage that fails
 
 
-def test_row_37_a_mount_that_fails_is_told_and_no_pod_stored(
+def test_row_37_a_mount_that_fails_is_reported_and_no_pod_stored(
     pi: Pi, mirrors: None, mountable: Pod, tmp_path: Path
 ) -> None:
     mountable.program("mount", "#!/bin/sh\necho 'mount.nfs: access denied by server' >&2\nexit 32\n")
@@ -265,7 +265,7 @@ def keeps_models_in(pod: Pod, folder: Path) -> None:
     cache.symlink_to(folder)
 
 
-def storage_is_told(pi: Pi, pod: Pod, where: Path, problem: str) -> None:
+def storage_is_reported(pi: Pi, pod: Pod, where: Path, problem: str) -> None:
     """`list` warns and still lists, `start` and `plan` refuse; each in about 5 s."""
     began = time.monotonic()
     listing = pi.spawn("list")
@@ -281,25 +281,25 @@ def storage_is_told(pi: Pi, pod: Pod, where: Path, problem: str) -> None:
     assert list(pi.models("box")) == pod.records() == ["qwen"]
 
 
-def test_row_37_storage_that_hangs_and_storage_that_is_dead_are_told_in_time(
+def test_row_37_storage_that_hangs_and_storage_that_is_dead_are_reported_in_time(
     pi: Pi, box: Pod, hanging: FuseMount
 ) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     keeps_models_in(box, hanging.folder)
-    storage_is_told(pi, box, hanging.folder, "no answer within 5 s")
+    storage_is_reported(pi, box, hanging.folder, "no answer within 5 s")
     hanging.close()
-    storage_is_told(pi, box, hanging.folder, "Transport endpoint is not connected")
+    storage_is_reported(pi, box, hanging.folder, "Transport endpoint is not connected")
     pi.ok("stop")
 
 
 @pytest.mark.core
-def test_row_37_a_stale_handle_is_told_in_the_systems_words(pi: Pi, box: Pod, tmp_path: Path) -> None:
+def test_row_37_a_stale_handle_is_reported_in_the_systems_words(pi: Pi, box: Pod, tmp_path: Path) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     keeps_models_in(box, tmp_path / "sfs")
     box.program(
         "stat", "#!/bin/sh\nfor path; do :; done\necho \"stat: cannot statx '$path': Stale file handle\" >&2\nexit 1\n"
     )
-    storage_is_told(pi, box, tmp_path / "sfs", "Stale file handle")
+    storage_is_reported(pi, box, tmp_path / "sfs", "Stale file handle")
 
 
 @pytest.mark.parametrize("state", ["hangs", "is dead"])
@@ -340,7 +340,7 @@ def test_row_38_storage_that_cannot_be_written_stops_the_setup(pi: Pi, quick: Po
     assert quick.home.joinpath(".cache/huggingface").is_symlink() == (how not in words)
 
 
-def test_row_38_a_download_onto_it_is_told_with_the_way_on(pi: Pi, box: Pod, for_reading: Path) -> None:
+def test_row_38_a_download_onto_it_is_reported_with_the_way_on(pi: Pi, box: Pod, for_reading: Path) -> None:
     keeps_models_in(box, for_reading)
     done = pi("start", "Acme/Tiny-1B", "--name", "tiny")
     assert done.code == 1
@@ -453,7 +453,7 @@ ASKS = "#!/bin/sh\nprintf '%s\\n' \"$*\" >>~/sudo\necho 'sudo: a password is req
 
 
 @pytest.mark.parametrize("has_sudo", [True, False], ids=["sudo asks a password", "no sudo"])
-def test_row_40_a_user_who_cannot_become_root_is_told_and_what_to_run_as_root(
+def test_row_40_a_user_who_cannot_become_root_is_reported_and_what_to_run_as_root(
     pi: Pi, users: Pod, has_sudo: bool
 ) -> None:
     if has_sudo:
@@ -549,7 +549,7 @@ def test_row_58_a_package_manager_that_is_busy_is_quoted_and_a_rerun_goes_on(pi:
     assert "installed libnuma1" in done.out
 
 
-def test_row_58_a_step_that_fails_is_told_though_its_log_cannot_be_written(pi: Pi, quick: Pod) -> None:
+def test_row_58_a_step_that_fails_is_reported_though_its_log_cannot_be_written(pi: Pi, quick: Pod) -> None:
     quick.program("sudo", SUDO)
     quick.program("ldconfig", "#!/bin/sh\n")
     quick.program("apt-get", f'#!/bin/sh\necho "{LOCKED}" >&2\nexit 100\n')

@@ -79,7 +79,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory, venv: Path, uv: Path, wheels
         invariants.hold([pi], [machine])
 
 
-def test_row_04_a_second_name_for_one_machine_is_told_and_its_gpus_count_once(twice: Twice) -> None:
+def test_row_04_a_second_name_for_one_machine_is_reported_and_its_gpus_count_once(twice: Twice) -> None:
     pi, machine = twice.pi, twice.machine
     assert twice.told.code == 0
     assert f"twin is the same machine as 'box' (boot id {process.boot_id()})" in twice.told.err
@@ -289,7 +289,7 @@ def test_row_47_a_linked_config_dir_and_a_linked_file_stay_links(pi: Pi, tmp_pat
 
 
 @pytest.mark.parametrize("words", [["pods"], ["pods", "active", "box"], ["list"]], ids=" ".join)
-def test_row_47_a_link_to_nowhere_is_told_and_taken_for_no_empty_state(
+def test_row_47_a_link_to_nowhere_is_reported_and_taken_for_no_empty_state(
     pi: Pi, tmp_path: Path, words: list[str]
 ) -> None:
     """The disk that it leads to may only be away."""
@@ -307,7 +307,7 @@ def test_row_47_a_link_to_nowhere_is_told_and_taken_for_no_empty_state(
     pi.expects_broken_state = True
 
 
-def test_row_47_links_in_a_circle_are_told(pi: Pi) -> None:
+def test_row_47_links_in_a_circle_are_reported(pi: Pi) -> None:
     pi.config.mkdir()
     pi.state_file.symlink_to(pi.state_file)
     for words in (["pods"], ["pods", "active", "box"]):
@@ -418,7 +418,7 @@ main()
     ],
     ids=["root's, after sudo pi", "a stranger's"],
 )
-def test_row_47_a_config_dir_of_another_user_is_told_as_such(pi: Pi, owner: int, mode: int, told: str) -> None:
+def test_row_47_a_config_dir_of_another_user_is_reported_as_such(pi: Pi, owner: int, mode: int, told: str) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         (folder / "pods.json").write_text(json.dumps(TWO))
@@ -444,7 +444,7 @@ def cannot_write(pi: Pi) -> Path:
     return lock
 
 
-def test_row_47_a_model_that_started_while_the_disk_filled_up_is_told_with_its_entry(pi: Pi, box: Pod) -> None:
+def test_row_47_a_model_that_started_while_the_disk_filled_up_is_reported_with_its_entry(pi: Pi, box: Pod) -> None:
     document = pi.state()
     with small_disk(pi.config):
         pi.write(document)
@@ -468,7 +468,7 @@ def test_row_47_a_model_that_started_while_the_disk_filled_up_is_told_with_its_e
     pi.write(document)
 
 
-def test_row_47_what_a_start_a_list_and_a_stop_could_not_write_down_is_told_and_made_good_later(
+def test_row_47_what_a_start_a_list_and_a_stop_could_not_write_down_is_reported_and_made_good_later(
     pi: Pi, box: Pod
 ) -> None:
     model = box.model()
@@ -491,7 +491,7 @@ def test_row_47_what_a_start_a_list_and_a_stop_could_not_write_down_is_told_and_
     assert pi.models("box") == {}
 
 
-def test_row_47_the_cause_of_a_failed_start_is_told_also_when_its_reservation_cannot_be_taken_back(
+def test_row_47_the_cause_of_a_failed_start_is_reported_also_when_its_reservation_cannot_be_taken_back(
     pi: Pi, box: Pod
 ) -> None:
     box.fault("vllm", load_s=2, last_words="ValueError: the cause of it all", exit_after_s=0.1)
@@ -524,7 +524,7 @@ def test_row_47_a_setup_that_could_not_be_written_down_shows_the_new_key_all_the
 # --- the lock
 
 
-def test_row_48_a_held_lock_is_told_after_a_second_and_given_up_after_the_time_out(pi: Pi) -> None:
+def test_row_48_a_held_lock_is_reported_after_a_second_and_given_up_after_the_time_out(pi: Pi) -> None:
     pi.write(TWO)
     with held(pi):
         began = time.monotonic()
@@ -581,7 +581,7 @@ fcntl.flock = flock
 """
 
 
-def test_row_48_a_disk_without_locks_is_told(pi: Pi) -> None:
+def test_row_48_a_disk_without_locks_is_reported(pi: Pi) -> None:
     pi.write(TWO)
     done = pi("pods", "active", "lab", **told_to_python(pi, NO_FLOCK))
     assert done.id == "state-not-lockable"
@@ -695,7 +695,7 @@ def test_row_53_a_reader_that_leaves_early_is_no_error(pi: Pi) -> None:
 
 
 @pytest.mark.parametrize("words", ["pods", "--help", "--version", "start --help", "pods active lab"])
-def test_row_53_a_full_disk_behind_stdout_is_told_in_one_line(pi: Pi, words: str) -> None:
+def test_row_53_a_full_disk_behind_stdout_is_reported_in_one_line(pi: Pi, words: str) -> None:
     pi.write(TWO)
     refused(into(pi, ">/dev/full", *words.split()), "pi: cannot write to stdout: No space left on device", code=1)
     assert_unchanged(pi, active="lab" if "active" in words else "box")

@@ -80,7 +80,7 @@ def test_setup_asks_for_a_token_or_the_word_none(pi: Pi) -> None:
     assert "HF_TOKEN is not set" in done.err and "HF_TOKEN=none" in done.err
 
 
-def test_without_pods_the_next_step_is_told(pi: Pi) -> None:
+def test_without_pods_the_next_step_is_printed(pi: Pi) -> None:
     assert 'no pods yet; add one: pi pods setup NAME "ssh' in pi.ok("pods")
     for words in (["list"], ["stop"], ["logs", "q"], ["start", "a/b", "--name", "q"], ["prompt", "q", "hi"]):
         done = pi(*words)

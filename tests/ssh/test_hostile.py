@@ -219,7 +219,7 @@ def test_an_endless_answer_of_nvidia_smi_is_cut(pi: Pi, box: Pod) -> None:
     assert box.quiet() == {}
 
 
-def test_an_endless_login_shell_is_told_and_left(pi: Pi, box: Pod) -> None:
+def test_an_endless_login_shell_is_reported_and_left(pi: Pi, box: Pod) -> None:
     (box.home / ".bashrc").write_text("yes 'not an answer'\n")
     done = pi("list")
     assert (done.code, done.out) == (1, "") and "more than 16 MiB of other output" in done.err

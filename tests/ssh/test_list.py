@@ -75,7 +75,7 @@ def test_a_crashed_model_is_listed_with_the_cause_in_its_log(pi: Pi, box: Pod) -
     assert re.search(r"crashed at \d\d:\d\d, exit 137: engine core exited unexpectedly", line)
 
 
-def test_processes_that_outlive_a_killed_model_are_told_and_stopped(pi: Pi, box: Pod) -> None:
+def test_processes_that_outlive_a_killed_model_are_reported_and_stopped(pi: Pi, box: Pod) -> None:
     box.fault("vllm", stray=True)
     pi.ok("start", box.model(), "--name", "qwen")
     kill(pi.models("box")["qwen"]["pid"])

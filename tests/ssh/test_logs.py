@@ -96,7 +96,7 @@ def test_a_long_log_passes_whole(serving: Serving) -> None:
 
 
 @pytest.mark.core
-def test_a_name_without_a_log_is_told(serving: Serving) -> None:
+def test_a_name_without_a_log_is_reported(serving: Serving) -> None:
     done = serving.pi("logs", "qwem")
     assert done.code == 1
     assert "qwem has no log" in done.err

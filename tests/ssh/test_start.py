@@ -18,7 +18,7 @@ from tests.rig.pod import Pod, environ_of, first_free_port, is_alive, listens, s
 from tests.ssh.conftest import NewPod, Serving
 
 
-def test_a_started_model_is_ready_and_told_how_to_call(serving: Serving) -> None:
+def test_a_started_model_is_ready_and_pi_prints_how_to_call_it(serving: Serving) -> None:
     port = serving.pi.models("box")["qwen"]["port"]
     assert f"starting {serving.model} as qwen on box: CPU, port {port}" in serving.told
     assert "qwen is ready on box after" in serving.told
@@ -31,7 +31,7 @@ def test_a_started_model_is_ready_and_told_how_to_call(serving: Serving) -> None
 
 
 @pytest.mark.core
-def test_the_told_address_answers_with_the_key_and_not_without(serving: Serving) -> None:
+def test_the_printed_address_answers_with_the_key_and_not_without(serving: Serving) -> None:
     port = serving.pi.models("box")["qwen"]["port"]
     status, body = get(port, "/v1/models", KEY)
     assert status == 200
@@ -236,7 +236,7 @@ def names(table: str) -> list[str]:
     return [line.split()[0] for line in table.splitlines()[1:]]
 
 
-def test_a_missing_directory_is_told_and_nothing_started(pi: Pi, box: Pod) -> None:
+def test_a_missing_directory_is_reported_and_nothing_started(pi: Pi, box: Pod) -> None:
     done = pi("start", "/no/such/model", "--name", "qwen")
     assert (done.code, done.id) == (1, "no-such-path")
     assert "/no/such/model" in done.err
@@ -290,7 +290,7 @@ def test_a_private_model_listens_on_loopback_alone_and_is_reached_over_ssh(pi: P
     assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")
 
 
-def test_a_socket_besides_the_servers_own_that_the_network_reaches_is_told(pi: Pi, box: Pod) -> None:
+def test_a_socket_besides_the_servers_own_that_the_network_reaches_is_reported(pi: Pi, box: Pod) -> None:
     box.fault("vllm", side_door=True)
     done = pi("start", box.model(), "--name", "qwen")
     assert done.code == 0

@@ -27,7 +27,7 @@ LOGS = [
 
 
 @pytest.mark.parametrize(("log", "code", "cause"), LOGS, ids=[case[0] for case in LOGS])
-def test_the_cause_is_told_and_nothing_stays(pi: Pi, box: Pod, log: str, code: int, cause: str) -> None:
+def test_the_cause_is_reported_and_nothing_stays(pi: Pi, box: Pod, log: str, code: int, cause: str) -> None:
     path = CASES / "failures" / f"{log}.log"
     box.fault("vllm", log=str(path), exit=code)
     done = pi("start", box.model(), "--name", "qwen")
@@ -90,7 +90,7 @@ def test_a_server_that_lets_everyone_in_is_ended(pi: Pi, box: Pod, route: str) -
     nothing_stays(pi, box, done)
 
 
-def test_a_server_killed_while_it_loads_is_told_at_once(pi: Pi, box: Pod) -> None:
+def test_a_server_killed_while_it_loads_is_reported_at_once(pi: Pi, box: Pod) -> None:
     box.fault("vllm", load_s=60, child=True, stray=True)
     running = pi.spawn("start", box.model(), "--name", "qwen")
     running.reads("waiting until it is ready")
@@ -99,7 +99,7 @@ def test_a_server_killed_while_it_loads_is_told_at_once(pi: Pi, box: Pod) -> Non
     nothing_stays(pi, box, done)
 
 
-def test_a_download_that_fills_the_disk_is_told(pi: Pi, box: Pod) -> None:
+def test_a_download_that_fills_the_disk_is_reported(pi: Pi, box: Pod) -> None:
     box.fault("hf", fail="disk_full")
     done = pi("start", "Acme/Tiny-1B", "--name", "tiny")
     assert done.code == 1
@@ -116,7 +116,7 @@ def test_half_a_download_is_not_taken_for_a_model(pi: Pi, box: Pod) -> None:
 
 
 @pytest.mark.core
-def test_a_pod_without_vllm_is_told_to_be_set_up(pi: Pi, box: Pod) -> None:
+def test_a_pod_without_vllm_is_reported_with_the_setup_command(pi: Pi, box: Pod) -> None:
     (box.home / "venv").unlink()
     done = pi("start", box.model(), "--name", "qwen")
     assert done.code == 6
