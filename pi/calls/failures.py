@@ -52,7 +52,7 @@ def _killed(id: str, message: str, detail: NoDetail) -> PiError:
 def _exited(id: str, message: str, detail: ServerDetail) -> PiError:
     venv = detail.get("venv")
     failure = explain(detail["log"], detail.get("exit"), venv if venv and is_extra_venv(venv) else VENV)
-    return NotReadyError(id, failure.cause, _with_log(failure.hint, detail["name"]))
+    return NotReadyError(failure.id or id, failure.cause, _with_log(failure.hint, detail["name"]))
 
 
 def _too_slow(id: str, message: str, detail: ServerDetail) -> PiError:
@@ -84,7 +84,7 @@ def _storage(id: str, message: str, detail: NoDetail) -> PiError:
 
 def _download_failed(id: str, message: str, detail: DownloadDetail) -> PiError:
     failure = explain(detail["log"], None)
-    return RemoteError(id, f"download failed: {failure.cause}", failure.hint)
+    return RemoteError(failure.id or id, f"download failed: {failure.cause}", failure.hint)
 
 
 def _setup_failed(id: str, message: str, detail: SetupDetail) -> PiError:

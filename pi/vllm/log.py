@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from pi.text import one_line, safe
-from pi.vllm.log_hints import hint_for
+from pi.vllm.log_hints import advice_for
 
 MAX_LINES = 3
 
@@ -31,9 +31,10 @@ KILLED = "killed from outside (out of memory?)"
 
 @dataclass(frozen=True)
 class Failure:
-    """A cause of one to three lines, and a hint if there is one."""
+    """A cause of one to three lines, and the id and hint of its kind if pi knows it."""
 
     cause: str
+    id: str | None
     hint: str | None
 
 
@@ -47,7 +48,8 @@ def explain(log: str, exit_code: int | None, venv: str = "venv") -> Failure:
     """
     account = _account(_lines(log), exit_code)
     cause = [one_line(line, MAX_CHARACTERS) for line in account.cause[:MAX_LINES]]
-    return Failure("\n".join(cause), hint_for("\n".join([*cause, *account.details]), venv))
+    advice = advice_for("\n".join([*cause, *account.details]), venv)
+    return Failure("\n".join(cause), advice and advice.id, advice and advice.hint)
 
 
 class _Line(NamedTuple):

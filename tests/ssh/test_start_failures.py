@@ -17,21 +17,22 @@ from tests.rig.pod import Pod, kill, listens
 from tests.rig.skips import skip
 
 LOGS = [
-    ("unknown_arg", 2, "vllm: error: unrecognized arguments: --tensor-paralel-size 2"),
-    ("mem_util_too_big", 1, "on startup is less than desired"),
-    ("port_in_use", 1, "Address already in use"),
-    ("corrupted_safetensors", 1, "incomplete metadata, file not fully covered"),
-    ("midstart_kill_enginecore", 1, "killed from outside (out of memory?)"),
+    ("unknown_arg", 2, "rejected-arguments"),
+    ("mem_util_too_big", 1, "memory-in-use"),
+    ("port_in_use", 1, "port-taken"),
+    ("corrupted_safetensors", 1, "damaged-weights"),
+    ("midstart_kill_enginecore", 1, "killed"),
+    ("oom_ulimit_v_4g", 1, "exited"),
 ]
 """A few through real processes; tests/cases/failures has them all."""
 
 
-@pytest.mark.parametrize(("log", "code", "cause"), LOGS, ids=[case[0] for case in LOGS])
-def test_the_cause_is_reported_and_nothing_stays(pi: Pi, box: Pod, log: str, code: int, cause: str) -> None:
+@pytest.mark.parametrize(("log", "code", "id"), LOGS, ids=[case[0] for case in LOGS])
+def test_the_cause_is_reported_and_nothing_stays(pi: Pi, box: Pod, log: str, code: int, id: str) -> None:
     path = CASES / "failures" / f"{log}.log"
     box.fault("vllm", log=str(path), exit=code)
     done = pi("start", box.model(), "--name", "qwen")
-    assert cause in done.err.replace("\n", " ")
+    assert done.id == id
     assert explain(path.read_text(), code).cause in done.err
     assert "Traceback" not in done.err
     nothing_stays(pi, box, done)

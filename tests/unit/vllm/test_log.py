@@ -25,6 +25,7 @@ class Case:
     log: str
     cause: str
     exit_code: int | None = None
+    id: str | None = None
     hint: str | None = None
 
 
@@ -37,7 +38,7 @@ def test_log_gives_cause_and_hint(name: str) -> None:
     case = read(name)
     failure = explain(case.log, case.exit_code)
     assert failure.cause == case.cause.removesuffix("\n")
-    assert failure.hint == case.hint
+    assert (failure.id, failure.hint) == (case.id, case.hint)
 
 
 @pytest.mark.parametrize("name", names(FOLDER))
@@ -69,7 +70,7 @@ def test_cause_is_found_in_a_huge_log(lines: list[str]) -> None:
 
 def test_every_hint_has_a_case() -> None:
     hints = [read(name).hint for name in names(FOLDER)]
-    beginnings = [hint.partition("{")[0] for _, hint in HINTS]
+    beginnings = [hint.partition("{")[0] for _, _, hint in HINTS]
     unreached = [begin for begin in beginnings if not any(hint and hint.startswith(begin) for hint in hints)]
     assert unreached == []
 
