@@ -20,6 +20,7 @@ import pytest
 import pi
 from pi.calls.templates import render
 from tests.rig.patience import patient
+from tests.rig.pod import NOWHERE
 from tests.rig.skips import skip, skip_if
 
 ROOT = Path(__file__).parents[3]
@@ -59,7 +60,8 @@ class Home:
 
     def environment(self, steps: str, settings: Mapping[str, str]) -> dict[str, str]:
         path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-        return {"HOME": str(self.path), "PATH": path, "PI_MARK": MARK, "PI_SETUP_ONLY": steps, **settings}
+        fixed = {"HOME": str(self.path), "PATH": path, "PI_MARK": MARK, "PI_SETUP_ONLY": steps, "https_proxy": NOWHERE}
+        return {**fixed, **settings}
 
     def setup(self, steps: str, **settings: str) -> Outcome:
         ended = subprocess.run(["bash", SCRIPT], env=self.environment(steps, settings), capture_output=True, timeout=60)
