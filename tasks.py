@@ -30,7 +30,7 @@ def test(c: Context, part: str = "", quick: bool = False) -> None:
         if not part:
             lint(c)
         chosen = part.split() or (suite.quick() if quick else [])
-        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(), *chosen]))
+        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(in_order=quick), *chosen]))
 
 
 @task

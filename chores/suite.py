@@ -30,18 +30,22 @@ VERB_FOLDERS = {"prompt", "setup"}
 SHARED = ("pi/", "tests/rig/", "tests/ssh/conftest.py", "setup.cfg")
 
 
-def options() -> list[str]:
-    """Return pytest's options for this machine. Without network namespaces, tests share ports and run one by one."""
+def options(in_order: bool = False) -> list[str]:
+    """Return pytest's options for this machine. Without network namespaces, tests share ports and run one by one.
+
+    With `in_order`, a free worker takes the next test, so that the long ones can come first.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile every test again
     if alone.is_alone() or alone.is_possible():
         os.environ.setdefault("PI_TEST_PATIENCE", "3")
-        return alone.workers(min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS))
+        workers = alone.workers(min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS))
+        return [*workers, "--dist", "load", "--maxschedchunk", "1"] if in_order else workers
     print("tests run one at a time: this user cannot create network namespaces", flush=True)
     return []
 
 
 def quick() -> list[str]:
-    """Return the tests to run first after a change: all unit tests, and the SSH tests of changed files."""
+    """Return the tests to run first after a change: the SSH tests of changed files, then all unit tests."""
     files: set[Path] = set()
     shared = []
     for name in changed():
@@ -53,7 +57,7 @@ def quick() -> list[str]:
     if shared:
         print(f"many tests depend on {', '.join(shared)}: a selection runs now, `make test` is needed", flush=True)
         chosen += [case for case in core() if case.partition("::")[0] not in chosen]
-    return ["tests/unit", *chosen]
+    return [*chosen, "tests/unit"]
 
 
 def changed() -> list[str]:
