@@ -232,3 +232,4 @@ def _keep(file: Path, backup: Path) -> None:
         second.touch(mode=0o600)
         second.write_bytes(file.read_bytes())
     second.replace(backup)
+    second.unlink(missing_ok=True)  # a rename of one link onto another of the same file does nothing (rename(2))

@@ -179,6 +179,16 @@ def test_file_and_folder_are_private_and_the_old_file_stays(file: Path) -> None:
     assert {path.name for path in file.parent.iterdir()} == {"pods.json", "pods.json.bak", "pods.json.lock"}
 
 
+def test_a_change_after_a_kill_that_left_the_backup_as_a_link_to_the_file(file: Path) -> None:
+    """pi was killed between the two renames of a change."""
+    state.change(lambda before: before.with_pod(Pod("a", "local")))
+    file.with_suffix(".json.bak").hardlink_to(file)
+    first = file.read_bytes()
+    state.change(lambda before: before.with_pod(Pod("b", "local")))
+    assert file.with_suffix(".json.bak").read_bytes() == first != file.read_bytes()
+    assert {path.name for path in file.parent.iterdir()} == {"pods.json", "pods.json.bak", "pods.json.lock"}
+
+
 def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
     (tmp_path / "dotfiles").mkdir()
     file.parent.mkdir()
