@@ -24,7 +24,7 @@ class Verb(Task):  # type: ignore[type-arg]
     remark: str
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return Invoke's arguments. Invoke empties `help` on the way; here it stays for the next call."""
+        """Return Invoke's arguments, and keep `help`, which Invoke empties."""
         kept = dict(self.help)
         try:
             return super().get_arguments(ignore_unknown_help)

@@ -76,8 +76,8 @@ HINTS = (
         r"couldn't connect to 'http|LocalEntryNotFoundError|Local entry not found",
         "the pod cannot reach Hugging Face: check its network and proxy, or give a path on the pod",
     ),
-    ("no-such-directory", r"Repo id must be in the form", "there is no such directory on the pod: check the path"),
-    ("config-missing", r"a file named config\.json", "there is no model: config.json is missing"),
+    ("no-such-directory", r"Repo id must be in the form", "the pod does not have this directory: check the path"),
+    ("config-missing", r"a file named config\.json", "config.json is missing: check the path or the repository"),
     # Disks and shared memory
     (
         "shared-memory-full",
