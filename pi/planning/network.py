@@ -1,0 +1,56 @@
+"""Facts about a model's network that determine its memory: groups of alike layers, sizes, number format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Cache = Literal["full", "window", "latent", "state"]
+"""What a layer keeps: keys and values of all tokens, or of the last ones; compressed keys and values (MLA); or a state
+of fixed size for each sequence (Mamba, linear attention)."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """`count` alike layers. Sizes are those of the whole layer, before a split over GPUs.
+
+    "full" and "window" layers keep `kv_heads` x (`key_dim` + `value_dim`) numbers for each token; a window is in
+    tokens. "latent" layers keep `latent` numbers for each token, on each tensor-parallel rank. `index_bytes` are those
+    of a sparse-attention indexer, for each token and on each rank. `ratio` is the number of tokens that share an entry
+    (1: none). "state" layers keep `conv_bytes` + `state_bytes` for each sequence.
+    """
+
+    cache: Cache
+    count: int
+    kv_heads: int = 0
+    key_dim: int = 0
+    value_dim: int = 0
+    window: int = 0
+    latent: int = 0
+    index_bytes: int = 0
+    ratio: int = 1
+    conv_bytes: int = 0
+    state_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model's network, as its `config.json` describes it.
+
+    A tensor-parallel size must divide `heads`. `hidden` is the width of a token, `context` the longest context in
+    tokens (None: not stated). `precision` is the number format of the weights, such as "bf16", "fp8", "int4".
+    """
+
+    groups: tuple[Layers, ...]
+    heads: int
+    hidden: int
+    vocabulary: int = 0
+    intermediate: int = 0
+    experts: int = 0
+    context: int | None = None
+    precision: str | None = None
+    multimodal: bool = False
+
+    @property
+    def layers(self) -> int:
+        return sum(group.count for group in self.groups)
