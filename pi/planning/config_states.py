@@ -34,8 +34,11 @@ def _recurrent_bytes(text: Table, default: int) -> int:
 def _kda(text: Table) -> State | None:
     """Kimi delta attention: `kda_state_shape`, its recurrent part in FP32."""
     linear = section(text, "linear_attn_config") or text
-    heads, dim = count(linear, "num_heads", "num_attention_heads"), count(linear, "head_dim")
+    heads = count(linear, "num_heads", "linear_num_heads", "num_attention_heads")
+    dim = count(linear, "linear_head_dim", "head_dim")
     kernel = count(linear, "short_conv_kernel_size")
+    if count(linear, "linear_num_heads"):
+        kernel = kernel or count(linear, "linear_conv_kernel_dim")
     if not (heads and dim and kernel):
         return None
     return 3 * heads * dim * (kernel - 1) * MODEL_BYTES, heads * dim * dim * 4
