@@ -1,4 +1,4 @@
-"""Turn what each layer keeps into groups of alike layers with their sizes."""
+"""Turn the kinds of layers into groups of alike layers with their sizes."""
 
 from __future__ import annotations
 
@@ -55,9 +55,15 @@ def _caches(text: Table, kind: Kind, heads: int, index_bytes: int) -> list[Layer
     if kind in ("window", "window+state"):
         caches.append(_attention(text, heads, index_bytes, window=window_of(text)))
     if kind in ("state", "both", "window+state"):
-        state = state_of(text)
-        caches.append(Layers("state", 1, conv_bytes=state[0], state_bytes=state[1]) if state else None)
+        caches.append(_state(text))
     return caches
+
+
+def _state(text: Table) -> Layers | None:
+    state = state_of(text)
+    if state is None:
+        return None
+    return Layers("state", 1, kv_heads=state.heads, conv_bytes=state.conv_bytes, state_bytes=state.state_bytes)
 
 
 def window_of(text: Table) -> int:
@@ -83,7 +89,10 @@ def _attention(text: Table, heads: int, index_bytes: int, window: int) -> Layers
 
 
 def _dims(text: Table, heads: int, windowed: bool) -> tuple[int, int, int]:
-    """Return the key-value heads (`heads` unless this kind of layer has its own), the width of a key and of a value."""
+    """Return the key-value heads, the width of a key and the width of a value.
+
+    The heads are `heads` unless this kind of layer has its own number.
+    """
     dim = _head_dim(text)
     if windowed and count(text, "swa_head_dim"):
         key = count(text, "swa_head_dim")

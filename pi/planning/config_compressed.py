@@ -32,12 +32,18 @@ def compressed_layers(text: Table, depth: int) -> list[Layers]:
 
 
 def index_entry_bytes(dim: int) -> int:
-    """Return the bytes of an index key: an FP8 number for each dimension, an FP32 scale for each 128."""
+    """Return the bytes of an index key with `dim` dimensions.
+
+    It has an FP8 number for each dimension and an FP32 scale for each 128.
+    """
     return dim + dim // 128 * 4
 
 
 def _ratios(text: Table, depth: int) -> list[int]:
-    """Return the tokens for each entry by layer, 0 for a window only; the lists may contain draft layers too."""
+    """Return the tokens for each entry by layer, 0 for a window only.
+
+    The lists in the file may contain the layers of a draft head too.
+    """
     ratios = entries(text, "compress_ratios")
     if not ratios and (rates := section(text, "compress_rates")):
         ratios = [rates.get(name, 0) if isinstance(name, str) else 0 for name in entries(text, "layer_types")]
@@ -52,7 +58,10 @@ def _entries(text: Table, ratio: int) -> Layers:
 
 
 def _with_compressor(text: Table, ratio: int, dim: int) -> list[Layers]:
-    """Return V4's entries and compressors; only layers with four tokens for each entry have an indexer."""
+    """Return the entries and compressors of a V4 layer.
+
+    Only layers with four tokens for each entry have an indexer.
+    """
     if ratio != 4:
         entry = Layers("latent", 1, latent=ENTRY_BYTES, number_bytes=1, ratio=ratio)
         return [entry, _compressor(dim, ratio)]
@@ -60,6 +69,9 @@ def _with_compressor(text: Table, ratio: int, dim: int) -> list[Layers]:
 
 
 def _compressor(dim: int, ratio: int) -> Layers:
-    """Return the cache of a compressor: FP32 numbers and scores of the tokens that it has not compressed yet."""
+    """Return the cache of a compressor.
+
+    It has FP32 numbers and scores of the tokens that are not compressed yet.
+    """
     overlap = 2 if ratio == 4 else 1
     return Layers("window", 1, kv_heads=1, key_dim=2 * overlap * dim, window=COMPRESSOR_WINDOWS[ratio], number_bytes=4)

@@ -1,4 +1,4 @@
-"""Read from a `config.json` what each layer keeps: keys and values, a window of them, a state, or nothing."""
+"""Read the kind of each layer from a `config.json`: all keys and values, a window of them, a state, or nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from pi.planning.config_fields import MAX_LAYERS, Table, count, entries, pattern, positions, section, word
 
 Kind = Literal["full", "window", "state", "both", "window+state", "none"]
-"""What a block keeps. "both": keys and values of all tokens, and a state."""
+"""Cache of a block. "both": keys and values of all tokens, and a state."""
 
 WORDS: dict[str, Kind] = {
     "full_attention": "full",
@@ -64,7 +64,7 @@ ALL_STATE = ("mamba", "mamba2", "falcon_mamba", "bamba", "granitemoehybrid")
 
 
 def layer_kinds(text: Table) -> list[Kind]:
-    """Return what each layer keeps, in order, or an empty list if the number of layers is missing."""
+    """Return the kind of each layer, or an empty list if their number is missing."""
     depth = _depth(text)
     for own in (_override_pattern, _block_types):
         if kinds := own(text):
@@ -92,7 +92,7 @@ def _without_shared(text: Table, kinds: list[Kind]) -> list[Kind]:
 
 
 def named(name: object) -> Kind:
-    """Return what a layer with this name keeps."""
+    """Return the kind of a layer with this name."""
     lowered = name.lower() if isinstance(name, str) else ""
     if kind := WORDS.get(lowered):
         return kind
@@ -120,7 +120,7 @@ def _layer_types(text: Table, depth: int) -> list[Kind]:
 
 
 def _without_state(kind: Kind) -> Kind:
-    """Return what an Inkling layer keeps: its convolutions cache a few tokens only."""
+    """Return the kind of an Inkling layer, whose convolutions cache a few tokens only."""
     plain: dict[Kind, Kind] = {"both": "full", "window+state": "window"}
     return plain.get(kind, kind)
 
@@ -158,7 +158,7 @@ def _kda_layers(text: Table, depth: int) -> list[Kind]:
 
 
 def _listed(text: Table, depth: int) -> list[Kind]:
-    """Bamba, LFM2 and Zamba2: lists of the layers with attention. Inkling: a list of those with windows."""
+    """Bamba, LFM2 and Zamba2 list the layers with attention, Inkling those with windows."""
     if local := positions(text, "local_layer_ids"):
         return ["window" if layer in local else "full" for layer in range(depth)]
     if hybrid := positions(text, "hybrid_layer_ids"):
@@ -174,7 +174,7 @@ def _period(text: Table, depth: int) -> list[Kind]:
 
 
 def _interval(text: Table, depth: int) -> list[Kind]:
-    """Qwen3-Next and Qwen3.5: the last of each interval has attention. Bailing: the last of each group.
+    """Qwen3-Next, Qwen3.5 and Bailing: the last layer of each group has attention.
 
     Bailing V3, whose states are KDA, has attention in an incomplete last group too.
     """
@@ -206,7 +206,7 @@ def _window_pattern(text: Table, depth: int) -> list[Kind]:
 
 
 def _by_type(text: Table, depth: int) -> list[Kind]:
-    """Models whose code decides: Mamba everywhere, attention and Mamba in each block, windows from a layer on."""
+    """Models whose type decides, and windows in all layers or from one layer on."""
     kind = word(text, "model_type")
     if kind in ALL_STATE:
         return ["state"] * depth

@@ -65,7 +65,7 @@ MAX_ENTRIES = 100_000
 
 
 def precision_of(config: Table, text: Table) -> str | None:
-    """Return the format of the weights in pi's names, such as "fp8" or "int4", or None if it is not stated."""
+    """Return the format of the weights, such as "fp8" or "int4", or None if unknown."""
     for table in (config, text):
         quantization = section(table, "quantization_config") or section(table, "compression_config")
         if quantization and (found := _quantized(quantization)):
@@ -136,7 +136,10 @@ def _of_bits(table: Table) -> Iterator[str]:
 
 
 def _group_formats(groups: Table, whole: str) -> Iterator[str]:
-    """Yield the formats of compressed-tensors' groups: `weights` with bits and type, or a scheme's name as key."""
+    """Yield the formats of compressed-tensors' groups.
+
+    A group has `weights` with bits and type, or its key is the name of a scheme.
+    """
     for name, group in islice(groups.items(), MAX_ENTRIES):
         weights = section(group, "weights") if isinstance(group, Mapping) else {}
         if weights:

@@ -75,7 +75,7 @@ ENCODERS = (
 
 
 def read_network(config: Mapping[str, Any], quantization: Mapping[str, Any] | None = None) -> Network | None:
-    """Return the facts in a `config.json` or `params.json`, or None if some that determine the memory are missing.
+    """Return the facts in a `config.json` or `params.json`, or None if important ones are missing.
 
     `quantization` is the content of the repository's `hf_quant_config.json`. Older checkpoints of NVIDIA state their
     number format only there.
@@ -106,7 +106,7 @@ def read_network(config: Mapping[str, Any], quantization: Mapping[str, Any] | No
 
 
 def text_model(config: Table) -> dict[str, Any]:
-    """Return the fields of the innermost text section with sizes, with the defaults of its type."""
+    """Return the fields of the innermost text section with sizes, completed by defaults."""
     kind = word(config, "model_type")
     levels = [with_defaults(config, kind)]
     inner: Table = config
@@ -150,7 +150,7 @@ def _is_encoder_decoder(whole: Table, text: Table) -> bool:
 
 
 def _cross_attention(text: Table, own: Layers) -> Layers:
-    """Return the cache of an encoder's output in each layer of the decoder: as a window of the encoder's length."""
+    """Return the cache of an encoder's output in the decoder, as a window of the encoder's length."""
     tokens = count(text, "max_source_positions") or context_of(text)
     return Layers("window", own.count, own.kv_heads, own.key_dim, own.value_dim, window=tokens)
 

@@ -27,6 +27,7 @@ REAL = tomllib.loads((FIXTURES / "networks.toml").read_text())["network"]
 BY_HAND = json.loads((FIXTURES / "networks_by_hand.json").read_text())
 FACTS = ("heads", "hidden", "depth", "context", "experts", "multimodal", "draft_layers")
 OPTIONAL = ("vocabulary", "intermediate", "precision")
+PLAIN = {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 1024}
 
 
 def config(name: str) -> dict[str, Any]:
@@ -66,7 +67,29 @@ def test_odd_config_gives_the_network_of_vllm(case: dict[str, Any]) -> None:
     check(read_network(case["config"]), case["expected"])
 
 
-PLAIN = {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 1024}
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("Qwen--Qwen3.5-27B", [1, 2, 4, 8]),
+        ("Qwen--Qwen3-32B", [1, 2, 4, 8]),
+        ("nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", [1, 2, 4, 8]),
+        ("deepseek-ai--DeepSeek-V3", [1, 2, 4, 8]),
+        ("meta-llama--Llama-4-Scout-17B-16E-Instruct", [1, 2, 4, 8]),
+        ("moonshotai--Kimi-K3", [1, 2, 3, 4, 6, 8]),
+        ("nvidia--Gemma-4-31B-IT-NVFP4", [1, 2, 4, 8]),
+        ("MiniMaxAI--MiniMax-M2.5", [1, 2, 4, 8]),
+    ],
+)
+def test_tensor_parallel_sizes_divide_all_heads(name: str, sizes: list[int]) -> None:
+    network = read_network(config(name))
+    assert network is not None
+    assert [size for size in range(1, 9) if network.splits_over(size)] == sizes
+
+
+def test_more_gpus_than_heads_of_keys_keep_copies() -> None:
+    network = read_network({**PLAIN, "num_attention_heads": 24, "num_key_value_heads": 4, "head_dim": 64})
+    assert network is not None
+    assert [size for size in range(1, 25) if network.splits_over(size)] == [1, 2, 4, 8, 12, 24]
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case["why"]) for case in BY_HAND["precisions"]])
