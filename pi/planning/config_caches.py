@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pi.planning.config_compressed import compressed_layers, index_entry_bytes
+from pi.planning.config_context import context_of
 from pi.planning.config_fields import Table, count, entries, pattern, section, word
 from pi.planning.config_layers import Kind
 from pi.planning.config_states import state_of
@@ -67,8 +68,10 @@ def _state(text: Table) -> Layers | None:
 
 
 def window_of(text: Table) -> int:
-    """Return the tokens of a window, or 0."""
+    """Return the tokens of a window, or 0 if it holds the whole context."""
     window = count(text, "sliding_window", "sliding_window_size", "attention_chunk_size")
+    if window >= context_of(text):
+        return 0
     return window + 1 if window and word(text, "model_type") in WIDER_WINDOW else window
 
 
