@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pi.calls.call import call
 from pi.calls.records import deployment
+from pi.on_pod import survey as on_pod
 from pi.on_pod.shapes import NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
 from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
@@ -40,6 +43,12 @@ def facts(survey: Survey) -> PodFacts:
         model_at=model["where"] if model else None,
         device="cuda" if cards else "cpu",
     )
+
+
+def with_model_here(facts: PodFacts, folder: str) -> PodFacts:
+    """Add the facts of a model in a folder of this machine, read as a pod reads its own."""
+    model = on_pod.model_facts(folder)
+    return replace(facts, config=model.get("config"), weights_bytes=model.get("weights_bytes"), model_at=model["where"])
 
 
 def read_gpus(answer: NvidiaSmi) -> tuple[list[Gpu], tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from pi.errors import InputError
 from pi.fabric_tasks.flags import Options, flag, tail
@@ -22,6 +23,11 @@ class PodOptions(Options):
     """The options of a verb that works on one pod."""
 
     pod: str | None = flag("P", "use this pod instead of the active one")
+
+
+def machine_flag() -> Any:
+    """Declare the flag for a machine that is not a pod yet."""
+    return flag("MACHINE", 'instead of a pod, an idle machine such as "2x RTX 4090"', excludes="--pod")
 
 
 @dataclass(frozen=True)

@@ -163,5 +163,5 @@ def _nearest(
         fitting = attempt()
         if fitting is not None:
             return f"it fits here with {text.format(fitting)}"
-    pods = smallest_pods(spec, facts.gpus)
+    pods = smallest_pods(spec, facts.gpus, facts.prices)
     return f"it fits on {' or '.join(pods)}" if pods else "no single pod with 8 GPUs is large enough"

@@ -70,6 +70,8 @@ class PodFacts:
     """Where the requested model's files are: "path" or "absent" for a path, "cached" or "missing" for a hub id."""
     device: str = "cuda"
     nodes: int = 1
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """What the user pays for a GPU hour, by kind."""
 
     @property
     def is_cpu(self) -> bool:
