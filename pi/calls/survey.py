@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pi.calls.call import call
 from pi.calls.records import deployment
+from pi.on_pod.gpus import AMD
 from pi.on_pod.shapes import NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
 from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
@@ -38,7 +39,7 @@ def facts(survey: Survey) -> PodFacts:
         config=model.get("config") if model else None,
         weights_bytes=model.get("weights_bytes") if model else None,
         model_at=model["where"] if model else None,
-        device="cuda" if cards else "cpu",
+        device="cuda" if cards else "amd" if survey["gpus"]["error"] == AMD else "cpu",
     )
 
 
