@@ -29,6 +29,9 @@ NVIDIA_SMI = (
 KFD = "/dev/kfd"
 """The device of AMD's compute driver."""
 
+VRAM = "/sys/class/drm/card*/device/mem_info_vram_total"
+"""Files with the memory of each AMD GPU, in bytes."""
+
 AMD = "AMD GPUs (%s) without nvidia-smi" % KFD
 """The error of a pod with AMD GPUs. pi's setup and the planner reject such a pod."""
 
@@ -74,7 +77,7 @@ def nvidia_smi(query: str, timeout_s: float = TIMEOUT_S) -> NvidiaSmi:
 def _has_amd() -> bool:
     """Return whether AMD's driver serves a GPU that is not part of a processor."""
     sizes = []
-    for path in glob.glob("/sys/class/drm/card*/device/mem_info_vram_total"):
+    for path in glob.glob(VRAM):
         try:
             with open(path) as file:
                 sizes.append(int(file.read()) // 1024**2)
