@@ -125,7 +125,7 @@ class ModelSpec:
     pipeline: bool = True
     """Whether vLLM can split its layers into pipeline stages (`SupportsPP` of its class)."""
     capability: tuple[int, int] = (0, 0)
-    """Lowest compute capability on which vLLM has a kernel for its attention."""
+    """Lowest compute capability that serves it: by its attention's kernels, or because it needs BF16."""
     trust_remote_code: bool = False
     tuning: Tuning = field(default_factory=Tuning)
     tunings: Mapping[str, Tuning] = field(default_factory=dict)

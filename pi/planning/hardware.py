@@ -6,7 +6,8 @@ import re
 from enum import IntEnum
 from functools import lru_cache
 
-from pi.planning.gpu_kinds import KINDS, Kind
+from pi.planning.gpu_kinds import KINDS as KINDS
+from pi.planning.gpu_kinds import Kind as Kind
 from pi.pods.gpus import Gpu, is_slice
 
 SAME_PRODUCT = 0.85

@@ -125,15 +125,13 @@ def _shortage(
     tuning = tuning_of(spec, variant, kind.labels)
     share = request.memory or tuning.share or SHARE
     total_mib = split.gpus * gpu.memory_mib
-    fits_in = reaches_minimum(spec, variant, total_mib, share)
-    if not fits_in or variant.weights_gb * 1e9 > total_mib * 1024**2 * share:
-        available = f"{split.gpus}x {gpu.name} {'has' if split.gpus == 1 else 'have'}"
-        part = f", and --memory allows {share:.0%} of it" if request.memory else ""
-        needs = "more" if fits_in else f"{variant.minimum_gb:g} GB of GPU memory"
-        return (
-            f"{variant.weights_gb:g} GB of {variant.precision} weights need {needs},"
-            f" {available} {total_mib * 1024**2 / 1e9:.0f} GB{part}"
-        )
+    weights = f"{variant.weights_gb:g} GB of {variant.precision} weights"
+    pod = f"{total_mib * 1024**2 / 1e9:.0f} GB of {split.gpus}x {gpu.name}"
+    if not reaches_minimum(spec, variant, total_mib, share):
+        part = f"{share:.0%} of " if request.memory else ""
+        return f"{weights} need {variant.minimum_gb:g} GB of GPU memory by their recipe, more than {part}the {pod}"
+    if variant.weights_gb * 1e9 > total_mib * 1024**2 * share:
+        return f"{weights} do not fit into {share:.0%} of the {pod}"
     return memory_sum(
         variant.weights_gb,
         spec.attention,
@@ -154,7 +152,7 @@ def _unsupported(spec: ModelSpec, variants: tuple[Variant, ...], gpu: Gpu) -> st
         return f"vLLM does not run on {gpu.name}: compute capability {has}, it needs 7.5"
     if hardware.capability(gpu) < spec.capability:
         needs = "{}.{}".format(*spec.capability)
-        return f"its attention needs a GPU of compute capability {needs}, {gpu.name} has {has}"
+        return f"it needs a GPU of compute capability {needs}, {gpu.name} has {has}"
     formats = " or ".join(dict.fromkeys(variant.precision.upper() for variant in variants))
     return f"{gpu.name} does not support {formats}"
 

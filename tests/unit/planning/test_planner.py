@@ -339,15 +339,18 @@ def test_name_in_use_is_rejected() -> None:
 IMPOSSIBLE: dict[str, tuple[str, PodFacts, dict[str, Any], str, tuple[str, ...]]] = {
     "weights that cannot fit, with the sum and larger pods": (
         *("Qwen/Qwen3-235B-A22B-Instruct-2507", pod("rtx_4090", 2), {}, "does-not-fit"),
-        ("130.6 GB of nvfp4 weights need more, 2x GeForce RTX 4090 have 52 GB; it fits on ",),
+        ("130.6 GB of nvfp4 weights do not fit into 90% of the 52 GB of 2x GeForce RTX 4090; it fits on ",),
     ),
     "a variant that is too large, and one that is not": (
         *("Qwen/Qwen3-32B", pod("rtx_4090", 1), {"variant": "bf16"}, "does-not-fit"),
-        ("64 GB of bf16 weights need more", "it fits here with --variant awq"),
+        (
+            "64 GB of bf16 weights do not fit into 90% of the 26 GB of 1x GeForce RTX 4090",
+            "it fits here with --variant awq",
+        ),
     ),
     "a share that is too small": (
         *("Qwen/Qwen3-32B", pod("h100", 1), {"variant": "bf16", "memory": 0.5}, "does-not-fit"),
-        ("--memory allows 50%", "it fits here with --variant fp8"),
+        ("do not fit into 50% of the 86 GB of 1x H100 80GB HBM3", "it fits here with --variant fp8"),
     ),
     "a context that does not fit": (
         *("meta-llama/Llama-3.3-70B-Instruct", pod("a100_80gb", 4)),
@@ -374,7 +377,7 @@ IMPOSSIBLE: dict[str, tuple[str, PodFacts, dict[str, Any], str, tuple[str, ...]]
     ),
     "an attention that the GPU does not have": (
         *("zai-org/GLM-5", pod("a100_80gb", 8), {}, "does-not-fit"),
-        ("its attention needs a GPU of compute capability 9.0, A100-SXM4-80GB has 8.0",),
+        ("it needs a GPU of compute capability 9.0, A100-SXM4-80GB has 8.0",),
     ),
     "a GPU that vLLM no longer supports": (
         *("Qwen/Qwen3-8B", pod("v100", 1), {}, "does-not-fit"),
