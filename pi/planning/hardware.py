@@ -91,11 +91,18 @@ def capability(gpu: Gpu) -> tuple[int, int]:
 
 def labels(gpu: Gpu) -> frozenset[str]:
     """Return the names for this GPU in the catalog: its kind and similar ones, its generation, `nvidia`, `mig`."""
-    able = capability(gpu)
+    return _labels(capability(gpu), kind(gpu)) | ({"mig"} if is_slice(gpu) else set())
+
+
+def product_labels(product: Kind) -> frozenset[str]:
+    """Return the names for all GPUs of a product."""
+    return _labels(product.capability, product)
+
+
+def _labels(able: tuple[int, int], product: Kind | None) -> frozenset[str]:
     generation = EXCEPTIONS.get(able) or GENERATIONS.get(able[0], "")
-    product = kind(gpu)
     kinds = (product.name, *product.also) if product else ()
-    return frozenset({"nvidia", generation, *kinds, "mig" if is_slice(gpu) else ""} - {""})
+    return frozenset({"nvidia", generation, *kinds} - {""})
 
 
 def is_too_old(gpu: Gpu) -> bool:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pi.planning import hardware, splits
 from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
 from pi.planning.estimate import MemorySum, Split, memory_sum
-from pi.planning.hardware import Level
-from pi.planning.ranking import level_on, ranked
+from pi.planning.ranking import ranked
 from pi.planning.room import SHARE, SHARED, Group, Slot
 from pi.planning.tuning import for_gpu, kv_number_bytes, tuning_of
 from pi.planning.types import Request
@@ -31,7 +30,6 @@ class Fit:
     memory: MemorySum
     labels: frozenset[str]
     layout: Layout | None = None
-    level: Level = Level.NATIVE
 
     def reaches(self, tokens: int, own: int | None) -> bool:
         """Return whether a context of `tokens` fits, or the model's `own` if it is shorter."""
@@ -159,8 +157,7 @@ def _fit(
     least = request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
     if not memory.fits or (request.context is None and memory.longest is not None and memory.longest < least):
         return None
-    level = level_on(spec, variant, way.kind)
-    return Fit(variant, chosen, split, share, tuning, memory, labels, layout, level)
+    return Fit(variant, chosen, split, share, tuning, memory, labels, layout)
 
 
 def reaches_minimum(spec: ModelSpec, variant: Variant, memory_mib: int, share: float) -> bool:

@@ -37,7 +37,7 @@ def warnings(facts: PodFacts, fit: Fit) -> tuple[str, ...]:
 def _variant_reason(request: Request, spec: ModelSpec, variants: tuple[Variant, ...], kind: Group, fit: Fit) -> str:
     chosen, first, name = fit.variant, variants[0], hardware.short_name(kind.gpu)
     weights = f"{chosen.id}: {chosen.weights_gb:g} GB of {chosen.precision} weights"
-    if fit.level is Level.WEIGHT_ONLY:
+    if level_on(spec, chosen, kind) is Level.WEIGHT_ONLY:
         weights += f", computed in {'FP16' if chosen.precision == 'bf16' else '16 bit'} on {name}"
     order = [variant for variant, _ in ranked(spec, variants, (kind,))]
     before = order[: order.index(chosen)]

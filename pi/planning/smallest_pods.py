@@ -10,12 +10,15 @@ from pi.planning import hardware
 from pi.planning.catalog import ModelSpec
 from pi.planning.gpu_kinds import KINDS, Kind
 from pi.planning.placement import USEFUL_CONTEXT, choose
-from pi.planning.room import SHARED, Group, groups
+from pi.planning.room import SHARED, Group, Slot, slots
 from pi.planning.types import PodFacts, Request
 from pi.pods.gpus import Gpu
 
 SEVERAL = 1.5
 """A pod of several GPUs counts as this many times its memory, compared with one GPU."""
+
+LEAST_OVERHEAD_MIB = 1024
+"""vLLM needs more than this beside weights and KV cache on each GPU."""
 
 MOST_STAGES = 3
 """Longest pipeline that pi suggests to rent: three GPUs, or six as pairs. Longer ones answer slowly."""
@@ -36,10 +39,10 @@ def smallest_pods(spec: ModelSpec, like: Iterable[Gpu] = ()) -> tuple[str, ...]:
 def _fitting(spec: ModelSpec, pods: Iterable[tuple[Kind, int]]) -> Iterator[str]:
     """Yield the pods that hold a model, each kind once: `choose` plans it on exactly these GPUs."""
     request = Request(spec.id, "x")
-    least_mib = min(variant.weights_gb for variant in spec.variants) * 1e9 / 1024**2 / SHARED
+    least_mib = min(variant.weights_gb for variant in spec.variants) * 1e9 / 1024**2
     seen = set()
     for product, size in pods:
-        if product.name in seen or size * product.memory_mib < least_mib:
+        if product.name in seen or size * (SHARED * product.memory_mib - LEAST_OVERHEAD_MIB) < least_mib:
             continue
         fit = choose(spec, spec.variants, request, (_group(product, size),))
         if fit is None or fit.split.pipeline > MOST_STAGES:
@@ -65,5 +68,12 @@ def _size(pod: tuple[Kind, int]) -> tuple[float, str]:
 @cache
 def _group(product: Kind, count: int) -> Group:
     """Return the GPUs of an idle pod."""
+    alike = _slots(product)[:count]
+    return Group(alike, alike, hardware.product_labels(product))
+
+
+@cache
+def _slots(product: Kind) -> tuple[Slot, ...]:
+    """Return as many idle GPUs as the largest pod of this kind has."""
     gpu = Gpu(0, product.title, product.memory_mib, compute_capability=product.capability)
-    return groups(PodFacts(tuple(replace(gpu, id=index) for index in range(count))))[0]
+    return slots(PodFacts(tuple(replace(gpu, id=index) for index in range(max(product.rented)))))

@@ -33,5 +33,6 @@ DEVICES = [
 
 @pytest.mark.parametrize(("gpus", "device", "unread"), DEVICES, ids=[device for _, device, _ in DEVICES])
 def test_gpus_give_the_device_of_a_pod(gpus: Any, device: str, unread: tuple[str, ...]) -> None:
-    found = facts({**SURVEY, "gpus": gpus})
+    survey: Any = {**SURVEY, "gpus": gpus}
+    found = facts(survey)
     assert (found.device, found.unread_gpus) == (device, unread)
