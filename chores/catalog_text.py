@@ -39,6 +39,8 @@ FACTS = {
     "Attention": "attention",
     "Spans": "spans",
     "Data parallel": "data_parallel",
+    "Pipeline": "pipeline",
+    "Capability": "capability",
     "Share": "share",
     "Env": "env",
     "Packages": "packages",
@@ -53,7 +55,9 @@ LABELS = {key: label for label, key in FACTS.items()}
 
 LISTS = frozenset({"packages", "verified"})
 
-TEXTS = frozenset({"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source"})
+TEXTS = frozenset(
+    {"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "capability", "notes", "source"}
+)
 
 
 def page(tables: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pi.calls.call import call
 from pi.calls.records import deployment
 from pi.on_pod import survey as on_pod
+from pi.on_pod.gpus import AMD
 from pi.on_pod.shapes import NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
 from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
@@ -41,7 +42,7 @@ def facts(survey: Survey) -> PodFacts:
         config=model.get("config") if model else None,
         weights_bytes=model.get("weights_bytes") if model else None,
         model_at=model["where"] if model else None,
-        device="cuda" if cards else "cpu",
+        device="cuda" if cards else "amd" if survey["gpus"]["error"] == AMD else "cpu",
     )
 
 

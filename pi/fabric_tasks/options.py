@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi.errors import InputError
-from pi.fabric_tasks.flags import Options, flag, tail
+from pi.fabric_tasks.flags import Options, flag, switch, tail
 from pi.model_id import ModelId
 from pi.planning import amounts
 from pi.planning.types import Request
@@ -37,6 +37,7 @@ class LaunchOptions(PodOptions):
     memory: str | None = flag("50%", "share of each GPU's memory, such as 50%")
     context: str | None = flag("32k", "context length in tokens, such as 32k")
     gpus: str | None = flag("2", "number of GPUs")
+    for_throughput: bool = switch("for many users: all idle GPUs of a kind, not the fewest that hold the model")
     variant: str | None = flag("V", "which checkpoint of the model, such as fp8")
     vllm: tuple[str, ...] = tail("RAW ARGS...", "pass everything after it to `vllm serve`, replacing pi's own choices")
 
@@ -55,4 +56,5 @@ class LaunchOptions(PodOptions):
             context=amounts.parse_context(self.context) if self.context else None,
             variant=self.variant,
             vllm_args=raw,
+            for_throughput=self.for_throughput,
         )

@@ -33,7 +33,7 @@ def survey(request: SurveyRequest) -> Survey:
     recorded = records.load_all()
     with ThreadPoolExecutor(max_workers=2) as pool:
         computing = pool.submit(_gpu_processes, recorded)
-        cards = gpus.nvidia_smi(request["gpu_query"])
+        cards = gpus.described(request["gpu_query"])
     return {
         "gpus": cards,
         "gpu_processes": computing.result(),

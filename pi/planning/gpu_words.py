@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from pi.errors import InputError
-from pi.planning.hardware import KINDS, Kind
+from pi.planning.gpu_kinds import KINDS, Kind
 
 LONGEST = 100
 """Maximum characters of a name in a message."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pi.errors import InputError
 from pi.planning import gpu_words
 from pi.planning.catalog import Catalog
-from pi.planning.hardware import Kind
+from pi.planning.gpu_kinds import Kind
 from pi.planning.types import PodFacts
 from pi.pods.gpus import Gpu
 from pi.vllm.versions import NIGHTLY, latest

@@ -10,7 +10,7 @@ from pi.errors import InputError
 from pi.planning import cpu, hardware, prices, venvs
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
-from pi.planning.room import Group, gpu_users, groups, idle, without
+from pi.planning.room import SHARED, Group, gpu_users, groups, idle, slots, without
 from pi.planning.smallest_pods import smallest_pods
 from pi.planning.types import PodFacts, Request
 from pi.vllm import versions
@@ -90,7 +90,9 @@ def _on_vllm(offer: Offer, spec: ModelSpec, facts: PodFacts) -> Offer:
 
 
 def _later(facts: PodFacts) -> list[tuple[str, tuple[Group, ...]]]:
-    """Return what makes room on the pod, smallest step first, with its GPUs after that."""
+    """Return what makes room on the pod, smallest step first, with its GPUs after that; nothing on an idle pod."""
+    if all(slot.open >= SHARED for slot in slots(facts)):
+        return []
     names = gpu_users(facts)
     steps = [(f"stop {name}", without(facts, name)) for name in names]
     if len(names) > 1:
@@ -110,7 +112,7 @@ def _gpu_offer(
     fit = choose(spec, variants, request, now, facts.nodes)
     if fit is not None:
         return _fitting(spec, fit, FITS, facts)
-    if choose(spec, variants, request, later[-1][1], facts.nodes) is not None:
+    if later and choose(spec, variants, request, later[-1][1], facts.nodes) is not None:
         for needs, then in later:
             fit = choose(spec, variants, request, then, facts.nodes)
             if fit is not None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pi.errors import InputError
+from pi.planning.gpu_kinds import Kind
 from pi.planning.gpu_words import kind_named
-from pi.planning.hardware import Kind
 
 LARGEST = 1e9
 """Highest price of a GPU hour, in any currency."""

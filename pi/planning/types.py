@@ -21,7 +21,10 @@ VENV = "venv"
 
 @dataclass(frozen=True)
 class Request:
-    """A user's request. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's arguments."""
+    """A user's request. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's arguments.
+
+    `for_throughput` takes all idle GPUs of a kind, to serve many users.
+    """
 
     model: ModelId
     name: str
@@ -30,6 +33,7 @@ class Request:
     context: int | None = None
     variant: str | None = None
     vllm_args: Arguments | None = None
+    for_throughput: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class PodFacts:
     model_at: str | None = None
     """Where the requested model's files are: "path" or "absent" for a path, "cached" or "missing" for a hub id."""
     device: str = "cuda"
+    """"cuda", "cpu", or "amd": a pod with AMD GPUs, which pi rejects."""
     nodes: int = 1
     prices: Mapping[str, float] = field(default_factory=dict)
     """What the user pays for a GPU hour, by kind."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pi.errors import InputError, PiError
 from pi.model_id import ModelId
 from pi.planning import catalog, planner
-from pi.planning.hardware import KINDS
+from pi.planning.gpu_kinds import KINDS
 from pi.planning.machines import Machine, idle_pod, parse
 from pi.planning.plan_json import PlanJson, RefusalJson, as_json, refusal_as_json
 from pi.planning.types import Request
