@@ -34,6 +34,8 @@ FACTS = {
     "API": "api",
     "Experts": "experts",
     "Multimodal": "multimodal",
+    "Text only": "text_only",
+    "Chat template": "chat_template",
     "Remote code": "trust_remote_code",
     "Heads": "heads",
     "Attention": "attention",
@@ -53,7 +55,9 @@ LABELS = {key: label for label, key in FACTS.items()}
 
 LISTS = frozenset({"packages", "verified"})
 
-TEXTS = frozenset({"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source"})
+TEXTS = frozenset(
+    {"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source", "chat_template"}
+)
 
 
 def page(tables: Mapping[str, Any]) -> str:
