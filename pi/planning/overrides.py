@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from pi.errors import InputError, RemoteError
 from pi.planning import adapters, amounts
@@ -55,14 +56,13 @@ def requested(request: Request, args: Arguments) -> Request:
         if change is None:
             kept.append(item)
             continue
-        [(field, value)] = change.items()
-        if getattr(request, field) not in (None, value):
+        if any(getattr(request, field) not in (None, value) for field, value in change.items()):
             raise InputError(
                 "flags-conflict",
-                f"--{field} and --set {option.removeprefix('--')} contradict each other",
+                f"--{PLANNED[option]} and --set {option.removeprefix('--')} contradict each other",
                 "remove one of them",
             )
-        request = replace(request, **change, tensor=value if field == "gpus" else request.tensor)
+        request = replace(request, **change)
     return replace(request, set_args=Arguments(tuple(kept)))
 
 
@@ -76,8 +76,8 @@ def _check_whole(option: str) -> None:
         )
 
 
-def _planned(option: str, item: Argument) -> dict[str, int | float] | None:
-    """Return the field of a request that an argument sets, with its value; None for other arguments."""
+def _planned(option: str, item: Argument) -> dict[str, Any] | None:
+    """Return the fields of a request that an argument sets, with their values; None for other arguments."""
     text = (item.value or "").strip()
     if option == "--max-model-len" and text.lower() not in ("auto", "-1"):
         return {"context": amounts.parse_context(str(settings.number_of(text) or text))}
@@ -86,7 +86,7 @@ def _planned(option: str, item: Argument) -> dict[str, int | float] | None:
     if option == "--tensor-parallel-size":
         if not re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII):
             raise InputError("gpus-invalid", f"invalid --set tensor-parallel-size={text[:20]}", "use a number of GPUs")
-        return {"gpus": int(text)}
+        return {"gpus": int(text), "tensor": int(text)}
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from pi import config, screen
@@ -12,12 +13,14 @@ from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods.types import Pod
 from pi.steps import where
+from pi.vllm import repositories
 
 
 def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) -> None:
     """Print the plan for a request on the pod as it is now."""
     known_models = catalog.load(config.config_dir())
-    entry, facts = facts_of(c, pod, request.model, ask_hub=known_models.find(request.model) is None)
+    ask_hub, adapters = known_models.find(request.model) is None, [each.source for each in request.adapters]
+    entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, adapters=adapters)
     refusals.require_gpus(entry.name, entry.gpus, facts)
     for line in plan_lines(planner.plan(request, facts, known_models), facts, request, entry.name, private):
         screen.say(line)
@@ -36,6 +39,8 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, pr
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
     if not plan.model.is_path:
         lines.append(f"download  {_download(plan, facts, request.model)}")
+    if beside := [each.id for each in repositories.named_by(plan.args) if each.id != plan.model]:
+        lines.append(f"also      {', '.join(beside)}, unless already on the pod")
     if plan.min_vllm:
         wanted = venvs.at_least(plan.min_vllm).removeprefix("vLLM ")
         lines.append(f"vLLM      {wanted}; ~/{plan.venv} has {plan.vllm_version or 'none'}")
@@ -61,7 +66,9 @@ def _download(plan: LaunchPlan, facts: PodFacts, requested: str) -> str:
     return f"{download}; {free_gib:.0f} GiB of disk free{', not enough' if is_short else ''}"
 
 
-def facts_of(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:
+def facts_of(
+    c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False, adapters: Sequence[str] = ()
+) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
     with where.targeted(c, pod) as (entry, link):
-        return entry, look(link, model, ask_hub=ask_hub)
+        return entry, look(link, model, ask_hub=ask_hub, adapters=adapters)
