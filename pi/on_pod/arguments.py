@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import tempfile
 import time
-from typing import Any, Optional
+from typing import Any
 
 from pi.on_pod import process
 from pi.on_pod.pace import paced
@@ -35,27 +37,24 @@ def _output(wire: Wire, record: Record, asked: ArgumentCheck) -> str:
     """Return what the program printed; empty if it was not done in time."""
     python = os.path.expanduser("~/%s/bin/python" % record["venv"])
     leave = '. ~/.pi/env.sh; unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY; exec "$@"'
-    try:
+    with tempfile.TemporaryFile() as given:
+        given.write(json.dumps({"words": asked["words"], "variables": asked["variables"]}).encode())
+        given.seek(0)
         reader = subprocess.Popen(
             ["bash", "-c", leave, "pi-arguments", python, "-c", asked["program"]],
-            stdin=subprocess.PIPE,
+            stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd=os.path.expanduser("~"),
             env=dict(os.environ, **asked["environment"], PI_INSTANCE=record["instance"]),
         )
-    except OSError:  # arguments longer than the system allows, or no memory
-        return ""
-    given: Optional[bytes] = json.dumps({"words": asked["words"], "variables": asked["variables"]}).encode()
     deadline = time.monotonic() + paced(PATIENCE_S)
     try:
         while time.monotonic() < deadline:
             wire.check_cancelled()
-            try:
-                return reader.communicate(given, timeout=POLL_S)[0].decode("utf-8", "replace")
-            except subprocess.TimeoutExpired:
-                given = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return reader.communicate(timeout=POLL_S)[0].decode("utf-8", "replace")
         return ""
     finally:
         _end(wire, reader, record["instance"])

@@ -149,6 +149,10 @@ def _with_adapters(plan: LaunchPlan, request: Request, facts: PodFacts, spec: Mo
         ranks.append(known.rank if known else None)
         why.append(adapters.reason(adapter, known))
         warnings += adapters.doubts(adapter, known, ids)
+    if "--lora-modules" in request.set_args:
+        raise InputError(
+            "flags-conflict", "--lora and --set lora-modules exclude each other", "use --lora for each adapter"
+        )
     args = settings.laid_over(adapters.arguments(request.adapters, ranks), plan.args)
     names = tuple(adapter.name for adapter in request.adapters)
     return replace(plan, args=args, adapters=names, why=tuple(why), warnings=tuple(warnings))

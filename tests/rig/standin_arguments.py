@@ -37,7 +37,7 @@ class FlexibleArgumentParser(argparse.ArgumentParser):
     """Reads `--max-num-seqs` and the names of parsers like the real one."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(add_help=False, allow_abbrev=False, **{"prog": options.get("prog")})
+        super().__init__(add_help=False, allow_abbrev=False, prog=options.get("prog"))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         received = Path.home() / "received"

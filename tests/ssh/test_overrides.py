@@ -37,11 +37,16 @@ def test_settings_and_variables_arrive_and_were_read_by_vllm_before(pi: Pi, box:
 
 
 def test_an_argument_that_vllm_rejects_stops_before_the_download(pi: Pi, box: Pod) -> None:
-    box.fault("arguments", unknown=["--max-num-seq"])
-    done = pi("start", "Acme/Tiny-1B", "--name", "q", "--set", "max-num-seq=2")
+    box.fault("arguments", unknown=["--max-num-sequences"])
+    done = pi("start", "Acme/Tiny-1B", "--name", "q", "--set", "max-num-sequences=2")
     assert done.id == "bad-arguments"
-    assert "unrecognized arguments: --max-num-seq=2 (did you mean --max-num-seqs?)" in done.err
+    assert "unrecognized arguments: --max-num-sequences=2 (did you mean --max-num-seqs?)" in done.err
     nothing_was_done(pi, box, done)
+
+
+def test_words_longer_than_a_pipe_are_read(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "q", "--set", f"response-role={'x' * 100_000}")
+    assert len(received(box, "arguments")[-1]) > 100_000
 
 
 REJECTED = [

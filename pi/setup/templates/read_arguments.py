@@ -49,7 +49,9 @@ def object_to(words: list[str], parser: argparse.ArgumentParser, verb: ServeSubc
             verb.validate(args)
     except SystemExit as ending:
         return said.getvalue().partition(": error: ")[2].strip() if ending.code else "--help only prints vLLM's help"
-    except (ValueError, TypeError, KeyError, IndexError) as problem:
+    except IndexError:  # vLLM takes the value of `--x.y` from the next word
+        return "the last argument needs a value"
+    except (ValueError, TypeError, KeyError) as problem:
         return f"{type(problem).__name__}: {problem}"
     return unknown_parser(args)
 

@@ -99,6 +99,7 @@ REFUSED = {
     "the beginning of an option": ("set-abbreviated", {"set": ["max-model=8K"]}, "write max-model-len"),
     "--set and --vllm": ("flags-conflict", {"set": ["seed=1"], "vllm": ["--seed", "2"]}, "--set and --vllm exclude"),
     "--lora and --vllm": ("flags-conflict", {"lora": ["a=b/c"], "vllm": ["--seed", "2"]}, "--lora and --vllm"),
+    "adapters twice": ("flags-conflict", {"lora": ["a=b/c"], "set": ["lora-modules=d=e/f"]}, "use --lora for each"),
     "a pasted command": ("pasted-command", {"vllm": ["vllm", "serve", "a/b"]}, "remove it"),
     "text only without a recipe for it": ("no-text-only", {"text_only": True}, "--set language-model-only"),
     "text only outside the catalog": ("no-text-only", {"model": "org/x", "text_only": True}, "has no recipe"),
