@@ -34,6 +34,8 @@ FACTS = {
     "API": "api",
     "Experts": "experts",
     "Multimodal": "multimodal",
+    "Text only": "text_only",
+    "Chat template": "chat_template",
     "Remote code": "trust_remote_code",
     "Heads": "heads",
     "Attention": "attention",
@@ -56,7 +58,19 @@ LABELS = {key: label for label, key in FACTS.items()}
 LISTS = frozenset({"packages", "verified"})
 
 TEXTS = frozenset(
-    {"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "capability", "notes", "source"}
+    {
+        "checked",
+        "floor",
+        "ceiling",
+        "tools",
+        "reasoning",
+        "api",
+        "spans",
+        "capability",
+        "notes",
+        "source",
+        "chat_template",
+    }
 )
 
 

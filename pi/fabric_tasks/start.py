@@ -94,6 +94,7 @@ def _start(
                 decide=decide,
                 listen=report.hear,
                 ask_hub=known_models.find(request.model) is None,
+                adapters=[adapter.source for adapter in request.adapters],
                 private=options.private,
                 timeout_s=timeout_s,
                 leave=lambda: options.detach and reservation.made,

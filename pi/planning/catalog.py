@@ -136,6 +136,10 @@ class ModelSpec:
     notes: str = ""
     source: str = ""
     multimodal: bool = False
+    text_only: bool = False
+    """Whether its recipe serves it without the encoders for images and sound."""
+    chat_template: str = ""
+    """File in vLLM's examples that its recipe uses; no package of vLLM contains it."""
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant with this name or id."""
@@ -223,7 +227,7 @@ _MODEL_KEYS = frozenset([
     "family", "title", "parameters", "active", "checked", "context", "floor", "ceiling", "tools", "reasoning", "api",
     "experts", "heads", "attention", "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages",
     "pipeline", "capability",
-    "verified", "notes", "source", "multimodal", "variants", "share",
+    "verified", "notes", "source", "multimodal", "variants", "share", "text_only", "chat_template",
 ])  # fmt: skip
 
 _VARIANT_KEYS = frozenset([
@@ -271,6 +275,8 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         notes=facts.get("notes", ""),
         source=facts.get("source", ""),
         multimodal=facts.get("multimodal", False),
+        text_only=facts.get("text_only", False),
+        chat_template=facts.get("chat_template", ""),
     )
 
 

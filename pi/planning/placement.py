@@ -152,7 +152,7 @@ def _fit(
         share=share,
         context=tuning.context or spec.context,
         wanted=request.context,
-        number_bytes=kv_number_bytes(tuning.args),
+        number_bytes=kv_number_bytes(request.set_args.over(tuning.args)),
     )
     least = request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
     if not memory.fits or (request.context is None and memory.longest is not None and memory.longest < least):

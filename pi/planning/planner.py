@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
-from pi.planning import cpu, venvs
+from pi.planning import cpu, overrides, venvs
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.estimate import heads_of
 from pi.planning.placement import Fit, choose
@@ -24,7 +24,7 @@ from pi.vllm.versions import too_old
 
 
 def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
-    """Plan a request on a pod.
+    """Plan a request on a pod, with the user's changes over pi's choices.
 
     Raises InputError if the pod can never do it, with the sum and the nearest choice that fits; BusyError if it could
     do it after something stops; RemoteError if the model's path does not exist on the pod.
@@ -33,6 +33,12 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     if facts.model_at == "absent":
         raise RemoteError("no-such-path", f"the pod has no directory {request.model}")
     entry = catalog.find(request.model)
+    made = _plan(request, facts, catalog, entry)
+    return overrides.laid_over(made, request, facts, entry[0] if entry else None)
+
+
+def _plan(request: Request, facts: PodFacts, catalog: Catalog, entry: tuple[ModelSpec, Variant] | None) -> LaunchPlan:
+    """Return pi's own plan, or that of the user's raw arguments."""
     if request.vllm_args is not None:
         return with_catalog_venv(raw_plan(request, facts, request.vllm_args), facts, entry)
     if entry is not None:
@@ -147,6 +153,11 @@ def _described(made: LaunchPlan, spec: ModelSpec) -> LaunchPlan:
         why.append(f"vLLM's {spec.reasoning} parser reads its reasoning")
     if spec.notes:
         why.append(spec.notes)
+    if spec.chat_template:
+        warnings.append(
+            f"its recipe uses {spec.chat_template} from vLLM's examples, which no package of vLLM contains:"
+            " pi leaves it out; copy it to the pod to use it: --set chat-template=PATH"
+        )
     if spec.trust_remote_code:
         warnings.append(f"{made.model} contains Python code that vLLM runs on the pod (--trust-remote-code)")
     return replace(made, api=spec.api, packages=spec.packages, why=tuple(why), warnings=tuple(warnings))

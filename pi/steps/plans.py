@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,14 @@ from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods.types import Pod
 from pi.steps import kept_prices, unrented, where
+from pi.vllm import repositories
 
 
 def show_plan(c: Any, pod: str | None, request: Request, private: bool = False, *, as_json: bool = False) -> None:
     """Print the plan for a request on the pod as it is now."""
     known_models = catalog.load(config.config_dir())
-    entry, facts = facts_of(c, pod, request.model, ask_hub=known_models.find(request.model) is None)
+    ask_hub, adapters = known_models.find(request.model) is None, [each.source for each in request.adapters]
+    entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, adapters=adapters)
     refusals.require_gpus(entry.name, entry.gpus, facts)
     plan = planner.plan(request, facts, known_models)
     if not as_json:
@@ -56,6 +59,7 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, pr
     lines = _command(plan, private) + _sizes(plan)
     if not plan.model.is_path:
         lines.append(f"download  {_download(plan, facts, request.model)}")
+    lines += _also(plan)
     if plan.min_vllm:
         lines.append(f"vLLM      {_wanted(plan.min_vllm)}; ~/{plan.venv} has {plan.vllm_version or 'none'}")
     lines += _packages(plan, pod) + _reasons(plan)
@@ -68,6 +72,7 @@ def lines_on(machine: Machine, plan: LaunchPlan, facts: PodFacts) -> list[str]:
     lines = [*_command(plan), f"machine   {machine.title}, idle, not a pod", *_sizes(plan)]
     if not plan.model.is_path:
         lines.append(f"download  {_size(plan)}")
+    lines += _also(plan)
     if plan.min_vllm:
         lines.append(f"vLLM      {_wanted(plan.min_vllm)}")
     price = prices.per_hour(facts.prices, machine.kind, machine.count)
@@ -89,6 +94,12 @@ def _sizes(plan: LaunchPlan) -> list[str]:
     if plan.memory:
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
     return lines
+
+
+def _also(plan: LaunchPlan) -> list[str]:
+    """Name the other repositories that the arguments load."""
+    others = [each.id for each in repositories.named_by(plan.args) if each.id != plan.model]
+    return [f"also      {', '.join(others)}, unless already on the pod"] if others else []
 
 
 def _wanted(min_vllm: str) -> str:
@@ -120,8 +131,10 @@ def _size(plan: LaunchPlan) -> str:
     return f"{plan.download_gb:.3g} GB" if plan.download_gb else "of unknown size"
 
 
-def facts_of(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:
+def facts_of(
+    c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False, adapters: Sequence[str] = ()
+) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
     known_prices = kept_prices.load()
     with where.targeted(c, pod) as (entry, link):
-        return entry, replace(look(link, model, ask_hub=ask_hub), prices=known_prices)
+        return entry, replace(look(link, model, ask_hub=ask_hub, adapters=adapters), prices=known_prices)
