@@ -115,7 +115,7 @@ def docs(c: Context) -> None:
 @task
 def convert(c: Context, markdown: str) -> None:
     """Print a Markdown list of models as TOML for models.toml."""
-    from chores.catalog_text import convert, to_toml
+    from chores.catalog_reader import convert, to_toml
 
     print(to_toml(convert(Path(markdown).read_text())), end="")
 
@@ -129,5 +129,19 @@ def render(c: Context) -> None:
     PAGE.write_text(page(read_toml(ROOT / "models.toml")))
 
 
-models = Collection("models", convert, render)
+@task(
+    help={
+        "recipes": "JSON of vLLM's recipes (default: the snapshot in chores/data)",
+        "sizes": "JSON list of checkpoints with id, gb, source and date (default: the snapshot in chores/data)",
+    }
+)
+def refresh(c: Context, recipes: str = "", sizes: str = "") -> None:
+    """Renew the sizes and minimums of models.toml, and list what needs a hand."""
+    from chores.refresh import report
+
+    report(ROOT / "models.toml", recipes, sizes)
+    render(c)
+
+
+models = Collection("models", convert, render, refresh)
 ns = Collection(test, lint, e2e, slow, nightly, fuzz, advisories, demo, bench, docs, messages, models, pi)

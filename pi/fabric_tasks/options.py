@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pi.errors import InputError
-from pi.fabric_tasks.flags import Options, flag, tail
+from pi.fabric_tasks.flags import Options, flag, switch, tail
 from pi.model_id import ModelId
 from pi.planning import amounts
 from pi.planning.types import Request
@@ -32,6 +32,8 @@ class LaunchOptions(PodOptions):
     context: str | None = flag("32k", "context length in tokens, such as 32k")
     gpus: str | None = flag("2", "number of GPUs")
     variant: str | None = flag("V", "which checkpoint of the model, such as fp8")
+    draft: bool = switch("draft tokens that the model then checks (speculative decoding)", excludes="--no-draft")
+    no_draft: bool = switch("do not draft tokens")
     vllm: tuple[str, ...] = tail("RAW ARGS...", "pass everything after it to `vllm serve`, replacing pi's own choices")
 
     def request(self, model: str, name: str) -> Request:
@@ -49,4 +51,5 @@ class LaunchOptions(PodOptions):
             context=amounts.parse_context(self.context) if self.context else None,
             variant=self.variant,
             vllm_args=raw,
+            draft=True if self.draft else False if self.no_draft else None,
         )

@@ -30,6 +30,8 @@ class Request:
     context: int | None = None
     variant: str | None = None
     vllm_args: Arguments | None = None
+    draft: bool | None = None
+    """Whether to draft tokens (speculative decoding); None leaves it to the catalog."""
 
 
 @dataclass(frozen=True)
