@@ -47,7 +47,7 @@ class Table:
 def snapshot(recipes: Path, sizes: Path, today: date) -> Snapshot:
     """Read the two files. Bare lists have no date, so they count as read `today`."""
     read, rows = (json.loads(path.read_text("utf-8")) for path in (recipes, sizes))
-    envelope = {"recipes": read} if isinstance(read, list) else read
+    envelope: dict[str, Any] = {"recipes": read} if isinstance(read, list) else read
     day = str(today)
     return Snapshot(
         recipes=envelope["recipes"],

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from pi.errors import InputError
 from pi.model_id import ModelId
 from pi.planning import drafts, sizes
+from pi.planning.catalog_files import SHIPPED as SHIPPED
+from pi.planning.catalog_files import merged, newest
+from pi.planning.catalog_files import parsed as parsed
+from pi.planning.catalog_files import read_toml as read_toml
 from pi.planning.drafts import Draft
 from pi.planning.estimate import Attention, Split
 from pi.planning.sizes import Size
 from pi.vllm.arguments import Arguments
 from pi.vllm.versions import NIGHTLY, latest
-
-SHIPPED = Path(__file__).parents[1] / "models.toml"
-"""The catalog that pi ships: in a checkout, a link to models.toml at the top."""
 
 BYTES_PER_PARAMETER = {
     "fp32": 4.0,
@@ -188,14 +183,20 @@ class Catalog:
 
 
 def load(config_dir: Path | None = None) -> Catalog:
-    """Read pi's catalog, with the keys of the config directory's models.toml over it.
+    """Read pi's catalog, or a newer one in the config directory, with the keys of its models.toml over it.
 
     Raises InputError with the file and the entry that cannot be read.
     """
     own = config_dir / "models.toml" if config_dir else None
     if own is None or not own.is_file():
-        return read(read_toml(SHIPPED))
-    return read(_merged(read_toml(SHIPPED), read_toml(own)), str(own))
+        return load_without_own(config_dir)
+    return read(merged(read_toml(newest(config_dir)), read_toml(own)), str(own))
+
+
+def load_without_own(config_dir: Path | None) -> Catalog:
+    """Read pi's catalog, or a newer one in the config directory. Raises InputError if it cannot be read."""
+    file = newest(config_dir)
+    return read(read_toml(file), "models.toml" if file == SHIPPED else str(file))
 
 
 def read(tables: Mapping[str, Any], source: str = "models.toml") -> Catalog:
@@ -221,27 +222,6 @@ def _text(problem: Exception) -> str:
     return f"{problem.args[0]!r} is missing" if isinstance(problem, KeyError) else str(problem)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a file of TOML. Raises InputError if it is not valid."""
-    return parsed(path.read_bytes(), str(path))
-
-
-def parsed(text: str | bytes, source: str) -> dict[str, Any]:
-    """Parse TOML. Raises InputError with its `source` if it is not valid."""
-    try:
-        return tomllib.loads(text if isinstance(text, str) else text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise InputError("catalog-unreadable", f"{source}: {problem}") from None
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
-
-
 _MODEL_KEYS = frozenset([
     "family", "title", "parameters", "active", "checked", "context", "floor", "ceiling", "tools", "reasoning", "api",
     "experts", "heads", "attention", "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages",
@@ -261,7 +241,7 @@ _LAYOUT_KEYS = _TUNING_KEYS | frozenset(["gpus", "on", "tensor", "pipeline", "da
 
 
 def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known: Mapping[str, Size]) -> ModelSpec:
-    facts = _merged(dict(family), dict(table))
+    facts = merged(dict(family), dict(table))
     _check_keys(facts, _MODEL_KEYS)
     variants = tuple(_variant(key, name, facts, value, known) for key, value in facts["variants"].items())
     if not variants:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 from pi import config, screen
@@ -10,13 +11,15 @@ from pi.planning import catalog, offers
 from pi.planning.offers import Offer
 from pi.planning.types import PodFacts
 from pi.pods import gpus, state
+from pi.steps import catalog_refresh
 from pi.steps.plans import facts_of
 
 
 def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = False, as_json: bool = False) -> None:
     """Print the catalog by what fits the pod now; without any pod, print all of it."""
     facts = _facts(c, pod)
-    found = offers.offers(catalog.load(config.config_dir()), facts, words)
+    known = catalog.load(config.config_dir())
+    found = offers.offers(known, facts, words)
     if not found and "/" in words:
         found = (offers.possibly(words),)
     if as_json:
@@ -27,6 +30,7 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
     if not found:
         screen.say(f"no model in the catalog matches {words!r}")
     screen.say("start one: pi start MODEL --name NAME; other Hugging Face models and paths on the pod may work too")
+    screen.say(catalog_refresh.age(known.date, date.today()))
     if facts is None:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
 

@@ -411,7 +411,7 @@ def test_catalog_model_on_a_cpu() -> None:
     with rejects("does-not-fit", "42.2 GiB", "21.6 GiB"):
         plan("meta-llama/Llama-3.3-70B-Instruct", cpu_pod(24, 2), context=4096)
     with rejects("no-cpu-weights"):
-        plan("MiniMaxAI/MiniMax-M2", cpu_pod(24, 2))
+        plan("MiniMaxAI/MiniMax-M2.1", cpu_pod(24, 2))
     with rejects("no-gpu", "--gpus"):
         plan("Qwen/Qwen3-1.7B", cpu_pod(24, 2), gpus=1)
 

@@ -136,7 +136,7 @@ def test_refresh_rejects_two_sizes_of_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_refresh_lists_what_needs_a_hand(tmp_path: Path) -> None:
-    recipes = [
+    recipes: list[dict[str, Any]] = [
         {"model_id": "me/new", "variants": {"default": {}}},
         {"model_id": "Qwen/Qwen3-8B", "context_length": 8192, "variants": {"x": {"model_id": "me/Qwen3-8B-X"}}},
     ]
