@@ -21,7 +21,8 @@ def reasons(
 
 def _variant_reason(variants: tuple[Variant, ...], facts: PodFacts, fit: Fit) -> str:
     chosen, first = fit.variant, variants[0]
-    weights = f"{chosen.id}: {chosen.weights_gb:g} GB of {chosen.precision} weights"
+    estimated = " (estimated)" if chosen.estimated else ""
+    weights = f"{chosen.id}: {chosen.weights_gb:g} GB of {chosen.precision} weights{estimated}"
     if chosen is first:
         return weights
     kind = next(group for group in groups(facts) if fit.slots[0] in group.by_use)

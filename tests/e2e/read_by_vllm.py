@@ -1,7 +1,7 @@
 """Run by the Python of an installed vLLM: reads what pi would give it, and says what vLLM makes of it.
 
 stdin: {"commands": [[word, ...], ...], "environments": [name, ...]}; stdout, last line: what was refused
-and the names that vLLM knows.
+the removals that it announced, and the names that vLLM knows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import contextlib
 import io
 import json
 import sys
+import warnings
+from collections.abc import Iterator
 
 
 def main() -> None:
@@ -23,10 +25,11 @@ def main() -> None:
     parser = FlexibleArgumentParser()
     ServeSubcommand().subparser_init(parser.add_subparsers(dest="subparser"))
     refused = []
+    announced: set[str] = set()
     for words in asked["commands"]:
         said = io.StringIO()
         try:
-            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), warned(announced):
                 parser.parse_args(words)
         except (SystemExit, Exception) as problem:
             refused.append({"words": words, "problem": (said.getvalue()[-300:] or repr(problem))})
@@ -40,6 +43,7 @@ def main() -> None:
             {
                 "version": __version__,
                 "refused": refused,
+                "announced": sorted(announced),
                 "tools": sorted(ToolParserManager.list_registered()),
                 "reasoning": sorted(ReasoningParserManager.list_registered()),
                 "environments": sorted(envs.environment_variables),
@@ -47,6 +51,15 @@ def main() -> None:
             }
         )
     )
+
+
+@contextlib.contextmanager
+def warned(announced: set[str]) -> Iterator[None]:
+    """Collect the warnings of a block that announce a removal."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    announced |= {str(warning.message) for warning in caught if "removed" in str(warning.message)}
 
 
 if __name__ == "__main__":
