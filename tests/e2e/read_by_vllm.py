@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
-import warnings
-from collections.abc import Iterator
+from typing import Any
 
 
 def main() -> None:
     asked = json.load(sys.stdin)
+    sys.argv.append("--help")  # only then does vLLM give its options their help, which announces removals
     from vllm import __version__, envs
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.reasoning import ReasoningParserManager
@@ -25,25 +26,21 @@ def main() -> None:
     parser = FlexibleArgumentParser()
     ServeSubcommand().subparser_init(parser.add_subparsers(dest="subparser"))
     refused = []
-    announced: set[str] = set()
     for words in asked["commands"]:
         said = io.StringIO()
         try:
-            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), warned(announced):
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
                 parser.parse_args(words)
         except (SystemExit, Exception) as problem:
             refused.append({"words": words, "problem": (said.getvalue()[-300:] or repr(problem))})
-    options = sorted(
-        option
-        for action in parser._subparsers._group_actions[0].choices["serve"]._actions
-        for option in action.option_strings
-    )
+    serve = parser._subparsers._group_actions[0].choices["serve"]
+    options = sorted(option for action in serve._actions for option in action.option_strings)
     print(
         json.dumps(
             {
                 "version": __version__,
                 "refused": refused,
-                "announced": sorted(announced),
+                "announced": announced(serve, asked["commands"]),
                 "tools": sorted(ToolParserManager.list_registered()),
                 "reasoning": sorted(ReasoningParserManager.list_registered()),
                 "environments": sorted(envs.environment_variables),
@@ -53,13 +50,18 @@ def main() -> None:
     )
 
 
-@contextlib.contextmanager
-def warned(announced: set[str]) -> Iterator[None]:
-    """Collect the warnings of a block that announce a removal."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    announced |= {str(warning.message) for warning in caught if "removed" in str(warning.message)}
+ANNOUNCED = re.compile(r"deprecated|(will|to) be removed in", re.IGNORECASE)
+
+
+def announced(serve: Any, commands: list[list[str]]) -> list[str]:
+    """Return the options of the commands whose help announces their removal."""
+    given = {"--" + re.split(r"[=.]", word[2:])[0].replace("_", "-") for words in commands for word in words}
+    return sorted(
+        option
+        for action in serve._actions
+        for option in given.intersection(action.option_strings)
+        if ANNOUNCED.search((action.help or "").partition("\n\n")[0])
+    )
 
 
 if __name__ == "__main__":

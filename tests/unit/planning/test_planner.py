@@ -103,7 +103,7 @@ def test_plan_contains_everything_that_start_needs() -> None:
     assert (made.port, made.context, made.memory_share, made.api) == (8001, 40960, 0.9, "chat")
     assert (made.min_vllm, made.download_gb) == ("0.8.5", 32.0)
     assert made.memory is not None and made.memory.fits
-    assert made.why[0] == "Qwen/Qwen3-32B-FP8: 32 GB of fp8 weights"
+    assert made.why[0] == "Qwen/Qwen3-32B-FP8: 32 GB of fp8 weights (estimated)"
     assert "vLLM's hermes parser reads its tool calls" in made.why
 
 
