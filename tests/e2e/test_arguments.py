@@ -25,7 +25,7 @@ from pi.vllm.arguments import SHORT
 from tests.pods import cpu_pod, every_pod
 
 VENV = Path(os.environ.get("PI_E2E_VENV") or Path(__file__).parents[2] / ".e2e" / "one" / "home" / "venv")
-MINUTES = 3
+MINUTES = 10
 
 NOT_VLLMS = {
     "CUDA_DEVICE_ORDER": "CUDA",
