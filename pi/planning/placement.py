@@ -143,8 +143,9 @@ def _fit(
         return None
     if layout is None and not reaches_minimum(spec, variant, total * memory_mib, share):
         return None
+    draft = variant.drafting(request.draft, labels)
     memory = memory_sum(
-        variant.weights_gb,
+        variant.weights_gb + (draft.extra_gb if draft else 0.0),
         spec.attention,
         split,
         memory_gib=memory_mib / 1024,

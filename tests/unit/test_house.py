@@ -19,7 +19,7 @@ PI = Path(__file__).parents[2] / "pi"
 
 HEAVY = {"fabric", "paramiko", "openai", "httpx2", "requests", "jinja2", "tabulate", "rich"}
 
-GROUND = {"errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses"}
+GROUND = {"errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "download"}
 
 ARROWS = {
     "cli": "fabric_tasks pods ground",
@@ -43,6 +43,7 @@ PURE = {"planning", "vllm", "setup", "prompt.events", "pods.types", "pods.file_f
 
 LATE = {
     "addresses": {"requests"},
+    "download": {"requests"},
     "calls.templates": {"jinja2"},
     "prompt.chat": {"readline"},
     "prompt.client": {"pi.prompt.sdk"},
