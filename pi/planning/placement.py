@@ -112,7 +112,7 @@ def _ways(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Grou
             yield _Way(kind, size, split)
     for kind, size in () if mixed else places:
         piped = splits.pipeline(spec, variant, size)
-        if piped:
+        if piped and (request.gpus is not None or piped.pipeline <= splits.MOST_STAGES):
             yield _Way(kind, size, piped)
 
 
