@@ -57,11 +57,8 @@ SHED = "unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY VLLM_API_KEY OPENAI_API
 
 
 def shell_command(preparation: str = "") -> str:
-    """Return the command line of a call. Without single quotes inside, any login shell passes it on unchanged.
-
-    A /bin/sh with a command reads no start-up file.
-    """
-    return f"exec /bin/sh -c '{SHED}{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
+    """Return the command line of a call, for /bin/sh."""
+    return f"{SHED}{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127"
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Surveyed
@@ -17,7 +18,9 @@ from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods import gpus
 from pi.pods.types import Deployment, Owner
-from pi.ssh.link import Link
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Started:
 
 
 def start_model(
-    link: Link,
+    connection: Connection,
     *,
     model: str,
     name: str,
@@ -67,7 +70,9 @@ def start_model(
         running.answer(_launch(plan, instance, key, private, timeout_s))
 
     request: StartRequest = {"model": model, "ask_hub": ask_hub, "name": name, "gpu_query": gpus.QUERY}
-    answered = call(link, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave)
+    answered = call(
+        connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave
+    )
     return Started(deployment(answered["record"]), public, tuple(answered["side_doors"]))
 
 

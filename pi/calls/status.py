@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pi.calls.call import call
 from pi.calls.records import deployment
@@ -12,8 +13,10 @@ from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
-from pi.ssh.link import Link
 from pi.vllm.log import explain
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ class Status:
     """Seconds since the pod was started."""
 
 
-def read_status(link: Link) -> Status:
+def read_status(connection: Connection) -> Status:
     """Return the state of every deployment and of the pod, in one call."""
     request: StatusRequest = {"gpu_query": gpus.QUERY}
-    result = call(link, "status", "status", request, StatusAnswer)
+    result = call(connection, "status", "status", request, StatusAnswer)
     cards, unread = read_gpus(result["gpus"])
     return Status(
         found=tuple(map(_found, result["deployments"])),

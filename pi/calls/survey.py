@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pi.calls.call import call
 from pi.calls.records import deployment
 from pi.on_pod.shapes import NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
@@ -9,14 +11,16 @@ from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
-from pi.ssh.link import Link
 from pi.text import one_line
 
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
-def look(link: Link, model: str | None = None, *, ask_hub: bool = False) -> PodFacts:
+
+def look(connection: Connection, model: str | None = None, *, ask_hub: bool = False) -> PodFacts:
     """Return the pod's facts, with those of a model on it or on the hub. Changes nothing."""
     request: SurveyRequest = {"model": model, "ask_hub": ask_hub, "gpu_query": gpus.QUERY}
-    return facts(call(link, "survey", "look", request, Survey))
+    return facts(call(connection, "survey", "look", request, Survey))
 
 
 def facts(survey: Survey) -> PodFacts:

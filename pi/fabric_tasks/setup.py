@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import screen
 from pi.calls.failures import SetupError
@@ -18,10 +18,12 @@ from pi.pods import changes
 from pi.pods.types import Pod, check_name
 from pi.setup import mounts
 from pi.ssh import target
-from pi.ssh.link import Link
 from pi.steps import keys, pod_entry, where
 from pi.steps.reports import SetupReport
 from pi.steps.vllm_choice import vllm_for
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -50,21 +52,21 @@ def setup(c: Any, options: SetupOptions) -> None:
     named, new_host_key = options.ssh is not None, options.new_host_key
     began = time.monotonic()
     with (
-        where.linked(c, pod, named=named, new_host_key=new_host_key) as link,
+        where.connected(c, pod, named=named, new_host_key=new_host_key) as connection,
         changes.change("setup", pod.name),
     ):
-        facts = _set_up(link, pod, request, again)
+        facts = _set_up(connection, pod, request, again)
         try:
             unsaved = f"{pod.name} is set up, but pods.json could not be updated"
             with where.saving(unsaved, f"run it again, which is quick now: {again}"):
-                pod = pod_entry.remember_setup(pod, facts, link.host_key)
+                pod = pod_entry.remember_setup(pod, facts, connection.host_key)
             took = screen.seconds(time.monotonic() - began)
             screen.say(f"{pod.name} is ready after {took}: {pod_entry.describe(facts)}")
         finally:
             if options.generate_key:
                 screen.say("the key of your models, shown only now; keep it, and set it wherever you call them:")
                 screen.reveal(f"  export PI_API_KEY={request.api_key}")
-        pod_entry.adopt_models(link, pod)
+        pod_entry.adopt_models(connection, pod)
 
 
 def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
@@ -90,11 +92,11 @@ def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
     return request, pod
 
 
-def _set_up(link: Link, pod: Pod, request: SetupRequest, again: str) -> SetupFacts:
+def _set_up(connection: Connection, pod: Pod, request: SetupRequest, again: str) -> SetupFacts:
     """Set the pod up and show its steps. An error quotes the step's last lines, or how to continue."""
     report = SetupReport()
     try:
-        return set_up(link, pod.name, request, report.hear)
+        return set_up(connection, pod.name, request, report.hear)
     except SetupError as error:
         report.quote(error.tail)
         raise

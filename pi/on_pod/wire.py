@@ -105,6 +105,7 @@ class Wire:
                 message = json.loads(line)
                 if message.get("cancel"):
                     self.cancelled.set()
+                    self._write(self._mark + ' {"event": "cancelling"}\n')
                 self._answers.put(message)
         self.lost.set()
         self._answers.put(None)

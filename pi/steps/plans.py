@@ -63,5 +63,5 @@ def _download(plan: LaunchPlan, facts: PodFacts, requested: str) -> str:
 
 def facts_of(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
-    with where.targeted(c, pod) as (entry, link):
-        return entry, look(link, model, ask_hub=ask_hub)
+    with where.targeted(c, pod) as (entry, connection):
+        return entry, look(connection, model, ask_hub=ask_hub)

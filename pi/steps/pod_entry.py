@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pi import screen
 from pi.calls.setup import SetupFacts
@@ -10,9 +11,11 @@ from pi.calls.status import read_status
 from pi.errors import InputError, PiError
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.ssh.link import Link
 from pi.steps import reconcile
 from pi.steps.pod_summary import gpu_summary
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 def saved_or_new(name: str, ssh: str | None) -> Pod:
@@ -61,10 +64,10 @@ def remember_setup(pod: Pod, facts: SetupFacts, host_key: str) -> Pod:
     return after.pods[pod.name]
 
 
-def adopt_models(link: Link, pod: Pod) -> None:
+def adopt_models(connection: Connection, pod: Pod) -> None:
     """Add the models that run on a pod and are not in pods.json."""
     try:
-        reconcile.reconcile(pod, read_status(link))
+        reconcile.reconcile(pod, read_status(connection))
     except PiError as error:
         screen.note(f"cannot tell which models run there: {error.message}; pi list asks again")
 

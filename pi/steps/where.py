@@ -5,24 +5,25 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.errors import BusyError, HostKeyError, InputError, UnreachableError, UnwrittenError
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.ssh import connection, target
-from pi.ssh.link import CAUSES, Link
+from pi.ssh import openssh, target
+from pi.ssh.hostkeys import CAUSES
 
-KNOWN_HOSTS = "known_hosts"
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @contextmanager
-def targeted(c: Any, pod_name: str | None = None) -> Iterator[tuple[Pod, Link]]:
-    """Yield the chosen pod and an open link to it."""
+def targeted(c: Any, pod_name: str | None = None) -> Iterator[tuple[Pod, Connection]]:
+    """Yield the chosen pod and its open connection."""
     pod = chosen(c, pod_name)
-    with linked(c, pod, named=pod_name is not None) as link:
-        yield pod, link
+    with connected(c, pod, named=pod_name is not None) as connection:
+        yield pod, connection
 
 
 def chosen(c: Any, pod_name: str | None = None) -> Pod:
@@ -34,49 +35,54 @@ def chosen(c: Any, pod_name: str | None = None) -> Pod:
 
 
 @contextmanager
-def linked(
+def connected(
     c: Any,
     pod: Pod,
     *,
     named: bool,
     new_host_key: bool = False,
+    warm: bool = True,
     meanwhile: Callable[[], object] = lambda: None,
-) -> Iterator[Link]:
-    """Yield an open link to a pod; print a host key that is new.
+) -> Iterator[Connection]:
+    """Yield the open connection of a pod; print a host key that is new.
 
-    The connection of `fab -H` is used unless the user named the pod or its ssh command (`named`), which may
-    connect elsewhere. `meanwhile` is called just before the wait for the pod.
+    The address of `fab -H` is used unless the user named the pod or its ssh command (`named`), which may lead
+    elsewhere. `warm` allows a connection that is already open. `meanwhile` is called during the wait for the pod.
     """
     try:
-        link = _open(c, pod, named, new_host_key, meanwhile)
+        connection = _open(c, pod, named, new_host_key, warm, meanwhile)
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     except HostKeyError as error:
         raise _changed_key(pod, error) from None
-    if link.accepted_key:
-        _show_new_key(pod, link)
+    if connection.accepted_key:
+        screen.note(f"trusting new host key {connection.accepted_key} for {pod.name}")
+    if connection.remark:
+        screen.note(connection.remark)
     try:
-        yield link
+        yield connection
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     finally:
-        link.close()
+        connection.close()
 
 
-def _open(c: Any, pod: Pod, named: bool, new_host_key: bool, meanwhile: Callable[[], object]) -> Link:
-    hosts = config.config_dir() / KNOWN_HOSTS
-    if under_fab(c) and not named:
+def _open(c: Any, pod: Pod, named: bool, new_host_key: bool, warm: bool, meanwhile: Callable[[], object]) -> Connection:
+    parsed = target.of_connection(c) if under_fab(c) and not named else target.parse(pod.ssh)
+    way = openssh.way_to(parsed, config.config_dir(), pod.host_key)
+    if new_host_key:
+        way.forget_host_key()
+    way.start(warm=warm)
+    try:
+        from pi.ssh.connection import Connection  # noqa: PLC0415 - imports Fabric while ssh connects
+
         meanwhile()
-        return connection.adopt(c, hosts, pinned=pod.host_key, new_host_key=new_host_key)
-    parsed = target.parse(pod.ssh)
-    return connection.open_link(parsed, hosts, pinned=pod.host_key, new_host_key=new_host_key, meanwhile=meanwhile)
-
-
-def _show_new_key(pod: Pod, link: Link) -> None:
-    for file, numbers in link.unread_hosts.items():
-        lines = ("line " if len(numbers) == 1 else "lines ") + ", ".join(map(str, numbers[:10]))
-        screen.note(f"ignoring {lines} of {file}: cannot parse {'it' if len(numbers) == 1 else 'them'}")
-    screen.note(f"trusting new host key {link.accepted_key} for {pod.name}")
+        connection = Connection(way)
+        connection.open()
+        return connection
+    except BaseException:
+        way.close()
+        raise
 
 
 @contextmanager
@@ -118,10 +124,8 @@ def ssh_of(c: Any) -> str:
 def _of_connection(saved: State, c: Any) -> Pod:
     for pod in saved.pods.values():
         parsed = target.parse(pod.ssh)
-        if isinstance(parsed, target.SshTarget):
-            route = connection.resolve(parsed)
-            if (route.host, route.port, route.user) == (c.host, c.port, c.user):
-                return pod
+        if isinstance(parsed, target.SshTarget) and openssh.address(parsed) == (c.host, c.port, c.user):
+            return pod
     raise InputError(
         "host-not-a-pod",
         f"{c.user}@{c.host}:{c.port} is not one of your pods",

@@ -1,0 +1,224 @@
+"""What OpenSSH says when it cannot connect, in pi's words.
+
+`ssh` runs with `-v` and a log of its own, so that one run tells what became of each key. Its messages are the same in
+every language.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pi.errors import UnreachableError
+from pi.text import one_line
+
+GATEWAY = (
+    "if this is a provider's SSH gateway, it runs no commands: use the pod's own address (\"SSH over exposed TCP\")"
+)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of OpenSSH, what it means, and what to do. `{0}` is the first group of the pattern."""
+
+    id: str
+    pattern: str
+    means: str
+    hint: str | None = None
+
+
+MESSAGES = (
+    Message(
+        "ssh-config-permissions",
+        r"Bad owner or permissions on (.+)",
+        "ssh does not read {0}: others may write it, or it belongs to somebody else",
+        "chmod 600 {0}",
+    ),
+    Message("ssh-config-invalid", r"(\S+: line \d+: Bad configuration option: \S+)", "ssh cannot read {0}"),
+    Message("ssh-config-invalid", r"(\S+ line \d+: .+)\n.*terminating, \d+ bad configuration", "ssh cannot read {0}"),
+    Message(
+        "jump-failed",
+        r"(?:channel 0: open failed: |stdio forwarding request failed: )(?:connect failed: )?([^\n]+)(?s:.*)"
+        r"(?:stdio forwarding failed|Connection closed by UNKNOWN)",
+        "the jump host cannot connect to it ({0})",
+        "check ProxyJump and the address of the pod",
+    ),
+    Message(
+        "proxy-program-missing",
+        r"(?:sh: \d+: |sh: |line \d+: |zsh:\d+: )?(?:exec: )?([^\s:]+): (?:command )?not found",
+        "the program {0} of its ProxyCommand is not installed here",
+        "install it, or change ProxyCommand in ~/.ssh/config",
+    ),
+    Message("host-unknown", r"Could not resolve hostname \S+: (Temporary failure[^\n]*)",
+            "the host name cannot be looked up now ({0})", "check that this machine is online"),
+    Message("host-unknown", r"Could not resolve hostname (\S+?): ", "there is no host name {0}"),
+    Message("connection-refused", r"port \d+: Connection refused", "it refused the connection"),
+    Message("no-route", r"port \d+: (No route to host|Network is unreachable)", "there is no way there ({0})"),
+    Message("connect-timeout", r"(?:Connection|Operation) timed out", "it did not answer within {timeout} s"),
+    Message("address-invalid", r"port \d+: (Invalid argument|Cannot assign requested address)", "{0}"),
+    Message(
+        "no-common-algorithm",
+        r"no matching (key exchange method|host key type|cipher|MAC|compression method) found\. Their offer: (\S*)",
+        "this ssh and its server have no {0} in common; the server offers {1}",
+        "allow one of them for this host in ~/.ssh/config, or update the server",
+    ),
+    Message(
+        "too-many-keys",
+        r"Too many authentication failures",
+        "it hung up after too many keys{keys}",
+        "name the one key that it knows: -i KEY -o IdentitiesOnly=yes",
+    ),
+    Message("login-refused", r"Permission denied \(([^)]*)\)", "it refused the login of {user}{keys}", "{key_hint}"),
+    Message(
+        "not-ssh",
+        r"(?:kex_exchange_identification: |ssh_exchange_identification: )"
+        r"(?:banner line contains invalid characters|No banner received|banner line too long)",
+        "it does not speak SSH",
+        "check the port",
+    ),
+    Message(
+        "connection-closed",
+        r"Connection (?:closed|reset) by|[Cc]onnection reset by peer|Broken pipe|[Cc]onnection closed by remote",
+        "it closed the connection during the login (too busy, or your address is not allowed)",
+    ),
+    Message("connection-silent", r"Timeout, server .* not responding", "it stopped answering"),
+)  # fmt: skip
+"""The first match counts."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A connection that failed: `where` as "HOST:PORT", the user, and what ssh and the programs it ran wrote."""
+
+    where: str
+    user: str
+    timeout_s: int
+    text: str
+
+
+def explained(attempt: Attempt) -> UnreachableError:
+    """Return the error for a connection that failed before the pod ran anything."""
+    for message in MESSAGES:
+        found = re.search(message.pattern, attempt.text)
+        if found:
+            return _error(message, attempt, [one_line(group or "", 200) for group in found.groups()])
+    said = [line for line in attempt.text.splitlines() if line.strip() and not line.startswith("debug")]
+    reason = one_line(said[-1], 200) if said else "ssh ended without a message"
+    return UnreachableError("connect-failed", f"{attempt.where}: {reason}")
+
+
+def _error(message: Message, attempt: Attempt, groups: list[str]) -> UnreachableError:
+    fates = key_fates(attempt.text)
+    values = {
+        "timeout": attempt.timeout_s,
+        "user": attempt.user,
+        "keys": f" ({'; '.join(fates)})" if fates else "",
+        "key_hint": key_hint(fates),
+    }
+    hint = message.hint.format(*groups, **values) if message.hint else None
+    return UnreachableError(message.id, f"{attempt.where}: {message.means.format(*groups, **values)}", hint or None)
+
+
+def key_fates(log: str) -> list[str]:
+    """Return one phrase for each key that ssh considered: what became of it."""
+    fates: dict[str, str] = {}
+    for line in log.splitlines():
+        for pattern, fate in _FATES:
+            if found := re.search(pattern, line):
+                fates[_name(found[1])] = fate.format(*found.groups())
+    for name, fate in fates.items():
+        if fate == _TRIED:
+            fates[name] = _unreadable(name)
+    if not fates:
+        return ["no key to offer"]
+    return [one_line(f"{name}: {fate}", 200) for name, fate in fates.items()]
+
+
+_TRIED = "tried"
+
+_FATES = (
+    (r"debug1: Offering public key: (.+)", "refused"),
+    (r"debug1: Server accepts key: (.+)", "accepted, but the login was refused"),
+    (r"sign_and_send_pubkey: signing failed for \S+ \"(.+?)\".*?: (.+)", "the agent did not sign ({1})"),
+    (r"debug1: Trying private key: (.+)", _TRIED),
+    (r"no such identity: (.+?): (.+)", "there is no such file"),
+    (r"Load key \"(.+?)\": (.+)", "{1}"),
+    (r"Permissions \S+ for '(.+?)' are too open", "ssh ignores it: others may read it"),
+)
+"""What a line of ssh's log says about the key of its first group; a later line counts more."""
+
+
+def _name(described: str) -> str:
+    """Return the file or comment of a key that ssh describes as `FILE TYPE SHA256:... explicit agent`."""
+    return re.sub(r" (?:[A-Z0-9-]+ )?SHA256:\S+.*$", "", described)
+
+
+def _unreadable(name: str) -> str:
+    """Return why ssh did not offer a private key."""
+    asked = subprocess.run(
+        ["ssh-keygen", "-y", "-P", "", "-f", name], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if "passphrase" in asked.stderr:
+        return "it needs its passphrase"
+    return "refused" if asked.returncode == 0 else one_line(asked.stderr.strip() or "unreadable", 100)
+
+
+def key_hint(fates: list[str]) -> str:
+    """Return the next step after a refused login."""
+    for fate in fates:
+        name = fate.partition(": ")[0]
+        if fate.endswith("passphrase"):
+            return f"give it to the agent: ssh-add {shlex.quote(name)}"
+        if "others may read it" in fate:
+            return f"chmod 600 {shlex.quote(name)}"
+        if fate.endswith("no such file"):
+            return "check the -i of the ssh command"
+        if name.endswith(".pub") and "invalid format" in fate:
+            return f"name the private key: -i {shlex.quote(name[:-4])}"
+    if fates == ["no key to offer"]:
+        return "name the key with -i, or give it to the agent: ssh-add KEY"
+    return "add your public key to the machine, or name another key with -i"
+
+
+def shell_failure(where: str, noise: str, status: int | None) -> UnreachableError:
+    """Return the error for a login whose shell ended, or did something else, before pi's first command."""
+    lines = [one_line(line, 300) for line in noise.splitlines() if line.strip()]
+    if other := re.search(r"[Pp]lease log ?in as the user \"?([A-Za-z0-9._-]+)", noise):
+        return UnreachableError(
+            "other-user",
+            f"{where} wants another user: {one_line(other[0], 200)}",
+            f"use {other[1]}@ in the ssh command",
+        )
+    said = f"; it wrote: {lines[-1]}" if lines else ""
+    ended = f"with status {status}" if status is not None else "early"
+    return UnreachableError(
+        "login-shell-exited",
+        f"the login shell on {where} ended {ended}{said}",
+        f"{GATEWAY}; otherwise look for an `exit` or another shell in its start-up files (~/.bashrc, ~/.profile)",
+    )
+
+
+def shell_silence(where: str, noise: str, waited_s: int) -> UnreachableError:
+    """Return the error for a login whose start-up files do not end."""
+    lines = [one_line(line, 300) for line in noise.splitlines() if line.strip()]
+    said = f"; it last wrote: {lines[-1]}" if lines else ""
+    return UnreachableError(
+        "start-up-files-slow",
+        f"the login shell on {where} ran no command within {waited_s} s{said}",
+        "its start-up files (~/.bashrc, ~/.profile) take long, wait for input, or start another shell: guard them"
+        " with [ -t 0 ] or move what is slow out of them",
+    )
+
+
+def fingerprint_in(path: Path, line_number: int) -> str:
+    """Return the fingerprint of the key in a line of a known_hosts file, or "an unreadable one"."""
+    try:
+        words = path.read_text("utf-8", "replace").splitlines()[line_number - 1].split()
+    except (OSError, IndexError):
+        return "an unreadable one"
+    key = " ".join(words[2:4] if words[0].startswith("@") else words[1:3])
+    asked = subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=key + "\n", capture_output=True, text=True)
+    return next((word for word in asked.stdout.split() if word.startswith("SHA256:")), "an unreadable one")
