@@ -52,7 +52,7 @@ def setup(c: Any, options: SetupOptions) -> None:
     named, new_host_key = options.ssh is not None, options.new_host_key
     began = time.monotonic()
     with (
-        where.connected(c, pod, named=named, new_host_key=new_host_key) as connection,
+        where.connected(c, pod, named=named, new_host_key=new_host_key, fresh=True) as connection,
         changes.change("setup", pod.name),
     ):
         facts = _set_up(connection, pod, request, again)

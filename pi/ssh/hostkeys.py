@@ -29,8 +29,11 @@ def accepted(log: str) -> str | None:
     return shown(log).partition(" ")[2] or None
 
 
-def refusal(log: str, own_file: Path) -> HostKeyError | None:
-    """Return the error if ssh refused a host key, else None."""
+def refusal(log: str, own_file: Path, known_name: str) -> HostKeyError | None:
+    """Return the error if ssh refused a host key, else None.
+
+    It is `replaceable` if pi's own file has the old key under `known_name`, and not that of a jump host.
+    """
     if "Host key verification failed" not in log and "marked as revoked" not in log:
         return None
     key = re.search(r"SHA256:\S+", log[log.rfind("fingerprint for") :]) if "fingerprint for" in log else None
@@ -43,7 +46,8 @@ def refusal(log: str, own_file: Path) -> HostKeyError | None:
             "do not use this machine; ask whoever revoked the key, or end the pod at the provider",
         )
     if offending := re.search(r"Offending \S+ key in (.+):(\d+)", log):
-        return _changed(name, new, Path(offending[1]), int(offending[2]), own_file)
+        file, line = Path(offending[1]), int(offending[2])
+        return _changed(name, new, file, line, name == known_name and file == own_file)
     return HostKeyError(
         "host-key-unknown",
         f"the host key of {name} is not known: {new}",
@@ -52,11 +56,10 @@ def refusal(log: str, own_file: Path) -> HostKeyError | None:
     )
 
 
-def _changed(name: str, new: str, file: Path, line: int, own_file: Path) -> HostKeyError:
+def _changed(name: str, new: str, file: Path, line: int, replaceable: bool) -> HostKeyError:
     message = f"{name} shows another host key than before: {new}, on record {fingerprint_in(file, line)}"
-    own = file == own_file
     hint = f"{CAUSES}; if it is a new machine: ssh-keygen -R '{name}' -f {file}"
-    return HostKeyError("host-key-changed", message, hint, own)
+    return HostKeyError("host-key-changed", message, hint, replaceable)
 
 
 def not_pinned(name: str, key: str, pinned: str) -> HostKeyError:
@@ -70,7 +73,7 @@ def _host_in(log: str) -> str:
     if found:
         return found[1]
     found = re.search(r"Authenticating to (\S+?):(\d+) as", log)
-    return known_name(found[1], int(found[2])) if found else "the host"
+    return name_of(found[1], int(found[2])) if found else "the host"
 
 
 def forget(path: Path, hostname: str) -> bool:
@@ -100,6 +103,6 @@ def _written(path: Path) -> Iterator[None]:
         ) from None
 
 
-def known_name(host: str, port: int) -> str:
+def name_of(host: str, port: int) -> str:
     """Return how known_hosts names a host: `host`, or `[host]:port` if the port is not 22."""
     return host if port == 22 else f"[{host}]:{port}"

@@ -30,6 +30,10 @@ class Message:
     hint: str | None = None
 
 
+SILENT = "{where} accepted the connection, but did not answer as an SSH server within {timeout} s"
+
+AT = r"connect to (?:host|address) (\S+) port (\d+): "
+
 MESSAGES = (
     Message(
         "ssh-config-permissions",
@@ -37,64 +41,73 @@ MESSAGES = (
         "ssh does not read {0}: others may write it, or it belongs to somebody else",
         "chmod 600 {0}",
     ),
-    Message("ssh-config-invalid", r"(\S+: line \d+: Bad configuration option: \S+)", "ssh cannot read {0}"),
-    Message("ssh-config-invalid", r"(\S+ line \d+: .+)\n.*terminating, \d+ bad configuration", "ssh cannot read {0}"),
     Message(
-        "jump-failed",
-        r"(?:channel 0: open failed: |stdio forwarding request failed: )(?:connect failed: )?([^\n]+)(?s:.*)"
-        r"(?:stdio forwarding failed|Connection closed by UNKNOWN)",
-        "the jump host cannot connect to it ({0})",
-        "check ProxyJump and the address of the pod",
+        "ssh-config-invalid",
+        r"(\S+: line \d+: Bad configuration option: \S+|\S+ line \d+: .+)\n.*terminating, \d+ bad configuration",
+        "ssh cannot read {0}",
+        "change that line of your ssh configuration",
     ),
     Message(
         "proxy-program-missing",
-        r"(?:sh: \d+: |sh: |line \d+: |zsh:\d+: )?(?:exec: )?([^\s:]+): (?:command )?not found",
-        "the program {0} of its ProxyCommand is not installed here",
+        r"(?:sh: \d+|line \d+|sh): (?:exec: )?([^\s:]+): (?:command )?not found",
+        "the program {0} of the ProxyCommand for {where} is not installed here",
         "install it, or change ProxyCommand in ~/.ssh/config",
     ),
-    Message("host-unknown", r"Could not resolve hostname \S+: (Temporary failure[^\n]*)",
-            "the host name cannot be looked up now ({0})", "check that this machine is online"),
-    Message("host-unknown", r"Could not resolve hostname (\S+?): ", "there is no host name {0}"),
-    Message("connection-refused", r"port \d+: Connection refused", "it refused the connection"),
-    Message("no-route", r"port \d+: (No route to host|Network is unreachable)", "there is no way there ({0})"),
-    Message("connect-timeout", r"(?:Connection|Operation) timed out", "it did not answer within {timeout} s"),
-    Message("address-invalid", r"port \d+: (Invalid argument|Cannot assign requested address)", "{0}"),
+    Message(
+        "host-unknown",
+        r"Could not resolve hostname (\S+): (Temporary failure[^\n]*)",
+        "the host name {0} cannot be looked up now ({1})",
+        "check that this machine is online",
+    ),
+    Message("host-unknown", r"Could not resolve hostname (\S+): ", "there is no host name {0}"),
+    Message("connection-refused", AT + "Connection refused", "{0}:{1} refused the connection"),
+    Message("no-route", AT + "(No route to host|Network is unreachable)", "there is no way to {0}:{1} ({2})"),
+    Message("connect-timeout", AT + "(?:Connection|Operation) timed out", "{0}:{1} did not answer within {timeout} s"),
+    Message("connect-failed", AT + "(.+)", "{0}:{1}: {2}"),
+    Message(
+        "jump-failed",
+        r"channel 0: open failed: (?:connect failed: |administratively prohibited: )?(.+)",
+        "the jump host cannot connect to {where} ({0})",
+        "check the pod's address, and that the jump host allows tunnels",
+    ),
+    Message("connect-timeout", r"Connection timed out during banner exchange", SILENT),
     Message(
         "no-common-algorithm",
         r"no matching (key exchange method|host key type|cipher|MAC|compression method) found\. Their offer: (\S*)",
-        "this ssh and its server have no {0} in common; the server offers {1}",
+        "this ssh and the server at {where} have no {0} in common; the server offers {1}",
         "allow one of them for this host in ~/.ssh/config, or update the server",
     ),
     Message(
         "too-many-keys",
         r"Too many authentication failures",
-        "it hung up after too many keys{keys}",
+        "{where} hung up after too many keys{keys}",
         "name the one key that it knows: -i KEY -o IdentitiesOnly=yes",
     ),
-    Message("login-refused", r"Permission denied \(([^)]*)\)", "it refused the login of {user}{keys}", "{key_hint}"),
+    Message(
+        "login-refused", r"(\S+)@(\S+): Permission denied \(", "{where} refused the login of {0}{keys}", "{key_hint}"
+    ),
     Message(
         "not-ssh",
-        r"(?:kex_exchange_identification: |ssh_exchange_identification: )"
-        r"(?:banner line contains invalid characters|No banner received|banner line too long)",
-        "it does not speak SSH",
+        r"kex_exchange_identification: (?:banner line contains invalid|No banner|banner line too long|Invalid protocol)"
+        r"|Bad remote protocol version|invalid banner",
+        "{where} does not speak SSH",
         "check the port",
     ),
     Message(
         "connection-closed",
         r"Connection (?:closed|reset) by|[Cc]onnection reset by peer|Broken pipe|[Cc]onnection closed by remote",
-        "it closed the connection during the login (too busy, or your address is not allowed)",
+        "{where} closed the connection during the login (too busy, or your address is not allowed)",
     ),
-    Message("connection-silent", r"Timeout, server .* not responding", "it stopped answering"),
-)  # fmt: skip
+    Message("connection-silent", r"Timeout, server \S+ not responding", "{where} stopped answering"),
+)
 """The first match counts."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A connection that failed: `where` as "HOST:PORT", the user, and what ssh and the programs it ran wrote."""
+    """A connection that failed: `where` as "HOST:PORT", and what ssh and the programs that it ran wrote."""
 
     where: str
-    user: str
     timeout_s: int
     text: str
 
@@ -102,10 +115,10 @@ class Attempt:
 def explained(attempt: Attempt) -> UnreachableError:
     """Return the error for a connection that failed before the pod ran anything."""
     for message in MESSAGES:
-        found = re.search(message.pattern, attempt.text)
+        found = re.search(message.pattern, attempt.text, re.MULTILINE)
         if found:
             return _error(message, attempt, [one_line(group or "", 200) for group in found.groups()])
-    said = [line for line in attempt.text.splitlines() if line.strip() and not line.startswith("debug")]
+    said = [line for line in attempt.text.splitlines() if line.strip() and not line.startswith(("debug", "OpenSSH_"))]
     reason = one_line(said[-1], 200) if said else "ssh ended without a message"
     return UnreachableError("connect-failed", f"{attempt.where}: {reason}")
 
@@ -113,17 +126,19 @@ def explained(attempt: Attempt) -> UnreachableError:
 def _error(message: Message, attempt: Attempt, groups: list[str]) -> UnreachableError:
     fates = key_fates(attempt.text)
     values = {
+        "where": attempt.where,
         "timeout": attempt.timeout_s,
-        "user": attempt.user,
         "keys": f" ({'; '.join(fates)})" if fates else "",
         "key_hint": key_hint(fates),
     }
     hint = message.hint.format(*groups, **values) if message.hint else None
-    return UnreachableError(message.id, f"{attempt.where}: {message.means.format(*groups, **values)}", hint or None)
+    return UnreachableError(message.id, message.means.format(*groups, **values), hint)
 
 
 def key_fates(log: str) -> list[str]:
-    """Return one phrase for each key that ssh considered: what became of it."""
+    """Return one phrase for each key that ssh considered: what became of it. Empty for the login at a jump host."""
+    if "debug1: Authentications that can continue" not in log:
+        return []
     fates: dict[str, str] = {}
     for line in log.splitlines():
         for pattern, fate in _FATES:

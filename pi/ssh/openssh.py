@@ -21,6 +21,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -45,6 +46,9 @@ WARM_PATIENCE_S = 3
 PERSIST_S = 60
 """How long a warm connection stays open after its last command. PI_SSH_PERSIST changes it; 0 switches it off."""
 
+UNSHARED_PERSIST_S = 10
+"""How long a connection outlives its command if warm connections are off and pi is killed before it closes it."""
+
 MAX_SOCKET_PATH = 84
 """A Unix socket's path has at most 104 bytes (macOS), and ssh appends 17 while it creates one."""
 
@@ -65,9 +69,9 @@ class OpenSsh:
     def __init__(self, target: SshTarget, folder: Path, pinned: str = "") -> None:
         if not shutil.which("ssh"):
             raise InputError("no-ssh", "there is no ssh on this machine", "apt-get install openssh-client")
-        self._words = target.ssh_words()
+        self._words = replace(target, jumps=()).ssh_words()
         self._folder = folder
-        self._settings = read_settings(self._words)
+        self._settings = read_settings(target.ssh_words())
         self.pinned = pinned
         self.host = self._setting("hostname")
         self.port = int(self._setting("port"))
@@ -86,15 +90,17 @@ class OpenSsh:
     def known_name(self) -> str:
         """The name of the host in known_hosts files."""
         alias = self._setting("hostkeyalias", "")
-        return alias or hostkeys.known_name(self.host, self.port)
+        return alias or hostkeys.name_of(self.host, self.port)
 
     @property
     def known_hosts(self) -> Path:
         return self._folder / "known_hosts"
 
-    def start(self, *, warm: bool = True) -> None:
-        """Begin to connect, over a warm connection if there is one and `warm` allows it."""
-        self._session = self._session or self._new_session(warm)
+    def start(self, *, fresh: bool = False) -> None:
+        """Begin to connect, over a warm connection if there is one and it need not be a `fresh` one."""
+        if fresh and self._control_path and self._control_path.exists():
+            self._leave_master()
+        self._session = self._session or self._new_session()
 
     def ready(self) -> None:
         """Wait until the pod's shell has answered. Raises UnreachableError or HostKeyError."""
@@ -108,14 +114,14 @@ class OpenSsh:
         return session.stream
 
     def _ready_session(self) -> _Session:
-        session = self._session = self._session or self._new_session(warm=True)
+        session = self._session = self._session or self._new_session()
         try:
             try:
                 session.await_word()
             except _DeadMaster:
                 session.close()
                 self._leave_master()
-                session = self._session = self._new_session(warm=True)
+                session = self._session = self._new_session()
                 self.remark = "the warm connection to the pod was dead; pi opened a new one"
                 session.await_word()
         except BaseException:
@@ -137,10 +143,12 @@ class OpenSsh:
         self.pinned = ""
 
     def close(self) -> None:
-        """End the session that waits for a command. A warm connection stays."""
+        """End the session that waits for a command. The connection stays for the next one, if that is on."""
         if self._session:
             self._session.close()
             self._session = None
+        if not persist_s():
+            self._control("exit")
 
     def _setting(self, name: str, default: str | None = None) -> str:
         values = self._settings.get(name)
@@ -153,22 +161,20 @@ class OpenSsh:
         value = self._setting("connecttimeout", "none")
         return int(value) if value.isdigit() and int(value) else CONNECT_TIMEOUT_S
 
-    def _new_session(self, warm: bool) -> _Session:
-        socket_path = self._control_path if warm else None
+    def _new_session(self) -> _Session:
         word = secrets.token_hex(12)
         # the outer shell may be any login shell: without single quotes inside, each passes this on unchanged
         command = f"exec /bin/sh -c 'echo; echo {ANSWER}{word}; exec 2>&1; IFS= read -r c && eval \"$c\"'"
         log = _Log(self._folder)
-        is_warm = socket_path is not None and socket_path.exists()
-        words = [*self._ssh(log=log.path, control=socket_path), *self._words, command]
+        is_warm = self._control_path is not None and self._control_path.exists()
+        words = [*self._ssh(log), *self._words, command]
         return _Session(self, Stream(words), log, word, is_warm)
 
-    def _ssh(self, log: Path | None = None, control: Path | None = None) -> list[str]:
-        """Return `ssh` with pi's options; the user's words follow."""
-        if log is None:
-            control = self._control_path
-        options = {**self._options, **(control_options(control) if control else _COLD)}
-        words = ["ssh", *(["-v", "-E", str(log)] if log else ["-q"])]
+    def _ssh(self, log: _Log | None = None, *, alone: bool = False) -> list[str]:
+        """Return `ssh` with pi's options; the user's words follow. `alone` shares no connection."""
+        control = None if alone else self._control_path
+        options = {**self._options, **(_shared(control) if control else _ALONE)}
+        words = ["ssh", *(["-v", "-E", str(log.path)] if log else ["-q"])]
         for name, value in options.items():
             words += ["-o", f"{name}={value}"]
         return words
@@ -202,16 +208,16 @@ class OpenSsh:
             options["HostKeyAlgorithms"] = f"^{types}"
         jumps = self._setting("proxyjump", "none")
         if jumps != "none":
-            options["ProxyCommand"] = jump_command(jumps.split(","), options["UserKnownHostsFile"], self.timeout_s)
+            hops = jumps.split(",")
+            check_jumps(hops[0])
+            options["ProxyCommand"] = jump_command(hops, options["UserKnownHostsFile"], self.timeout_s)
         return options
 
     @cached_property
     def _control_path(self) -> Path | None:
-        """The socket of this way's warm connection, or None if warm connections are off."""
-        if persist_s() == 0:
-            return None
+        """The socket of this way's connection, which the next command uses too, unless warm connections are off."""
         described = repr((self._words, sorted(self._settings.items()), self._options, self._folder))
-        name = hashlib.sha256(described.encode()).hexdigest()[:16]
+        name = hashlib.sha256(described.encode()).hexdigest()[:16] if persist_s() else secrets.token_hex(8)
         for folder in (self._folder / "ssh", _runtime_folder()):
             path = folder / name
             if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _is_private(folder):
@@ -220,12 +226,16 @@ class OpenSsh:
 
     def _leave_master(self) -> None:
         """Let a dead warm connection take no new commands; others that use it keep it."""
+        self._control("stop")
+
+    def _control(self, request: str) -> None:
+        """Tell the process that holds the connection to "stop" sharing it, or to "exit"."""
         path = self._control_path
-        if path is None:
+        if path is None or not path.exists():
             return
         with contextlib.suppress(subprocess.TimeoutExpired, OSError):
             subprocess.run(
-                ["ssh", "-q", "-O", "stop", "-o", f"ControlPath={_escaped(path)}", *self._words],
+                ["ssh", "-q", "-O", request, "-o", f"ControlPath={_escaped(path)}", *self._words],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=1,
@@ -235,7 +245,7 @@ class OpenSsh:
     def _refusal(self, port: int) -> Exception:
         """Return why the pod's SSH server opened no tunnel; only a connection of its own says it."""
         with _Log(self._folder) as log:
-            words = [*self._ssh(log=log.path), "-W", f"127.0.0.1:{port}", *self._words]
+            words = [*self._ssh(log, alone=True), "-W", f"127.0.0.1:{port}", *self._words]
             asked = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 asked.wait(self.timeout_s)
@@ -253,11 +263,8 @@ class OpenSsh:
 
     def failure(self, text: str) -> PiError:
         """Return the error for what ssh wrote about a connection that failed."""
-        refused = hostkeys.refusal(text, self.known_hosts)
-        if refused:
-            refused.replaceable = refused.replaceable and f"'{self.known_name}'" in f"'{refused.message.split()[0]}'"
-            return refused
-        return messages.explained(messages.Attempt(self.where, self.user, self.timeout_s, text))
+        refused = hostkeys.refusal(text, self.known_hosts, self.known_name)
+        return refused or messages.explained(messages.Attempt(self.where, self.timeout_s, text))
 
 
 class _DeadMaster(Exception):
@@ -347,7 +354,7 @@ class Local:
     remark = ""
     user = ""
 
-    def start(self, *, warm: bool = True) -> None:
+    def start(self, *, fresh: bool = False) -> None:
         """Nothing needs time to connect."""
 
     def ready(self) -> None:
@@ -401,11 +408,12 @@ def read_settings(words: list[str]) -> dict[str, list[str]]:
     return settings
 
 
-_COLD = {"ControlMaster": "no", "ControlPath": "none"}
+_ALONE = {"ControlMaster": "no", "ControlPath": "none"}
 
 
-def control_options(path: Path) -> dict[str, str]:
-    return {"ControlMaster": "auto", "ControlPath": _escaped(path), "ControlPersist": str(persist_s())}
+def _shared(path: Path) -> dict[str, str]:
+    persist = persist_s() or UNSHARED_PERSIST_S
+    return {"ControlMaster": "auto", "ControlPath": _escaped(path), "ControlPersist": str(persist)}
 
 
 def persist_s() -> int:
@@ -421,8 +429,6 @@ def jump_command(hops: list[str], known_hosts: str, timeout_s: int) -> str:
 
     `ssh -J` would give them none of pi's options.
     """
-    if len(hops) > MAX_JUMPS:
-        raise InputError("jump-loop", f"the way there leads through more than {MAX_JUMPS} hosts", "check ProxyJump")
     command = ""
     for hop in hops:
         user, host, port = split_hop(hop)
@@ -431,8 +437,22 @@ def jump_command(hops: list[str], known_hosts: str, timeout_s: int) -> str:
         words += ["-o", f"ProxyCommand={command.replace('%', '%%')}"] if command else []
         words += ["-l", user] if user else []
         words += ["-p", port] if port else []
-        command = f"exec {shlex.join(words)} -W '[%h]:%p' -- {shlex.quote(host)}"
+        command = f"{shlex.join(words)} -W '[%h]:%p' -- {shlex.quote(host)}"
     return command
+
+
+def check_jumps(hop: str) -> None:
+    """Raise InputError if the way to the first jump host does not end: each may have a ProxyJump of its own."""
+    for _ in range(MAX_JUMPS):
+        user, host, port = split_hop(hop)
+        words = (["-l", user] if user else []) + (["-p", port] if port else [])
+        jumps = read_settings([*words, "--", host]).get("proxyjump", ["none"])[0]
+        if jumps == "none":
+            return
+        hop = jumps.split(",")[0]
+    raise InputError(
+        "jump-loop", f"the jumps lead through more than {MAX_JUMPS} hosts", "check ProxyJump in ~/.ssh/config"
+    )
 
 
 def split_hop(hop: str) -> tuple[str, str, str]:

@@ -41,16 +41,16 @@ def connected(
     *,
     named: bool,
     new_host_key: bool = False,
-    warm: bool = True,
+    fresh: bool = False,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[Connection]:
     """Yield the open connection of a pod; print a host key that is new.
 
     The address of `fab -H` is used unless the user named the pod or its ssh command (`named`), which may lead
-    elsewhere. `warm` allows a connection that is already open. `meanwhile` is called during the wait for the pod.
+    elsewhere. `fresh` takes no connection that is already open. `meanwhile` is called during the wait for the pod.
     """
     try:
-        connection = _open(c, pod, named, new_host_key, warm, meanwhile)
+        connection = _open(c, pod, named, new_host_key, fresh, meanwhile)
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     except HostKeyError as error:
@@ -67,12 +67,14 @@ def connected(
         connection.close()
 
 
-def _open(c: Any, pod: Pod, named: bool, new_host_key: bool, warm: bool, meanwhile: Callable[[], object]) -> Connection:
+def _open(
+    c: Any, pod: Pod, named: bool, new_host_key: bool, fresh: bool, meanwhile: Callable[[], object]
+) -> Connection:
     parsed = target.of_connection(c) if under_fab(c) and not named else target.parse(pod.ssh)
     way = openssh.way_to(parsed, config.config_dir(), pod.host_key)
     if new_host_key:
         way.forget_host_key()
-    way.start(warm=warm)
+    way.start(fresh=fresh)
     try:
         from pi.ssh.connection import Connection  # noqa: PLC0415 - imports Fabric while ssh connects
 

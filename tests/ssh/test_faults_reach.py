@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paramiko import Transport
 
 from pi.errors import UnreachableError
 from pi.ssh import connection, target
 from pi.ssh.connection import CONNECT_TIMEOUT_S
-from pi.ssh.login import KeyLogin
 from tests.rig import invariants, machine
 from tests.rig.command import Done, Pi, login, program
 from tests.rig.patience import patient
