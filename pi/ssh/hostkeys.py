@@ -76,6 +76,13 @@ def _host_in(log: str) -> str:
     return name_of(found[1], int(found[2])) if found else "the host"
 
 
+def check_written(log: str) -> None:
+    """Raise InputError if ssh could not write the host key into pi's file: then nothing would notice another one."""
+    found = re.search(r"Failed to add the host to the list of known hosts \((.+)\)", log)
+    if found:
+        raise _unwritable(Path(found[1]), "ssh cannot add a line")
+
+
 def forget(path: Path, hostname: str) -> bool:
     """Drop a host's keys from a known_hosts file; return whether there was one.
 
@@ -97,10 +104,12 @@ def _written(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "check what is there: it should be a file of yours, on a disk with space"
-        raise InputError(
-            "known-hosts-unwritable", f"cannot write the host keys in {path}: {error.strerror}", hint
-        ) from None
+        raise _unwritable(path, error.strerror or "unknown error") from None
+
+
+def _unwritable(path: Path, reason: str) -> InputError:
+    hint = "check what is there: it should be a file of yours, on a disk with space"
+    return InputError("known-hosts-unwritable", f"cannot write the host keys in {path}: {reason}", hint)
 
 
 def name_of(host: str, port: int) -> str:

@@ -70,7 +70,30 @@ MESSAGES = (
         "the jump host cannot connect to {where} ({0})",
         "check the pod's address, and that the jump host allows tunnels",
     ),
-    Message("connect-timeout", r"Connection timed out during banner exchange", SILENT),
+    Message(
+        "channel-refused",
+        r"Session open refused by peer|Failed to connect to new control master|channel \d+: open failed",
+        "{where} opened no session",
+        GATEWAY,
+    ),
+    Message(
+        "not-ssh",
+        r"\A(?!(?s:.*)Remote protocol version)(?s:.*?)banner line \d+: (.*)",
+        "{where} does not speak SSH; it said: {0}",
+        "check the port",
+    ),
+    Message(
+        "not-ssh",
+        r"banner line contains invalid|No banner received|banner line too long|: invalid format|Bad remote protocol",
+        "{where} does not speak SSH",
+        "check the port",
+    ),
+    Message("connect-timeout", r"timed out during banner exchange", SILENT),
+    Message(
+        "connect-timeout",
+        r"Connection to \S+ port \d+ timed out",
+        "{where} did not finish its greeting within {timeout} s",
+    ),
     Message(
         "no-common-algorithm",
         r"no matching (key exchange method|host key type|cipher|MAC|compression method) found\. Their offer: (\S*)",
@@ -84,15 +107,12 @@ MESSAGES = (
         "name the one key that it knows: -i KEY -o IdentitiesOnly=yes",
     ),
     Message(
-        "login-refused", r"(\S+)@(\S+): Permission denied \(", "{where} refused the login of {0}{keys}", "{key_hint}"
+        "login-refused",
+        r"(\S+)@\S+: Permission denied \(((?:(?!publickey)[^)])*)\)",
+        "{where} accepts no keys for {0}, only: {1}",
+        "allow keys in its sshd_config (PubkeyAuthentication yes), or use another user",
     ),
-    Message(
-        "not-ssh",
-        r"kex_exchange_identification: (?:banner line contains invalid|No banner|banner line too long|Invalid protocol)"
-        r"|Bad remote protocol version|invalid banner",
-        "{where} does not speak SSH",
-        "check the port",
-    ),
+    Message("login-refused", r"(\S+)@\S+: Permission denied", "{where} refused the login of {0}{keys}", "{key_hint}"),
     Message(
         "connection-closed",
         r"Connection (?:closed|reset) by|[Cc]onnection reset by peer|Broken pipe|[Cc]onnection closed by remote",
@@ -145,23 +165,38 @@ def key_fates(log: str) -> list[str]:
             if found := re.search(pattern, line):
                 fates[_name(found[1])] = fate.format(*found.groups())
     for name, fate in fates.items():
-        if fate == _TRIED:
-            fates[name] = _unreadable(name)
-    if not fates:
-        return ["no key to offer"]
-    return [one_line(f"{name}: {fate}", 200) for name, fate in fates.items()]
+        if name.endswith(".pub") and fate != "refused":
+            fates[name] = _PUBLIC
+        elif fate in (_TRIED, _ACCEPTED) and Path(name).is_file():
+            fates[name] = _unusable(name) or fate
+    known = [f"{name}: {fate}" for name, fate in fates.items() if fate != _TRIED]
+    return [one_line(fate, 200) for fate in known] or [NO_KEY]
 
+
+NO_KEY = "no key to offer"
 
 _TRIED = "tried"
 
+_ACCEPTED = "accepted, but the login was refused"
+
+_LOCKED = "it needs its passphrase"
+
+_OPEN = "ssh ignores it because others may read it"
+
+_PUBLIC = "it is the public key"
+
+_NO_KEY_INSIDE = "it contains no private key"
+
 _FATES = (
     (r"debug1: Offering public key: (.+)", "refused"),
-    (r"debug1: Server accepts key: (.+)", "accepted, but the login was refused"),
+    (r"debug1: Server accepts key: (.+)", _ACCEPTED),
     (r"sign_and_send_pubkey: signing failed for \S+ \"(.+?)\".*?: (.+)", "the agent did not sign ({1})"),
     (r"debug1: Trying private key: (.+)", _TRIED),
-    (r"no such identity: (.+?): (.+)", "there is no such file"),
+    (r"no such identity: (.+?): (.+)", "{1}"),
+    (r"Identity file (.+?) not accessible: (.+)\.", "{1}"),
     (r"Load key \"(.+?)\": (.+)", "{1}"),
-    (r"Permissions \S+ for '(.+?)' are too open", "ssh ignores it: others may read it"),
+    (r"Load key \"(.+?)\": (?:error in libcrypto|invalid format)", _NO_KEY_INSIDE),
+    (r"Permissions \S+ for '(.+?)' are too open", _OPEN),
 )
 """What a line of ssh's log says about the key of its first group; a later line counts more."""
 
@@ -171,29 +206,31 @@ def _name(described: str) -> str:
     return re.sub(r" (?:[A-Z0-9-]+ )?SHA256:\S+.*$", "", described)
 
 
-def _unreadable(name: str) -> str:
-    """Return why ssh did not offer a private key."""
+def _unusable(name: str) -> str | None:
+    """Return why ssh cannot use a private key, or None if it can."""
     asked = subprocess.run(
         ["ssh-keygen", "-y", "-P", "", "-f", name], stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if "passphrase" in asked.stderr:
-        return "it needs its passphrase"
-    return "refused" if asked.returncode == 0 else one_line(asked.stderr.strip() or "unreadable", 100)
+        return _LOCKED
+    if "bad permissions" in asked.stderr:
+        return _OPEN
+    return None if asked.returncode == 0 else _NO_KEY_INSIDE
 
 
 def key_hint(fates: list[str]) -> str:
     """Return the next step after a refused login."""
     for fate in fates:
-        name = fate.partition(": ")[0]
-        if fate.endswith("passphrase"):
-            return f"give it to the agent: ssh-add {shlex.quote(name)}"
-        if "others may read it" in fate:
-            return f"chmod 600 {shlex.quote(name)}"
-        if fate.endswith("no such file"):
-            return "check the -i of the ssh command"
-        if name.endswith(".pub") and "invalid format" in fate:
+        name, _, reason = fate.partition(": ")
+        if name.endswith(".pub"):
             return f"name the private key: -i {shlex.quote(name[:-4])}"
-    if fates == ["no key to offer"]:
+        if reason == _LOCKED:
+            return f"give it to the agent: ssh-add {shlex.quote(name)}"
+        if reason == _OPEN:
+            return f"chmod 600 {shlex.quote(name)}"
+        if re.search("No such file|Permission denied|no private key", reason):
+            return "check the -i of the ssh command"
+    if fates == [NO_KEY]:
         return "name the key with -i, or give it to the agent: ssh-add KEY"
     return "add your public key to the machine, or name another key with -i"
 

@@ -324,14 +324,13 @@ class _Session:
         log, text = self._log.text(), noise.decode("utf-8", "replace")
         if status == 255 and not re.search(r"master session id|Sending command", log):
             return self._way.failure(f"{log}\n{text}")
-        if "refused" in log and "mux" in log:
-            return UnreachableError("channel-refused", f"{self._way.where} opened no session", messages.GATEWAY)
         return messages.shell_failure(self._way.where, text, status)
 
     def _check_pin(self, log: str) -> None:
         """Compare the host key with that of the setup; a warm connection was compared when it was opened."""
         way = self._way
         way.host_key = hostkeys.shown(log) or way.pinned
+        hostkeys.check_written(log)
         new = hostkeys.accepted(log)
         if way.pinned and new and way.host_key != way.pinned:
             hostkeys.forget(way.known_hosts, way.known_name)
