@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pi.calls.bootstrap import NO_BASH, NO_PYTHON, program, shell_command
 from pi.calls.events import (
     Alive,
+    Cancelled,
     Cancelling,
     Done,
     Ending,
@@ -133,7 +134,7 @@ class Call:
                 for event in self._reader.feed(chunk):
                     last = event if isinstance(event, (Ending, Cancelling)) else last
                 if not chunk:
-                    break
+                    return last if self._stream.exit_status() is None else Cancelled()
         return last
 
     def close(self) -> None:

@@ -59,6 +59,11 @@ MAX_JUMPS = 8
 
 ANSWER = "pi-answers-"
 
+OPENED = r"master session id|Sending command|channel \d+: new direct-tcpip"
+"""What ssh's log has when the server has opened a channel."""
+
+POLL_S = 0.01
+
 
 class OpenSsh:
     """A way to one pod. `pinned` is the host key of its setup, or "" (see `pi.ssh.hostkeys.shown`).
@@ -98,7 +103,7 @@ class OpenSsh:
 
     def start(self, *, fresh: bool = False) -> None:
         """Begin to connect, over a warm connection if there is one and it need not be a `fresh` one."""
-        if fresh and self._control_path and self._control_path.exists():
+        if fresh and self._is_warm():
             self._leave_master()
         self._session = self._session or self._new_session()
 
@@ -130,8 +135,34 @@ class OpenSsh:
         return session
 
     def dial(self, port: int) -> Line:
-        """Connect to a port of the pod's loopback."""
-        return Line([*self._ssh(), "-W", f"127.0.0.1:{port}", *self._words], lambda: self._refusal(port))
+        """Connect to a port of the pod's loopback.
+
+        Raises ConnectionRefusedError if nothing listens there, UnreachableError or HostKeyError.
+        """
+        for _ in range(2):
+            with _Log(self._folder) as log:
+                is_warm = self._is_warm()
+                line = Line([*self._ssh(log), "-W", f"127.0.0.1:{port}", *self._words])
+                try:
+                    if self._opens(line, log, is_warm):
+                        return line
+                except BaseException:
+                    line.close()
+                    raise
+            line.close()
+            if line.has_ended:
+                break
+            self._leave_master()
+        raise self._refusal(port)
+
+    def _opens(self, line: Line, log: _Log, is_warm: bool) -> bool:
+        """Wait until a line's channel is open; return whether it is. A warm connection has less time for it."""
+        began, patience_s = time.monotonic(), WARM_PATIENCE_S if is_warm else self.timeout_s + LOGIN_PATIENCE_S
+        while not line.has_ended and time.monotonic() - began < paced(patience_s):
+            if re.search(OPENED, log.text()):
+                return True
+            time.sleep(POLL_S)
+        return False
 
     def words(self, command: str, *, terminal: bool = False) -> list[str]:
         """Return the words that run a command of the login shell on the pod."""
@@ -166,9 +197,12 @@ class OpenSsh:
         # the outer shell may be any login shell: without single quotes inside, each passes this on unchanged
         command = f"exec /bin/sh -c 'echo; echo {ANSWER}{word}; exec 2>&1; IFS= read -r c && eval \"$c\"'"
         log = _Log(self._folder)
-        is_warm = self._control_path is not None and self._control_path.exists()
+        is_warm = self._is_warm()
         words = [*self._ssh(log), *self._words, command]
         return _Session(self, Stream(words), log, word, is_warm)
+
+    def _is_warm(self) -> bool:
+        return self._control_path is not None and self._control_path.exists()
 
     def _ssh(self, log: _Log | None = None, *, alone: bool = False) -> list[str]:
         """Return `ssh` with pi's options; the user's words follow. `alone` shares no connection."""
@@ -304,7 +338,7 @@ class _Session:
         self._log.close()
 
     def _channel_opened(self) -> float:
-        return time.monotonic() if re.search(r"master session id|Sending command", self._log.text()) else 0.0
+        return time.monotonic() if re.search(OPENED, self._log.text()) else 0.0
 
     def _check_time(self, channel_at: float, noise: bytes) -> None:
         now = time.monotonic()
@@ -322,7 +356,7 @@ class _Session:
     def _ended(self, noise: bytes) -> PiError:
         status = self.stream.exit_status()
         log, text = self._log.text(), noise.decode("utf-8", "replace")
-        if status == 255 and not re.search(r"master session id|Sending command", log):
+        if status == 255 and not re.search(OPENED, log):
             return self._way.failure(f"{log}\n{text}")
         return messages.shell_failure(self._way.where, text, status)
 
