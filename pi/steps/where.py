@@ -67,6 +67,14 @@ def connected(
         connection.close()
 
 
+def connection_to(pod_name: str | None = None) -> Connection:
+    """Return the connection of a pod (default: the active one), which opens on first use."""
+    from pi.ssh.connection import Connection  # noqa: PLC0415 - imports Fabric
+
+    pod = state.load().pod(pod_name)
+    return Connection(openssh.way_to(target.parse(pod.ssh), config.config_dir(), pod.host_key))
+
+
 def _open(
     c: Any, pod: Pod, named: bool, new_host_key: bool, fresh: bool, meanwhile: Callable[[], object]
 ) -> Connection:

@@ -44,11 +44,12 @@ PURE = {"planning", "vllm", "setup", "prompt.events", "pods.types", "pods.file_f
 LATE = {
     "addresses": {"requests"},
     "calls.templates": {"jinja2"},
+    "cli.entry": {"pi.cli"},
     "prompt.chat": {"readline"},
     "prompt.client": {"pi.prompt.sdk"},
     "screen": {"tabulate"},
     "steps.where": {"pi.ssh.connection"},
-    "": {"pi.fabric_tasks"},
+    "": {"pi.fabric_tasks", "pi.steps"},
 }
 """Imports inside functions: heavy packages, and the tasks for fabfiles."""
 
