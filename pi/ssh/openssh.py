@@ -29,7 +29,7 @@ from pi.errors import InputError, PiError, UnreachableError
 from pi.on_pod.pace import paced
 from pi.ssh import hostkeys, messages
 from pi.ssh.line import Line
-from pi.ssh.process import Silence, Stream, end
+from pi.ssh.process import Silence, Stream
 from pi.ssh.target import LocalTarget, SshTarget
 
 CONNECT_TIMEOUT_S = 10
@@ -149,8 +149,9 @@ class OpenSsh:
                 except BaseException:
                     line.close()
                     raise
+            is_refused = line.has_ended
             line.close()
-            if line.has_ended:
+            if is_refused:
                 break
             self._leave_master()
         raise self._refusal(port)
@@ -280,10 +281,8 @@ class OpenSsh:
         """Return why the pod's SSH server opened no tunnel; only a connection of its own says it."""
         with _Log(self._folder) as log:
             words = [*self._ssh(log, alone=True), "-W", f"127.0.0.1:{port}", *self._words]
-            asked = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                asked.wait(self.timeout_s)
-            end(asked)
+                subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=self.timeout_s)
             text = log.text()
         if "administratively prohibited" in text:
             return UnreachableError(
