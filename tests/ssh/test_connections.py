@@ -258,6 +258,20 @@ def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
     assert "unknown pod 'nowhere'" in done.err
 
 
+RAW = ["-tp", "4", "--x=y", "list", "x y", "--help"]
+
+
+@pytest.mark.parametrize("under", ["inv", "fab"])
+def test_raw_words_arrive_as_they_were_typed(pi: Pi, box: Pod, under: str) -> None:
+    words = ["pi.start", "--model", box.model(), "--name", "q", "--vllm", *RAW]
+    (pi.home / "tasks.py").write_text(FILE)
+    done = fab(pi, box, *words) if under == "fab" else run(pi, program("inv"), *words)
+    assert done.code == 0, done
+    received = box.received("q")["argv"]
+    place = received.index("-tp")
+    assert received[place : place + len(RAW)] == RAW
+
+
 def test_under_fabric_the_pod_that_is_named_counts_and_not_the_host(pi: Pi, new_pod: NewPod) -> None:
     """Both run a model of the same name."""
     here, there = new_pod("here"), new_pod("there")
