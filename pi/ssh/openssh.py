@@ -167,7 +167,7 @@ class OpenSsh:
 
     def words(self, command: str, *, terminal: bool = False) -> list[str]:
         """Return the words that run a command of the login shell on the pod."""
-        return [*self._ssh(), *(["-tt"] if terminal else []), *self._words, command]
+        return [*self._ssh(), *_NO_FORWARDINGS, *(["-tt"] if terminal else []), *self._words, command]
 
     def forget_host_key(self) -> None:
         """Drop the host key that pi's own file has, and the pin."""
@@ -199,7 +199,7 @@ class OpenSsh:
         command = f"exec /bin/sh -c 'echo; echo {ANSWER}{word}; exec 2>&1; IFS= read -r c && eval \"$c\"'"
         log = _Log(self._folder)
         is_warm = self._is_warm()
-        words = [*self._ssh(log), *self._words, command]
+        words = [*self._ssh(log), *_NO_FORWARDINGS, *self._words, command]
         return _Session(self, Stream(words), log, word, is_warm)
 
     def _is_warm(self) -> bool:
@@ -216,13 +216,13 @@ class OpenSsh:
 
     @cached_property
     def _options(self) -> dict[str, str]:
-        users = self._setting("userknownhostsfile", "")
         strict = self._setting("stricthostkeychecking", "ask") in ("true", "yes")
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": str(self.timeout_s),
             "StrictHostKeyChecking": "yes" if strict else "accept-new",
-            "UserKnownHostsFile": f'"{_escaped(self.known_hosts)}" {users}'.strip(),
+            "UserKnownHostsFile": self._known_hosts_files(),
+            "HashKnownHosts": "no",
             "UpdateHostKeys": "no",
             "ForwardAgent": "no",
             "ForwardX11": "no",
@@ -239,14 +239,25 @@ class OpenSsh:
             if self._setting(setting, value) != value:
                 options[name] = value
         if self.pinned:
-            types = self.pinned.partition(" ")[0].replace("ssh-rsa", "rsa-sha2-512,rsa-sha2-256")
-            options["HostKeyAlgorithms"] = f"^{types}"
+            options["HostKeyAlgorithms"] = self._pinned_first()
         jumps = self._setting("proxyjump", "none")
         if jumps != "none":
             hops = jumps.split(",")
             check_jumps(hops[0])
             options["ProxyCommand"] = jump_command(hops, options["UserKnownHostsFile"], self.timeout_s)
         return options
+
+    def _known_hosts_files(self) -> str:
+        """Return pi's own file and the user's, each in quotes; `ssh -G` prints paths with spaces without them."""
+        users = self._setting("userknownhostsfile", "")
+        files = [_escaped(self.known_hosts), *re.split(r" (?=[/~%$])", users)]
+        return " ".join(f'"{file}"' for file in files if file)
+
+    def _pinned_first(self) -> str:
+        """Return the host key algorithms of the user, those for the key of the setup first."""
+        kind = self.pinned.partition(" ")[0]
+        pinned = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa") if kind == "ssh-rsa" else (kind,)
+        return ",".join(sorted(self._setting("hostkeyalgorithms").split(","), key=lambda name: name not in pinned))
 
     @cached_property
     def _control_path(self) -> Path | None:
@@ -439,6 +450,9 @@ def read_settings(words: list[str]) -> dict[str, list[str]]:
         settings.setdefault(key.lower(), []).append(value)
     return settings
 
+
+_NO_FORWARDINGS = ("-o", "ClearAllForwardings=yes")
+"""Not for `ssh -W`, which would have none either."""
 
 _ALONE = {"ControlMaster": "no", "ControlPath": "none"}
 
