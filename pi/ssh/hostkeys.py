@@ -6,11 +6,11 @@ import contextlib
 import fcntl
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from pi.errors import HostKeyError, InputError
-from pi.ssh.messages import fingerprint_in, line_of
 
 USER_FILE = Path("~/.ssh/known_hosts")
 
@@ -68,7 +68,7 @@ def _scan_words(name: str) -> str:
 
 
 def _changed(name: str, new: str, file: Path, line: int, replaceable: bool) -> HostKeyError:
-    message = f"{name} shows another host key than before: {new}, on record {fingerprint_in(file, line)}"
+    message = f"{name} shows another host key than before: {new}, on record {_fingerprint_in(file, line)}"
     if not file.exists():  # such as KnownHostsCommand-HOSTNAME
         fix = f"change what {file} says"
     elif _is_pattern(file, line):
@@ -80,7 +80,23 @@ def _changed(name: str, new: str, file: Path, line: int, replaceable: bool) -> H
 
 def _is_pattern(file: Path, line: int) -> bool:
     """Return whether a line is for several hosts, so that `ssh-keygen -R` does not find it."""
-    return bool(re.search(r"[*?!]", line_of(file, line).removeprefix("@cert-authority ").partition(" ")[0]))
+    return bool(re.search(r"[*?!]", _line_of(file, line).removeprefix("@cert-authority ").partition(" ")[0]))
+
+
+def _fingerprint_in(path: Path, line_number: int) -> str:
+    """Return the fingerprint of the key in a line of a known_hosts file, or "an unreadable one"."""
+    words = _line_of(path, line_number).split()
+    key = " ".join(words[2:4] if words[:1] and words[0].startswith("@") else words[1:3])
+    asked = subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=key + "\n", capture_output=True, text=True)
+    return next((word for word in asked.stdout.split() if word.startswith("SHA256:")), "an unreadable one")
+
+
+def _line_of(path: Path, number: int) -> str:
+    """Return a line of a known_hosts file, or "" if it cannot be read."""
+    try:
+        return path.read_text("utf-8", "replace").splitlines()[number - 1]
+    except (OSError, IndexError):
+        return ""
 
 
 def not_pinned(name: str, key: str, pinned: str) -> HostKeyError:

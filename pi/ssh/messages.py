@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pi.errors import UnreachableError
+from pi.ssh.keys import key_fates, key_hint
 from pi.text import one_line
 
 GATEWAY = (
@@ -109,7 +108,8 @@ MESSAGES = (
     ),
     Message(
         "not-ssh",
-        r"banner line contains invalid|No banner received|banner line too long|: invalid format|Bad remote protocol",
+        r"banner line (?:contains invalid|too long)|Protocol major versions differ|No banner received|: invalid format"
+        r"|Bad remote protocol",
         "{where} does not speak SSH",
         "check the port",
     ),
@@ -198,94 +198,6 @@ def _error(message: Message, attempt: Attempt, groups: list[str]) -> Unreachable
     return UnreachableError(message.id, message.means.format(*groups, **values), hint)
 
 
-def key_fates(log: str) -> list[str]:
-    """Return one phrase for each key that ssh considered: what became of it. Empty for the login at a jump host."""
-    if "debug1: Authentications that can continue" not in log:
-        return []
-    fates: dict[str, str] = {}
-    for line in log.splitlines():
-        for pattern, fate in _FATES:
-            if found := re.search(pattern, line):
-                fates[_name(found[1])] = fate.format(*found.groups())
-    for name, fate in fates.items():
-        if name.endswith(".pub") and fate != "refused":
-            fates[name] = _PUBLIC
-        elif fate in (_TRIED, _ACCEPTED) and Path(name).is_file():
-            fates[name] = _unusable(name) or fate
-    known = [f"{name}: {fate}" for name, fate in fates.items() if fate != _TRIED]
-    if "Next authentication method: publickey" not in log:
-        return [NO_KEYS_ALLOWED]
-    return [one_line(fate, 200) for fate in known] or [NO_KEY]
-
-
-NO_KEY = "no key to offer"
-
-NO_KEYS_ALLOWED = "your ssh configuration switches keys off"
-
-_TRIED = "tried"
-
-_ACCEPTED = "accepted, but the login was refused"
-
-_LOCKED = "it needs its passphrase"
-
-_OPEN = "ssh ignores it because others may read it"
-
-_PUBLIC = "it is the public key"
-
-_NO_KEY_INSIDE = "it contains no private key"
-
-_FATES = (
-    (r"debug1: Offering public key: (.+)", "refused"),
-    (r"debug1: Server accepts key: (.+)", _ACCEPTED),
-    (r"sign_and_send_pubkey: signing failed for \S+ \"(.+?)\".*?: (.+)", "the agent did not sign ({1})"),
-    (r"debug1: Trying private key: (.+)", _TRIED),
-    (r"no such identity: (.+?): (.+)", "{1}"),
-    (r"Identity file (.+?) not accessible: (.+)\.", "{1}"),
-    (r"Load key \"(.+?)\": (.+)", "{1}"),
-    (r"Load key \"(.+?)\": (?:error in libcrypto|invalid format)", _NO_KEY_INSIDE),
-    (r"Load key \"(.+?)\": bad permissions", _OPEN),
-    (r"debug1: Skipping \S+ key (.+?) - (.+)", "not offered ({1})"),
-    (r"Permissions \S+ for '(.+?)' are too open", _OPEN),
-)
-"""What a line of ssh's log says about the key of its first group; a later line counts more."""
-
-
-def _name(described: str) -> str:
-    """Return the file or comment of a key that ssh describes as `FILE TYPE SHA256:... explicit agent`."""
-    return re.sub(r" (?:[A-Z0-9-]+ )?SHA256:\S+.*$", "", described)
-
-
-def _unusable(name: str) -> str | None:
-    """Return why ssh cannot use a private key, or None if it can."""
-    asked = subprocess.run(
-        ["ssh-keygen", "-y", "-P", "", "-f", name], stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    if "passphrase" in asked.stderr:
-        return _LOCKED
-    if "bad permissions" in asked.stderr:
-        return _OPEN
-    return None if asked.returncode == 0 else _NO_KEY_INSIDE
-
-
-def key_hint(fates: list[str]) -> str:
-    """Return the next step after a refused login."""
-    for fate in fates:
-        name, _, reason = fate.partition(": ")
-        if name.endswith(".pub"):
-            return f"name the private key: -i {shlex.quote(name[:-4])}"
-        if reason == _LOCKED:
-            return f"give it to the agent: ssh-add {shlex.quote(name)}"
-        if reason == _OPEN:
-            return f"chmod 600 {shlex.quote(name)}"
-        if re.search("No such file|Permission denied|no private key", reason):
-            return "check the -i of the ssh command"
-    if fates == [NO_KEYS_ALLOWED]:
-        return "check PubkeyAuthentication and PreferredAuthentications in ~/.ssh/config"
-    if fates == [NO_KEY]:
-        return "name the key with -i, or give it to the agent: ssh-add KEY"
-    return "add your public key to the machine, or name another key with -i"
-
-
 FILES = "the account's start-up files (~/.bashrc, or ~/.zshenv of zsh)"
 
 
@@ -343,19 +255,3 @@ def shell_silence(where: str, noise: str, waited_s: int, answer: str, *, waits: 
 def _last_line(text: str, before: str) -> str:
     lines = [one_line(line, 300) for line in text.splitlines() if line.strip()]
     return f"{before}{lines[-1]}" if lines else ""
-
-
-def fingerprint_in(path: Path, line_number: int) -> str:
-    """Return the fingerprint of the key in a line of a known_hosts file, or "an unreadable one"."""
-    words = line_of(path, line_number).split()
-    key = " ".join(words[2:4] if words[:1] and words[0].startswith("@") else words[1:3])
-    asked = subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=key + "\n", capture_output=True, text=True)
-    return next((word for word in asked.stdout.split() if word.startswith("SHA256:")), "an unreadable one")
-
-
-def line_of(path: Path, number: int) -> str:
-    """Return a line of a known_hosts file, or "" if it cannot be read."""
-    try:
-        return path.read_text("utf-8", "replace").splitlines()[number - 1]
-    except (OSError, IndexError):
-        return ""

@@ -59,6 +59,7 @@ class Case:
     config: str = ""
     known_hosts: str = ""
     agent: str = ""
+    says: str = ""
     strict: bool = False
     files: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
@@ -180,6 +181,7 @@ def test_pi_has_the_verdict_of_ssh(case: Case, lab: Lab, pi: Pi, monkeypatch: py
     done = by_ssh(words, case.strict)
     assert (done.returncode == 0) == case.works, done.stderr
     assert (error is None) == case.works, (error, error.hint) if error else done.stderr
+    assert error is None or case.says in f"{error.message} {error.hint}", (error, error.hint)
     is_about_host_key = "Host key verification failed" in done.stderr or "marked as revoked" in done.stderr
     assert isinstance(error, HostKeyError) == (is_about_host_key and not case.works), error
 
