@@ -41,7 +41,11 @@ FIND_BASH = (
 )
 """Completes a PATH that lacks bash, which the pod's scripts need."""
 
-RUN = 'exec "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"'
+RUN = (
+    '{ exec 3<&0; "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))" $$ <&3 3<&- & '
+    "exec </dev/null 3<&-; wait $!; exit; }"
+)
+"""Runs the program beside a shell that waits for it; the program ends the shell if pi goes (`pi.on_pod.wire`)."""
 
 FIND_PYTHON = f'for p in "$HOME/venv/bin/python" python3; do command -v "$p" >/dev/null 2>&1 && {RUN}; done; '
 

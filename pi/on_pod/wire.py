@@ -142,6 +142,7 @@ class Wire:
                 self._answers.put(message)
         self.lost.set()
         self._answers.put(None)
+        _let_go()
 
     def _beat(self) -> NoReturn:
         while True:
@@ -149,8 +150,19 @@ class Wire:
             self._write(self._mark + ' {"event": "alive"}\n')
 
 
+def _let_go() -> None:
+    """End the shell that waits for this program, so that ssh closes the connection; the work goes on without both."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    if sys.argv[1:] == [str(os.getppid())]:
+        os.kill(os.getppid(), signal.SIGTERM)
+
+
 def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
     """Run one verb to its end, and send `done`, `failed` or `cancelled`."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)  # a shell's background programs ignore them, and so would vLLM
     with contextlib.suppress(OSError):
         os.setsid()
     os.umask(0o077)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pi.errors import UnreachableError
+from pi.ssh.keys import key_fates, key_hint
 from pi.text import one_line
 
 GATEWAY = (
@@ -59,14 +59,38 @@ MESSAGES = (
         "the host name {0} cannot be looked up now ({1})",
         "check that this machine is online",
     ),
+    Message(
+        "host-unknown",
+        r"Could not resolve hostname (\S+): (Address family[^\n]*|No address associated[^\n]*)",
+        "{0} has no address of the requested kind, IPv4 or IPv6",
+        "leave -4, -6 or AddressFamily out",
+    ),
     Message("host-unknown", r"Could not resolve hostname (\S+): ", "there is no host name {0}"),
+    Message(
+        "ssh-config-invalid",
+        r"env var (\S+) has no value",
+        "your ssh configuration uses {0}, which is not set",
+        "export it, or change that line of your ssh configuration",
+    ),
+    Message(
+        "bind-failed",
+        r"^(?:bind|getaddrinfo:|bindaddress:?|failed to bind) ?(\S+): ([^\n]+)\n(?s:.*)" + AT,
+        "ssh cannot connect from {0} ({1})",
+        "check BindAddress and BindInterface in ~/.ssh/config",
+    ),
     Message("connection-refused", AT + "Connection refused", "{0}:{1} refused the connection"),
     Message("no-route", AT + "(No route to host|Network is unreachable)", "there is no way to {0}:{1} ({2})"),
     Message("connect-timeout", AT + "(?:Connection|Operation) timed out", "{0}:{1} did not answer within {timeout} s"),
     Message("connect-failed", AT + "(.+)", "{0}:{1}: {2}"),
     Message(
         "jump-failed",
-        r"channel 0: open failed: (?:connect failed: |administratively prohibited: )?(.+)",
+        r"channel 0: open failed: administratively prohibited",
+        "the jump host allows no connection to {where}",
+        "set AllowTcpForwarding yes in the jump host's sshd_config, or use another jump host",
+    ),
+    Message(
+        "jump-failed",
+        r"channel 0: open failed: (?:connect failed: )?(.+)",
         "the jump host cannot connect to {where} ({0})",
         "check the pod's address, and that the jump host allows tunnels",
     ),
@@ -84,7 +108,8 @@ MESSAGES = (
     ),
     Message(
         "not-ssh",
-        r"banner line contains invalid|No banner received|banner line too long|: invalid format|Bad remote protocol",
+        r"banner line (?:contains invalid|too long)|Protocol major versions differ|No banner received|: invalid format"
+        r"|Bad remote protocol",
         "{where} does not speak SSH",
         "check the port",
     ),
@@ -108,11 +133,29 @@ MESSAGES = (
     ),
     Message(
         "login-refused",
+        r"\A(?!(?s:.*)debug1: Authentications that can continue)(?s:.*)^(\S+)@(\S+): Permission denied",
+        "the jump host {1} refused the login of {0}",
+        "name its key under its Host in ~/.ssh/config (IdentityFile), or give the key to the agent: ssh-add KEY",
+    ),
+    Message(
+        "login-refused",
         r"(\S+)@\S+: Permission denied \(((?:(?!publickey)[^)])*)\)",
         "{where} accepts no keys for {0}, only: {1}",
         "allow keys in its sshd_config (PubkeyAuthentication yes), or use another user",
     ),
     Message("login-refused", r"(\S+)@\S+: Permission denied", "{where} refused the login of {0}{keys}", "{key_hint}"),
+    Message(
+        "proxy-failed",
+        r"Executing proxy command(?s:.*)Connection closed by UNKNOWN port 65535\n+(?s:.*?)([^\n]+)\n*\Z",
+        "the ProxyCommand for {where} failed: {0}",
+        "check ProxyCommand in ~/.ssh/config",
+    ),
+    Message(
+        "proxy-failed",
+        r"Executing proxy command: (?:exec )?(.+)\n(?s:.*)Connection closed by UNKNOWN port 65535",
+        "the ProxyCommand for {where} ended without a message: {0}",
+        "check ProxyCommand in ~/.ssh/config",
+    ),
     Message(
         "connection-closed",
         r"Connection (?:closed|reset) by|[Cc]onnection reset by peer|Broken pipe|[Cc]onnection closed by remote",
@@ -155,122 +198,60 @@ def _error(message: Message, attempt: Attempt, groups: list[str]) -> Unreachable
     return UnreachableError(message.id, message.means.format(*groups, **values), hint)
 
 
-def key_fates(log: str) -> list[str]:
-    """Return one phrase for each key that ssh considered: what became of it. Empty for the login at a jump host."""
-    if "debug1: Authentications that can continue" not in log:
-        return []
-    fates: dict[str, str] = {}
-    for line in log.splitlines():
-        for pattern, fate in _FATES:
-            if found := re.search(pattern, line):
-                fates[_name(found[1])] = fate.format(*found.groups())
-    for name, fate in fates.items():
-        if name.endswith(".pub") and fate != "refused":
-            fates[name] = _PUBLIC
-        elif fate in (_TRIED, _ACCEPTED) and Path(name).is_file():
-            fates[name] = _unusable(name) or fate
-    known = [f"{name}: {fate}" for name, fate in fates.items() if fate != _TRIED]
-    return [one_line(fate, 200) for fate in known] or [NO_KEY]
+FILES = "the account's start-up files (~/.bashrc, or ~/.zshenv of zsh)"
 
 
-NO_KEY = "no key to offer"
-
-_TRIED = "tried"
-
-_ACCEPTED = "accepted, but the login was refused"
-
-_LOCKED = "it needs its passphrase"
-
-_OPEN = "ssh ignores it because others may read it"
-
-_PUBLIC = "it is the public key"
-
-_NO_KEY_INSIDE = "it contains no private key"
-
-_FATES = (
-    (r"debug1: Offering public key: (.+)", "refused"),
-    (r"debug1: Server accepts key: (.+)", _ACCEPTED),
-    (r"sign_and_send_pubkey: signing failed for \S+ \"(.+?)\".*?: (.+)", "the agent did not sign ({1})"),
-    (r"debug1: Trying private key: (.+)", _TRIED),
-    (r"no such identity: (.+?): (.+)", "{1}"),
-    (r"Identity file (.+?) not accessible: (.+)\.", "{1}"),
-    (r"Load key \"(.+?)\": (.+)", "{1}"),
-    (r"Load key \"(.+?)\": (?:error in libcrypto|invalid format)", _NO_KEY_INSIDE),
-    (r"Permissions \S+ for '(.+?)' are too open", _OPEN),
-)
-"""What a line of ssh's log says about the key of its first group; a later line counts more."""
+OTHER_USER = r"[Pp]lease log ?in as the user \"?([A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?)\"?[^\n]*"
 
 
-def _name(described: str) -> str:
-    """Return the file or comment of a key that ssh describes as `FILE TYPE SHA256:... explicit agent`."""
-    return re.sub(r" (?:[A-Z0-9-]+ )?SHA256:\S+.*$", "", described)
+def shell_failure(where: str, noise: str, status: int | None, command_as: Callable[[str], str]) -> UnreachableError:
+    """Return the error for a login whose shell ended before pi's first command.
 
-
-def _unusable(name: str) -> str | None:
-    """Return why ssh cannot use a private key, or None if it can."""
-    asked = subprocess.run(
-        ["ssh-keygen", "-y", "-P", "", "-f", name], stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    if "passphrase" in asked.stderr:
-        return _LOCKED
-    if "bad permissions" in asked.stderr:
-        return _OPEN
-    return None if asked.returncode == 0 else _NO_KEY_INSIDE
-
-
-def key_hint(fates: list[str]) -> str:
-    """Return the next step after a refused login."""
-    for fate in fates:
-        name, _, reason = fate.partition(": ")
-        if name.endswith(".pub"):
-            return f"name the private key: -i {shlex.quote(name[:-4])}"
-        if reason == _LOCKED:
-            return f"give it to the agent: ssh-add {shlex.quote(name)}"
-        if reason == _OPEN:
-            return f"chmod 600 {shlex.quote(name)}"
-        if re.search("No such file|Permission denied|no private key", reason):
-            return "check the -i of the ssh command"
-    if fates == [NO_KEY]:
-        return "name the key with -i, or give it to the agent: ssh-add KEY"
-    return "add your public key to the machine, or name another key with -i"
-
-
-def shell_failure(where: str, noise: str, status: int | None) -> UnreachableError:
-    """Return the error for a login whose shell ended, or did something else, before pi's first command."""
-    lines = [one_line(line, 300) for line in noise.splitlines() if line.strip()]
-    if other := re.search(r"[Pp]lease log ?in as the user \"?([A-Za-z0-9._-]+)", noise):
+    `command_as` returns the ssh command for another user.
+    """
+    if other := re.search(
+        r"[Pp]lease log ?in as the user \"?([A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?)\"?[^\n]*", noise
+    ):
         return UnreachableError(
             "other-user",
             f"{where} wants another user: {one_line(other[0], 200)}",
-            f"use {other[1]}@ in the ssh command",
+            f"log in as that user: pi pods setup NAME {shlex.quote(command_as(other[1]))}",
         )
-    said = f"; it wrote: {lines[-1]}" if lines else ""
     ended = f"with status {status}" if status is not None else "early"
     return UnreachableError(
         "login-shell-exited",
-        f"the login shell on {where} ended {ended}{said}",
-        f"{GATEWAY}; otherwise look for an `exit` or another shell in its start-up files (~/.bashrc, ~/.profile)",
+        f"the login shell on {where} ended {ended}{_last_line(noise, '; it wrote: ')}",
+        f"{GATEWAY}; otherwise look for an `exit` or another shell in {FILES}",
     )
 
 
-def shell_silence(where: str, noise: str, waited_s: int) -> UnreachableError:
-    """Return the error for a login whose start-up files do not end."""
-    lines = [one_line(line, 300) for line in noise.splitlines() if line.strip()]
-    said = f"; it last wrote: {lines[-1]}" if lines else ""
+def shell_silence(where: str, noise: str, waited_s: int, answer: str, *, waits: bool) -> UnreachableError:
+    """Return the error for a login whose start-up files do not end.
+
+    `answer` is what a shell replied when it was asked for its name. The files `waits` for input if that ended them.
+    """
+    said = _last_line(noise, "; it last wrote: ")
+    only = "in a terminal only, behind `[ -t 0 ] &&`"
+    if waits:
+        return UnreachableError(
+            "start-up-files-ask",
+            f"a start-up file of the account on {where} waits for input{said}",
+            f"look for a `read` or a menu in {FILES}, and let it run {only}",
+        )
+    if other := re.search(r"pi-asks-(?:\S*/)?-?(\w+)|\b(fish): ", answer):
+        name = other[1] or other[2]
+        return UnreachableError(
+            "start-up-other-shell",
+            f"a start-up file of the account on {where} starts another shell ({name})",
+            f"look for {name} in {FILES}, and start it {only}",
+        )
     return UnreachableError(
         "start-up-files-slow",
-        f"the login shell on {where} ran no command within {waited_s} s{said}",
-        "its start-up files (~/.bashrc, ~/.profile) take long, wait for input, or start another shell: guard them"
-        " with [ -t 0 ] or move what is slow out of them",
+        f"the start-up files of the account on {where} took longer than {waited_s} s{said}",
+        f"look for what is slow in {FILES}, for example conda, and let it run {only}",
     )
 
 
-def fingerprint_in(path: Path, line_number: int) -> str:
-    """Return the fingerprint of the key in a line of a known_hosts file, or "an unreadable one"."""
-    try:
-        words = path.read_text("utf-8", "replace").splitlines()[line_number - 1].split()
-    except (OSError, IndexError):
-        return "an unreadable one"
-    key = " ".join(words[2:4] if words[0].startswith("@") else words[1:3])
-    asked = subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=key + "\n", capture_output=True, text=True)
-    return next((word for word in asked.stdout.split() if word.startswith("SHA256:")), "an unreadable one")
+def _last_line(text: str, before: str) -> str:
+    lines = [one_line(line, 300) for line in text.splitlines() if line.strip()]
+    return f"{before}{lines[-1]}" if lines else ""

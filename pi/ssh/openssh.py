@@ -28,8 +28,10 @@ from pathlib import Path
 from pi.errors import InputError, PiError, UnreachableError
 from pi.on_pod.pace import paced
 from pi.ssh import hostkeys, messages
+from pi.ssh.jumps import jump_command
 from pi.ssh.line import Line
 from pi.ssh.process import Silence, Stream
+from pi.ssh.settings import escaped, read_settings, trust
 from pi.ssh.target import LocalTarget, SshTarget
 
 CONNECT_TIMEOUT_S = 10
@@ -55,12 +57,18 @@ MAX_SOCKET_PATH = 84
 MAX_NOISE = 64 * 1024
 """Bytes kept of what start-up files print."""
 
-MAX_JUMPS = 8
-
 ANSWER = "pi-answers-"
+
+SHELL = "pi-asks-"
+
+ANSWER_S = 2
+"""How long another shell may take to say its name."""
 
 OPENED = r"master session id|Sending command|channel \d+: new direct-tcpip"
 """What ssh's log has when the server has opened a channel."""
+
+OWN_CONNECTION = r"debug1: (?:Connecting to|Executing proxy command)"
+"""What ssh's log has when it uses no warm connection, for example since the socket was left by a dead process."""
 
 POLL_S = 0.01
 
@@ -74,6 +82,7 @@ class OpenSsh:
     def __init__(self, target: SshTarget, folder: Path, pinned: str = "") -> None:
         if not shutil.which("ssh"):
             raise InputError("no-ssh", "there is no ssh on this machine", "apt-get install openssh-client")
+        self._target = target
         self._words = replace(target, jumps=()).ssh_words()
         self._folder = folder
         self._settings = read_settings(target.ssh_words())
@@ -160,14 +169,20 @@ class OpenSsh:
         """Wait until a line's channel is open; return whether it is. A warm connection has less time for it."""
         began, patience_s = time.monotonic(), WARM_PATIENCE_S if is_warm else self.timeout_s + LOGIN_PATIENCE_S
         while not line.has_ended and time.monotonic() - began < paced(patience_s):
-            if re.search(OPENED, log.text()):
+            if re.search(OPENED, text := log.text()):
                 return True
+            if is_warm and re.search(OWN_CONNECTION, text):
+                is_warm, patience_s = False, self.timeout_s + LOGIN_PATIENCE_S
             time.sleep(POLL_S)
         return False
 
     def words(self, command: str, *, terminal: bool = False) -> list[str]:
         """Return the words that run a command of the login shell on the pod."""
-        return [*self._ssh(), *(["-tt"] if terminal else []), *self._words, command]
+        return [*self._ssh(), *_NO_FORWARDINGS, *(["-tt"] if terminal else []), *self._words, command]
+
+    def command_as(self, user: str) -> str:
+        """Return the ssh command of this way for another user."""
+        return shlex.join(["ssh", *replace(self._target, user=user).ssh_words()])
 
     def forget_host_key(self) -> None:
         """Drop the host key that pi's own file has, and the pin."""
@@ -199,7 +214,7 @@ class OpenSsh:
         command = f"exec /bin/sh -c 'echo; echo {ANSWER}{word}; exec 2>&1; IFS= read -r c && eval \"$c\"'"
         log = _Log(self._folder)
         is_warm = self._is_warm()
-        words = [*self._ssh(log), *self._words, command]
+        words = [*self._ssh(log), *_NO_FORWARDINGS, *self._words, command]
         return _Session(self, Stream(words), log, word, is_warm)
 
     def _is_warm(self) -> bool:
@@ -216,14 +231,10 @@ class OpenSsh:
 
     @cached_property
     def _options(self) -> dict[str, str]:
-        users = self._setting("userknownhostsfile", "")
-        strict = self._setting("stricthostkeychecking", "ask") in ("true", "yes")
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": str(self.timeout_s),
-            "StrictHostKeyChecking": "yes" if strict else "accept-new",
-            "UserKnownHostsFile": f'"{_escaped(self.known_hosts)}" {users}'.strip(),
-            "UpdateHostKeys": "no",
+            **trust(self._settings, self.known_hosts),
             "ForwardAgent": "no",
             "ForwardX11": "no",
             "RequestTTY": "no",
@@ -239,14 +250,17 @@ class OpenSsh:
             if self._setting(setting, value) != value:
                 options[name] = value
         if self.pinned:
-            types = self.pinned.partition(" ")[0].replace("ssh-rsa", "rsa-sha2-512,rsa-sha2-256")
-            options["HostKeyAlgorithms"] = f"^{types}"
-        jumps = self._setting("proxyjump", "none")
-        if jumps != "none":
-            hops = jumps.split(",")
-            check_jumps(hops[0])
-            options["ProxyCommand"] = jump_command(hops, options["UserKnownHostsFile"], self.timeout_s)
+            options["HostKeyAlgorithms"] = self._pinned_first()
+        if (hops := self._setting("proxyjump", "none")) != "none":
+            options["ProxyCommand"] = jump_command(hops.split(","), self.known_hosts, self.timeout_s)
         return options
+
+    def _pinned_first(self) -> str:
+        """Return the host key algorithms of the user, those for the key of the setup first."""
+        kind = self.pinned.partition(" ")[0]
+        pinned = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa") if kind == "ssh-rsa" else (kind,)
+        names = self._setting("hostkeyalgorithms").split(",")
+        return ",".join(sorted(names, key=lambda name: name.partition("-cert-v01@")[0] not in pinned))
 
     @cached_property
     def _control_path(self) -> Path | None:
@@ -270,7 +284,7 @@ class OpenSsh:
             return
         with contextlib.suppress(subprocess.TimeoutExpired, OSError):
             subprocess.run(
-                ["ssh", "-q", "-O", request, "-o", f"ControlPath={_escaped(path)}", *self._words],
+                ["ssh", "-q", "-O", request, "-o", f"ControlPath={escaped(path)}", *self._words],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=1,
@@ -323,18 +337,22 @@ class _Session:
         noise = b""
         channel_at = 0.0
         while self._mark not in noise:
-            try:
-                chunk = self.stream.receive(0.2)
-            except Silence:
-                channel_at = channel_at or self._channel_opened()
-                self._check_time(channel_at, noise)
-                continue
-            if not chunk:
-                raise self._ended(noise)
-            noise = (noise + chunk)[-MAX_NOISE:]
+            noise = (noise + self._heard(0.2, noise))[-MAX_NOISE:]
+            channel_at = channel_at or self._channel_opened()
+            self._check_time(channel_at, noise)
         self._answered = True
         self._check_pin(self._log.text())
         self._log.close()
+
+    def _heard(self, patience_s: float, before: bytes) -> bytes:
+        """Return the next output, empty if there is none in time. Raises PiError at the end."""
+        try:
+            chunk = self.stream.receive(patience_s)
+        except Silence:
+            return b""
+        if not chunk:
+            raise self._ended(before)
+        return chunk
 
     def _channel_opened(self) -> float:
         return time.monotonic() if re.search(OPENED, self._log.text()) else 0.0
@@ -342,22 +360,33 @@ class _Session:
     def _check_time(self, channel_at: float, noise: bytes) -> None:
         now = time.monotonic()
         if not channel_at:
-            if self._is_warm and now - self._began > paced(WARM_PATIENCE_S):
+            is_warm = self._is_warm and not re.search(OWN_CONNECTION, self._log.text())
+            if is_warm and now - self._began > paced(WARM_PATIENCE_S):
                 raise _DeadMaster
             patience_s = self._way.timeout_s + LOGIN_PATIENCE_S
             if now - self._began > paced(patience_s):
                 raise UnreachableError(
                     "login-slow", f"{self._way.where} accepted the connection, but no login within {patience_s} s"
                 )
-        elif now - channel_at > paced(START_UP_S):
-            raise messages.shell_silence(self._way.where, noise.decode("utf-8", "replace"), START_UP_S)
+        elif self._mark not in noise and now - channel_at > paced(START_UP_S):
+            raise self._slow_start(noise)
+
+    def _slow_start(self, noise: bytes) -> UnreachableError:
+        """Return why start-up files do not end: another shell answers a question, and one that waits for input ends."""
+        self.stream.send(f"echo {SHELL}$0\n".encode())
+        heard, deadline = b"", time.monotonic() + paced(ANSWER_S)
+        while time.monotonic() < deadline and self._mark not in heard and SHELL.encode() not in heard:
+            heard += self._heard(0.1, noise + heard)
+        return messages.shell_silence(
+            self._way.where, _text(noise), START_UP_S, _text(heard), waits=self._mark in heard
+        )
 
     def _ended(self, noise: bytes) -> PiError:
         status = self.stream.exit_status()
-        log, text = self._log.text(), noise.decode("utf-8", "replace")
+        log, text = self._log.text(), _text(noise)
         if status == 255 and not re.search(OPENED, log):
             return self._way.failure(f"{log}\n{text}")
-        return messages.shell_failure(self._way.where, text, status)
+        return messages.shell_failure(self._way.where, text, status, self._way.command_as)
 
     def _check_pin(self, log: str) -> None:
         """Compare the host key with that of the setup; a warm connection was compared when it was opened."""
@@ -424,28 +453,15 @@ def address(target: SshTarget) -> tuple[str, int, str]:
     return settings["hostname"][0], int(settings["port"][0]), settings["user"][0]
 
 
-def read_settings(words: list[str]) -> dict[str, list[str]]:
-    """Return what ssh would do with these words (`ssh -G`): values by lower-case key. Raises InputError."""
-    asked = subprocess.run(["ssh", "-G", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if asked.returncode:
-        said = [line for line in asked.stderr.splitlines() if line.strip()]
-        reason = said[0] if said else "no reason given"
-        raise InputError(
-            "ssh-config-unreadable", f"ssh cannot use this command: {reason}", "change that line of ~/.ssh/config"
-        )
-    settings: dict[str, list[str]] = {}
-    for line in asked.stdout.splitlines():
-        key, _, value = line.partition(" ")
-        settings.setdefault(key.lower(), []).append(value)
-    return settings
-
+_NO_FORWARDINGS = ("-o", "ClearAllForwardings=yes")
+"""Not for `ssh -W`, which would have none either."""
 
 _ALONE = {"ControlMaster": "no", "ControlPath": "none"}
 
 
 def _shared(path: Path) -> dict[str, str]:
     persist = persist_s() or UNSHARED_PERSIST_S
-    return {"ControlMaster": "auto", "ControlPath": _escaped(path), "ControlPersist": str(persist)}
+    return {"ControlMaster": "auto", "ControlPath": escaped(path), "ControlPersist": str(persist)}
 
 
 def persist_s() -> int:
@@ -456,50 +472,8 @@ def persist_s() -> int:
     return int(text)
 
 
-def jump_command(hops: list[str], known_hosts: str, timeout_s: int) -> str:
-    """Return a ProxyCommand through jump hosts. Their host keys are checked and remembered like the pod's.
-
-    `ssh -J` would give them none of pi's options.
-    """
-    command = ""
-    for hop in hops:
-        user, host, port = split_hop(hop)
-        words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", "-o", "ForwardAgent=no"]
-        words += ["-o", f"UserKnownHostsFile={known_hosts}", "-o", f"ConnectTimeout={timeout_s}"]
-        words += ["-o", f"ProxyCommand={command.replace('%', '%%')}"] if command else []
-        words += ["-l", user] if user else []
-        words += ["-p", port] if port else []
-        command = f"{shlex.join(words)} -W '[%h]:%p' -- {shlex.quote(host)}"
-    return command
-
-
-def check_jumps(hop: str) -> None:
-    """Raise InputError if the way to the first jump host does not end: each may have a ProxyJump of its own."""
-    for _ in range(MAX_JUMPS):
-        user, host, port = split_hop(hop)
-        words = (["-l", user] if user else []) + (["-p", port] if port else [])
-        jumps = read_settings([*words, "--", host]).get("proxyjump", ["none"])[0]
-        if jumps == "none":
-            return
-        hop = jumps.split(",")[0]
-    raise InputError(
-        "jump-loop", f"the jumps lead through more than {MAX_JUMPS} hosts", "check ProxyJump in ~/.ssh/config"
-    )
-
-
-def split_hop(hop: str) -> tuple[str, str, str]:
-    """Return user, host and port of "[user@]host[:port]" or an ssh:// URL."""
-    user, _, place = hop.removeprefix("ssh://").rpartition("@")
-    host, _, port = place.rpartition(":") if place.count(":") == 1 else (place, "", "")
-    if place.startswith("["):
-        host, _, port = place[1:].partition("]")
-        port = port.lstrip(":")
-    return user, host or place, port
-
-
-def _escaped(path: Path) -> str:
-    """Return a path as ssh's options read it, where % begins a token."""
-    return str(path).replace("%", "%%")
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def _runtime_folder() -> Path:

@@ -572,7 +572,7 @@ def test_row_41_a_shell_that_ends_before_the_call_is_quoted_with_the_way_on(
     (box.home / ".bashrc").write_text(bashrc)
     before = pi.state_file.read_bytes()
     assert f"{told}\n" in unreachable(pi, pi("stop"), before)
-    assert "look for an `exit` or another shell in its start-up files" in unreachable(pi, pi("list"), before)
+    assert "look for an `exit` or another shell in the account's start-up files" in unreachable(pi, pi("list"), before)
 
 
 @pytest.mark.parametrize("path", ["/usr/bin", "/nonexistent", ""], ids=["short", "of nothing", "empty"])
