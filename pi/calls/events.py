@@ -68,6 +68,18 @@ class Surveyed:
 
 
 @dataclass(frozen=True)
+class Exited:
+    """The first try of a start failed; the pod waits for a correction. `log` is the end of vLLM's log."""
+
+    log: str
+    exit_code: int | None
+
+
+Question = Surveyed | Exited
+"""Events that pi answers."""
+
+
+@dataclass(frozen=True)
 class Alive:
     """A heartbeat."""
 
@@ -109,7 +121,7 @@ class Cancelled:
 Ending = Done | Failed | Cancelled
 """The last event of a call."""
 
-Event = Log | Progress | Download | Step | Launched | Surveyed | Alive | Reconnecting | Reconnected | Ending
+Event = Log | Progress | Download | Step | Launched | Question | Alive | Reconnecting | Reconnected | Ending
 
 
 class Reader:
@@ -168,6 +180,11 @@ def _launched(data: object) -> Launched:
     return Launched(event["pid"], event["port"])
 
 
+def _exited(data: object) -> Exited:
+    event = checked(sent.ExitedEvent, data)
+    return Exited(event["log"], event["exit"])
+
+
 def _failed(data: object) -> Failed:
     event = checked(sent.FailedEvent, data)
     return Failed(event["kind"], event["message"], event["detail"])
@@ -180,6 +197,7 @@ READERS: dict[str, Callable[[object], Event]] = {
     "step": _step,
     "launched": _launched,
     "survey": lambda data: Surveyed(checked(sent.SurveyEvent, data)["facts"]),
+    "exited": _exited,
     "alive": lambda data: Alive(),
     "done": lambda data: Done(checked(sent.DoneEvent, data)["result"]),
     "failed": _failed,

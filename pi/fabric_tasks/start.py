@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi import config, screen
+from pi.calls.events import Exited
 from pi.calls.start import Started, start_model
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand, switch
@@ -83,6 +84,10 @@ def _start(
         refusals.require_gpus(pod.name, pod.gpus, facts)
         return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
 
+    def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
+        again = report.corrected(plan, exited)
+        return again and reservation.make(again)
+
     try:
         with reservation:
             return start_model(
@@ -91,6 +96,7 @@ def _start(
                 name=request.name,
                 key=key,
                 decide=decide,
+                correct=correct,
                 listen=report.hear,
                 ask_hub=known_models.find(request.model) is None,
                 private=options.private,

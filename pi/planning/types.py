@@ -114,3 +114,5 @@ class LaunchPlan:
     nodes: int = 1
     download_gb: float | None = None
     """Size of the weights' files in 10^9 bytes, or None if unknown."""
+    corrections: Mapping[str, str] = field(default_factory=dict)
+    """Values that an earlier start or try required, by option."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from pi import addresses, screen
-from pi.calls.events import Download, Event, Launched, Log, Reconnected, Reconnecting, Step
+from pi.calls.events import Download, Event, Exited, Launched, Log, Reconnected, Reconnecting, Step
 from pi.calls.start import Started
 from pi.planning import venvs
+from pi.planning.corrected import corrected
 from pi.planning.types import LaunchPlan, PodFacts, Request
 
 
@@ -33,6 +34,16 @@ class StartReport:
         for warning in plan.warnings:
             screen.note(f"  note: {warning}")
         return plan
+
+    def corrected(self, plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
+        """Return the plan for a second try and print what it corrects; None if vLLM's log names no usable number."""
+        found = corrected(plan, self._request, exited.log, exited.exit_code)
+        if found is None:
+            return None
+        self._line.clear()
+        again, sentence = found
+        screen.note(f"  {sentence}")
+        return again
 
     def hear(self, event: Event) -> None:
         elapsed = screen.seconds(time.monotonic() - self._began)
