@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pi import config, screen
@@ -18,7 +18,7 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.ssh.link import Link
-from pi.steps import keys, reconcile, where
+from pi.steps import keys, measurements, reconcile, where
 from pi.steps.offers import show_offers
 from pi.steps.plans import show_plan
 from pi.steps.reports import StartReport, show_how_to_call
@@ -66,22 +66,32 @@ def start(c: Any, options: StartOptions) -> None:
     key = keys.api_key()
     began = time.monotonic()
     with where.targeted(c, options.pod) as (pod, link), changes.change("start", f"{pod.name}/{request.name}"):
-        started = _start(pod, link, request, options, key=key, timeout_s=timeout_s)
+        report = StartReport(request, pod.name, options.detach)
+        started = _start(pod, link, report, request, options, key=key, timeout_s=timeout_s)
         reconcile.remember_started(pod, started.deployment)
+    report.keep_measured()
     screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
+    report.show_room(started)
     show_how_to_call(started, link.host)
 
 
 def _start(
-    pod: Pod, link: Link, request: Request, options: StartOptions, *, key: str, timeout_s: int | None
+    pod: Pod,
+    link: Link,
+    report: StartReport,
+    request: Request,
+    options: StartOptions,
+    *,
+    key: str,
+    timeout_s: int | None,
 ) -> Started:
     """Have the pod start the model, by a plan made and reserved here when it reports its facts."""
-    known_models = catalog.load(config.config_dir())
-    report = StartReport(request, pod.name, options.detach)
+    known_models, known_starts = catalog.load(config.config_dir()), measurements.load()
     reservation = Reservation(pod, options.private)
 
     def decide(facts: PodFacts) -> LaunchPlan:
         refusals.require_gpus(pod.name, pod.gpus, facts)
+        facts = replace(facts, measurements=known_starts)
         return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
 
     def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:

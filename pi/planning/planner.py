@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
 from pi.planning import cpu, venvs
+from pi.planning.as_measured import as_measured
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
 from pi.planning.plan_args import context_args, gpu_env, memory_args, model_args, served_names, split_args
@@ -22,11 +23,15 @@ from pi.vllm.versions import too_old
 
 
 def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
-    """Plan a request on a pod.
+    """Plan a request on a pod, with what vLLM measured at an earlier start of the same plan.
 
     Raises InputError if the pod can never do it, with the sum and the nearest choice that fits; BusyError if it could
     do it after something stops; RemoteError if the model's path does not exist on the pod.
     """
+    return as_measured(_estimated(request, facts, catalog), request, facts)
+
+
+def _estimated(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     _check(request, facts)
     if facts.model_at == "absent":
         raise RemoteError("no-such-path", f"the pod has no directory {request.model}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pi.model_id import ModelId
 from pi.planning.estimate import MemorySum, Split
+from pi.planning.measurements import Measurements, Setting
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
 from pi.vllm.arguments import Arguments
@@ -70,6 +71,8 @@ class PodFacts:
     """Where the requested model's files are: "path" or "absent" for a path, "cached" or "missing" for a hub id."""
     device: str = "cuda"
     nodes: int = 1
+    measurements: Measurements = field(default_factory=dict)
+    """What vLLM measured at earlier starts, on any pod."""
 
     @property
     def is_cpu(self) -> bool:
@@ -116,3 +119,9 @@ class LaunchPlan:
     """Size of the weights' files in 10^9 bytes, or None if unknown."""
     corrections: Mapping[str, str] = field(default_factory=dict)
     """Values that an earlier start or try required, by option."""
+    setting: Setting | None = None
+    """Under which vLLM's own figures of a start are kept; None if its vLLM or its files are unknown."""
+    predicted: MemorySum | None = None
+    """The sum without figures of an earlier start, if `memory` has some."""
+    measured_on: str = ""
+    """The day of these figures."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from pi import config, screen
@@ -11,7 +12,7 @@ from pi.planning import catalog, planner, refusals, venvs
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods.types import Pod
-from pi.steps import where
+from pi.steps import measurements, where
 
 
 def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) -> None:
@@ -19,6 +20,7 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) 
     known_models = catalog.load(config.config_dir())
     entry, facts = facts_of(c, pod, request.model, ask_hub=known_models.find(request.model) is None)
     refusals.require_gpus(entry.name, entry.gpus, facts)
+    facts = replace(facts, measurements=measurements.load())
     for line in plan_lines(planner.plan(request, facts, known_models), facts, request, entry.name, private):
         screen.say(line)
 
@@ -33,7 +35,10 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, pr
     if plan.context:
         lines.append(f"context   {plan.context} tokens")
     if plan.memory:
-        lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
+        day = f", measured on {plan.measured_on}" if plan.predicted else ""
+        lines.append(f"memory    {plan.memory.render()}{day}; {plan.memory.free_gib:.1f} GiB free")
+    if plan.predicted:
+        lines.append(f"predicted {plan.predicted.render()}")
     if not plan.model.is_path:
         lines.append(f"download  {_download(plan, facts, request.model)}")
     if plan.min_vllm:

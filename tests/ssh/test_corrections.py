@@ -100,6 +100,7 @@ def second_try(pi: Pi, box: Pod) -> Running:
     """A start whose first try has failed, and whose second waits for the file `go2`."""
     refuses(box, "too_many_sequences", SEQUENCES, load_s=1)
     running = pi.spawn("start", box.model(), "--name", "qwen")
+    running.reads("waiting until it is ready")
     assert until((box.home / "received" / "qwen.json").exists)
     box.fault("vllm", load_until="go2")
     assert until(lambda: box.received("qwen")["argv"].count("813") == 1)

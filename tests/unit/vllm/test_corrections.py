@@ -60,7 +60,7 @@ def test_what_a_correction_set_is_not_corrected_to_the_same(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "fixed", "correction"),
     [
-        ("batch_below_sequences", "--max-num-seqs", "--max-num-batched-tokens 1024"),
+        ("batch_below_sequences", "--max-num-seqs", "--max-num-batched-tokens 256"),
         ("batch_below_context", "--max-num-batched-tokens", None),
         ("graph_capture_out_of_memory", "--max-num-seqs", "--max-cudagraph-capture-size 128"),
     ],
