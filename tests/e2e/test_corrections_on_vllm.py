@@ -24,9 +24,16 @@ from tests.rig.sshd import SshdPod
 
 NAME = "large"
 
+SMALL_CACHE = "--kv-cache-memory-bytes 120000000"
+"""Room for 4,992 tokens of SmolLM2-135M."""
+
 TOO_LARGE = {
-    "context": ("--max-model-len 8192 --kv-cache-memory-bytes 120000000", "--max-model-len", r"model length is (\d+)"),
-    "sequences": ("--max-num-seqs 256 --max-num-batched-tokens 128", "--max-num-seqs", r"_batched_tokens \((\d+)\)"),
+    "context": (f"--max-model-len 8192 {SMALL_CACHE}", "--max-model-len", r"model length is (\d+)"),
+    "sequences": (
+        f"--max-num-seqs 256 --max-num-batched-tokens 128 {SMALL_CACHE}",
+        "--max-num-seqs",
+        r"_batched_tokens \((\d+)\)",
+    ),
 }
 """What is laid over a plan, the option that vLLM's number is for, and where its log says the number."""
 
