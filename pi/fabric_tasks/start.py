@@ -18,7 +18,7 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.ssh.link import Link
-from pi.steps import keys, measurements, reconcile, where
+from pi.steps import kept_prices, keys, measurements, reconcile, where
 from pi.steps.offers import show_offers
 from pi.steps.plans import show_plan
 from pi.steps.reports import StartReport, show_how_to_call
@@ -87,11 +87,12 @@ def _start(
 ) -> Started:
     """Have the pod start the model, by a plan made and reserved here when it reports its facts."""
     known_models, known_starts = catalog.load(config.config_dir()), measurements.load()
+    prices = kept_prices.load()
     reservation = Reservation(pod, options.private)
 
     def decide(facts: PodFacts) -> LaunchPlan:
         refusals.require_gpus(pod.name, pod.gpus, facts)
-        facts = replace(facts, measurements=known_starts)
+        facts = replace(facts, prices=prices, measurements=known_starts)
         return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
 
     def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
@@ -109,6 +110,7 @@ def _start(
                 correct=correct,
                 listen=report.hear,
                 ask_hub=known_models.find(request.model) is None,
+                adapters=[adapter.source for adapter in request.adapters],
                 private=options.private,
                 timeout_s=timeout_s,
                 leave=lambda: options.detach and reservation.made,

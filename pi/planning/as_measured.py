@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pi.planning.corrected import fixed, with_correction
+from pi.planning.corrected import with_correction
 from pi.planning.estimate import MemorySum
 from pi.planning.measurements import Measurement, Setting
 from pi.planning.reasons import predicts_context
 from pi.planning.types import VENV, LaunchPlan, PodFacts, Request
 from pi.vllm.arguments import Arguments
-from pi.vllm.corrections import BATCH, CONTEXT, SEQUENCES, SHARE, Correction
+from pi.vllm.corrections import BATCH, CONTEXT, SEQUENCES, SHARE, Correction, is_fixed
 from pi.vllm.measured import Measured
 
 WITHOUT_MEMORY = frozenset(
@@ -42,7 +42,7 @@ def as_measured(plan: LaunchPlan, request: Request, facts: PodFacts) -> LaunchPl
     if found is None:
         return plan
     if request.vllm_args is None:
-        plan = _with_corrections(plan, found, fixed(request))
+        plan = _with_corrections(plan, found)
     if plan.memory is not None:
         measured = with_measurement(plan.memory, found.measured, request.context)
         plan = replace(plan, memory=measured, predicted=plan.memory, measured_on=found.day)
@@ -100,10 +100,10 @@ def _digest(args: Arguments, env: Mapping[str, str]) -> str:
     return hashlib.sha256("\n".join([*words, *variables]).encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def _with_corrections(plan: LaunchPlan, found: Measurement, fixed: frozenset[str]) -> LaunchPlan:
+def _with_corrections(plan: LaunchPlan, found: Measurement) -> LaunchPlan:
     """Set the values that vLLM required, so that the start does not fail again."""
     for option, value in found.corrections.items():
-        if option not in fixed and _usable(option, value, plan):
+        if not is_fixed(option, plan.fixed) and _usable(option, value, plan):
             sentence = f"{option} {value}: vLLM required it at a start on {found.day}"
             plan = with_correction(plan, Correction(option, value, sentence))
             plan = replace(plan, why=(*plan.why, sentence))

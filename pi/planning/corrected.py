@@ -15,7 +15,7 @@ def corrected(plan: LaunchPlan, request: Request, log: str, exit_code: int | Non
     """
     if request.vllm_args is not None:
         return None
-    found = correction(log, exit_code, plan.args, fixed(request))
+    found = correction(log, exit_code, plan.args, plan.fixed)
     if found is None:
         return None
     sentence = f"vLLM stopped: {found.reason}; starting once more with {found.option} {found.value}"
@@ -30,9 +30,3 @@ def with_correction(plan: LaunchPlan, found: Correction) -> LaunchPlan:
     if found.option == SHARE:
         return replace(plan, memory_share=float(found.value))
     return replace(plan, corrections={**plan.corrections, found.option: found.value})
-
-
-def fixed(request: Request) -> frozenset[str]:
-    """Return the options that the user set, in vLLM's long form."""
-    given = {CONTEXT: request.context, SHARE: request.memory}
-    return frozenset(option for option, value in given.items() if value is not None)

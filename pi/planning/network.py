@@ -15,9 +15,10 @@ class Layers:
     """`count` alike layers. Sizes are those of the whole layer, before a split over GPUs.
 
     "full" and "window" layers keep `kv_heads` x (`key_dim` + `value_dim`) numbers for each token; a window is in
-    tokens. "latent" layers keep `latent` numbers for each token, on each tensor-parallel rank. `index_bytes` are those
-    of a sparse-attention indexer, for each token and on each rank. `ratio` is the number of tokens that share an entry
-    (1: none). "state" layers keep `conv_bytes` + `state_bytes` for each sequence.
+    tokens. "latent" layers keep `latent` numbers for each entry, on each tensor-parallel rank. `index_bytes` are those
+    of a sparse-attention indexer, for each entry and on each rank. `ratio` is the number of tokens that share an entry
+    (1: none). "state" layers keep `conv_bytes` + `state_bytes` for each sequence and split by `kv_heads` (0: not
+    known). `number_bytes` is the size of a number if the cache has a fixed format; 0 means that of the KV cache.
     """
 
     cache: Cache
@@ -29,16 +30,28 @@ class Layers:
     latent: int = 0
     index_bytes: int = 0
     ratio: int = 1
+    number_bytes: int = 0
     conv_bytes: int = 0
     state_bytes: int = 0
+
+    def splits_over(self, tensor: int) -> bool:
+        """Return whether vLLM can split a layer over `tensor` GPUs.
+
+        Several GPUs may keep the same head of keys and values, but not the same head of a state.
+        """
+        if self.cache == "latent" or not self.kv_heads or self.kv_heads % tensor == 0:
+            return True
+        return self.cache != "state" and tensor % self.kv_heads == 0
 
 
 @dataclass(frozen=True)
 class Network:
     """A model's network, as its `config.json` describes it.
 
-    A tensor-parallel size must divide `heads`. `hidden` is the width of a token, `context` the longest context in
-    tokens (None: not stated). `precision` is the number format of the weights, such as "bf16", "fp8", "int4".
+    A tensor-parallel size must divide `heads` (0: no attention). `hidden` is the width of a token, `context` the
+    longest context in tokens (None: not stated). `precision` is the number format of the weights, such as "bf16",
+    "fp8", "int4". `multimodal` means that vLLM profiles a vision or audio tower. `depth` counts the decoder's blocks:
+    a block may have several caches or none. `draft_layers` counts the layers of a draft head in the checkpoint (MTP).
     """
 
     groups: tuple[Layers, ...]
@@ -50,7 +63,14 @@ class Network:
     context: int | None = None
     precision: str | None = None
     multimodal: bool = False
+    depth: int = 0
+    draft_layers: int = 0
+
+    def splits_over(self, tensor: int) -> bool:
+        """Return whether `tensor` GPUs can share the heads of all layers."""
+        return self.heads % tensor == 0 and all(group.splits_over(tensor) for group in self.groups)
 
     @property
     def layers(self) -> int:
+        """Count the caches of all groups."""
         return sum(group.count for group in self.groups)

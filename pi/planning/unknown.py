@@ -6,10 +6,10 @@ from pi.errors import InputError
 from pi.planning.catalog import Tuning
 from pi.planning.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
 from pi.planning.free_gpus import least_used
-from pi.planning.placement import COUNTS
 from pi.planning.plan_args import context_args, gpu_env, memory_args, served_names, split_args
 from pi.planning.refusals import context_too_long
 from pi.planning.room import LEAST_SHARE, SHARE, Slot, gpu_ids
+from pi.planning.splits import COUNTS
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.text import count
 

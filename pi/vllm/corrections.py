@@ -7,7 +7,7 @@ because the memory that is free differs by a few MB from start to start.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pi.vllm.arguments import Arguments
@@ -55,18 +55,23 @@ class Correction:
         return args.set(self.option, self.value)
 
 
-def correction(log: str, exit_code: int | None, args: Arguments, fixed: Container[str] = ()) -> Correction | None:
+def correction(log: str, exit_code: int | None, args: Arguments, fixed: Iterable[str] = ()) -> Correction | None:
     """Return how to correct `args` after the failed start that wrote `log`; None if vLLM names no usable number.
 
-    `fixed` are the options that the user set, in long form; pi never changes them.
+    `fixed` are the options that the user set; pi never changes them.
     """
-    failure = explain(log, exit_code)
-    proposals = [*_capture(failure, log, args)] or [*_stated(failure.cause, args)]
-    usable = (one for one in proposals if one.option not in fixed and one.value != args.get(one.option))
+    failure, given = explain(log, exit_code), tuple(fixed)
+    proposals = [*_capture(failure, log, args)] or [*_stated(failure.cause)]
+    usable = (one for one in proposals if not is_fixed(one.option, given) and one.value != args.get(one.option))
     return next(usable, None)
 
 
-def _stated(cause: str, args: Arguments) -> Iterator[Correction]:
+def is_fixed(option: str, fixed: Iterable[str]) -> bool:
+    """Return whether the user set an option, perhaps by its beginning: vLLM takes --max-num-s for --max-num-seqs."""
+    return any(option.startswith(given) for given in fixed)
+
+
+def _stated(cause: str) -> Iterator[Correction]:
     """Yield corrections by the numbers in the cause, the better one first."""
     for pattern, propose in RULES:
         if match := re.search(pattern, cause):

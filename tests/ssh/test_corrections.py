@@ -71,9 +71,10 @@ def test_less_free_memory_than_planned_gives_a_smaller_share(pi: Pi, gpus: Pod) 
     ("words", "case", "option", "number"),
     [
         (["--context", "8k"], "context_too_long_with_estimate", {"option": "--max-model-len", "above": 4352}, "4352"),
+        (["--set", "max-num-seqs=1024"], "too_many_sequences", SEQUENCES, "856"),
         (["--vllm", "--max-num-seqs", "1024"], "too_many_sequences", SEQUENCES, "856"),
     ],
-    ids=["--context", "--vllm"],
+    ids=["--context", "--set", "--vllm"],
 )
 def test_a_number_that_the_user_set_stays_and_the_hint_names_vllms(
     pi: Pi, gpus: Pod, words: list[str], case: str, option: dict[str, Any], number: str

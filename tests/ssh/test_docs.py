@@ -15,7 +15,7 @@ from tests.rig.pod import Pod, kill, until
 from tests.rig.shown import ADDRESS, PORT, Laptop, check
 from tests.ssh.conftest import NewPod, set_mirrors
 
-MODEL, BYTES, CONTEXT = "Qwen/Qwen3-Coder-30B-A3B-Instruct", 61 * 10**9, 115776
+MODEL, BYTES, CONTEXT = "Qwen/Qwen3-Coder-30B-A3B-Instruct", 61 * 10**9, 262144
 
 START = f"pi start {MODEL} --name qwen"
 
@@ -41,6 +41,11 @@ def pod_is_known(laptop: Laptop, pod: Pod) -> None:
         half_fetched.mkdir(parents=True)
         with (half_fetched / "weights.incomplete").open("wb") as file:
             file.truncate(BYTES)
+
+
+def prices_are_kept(laptop: Laptop, pod: Pod) -> None:
+    pod_is_known(laptop, pod)
+    (laptop.pi.config / "prices.toml").write_text('"RTX 4090" = 0.44\n', encoding="utf-8")
 
 
 def model_answers(laptop: Laptop, pod: Pod) -> None:
@@ -73,7 +78,7 @@ def fabfile_is_here(laptop: Laptop, pod: Pod) -> None:
 
 SCENES: dict[str, Callable[[Laptop, Pod], None]] = {
     "README.md": pod_is_known,
-    "docs/models.md": pod_is_known,
+    "docs/models.md": prices_are_kept,
     "docs/prompt.md": model_answers,
     "docs/pods-and-state.md": model_runs,
     "docs/fabfiles.md": fabfile_is_here,
