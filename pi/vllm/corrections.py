@@ -126,7 +126,7 @@ def _batch_below_item(item: str, batch: str) -> Iterator[Correction]:
 def _free_share(free: str, total: str, share: str) -> Iterator[Correction]:
     percent = int(100 * float(free) / float(total)) if float(total) else 0
     if KEPT_SHARE * float(share) <= percent / 100 < float(share):
-        yield Correction(SHARE, f"{percent / 100:g}", f"{free} of the GPU's {total} GiB are free")
+        yield Correction(SHARE, f"{percent / 100:g}", f"{percent}% of the GPU's memory is free")
 
 
 def _capture(failure: Failure, log: str, args: Arguments) -> Iterator[Correction]:
