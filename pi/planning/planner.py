@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
 from pi.planning import cpu, drafting, overrides, venvs
+from pi.planning.as_measured import as_measured
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.estimate import heads_of
 from pi.planning.placement import Fit, choose
@@ -24,7 +25,7 @@ from pi.vllm.versions import too_old
 
 
 def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
-    """Plan a request on a pod, with the user's changes over pi's choices.
+    """Plan a request on a pod, with the user's changes and earlier starts' figures over pi's choices.
 
     Raises InputError if the pod can never do it, with the sum and the nearest choice that fits; BusyError if it could
     do it after something stops; RemoteError if the model's path does not exist on the pod.
@@ -34,7 +35,8 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
         raise RemoteError("no-such-path", f"the pod has no directory {request.model}")
     entry = catalog.find(request.model)
     made = _plan(request, facts, catalog, entry)
-    return overrides.laid_over(made, request, facts, entry[0] if entry else None)
+    made = overrides.laid_over(made, request, facts, entry[0] if entry else None)
+    return as_measured(made, request, facts)
 
 
 def _plan(request: Request, facts: PodFacts, catalog: Catalog, entry: tuple[ModelSpec, Variant] | None) -> LaunchPlan:

@@ -15,7 +15,7 @@ from pi.planning.machines import Machine
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods.types import Pod
-from pi.steps import kept_prices, unrented, where
+from pi.steps import kept_prices, measurements, unrented, where
 from pi.vllm import repositories
 
 
@@ -25,6 +25,7 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False, 
     ask_hub, adapters = known_models.find(request.model) is None, [each.source for each in request.adapters]
     entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, adapters=adapters)
     refusals.require_gpus(entry.name, entry.gpus, facts)
+    facts = replace(facts, measurements=measurements.load())
     plan = planner.plan(request, facts, known_models)
     if not as_json:
         return _say(plan_lines(plan, facts, request, entry.name, private))
@@ -92,7 +93,10 @@ def _sizes(plan: LaunchPlan) -> list[str]:
     if plan.context:
         lines.append(f"context   {plan.context} tokens")
     if plan.memory:
-        lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
+        day = f", measured on {plan.measured_on}" if plan.predicted else ""
+        lines.append(f"memory    {plan.memory.render()}{day}; {plan.memory.free_gib:.1f} GiB free")
+    if plan.predicted:
+        lines.append(f"predicted {plan.predicted.render()}")
     return lines
 
 

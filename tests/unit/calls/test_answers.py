@@ -122,7 +122,13 @@ def start(link: Any) -> None:
 
     report = StartReport(REQUEST, "box", False)
     started = start_model(
-        link, model=REQUEST.model, name="q", key="sk-0123456789abcdef", decide=decide, listen=report.hear
+        link,
+        model=REQUEST.model,
+        name="q",
+        key="sk-0123456789abcdef",
+        decide=decide,
+        correct=report.corrected,
+        listen=report.hear,
     )
     reconcile.remember_started(POD, started.deployment)
 
