@@ -15,7 +15,8 @@ from pi.calls.start import Started, start_model
 from pi.model_id import ModelId
 from pi.planning import catalog, planner
 from pi.planning.types import LaunchPlan, PodFacts, Request
-from pi.ssh import connection, target
+from pi.ssh import openssh, target
+from pi.ssh.connection import Connection
 from pi.steps.reports import StartReport
 from pi.vllm.arguments import Arguments
 from tests.e2e.conftest import KEY, Pi
@@ -38,7 +39,7 @@ TOO_LARGE = {
 """What is laid over a plan, the option that vLLM's number is for, and where its log says the number."""
 
 
-def started(pod: SshdPod, model: str, extra: str, known_hosts: Path) -> tuple[Started, list[LaunchPlan]]:
+def started(pod: SshdPod, model: str, extra: str, folder: Path) -> tuple[Started, list[LaunchPlan]]:
     """Start a plan with other arguments, as `pi start` does. Returns the model and the plan of each try."""
     request = Request(ModelId(model), NAME)
     report = StartReport(request, "one", detach=False)
@@ -55,9 +56,9 @@ def started(pod: SshdPod, model: str, extra: str, known_hosts: Path) -> tuple[St
             tries.append(again)
         return again
 
-    with closing(connection.open_link(target.parse(pod.ssh), known_hosts)) as link:
+    with closing(Connection(openssh.way_to(target.parse(pod.ssh), folder))) as connection:
         ready = start_model(
-            link,
+            connection,
             model=model,
             name=NAME,
             key=KEY,
@@ -74,7 +75,7 @@ def test_a_plan_that_is_too_large_starts_with_vllms_own_number(
     kind: str, pi: Pi, pods: Pods, model: str, tmp_path: Path
 ) -> None:
     extra, option, said = TOO_LARGE[kind]
-    ready, tries = started(pods[0], model, extra, tmp_path / "known_hosts")
+    ready, tries = started(pods[0], model, extra, tmp_path)
     assert len(tries) == 2
     first_log = (pods[0].home / ".vllm_logs" / f"{NAME}.log.1").read_text()
     number = re.search(said, first_log)
