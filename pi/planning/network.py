@@ -15,9 +15,10 @@ class Layers:
     """`count` alike layers. Sizes are those of the whole layer, before a split over GPUs.
 
     "full" and "window" layers keep `kv_heads` x (`key_dim` + `value_dim`) numbers for each token; a window is in
-    tokens. "latent" layers keep `latent` numbers for each token, on each tensor-parallel rank. `index_bytes` are those
-    of a sparse-attention indexer, for each token and on each rank. `ratio` is the number of tokens that share an entry
-    (1: none). "state" layers keep `conv_bytes` + `state_bytes` for each sequence.
+    tokens. "latent" layers keep `latent` numbers for each entry, on each tensor-parallel rank. `index_bytes` are those
+    of a sparse-attention indexer, for each entry and on each rank. `ratio` is the number of tokens that share an entry
+    (1: none). "state" layers keep `conv_bytes` + `state_bytes` for each sequence. `number_bytes` is the size of a
+    number if the cache has a fixed format; 0 means that it has the format of the KV cache.
     """
 
     cache: Cache
@@ -29,6 +30,7 @@ class Layers:
     latent: int = 0
     index_bytes: int = 0
     ratio: int = 1
+    number_bytes: int = 0
     conv_bytes: int = 0
     state_bytes: int = 0
 
@@ -37,8 +39,10 @@ class Layers:
 class Network:
     """A model's network, as its `config.json` describes it.
 
-    A tensor-parallel size must divide `heads`. `hidden` is the width of a token, `context` the longest context in
-    tokens (None: not stated). `precision` is the number format of the weights, such as "bf16", "fp8", "int4".
+    A tensor-parallel size must divide `heads` (0: no attention). `hidden` is the width of a token, `context` the
+    longest context in tokens (None: not stated). `precision` is the number format of the weights, such as "bf16",
+    "fp8", "int4". `multimodal` means that vLLM profiles a vision or audio tower. `depth` counts the decoder's blocks:
+    a block may have several caches or none. `draft_layers` counts the layers of a draft head in the checkpoint (MTP).
     """
 
     groups: tuple[Layers, ...]
@@ -50,7 +54,10 @@ class Network:
     context: int | None = None
     precision: str | None = None
     multimodal: bool = False
+    depth: int = 0
+    draft_layers: int = 0
 
     @property
     def layers(self) -> int:
+        """Count the caches of all groups."""
         return sum(group.count for group in self.groups)
