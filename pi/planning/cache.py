@@ -124,7 +124,7 @@ def token_bytes(group: Layers, tensor: int, number_bytes: int) -> float:
         numbers = group.latent
     else:
         numbers = -(-group.kv_heads // tensor) * (group.key_dim + (group.value_dim or group.key_dim))
-    return numbers * number_bytes / group.ratio + group.index_bytes
+    return (numbers * (group.number_bytes or number_bytes) + group.index_bytes) / group.ratio
 
 
 def _one_group(attention: Iterable[Layers], tensor: int, pipeline: int, options: CacheOptions) -> Cache:
