@@ -36,7 +36,10 @@ FACTS = {
     "Multimodal": "multimodal",
     "Remote code": "trust_remote_code",
     "Heads": "heads",
-    "Attention": "attention",
+    "Hidden": "hidden",
+    "Vocabulary": "vocabulary",
+    "Layers": "layers",
+    "Vision GiB": "vision_gib",
     "Spans": "spans",
     "Data parallel": "data_parallel",
     "Share": "share",
@@ -149,13 +152,27 @@ def _shown(key: str, value: Any) -> str:
         return "yes" if value else "no"
     if key in ("parameters", "active"):
         return f"{value}B"
-    if key == "attention":
-        return ", ".join(f"{name} {number}" for name, number in value.items())
+    if key == "layers":
+        return "; ".join(map(_layers, value))
     if key == "env":
         return shlex.join(f"{name}={text}" for name, text in value.items())
     if isinstance(value, list):
         return ", ".join(value)
     return str(value) or "none"
+
+
+def _layers(group: Mapping[str, Any]) -> str:
+    """Return a group of layers as text, such as "64 full: kv_heads 8, key_dim 128"."""
+    sizes = ", ".join(f"{name} {size}" for name, size in group.items() if name not in ("cache", "count"))
+    return f"{group['count']} {group['cache']}: {sizes}"
+
+
+def _read_layers(text: str) -> Table:
+    head, _, sizes = text.partition(": ")
+    count, cache = head.split(" ")
+    return {"cache": cache, "count": int(count)} | {
+        name: int(size) for name, size in (part.split(" ") for part in sizes.split(", "))
+    }
 
 
 def _indented(lines: Iterable[str], by: int = 2) -> Iterator[str]:
@@ -277,8 +294,8 @@ def _value(key: str, text: str) -> Any:
         return text.split(", ")
     if key == "env":
         return dict(word.split("=", 1) for word in shlex.split(text))
-    if key == "attention":
-        return {name: int(number) for name, number in (part.split(" ") for part in text.split(", "))}
+    if key == "layers":
+        return [_read_layers(group) for group in text.split("; ")]
     if text in ("yes", "no"):
         return text == "yes"
     return _number(text.removesuffix("B"))

@@ -44,16 +44,18 @@ class CacheOptions:
 
 @dataclass(frozen=True)
 class _Share:
-    """Blocks of one kind in a request: `groups` x tokens / `block`, for at most `limit` tokens (0: no limit)."""
+    """Blocks of one kind in a request: `groups` x tokens / `block`; a window counts its tokens and those in flight."""
 
     groups: int
     block: int
-    limit: int = 0
+    window: int = 0
+    in_flight: int = 0
 
-    def blocks(self, tokens: int) -> int:
-        if not self.limit:
+    def blocks(self, tokens: int, in_flight: bool = True) -> int:
+        if not self.window:
             return self.groups * -(-tokens // self.block)
-        return self.groups * (-(-min(tokens, self.limit) // self.block) + 1)
+        kept = self.window - 1 + (self.in_flight if in_flight else 0)
+        return self.groups * (-(-min(tokens, kept) // self.block) + 1)
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,10 @@ class Cache:
         return least
 
     def requests(self, room_bytes: float, tokens: int) -> int:
-        """Return how many requests of `tokens` fit beside each other."""
-        return max(0, self.blocks(room_bytes) - 1) // max(1, self.blocks_of(tokens))
+        """Return how many requests of `tokens` fit beside each other; they share the tokens in flight."""
+        each = self.fixed + sum(share.blocks(tokens, in_flight=False) for share in self.shares)
+        shared = self.blocks_of(tokens) - each
+        return max(0, self.blocks(room_bytes) - 1 - shared) // max(1, each)
 
 
 @lru_cache(maxsize=4096)
@@ -115,15 +119,12 @@ def cache_of(layers: tuple[Layers, ...], tensor: int, pipeline: int, options: Ca
         return _one_group(attention, tensor, pipeline, options)
     if len(windows) < len(attention) and any(group.cache == "latent" or group.ratio > 1 for group in attention):
         return _packed(windows, attention, tensor, pipeline, options)
-    return _grouped([_bucket(group, tensor, options) for group in attention], pipeline)
+    return _grouped([_bucket(group, tensor, options) for group in attention], pipeline, options.in_flight)
 
 
 def token_bytes(group: Layers, tensor: int, number_bytes: int) -> float:
     """Return the bytes of a token in one layer, on each of `tensor` GPUs; each GPU has at least one head."""
-    if group.latent:
-        numbers = group.latent
-    else:
-        numbers = -(-group.kv_heads // tensor) * (group.key_dim + (group.value_dim or group.key_dim))
+    numbers = group.latent or -(-group.kv_heads // tensor) * (group.key_dim + group.value_dim)
     return (numbers * (group.number_bytes or number_bytes) + group.index_bytes) / group.ratio
 
 
@@ -133,44 +134,37 @@ def _one_group(attention: Iterable[Layers], tensor: int, pipeline: int, options:
     return Cache(max(1, int(size * BLOCK)), (_Share(1, BLOCK),))
 
 
-def _packed(
-    windows: list[Layers], attention: list[Layers], tensor: int, pipeline: int, options: CacheOptions
-) -> Cache:
+def _packed(windows: list[Layers], attention: list[Layers], tensor: int, pipeline: int, options: CacheOptions) -> Cache:
     """Pages of different sizes lie side by side (DeepSeek-V4): windows take a part of the blocks of the others."""
     whole = _one_group((group for group in attention if group not in windows), tensor, pipeline, options)
     shares = []
     for group in windows:
         size = -(-group.count // pipeline) * token_bytes(group, tensor, options.number_bytes)
         block = max(1, int(whole.block_bytes / size))
-        shares.append(_Share(1, block, _held(group, options)))
-    return replace_shares(whole, (*whole.shares, *shares))
-
-
-def replace_shares(cache: Cache, shares: tuple[_Share, ...]) -> Cache:
-    return Cache(cache.block_bytes, shares, cache.fixed, cache.has_states)
+        shares.append(_Share(1, block, max(2, group.window), options.in_flight))
+    return Cache(whole.block_bytes, (*whole.shares, *shares))
 
 
 @dataclass(frozen=True)
 class _Bucket:
-    """Layers of one kind: their number, the bytes of their page of `BLOCK` tokens, the tokens that they keep."""
+    """Layers of one kind: their number, the bytes of their page of `BLOCK` tokens, their window (0: none)."""
 
     count: int
     page: int
-    limit: int = 0
+    window: int = 0
 
 
 def _bucket(group: Layers, tensor: int, options: CacheOptions) -> _Bucket:
     page = int(token_bytes(group, tensor, options.number_bytes) * BLOCK)
-    windowed = group.cache == "window" and options.windows
-    return _Bucket(group.count, max(1, page), _held(group, options) if windowed else 0)
+    return _Bucket(group.count, max(1, page), _window(group, options))
 
 
-def _held(group: Layers, options: CacheOptions) -> int:
-    """Return the tokens that a layer with a window keeps: the window and all tokens in flight."""
-    return max(1, group.window - 1 + options.in_flight)
+def _window(group: Layers, options: CacheOptions) -> int:
+    """Return the window that limits a layer's cache, in tokens, or 0."""
+    return max(2, group.window) if group.cache == "window" and options.windows else 0
 
 
-def _grouped(buckets: list[_Bucket], pipeline: int) -> Cache:
+def _grouped(buckets: list[_Bucket], pipeline: int, in_flight: int) -> Cache:
     """Pages get one size: smaller ones hold more tokens, or are padded. Layers form groups of one size."""
     largest = max(bucket.page for bucket in buckets)
     size = _group_size([bucket.count for bucket in buckets])
@@ -178,7 +172,8 @@ def _grouped(buckets: list[_Bucket], pipeline: int) -> Cache:
         _Share(
             -(-bucket.count // size),
             BLOCK * (largest // bucket.page if largest % bucket.page == 0 else 1),
-            bucket.limit,
+            bucket.window,
+            in_flight,
         )
         for bucket in buckets
     )
@@ -204,12 +199,7 @@ def _with_states(
     counts = [group.count for group in attention] + [sum(group.count for group in states)]
     size = _group_size(counts)
     shares = tuple(
-        _Share(
-            -(-group.count // size),
-            block,
-            _held(group, options) if group.cache == "window" and options.windows else 0,
-        )
-        for group in attention
+        _Share(-(-group.count // size), block, _window(group, options), options.in_flight) for group in attention
     )
     fixed = -(-counts[-1] // size) * per_sequence
     return Cache(-(-size // pipeline) * int(block * token), shares, fixed, has_states=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,7 +17,9 @@ else:
 
 from pi.errors import InputError
 from pi.model_id import ModelId
-from pi.planning.estimate import Attention, Split
+from pi.planning.network import USUAL_VOCABULARY, Layers, Network, usual_hidden
+from pi.planning.network import Cache as CacheKind
+from pi.planning.split import Split
 from pi.vllm.arguments import Arguments
 from pi.vllm.versions import NIGHTLY, latest
 
@@ -117,7 +119,12 @@ class ModelSpec:
     experts: bool = False
     """Whether it is a mixture of experts."""
     heads: int | None = None
-    attention: Attention | None = None
+    layers: tuple[Layers, ...] = ()
+    """Groups of alike layers; empty if unknown."""
+    hidden: int | None = None
+    vocabulary: int | None = None
+    vision_gib: float | None = None
+    """Memory that vLLM needs to profile the vision tower, if it is not the usual."""
     spans: str | None = None
     """How its recipe spreads it over several pods: "pipeline", "tensor" or "data" parallel. pi does the first two."""
     data_parallel: bool = False
@@ -132,6 +139,19 @@ class ModelSpec:
     notes: str = ""
     source: str = ""
     multimodal: bool = False
+
+    @cached_property
+    def network(self) -> Network:
+        """What determines its memory; pi estimates a width that the catalog does not state."""
+        return Network(
+            groups=self.layers,
+            heads=self.heads or 0,
+            hidden=self.hidden or usual_hidden(self.parameters_b, self.experts),
+            vocabulary=self.vocabulary or USUAL_VOCABULARY,
+            experts=int(self.experts),
+            context=self.context,
+            multimodal=self.multimodal,
+        )
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant with this name or id."""
@@ -217,7 +237,8 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 _MODEL_KEYS = frozenset([
     "family", "title", "parameters", "active", "checked", "context", "floor", "ceiling", "tools", "reasoning", "api",
-    "experts", "heads", "attention", "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages",
+    "experts", "heads", "layers", "hidden", "vocabulary", "vision_gib",
+    "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages",
     "verified", "notes", "source", "multimodal", "variants", "share",
 ])  # fmt: skip
 
@@ -237,7 +258,6 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
     variants = tuple(_variant(key, name, facts, value) for key, value in facts["variants"].items())
     if not variants:
         raise ValueError("it does not have a variant")
-    attention = facts.get("attention")
     return ModelSpec(
         id=ModelId(name),
         title=facts.get("title") or name.rpartition("/")[2],
@@ -253,7 +273,10 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         api=facts.get("api", "chat"),
         experts=facts.get("experts", False),
         heads=facts.get("heads"),
-        attention=Attention(**attention) if attention else None,
+        layers=tuple(_layers(group) for group in facts.get("layers", ())),
+        hidden=facts.get("hidden"),
+        vocabulary=facts.get("vocabulary"),
+        vision_gib=facts.get("vision_gib"),
         spans=facts.get("spans") or None,
         data_parallel=facts.get("data_parallel", False),
         trust_remote_code=facts.get("trust_remote_code", False),
@@ -265,6 +288,13 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         source=facts.get("source", ""),
         multimodal=facts.get("multimodal", False),
     )
+
+
+def _layers(table: Mapping[str, Any]) -> Layers:
+    """Read a group of layers; values are as wide as keys if `value_dim` is missing."""
+    if table["cache"] not in get_args(CacheKind):
+        raise ValueError(f"a layer keeps one of {', '.join(get_args(CacheKind))}, not {table['cache']!r}")
+    return Layers(**{"value_dim": table.get("key_dim", 0), **table})
 
 
 def _variant(name: str, model: str, facts: Mapping[str, Any], table: Mapping[str, Any]) -> Variant:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 from pi.planning.cache import Cache, CacheOptions, cache_of
 from pi.planning.cuda_memory import Card
@@ -34,10 +35,9 @@ class MemorySum:
     """Memory of each GPU of a plan, in GiB.
 
     `allowed_gib` is the model's share of `memory_gib`, CUDA's total; `free_gib` is unused on the fullest GPU.
-    `kv_cache_gib` is for one sequence of `context` tokens, `room_gib` is what vLLM gives the cache; the longest
-    sequence that fits is `longest`. `max_num_seqs` sequences run beside each other. `kv_tokens` is the cache's size for
-    sequences of `longest` tokens, `state_blocks` its blocks if layers have a state. Context and tokens are None if the
-    model's bytes per token are unknown. The weights may differ by the part `uncertainty`.
+    `kv_cache_gib` is for one sequence of `context` tokens, `room_gib` is what vLLM gives the `cache`; the longest
+    sequence that fits is `longest`. `max_num_seqs` sequences run beside each other. Context, longest and cache are None
+    if the model's bytes per token are unknown. The weights may differ by the part `uncertainty`.
     """
 
     weights_gib: float
@@ -51,8 +51,6 @@ class MemorySum:
     uncertainty: float = 0.0
     room_gib: float = 0.0
     max_num_seqs: int = UNKNOWN_SEQUENCES
-    kv_tokens: int | None = None
-    state_blocks: int | None = None
     cache: Cache | None = None
 
     @property
@@ -62,6 +60,18 @@ class MemorySum:
     @property
     def fits(self) -> bool:
         return self.needed_gib <= self.allowed_gib
+
+    @property
+    def kv_tokens(self) -> int | None:
+        """The cache's size in tokens of the longest sequences, as vLLM logs it; None if unknown."""
+        if self.cache is None or not self.longest:
+            return None
+        return int(self.cache.blocks(self.room_gib * GIB) / max(1, self.cache.blocks_of(self.longest)) * self.longest)
+
+    @property
+    def state_blocks(self) -> int | None:
+        """The cache's blocks if layers have a state; `--max-num-seqs` may not exceed them."""
+        return self.cache.blocks(self.room_gib * GIB) if self.cache and self.cache.has_states else None
 
     def requests_of(self, tokens: int) -> int | None:
         """Return how many requests of `tokens` fit beside each other, or None if unknown."""
@@ -93,6 +103,19 @@ class Load:
     uncertainty: float = 0.0
 
 
+PADDED = 256
+"""vLLM's kernels for MXFP4 experts pad the width of a token to a multiple of this
+(`mxfp4_round_up_hidden_size_and_intermediate_size`): gpt-oss has 2880, so its experts grow by 1/15."""
+
+
+def loaded_gb(weights_gb: float, precision: str | None, network: Network) -> float:
+    """Return the weights in memory in 10^9 bytes; those of the files may be padded."""
+    if precision != "mxfp4" or not network.experts:
+        return weights_gb
+    growth = -(-network.hidden // PADDED) * PADDED / network.hidden - 1
+    return weights_gb * (1 + growth * (1 - REPLICATED))
+
+
 def weights_per_gpu_gib(weights_gb: float, split: Split) -> float:
     """Return the weights on the fullest GPU in GiB; `weights_gb` are all weights in 10^9 bytes."""
     whole = weights_gb * 1e9 / GIB
@@ -109,40 +132,56 @@ def memory_sum(
     """Return the sum for one GPU of `split`.
 
     `context` is the model's limit and `wanted` the user's, in tokens. Without `wanted`, the sum contains the longest
-    context that fits. Fewer sequences than `serving` allows need less memory, so the sum is made again with them.
+    context that fits. Fewer sequences than `serving` allows need less memory, which the sum then contains.
     """
-    first = _sum(load, split, card, serving, share, context, wanted)
-    if first.max_num_seqs >= serving.sequences:
-        return first
-    fewer = replace(serving, sequences=first.max_num_seqs)
-    return replace(
-        _sum(load, split, card, fewer, share, context, wanted),
-        max_num_seqs=first.max_num_seqs,
-    )
-
-
-def _sum(
-    load: Load, split: Split, card: Card, serving: Serving, share: float, context: int | None, wanted: int | None
-) -> MemorySum:
-    network, ranks = load.network, split.tensor * split.pipeline
-    weights = weights_per_gpu_gib(load.weights_gb, split) + load.draft_gb * 1e9 / GIB / ranks
-    overhead = terms(network, split, card, serving, load.vision_gib).gib()
-    made = MemorySum(
+    cache = cache_of(load.network.groups, split.tensor, split.pipeline, _options(serving, split))
+    weights = _weights_gib(load, split)
+    allowed = share * card.total_gib
+    shortest = wanted or min(context or UNLIMITED, 2 * SEQUENCE_TOKENS)
+    room, overhead, count = _room(load, split, card, serving, allowed - weights, cache, shortest)
+    longest = cache.longest(room * GIB, context or UNLIMITED) if cache else None
+    tokens = wanted if wanted is not None else longest
+    return MemorySum(
         weights_gib=weights,
-        kv_cache_gib=SPARE_KV_GIB,
+        kv_cache_gib=cache.bytes_of(tokens or 0) / GIB if cache else SPARE_KV_GIB,
         overhead_gib=overhead,
-        allowed_gib=share * card.total_gib,
+        allowed_gib=allowed,
         memory_gib=card.total_gib,
         free_gib=card.free_gib,
-        context=wanted,
+        context=tokens,
+        longest=longest,
         uncertainty=load.uncertainty,
-        max_num_seqs=min(serving.sequences, UNKNOWN_SEQUENCES),
+        room_gib=room,
+        max_num_seqs=count,
+        cache=cache,
     )
-    made = replace(made, room_gib=max(0.0, made.allowed_gib - weights - overhead))
-    cache = cache_of(network.groups, split.tensor, split.pipeline, _options(serving, split))
-    return made if cache is None else _with_cache(made, cache, serving, context, wanted)
 
 
+def _weights_gib(load: Load, split: Split) -> float:
+    """Return the weights and the drafter's on the fullest GPU in GiB."""
+    draft = load.draft_gb * 1e9 / GIB / (split.tensor * split.pipeline)
+    return weights_per_gpu_gib(load.weights_gb, split) + draft
+
+
+def _room(
+    load: Load, split: Split, card: Card, serving: Serving, free_gib: float, cache: Cache | None, tokens: int
+) -> tuple[float, float, int]:
+    """Return the room for the KV cache and the overhead in GiB, and the sequences that both allow.
+
+    There are at most `LEAST_SEQUENCES` if the room for more would not hold one request of `tokens`.
+    """
+    count = serving.sequences
+    while True:
+        overhead = terms(load.network, split, card, serving, count, load.vision_gib).gib()
+        room = max(0.0, free_gib - overhead)
+        fitting = sequences(cache, room * GIB, count) if cache else min(count, UNKNOWN_SEQUENCES)
+        enough = cache is None or count <= LEAST_SEQUENCES or cache.bytes_of(tokens) <= room * GIB
+        if free_gib <= 0 or (fitting == count and enough):
+            return room, overhead, fitting
+        count = count // 2 if fitting == count else max(fitting, count // 2)
+
+
+@lru_cache(maxsize=256)
 def _options(serving: Serving, split: Split) -> CacheOptions:
     batches = BATCHES_IN_FLIGHT if split.pipeline == 1 else split.pipeline + 1
     return CacheOptions(
@@ -156,23 +195,6 @@ def _options(serving: Serving, split: Split) -> CacheOptions:
 
 UNLIMITED = 2**24
 """Tokens of the longest context if a model does not state its own."""
-
-
-def _with_cache(made: MemorySum, cache: Cache, serving: Serving, context: int | None, wanted: int | None) -> MemorySum:
-    room = made.room_gib * GIB
-    longest = cache.longest(room, context or UNLIMITED)
-    tokens = wanted if wanted is not None else longest
-    blocks = cache.blocks(room)
-    return replace(
-        made,
-        kv_cache_gib=cache.bytes_of(tokens) / GIB,
-        context=tokens,
-        longest=longest,
-        max_num_seqs=sequences(cache, room, serving.sequences),
-        kv_tokens=int(blocks / max(1, cache.blocks_of(longest)) * longest),
-        state_blocks=blocks if cache.has_states else None,
-        cache=cache,
-    )
 
 
 def sequences(cache: Cache, room_bytes: float, most: int) -> int:

@@ -49,23 +49,23 @@ class Coefficients:
     pipeline. CUDA graphs take `capture`, and `graph` for each graph of a dense layer.
     """
 
-    base: float = 0.4
-    rtx: float = 0.5
-    link: float = 0.4
-    capture: float = 0.15
+    base: float = 0.39
+    rtx: float = 0.66
+    link: float = 0.35
+    capture: float = 0.16
     graph: float = 0.0003
 
 
 FITTED = Coefficients()
 
-SPARE_GIB = 0.2
+SPARE_GIB = 0.1
 """Not fitted: two starts of one plan differ by as much."""
 
 UNIFIED_GIB = 4.0
 """More of CUDA's own memory where the GPU shares the host's: the page cache that loading the weights fills. Logs of
 GB10 show 0.1 to 5.7 GiB from start to start."""
 
-EXCHANGE_GIB = 4.0
+EXCHANGE_GIB = 6.0
 """More of it for data-parallel attention: buffers that bring tokens to the experts of other GPUs (one log:
 DeepSeek-V4.1-Flash on 8 GPUs)."""
 
@@ -99,22 +99,22 @@ class Terms:
 
 
 def terms(
-    network: Network, split: Split, card: Card, serving: Serving, vision_gib: float | None = None
+    network: Network, split: Split, card: Card, serving: Serving, sequences: int, vision_gib: float | None = None
 ) -> Terms:
-    """Return the terms of a network on one GPU of `split`."""
+    """Return the terms of a network on one GPU of `split` that runs this many `sequences`."""
     spread = split.data if split.expert else 1
-    words = serving.sequences * network.vocabulary * (SORTING_SAMPLER if card.sorts else SAMPLER) / GIB
+    words = sequences * network.vocabulary * (SORTING_SAMPLER if card.sorts else SAMPLER) / GIB
     return Terms(
         rtx=float(card.rtx),
         link=log2(split.tensor * split.pipeline),
         peak=max(
             step_gib(network, split.tensor, serving) * (1 + EXCHANGED_PART * (spread - 1)),
-            _vision_gib(network, serving, vision_gib),
+            _vision_gib(network, split.tensor, serving, vision_gib),
             words,
             _compile_gib(network, split.tensor, serving),
         ),
         captured=serving.captured,
-        graphs=_graphs(network, serving) if serving.captured else 0.0,
+        graphs=_graphs(network, capture_sizes(sequences, serving.drafts)) if serving.captured else 0.0,
         fixed=UNIFIED_GIB * card.unified + EXCHANGE_GIB * (spread > 1),
     )
 
@@ -126,10 +126,12 @@ def step_gib(network: Network, tensor: int, serving: Serving) -> float:
     return serving.tokens * (network.hidden * numbers + states) / GIB
 
 
-def _vision_gib(network: Network, serving: Serving, vision_gib: float | None) -> float:
+def _vision_gib(network: Network, tensor: int, serving: Serving, vision_gib: float | None) -> float:
+    """Return the profile of the vision tower; tensor parallelism splits half of it, unless each GPU has its own."""
     if not network.multimodal or not serving.vision:
         return 0.0
-    return VISION_GIB if vision_gib is None else vision_gib
+    part = (1 + 1 / tensor) / 2 if serving.vision_split else 1.0
+    return part * (VISION_GIB if vision_gib is None else vision_gib)
 
 
 def _compile_gib(network: Network, tensor: int, serving: Serving) -> float:
@@ -138,23 +140,23 @@ def _compile_gib(network: Network, tensor: int, serving: Serving) -> float:
     Seven logs with a cold cache show it to within 0.1 GiB; a warm cache saves it. A multimodal model's words are looked
     up outside the compiled part.
     """
-    if network.multimodal or not serving.compiled:
+    if network.multimodal or not serving.compiled or not serving.first:
         return 0.0
     return network.vocabulary * network.hidden * 2 / tensor / GIB
 
 
-def _graphs(network: Network, serving: Serving) -> float:
-    """Return the CUDA graphs, counted in graphs of one dense layer."""
+def _graphs(network: Network, sizes: int) -> float:
+    """Return the CUDA graphs of this many batch sizes, counted in graphs of one dense layer."""
     if any(group.cache == "latent" for group in network.groups):
         weight = GRAPH_LATENT
     elif network.experts or any(group.cache == "state" for group in network.groups):
         weight = GRAPH_STATE
     else:
         weight = GRAPH_SMALL
-    return weight * (network.depth or network.layers or 32) * capture_sizes(serving)
+    return weight * (network.depth or network.layers or 32) * sizes
 
 
-def capture_sizes(serving: Serving) -> int:
+def capture_sizes(sequences: int, drafts: int) -> int:
     """Return the number of batch sizes that vLLM captures (`_set_cudagraph_sizes`, 0.33.0)."""
-    largest = min(512, 2 * serving.sequences * (1 + serving.drafts))
+    largest = min(512, 2 * sequences * (1 + drafts))
     return sum(size <= largest for size in (1, 2, 4)) + min(largest, 256) // 8 + max(0, largest - 256) // 16

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from pi.planning import hardware
 from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
-from pi.planning.estimate import MemorySum, Split, memory_sum
+from pi.planning.cuda_memory import card_of
+from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum
 from pi.planning.room import SHARE, Group, Slot
-from pi.planning.tuning import kv_number_bytes, tuning_of
+from pi.planning.serving import serving_of
+from pi.planning.split import Split
+from pi.planning.tuning import tuning_of
 from pi.planning.types import Request
 
 LEAST_CONTEXT, USEFUL_CONTEXT, GOOD_CONTEXT = 4096, 16384, 32768
@@ -114,21 +117,26 @@ def _fit(
         return None
     if layout is None and not reaches_minimum(variant, total * memory_mib, share):
         return None
+    card = card_of(slot.gpu for slot in chosen)
     memory = memory_sum(
-        variant.weights_gb,
-        spec.attention,
+        load_of(spec, variant),
         split,
-        memory_gib=memory_mib / 1024,
-        free_gib=min(slot.gpu.free_mib for slot in chosen) / 1024,
+        card,
+        serving_of(tuning.args, card),
         share=share,
         context=tuning.context or spec.context,
         wanted=request.context,
-        number_bytes=kv_number_bytes(tuning.args),
     )
     least = request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
     if not memory.fits or (request.context is None and memory.longest is not None and memory.longest < least):
         return None
     return Fit(variant, chosen, split, share, tuning, memory, labels, layout)
+
+
+def load_of(spec: ModelSpec, variant: Variant) -> Load:
+    """Return what the GPUs must hold to serve a checkpoint."""
+    weights_gb = loaded_gb(variant.weights_gb, variant.precision, spec.network)
+    return Load(weights_gb, spec.network, vision_gib=spec.vision_gib)
 
 
 def reaches_minimum(variant: Variant, memory_mib: int, share: float) -> bool:
@@ -161,5 +169,5 @@ def _divides(spec: ModelSpec, variant: Variant, size: int) -> bool:
         return False
     if spec.heads is None:
         return size in COUNTS
-    kv_heads = spec.attention.kv_heads if spec.attention else 0
-    return spec.heads % size == 0 and (not kv_heads or kv_heads % size == 0 or size % kv_heads == 0)
+    kv_heads = {group.kv_heads for group in spec.layers if group.kv_heads}
+    return spec.heads % size == 0 and all(heads % size == 0 or size % heads == 0 for heads in kv_heads)

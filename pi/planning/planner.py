@@ -9,7 +9,15 @@ from pi.errors import BusyError, InputError, RemoteError
 from pi.planning import cpu, venvs
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
-from pi.planning.plan_args import context_args, gpu_env, memory_args, model_args, served_names, split_args
+from pi.planning.plan_args import (
+    context_args,
+    gpu_env,
+    memory_args,
+    model_args,
+    sequences_args,
+    served_names,
+    split_args,
+)
 from pi.planning.raw import raw_plan, with_catalog_venv
 from pi.planning.reasons import passed_over, reasons
 from pi.planning.refusals import context_too_long, refusal
@@ -91,6 +99,7 @@ def _check_spec(request: Request, facts: PodFacts, spec: ModelSpec) -> None:
 
 def _gpu_plan(request: Request, facts: PodFacts, spec: ModelSpec, fit: Fit) -> LaunchPlan:
     _, version = venvs.choose(facts, fit.variant.min_vllm, spec.max_vllm)
+    args = model_args(spec, fit.tuning.args)
     limits = memory_args(fit.share) + context_args(request.context, fit.tuning, fit.memory, version)
     return LaunchPlan(
         model=fit.variant.id,
@@ -98,7 +107,7 @@ def _gpu_plan(request: Request, facts: PodFacts, spec: ModelSpec, fit: Fit) -> L
         served_names=served_names(fit.variant.id, request),
         port=facts.free_port,
         gpus=gpu_ids(fit.slots),
-        args=model_args(spec, fit.tuning.args).over(split_args(fit.split, facts.nodes) + limits),
+        args=sequences_args(fit.memory).over(args.over(split_args(fit.split, facts.nodes) + limits)),
         env=gpu_env(fit.slots) | dict(fit.tuning.env),
         context=fit.memory.context or fit.tuning.context or spec.context,
         memory_share=fit.share,

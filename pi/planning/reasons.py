@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pi.planning import hardware, venvs
+from pi.planning.amounts import card_gb
 from pi.planning.catalog import ModelSpec, Variant
+from pi.planning.estimate import MemorySum
 from pi.planning.placement import Fit, runs_on
 from pi.planning.room import gpu_ids, groups
 from pi.planning.types import PodFacts, Request
+from pi.text import count
 
 
 def reasons(
@@ -16,19 +19,33 @@ def reasons(
     if fit.layout is not None:
         note = f": {fit.layout.note}" if fit.layout.note else ""
         sentences.append(f"tested on {fit.layout.gpus} of this kind{note}")
-    return (*sentences, _share_reason(request, fit), _context_reason(request, spec, fit))
+    return (*sentences, _share_reason(request, fit), _context_reason(request, spec, fit), *room_reason(fit.memory))
+
+
+SHARED_TOKENS = (16384, 4096)
+"""Tokens of a request for the count of requests: the first that is shorter than the longest context."""
+
+
+def room_reason(memory: MemorySum) -> tuple[str, ...]:
+    """Say how many requests share the KV cache, such as "131072 tokens for one request, or 8 of 16384"."""
+    longest, sequences = memory.longest, memory.max_num_seqs
+    tokens = next((tokens for tokens in SHARED_TOKENS if longest and tokens < longest), None)
+    if longest is None or tokens is None:
+        return (f"up to {count(sequences, 'request')} at a time",)
+    fitting = min(sequences, memory.requests_of(tokens) or 1)
+    return (f"{longest} tokens for one request, or {fitting} of {tokens}; up to {sequences} at a time",)
 
 
 def _variant_reason(variants: tuple[Variant, ...], facts: PodFacts, fit: Fit) -> str:
     chosen, first = fit.variant, variants[0]
-    weights = f"{chosen.id}: {chosen.weights_gb:g} GB of {chosen.precision} weights"
+    weights = f"{chosen.id}: {card_gb(chosen.weights_gb)} GB of {chosen.precision} weights"
     if chosen is first:
         return weights
     kind = next(group for group in groups(facts) if fit.slots[0] in group.by_use)
     if not runs_on(first, kind):
         return f"{weights}, because {kind.gpu.name} does not support {first.precision.upper()} natively"
     return (
-        f"{weights}, because {first.precision} needs {first.minimum_gb:g} GB of GPU memory"
+        f"{weights}, because {first.precision} needs {card_gb(first.minimum_gb)} GB of GPU memory"
         " and room for a useful context"
     )
 

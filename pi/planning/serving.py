@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from pi.planning.cuda_memory import Card
+from pi.planning.tuning import kv_number_bytes
 from pi.vllm.arguments import Arguments
 
 MOST_SEQUENCES = 128
@@ -21,7 +22,8 @@ BATCHES_IN_FLIGHT = 2
 class Serving:
     """Settings of one server: `tokens` and `sequences` of a step, `number_bytes` of a number in the KV cache.
 
-    `compiled` and `captured` are torch.compile and CUDA graphs; `drafts` is the number of speculative tokens.
+    `compiled` and `captured` are torch.compile and CUDA graphs; a `first` start has no compilation in its cache.
+    `vision_split` means that tensor parallelism splits the vision tower; `drafts` is the number of speculative tokens.
     """
 
     tokens: int
@@ -30,8 +32,10 @@ class Serving:
     prefix_caching: bool = True
     windows: bool = True
     vision: bool = True
+    vision_split: bool = True
     compiled: bool = True
     captured: bool = True
+    first: bool = True
     drafts: int = 0
 
 
@@ -41,10 +45,11 @@ def serving_of(args: Arguments, card: Card) -> Serving:
     return Serving(
         tokens=_count(args.get("--max-num-batched-tokens")) or default_tokens(card),
         sequences=min(MOST_SEQUENCES, _count(args.get("--max-num-seqs")) or MOST_SEQUENCES),
-        number_bytes=1 if (args.get("--kv-cache-dtype") or "").startswith("fp8") else 2,
+        number_bytes=kv_number_bytes(args),
         prefix_caching="--no-enable-prefix-caching" not in args,
         windows="--disable-hybrid-kv-cache-manager" not in args,
         vision="--language-model-only" not in args,
+        vision_split=args.get("--mm-encoder-tp-mode") != "data",
         compiled=not eager,
         captured=not eager,
         drafts=_drafts(args.get("--speculative-config")),
@@ -63,8 +68,10 @@ def _count(text: str | None) -> int | None:
 
 
 def _drafts(text: str | None) -> int:
+    if text is None:
+        return 0
     try:
-        value = json.loads(text or "{}").get("num_speculative_tokens")
+        value = json.loads(text).get("num_speculative_tokens")
     except (ValueError, AttributeError):
         return 0
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 100 else 0

@@ -33,7 +33,7 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, pr
     if plan.context:
         lines.append(f"context   {plan.context} tokens")
     if plan.memory:
-        lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
+        lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GB free")
     if not plan.model.is_path:
         lines.append(f"download  {_download(plan, facts, request.model)}")
     if plan.min_vllm:
@@ -58,7 +58,7 @@ def _download(plan: LaunchPlan, facts: PodFacts, requested: str) -> str:
     if free_gib is None:
         return download
     is_short = plan.download_gb and plan.download_gb * 1e9 > free_gib * 2**30
-    return f"{download}; {free_gib:.0f} GiB of disk free{', not enough' if is_short else ''}"
+    return f"{download}; {free_gib * 2**30 / 1e9:.0f} GB of disk free{', not enough' if is_short else ''}"
 
 
 def facts_of(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:

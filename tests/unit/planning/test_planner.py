@@ -19,7 +19,7 @@ from pi.errors import BusyError, InputError, PiError
 from pi.model_id import ModelId
 from pi.planning import catalog, cpu, planner
 from pi.planning.catalog import ModelSpec, Variant
-from pi.planning.estimate import GIB
+from pi.planning.overhead import GIB
 from pi.planning.placement import GOOD_CONTEXT, choose
 from pi.planning.room import IDLE, groups, slots, without
 from pi.planning.types import GpuProcess, LaunchPlan, PodFacts, Request
@@ -59,7 +59,8 @@ def running(name: str, gpus: tuple[int, ...], share: float | None, port: int = 8
 
 CHOSEN = {
     "a small model takes one GPU": ("Qwen/Qwen3-8B", pod("h100", 8), "bf16", (0,), ""),
-    "a larger pod holds the requested weights": ("Qwen/Qwen3-32B", pod("h100", 2), "bf16", (0, 1), "-tp 2"),
+    "a good context beside the weights": ("Qwen/Qwen3-32B", pod("h100", 2), "bf16", (0,), ""),
+    "a larger pod holds the requested weights": ("Qwen/Qwen3-32B", pod("l40s", 4), "bf16", (0, 1), "-tp 2"),
     "a small card gets lighter weights": ("Qwen/Qwen3-32B", pod("rtx_4090", 1), "awq", (0,), ""),
     "FP8 where the hardware supports it": ("Qwen/Qwen3-32B", pod("l40s", 1), "fp8", (0,), ""),
     "no FP8 where it does not": ("Qwen/Qwen3-32B", pod("a6000", 1), "awq", (0,), ""),
@@ -73,10 +74,6 @@ CHOSEN = {
         (0, 1, 2, 3),
         "-tp 4",
     ),
-    "a recipe's replicas with the experts spread": (
-        *("Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8", pod("h20", 8), "fp8", tuple(range(8))),
-        "-dp 8 -ep",
-    ),
 }
 
 
@@ -85,8 +82,14 @@ def test_plan_chooses(model: str, facts: PodFacts, variant: str, gpus: tuple[int
     made = plan(model, facts)
     short = {long: option for option, long in SHORT.items() if option in ("-tp", "-pp", "-dp")}
     parallel = [f"{short[long]} {value}" for long in short if (value := made.args.get(long))]
-    parallel += ["-ep"] if "--enable-expert-parallel" in made.args else []
     assert (made.variant, made.gpus, " ".join(parallel)) == (variant, gpus, sizes)
+
+
+def test_recipes_replicas_spread_the_experts() -> None:
+    made = plan("Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8", pod("h200", 8), gpus=8)
+    assert (made.split.tensor, made.split.data, made.split.expert) == (1, 8, True)
+    assert made.args.get("--data-parallel-size") == "8"
+    assert "--enable-expert-parallel" in made.args
 
 
 def test_plan_contains_everything_that_start_needs() -> None:
@@ -98,18 +101,19 @@ def test_plan_contains_everything_that_start_needs() -> None:
         *("--max-model-len", "auto"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         *("--reasoning-parser", "qwen3"),
+        *("--max-num-seqs", "72"),
     )
     assert made.env == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"}
     assert (made.port, made.context, made.memory_share, made.api) == (8001, 40960, 0.9, "chat")
     assert (made.min_vllm, made.download_gb) == ("0.8.5", 32.0)
     assert made.memory is not None and made.memory.fits
-    assert made.why[0] == "Qwen/Qwen3-32B-FP8: 32 GB of fp8 weights"
+    assert made.why[0] == "Qwen/Qwen3-32B-FP8: 29.8 GB of fp8 weights"
     assert "vLLM's hermes parser reads its tool calls" in made.why
 
 
 def test_plan_explains_smaller_weights() -> None:
     assert plan("Qwen/Qwen3-32B", pod("rtx_4090", 1)).why[0] == (
-        "Qwen/Qwen3-32B-AWQ: 18.24 GB of int4 weights, because bf16 needs 77 GB of GPU memory"
+        "Qwen/Qwen3-32B-AWQ: 17 GB of int4 weights, because bf16 needs 71.7 GB of GPU memory"
         " and room for a useful context"
     )
     no_fp8 = plan("MiniMaxAI/MiniMax-M3", replace(pod("b200", 2), vllm_version=None), variant="nvfp4")
@@ -222,7 +226,7 @@ def test_stopped_model_frees_its_memory() -> None:
 
 
 def test_memory_of_other_processes_is_reported() -> None:
-    with rejects("gpus-busy", "GPU 0: 78.1 of 79.6 GiB in use (not by pi)", kind=BusyError):
+    with rejects("gpus-busy", "GPU 0: 78.1 of 79.6 GB in use (not by pi)", kind=BusyError):
         plan("Qwen/Qwen3-8B", busy(pod("h100", 1), 0, 80_000))
 
 
@@ -236,11 +240,11 @@ def test_name_in_use_is_rejected() -> None:
 IMPOSSIBLE: dict[str, tuple[str, PodFacts, dict[str, Any], str, tuple[str, ...]]] = {
     "weights that cannot fit, with the sum and larger pods": (
         *("Qwen/Qwen3-235B-A22B-Instruct-2507", pod("rtx_4090", 2), {}, "does-not-fit"),
-        ("235 GB of fp8 weights need 240 GB of GPU memory, 2x GeForce RTX 4090 have 52 GB; it fits on ",),
+        ("219 GB of fp8 weights need 224 GB of GPU memory, 2x GeForce RTX 4090 have 48 GB; it fits on ",),
     ),
     "a variant that is too large, and one that is not": (
         *("Qwen/Qwen3-32B", pod("rtx_4090", 1), {"variant": "bf16"}, "does-not-fit"),
-        ("64 GB of bf16 weights need 77 GB", "it fits here with --variant awq"),
+        ("59.6 GB of bf16 weights need 71.7 GB", "it fits here with --variant awq"),
     ),
     "a share that is too small": (
         *("Qwen/Qwen3-32B", pod("h100", 1), {"variant": "bf16", "memory": 0.5}, "does-not-fit"),
@@ -248,7 +252,7 @@ IMPOSSIBLE: dict[str, tuple[str, PodFacts, dict[str, Any], str, tuple[str, ...]]
     ),
     "a share below the recipe's minimum, though the sum fits": (
         *("tencent/Hunyuan-A13B-Instruct", pod("h100", 8), {"variant": "bf16", "memory": 0.5}, "does-not-fit"),
-        ("160 GB of bf16 weights need 580 GB of GPU memory", "50%", "it fits here with --variant fp8"),
+        ("149 GB of bf16 weights need 540 GB of GPU memory", "50%", "it fits here with --variant fp8"),
     ),
     "a context that does not fit": (
         *("meta-llama/Llama-3.3-70B-Instruct", pod("a100_80gb", 4)),
@@ -261,7 +265,7 @@ IMPOSSIBLE: dict[str, tuple[str, PodFacts, dict[str, Any], str, tuple[str, ...]]
     ),
     "heads that cannot be split": (
         *("Qwen/Qwen3-32B", pod("h100", 3), {"gpus": 3}, "does-not-fit"),
-        ("64 attention heads", "3 GPUs; it fits here with --gpus 2"),
+        ("64 attention heads", "3 GPUs; it fits here with --gpus 1"),
     ),
     "more GPUs than the pod has": ("Qwen/Qwen3-8B", pod("h100", 2), {"gpus": 4}, "too-many-gpus", ("4", "2 GPUs")),
     "an unknown variant": ("Qwen/Qwen3-8B", pod("h100", 1), {"variant": "fp3"}, "unknown-variant", ("fp3", "bf16")),
@@ -310,7 +314,7 @@ CONFIG = {
 def test_unknown_model_gets_one_gpu() -> None:
     made = plan("org/model", pod("h100", 4))
     assert made.gpus == (0,)
-    assert made.args.words == ("--gpu-memory-utilization", "0.9", "--max-model-len", "auto")
+    assert made.args.words == ("--gpu-memory-utilization", "0.9", "--max-model-len", "auto", "--max-num-seqs", "64")
     assert made.served_names == ("org/model", "m")
     assert (made.memory, made.download_gb) == (None, None)
 
@@ -338,9 +342,10 @@ def test_unknown_model_has_a_memory_sum() -> None:
     memory = plan("org/model-8b", facts, context=16384).memory
     assert memory is not None
     assert memory.weights_gib == pytest.approx(16.06e9 / GIB)
-    assert memory.kv_cache_gib == 16384 * 32 * 8 * 128 * 2 * 2 / GIB
+    block = 16 * 32 * 8 * 128 * 2 * 2
+    assert memory.kv_cache_gib == (16384 * 32 * 8 * 128 * 2 * 2 + block) / GIB
     assert "(+-10%)" in memory.render()
-    tight = plan("org/model-8b", facts, memory=0.7)
+    tight = plan("org/model-8b", facts, memory=0.65)
     assert any("may not fit" in warning for warning in tight.warnings)
 
 
@@ -408,7 +413,7 @@ def test_catalog_model_on_a_cpu() -> None:
     made = plan("HuggingFaceTB/SmolLM2-135M-Instruct", cpu_pod(24, 2))
     assert (made.context, made.download_gb) == (4096, 0.27)
     assert plan("Qwen/Qwen3-1.7B", cpu_pod(24, 2), context=40960).env["VLLM_CPU_KVCACHE_SPACE"] == "5"
-    with rejects("does-not-fit", "135.4 GiB", "21.6 GiB"):
+    with rejects("does-not-fit", "135.4 GB", "21.6 GB"):
         plan("meta-llama/Llama-3.3-70B-Instruct", cpu_pod(24, 2), context=4096)
     with rejects("no-cpu-weights"):
         plan("MiniMaxAI/MiniMax-M2", cpu_pod(24, 2))
@@ -548,6 +553,11 @@ HEAVIER = {
     ("moonshotai/Kimi-K2-Thinking", "h200"): "585 GB of weights leave no room for a KV cache in 600 GB",
     ("thinkingmachines/Inkling-Small-NVFP4", "b200"): "its recipe serves it on two B200 too",
     ("thinkingmachines/Inkling-Small", "h200"): "its recipe serves it on eight H200 too",
+    ("Qwen/Qwen3.6-27B", "rtx_5090"): "54 GB of weights leave no room for the vision tower on two RTX 5090",
+    ("Qwen/Qwen3.8-27B", "rtx_5090"): "56 GB of weights leave no room for the vision tower on two RTX 5090",
+    ("Qwen/Qwen3.6-27B-FP8", "rtx_5090"): "27 GB of weights leave no room for the vision tower on one RTX 5090",
+    ("Inferact/Qwen3.8-27B-NVFP4", "rtx_5090"): "27 GB of weights leave no room for the vision tower on one RTX 5090",
+    ("nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-NVFP4", "b200"): "a step of its recipe's 32768 tokens takes 20 GB",
 }
 """More GPUs than the minimum, for a reason other than a good context."""
 
