@@ -45,8 +45,8 @@ GRAPH_SMALL, GRAPH_STATE, GRAPH_LATENT = 1, 2, 4
 class Coefficients:
     """Constants of the sum in GiB, fitted to public start-up logs by `inv fit-memory` (least squares).
 
-    CUDA's own memory is `base`, `rtx` more on Blackwell's RTX series, `link` more for each doubling of tensor x
-    pipeline. CUDA graphs take `capture`, and `graph` for each graph of a dense layer.
+    CUDA's own memory is `base`, `rtx` more on Blackwell's RTX series, `link` more for each doubling of the
+    GPUs that work on a token. CUDA graphs take `capture`, and `graph` for each graph of a dense layer.
     """
 
     base: float = 0.39
@@ -65,9 +65,9 @@ UNIFIED_GIB = 4.0
 """More of CUDA's own memory where the GPU shares the host's: the page cache that loading the weights fills. Logs of
 GB10 show 0.1 to 5.7 GiB from start to start."""
 
-EXCHANGE_GIB = 6.0
-"""More of it for data-parallel attention: buffers that bring tokens to the experts of other GPUs (one log:
-DeepSeek-V4.1-Flash on 8 GPUs)."""
+EXCHANGE = 10
+"""Bytes of CUDA's own memory for each token of all replicas and each number of `hidden`: buffers that bring tokens to
+the experts of other GPUs (one log: DeepSeek-V4.1-Flash on 8 GPUs, with 16384 tokens each)."""
 
 EXCHANGED_PART = 1 / 3
 """Part of another replica's tokens that a GPU's experts compute in a step (the same log)."""
@@ -106,7 +106,7 @@ def terms(
     words = sequences * network.vocabulary * (SORTING_SAMPLER if card.sorts else SAMPLER) / GIB
     return Terms(
         rtx=float(card.rtx),
-        link=log2(split.tensor * split.pipeline),
+        link=log2(split.tensor * split.pipeline * spread),
         peak=max(
             step_gib(network, split.tensor, serving) * (1 + EXCHANGED_PART * (spread - 1)),
             _vision_gib(network, split.tensor, serving, vision_gib),
@@ -115,7 +115,7 @@ def terms(
         ),
         captured=serving.captured,
         graphs=_graphs(network, capture_sizes(sequences, serving.drafts)) if serving.captured else 0.0,
-        fixed=UNIFIED_GIB * card.unified + EXCHANGE_GIB * (spread > 1),
+        fixed=UNIFIED_GIB * card.unified + (_exchange_gib(network, spread, serving) if spread > 1 else 0.0),
     )
 
 
@@ -124,6 +124,11 @@ def step_gib(network: Network, tensor: int, serving: Serving) -> float:
     numbers = EXPERTS if network.experts else DENSE_REPLICATED + DENSE_SPLIT / tensor
     states = max((group.state_bytes for group in network.groups), default=0) * STATE_PART / tensor
     return serving.tokens * (network.hidden * numbers + states) / GIB
+
+
+def _exchange_gib(network: Network, spread: int, serving: Serving) -> float:
+    """Return the buffers for the tokens of `spread` replicas."""
+    return EXCHANGE * serving.tokens * network.hidden * spread / GIB
 
 
 def _vision_gib(network: Network, tensor: int, serving: Serving, vision_gib: float | None) -> float:
