@@ -23,6 +23,7 @@ MODULES = (
     "health",
     "logs",
     "download",
+    "arguments",
     "start",
     "stop",
     "status",

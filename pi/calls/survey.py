@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from pi.calls.call import call
 from pi.calls.records import deployment
+from pi.on_pod import survey as on_pod
+from pi.on_pod.gpus import AMD
 from pi.on_pod.shapes import NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
+from pi.planning.adapters import AdapterFacts
 from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
@@ -13,9 +19,14 @@ from pi.ssh.link import Link
 from pi.text import one_line
 
 
-def look(link: Link, model: str | None = None, *, ask_hub: bool = False) -> PodFacts:
-    """Return the pod's facts, with those of a model on it or on the hub. Changes nothing."""
-    request: SurveyRequest = {"model": model, "ask_hub": ask_hub, "gpu_query": gpus.QUERY}
+def look(link: Link, model: str | None = None, *, ask_hub: bool = False, adapters: Sequence[str] = ()) -> PodFacts:
+    """Return the pod's facts, with those of a model and of adapters on it or on the hub. Changes nothing."""
+    request: SurveyRequest = {
+        "model": model,
+        "ask_hub": ask_hub,
+        "gpu_query": gpus.QUERY,
+        "adapters": list(adapters),
+    }
     return facts(call(link, "survey", "look", request, Survey))
 
 
@@ -38,8 +49,18 @@ def facts(survey: Survey) -> PodFacts:
         config=model.get("config") if model else None,
         weights_bytes=model.get("weights_bytes") if model else None,
         model_at=model["where"] if model else None,
-        device="cuda" if cards else "cpu",
+        device="cuda" if cards else "amd" if survey["gpus"]["error"] == AMD else "cpu",
+        adapters={
+            source: AdapterFacts(adapter["rank"], adapter["base"], adapter["where"] == "absent")
+            for source, adapter in survey.get("adapters", {}).items()
+        },
     )
+
+
+def with_model_here(facts: PodFacts, folder: str) -> PodFacts:
+    """Add the facts of a model in a folder of this machine, read as a pod reads its own."""
+    model = on_pod.model_facts(folder)
+    return replace(facts, config=model.get("config"), weights_bytes=model.get("weights_bytes"), model_at=model["where"])
 
 
 def read_gpus(answer: NvidiaSmi) -> tuple[list[Gpu], tuple[str, ...]]:

@@ -7,20 +7,25 @@ import shutil
 import signal
 import subprocess
 import time
-from typing import Optional
+from typing import Mapping, Optional
 
 from pi.on_pod import hub, logs, process, records, storage
+from pi.on_pod.shapes import Repository
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 REPORT_S = 1.0
 
 
-def download(wire: Wire, model: str, instance: str) -> None:
-    """Fetch a model with `hf download`, which resumes an earlier try. Raises PodError with its output."""
-    total = hub.download_bytes(model)
+def download(wire: Wire, repository: Repository, instance: str, environment: Mapping[str, str]) -> None:
+    """Fetch a repository with `hf download`, which resumes an earlier try. Raises PodError with its output."""
+    model, revision = repository["id"], repository["revision"]
+    skipped = hub.SKIPPED if repository["weights"] else hub.SKIPPED + hub.WEIGHTS
+    total = hub.download_bytes(model, revision, skipped)
     _check_space(model, total)
     words = ["bash", "-c", '. ~/.pi/env.sh && unset PI_API_KEY && exec "$@"', "pi-download", "hf", "download", model]
-    for pattern in hub.SKIPPED:
+    if revision:
+        words.append("--revision=" + revision)
+    for pattern in skipped:
         words += ["--exclude", pattern]
     log = os.path.join(records.LOGS, "download-%s.log" % model.replace("/", "--"))
     os.makedirs(records.LOGS, exist_ok=True)
@@ -31,7 +36,7 @@ def download(wire: Wire, model: str, instance: str) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=dict(os.environ, PI_INSTANCE=instance),
+            env=dict(os.environ, **environment, PI_INSTANCE=instance),
         )
     repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
     began, before = time.monotonic(), _size(repo)

@@ -13,7 +13,11 @@ from pi.planning.serving import BATCHES_IN_FLIGHT, Serving
 from pi.planning.split import Split
 
 REPLICATED = 0.06
-"""Part of a mixture of experts outside its experts; each data-parallel replica holds all of it."""
+"""Part of the weights outside the experts if the network is unknown."""
+
+BLOCK_NUMBERS = 5
+"""Numbers of a decoder's block outside its experts, as multiples of the squared width: attention and shared experts
+(DeepSeek-V3: 5.2; Qwen3-Coder-480B: 4.3)."""
 
 SPARE_KV_GIB = 1.0
 """KV cache on each GPU if a model's bytes per token are unknown."""
@@ -93,7 +97,8 @@ class MemorySum:
 class Load:
     """What a GPU must hold: all weights (10^9 bytes), a drafter's weights, and the network.
 
-    `vision_gib` is the profile of its vision tower in GiB if it is known.
+    `vision_gib` is the profile of its vision tower in GiB if it is known. `replicated` is the part of the weights that
+    each data-parallel replica holds if the experts are spread.
     """
 
     weights_gb: float
@@ -101,6 +106,7 @@ class Load:
     draft_gb: float = 0.0
     vision_gib: float | None = None
     uncertainty: float = 0.0
+    replicated: float = REPLICATED
 
 
 PADDED = 256
@@ -113,15 +119,27 @@ def loaded_gb(weights_gb: float, precision: str | None, network: Network) -> flo
     if precision != "mxfp4" or not network.experts:
         return weights_gb
     growth = -(-network.hidden // PADDED) * PADDED / network.hidden - 1
-    return weights_gb * (1 + growth * (1 - REPLICATED))
+    return weights_gb * (1 + growth * (1 - replicated_part(weights_gb, precision, network)))
 
 
-def weights_per_gpu_gib(weights_gb: float, split: Split) -> float:
-    """Return the weights on the fullest GPU in GiB; `weights_gb` are all weights in 10^9 bytes."""
+def replicated_part(weights_gb: float, precision: str | None, network: Network) -> float:
+    """Return the part of the weights outside the experts: blocks in 8 bit if the experts are, and word vectors."""
+    layers = network.depth or network.layers
+    if not layers or not weights_gb:
+        return REPLICATED
+    block_bytes = BLOCK_NUMBERS * network.hidden**2 * (1 if precision in ("fp8", "mxfp8") else 2)
+    return min(1.0, (layers * block_bytes + 2 * network.vocabulary * network.hidden * 2) / (weights_gb * 1e9))
+
+
+def weights_per_gpu_gib(weights_gb: float, split: Split, replicated: float = REPLICATED) -> float:
+    """Return the weights on the fullest GPU in GiB; `weights_gb` are all weights in 10^9 bytes.
+
+    Each data-parallel replica holds the part `replicated` of them if the experts are spread, else all.
+    """
     whole = weights_gb * 1e9 / GIB
     if split.data == 1:
         return whole / (split.tensor * split.pipeline)
-    replicated = REPLICATED if split.expert else 1.0
+    replicated = replicated if split.expert else 1.0
     ranks = split.tensor * split.pipeline
     return whole * (replicated / ranks + (1 - replicated) / (ranks * split.data))
 
@@ -160,7 +178,7 @@ def memory_sum(
 def _weights_gib(load: Load, split: Split) -> float:
     """Return the weights and the drafter's on the fullest GPU in GiB."""
     draft = load.draft_gb * 1e9 / GIB / (split.tensor * split.pipeline)
-    return weights_per_gpu_gib(load.weights_gb, split) + draft
+    return weights_per_gpu_gib(load.weights_gb, split, load.replicated) + draft
 
 
 def _room(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi.model_id import ModelId
+from pi.planning.adapters import Adapter, AdapterFacts
 from pi.planning.estimate import MemorySum
 from pi.planning.split import Split
 from pi.pods.gpus import Gpu
@@ -22,7 +23,11 @@ VENV = "venv"
 
 @dataclass(frozen=True)
 class Request:
-    """A user's request. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's arguments."""
+    """A user's request. `memory` is a share of each GPU, 0 to 1.
+
+    `vllm_args` replace pi's arguments; `set_args` and `env` are laid over them (see `pi.planning.overrides`).
+    `for_throughput` takes all idle GPUs of a kind, to serve many users.
+    """
 
     model: ModelId
     name: str
@@ -31,6 +36,13 @@ class Request:
     context: int | None = None
     variant: str | None = None
     vllm_args: Arguments | None = None
+    for_throughput: bool = False
+    set_args: Arguments = field(default_factory=Arguments)
+    env: Mapping[str, str] = field(default_factory=dict)
+    adapters: tuple[Adapter, ...] = ()
+    text_only: bool = False
+    tensor: int | None = None
+    """Tensor-parallel size, if the user set it; then it is also the number of GPUs."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +81,13 @@ class PodFacts:
     weights_bytes: int | None = None
     model_at: str | None = None
     """Where the requested model's files are: "path" or "absent" for a path, "cached" or "missing" for a hub id."""
+    adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
+    """Facts of the requested adapters, by repository or path."""
     device: str = "cuda"
+    """"cuda", "cpu", or "amd": a pod with AMD GPUs, which pi rejects."""
     nodes: int = 1
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """What the user pays for a GPU hour, by kind."""
 
     @property
     def is_cpu(self) -> bool:
@@ -115,3 +132,9 @@ class LaunchPlan:
     nodes: int = 1
     download_gb: float | None = None
     """Size of the weights' files in 10^9 bytes, or None if unknown."""
+    fixed: frozenset[str] = frozenset()
+    """Options of vLLM whose values the user set, such as "--max-num-seqs"; pi never changes them."""
+    reads_words: bool = False
+    """Whether the pod's vLLM must read the arguments before the download, because a user wrote some."""
+    adapters: tuple[str, ...] = ()
+    """Names of the LoRA adapters that requests may use."""

@@ -9,12 +9,12 @@ from pi.planning.cuda_memory import card_of
 from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum
 from pi.planning.free_gpus import least_used
 from pi.planning.network import Network, usual_network
-from pi.planning.placement import COUNTS
 from pi.planning.plan_args import context_args, gpu_env, memory_args, sequences_args, served_names, split_args
 from pi.planning.refusals import context_too_long
 from pi.planning.room import LEAST_SHARE, SHARE, Slot, gpu_ids
 from pi.planning.serving import serving_of
 from pi.planning.split import Split
+from pi.planning.splits import COUNTS
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.text import count
 from pi.vllm.arguments import Arguments

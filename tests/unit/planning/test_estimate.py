@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from pi.on_pod.hub import weights_bytes
 from pi.planning.cache import Cache, CacheOptions, cache_of
 from pi.planning.cuda_memory import Card
-from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum, sequences, weights_per_gpu_gib
+from pi.planning.estimate import (
+    REPLICATED,
+    Load,
+    MemorySum,
+    loaded_gb,
+    memory_sum,
+    replicated_part,
+    sequences,
+    weights_per_gpu_gib,
+)
 from pi.planning.network import Layers, Network, usual_network
 from pi.planning.overhead import GIB, terms
 from pi.planning.serving import Serving
@@ -100,7 +109,7 @@ def test_drafter_takes_memory_of_the_cache() -> None:
 
 
 PADDED = {
-    "gpt-oss: 2880 becomes 3072": ("mxfp4", 2880, 128, 65.25 * (1 + (3072 / 2880 - 1) * 0.94)),
+    "gpt-oss: 2880 becomes 3072": ("mxfp4", 2880, 128, 65.25 * (1 + (3072 / 2880 - 1) * (1 - REPLICATED))),
     "a width that is a multiple": ("mxfp4", 4096, 128, 65.25),
     "no experts": ("mxfp4", 2880, 0, 65.25),
     "another format": ("nvfp4", 2880, 128, 65.25),
@@ -111,6 +120,20 @@ PADDED = {
 @pytest.mark.parametrize(("precision", "hidden", "experts", "loaded"), PADDED.values(), ids=PADDED)
 def test_mxfp4_weights_are_padded(precision: str | None, hidden: int, experts: int, loaded: float) -> None:
     assert loaded_gb(65.25, precision, Network((), 64, hidden, experts=experts)) == pytest.approx(loaded)
+
+
+OUTSIDE = {
+    "DeepSeek-V3 in 8 bit": (671, "fp8", Network((Layers("latent", 61, latent=576),), 128, 7168, 129280), 0.029),
+    "its NVFP4 keeps 16 bit": (403, "nvfp4", Network((Layers("latent", 61, latent=576),), 128, 7168, 129280), 0.087),
+    "blocks, not caches": (16.06, "bf16", LLAMA_8B, (32 * 5 * 4096**2 + 2 * 128256 * 4096) * 2 / 16.06e9),
+    "no more than all": (1.0, "bf16", LLAMA_8B, 1.0),
+    "an unknown network": (100, "bf16", usual_network(100), REPLICATED),
+}
+
+
+@pytest.mark.parametrize(("weights", "precision", "network", "part"), OUTSIDE.values(), ids=OUTSIDE)
+def test_part_of_the_weights_outside_the_experts(weights: float, precision: str, network: Network, part: float) -> None:
+    assert replicated_part(weights, precision, network) == pytest.approx(part, rel=0.02)
 
 
 # --------------------------------------------------------------------------------------- sequences

@@ -60,7 +60,9 @@ def test_kinds_with_their_own_terms() -> None:
     cards = {kind: card_of(pod(kind, 1).gpus) for kind in KINDS}
     assert {kind for kind, card in cards.items() if card.rtx} == {"rtx_5090", "rtx_pro_6000"}
     assert {kind for kind, card in cards.items() if card.a100} == {"a100", "a100_80gb"}
-    assert {kind for kind, card in cards.items() if card.sorts} == {"rtx_5090", "rtx_pro_6000", "t4", "v100"}
+    assert {kind for kind, card in cards.items() if card.sorts} == {
+        *("rtx_5090", "rtx_pro_6000", "dgx_spark_gb10", "t4", "rtx_2080_ti", "v100")
+    }
 
 
 # --------------------------------------------------------------------------------------------- settings
