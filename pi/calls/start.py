@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Surveyed
@@ -18,8 +19,10 @@ from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods import gpus
 from pi.pods.types import Deployment, Owner
-from pi.ssh.link import Link
 from pi.vllm import repositories
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Started:
 
 
 def start_model(
-    link: Link,
+    connection: Connection,
     *,
     model: str,
     name: str,
@@ -76,7 +79,9 @@ def start_model(
         "gpu_query": gpus.QUERY,
         "adapters": list(adapters),
     }
-    answered = call(link, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave)
+    answered = call(
+        connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave
+    )
     return Started(deployment(answered["record"]), public, tuple(answered["side_doors"]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pi.calls.call import call
 from pi.calls.records import deployment
@@ -15,11 +16,15 @@ from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
-from pi.ssh.link import Link
 from pi.text import one_line
 
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
-def look(link: Link, model: str | None = None, *, ask_hub: bool = False, adapters: Sequence[str] = ()) -> PodFacts:
+
+def look(
+    connection: Connection, model: str | None = None, *, ask_hub: bool = False, adapters: Sequence[str] = ()
+) -> PodFacts:
     """Return the pod's facts, with those of a model and of adapters on it or on the hub. Changes nothing."""
     request: SurveyRequest = {
         "model": model,
@@ -27,7 +32,7 @@ def look(link: Link, model: str | None = None, *, ask_hub: bool = False, adapter
         "gpu_query": gpus.QUERY,
         "adapters": list(adapters),
     }
-    return facts(call(link, "survey", "look", request, Survey))
+    return facts(call(connection, "survey", "look", request, Survey))
 
 
 def facts(survey: Survey) -> PodFacts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pi.planning import hardware, splits
 from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
 from pi.planning.cuda_memory import card_of
+from pi.planning.drafts import Draft
 from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum, replicated_part
 from pi.planning.ranking import ranked
 from pi.planning.room import SHARE, SHARED, Group, Slot
@@ -117,7 +118,7 @@ def _ways(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Grou
             yield _Way(kind, size, split)
     for kind, size in () if mixed else places:
         piped = splits.pipeline(spec, variant, size)
-        if piped:
+        if piped and (request.gpus is not None or piped.pipeline <= splits.MOST_STAGES):
             yield _Way(kind, size, piped)
 
 
@@ -149,11 +150,13 @@ def _fit(
     if layout is None and not reaches_minimum(spec, variant, total * memory_mib, share):
         return None
     card = card_of(slot.gpu for slot in chosen)
+    draft = variant.drafting(request.draft, labels)
+    args = _args(request, draft.args_on(labels).over(tuning.args) if draft else tuning.args)
     memory = memory_sum(
-        load_of(spec, variant),
+        load_of(spec, variant, draft),
         split,
         card,
-        serving_of(_args(request, tuning), card),
+        serving_of(args, card),
         share=share,
         context=tuning.context or spec.context,
         wanted=request.context,
@@ -164,17 +167,17 @@ def _fit(
     return Fit(variant, chosen, split, share, tuning, memory, labels, layout)
 
 
-def _args(request: Request, tuning: Tuning) -> Arguments:
+def _args(request: Request, args: Arguments) -> Arguments:
     """Return the recipe's arguments, with the user's over them."""
-    args = settings.laid_over(request.set_args, tuning.args) if request.set_args.items else tuning.args
+    args = settings.laid_over(request.set_args, args) if request.set_args.items else args
     return args.set("--language-model-only") if request.text_only else args
 
 
-def load_of(spec: ModelSpec, variant: Variant) -> Load:
-    """Return what the GPUs must hold to serve a checkpoint."""
+def load_of(spec: ModelSpec, variant: Variant, draft: Draft | None = None) -> Load:
+    """Return what the GPUs must hold to serve a checkpoint, and what drafts its tokens."""
     weights_gb = loaded_gb(variant.weights_gb, variant.precision, spec.network)
     replicated = replicated_part(variant.weights_gb, variant.precision, spec.network)
-    return Load(weights_gb, spec.network, vision_gib=spec.vision_gib, replicated=replicated)
+    return Load(weights_gb, spec.network, draft.extra_gb if draft else 0.0, spec.vision_gib, replicated=replicated)
 
 
 def reaches_minimum(spec: ModelSpec, variant: Variant, memory_mib: int, share: float) -> bool:

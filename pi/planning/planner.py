@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
-from pi.planning import cpu, overrides, venvs
+from pi.planning import cpu, drafting, overrides, venvs
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.config_reader import read_network
 from pi.planning.placement import Fit, choose
@@ -53,6 +53,8 @@ def _plan(request: Request, facts: PodFacts, catalog: Catalog, entry: tuple[Mode
         return _catalog_plan(request, facts, *entry)
     if similar := catalog.similar(request.model):
         raise InputError("unknown-model", f"unknown model {request.model!r}", f"did you mean {similar}?")
+    if request.draft:
+        raise drafting.unknown(request.model)
     if request.variant is not None:
         raise InputError("no-variants", f"{request.model} is not in the catalog, so it has no variants")
     return cpu.unknown_plan(request, facts) if facts.is_cpu else unknown_plan(_widened(request, facts), facts)
@@ -87,6 +89,7 @@ def _check(request: Request, facts: PodFacts) -> None:
         other = "--gpus" if request.gpus is not None else "--vllm"
         raise InputError("flags-conflict", f"--for-throughput and {other} exclude each other", "remove one of them")
     choices = [word for word in ("memory", "context", "variant") if getattr(request, word) is not None]
+    choices += ["draft"] if request.draft else []
     if request.vllm_args is not None and choices:
         raise InputError(
             "flags-conflict", f"--{choices[0]} and --vllm exclude each other", "with --vllm you set all arguments"
@@ -95,19 +98,25 @@ def _check(request: Request, facts: PodFacts) -> None:
 
 def _catalog_plan(request: Request, facts: PodFacts, spec: ModelSpec, requested: Variant) -> LaunchPlan:
     _check_spec(request, facts, spec)
-    asked = _asked(request, spec, requested)
+    asked = drafting.candidates(request, _asked(request, spec, requested))
     variants = venvs.served(asked, facts, spec.max_vllm)
     if facts.is_cpu:
+        if request.draft:
+            raise InputError("no-gpu", "this pod has no GPU", "remove --draft")
         made, variant, tuning = cpu.catalog_plan(request, facts, spec, variants)
         args = made.args + model_args(spec, tuning.args)
         made = replace(made, args=args, env=dict(tuning.env) | dict(made.env))
     else:
         fit = choose(spec, variants, request, groups(facts), facts.nodes)
+        if fit is None and request.draft is None:
+            request = replace(request, draft=False)
+            fit = choose(spec, variants, request, groups(facts), facts.nodes)
         if fit is None:
             raise refusal(request, facts, spec, variants)
         variant = fit.variant
         why = (*reasons(request, facts, spec, variants, fit), *passed_over(asked, variants))
         made = replace(_gpu_plan(request, facts, spec, fit), why=why)
+        made = drafting.drafted(made, request, variant, fit.labels)
     return _described(venvs.with_venv(made, facts, variant.min_vllm, spec.max_vllm), spec)
 
 

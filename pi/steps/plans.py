@@ -136,5 +136,5 @@ def facts_of(
 ) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
     known_prices = kept_prices.load()
-    with where.targeted(c, pod) as (entry, link):
-        return entry, replace(look(link, model, ask_hub=ask_hub, adapters=adapters), prices=known_prices)
+    with where.targeted(c, pod) as (entry, connection):
+        return entry, replace(look(connection, model, ask_hub=ask_hub, adapters=adapters), prices=known_prices)

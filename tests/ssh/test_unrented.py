@@ -35,7 +35,6 @@ def planned(pi: Pi, *words: str) -> dict[str, Any]:
     return made
 
 
-@pytest.mark.core
 def test_plan_needs_no_pod(pi: Pi) -> None:
     output = pi.ok("plan", CATALOG_MODEL, "--on", "2x RTX 4090")
     assert line(output, "machine") == "2x RTX 4090, idle, not a pod"

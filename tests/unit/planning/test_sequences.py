@@ -46,9 +46,6 @@ def test_sequences_have_blocks_for_their_states(spec: ModelSpec) -> None:
 
 
 STARTING = [
-    ("Qwen/Qwen3.5-27B", "rtx_4090", 1),
-    ("Qwen/Qwen3.5-27B", "l4", 1),
-    ("Qwen/Qwen3.5-27B", "rtx_5090", 1),
     ("Qwen/Qwen3.5-27B", "rtx_pro_6000", 1),
     ("Qwen/Qwen3.5-27B", "h100", 1),
     ("Qwen/Qwen3.6-27B", "l40s", 1),
@@ -65,7 +62,6 @@ STARTING = [
     ("Qwen/Qwen3.6-35B-A3B", "l40s", 1),
     ("Qwen/Qwen3.6-35B-A3B", "a100_80gb", 1),
     ("Qwen/Qwen3.6-35B-A3B", "h100", 1),
-    ("Qwen/Qwen3.5-122B-A10B", "a100_80gb", 1),
     ("Qwen/Qwen3.5-122B-A10B", "rtx_pro_6000", 1),
     ("Qwen/Qwen3.5-122B-A10B", "h100", 2),
     ("Qwen/Qwen3.5-122B-A10B", "h200", 1),
@@ -107,7 +103,7 @@ def test_model_of_unknown_size_gets_a_number_that_is_safe() -> None:
 
 
 def test_reason_names_context_and_sequences_together() -> None:
-    made = plan("Qwen/Qwen3-8B", "h100", 1)
+    made = plan("Qwen/Qwen3-8B", "h100", 1, variant="bf16")
     assert made is not None and made.memory is not None
     assert set(room_reason(made.memory)) <= set(made.why)
     assert room_reason(made.memory) == ("40960 tokens for one request, or 23 of 16384; up to 128 at a time",)
