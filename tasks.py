@@ -106,6 +106,14 @@ def bench(c: Context) -> None:
 
 
 @task
+def fit_memory(c: Context) -> None:
+    """Fit the memory sum to the start-up logs, and hold each log against constants fitted without its family."""
+    from chores.memory_logs import report
+
+    report(print)
+
+
+@task
 def messages(c: Context) -> None:
     """Renew the golden file with the texts of all errors."""
     from chores.messages import GOLDEN, listing

@@ -30,8 +30,8 @@ def report() -> None:
         rows.append([float(word) for word in done.stdout.split()])
     plan = _figures([plan for _, plan, _ in rows])
     whole = _figures([load + plan for load, plan, _ in rows])
-    print(f"catalog: {rows[0][2]:.0f} models planned for 8 x H100 in {plan} (target: 20),", end=" ")
-    print(f"with loading {whole} (target: 60)\n")
+    print(f"catalog: {rows[0][2]:.0f} models planned for 8 x H100 in {plan} (target: 60),", end=" ")
+    print(f"with loading {whole} (target: 120)\n")
 
 
 def _figures(seconds: list[float]) -> str:

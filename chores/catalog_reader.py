@@ -147,11 +147,19 @@ def _value(key: str, text: str) -> Any:
         return text.split(", ")
     if key == "env":
         return dict(word.split("=", 1) for word in shlex.split(text))
-    if key == "attention":
-        return {name: int(number) for name, number in (part.split(" ") for part in text.split(", "))}
+    if key == "layers":
+        return [_read_layers(group) for group in text.split("; ")]
     if text in ("yes", "no"):
         return text == "yes"
     return _number(text.removesuffix("B"))
+
+
+def _read_layers(text: str) -> Table:
+    head, _, sizes = text.partition(": ")
+    count, cache = head.split(" ")
+    return {"cache": cache, "count": int(count)} | {
+        name: int(size) for name, size in (part.split(" ") for part in sizes.split(", "))
+    }
 
 
 def _number(text: str) -> int | float:

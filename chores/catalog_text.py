@@ -40,7 +40,10 @@ FACTS = {
     "Chat template": "chat_template",
     "Remote code": "trust_remote_code",
     "Heads": "heads",
-    "Attention": "attention",
+    "Hidden": "hidden",
+    "Vocabulary": "vocabulary",
+    "Layers": "layers",
+    "Vision GiB": "vision_gib",
     "Spans": "spans",
     "Data parallel": "data_parallel",
     "Pipeline": "pipeline",
@@ -200,13 +203,19 @@ def _shown(key: str, value: Any) -> str:
         return "yes" if value else "no"
     if key in ("parameters", "active"):
         return f"{value}B"
-    if key == "attention":
-        return ", ".join(f"{name} {number}" for name, number in value.items())
+    if key == "layers":
+        return "; ".join(map(_layers, value))
     if key == "env":
         return shlex.join(f"{name}={text}" for name, text in value.items())
     if isinstance(value, list):
         return ", ".join(value)
     return str(value) or "none"
+
+
+def _layers(group: Mapping[str, Any]) -> str:
+    """Return a group of layers as text, such as "64 full: kv_heads 8, key_dim 128"."""
+    sizes = ", ".join(f"{name} {size}" for name, size in group.items() if name not in ("cache", "count"))
+    return f"{group['count']} {group['cache']}: {sizes}"
 
 
 def _indented(lines: Iterable[str], by: int = 2) -> Iterator[str]:

@@ -12,6 +12,11 @@ MIN_CONTEXT = 256
 """In tokens; a smaller context is a typing error."""
 
 
+def card_gb(size_gb: float) -> str:
+    """Return a size of 10^9 bytes in the GB that GPUs are sold by (2^30 bytes): 64 is "59.6"."""
+    return f"{size_gb * 1e9 / 2**30:.3g}"
+
+
 def parse_context(text: str) -> int:
     """Return tokens: "32k" and "32K" are 32768, "1M" is 1048576. Raises InputError."""
     match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,3})?)\s*([kKmM]?)\s*", text, re.ASCII)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pi.planning.corrected import with_correction
 from pi.planning.estimate import MemorySum
 from pi.planning.measurements import Measurement, Setting
-from pi.planning.reasons import predicts_context
+from pi.planning.reasons import predicts_context, room_reason
 from pi.planning.types import VENV, LaunchPlan, PodFacts, Request
 from pi.vllm.arguments import Arguments
 from pi.vllm.corrections import BATCH, CONTEXT, SEQUENCES, SHARE, Correction, is_fixed
@@ -79,7 +79,7 @@ def with_measurement(memory: MemorySum, measured: Measured, wanted: int | None) 
     room, tokens = measured.kv_gib, measured.kv_tokens
     if room is None:
         return memory
-    memory = replace(memory, overhead_gib=max(0.0, allowed - weights - room))
+    memory = replace(memory, overhead_gib=max(0.0, allowed - weights - room), room_gib=room)
     if not tokens:
         return replace(memory, kv_cache_gib=min(room, memory.kv_cache_gib))
     longest = measured.fitted_context
@@ -125,4 +125,5 @@ def _with_context(plan: LaunchPlan, found: Measurement) -> LaunchPlan:
         return plan
     why = tuple(sentence for sentence in plan.why if not predicts_context(sentence))
     sentence = f"context of {longest} tokens, as vLLM measured on {found.day}"
-    return replace(plan, context=longest, why=(*why, sentence))
+    room = room_reason(plan.memory) if plan.memory else ()
+    return replace(plan, context=longest, why=(*why, sentence, *room))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pi.errors import InputError
 from pi.model_id import ModelId
@@ -17,8 +17,10 @@ from pi.planning.catalog_files import merged, newest
 from pi.planning.catalog_files import parsed as parsed
 from pi.planning.catalog_files import read_toml as read_toml
 from pi.planning.drafts import Draft
-from pi.planning.estimate import Attention, Split
+from pi.planning.network import USUAL_VOCABULARY, Layers, Network, usual_hidden
+from pi.planning.network import Cache as CacheKind
 from pi.planning.sizes import Size
+from pi.planning.split import Split
 from pi.vllm.arguments import Arguments
 from pi.vllm.versions import NIGHTLY, latest
 
@@ -124,7 +126,12 @@ class ModelSpec:
     experts: bool = False
     """Whether it is a mixture of experts."""
     heads: int | None = None
-    attention: Attention | None = None
+    layers: tuple[Layers, ...] = ()
+    """Groups of alike layers; empty if unknown."""
+    hidden: int | None = None
+    vocabulary: int | None = None
+    vision_gib: float | None = None
+    """Memory that vLLM needs to profile the vision tower, if it is not the usual."""
     spans: str | None = None
     """How its recipe spreads it over several pods: "pipeline", "tensor" or "data" parallel. pi does the first two."""
     data_parallel: bool = False
@@ -147,6 +154,19 @@ class ModelSpec:
     """Whether its recipe serves it without the encoders for images and sound."""
     chat_template: str = ""
     """File in vLLM's examples that its recipe uses; no package of vLLM contains it."""
+
+    @cached_property
+    def network(self) -> Network:
+        """What determines its memory; pi estimates a width that the catalog does not state."""
+        return Network(
+            groups=self.layers,
+            heads=self.heads or 0,
+            hidden=self.hidden or usual_hidden(self.parameters_b, self.experts),
+            vocabulary=self.vocabulary or USUAL_VOCABULARY,
+            experts=int(self.experts),
+            context=self.context,
+            multimodal=self.multimodal,
+        )
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant with this name or id."""
@@ -230,10 +250,12 @@ def _text(problem: Exception) -> str:
 
 _MODEL_KEYS = frozenset([
     "family", "title", "parameters", "active", "checked", "context", "floor", "ceiling", "tools", "reasoning", "api",
-    "experts", "heads", "attention", "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages",
-    "pipeline", "capability",
+    "experts", "heads", "layers", "hidden", "vocabulary", "vision_gib",
+    "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages", "pipeline", "capability",
     "verified", "notes", "source", "multimodal", "variants", "share", "draft", "text_only", "chat_template",
 ])  # fmt: skip
+
+LARGEST_SIZE = 2**40
 
 _VARIANT_KEYS = frozenset([
     "id", "precision", "weights_gb", "minimum_gb", "tensor", "only", "floor", "args", "env", "context", "share", "on",
@@ -253,7 +275,6 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known
     variants = tuple(_variant(key, name, facts, value, known) for key, value in facts["variants"].items())
     if not variants:
         raise ValueError("it does not have a variant")
-    attention = facts.get("attention")
     return ModelSpec(
         id=ModelId(name),
         title=facts.get("title") or name.rpartition("/")[2],
@@ -269,7 +290,10 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known
         api=facts.get("api", "chat"),
         experts=facts.get("experts", False),
         heads=facts.get("heads"),
-        attention=Attention(**attention) if attention else None,
+        layers=tuple(_layers(group) for group in facts.get("layers", ())),
+        hidden=facts.get("hidden"),
+        vocabulary=facts.get("vocabulary"),
+        vision_gib=facts.get("vision_gib"),
         spans=facts.get("spans") or None,
         data_parallel=facts.get("data_parallel", False),
         pipeline=facts.get("pipeline", True),
@@ -285,6 +309,17 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known
         text_only=facts.get("text_only", False),
         chat_template=facts.get("chat_template", ""),
     )
+
+
+def _layers(table: Mapping[str, Any]) -> Layers:
+    """Read a group of layers; values are as wide as keys if `value_dim` is missing."""
+    if table["cache"] not in get_args(CacheKind):
+        raise ValueError(f"a layer keeps one of {', '.join(get_args(CacheKind))}, not {table['cache']!r}")
+    sizes = {"ratio": 1, "value_dim": table.get("key_dim", 0), **table}
+    for name, size in sizes.items():
+        if name != "cache" and (type(size) is not int or not (name == "ratio") <= size < LARGEST_SIZE):
+            raise ValueError(f"{name} of a layer is not a size: {size!r}")
+    return Layers(**sizes)
 
 
 def _variant(

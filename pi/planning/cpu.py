@@ -6,8 +6,11 @@ from dataclasses import replace
 
 from pi.errors import InputError
 from pi.model_id import ModelId
+from pi.planning.cache import CacheOptions, cache_of
 from pi.planning.catalog import ModelSpec, Tuning, Variant
-from pi.planning.estimate import GIB, attention_of, context_of
+from pi.planning.config_reader import read_network
+from pi.planning.network import Network
+from pi.planning.overhead import GIB
 from pi.planning.plan_args import memory_args, served_names
 from pi.planning.refusals import context_too_long
 from pi.planning.room import SHARE
@@ -20,6 +23,9 @@ PRECISIONS = frozenset({"bf16", "fp32", "int8", "int4", "mxfp4"})
 CONTEXT = 4096
 
 SEQUENCES = 4
+
+STEP_TOKENS = 2048
+"""Tokens of a step on a CPU (`EngineArgs.get_batch_defaults`, 0.33.0)."""
 
 PROCESSES_GIB = 3.0
 """Resident memory of vLLM's three processes on a CPU, without weights and KV cache (measured on 0.32.0)."""
@@ -35,7 +41,7 @@ def catalog_plan(
     if not runnable:
         raise InputError("no-cpu-weights", f"no checkpoint of {spec.title} runs on a CPU", "use a pod with GPUs")
     context = request.context or min(spec.context or CONTEXT, CONTEXT)
-    kv_gib = kv_space_gib(facts, spec, context)
+    kv_gib = kv_space_gib(facts, spec.network, context)
     room_gib = SHARE * facts.memory_mib / 1024
     fitting = [v for v in runnable if _needed_gib(v, kv_gib) <= room_gib]
     if not fitting:
@@ -49,11 +55,12 @@ def catalog_plan(
 
 def unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
     """Plan a model outside the catalog, with a limited context. Raises InputError if it does not fit."""
-    own = context_of(facts.config or {})
+    network = read_network(facts.config or {})
+    own = network.context if network else None
     if request.context and own and request.context > own:
         raise context_too_long(request.model, own)
     context = request.context or (min(own, CONTEXT) if own else None)
-    kv_gib = kv_space_gib(facts, None, context or CONTEXT)
+    kv_gib = kv_space_gib(facts, network, context or CONTEXT)
     plan = _plan(request, facts, request.model, context, kv_gib)
     if facts.weights_bytes is None:
         return plan
@@ -66,8 +73,8 @@ def unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
 def _too_large(what: str, kv_gib: int, needed_gib: float, room_gib: float) -> InputError:
     return InputError(
         "does-not-fit",
-        f"{what} does not fit: weights, {kv_gib} GiB of KV cache and vLLM itself take {needed_gib:.1f} GiB,"
-        f" the pod has {room_gib:.1f} GiB",
+        f"{what} does not fit: weights, {kv_gib} GB of KV cache and vLLM itself take {needed_gib:.1f} GB,"
+        f" the pod has {room_gib:.1f} GB",
         "choose a smaller model, or a pod with GPUs",
     )
 
@@ -79,13 +86,13 @@ def environment(facts: PodFacts, kv_gib: int | None) -> dict[str, str]:
     return {"VLLM_CPU_OMP_THREADS_BIND": cores} | space
 
 
-def kv_space_gib(facts: PodFacts, spec: ModelSpec | None = None, context: int = CONTEXT) -> int:
+def kv_space_gib(facts: PodFacts, network: Network | None = None, context: int = CONTEXT) -> int:
     """Return the KV cache in whole GiB.
 
     It is 1/16 of the memory, between 1 and 4, or more if one sequence of `context` needs it.
     """
-    attention = spec.attention if spec else attention_of(facts.config or {})
-    needed = -(-attention.kv_bytes(context) // GIB) if attention else 0
+    cache = cache_of(network.groups, 1, 1, CacheOptions(in_flight=STEP_TOKENS)) if network else None
+    needed = -(-cache.bytes_of(context) // GIB) if cache else 0
     return max(1, min(4, facts.memory_mib // 1024 // 16), needed)
 
 
@@ -95,7 +102,7 @@ def _needed_gib(variant: Variant, kv_gib: int) -> float:
 
 def _plan(request: Request, facts: PodFacts, model: ModelId, context: int | None, kv_gib: int) -> LaunchPlan:
     args = Arguments().set("--enforce-eager")
-    room = f"{kv_gib} GiB of memory for the KV cache"
+    room = f"{kv_gib} GB of memory for the KV cache"
     if request.memory is not None:
         args += memory_args(request.memory)
         room = f"{request.memory:.0%} of the CPU's memory, as requested"

@@ -1,76 +1,47 @@
-"""Estimate the memory of a model on a GPU: weights, KV cache, vLLM's own overhead."""
+"""The memory of a model on a GPU as vLLM divides it: weights, overhead, KV cache; context and sequences in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
-GIB = 1024**3
-
-FIXED_OVERHEAD_GIB = 2.0
-"""CUDA context, NCCL, CUDA graphs and activations of a small model on one GPU."""
-
-OVERHEAD_PER_WEIGHTS = 0.04
-"""Activations and graphs of larger models, as a part of the weights on a GPU."""
+from pi.planning.cache import Cache, CacheOptions, cache_of
+from pi.planning.cuda_memory import Card
+from pi.planning.network import Network
+from pi.planning.overhead import GIB, terms
+from pi.planning.serving import BATCHES_IN_FLIGHT, Serving
+from pi.planning.split import Split
 
 REPLICATED = 0.06
-"""Part of a mixture of experts outside its experts; each data-parallel replica holds all of it."""
+"""Part of the weights outside the experts if the network is unknown."""
+
+BLOCK_NUMBERS = 5
+"""Numbers of a decoder's block outside its experts, as multiples of the squared width: attention and shared experts
+(DeepSeek-V3: 5.2; Qwen3-Coder-480B: 4.3)."""
 
 SPARE_KV_GIB = 1.0
 """KV cache on each GPU if a model's bytes per token are unknown."""
 
+UNKNOWN_SEQUENCES = 64
+"""Sequences if a model's cache is unknown: it may have layers with a state."""
 
-@dataclass(frozen=True)
-class Attention:
-    """Facts that determine the size of a model's KV cache.
+SEQUENCE_TOKENS = 2048
+"""Tokens of a request among many; a server with less memory for each would pause requests."""
 
-    `layers` see the whole context, `window_layers` the last `window` tokens; linear attention and state spaces are in
-    neither. Per token, a layer keeps `kv_heads` x (`head_dim` + `value_dim`) numbers. With compressed keys and values
-    (MLA) it keeps `latent` numbers, on each tensor-parallel rank.
-    """
+LEAST_SEQUENCES = 8
 
-    layers: int
-    kv_heads: int = 0
-    head_dim: int = 0
-    value_dim: int | None = None
-    latent: int = 0
-    window_layers: int = 0
-    window: int = 0
-
-    def numbers_per_token(self, tensor: int = 1) -> int:
-        """Return the numbers per token and layer on each of `tensor` GPUs."""
-        if self.latent:
-            return self.latent
-        heads = -(-self.kv_heads // tensor)
-        return heads * (self.head_dim + (self.head_dim if self.value_dim is None else self.value_dim))
-
-    def bytes_per_token(self, tensor: int = 1, number_bytes: int = 2) -> int:
-        """Return the KV cache of one token within the window, in bytes on each of `tensor` GPUs."""
-        return (self.layers + self.window_layers) * self.numbers_per_token(tensor) * number_bytes
-
-    def kv_bytes(self, tokens: int, tensor: int = 1, number_bytes: int = 2) -> int:
-        """Return the KV cache of one sequence of `tokens`, in bytes on each of `tensor` GPUs."""
-        per_layer = self.numbers_per_token(tensor) * number_bytes
-        return per_layer * (self.layers * tokens + self.window_layers * min(tokens, self.window))
-
-    def tokens_in(self, room_bytes: float, tensor: int = 1, number_bytes: int = 2) -> int:
-        """Return the longest sequence whose KV cache fits into `room_bytes` on each of `tensor` GPUs."""
-        per_layer = self.numbers_per_token(tensor) * number_bytes
-        within = int(room_bytes / max(1, per_layer * (self.layers + self.window_layers)))
-        if within <= self.window or not self.window_layers:
-            return max(0, within)
-        beyond = room_bytes - per_layer * self.window_layers * self.window
-        return max(self.window, int(beyond / max(1, per_layer * self.layers)))
+BLOCKS_KEPT = 0.75
+"""Part of the state's blocks that sequences may use: the memory for them is an estimate."""
 
 
 @dataclass(frozen=True)
 class MemorySum:
     """Memory of each GPU of a plan, in GiB.
 
-    `allowed_gib` is the model's share of `memory_gib`; `free_gib` is unused on the fullest GPU. `kv_cache_gib` is for
-    one sequence of `context` tokens; the longest that fits is `longest`. Both are None if the model's bytes per token
-    are unknown. The weights may differ by the part `uncertainty`.
+    `allowed_gib` is the model's share of `memory_gib`, CUDA's total; `free_gib` is unused on the fullest GPU.
+    `kv_cache_gib` is for one sequence of `context` tokens, `room_gib` is what vLLM gives the `cache`; the longest
+    sequence that fits is `longest`. `max_num_seqs` sequences run beside each other. Context, longest and cache are None
+    if the model's bytes per token are unknown. The weights may differ by the part `uncertainty`.
     """
 
     weights_gib: float
@@ -82,6 +53,9 @@ class MemorySum:
     context: int | None = None
     longest: int | None = None
     uncertainty: float = 0.0
+    room_gib: float = 0.0
+    max_num_seqs: int = UNKNOWN_SEQUENCES
+    cache: Cache | None = None
 
     @property
     def needed_gib(self) -> float:
@@ -91,116 +65,164 @@ class MemorySum:
     def fits(self) -> bool:
         return self.needed_gib <= self.allowed_gib
 
+    @property
+    def kv_tokens(self) -> int | None:
+        """The cache's size in tokens of the longest sequences, as vLLM logs it; None if unknown."""
+        if self.cache is None or not self.longest:
+            return None
+        return int(self.cache.blocks(self.room_gib * GIB) / max(1, self.cache.blocks_of(self.longest)) * self.longest)
+
+    @property
+    def state_blocks(self) -> int | None:
+        """The cache's blocks if layers have a state; `--max-num-seqs` may not exceed them."""
+        return self.cache.blocks(self.room_gib * GIB) if self.cache and self.cache.has_states else None
+
+    def requests_of(self, tokens: int) -> int | None:
+        """Return how many requests of `tokens` fit beside each other, or None if unknown."""
+        return self.cache.requests(self.room_gib * GIB, tokens) if self.cache else None
+
     def render(self) -> str:
-        """Return the sum in one line, such as "61.0 weights + 8.0 KV cache + 4.4 overhead = 73.4 of 71.7 GiB"."""
+        """Return the sum in one line, such as "61.0 weights + 8.0 KV cache + 4.4 overhead = 73.4 of 71.7 GB"."""
         kv = f"{self.kv_cache_gib:.1f} KV cache"
         if self.context:
             kv += f" for {self.context} tokens"
         within = f" (+-{self.uncertainty:.0%})" if self.uncertainty else ""
         return (
             f"{self.weights_gib:.1f} weights{within} + {kv} + {self.overhead_gib:.1f} overhead"
-            f" = {self.needed_gib:.1f} of {self.allowed_gib:.1f} GiB on each GPU"
+            f" = {self.needed_gib:.1f} of {self.allowed_gib:.1f} GB on each GPU"
         )
 
 
 @dataclass(frozen=True)
-class Split:
-    """Split of a model: tensor x pipeline x data = GPUs of all its pods."""
+class Load:
+    """What a GPU must hold: all weights (10^9 bytes), a drafter's weights, and the network.
 
-    tensor: int = 1
-    pipeline: int = 1
-    data: int = 1
-    expert: bool = False
+    `vision_gib` is the profile of its vision tower in GiB if it is known. `replicated` is the part of the weights that
+    each data-parallel replica holds if the experts are spread.
+    """
 
-    @property
-    def gpus(self) -> int:
-        return self.tensor * self.pipeline * self.data
+    weights_gb: float
+    network: Network
+    draft_gb: float = 0.0
+    vision_gib: float | None = None
+    uncertainty: float = 0.0
+    replicated: float = REPLICATED
 
 
-def weights_per_gpu_gib(weights_gb: float, split: Split) -> float:
-    """Return the weights on the fullest GPU in GiB; `weights_gb` are all weights in 10^9 bytes."""
+PADDED = 256
+"""vLLM's kernels for MXFP4 experts pad the width of a token to a multiple of this
+(`mxfp4_round_up_hidden_size_and_intermediate_size`): gpt-oss has 2880, so its experts grow by 1/15."""
+
+
+def loaded_gb(weights_gb: float, precision: str | None, network: Network) -> float:
+    """Return the weights in memory in 10^9 bytes; those of the files may be padded."""
+    if precision != "mxfp4" or not network.experts:
+        return weights_gb
+    growth = -(-network.hidden // PADDED) * PADDED / network.hidden - 1
+    return weights_gb * (1 + growth * (1 - replicated_part(weights_gb, precision, network)))
+
+
+def replicated_part(weights_gb: float, precision: str | None, network: Network) -> float:
+    """Return the part of the weights outside the experts: blocks in 8 bit if the experts are, and word vectors."""
+    layers = network.depth or network.layers
+    if not layers or not weights_gb:
+        return REPLICATED
+    block_bytes = BLOCK_NUMBERS * network.hidden**2 * (1 if precision in ("fp8", "mxfp8") else 2)
+    return min(1.0, (layers * block_bytes + 2 * network.vocabulary * network.hidden * 2) / (weights_gb * 1e9))
+
+
+def weights_per_gpu_gib(weights_gb: float, split: Split, replicated: float = REPLICATED) -> float:
+    """Return the weights on the fullest GPU in GiB; `weights_gb` are all weights in 10^9 bytes.
+
+    Each data-parallel replica holds the part `replicated` of them if the experts are spread, else all.
+    """
     whole = weights_gb * 1e9 / GIB
     if split.data == 1:
         return whole / (split.tensor * split.pipeline)
-    replicated = REPLICATED if split.expert else 1.0
+    replicated = replicated if split.expert else 1.0
     ranks = split.tensor * split.pipeline
     return whole * (replicated / ranks + (1 - replicated) / (ranks * split.data))
 
 
 def memory_sum(
-    weights_gb: float,
-    attention: Attention | None,
-    split: Split,
-    *,
-    memory_gib: float,
-    free_gib: float,
-    share: float,
-    context: int | None,
-    wanted: int | None,
-    number_bytes: int = 2,
-    uncertainty: float = 0.0,
+    load: Load, split: Split, card: Card, serving: Serving, *, share: float, context: int | None, wanted: int | None
 ) -> MemorySum:
     """Return the sum for one GPU of `split`.
 
     `context` is the model's limit and `wanted` the user's, in tokens. Without `wanted`, the sum contains the longest
-    context that fits.
+    context that fits. Fewer sequences than `serving` allows need less memory, which the sum then contains.
     """
-    weights = weights_per_gpu_gib(weights_gb, split)
-    overhead = FIXED_OVERHEAD_GIB + OVERHEAD_PER_WEIGHTS * weights
-    allowed = share * memory_gib
-    if attention is None:
-        return MemorySum(weights, SPARE_KV_GIB, overhead, allowed, memory_gib, free_gib, wanted, None, uncertainty)
-    room_bytes = max(0.0, (allowed - weights - overhead) * GIB * split.pipeline)
-    longest = attention.tokens_in(room_bytes, split.tensor, number_bytes)
-    if context is not None:
-        longest = min(longest, context)
+    cache = cache_of(load.network.groups, split.tensor, split.pipeline, _options(serving, split))
+    weights = _weights_gib(load, split)
+    allowed = share * card.total_gib
+    shortest = wanted or min(context or UNLIMITED, 2 * SEQUENCE_TOKENS)
+    room, overhead, count = _room(load, split, card, serving, allowed - weights, cache, shortest)
+    longest = cache.longest(room * GIB, context or UNLIMITED) if cache else None
     tokens = wanted if wanted is not None else longest
-    kv_cache = attention.kv_bytes(tokens, split.tensor, number_bytes) / GIB / split.pipeline
-    return MemorySum(weights, kv_cache, overhead, allowed, memory_gib, free_gib, tokens, longest, uncertainty)
-
-
-def attention_of(config: Mapping[str, Any]) -> Attention | None:
-    """Read the KV facts from a model's `config.json` or its `text_config`; return None if some are missing.
-
-    Keys: num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, kv_lora_rank,
-    qk_rope_head_dim, sliding_window, layer_types.
-    """
-    text = config.get("text_config") or config
-    layers, heads = _count(text, "num_hidden_layers"), _count(text, "num_attention_heads")
-    if not layers or not heads:
-        return None
-    kinds = text.get("layer_types")
-    kinds = kinds if isinstance(kinds, list) and len(kinds) == layers else ["full_attention"] * layers
-    full = sum(kind in ("full_attention", "attention") for kind in kinds)
-    windowed = sum(kind in ("sliding_attention", "chunked_attention") for kind in kinds)
-    window = _count(text, "sliding_window") or _count(text, "attention_chunk_size")
-    if windowed and not window:
-        full, windowed = full + windowed, 0
-    latent = _count(text, "kv_lora_rank")
-    if latent:
-        return Attention(layers=full, latent=latent + _count(text, "qk_rope_head_dim"))
-    head_dim = _count(text, "head_dim") or _count(text, "hidden_size") // heads
-    if not head_dim:
-        return None
-    return Attention(
-        layers=full,
-        kv_heads=_count(text, "num_key_value_heads") or heads,
-        head_dim=head_dim,
-        window_layers=windowed,
-        window=window if windowed else 0,
+    return MemorySum(
+        weights_gib=weights,
+        kv_cache_gib=cache.bytes_of(tokens or 0) / GIB if cache else SPARE_KV_GIB,
+        overhead_gib=overhead,
+        allowed_gib=allowed,
+        memory_gib=card.total_gib,
+        free_gib=card.free_gib,
+        context=tokens,
+        longest=longest,
+        uncertainty=load.uncertainty,
+        room_gib=room,
+        max_num_seqs=count,
+        cache=cache,
     )
 
 
-def heads_of(config: Mapping[str, Any]) -> int | None:
-    """Return the attention heads in `config.json`, or None. A tensor-parallel size must divide them."""
-    return _count(config.get("text_config") or config, "num_attention_heads") or None
+def _weights_gib(load: Load, split: Split) -> float:
+    """Return the weights and the drafter's on the fullest GPU in GiB."""
+    draft = load.draft_gb * 1e9 / GIB / (split.tensor * split.pipeline)
+    return weights_per_gpu_gib(load.weights_gb, split, load.replicated) + draft
 
 
-def context_of(config: Mapping[str, Any]) -> int | None:
-    """Return the longest context in `config.json`, in tokens, or None."""
-    return _count(config.get("text_config") or config, "max_position_embeddings") or None
+def _room(
+    load: Load, split: Split, card: Card, serving: Serving, free_gib: float, cache: Cache | None, tokens: int
+) -> tuple[float, float, int]:
+    """Return the room for the KV cache and the overhead in GiB, and the sequences that both allow.
+
+    There are at most `LEAST_SEQUENCES` if the room for more would not hold one request of `tokens`.
+    """
+    count = serving.sequences
+    while True:
+        overhead = terms(load.network, split, card, serving, count, load.vision_gib).gib()
+        room = max(0.0, free_gib - overhead)
+        fitting = sequences(cache, room * GIB, count) if cache else min(count, UNKNOWN_SEQUENCES)
+        enough = cache is None or count <= LEAST_SEQUENCES or cache.bytes_of(tokens) <= room * GIB
+        if free_gib <= 0 or (fitting == count and enough):
+            return room, overhead, fitting
+        count = count // 2 if fitting == count else max(fitting, count // 2)
 
 
-def _count(table: Mapping[str, Any], key: str) -> int:
-    value = table.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+@lru_cache(maxsize=256)
+def _options(serving: Serving, split: Split) -> CacheOptions:
+    batches = BATCHES_IN_FLIGHT if split.pipeline == 1 else split.pipeline + 1
+    return CacheOptions(
+        number_bytes=serving.number_bytes,
+        in_flight=batches * serving.tokens,
+        prefix_caching=serving.prefix_caching,
+        windows=serving.windows,
+        drafts=serving.drafts,
+    )
+
+
+UNLIMITED = 2**24
+"""Tokens of the longest context if a model does not state its own."""
+
+
+def sequences(cache: Cache, room_bytes: float, most: int) -> int:
+    """Return `--max-num-seqs`: as many sequences of 2048 tokens as fit, at least 8 and at most `most`.
+
+    A sequence with a state needs a block of its own, so three quarters of the blocks limit it too. Above 8 it is a
+    multiple of 8, like the sizes of CUDA graphs.
+    """
+    fitting = max(LEAST_SEQUENCES, cache.requests(room_bytes, SEQUENCE_TOKENS))
+    if cache.has_states:
+        fitting = min(fitting, int(BLOCKS_KEPT * cache.blocks(room_bytes)))
+    fitting = min(fitting, most)
+    return max(1, fitting if fitting < LEAST_SEQUENCES else fitting // 8 * 8)

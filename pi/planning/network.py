@@ -74,3 +74,20 @@ class Network:
     def layers(self) -> int:
         """Count the caches of all groups."""
         return sum(group.count for group in self.groups)
+
+
+USUAL_VOCABULARY = 152000
+"""Words of a model that does not state its own: Qwen's, more than most."""
+
+
+def usual_hidden(parameters_b: float, experts: bool) -> int:
+    """Return the width of a token in models of this size, from the widths of known models.
+
+    Dense: 4096 numbers at 8 billion parameters (32B: 5120, 70B: 8192). Experts: 2048 at 30 (235B: 4096, 671B: 7168).
+    """
+    return int(2048 * (parameters_b / 30) ** 0.4) if experts else int(4096 * (parameters_b / 8) ** 0.3)
+
+
+def usual_network(weights_gb: float) -> Network:
+    """Return a network of this size whose layers are unknown: dense, with weights of 16 bit."""
+    return Network((), 0, usual_hidden(weights_gb / 2, experts=False), USUAL_VOCABULARY)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pi.errors import InputError
 from pi.planning import cpu, hardware, prices, venvs
+from pi.planning.amounts import card_gb
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
 from pi.planning.room import SHARED, Group, gpu_users, groups, idle, slots, without
@@ -151,7 +152,7 @@ def _offer(spec: ModelSpec, facts: PodFacts) -> Offer:
         precision=variant.precision,
         gib=round(variant.minimum_gb * 1e9 / 1024**3, 1),
         context=spec.context,
-        needs=" or ".join(pods) if pods else f"{variant.minimum_gb:g} GB of GPU memory, more than 8 GPUs have",
+        needs=" or ".join(pods) if pods else f"{card_gb(variant.minimum_gb)} GB of GPU memory, more than 8 GPUs have",
         checked=variant.checked,
         min_vllm=variant.min_vllm,
     )

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pi.planning import hardware, splits
 from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
-from pi.planning.estimate import MemorySum, Split, memory_sum
+from pi.planning.cuda_memory import Card, card_of
+from pi.planning.drafts import Draft
+from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum, replicated_part
 from pi.planning.ranking import ranked
 from pi.planning.room import SHARE, SHARED, Group, Slot
-from pi.planning.tuning import for_gpu, kv_number_bytes, tuning_of
+from pi.planning.serving import serving_of
+from pi.planning.split import Split
+from pi.planning.tuning import for_gpu, tuning_of
 from pi.planning.types import Request
+from pi.vllm import settings
+from pi.vllm.arguments import Arguments
 
 LEAST_CONTEXT, USEFUL_CONTEXT, GOOD_CONTEXT = 4096, 16384, 32768
 """In tokens. Below the first, nothing starts; below the second, a smaller checkpoint is better; below the third, more
 GPUs are worth it. A model with a shorter context needs only its own."""
+
+
+BATCH, SMALL_BATCH = "--max-num-batched-tokens", 2048
+"""The option for the tokens of a step, and its value on GPUs that are just large enough."""
 
 
 @dataclass(frozen=True)
@@ -143,22 +153,60 @@ def _fit(
         return None
     if layout is None and not reaches_minimum(spec, variant, total * memory_mib, share):
         return None
-    draft = variant.drafting(request.draft, labels)
-    memory = memory_sum(
-        variant.weights_gb + (draft.extra_gb if draft else 0.0),
-        spec.attention,
-        split,
-        memory_gib=memory_mib / 1024,
-        free_gib=min(slot.gpu.free_mib for slot in chosen) / 1024,
+
+    def fit_of(tuning: Tuning) -> Fit | None:
+        memory = _memory(spec, variant, way, tuning, request, card=card_of(s.gpu for s in chosen), share=share)
+        return (
+            Fit(variant, chosen, split, share, tuning, memory, labels, layout)
+            if _starts(memory, spec, request)
+            else None
+        )
+
+    fit = fit_of(tuning)
+    if _keeps_batches(spec, tuning) and not (fit and fit.reaches(GOOD_CONTEXT, spec.context)):
+        fit = fit_of(replace(tuning, args=tuning.args.set(BATCH, SMALL_BATCH))) or fit
+    return fit
+
+
+def _keeps_batches(spec: ModelSpec, tuning: Tuning) -> bool:
+    """Return whether a smaller batch leaves more context: layers with a window keep the batches in flight, too."""
+    return BATCH not in tuning.args and any(group.cache == "window" for group in spec.layers)
+
+
+def _memory(
+    spec: ModelSpec, variant: Variant, way: _Way, tuning: Tuning, request: Request, *, card: Card, share: float
+) -> MemorySum:
+    draft = variant.drafting(request.draft, way.kind.labels)
+    args = _args(request, draft.args_on(way.kind.labels).over(tuning.args) if draft else tuning.args)
+    return memory_sum(
+        load_of(spec, variant, draft),
+        way.split,
+        card,
+        serving_of(args, card),
         share=share,
         context=tuning.context or spec.context,
         wanted=request.context,
-        number_bytes=kv_number_bytes(request.set_args.over(tuning.args)),
     )
+
+
+def _starts(memory: MemorySum, spec: ModelSpec, request: Request) -> bool:
+    """Return whether a model fits, with the user's context or else one of a useful size."""
     least = request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
-    if not memory.fits or (request.context is None and memory.longest is not None and memory.longest < least):
-        return None
-    return Fit(variant, chosen, split, share, tuning, memory, labels, layout)
+    is_short = request.context is None and memory.longest is not None and memory.longest < least
+    return memory.fits and not is_short
+
+
+def _args(request: Request, args: Arguments) -> Arguments:
+    """Return the recipe's arguments, with the user's over them."""
+    args = settings.laid_over(request.set_args, args) if request.set_args.items else args
+    return args.set("--language-model-only") if request.text_only else args
+
+
+def load_of(spec: ModelSpec, variant: Variant, draft: Draft | None = None) -> Load:
+    """Return what the GPUs must hold to serve a checkpoint, and what drafts its tokens."""
+    weights_gb = loaded_gb(variant.weights_gb, variant.precision, spec.network)
+    replicated = replicated_part(variant.weights_gb, variant.precision, spec.network)
+    return Load(weights_gb, spec.network, draft.extra_gb if draft else 0.0, spec.vision_gib, replicated=replicated)
 
 
 def reaches_minimum(spec: ModelSpec, variant: Variant, memory_mib: int, share: float) -> bool:
@@ -166,4 +214,4 @@ def reaches_minimum(spec: ModelSpec, variant: Variant, memory_mib: int, share: f
 
     The sum decides if the size of the KV cache is known. The recipe assumes the default share.
     """
-    return spec.attention is not None or memory_mib * 1024**2 * min(1.0, share / SHARE) >= variant.minimum_gb * 1e9
+    return bool(spec.layers) or memory_mib * 1024**2 * min(1.0, share / SHARE) >= variant.minimum_gb * 1e9

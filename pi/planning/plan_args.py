@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pi.planning.catalog import ModelSpec, Tuning
-from pi.planning.estimate import MemorySum, Split
+from pi.planning.estimate import UNKNOWN_SEQUENCES, MemorySum
 from pi.planning.room import Slot
+from pi.planning.split import Split
 from pi.planning.types import Request
 from pi.vllm.arguments import Arguments
 from pi.vllm.versions import too_old
@@ -52,6 +53,11 @@ def context_args(wanted: int | None, tuning: Tuning, memory: MemorySum | None, v
     if tokens is None:
         tokens = longest if too_old(version, AUTO_CONTEXT_SINCE) else "auto"
     return Arguments().set("--max-model-len", tokens) if tokens else Arguments()
+
+
+def sequences_args(memory: MemorySum | None) -> Arguments:
+    """Set `--max-num-seqs`, whose default stops models with a state at the start."""
+    return Arguments().set("--max-num-seqs", memory.max_num_seqs if memory else UNKNOWN_SEQUENCES)
 
 
 def model_args(spec: ModelSpec, tuned: Arguments) -> Arguments:

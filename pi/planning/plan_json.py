@@ -15,7 +15,8 @@ from pi.vllm.arguments import Arguments
 class MemoryJson(TypedDict):
     """Memory of each GPU in GiB, and what the KV cache holds. None is unknown.
 
-    `kv_tokens` are the tokens of one sequence that fit, `state_blocks` the blocks for states of linear attention.
+    `kv_gib` is what vLLM gives the KV cache, `kv_tokens` are the tokens in it, `state_blocks` its blocks if layers have
+    a state: no more requests run at the same time.
     """
 
     weights_gib: float | None
@@ -89,11 +90,11 @@ def refusal_as_json(error: PiError) -> RefusalJson:
 def _memory(memory: MemorySum | None) -> MemoryJson:
     return {
         "weights_gib": _gib(memory.weights_gib) if memory else None,
-        "kv_gib": _gib(memory.kv_cache_gib) if memory else None,
+        "kv_gib": _gib(memory.room_gib) if memory else None,
         "overhead_gib": _gib(memory.overhead_gib) if memory else None,
         "allowed_gib": _gib(memory.allowed_gib) if memory else None,
-        "kv_tokens": memory.longest if memory else None,
-        "state_blocks": None,
+        "kv_tokens": memory.kv_tokens if memory else None,
+        "state_blocks": memory.state_blocks if memory else None,
     }
 
 

@@ -9,9 +9,17 @@ from pi.errors import BusyError, InputError, RemoteError
 from pi.planning import cpu, drafting, overrides, venvs
 from pi.planning.as_measured import as_measured
 from pi.planning.catalog import Catalog, ModelSpec, Variant
-from pi.planning.estimate import heads_of
+from pi.planning.config_reader import read_network
 from pi.planning.placement import Fit, choose
-from pi.planning.plan_args import context_args, gpu_env, memory_args, model_args, served_names, split_args
+from pi.planning.plan_args import (
+    context_args,
+    gpu_env,
+    memory_args,
+    model_args,
+    sequences_args,
+    served_names,
+    split_args,
+)
 from pi.planning.raw import raw_plan, with_catalog_venv
 from pi.planning.reasons import passed_over, reasons, warnings
 from pi.planning.refusals import context_too_long, refusal
@@ -58,7 +66,8 @@ def _widened(request: Request, facts: PodFacts) -> Request:
     """Turn `for_throughput` into the most idle GPUs that divide the heads of a model outside the catalog."""
     if not request.for_throughput:
         return request
-    idle, heads = max((kind.idle for kind in groups(facts)), default=1), heads_of(facts.config or {}) or COUNTS[-1]
+    network, idle = read_network(facts.config or {}), max((kind.idle for kind in groups(facts)), default=1)
+    heads = (network.heads if network else 0) or COUNTS[-1]
     return replace(request, gpus=max(size for size in COUNTS if size <= max(idle, 1) and heads % size == 0))
 
 
@@ -124,6 +133,7 @@ def _check_spec(request: Request, facts: PodFacts, spec: ModelSpec) -> None:
 
 def _gpu_plan(request: Request, facts: PodFacts, spec: ModelSpec, fit: Fit) -> LaunchPlan:
     _, version = venvs.choose(facts, fit.variant.min_vllm, spec.max_vllm)
+    args = model_args(spec, fit.tuning.args)
     limits = memory_args(fit.share) + context_args(request.context, fit.tuning, fit.memory, version)
     return LaunchPlan(
         model=fit.variant.id,
@@ -131,7 +141,7 @@ def _gpu_plan(request: Request, facts: PodFacts, spec: ModelSpec, fit: Fit) -> L
         served_names=served_names(fit.variant.id, request),
         port=facts.free_port,
         gpus=gpu_ids(fit.slots),
-        args=model_args(spec, fit.tuning.args).over(split_args(fit.split, facts.nodes) + limits),
+        args=sequences_args(fit.memory).over(args.over(split_args(fit.split, facts.nodes) + limits)),
         env=gpu_env(fit.slots) | dict(fit.tuning.env),
         warnings=warnings(facts, fit),
         context=fit.memory.context or fit.tuning.context or spec.context,

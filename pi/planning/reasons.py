@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pi.planning import hardware, venvs
+from pi.planning.amounts import card_gb
 from pi.planning.catalog import ModelSpec, Variant
+from pi.planning.estimate import MemorySum
 from pi.planning.hardware import Level
 from pi.planning.placement import Fit
 from pi.planning.ranking import SIXTEEN_BIT, level_on, ranked
 from pi.planning.room import Group, gpu_ids, groups
 from pi.planning.splits import split_of
 from pi.planning.types import PodFacts, Request
+from pi.text import count
 
 
 def reasons(
@@ -21,7 +24,21 @@ def reasons(
     if fit.layout is not None:
         note = f": {fit.layout.note}" if fit.layout.note else ""
         sentences.append(f"tested on {fit.layout.gpus} of this kind{note}")
-    return (*sentences, _share_reason(request, fit), _context_reason(request, spec, fit))
+    return (*sentences, _share_reason(request, fit), _context_reason(request, spec, fit), *room_reason(fit.memory))
+
+
+SHARED_TOKENS = (16384, 4096)
+"""Tokens of a request for the count of requests: the first that is shorter than the longest context."""
+
+
+def room_reason(memory: MemorySum) -> tuple[str, ...]:
+    """Say how many requests share the KV cache, such as "131072 tokens for one request, or 8 of 16384"."""
+    longest, sequences = memory.longest, memory.max_num_seqs
+    tokens = next((tokens for tokens in SHARED_TOKENS if longest and tokens < longest), None)
+    if longest is None or tokens is None:
+        return (f"up to {count(sequences, 'request')} at a time",)
+    fitting = min(sequences, memory.requests_of(tokens) or 1)
+    return (f"{longest} tokens for one request, or {fitting} of {tokens}; up to {sequences} at a time",)
 
 
 def warnings(facts: PodFacts, fit: Fit) -> tuple[str, ...]:
@@ -36,14 +53,14 @@ def warnings(facts: PodFacts, fit: Fit) -> tuple[str, ...]:
 
 def _variant_reason(request: Request, spec: ModelSpec, variants: tuple[Variant, ...], kind: Group, fit: Fit) -> str:
     chosen, first, name = fit.variant, variants[0], hardware.short_name(kind.gpu)
-    weights = f"{chosen.id}: {chosen.weights_gb:g} GB of {chosen.precision} weights"
+    weights = f"{chosen.id}: {card_gb(chosen.weights_gb)} GB of {chosen.precision} weights"
     if level_on(spec, chosen, kind) is Level.WEIGHT_ONLY:
         weights += f", computed in {'FP16' if chosen.precision == 'bf16' else '16 bit'} on {name}"
     order = [variant for variant, _ in ranked(spec, variants, (kind,))]
     before = order[: order.index(chosen)]
     if before:
-        better = before[0]
-        return f"{weights}, because {better.weights_gb:g} GB of {better.precision} leave no room for a useful context"
+        better = f"{card_gb(before[0].weights_gb)} GB of {before[0].precision}"
+        return f"{weights}, because {better} leave no room for a useful context"
     if level_on(spec, first, kind) is Level.NONE:
         return f"{weights}, because {name} does not support {first.precision.upper()}"
     sixteen = next((variant for variant in order if variant.precision in SIXTEEN_BIT), chosen)
@@ -99,7 +116,8 @@ def _share_reason(request: Request, fit: Fit) -> str:
 
 def predicts_context(sentence: str) -> bool:
     """Return whether a sentence of `reasons` is about a context that pi estimated."""
-    return sentence.startswith(("context of about ", "context of up to ", "the model's full context "))
+    beginnings = ("context of about ", "context of up to ", "the model's full context ", "up to ")
+    return sentence.startswith(beginnings) or " tokens for one request" in sentence
 
 
 def _context_reason(request: Request, spec: ModelSpec, fit: Fit) -> str:

@@ -8,15 +8,18 @@ from typing import Protocol
 
 from pi.errors import BusyError, InputError, PiError
 from pi.planning import hardware
+from pi.planning.amounts import card_gb
 from pi.planning.catalog import ModelSpec, Variant
+from pi.planning.cuda_memory import card_of
 from pi.planning.estimate import memory_sum
 from pi.planning.hardware import Level
-from pi.planning.placement import LEAST_CONTEXT, Fit, choose, reaches_minimum
+from pi.planning.placement import LEAST_CONTEXT, Fit, choose, load_of, reaches_minimum
 from pi.planning.ranking import level_on
 from pi.planning.room import LEAST_SHARE, SHARE, Group, Slot, gpu_users, groups, idle, slots, without
+from pi.planning.serving import serving_of
 from pi.planning.smallest_pods import smallest_pods
 from pi.planning.splits import split_of
-from pi.planning.tuning import kv_number_bytes, tuning_of
+from pi.planning.tuning import tuning_of
 from pi.planning.types import PodFacts, Request
 from pi.pods.gpus import Gpu, lost
 from pi.text import count
@@ -94,9 +97,9 @@ def _holders(slot: Slot, facts: PodFacts) -> str:
     if others:
         pids = ", ".join(str(process.pid) for process in others)
         used = sum(process.mib for process in others) / 1024
-        words.append(f"{used:.1f} GiB used by pid {pids} (not pi)")
+        words.append(f"{used:.1f} GB used by pid {pids} (not pi)")
     if not words:
-        in_use = f"{gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB in use"
+        in_use = f"{gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GB in use"
         words.append(f"{in_use} (not by pi)" if slot.busy else in_use)
     return f"GPU {gpu.id}: {', '.join(words)}"
 
@@ -125,23 +128,23 @@ def _shortage(
     tuning = tuning_of(spec, variant, kind.labels)
     share = request.memory or tuning.share or SHARE
     total_mib = split.gpus * gpu.memory_mib
-    weights = f"{variant.weights_gb:g} GB of {variant.precision} weights"
-    pod = f"{total_mib * 1024**2 / 1e9:.0f} GB of {split.gpus}x {gpu.name}"
+    weights = f"{card_gb(variant.weights_gb)} GB of {variant.precision} weights"
+    pod = f"{total_mib / 1024:.0f} GB of {split.gpus}x {gpu.name}"
     if not reaches_minimum(spec, variant, total_mib, share):
         part = f"{share:.0%} of " if request.memory else ""
-        return f"{weights} need {variant.minimum_gb:g} GB of GPU memory by their recipe, more than {part}the {pod}"
+        needed = card_gb(variant.minimum_gb)
+        return f"{weights} need {needed} GB of GPU memory by their recipe, more than {part}the {pod}"
     if variant.weights_gb * 1e9 > total_mib * 1024**2 * share:
         return f"{weights} do not fit into {share:.0%} of the {pod}"
+    card = card_of([gpu])
     return memory_sum(
-        variant.weights_gb,
-        spec.attention,
+        load_of(spec, variant),
         split,
-        memory_gib=gpu.memory_mib / 1024,
-        free_gib=gpu.memory_mib / 1024,
+        card,
+        serving_of(tuning.args, card),
         share=share,
         context=spec.context,
         wanted=request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT),
-        number_bytes=kv_number_bytes(tuning.args),
     ).render()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pi.planning.catalog import ModelSpec, Variant
-from pi.planning.estimate import Split
+from pi.planning.split import Split
 from pi.planning.tuning import has_latent_cache
 
 COUNTS = (1, 2, 4, 8, 16)
@@ -70,5 +70,4 @@ def _divides(spec: ModelSpec, variant: Variant, size: int) -> bool:
         return variant.tensor is None or size <= variant.tensor
     if variant.tensor is not None and size > variant.tensor:
         return False
-    kv_heads = spec.attention.kv_heads if spec.attention else 0
-    return spec.heads % size == 0 and (not kv_heads or kv_heads % size == 0 or size % kv_heads == 0)
+    return spec.network.splits_over(size)

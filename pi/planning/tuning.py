@@ -59,7 +59,7 @@ def for_gpu(tuning: Tuning, capability: tuple[int, int], spec: ModelSpec) -> Tun
 
 def has_latent_cache(spec: ModelSpec) -> bool:
     """Return whether a model keeps compressed keys and values (MLA)."""
-    return spec.attention is not None and spec.attention.latent > 0
+    return any(group.cache == "latent" for group in spec.layers)
 
 
 def kv_number_bytes(args: Arguments) -> int:

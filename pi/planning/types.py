@@ -8,8 +8,9 @@ from typing import Any
 
 from pi.model_id import ModelId
 from pi.planning.adapters import Adapter, AdapterFacts
-from pi.planning.estimate import MemorySum, Split
+from pi.planning.estimate import MemorySum
 from pi.planning.measurements import Measurements, Setting
+from pi.planning.split import Split
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
 from pi.vllm.arguments import Arguments

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pi.errors import InputError
 from pi.planning.catalog import Tuning
-from pi.planning.estimate import MemorySum, Split, attention_of, context_of, heads_of, memory_sum
+from pi.planning.config_reader import read_network
+from pi.planning.cuda_memory import card_of
+from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum
 from pi.planning.free_gpus import least_used
-from pi.planning.plan_args import context_args, gpu_env, memory_args, served_names, split_args
+from pi.planning.network import Network, usual_network
+from pi.planning.plan_args import context_args, gpu_env, memory_args, sequences_args, served_names, split_args
 from pi.planning.refusals import context_too_long
 from pi.planning.room import LEAST_SHARE, SHARE, Slot, gpu_ids
+from pi.planning.serving import serving_of
+from pi.planning.split import Split
 from pi.planning.splits import COUNTS
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.text import count
+from pi.vllm.arguments import Arguments
 
 UNCERTAINTY = 0.1
 """Weights in memory may differ from the files by this part, because vLLM converts them on loading."""
@@ -19,13 +25,14 @@ UNCERTAINTY = 0.1
 
 def unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
     """Plan the requested GPUs or one, and a context that vLLM chooses. Raises InputError or BusyError."""
-    own, size = context_of(facts.config or {}), request.gpus or 1
-    _check_limits(request, facts, own, size)
+    network = read_network(facts.config or {})
+    own, size = network.context if network else None, request.gpus or 1
+    _check_limits(request, facts, network, size)
     least = SHARE if facts.weights_bytes is None else LEAST_SHARE  # a model of unknown size may need the whole share
     chosen = least_used(facts, size, request.memory or least)
     share = request.memory or min(SHARE, *(slot.open for slot in chosen))
     split = Split(tensor=size)
-    memory = _memory_sum(request, facts, split, chosen, share, own)
+    memory = _memory_sum(request, facts, network, split, chosen, share)
     if memory is not None and memory.weights_gib * (1 - UNCERTAINTY) > memory.allowed_gib:
         raise InputError("does-not-fit", f"{request.model} does not fit: {memory.render()}", _more(facts, memory, size))
     return LaunchPlan(
@@ -36,7 +43,8 @@ def unknown_plan(request: Request, facts: PodFacts) -> LaunchPlan:
         gpus=gpu_ids(chosen),
         args=split_args(split)
         + memory_args(share)
-        + context_args(request.context, Tuning(), memory, facts.vllm_version),
+        + context_args(request.context, Tuning(), memory, facts.vllm_version)
+        + sequences_args(memory),
         env=gpu_env(chosen),
         context=request.context or (memory.context if memory else None) or own,
         memory_share=share,
@@ -58,8 +66,8 @@ def _doubts(memory: MemorySum | None) -> tuple[str, ...]:
     return () if memory.fits else (f"it may not fit: {memory.render()}",)
 
 
-def _check_limits(request: Request, facts: PodFacts, own: int | None, size: int) -> None:
-    heads = heads_of(facts.config or {})
+def _check_limits(request: Request, facts: PodFacts, network: Network | None, size: int) -> None:
+    heads, own = (network.heads, network.context) if network else (None, None)
     if heads and heads % size:
         fitting = " or ".join(str(n) for n in range(1, len(facts.gpus) + 1) if heads % n == 0)
         raise InputError(
@@ -72,20 +80,21 @@ def _check_limits(request: Request, facts: PodFacts, own: int | None, size: int)
 
 
 def _memory_sum(
-    request: Request, facts: PodFacts, split: Split, chosen: tuple[Slot, ...], share: float, own: int | None
+    request: Request, facts: PodFacts, network: Network | None, split: Split, chosen: tuple[Slot, ...], share: float
 ) -> MemorySum | None:
     if facts.weights_bytes is None:
         return None
+    network = network or usual_network(facts.weights_bytes / 1e9)
+    weights_gb = loaded_gb(facts.weights_bytes / 1e9, network.precision, network)
+    card = card_of(slot.gpu for slot in chosen)
     return memory_sum(
-        facts.weights_bytes / 1e9,
-        attention_of(facts.config or {}),
+        Load(weights_gb, network, uncertainty=UNCERTAINTY),
         split,
-        memory_gib=min(slot.gpu.memory_mib for slot in chosen) / 1024,
-        free_gib=min(slot.gpu.free_mib for slot in chosen) / 1024,
+        card,
+        serving_of(Arguments(), card),
         share=share,
-        context=own,
+        context=network.context,
         wanted=request.context,
-        uncertainty=UNCERTAINTY,
     )
 
 
@@ -94,4 +103,4 @@ def _more(facts: PodFacts, memory: MemorySum, size: int) -> str:
     enough = next((n for n in COUNTS if n > size and n * memory.allowed_gib >= needed), None)
     if enough and enough <= len(facts.gpus):
         return f"use --gpus {enough}"
-    return f"it needs about {needed:.0f} GiB of GPU memory"
+    return f"it needs about {needed:.0f} GB of GPU memory"

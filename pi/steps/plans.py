@@ -94,7 +94,7 @@ def _sizes(plan: LaunchPlan) -> list[str]:
         lines.append(f"context   {plan.context} tokens")
     if plan.memory:
         day = f", measured on {plan.measured_on}" if plan.predicted else ""
-        lines.append(f"memory    {plan.memory.render()}{day}; {plan.memory.free_gib:.1f} GiB free")
+        lines.append(f"memory    {plan.memory.render()}{day}; {plan.memory.free_gib:.1f} GB free")
     if plan.predicted:
         lines.append(f"predicted {plan.predicted.render()}")
     return lines
@@ -128,7 +128,7 @@ def _download(plan: LaunchPlan, facts: PodFacts, requested: str) -> str:
     if free_gib is None:
         return download
     is_short = plan.download_gb and plan.download_gb * 1e9 > free_gib * 2**30
-    return f"{download}; {free_gib:.0f} GiB of disk free{', not enough' if is_short else ''}"
+    return f"{download}; {free_gib * 2**30 / 1e9:.0f} GB of disk free{', not enough' if is_short else ''}"
 
 
 def _size(plan: LaunchPlan) -> str:

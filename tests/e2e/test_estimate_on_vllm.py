@@ -19,7 +19,9 @@ import pytest
 
 from pi.model_id import ModelId
 from pi.planning import catalog, planner, serve
-from pi.planning.estimate import GIB, attention_of
+from pi.planning.cache import token_bytes
+from pi.planning.config_reader import read_network
+from pi.planning.overhead import GIB
 from pi.planning.types import PodFacts, Request
 from tests.rig.skips import skip
 
@@ -77,10 +79,11 @@ def log(model: Path, venv: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def test_the_kv_cache_takes_exactly_the_bytes_of_the_estimate(log: str, model: Path) -> None:
     found = catalog.load().find(KNOWN)
-    assert found is not None and found[0].attention is not None
-    read = attention_of(json.loads((model / "config.json").read_text()))
-    assert read == found[0].attention
-    block_bytes = found[0].attention.bytes_per_token() * BLOCK_TOKENS
+    assert found is not None
+    read = read_network(json.loads((model / "config.json").read_text()))
+    assert read is not None and read.groups == found[0].layers
+    group = read.groups[0]
+    block_bytes = int(group.count * token_bytes(group, 1, 2)) * BLOCK_TOKENS
     tokens = re.search(r"CPU KV cache size: ([\d,]+) tokens", log)
     assert tokens, log[-2000:]
     assert int(tokens[1].replace(",", "")) == GIB // block_bytes * BLOCK_TOKENS

@@ -70,7 +70,7 @@ def test_unknown_model_that_is_too_large_is_not_downloaded(pi: Pi, new_pod: NewP
         done = pi("start", "org/unknown-32b", "--name", "q")
         assert (done.code, done.id) == (2, "does-not-fit")
         assert "org/unknown-32b" in done.err and "59.6 weights (+-10%) + " in done.err
-        assert "72 GiB" in done.err
+        assert "72 GB" in done.err
         assert not (pod.home / "received").exists() and pod.records() == []
 
 
@@ -99,9 +99,9 @@ def test_plan_fetches_nothing_that_is_on_the_pod(pi: Pi, box: Pod) -> None:
 
 def test_plan_reports_a_disk_that_is_too_small(pi: Pi, box: Pod) -> None:
     box.cards("b200_8")
-    assert line(pi.ok("plan", "openai/gpt-oss-20b"), "download").endswith("GiB of disk free")
+    assert line(pi.ok("plan", "openai/gpt-oss-20b"), "download").endswith("GB of disk free")
     (pi.config / "models.toml").write_text(HUGE)
-    assert line(pi.ok("plan", "me/huge"), "download").endswith("GiB of disk free, not enough")
+    assert line(pi.ok("plan", "me/huge"), "download").endswith("GB of disk free, not enough")
 
 
 HUGE = """

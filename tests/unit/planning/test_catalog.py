@@ -52,12 +52,12 @@ def test_entry_is_complete(spec: ModelSpec) -> None:
     assert spec.api in ("chat", "responses")
     assert spec.spans in (None, "pipeline", "tensor", "data")
     assert len({variant.name for variant in spec.variants}) == len(spec.variants)
-    if spec.attention is not None:
-        assert spec.heads is not None
-        assert spec.attention.layers > 0
-        assert bool(spec.attention.latent) != bool(spec.attention.kv_heads and spec.attention.head_dim)
-        assert bool(spec.attention.window) == bool(spec.attention.window_layers)
-        assert not spec.attention.kv_heads or spec.heads % spec.attention.kv_heads == 0
+    for group in spec.layers:
+        kept = {"full": group.kv_heads, "window": group.window, "latent": group.latent, "state": group.conv_bytes}
+        assert group.count > 0 and kept[group.cache] > 0
+        if group.cache != "state":
+            assert bool(group.kv_heads) == bool(group.key_dim)
+            assert not group.kv_heads or not spec.heads or spec.heads % group.kv_heads == 0
     for option in ("--trust-remote-code", "--tool-call-parser", "--reasoning-parser", "--max-model-len"):
         assert option not in spec.tuning.args
 

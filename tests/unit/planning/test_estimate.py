@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,48 +10,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pi.on_pod.hub import weights_bytes
+from pi.planning.cache import Cache, CacheOptions, cache_of
+from pi.planning.cuda_memory import Card
 from pi.planning.estimate import (
-    GIB,
-    Attention,
+    REPLICATED,
+    Load,
     MemorySum,
-    Split,
-    attention_of,
-    context_of,
-    heads_of,
+    loaded_gb,
     memory_sum,
+    replicated_part,
+    sequences,
     weights_per_gpu_gib,
 )
+from pi.planning.network import Layers, Network, usual_network
+from pi.planning.overhead import GIB, terms
+from pi.planning.serving import Serving
+from pi.planning.split import Split
 
-LLAMA_8B = Attention(layers=32, kv_heads=8, head_dim=128)
-GPT_OSS = Attention(layers=18, kv_heads=8, head_dim=64, window_layers=18, window=128)
-DEEPSEEK = Attention(layers=61, latent=576)
-
-BYTES = {
-    "keys and values of every layer": (LLAMA_8B, 1000, 1, 32 * 8 * 128 * 2 * 2 * 1000),
-    "split over two GPUs": (LLAMA_8B, 1000, 2, 32 * 4 * 128 * 2 * 2 * 1000),
-    "at least one head per GPU": (LLAMA_8B, 1000, 16, 32 * 1 * 128 * 2 * 2 * 1000),
-    "windows hold their last tokens": (GPT_OSS, 1000, 1, 8 * 64 * 2 * 2 * (18 * 1000 + 18 * 128)),
-    "windows that are not full": (GPT_OSS, 100, 1, 8 * 64 * 2 * 2 * 36 * 100),
-    "latents are on every GPU": (DEEPSEEK, 1000, 8, 61 * 576 * 2 * 1000),
-    "values may be narrower": (Attention(1, 4, 192, value_dim=128), 10, 1, 4 * (192 + 128) * 2 * 10),
-}
-
-
-@pytest.mark.parametrize(("attention", "tokens", "tensor", "size"), BYTES.values(), ids=BYTES)
-def test_kv_cache(attention: Attention, tokens: int, tensor: int, size: int) -> None:
-    assert attention.kv_bytes(tokens, tensor) == size
-
-
-@given(
-    st.sampled_from([LLAMA_8B, GPT_OSS, DEEPSEEK, Attention(5, 4, 256, window_layers=29, window=1024)]),
-    st.integers(0, 2**38),
-    st.sampled_from([1, 2, 8]),
-    st.sampled_from([1, 2]),
+LLAMA_8B = Network(
+    (Layers("full", 32, kv_heads=8, key_dim=128, value_dim=128),), heads=32, hidden=4096, vocabulary=128256, depth=32
 )
-def test_longest_context_is_the_longest_that_fits(attention: Attention, room: int, tensor: int, size: int) -> None:
-    tokens = attention.tokens_in(room, tensor, size)
-    assert attention.kv_bytes(tokens, tensor, size) <= room
-    assert attention.kv_bytes(tokens + 1, tensor, size) > room
+HYBRID = Network(
+    (
+        Layers("state", 48, conv_bytes=61440, state_bytes=3145728),
+        Layers("full", 16, kv_heads=4, key_dim=256, value_dim=256),
+    ),
+    heads=24,
+    hidden=5120,
+    vocabulary=248320,
+    depth=64,
+)
+CARD = Card(total_gib=24, free_gib=24)
+SERVING = Serving(tokens=2048)
+BLOCK_GIB = 16 * 131072 / GIB
 
 
 def test_data_parallelism_copies_weights_and_others_split() -> None:
@@ -61,82 +53,127 @@ def test_data_parallelism_copies_weights_and_others_split() -> None:
     assert weights_per_gpu_gib(whole, Split(data=4, expert=True)) == pytest.approx(6 + 94 / 4)
 
 
-def sums(wanted: int | None = None, share: float = 0.9, attention: Attention | None = LLAMA_8B) -> MemorySum:
-    return memory_sum(16.06, attention, Split(), memory_gib=24, free_gib=24, share=share, context=131072, wanted=wanted)
+def sums(
+    wanted: int | None = None, share: float = 0.9, network: Network = LLAMA_8B, serving: Serving = SERVING
+) -> MemorySum:
+    load = Load(16.06, network)
+    return memory_sum(load, Split(), CARD, serving, share=share, context=131072, wanted=wanted)
 
 
 def test_sum_contains_the_longest_context_that_fits() -> None:
     memory = sums()
-    room_gib = 0.9 * 24 - 16.06e9 / GIB * 1.04 - 2.0
     assert memory.fits
-    assert memory.longest == memory.context == int(room_gib * GIB / 131072)
-    assert not sums(wanted=(memory.longest or 0) + 1).fits
-    assert sums(wanted=4096).kv_cache_gib == 4096 * 131072 / GIB
+    assert memory.longest == memory.context
+    room = memory.allowed_gib - memory.weights_gib - memory.overhead_gib
+    assert memory.room_gib == pytest.approx(room)
+    assert 0 <= room - memory.kv_cache_gib < BLOCK_GIB
+    assert not sums(wanted=(memory.longest or 0) + 1024).fits
+    assert sums(wanted=4096).kv_cache_gib == 4096 * 131072 / GIB + BLOCK_GIB
+
+
+def test_fewer_sequences_leave_more_room() -> None:
+    """The sum counts the memory of the sequences that the plan allows, not of vLLM's default."""
+    memory = sums()
+    overhead = terms(LLAMA_8B, Split(), CARD, SERVING, memory.max_num_seqs).gib()
+    assert memory.overhead_gib == overhead
+    assert overhead < terms(LLAMA_8B, Split(), CARD, SERVING, SERVING.sequences).gib()
 
 
 def test_sum_renders_as_one_line() -> None:
     assert sums(wanted=8192).render() == (
-        "15.0 weights + 1.0 KV cache for 8192 tokens + 2.6 overhead = 18.6 of 21.6 GiB on each GPU"
+        "15.0 weights + 1.0 KV cache for 8192 tokens + 1.7 overhead = 17.7 of 21.6 GB on each GPU"
     )
 
 
 def test_unknown_kv_cache_needs_some_memory() -> None:
-    memory = sums(attention=None)
-    assert (memory.longest, memory.kv_cache_gib) == (None, 1.0)
-    assert not sums(attention=None, share=0.75).fits
+    memory = sums(network=usual_network(16.06))
+    assert (memory.longest, memory.kv_cache_gib, memory.kv_tokens) == (None, 1.0, None)
+    assert (memory.max_num_seqs, memory.state_blocks, memory.requests_of(2048)) == (64, None, None)
+    assert not sums(network=usual_network(16.06), share=0.7).fits
 
 
-CONFIGS = {
-    "grouped heads": (
-        {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096},
-        LLAMA_8B,
-    ),
-    "ungrouped heads": (
-        {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 256},
-        Attention(2, 4, 64),
-    ),
-    "latents": (
-        {"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64},
-        DEEPSEEK,
-    ),
-    "windows by layer": (
-        {
-            "num_hidden_layers": 4,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 8,
-            "head_dim": 64,
-            "sliding_window": 128,
-            "layer_types": ["sliding_attention", "full_attention"] * 2,
-        },
-        Attention(2, 8, 64, window_layers=2, window=128),
-    ),
-    "linear layers keep no KV cache": (
-        {
-            "text_config": {
-                "num_hidden_layers": 4,
-                "num_attention_heads": 16,
-                "num_key_value_heads": 2,
-                "head_dim": 256,
-                "layer_types": ["linear_attention"] * 3 + ["full_attention"],
-            }
-        },
-        Attention(1, 2, 256),
-    ),
-    "too little": ({"num_hidden_layers": 4}, None),
-    "hostile": ({"num_hidden_layers": "4", "num_attention_heads": -1, "layer_types": 7}, None),
-    "no head size": ({"num_hidden_layers": 4, "num_attention_heads": 8}, None),
+def test_cache_of_a_plan_in_tokens_and_requests() -> None:
+    memory = sums()
+    assert memory.cache is not None and memory.longest is not None
+    blocks = memory.cache.blocks(memory.room_gib * GIB)
+    assert memory.kv_tokens == blocks / memory.cache.blocks_of(memory.longest) * memory.longest // 1
+    assert memory.requests_of(16384) == (blocks - 1) // 1024
+    assert memory.state_blocks is None
+
+
+def test_drafter_takes_memory_of_the_cache() -> None:
+    load = Load(16.06, LLAMA_8B, draft_gb=2.0)
+    memory = memory_sum(load, Split(tensor=2), CARD, SERVING, share=0.9, context=131072, wanted=None)
+    alone = memory_sum(replace(load, draft_gb=0), Split(tensor=2), CARD, SERVING, share=0.9, context=None, wanted=None)
+    assert memory.weights_gib - alone.weights_gib == pytest.approx(1e9 / GIB)
+
+
+PADDED = {
+    "gpt-oss: 2880 becomes 3072": ("mxfp4", 2880, 128, 65.25 * (1 + (3072 / 2880 - 1) * (1 - REPLICATED))),
+    "a width that is a multiple": ("mxfp4", 4096, 128, 65.25),
+    "no experts": ("mxfp4", 2880, 0, 65.25),
+    "another format": ("nvfp4", 2880, 128, 65.25),
+    "an unknown format": (None, 2880, 128, 65.25),
 }
 
 
-@pytest.mark.parametrize(("config", "attention"), CONFIGS.values(), ids=CONFIGS)
-def test_config_gives_attention(config: dict[str, object], attention: Attention | None) -> None:
-    assert attention_of(config) == attention
+@pytest.mark.parametrize(("precision", "hidden", "experts", "loaded"), PADDED.values(), ids=PADDED)
+def test_mxfp4_weights_are_padded(precision: str | None, hidden: int, experts: int, loaded: float) -> None:
+    assert loaded_gb(65.25, precision, Network((), 64, hidden, experts=experts)) == pytest.approx(loaded)
 
 
-def test_config_gives_heads_and_context() -> None:
-    config = {"text_config": {"num_attention_heads": 16, "max_position_embeddings": 4096}}
-    assert (heads_of(config), context_of(config)) == (16, 4096)
-    assert (heads_of({}), context_of({"max_position_embeddings": True})) == (None, None)
+OUTSIDE = {
+    "DeepSeek-V3 in 8 bit": (671, "fp8", Network((Layers("latent", 61, latent=576),), 128, 7168, 129280), 0.029),
+    "its NVFP4 keeps 16 bit": (403, "nvfp4", Network((Layers("latent", 61, latent=576),), 128, 7168, 129280), 0.087),
+    "blocks, not caches": (16.06, "bf16", LLAMA_8B, (32 * 5 * 4096**2 + 2 * 128256 * 4096) * 2 / 16.06e9),
+    "no more than all": (1.0, "bf16", LLAMA_8B, 1.0),
+    "an unknown network": (100, "bf16", usual_network(100), REPLICATED),
+}
+
+
+@pytest.mark.parametrize(("weights", "precision", "network", "part"), OUTSIDE.values(), ids=OUTSIDE)
+def test_part_of_the_weights_outside_the_experts(weights: float, precision: str, network: Network, part: float) -> None:
+    assert replicated_part(weights, precision, network) == pytest.approx(part, rel=0.02)
+
+
+# --------------------------------------------------------------------------------------- sequences
+
+
+def cache(network: Network, **options: Any) -> Cache:
+    made = cache_of(network.groups, 1, 1, CacheOptions(**options))
+    assert made is not None
+    return made
+
+
+SEQUENCES = {
+    "as many as have 2048 tokens each": (LLAMA_8B, 128 * 40 + 1, 128, 40),
+    "in steps of eight": (LLAMA_8B, 128 * 47 + 1, 128, 40),
+    "at least eight": (LLAMA_8B, 128, 128, 8),
+    "at most what the users need": (LLAMA_8B, 10**6, 128, 128),
+    "at most the recipe's": (LLAMA_8B, 10**6, 20, 16),
+    "a recipe's one": (LLAMA_8B, 10**6, 1, 1),
+    "three quarters of the blocks of states": (HYBRID, 8, 128, 6),
+    "one in the least memory": (HYBRID, 1, 128, 1),
+    "each has its states beside its tokens": (HYBRID, 12 * 20 + 1, 128, 16),
+}
+
+
+@pytest.mark.parametrize(("network", "blocks", "most", "count"), SEQUENCES.values(), ids=SEQUENCES)
+def test_sequences(network: Network, blocks: int, most: int, count: int) -> None:
+    made = cache(network)
+    assert sequences(made, blocks * made.block_bytes, most) == count
+
+
+@given(st.sampled_from([LLAMA_8B, HYBRID]), st.floats(0, 300), st.integers(1, 1024), st.integers(0, 5))
+def test_sequences_never_exceed_the_states_or_the_limit(network: Network, gib: float, most: int, drafts: int) -> None:
+    made = cache(network, drafts=drafts)
+    count = sequences(made, gib * GIB, most)
+    assert 1 <= count <= most
+    blocks = made.blocks(gib * GIB)
+    assert not made.has_states or count <= max(1, blocks)
+
+
+# ------------------------------------------------------------------------------------------ weights of the files
 
 
 def test_weights_are_the_files_in_the_index() -> None:

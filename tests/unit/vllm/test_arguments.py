@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pi.errors import InputError
 from pi.model_id import ModelId
 from pi.planning import amounts, serve
-from pi.planning.estimate import Split
+from pi.planning.split import Split
 from pi.planning.types import LaunchPlan
 from pi.vllm import raw_arguments, versions
 from pi.vllm.arguments import Arguments
