@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Surveyed
 from pi.calls.records import deployment
-from pi.calls.survey import facts
+from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.errors import PiError
 from pi.on_pod.shapes import Launch, StartAnswer, StartRequest
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
-from pi.pods import gpus
 from pi.pods.types import Deployment, Owner
 from pi.ssh.link import Link
 
@@ -40,6 +39,7 @@ def start_model(
     decide: Callable[[PodFacts], LaunchPlan],
     listen: Listener,
     ask_hub: bool = False,
+    checkpoints: tuple[str, ...] = (),
     private: bool = False,
     leave: Callable[[], bool] = lambda: False,
     timeout_s: int | None = None,
@@ -47,7 +47,7 @@ def start_model(
     """Start a model and wait until it is ready.
 
     `decide` plans with the pod's present facts while pi holds the pod's lock. With `ask_hub`, the hub describes a
-    model that is not on the pod.
+    model that is not on the pod. `checkpoints` are ids to be sized for the plan.
 
     Raises:
         BusyError, NotReadyError, Interrupted, or what `decide` raises: nothing is left running.
@@ -66,7 +66,7 @@ def start_model(
         public.update(event.facts["public"])
         running.answer(_launch(plan, instance, key, private, timeout_s))
 
-    request: StartRequest = {"model": model, "ask_hub": ask_hub, "name": name, "gpu_query": gpus.QUERY}
+    request: StartRequest = {**survey_request(model, ask_hub, checkpoints), "name": name}
     answered = call(link, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave)
     return Started(deployment(answered["record"]), public, tuple(answered["side_doors"]))
 
@@ -89,6 +89,7 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
             "instance": instance,
             "by": f"pid {owner.pid} on {owner.host}",
         },
+        "load_format": plan.args.get("--load-format") or "auto",
         "files": {"launch.sh": render("launch.sh.j2", **values), "key": key},
         "key": key,
         "timeout_s": timeout_s,

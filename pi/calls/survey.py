@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pi.calls.call import call
 from pi.calls.records import deployment
-from pi.on_pod.shapes import NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
+from pi.on_pod.shapes import ModelFacts, NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
+from pi.planning.model_card import ModelCard, Verdict, card_of, ids_in
 from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
@@ -13,10 +16,13 @@ from pi.ssh.link import Link
 from pi.text import one_line
 
 
-def look(link: Link, model: str | None = None, *, ask_hub: bool = False) -> PodFacts:
+def look(link: Link, model: str | None = None, *, ask_hub: bool = False, checkpoints: tuple[str, ...] = ()) -> PodFacts:
     """Return the pod's facts, with those of a model on it or on the hub. Changes nothing."""
-    request: SurveyRequest = {"model": model, "ask_hub": ask_hub, "gpu_query": gpus.QUERY}
-    return facts(call(link, "survey", "look", request, Survey))
+    return facts(call(link, "survey", "look", survey_request(model, ask_hub, checkpoints), Survey))
+
+
+def survey_request(model: str | None, ask_hub: bool, checkpoints: tuple[str, ...]) -> SurveyRequest:
+    return {"model": model, "ask_hub": ask_hub, "checkpoints": list(checkpoints), "gpu_query": gpus.QUERY}
 
 
 def facts(survey: Survey) -> PodFacts:
@@ -38,7 +44,30 @@ def facts(survey: Survey) -> PodFacts:
         config=model.get("config") if model else None,
         weights_bytes=model.get("weights_bytes") if model else None,
         model_at=model["where"] if model else None,
+        model_card=_model_card(model) if model else ModelCard(),
+        sizes=survey["sizes"],
         device="cuda" if cards else "cpu",
+    )
+
+
+def _model_card(model: ModelFacts) -> ModelCard:
+    """Return what the repository of a model says, as the planner reads it."""
+    found = replace(
+        card_of(model.get("config") or {}),
+        absent=model.get("absent", False),
+        verdicts={venv: Verdict(**verdict) for venv, verdict in model.get("verdicts", {}).items()},
+    )
+    page = model.get("card")
+    if page is None:
+        return found
+    return replace(
+        found,
+        base_models=(*ids_in(page["base_models"]), *found.base_models),
+        template=None if page["template"] is None else frozenset(page["template"]),
+        consolidated=page["consolidated"],
+        pooling=page["pooling"],
+        adapter=page["adapter"],
+        gguf=tuple(page["gguf"]),
     )
 
 

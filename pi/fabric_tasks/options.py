@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pi.errors import InputError
 from pi.fabric_tasks.flags import Options, flag, tail
-from pi.model_id import ModelId
+from pi.model_id import parse_typed
 from pi.planning import amounts
 from pi.planning.types import Request
 from pi.pods.types import check_name
@@ -41,12 +41,19 @@ class LaunchOptions(PodOptions):
         raw = Arguments.parse(self.vllm) if self.vllm else None
         if raw:
             raw_arguments.check_raw(raw)
+        typed = parse_typed(model)
+        if self.variant and typed.variant and self.variant.lower() != typed.variant.lower():
+            raise InputError(
+                "flags-conflict",
+                f"--variant {self.variant} and {typed.model}:{typed.variant} name two checkpoints",
+                "name one of them",
+            )
         return Request(
-            model=ModelId.parse(model),
+            model=typed.model,
             name=check_name(name, "model"),
             gpus=int(self.gpus) if self.gpus else None,
             memory=amounts.parse_memory(self.memory) if self.memory else None,
             context=amounts.parse_context(self.context) if self.context else None,
-            variant=self.variant,
+            variant=self.variant or typed.variant,
             vllm_args=raw,
         )

@@ -93,6 +93,7 @@ def _start(
                 decide=decide,
                 listen=report.hear,
                 ask_hub=known_models.find(request.model) is None,
+                checkpoints=planner.checkpoints(request, known_models),
                 private=options.private,
                 timeout_s=timeout_s,
                 leave=lambda: options.detach and reservation.made,

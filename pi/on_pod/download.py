@@ -9,18 +9,23 @@ import subprocess
 import time
 from typing import Optional
 
-from pi.on_pod import hub, logs, process, records, storage
+from pi.on_pod import checkpoint, hub, logs, process, records, storage
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 REPORT_S = 1.0
 
 
-def download(wire: Wire, model: str, instance: str) -> None:
-    """Fetch a model with `hf download`, which resumes an earlier try. Raises PodError with its output."""
-    total = hub.download_bytes(model)
+def download(wire: Wire, model: str, instance: str, load_format: str = "auto") -> None:
+    """Fetch a model with `hf download`, which resumes an earlier try. Raises PodError with its output.
+
+    Skips copies of the weights that vLLM does not load with this `--load-format`.
+    """
+    sizes = hub.file_sizes(model)
+    skipped = [*checkpoint.SKIPPED, *checkpoint.copies(sizes, load_format)]
+    total = sum(size for name, size in sizes.items() if not checkpoint.is_skipped(name) and name not in skipped) or None
     _check_space(model, total)
     words = ["bash", "-c", '. ~/.pi/env.sh && unset PI_API_KEY && exec "$@"', "pi-download", "hf", "download", model]
-    for pattern in hub.SKIPPED:
+    for pattern in skipped:
         words += ["--exclude", pattern]
     log = os.path.join(records.LOGS, "download-%s.log" % model.replace("/", "--"))
     os.makedirs(records.LOGS, exist_ok=True)

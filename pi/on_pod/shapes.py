@@ -126,26 +126,60 @@ class NamedGpuUse(GpuUse):
     name: Optional[str]
 
 
-class ModelSize(TypedDict):
-    """A model's config.json, and the size of the weights that vLLM loads; None if unknown."""
+VerdictKind = Literal["served", "removed", "plugin", "unknown", "format"]
+"""What a vLLM says of a model: "removed" in a later release, only with a "plugin", "unknown" to it, or a number
+"format" that it does not load."""
 
-    config: Optional[Dict[str, Any]]
-    weights_bytes: Optional[int]
+
+class Verdict(TypedDict):
+    """`what` is the architecture or number format, `detail` the last release or the plugin's address."""
+
+    verdict: VerdictKind
+    what: str
+    detail: str
+
+
+class ModelCard(TypedDict):
+    """What a repository says about its model.
+
+    `base_models` are the models that it was made from. `template` has the marks in the chat template (None: unknown).
+    `consolidated` means weights in Mistral's format, `pooling` a Sentence Transformers model, `adapter` LoRA weights
+    only. `gguf` are file names.
+    """
+
+    base_models: List[str]
+    template: Optional[List[str]]
+    consolidated: bool
+    pooling: bool
+    adapter: bool
+    gguf: List[str]
 
 
 class _ModelOptions(TypedDict, total=False):
     config: Optional[Dict[str, Any]]
     weights_bytes: Optional[int]
+    card: ModelCard
+    absent: bool
+    verdicts: Dict[str, Verdict]
 
 
 class ModelFacts(_ModelOptions):
-    """The requested model on this pod; without `config` and `weights_bytes` if its files are not there."""
+    """The requested model on this pod or on the hub.
+
+    `config` is its config.json, `weights_bytes` the size of the weights that vLLM loads; None or missing if unknown.
+    `absent` means that the hub has no such repository, or none for the pod's token. `verdicts` are those of the
+    pod's vLLMs, by the folder of the venv.
+    """
 
     where: ModelPlace
 
 
 class Survey(TypedDict):
-    """What a pod has and what is in use. `extra_venvs` are vLLM versions by folder; `public` maps ports."""
+    """What a pod has and what is in use.
+
+    `extra_venvs` are vLLM versions by folder; `public` maps ports. `sizes` are the bytes of the requested checkpoints'
+    weights, as far as their files or the hub tell them.
+    """
 
     gpus: NvidiaSmi
     gpu_processes: List[NamedGpuUse]
@@ -158,16 +192,18 @@ class Survey(TypedDict):
     disk_free_bytes: int
     public: Dict[str, str]
     model: Optional[ModelFacts]
+    sizes: Dict[str, int]
 
 
 # --- requests
 
 
 class SurveyRequest(TypedDict):
-    """With `ask_hub`, the hub describes a model that is not on the pod."""
+    """With `ask_hub`, the hub describes a model that is not on the pod. `checkpoints` are ids to be sized."""
 
     model: Optional[str]
     ask_hub: bool
+    checkpoints: List[str]
     gpu_query: str
 
 
@@ -176,10 +212,14 @@ class StartRequest(SurveyRequest):
 
 
 class Launch(TypedDict):
-    """pi's answer to the survey of a start: what to reserve, and the files of the launch by name."""
+    """pi's answer to the survey of a start: what to reserve, and the files of the launch by name.
+
+    `load_format` is vLLM's `--load-format`, which decides the weights to fetch.
+    """
 
     record: Reservation
     files: Dict[str, str]
+    load_format: str
     key: str
     timeout_s: Optional[int]
 

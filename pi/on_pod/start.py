@@ -34,13 +34,13 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         wire.hide([plan["key"]])
         record = _reserve(plan)
     try:
-        where = survey.model_facts(record["model"])["where"]
+        where = survey.model_facts(record["model"], plan["load_format"])["where"]
         if where == "absent":
             raise PodError("no_model", "the pod has no directory %s" % record["model"])
         if where == "missing":
             record["phase"] = "downloading"
             records.save(record)
-            download.download(wire, record["model"], record["instance"])
+            download.download(wire, record["model"], record["instance"], plan["load_format"])
         launcher = _launch(record, plan)
         _wait_until_ready(wire, record, launcher, plan)
         record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})

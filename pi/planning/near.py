@@ -16,11 +16,15 @@ MOST = 3
 
 
 def near_misses(model: str, catalog: Catalog, families: Families) -> tuple[str, ...]:
-    """Return up to three known ids whose names are close to this one or begin like it, the closest first."""
+    """Return up to three known ids whose names are close to this one or begin like it, the closest first.
+
+    Ids with the same name and another owner come alone.
+    """
     wanted = plain(model)
     ids = dict.fromkeys([variant.id for spec in catalog.models for variant in spec.variants] + list(families.ids))
     scored = sorted(((_closeness(wanted, plain(each)), -len(each), each) for each in ids), reverse=True)
-    return tuple(each for score, _, each in scored[:MOST] if score >= CLOSE and each.lower() != model.lower())
+    least = 1.0 if scored and scored[0][0] == 1 else CLOSE
+    return tuple(each for score, _, each in scored[:MOST] if score >= least and each.lower() != model.lower())
 
 
 def _closeness(wanted: str, name: str) -> float:

@@ -57,7 +57,7 @@ def offers(catalog: Catalog, facts: PodFacts | None, words: str = "") -> tuple[O
 
 def possibly(model: str) -> Offer:
     """Return the offer for a model outside the catalog."""
-    return Offer(model, model, POSSIBLE, needs="not in the catalog: pi start gives it one GPU unless you set --gpus")
+    return Offer(model, model, POSSIBLE, needs="not in the catalog: pi start plans it by its files")
 
 
 def _on(catalog: Catalog, facts: PodFacts, words: str) -> list[Offer]:

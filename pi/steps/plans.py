@@ -10,6 +10,7 @@ from pi.calls.survey import look
 from pi.planning import catalog, planner, refusals, venvs
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
+from pi.pods import apis
 from pi.pods.types import Pod
 from pi.steps import where
 
@@ -17,7 +18,8 @@ from pi.steps import where
 def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) -> None:
     """Print the plan for a request on the pod as it is now."""
     known_models = catalog.load(config.config_dir())
-    entry, facts = facts_of(c, pod, request.model, ask_hub=known_models.find(request.model) is None)
+    sized = planner.checkpoints(request, known_models)
+    entry, facts = facts_of(c, pod, request.model, ask_hub=known_models.find(request.model) is None, checkpoints=sized)
     refusals.require_gpus(entry.name, entry.gpus, facts)
     for line in plan_lines(planner.plan(request, facts, known_models), facts, request, entry.name, private):
         screen.say(line)
@@ -32,6 +34,8 @@ def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, pr
     lines.append(f"GPUs      {','.join(map(str, plan.gpus)) or 'none (CPU)'}")
     if plan.context:
         lines.append(f"context   {plan.context} tokens")
+    if not apis.is_chat(plan.api):
+        lines.append(f"answers   {apis.APIS[plan.api].answers}: {' '.join(apis.APIS[plan.api].routes)}")
     if plan.memory:
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
     if not plan.model.is_path:
@@ -61,7 +65,9 @@ def _download(plan: LaunchPlan, facts: PodFacts, requested: str) -> str:
     return f"{download}; {free_gib:.0f} GiB of disk free{', not enough' if is_short else ''}"
 
 
-def facts_of(c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False) -> tuple[Pod, PodFacts]:
+def facts_of(
+    c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False, checkpoints: tuple[str, ...] = ()
+) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
     with where.targeted(c, pod) as (entry, link):
-        return entry, look(link, model, ask_hub=ask_hub)
+        return entry, look(link, model, ask_hub=ask_hub, checkpoints=checkpoints)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi.on_pod.hub import weights_bytes
 from pi.planning.estimate import (
     GIB,
     Attention,
@@ -137,13 +134,3 @@ def test_config_gives_heads_and_context() -> None:
     config = {"text_config": {"num_attention_heads": 16, "max_position_embeddings": 4096}}
     assert (heads_of(config), context_of(config)) == (16, 4096)
     assert (heads_of({}), context_of({"max_position_embeddings": True})) == (None, None)
-
-
-def test_weights_are_the_files_in_the_index() -> None:
-    files = {"a-1.safetensors": 10, "a-2.safetensors": 20, "consolidated.safetensors": 30, "config.json": 5}
-    index = {"weight_map": {"x": "a-1.safetensors", "y": "a-2.safetensors", "z": "a-2.safetensors"}}
-    assert weights_bytes(files, index) == 30
-    unreadable: list[Any] = [None, [], {}, {"weight_map": None}, {"weight_map": "x"}]
-    for index in unreadable:
-        assert weights_bytes(files, index) == 60
-    assert weights_bytes({}, None) is None

@@ -339,15 +339,16 @@ def test_unknown_model_has_a_memory_sum() -> None:
     assert memory is not None
     assert memory.weights_gib == pytest.approx(16.06e9 / GIB)
     assert memory.kv_cache_gib == 16384 * 32 * 8 * 128 * 2 * 2 / GIB
-    assert "(+-10%)" in memory.render()
-    tight = plan("org/model-8b", facts, memory=0.7)
-    assert any("may not fit" in warning for warning in tight.warnings)
+    with rejects("does-not-fit", "15.0 weights", "--memory"):
+        plan("org/model-8b", facts, memory=0.7, gpus=1)
 
 
-def test_unknown_model_that_is_too_large_is_rejected() -> None:
+def test_unknown_model_gets_the_gpus_that_it_needs() -> None:
     facts = replace(pod("rtx_4090", 4), config=CONFIG, weights_bytes=64_000_000_000)
-    with rejects("does-not-fit", "59.6 weights (+-10%)", "--gpus 4"):
-        plan("org/model-32b", facts)
+    made = plan("org/model-32b", facts)
+    assert (made.gpus, made.args.get("--tensor-parallel-size"), made.estimated) == ((0, 1, 2, 3), "4", False)
+    with rejects("does-not-fit", "29.8 weights", "it fits here with --gpus 4"):
+        plan("org/model-32b", facts, gpus=2)
 
 
 def test_unknown_model_keeps_its_limits() -> None:

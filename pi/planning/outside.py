@@ -1,0 +1,91 @@
+"""Models outside the catalog as entries of it: made from their files, their family and their name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pi.planning import families, name_size
+from pi.planning.catalog import ModelSpec, Tuning, Variant
+from pi.planning.config_reader import read_network
+from pi.planning.estimate import attention_of
+from pi.planning.manners import POOLING, Manners, manners
+from pi.planning.placement import choose
+from pi.planning.room import SHARE, groups
+from pi.planning.types import PodFacts, Request
+
+ONLY = "files"
+"""Name of the single variant of such a model."""
+
+STEP = 0.05
+"""Shares of a GPU's memory that pi tries for a model that needs little."""
+
+
+@dataclass(frozen=True)
+class Outsider:
+    """A model outside the catalog. `sized` is false if nothing tells its size."""
+
+    spec: ModelSpec
+    manners: Manners
+    sized: bool
+    estimated: bool
+
+    @property
+    def why(self) -> str:
+        family = f", family {self.manners.family.name} by {self.manners.found}" if self.manners.family else ""
+        return f"{self.spec.id} is not in the catalog{family}"
+
+
+def outsider(request: Request, facts: PodFacts) -> Outsider:
+    """Return what is known of a model outside the catalog."""
+    made = manners(request.model, facts.model_card)
+    network = read_network(facts.config or {})
+    listed = families.load().served(request.model)
+    measured_gb = facts.weights_bytes / 1e9 if facts.weights_bytes else None
+    named_gb = name_size.estimated_gb(request.model) if made.family and not request.model.is_path else None
+    weights_gb = measured_gb or named_gb or 0.0
+    variant = Variant(
+        name=ONLY,
+        id=request.model,
+        precision=(network and network.precision) or name_size.precision_in(request.model),
+        weights_gb=round(weights_gb, 2),
+        minimum_gb=0.0,
+    )
+    spec = ModelSpec(
+        id=request.model,
+        title=request.model,
+        family=made.family.name if made.family else "",
+        parameters_b=name_size.billions_in(request.model) or 0.0,
+        context=network.context if network else listed.context if listed else None,
+        variants=(variant,),
+        tools=made.tools,
+        reasoning=made.reasoning,
+        api=_api(made),
+        experts=bool(network and network.experts),
+        heads=network.heads or None if network else None,
+        attention=attention_of(facts.config or {}),
+        trust_remote_code=made.code,
+        tuning=Tuning(made.args),
+        packages=made.packages,
+        multimodal=bool(network and network.multimodal),
+    )
+    return Outsider(spec, made, bool(weights_gb), measured_gb is None)
+
+
+def _api(made: Manners) -> str:
+    """Return what `pi prompt` is told: gpt-oss has tools and reasoning in the responses API."""
+    return "responses" if made.tools == "openai" else made.kind
+
+
+def modest(spec: ModelSpec, request: Request, facts: PodFacts) -> ModelSpec:
+    """Return a pooling or transcription model with the share that holds it and its whole context, and one step more.
+
+    Such models need little, and a chat model may run next to them.
+    """
+    if spec.api not in (*POOLING, "transcription") or request.memory is not None:
+        return spec
+    kinds, small = groups(facts), replace(request, gpus=request.gpus or 1)
+    for step in range(2, round(SHARE / STEP)):
+        fit = choose(spec, spec.variants, replace(small, memory=round(step * STEP, 2)), kinds, facts.nodes)
+        if fit is not None and fit.reaches(spec.context or 0, spec.context):
+            return replace(spec, tuning=replace(spec.tuning, share=round((step + 1) * STEP, 2)))
+    return spec
