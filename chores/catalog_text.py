@@ -34,11 +34,15 @@ FACTS = {
     "API": "api",
     "Experts": "experts",
     "Multimodal": "multimodal",
+    "Text only": "text_only",
+    "Chat template": "chat_template",
     "Remote code": "trust_remote_code",
     "Heads": "heads",
     "Attention": "attention",
     "Spans": "spans",
     "Data parallel": "data_parallel",
+    "Pipeline": "pipeline",
+    "Capability": "capability",
     "Share": "share",
     "Env": "env",
     "Packages": "packages",
@@ -53,7 +57,21 @@ LABELS = {key: label for label, key in FACTS.items()}
 
 LISTS = frozenset({"packages", "verified"})
 
-TEXTS = frozenset({"checked", "floor", "ceiling", "tools", "reasoning", "api", "spans", "notes", "source"})
+TEXTS = frozenset(
+    {
+        "checked",
+        "floor",
+        "ceiling",
+        "tools",
+        "reasoning",
+        "api",
+        "spans",
+        "capability",
+        "notes",
+        "source",
+        "chat_template",
+    }
+)
 
 
 def page(tables: Mapping[str, Any]) -> str:

@@ -44,7 +44,9 @@ def parse_typed(text: str) -> Typed:
         raise InputError(
             "revision-not-served",
             f"pi serves the revision main only, not {revision[:60]!r} of {ModelId.parse(words)}",
-            "fetch it on the pod with hf download --revision and --local-dir, then start that path",
+            f"add --set revision={revision[:60]}"
+            if re.fullmatch(r"[A-Za-z0-9._-]+", revision)
+            else "write the id alone",
         )
     return Typed(ModelId.parse(words), variant or None)
 

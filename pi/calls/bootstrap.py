@@ -26,6 +26,7 @@ MODULES = (
     "health",
     "logs",
     "download",
+    "arguments",
     "start",
     "stop",
     "status",

@@ -35,6 +35,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A remark of the pod for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Download:
     """Bytes of a model that are on the pod, of how many (None if unknown), and how fast they come."""
 
@@ -109,7 +116,7 @@ class Cancelled:
 Ending = Done | Failed | Cancelled
 """The last event of a call."""
 
-Event = Log | Progress | Download | Step | Launched | Surveyed | Alive | Reconnecting | Reconnected | Ending
+Event = Log | Progress | Note | Download | Step | Launched | Surveyed | Alive | Reconnecting | Reconnected | Ending
 
 
 class Reader:
@@ -176,6 +183,7 @@ def _failed(data: object) -> Failed:
 READERS: dict[str, Callable[[object], Event]] = {
     "log": lambda data: Log(checked(sent.LogEvent, data)["text"]),
     "progress": lambda data: Progress(checked(sent.ProgressEvent, data)["text"]),
+    "note": lambda data: Note(checked(sent.NoteEvent, data)["text"]),
     "download": _download,
     "step": _step,
     "launched": _launched,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pi.calls.events import Failed
 from pi.calls.validation import checked
-from pi.errors import BusyError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
+from pi.errors import BusyError, InputError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
 from pi.on_pod.events import DownloadDetail, FailureKind, FaultDetail, NameDetail, NoDetail, ServerDetail, SetupDetail
 from pi.planning.types import VENV
 from pi.planning.venvs import is_extra_venv
@@ -39,6 +39,10 @@ def _plain(id: str, message: str, detail: NoDetail) -> PiError:
 
 def _busy(id: str, message: str, detail: NoDetail) -> PiError:
     return BusyError(id, message, "pi list shows what runs; pi stop NAME frees it")
+
+
+def _bad_arguments(id: str, message: str, detail: NoDetail) -> PiError:
+    return InputError(id, message, "fix --set, --env or --vllm; pi downloaded nothing")
 
 
 def _lost(id: str, message: str, detail: NoDetail) -> PiError:
@@ -102,6 +106,7 @@ def _with_log(hint: str | None, name: str) -> str:
 
 
 ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
+    "bad_arguments": (NoDetail, _bad_arguments),
     "busy": (NoDetail, _busy),
     "name_taken": (NoDetail, _busy),
     "lost": (NoDetail, _lost),

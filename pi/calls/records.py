@@ -5,7 +5,7 @@ from __future__ import annotations
 from pi.on_pod.shapes import Record
 from pi.planning import venvs
 from pi.pods import apis
-from pi.pods.types import Deployment
+from pi.pods.types import NAME, Deployment
 
 
 def deployment(record: Record) -> Deployment:
@@ -24,5 +24,6 @@ def deployment(record: Record) -> Deployment:
         memory_share=record.get("memory_share"),
         api=apis.known(record.get("api")),
         private=record.get("private", False),
+        adapters=tuple(name for name in record.get("adapters", ()) if NAME.fullmatch(name)),
         venv=venv if venvs.is_extra_venv(venv) else "",
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Surveyed
@@ -12,11 +13,12 @@ from pi.calls.records import deployment
 from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.errors import PiError
-from pi.on_pod.shapes import Launch, StartAnswer, StartRequest
+from pi.on_pod.shapes import ArgumentCheck, Launch, StartAnswer, StartRequest
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods.types import Deployment, Owner
 from pi.ssh.link import Link
+from pi.vllm import repositories
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ def start_model(
     decide: Callable[[PodFacts], LaunchPlan],
     listen: Listener,
     ask_hub: bool = False,
-    checkpoints: tuple[str, ...] = (),
+    checkpoints: Sequence[str] = (),
+    adapters: Sequence[str] = (),
     private: bool = False,
     leave: Callable[[], bool] = lambda: False,
     timeout_s: int | None = None,
 ) -> Started:
-    """Start a model and wait until it is ready.
+    """Start a model and wait until it is ready. `adapters` are the repositories or paths of its LoRA adapters.
 
     `decide` plans with the pod's present facts while pi holds the pod's lock. With `ask_hub`, the hub describes a
     model that is not on the pod. `checkpoints` are ids to be sized for the plan.
@@ -66,7 +69,7 @@ def start_model(
         public.update(event.facts["public"])
         running.answer(_launch(plan, instance, key, private, timeout_s))
 
-    request: StartRequest = {**survey_request(model, ask_hub, checkpoints), "name": name}
+    request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}
     answered = call(link, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave)
     return Started(deployment(answered["record"]), public, tuple(answered["side_doors"]))
 
@@ -88,9 +91,31 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
             "venv": plan.venv,
             "instance": instance,
             "by": f"pid {owner.pid} on {owner.host}",
+            "adapters": list(plan.adapters),
         },
-        "load_format": plan.args.get("--load-format") or "auto",
         "files": {"launch.sh": render("launch.sh.j2", **values), "key": key},
         "key": key,
         "timeout_s": timeout_s,
+        "check": _check(argv, environment) if plan.reads_words else None,
+        "revision": plan.args.get("--revision"),
+        "load_format": plan.args.get("--load-format") or "auto",
+        "repositories": [
+            {"id": each.id, "revision": each.revision, "weights": each.weights, "load_format": "auto"}
+            for each in repositories.named_by(plan.args)
+        ],
+        "hub_environment": {name: value for name, value in plan.env.items() if name.startswith(HUB_VARIABLES)},
+    }
+
+
+HUB_VARIABLES = ("HF_HUB_", "HF_XET_")
+"""Beginnings of the variables that the download reads too."""
+
+
+def _check(argv: list[str], environment: dict[str, str]) -> ArgumentCheck:
+    """Return what the pod needs to have its vLLM read the words that it will serve with."""
+    return {
+        "program": (files("pi.setup") / "templates" / "read_arguments.py").read_text("utf-8"),
+        "words": argv[1:],
+        "variables": list(environment),
+        "environment": {"VLLM_LOGGING_LEVEL": "ERROR", **environment},
     }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pi.calls.call import call
 from pi.calls.records import deployment
+from pi.on_pod import survey as on_pod
+from pi.on_pod.gpus import AMD
 from pi.on_pod.shapes import ModelFacts, NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
+from pi.planning.adapters import AdapterFacts
 from pi.planning.model_card import ModelCard, Verdict, card_of, ids_in
 from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
@@ -16,13 +20,28 @@ from pi.ssh.link import Link
 from pi.text import one_line
 
 
-def look(link: Link, model: str | None = None, *, ask_hub: bool = False, checkpoints: tuple[str, ...] = ()) -> PodFacts:
-    """Return the pod's facts, with those of a model on it or on the hub. Changes nothing."""
-    return facts(call(link, "survey", "look", survey_request(model, ask_hub, checkpoints), Survey))
+def look(
+    link: Link,
+    model: str | None = None,
+    *,
+    ask_hub: bool = False,
+    checkpoints: Sequence[str] = (),
+    adapters: Sequence[str] = (),
+) -> PodFacts:
+    """Return the pod's facts, with those of a model and of adapters on it or on the hub. Changes nothing."""
+    return facts(call(link, "survey", "look", survey_request(model, ask_hub, checkpoints, adapters), Survey))
 
 
-def survey_request(model: str | None, ask_hub: bool, checkpoints: tuple[str, ...]) -> SurveyRequest:
-    return {"model": model, "ask_hub": ask_hub, "checkpoints": list(checkpoints), "gpu_query": gpus.QUERY}
+def survey_request(
+    model: str | None, ask_hub: bool, checkpoints: Sequence[str], adapters: Sequence[str]
+) -> SurveyRequest:
+    return {
+        "model": model,
+        "ask_hub": ask_hub,
+        "checkpoints": list(checkpoints),
+        "gpu_query": gpus.QUERY,
+        "adapters": list(adapters),
+    }
 
 
 def facts(survey: Survey) -> PodFacts:
@@ -46,7 +65,23 @@ def facts(survey: Survey) -> PodFacts:
         model_at=model["where"] if model else None,
         model_card=_model_card(model) if model else ModelCard(),
         sizes=survey["sizes"],
-        device="cuda" if cards else "cpu",
+        device="cuda" if cards else "amd" if survey["gpus"]["error"] == AMD else "cpu",
+        adapters={
+            source: AdapterFacts(adapter["rank"], adapter["base"], adapter["where"] == "absent")
+            for source, adapter in survey.get("adapters", {}).items()
+        },
+    )
+
+
+def with_model_here(facts: PodFacts, folder: str) -> PodFacts:
+    """Add the facts of a model in a folder of this machine, read as a pod reads its own."""
+    model = on_pod.model_facts(folder)
+    return replace(
+        facts,
+        config=model.get("config"),
+        weights_bytes=model.get("weights_bytes"),
+        model_at=model["where"],
+        model_card=_model_card(model),
     )
 
 

@@ -42,6 +42,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "disk_free_bytes": (0, 2**63),
     "weights_bytes": (0, 2**63),
     "sizes": (0, 2**63),
+    "rank": (0, 10**6),
     "total": (0, 2**63),
     "ended_s_ago": SECONDS_LIMITS,
     "up_s": SECONDS_LIMITS,

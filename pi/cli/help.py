@@ -34,7 +34,8 @@ def usage_of(name: str, task: Verb) -> str:
 
 
 def _bracketed(flag: Flag, flags: list[Flag]) -> str:
-    return _written(flag, flags) if flag.required else f"[{_written(flag, flags)}]"
+    bracketed = _written(flag, flags) if flag.required else f"[{_written(flag, flags)}]"
+    return f"{bracketed}..." if flag.repeats else bracketed
 
 
 def _written(flag: Flag, flags: list[Flag]) -> str:

@@ -63,7 +63,8 @@ class Reading:
                 raise Usage("flag-takes-no-value", f"{name} takes no value", self._usage)
             self._values[flag.attribute] = True
         else:
-            self._values[flag.attribute] = self._value(flag, value if has_value else next(rest, None))
+            read = self._value(flag, value if has_value else next(rest, None))
+            self._values[flag.attribute] = [*self._values.get(flag.attribute, []), read] if flag.repeats else read
 
     def _value(self, flag: Flag, text: str | None) -> str | int:
         if text is None:

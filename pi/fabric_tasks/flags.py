@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from pi.errors import InputError
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked of a verb. Subclasses declare their fields with `flag`, `switch`, `tail` and `operand`."""
+    """What the user asked of a verb. Subclasses declare fields with `flag`, `repeated`, `switch`, `tail`, `operand`."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,15 @@ class Flag:
     """The flag that cannot be used together with this one."""
     takes_rest: bool = False
     """Whether every word after it is its value."""
+    repeats: bool = False
+    """Whether it may be given more than once, each time with another value."""
     attribute: str = ""
     default: Any = None
+
+    @property
+    def is_list(self) -> bool:
+        """Whether its value is a tuple of words."""
+        return self.takes_rest or self.repeats
 
     @property
     def name(self) -> str:
@@ -58,6 +65,11 @@ class Operand:
     attribute: str = ""
     default: Any = None
 
+    @property
+    def is_list(self) -> bool:
+        """Whether its value is a tuple of words."""
+        return self.takes_rest
+
 
 def flag(
     value: str,
@@ -81,6 +93,11 @@ def choice(choices: tuple[str, ...], help: str, default: str | None = None) -> A
 def switch(help: str, *, requires: str = "", excludes: str = "") -> Any:
     """Declare a flag without a value."""
     return _declared(Flag("", help, bool, requires=requires, excludes=excludes), False)
+
+
+def repeated(value: str, help: str) -> Any:
+    """Declare a flag that may be given more than once; its field is a tuple of the values in their order."""
+    return _declared(Flag(value, help, repeats=True), ())
 
 
 def tail(value: str, help: str) -> Any:
@@ -128,13 +145,18 @@ def options_from(kind: type[AnyOptions], values: Mapping[str, Any]) -> AnyOption
     Raises:
         InputError: for a value that is not one of the choices, and for flags that cannot be combined.
     """
-    lists = {each.attribute for each in _all(kind) if each.takes_rest}
-    options = kind(**{name: tuple(value or ()) if name in lists else value for name, value in values.items()})
+    lists = {each.attribute for each in declared_by(kind) if each.is_list}
+    options = kind(**{name: _words(value) if name in lists else value for name, value in values.items()})
     flags = {each.name: each for each in flags_of(kind)}
     for each in flags.values():
         if each.is_given(options):
             _check(each, flags, options)
     return options
+
+
+def _words(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the value of a list; a fabfile may give a single word instead of a list."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _check(given: Flag, flags: Mapping[str, Flag], options: Options) -> None:
@@ -157,5 +179,8 @@ def words_of(options: Options) -> list[str]:
     for each in flags_of(type(options)):
         if each.is_given(options):
             value = getattr(options, each.attribute)
-            words += [each.name, *([] if each.kind is bool else value if each.takes_rest else [str(value)])]
+            if each.repeats:
+                words += [word for one in value for word in (each.name, one)]
+            else:
+                words += [each.name, *([] if each.kind is bool else value if each.takes_rest else [str(value)])]
     return words

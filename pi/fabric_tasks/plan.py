@@ -5,19 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pi.fabric_tasks.flags import flag, operand
-from pi.fabric_tasks.options import MODEL, LaunchOptions
+from pi.fabric_tasks.flags import flag, operand, switch
+from pi.fabric_tasks.json_refusals import json_refusals
+from pi.fabric_tasks.options import MODEL, LaunchOptions, machine_flag
 from pi.fabric_tasks.verb import verb
-from pi.steps.plans import show_plan
+from pi.planning import machines
+from pi.steps.plans import show_plan, show_plan_on
+from pi.steps.unrented import here
 
 
 @dataclass(frozen=True)
 class PlanOptions(LaunchOptions):
     model: str = operand("MODEL", MODEL, required=True)
     name: str = flag("N", "name for the model", "model")
+    on: str | None = machine_flag()
+    json: bool = switch("print JSON")
 
 
 @verb(PlanOptions)
 def plan(c: Any, options: PlanOptions) -> None:
     """Show what `pi start` would do: command, memory and reasons. Nothing changes."""
-    show_plan(c, options.pod, options.request(options.model, options.name))
+    with json_refusals(options.json):
+        if options.on is None:
+            show_plan(c, options.pod, options.request(options.model, options.name), as_json=options.json)
+        else:
+            request = options.request(here(options.model), options.name)
+            show_plan_on(machines.parse(options.on), request, as_json=options.json)

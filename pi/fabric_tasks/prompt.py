@@ -96,7 +96,7 @@ def _pod_endpoint(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
     if name is None:
         raise InputError("name-missing", "which model?", 'pi prompt NAME "message"; pi list shows the names')
     pod = where.chosen(c, options.pod)
-    deployment = pod.models.get(name)
+    deployment = pod.serving(name)
     if deployment is None:
         names = f"it has {', '.join(pod.models)}" if pod.models else "it has none"
         raise InputError(
@@ -109,12 +109,12 @@ def _pod_endpoint(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
     with where.linked(c, pod, named=options.pod is not None, meanwhile=preload) as link:
         yield Endpoint(
             f"http://127.0.0.1:{deployment.port}/v1",
-            deployment.name,
+            name,
             key,
             api="responses" if (options.api or deployment.api) == "responses" else "chat",
             dial=lambda: link.dial(deployment.port),
-            state=lambda: _state(link, pod, name),
-            last_log_line=lambda: last_log_line(link, name),
+            state=lambda: _state(link, pod, deployment.name),
+            last_log_line=lambda: last_log_line(link, deployment.name),
         )
 
 

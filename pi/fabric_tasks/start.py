@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pi import config, screen
@@ -17,7 +17,7 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.ssh.link import Link
-from pi.steps import keys, reconcile, where
+from pi.steps import kept_prices, keys, reconcile, where
 from pi.steps.offers import show_offers
 from pi.steps.plans import show_plan
 from pi.steps.reports import StartReport, show_how_to_call
@@ -75,13 +75,14 @@ def _start(
     pod: Pod, link: Link, request: Request, options: StartOptions, *, key: str, timeout_s: int | None
 ) -> Started:
     """Have the pod start the model, by a plan made and reserved here when it reports its facts."""
-    known_models = catalog.load(config.config_dir())
+    known_models, prices = catalog.load(config.config_dir()), kept_prices.load()
     report = StartReport(request, pod.name, options.detach)
     reservation = Reservation(pod, options.private)
 
     def decide(facts: PodFacts) -> LaunchPlan:
         refusals.require_gpus(pod.name, pod.gpus, facts)
-        return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
+        plan = planner.plan(request, replace(facts, prices=prices), known_models)
+        return reservation.make(report.planned(plan, facts))
 
     try:
         with reservation:
@@ -94,6 +95,7 @@ def _start(
                 listen=report.hear,
                 ask_hub=known_models.find(request.model) is None,
                 checkpoints=planner.checkpoints(request, known_models),
+                adapters=[adapter.source for adapter in request.adapters],
                 private=options.private,
                 timeout_s=timeout_s,
                 leave=lambda: options.detach and reservation.made,

@@ -56,7 +56,7 @@ def verb(
             name=name,
             auto_shortflags=False,
             help={each.attribute: each.help for each in declared},
-            iterable=[each.attribute for each in declared if each.takes_rest],
+            iterable=[each.attribute for each in declared if each.is_list],
         )
         task.options, task.remark = options, remark
         return task

@@ -55,6 +55,11 @@ def config(read: Callable[[str], Any], names: Iterable[str]) -> Optional[Dict[st
     return found
 
 
+def json_object(value: Any) -> Optional[Dict[str, Any]]:
+    """Return the value if it is a JSON object, else None."""
+    return value if isinstance(value, dict) else None
+
+
 def marks(template: str) -> list[str]:
     """Return the marks in a chat template; "template" stands for the template itself."""
     return ["template", *(mark for mark in MARKS if mark in template)] if template else []

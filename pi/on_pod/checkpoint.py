@@ -22,6 +22,9 @@ SKIPPED = (
 )
 """Copies of the weights that vLLM does not load from such repositories; pi does not fetch them."""
 
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.h5", "*.msgpack")
+"""Weights, which pi does not fetch from a repository of which vLLM reads only the small files."""
+
 INDEX = "model.safetensors.index.json"
 
 MISTRAL = "consolidated*.safetensors"
@@ -35,8 +38,8 @@ NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin", "random_st
 """Files of a training run; vLLM ignores them."""
 
 
-def is_skipped(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in SKIPPED)
+def is_one_of(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def is_mistral(names: Iterable[str], load_format: str = "auto") -> bool:

@@ -7,24 +7,29 @@ import shutil
 import signal
 import subprocess
 import time
-from typing import Optional
+from typing import Mapping, Optional
 
 from pi.on_pod import checkpoint, hub, logs, process, records, storage
+from pi.on_pod.shapes import Repository
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 REPORT_S = 1.0
 
 
-def download(wire: Wire, model: str, instance: str, load_format: str = "auto") -> None:
-    """Fetch a model with `hf download`, which resumes an earlier try. Raises PodError with its output.
+def download(wire: Wire, repository: Repository, instance: str, environment: Mapping[str, str]) -> None:
+    """Fetch a repository with `hf download`, which resumes an earlier try. Raises PodError with its output.
 
-    Skips copies of the weights that vLLM does not load with this `--load-format`.
+    Skips copies of the weights that vLLM does not load.
     """
-    sizes = hub.file_sizes(model)
-    skipped = [*checkpoint.SKIPPED, *checkpoint.copies(sizes, load_format)]
-    total = sum(size for name, size in sizes.items() if not checkpoint.is_skipped(name) and name not in skipped) or None
+    model, revision = repository["id"], repository["revision"]
+    sizes = hub.file_sizes(model, revision)
+    copies = checkpoint.copies(sizes, repository["load_format"]) if repository["weights"] else checkpoint.WEIGHTS
+    skipped = (*checkpoint.SKIPPED, *copies)
+    total = sum(size for name, size in sizes.items() if not checkpoint.is_one_of(name, skipped)) or None
     _check_space(model, total)
     words = ["bash", "-c", '. ~/.pi/env.sh && unset PI_API_KEY && exec "$@"', "pi-download", "hf", "download", model]
+    if revision:
+        words.append("--revision=" + revision)
     for pattern in skipped:
         words += ["--exclude", pattern]
     log = os.path.join(records.LOGS, "download-%s.log" % model.replace("/", "--"))
@@ -36,7 +41,7 @@ def download(wire: Wire, model: str, instance: str, load_format: str = "auto") -
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=dict(os.environ, PI_INSTANCE=instance),
+            env=dict(os.environ, **environment, PI_INSTANCE=instance),
         )
     repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
     began, before = time.monotonic(), _size(repo)

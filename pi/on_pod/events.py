@@ -10,6 +10,7 @@ StepVerb = Literal["step", "note", "done", "skip", "fail"]
 """What pod_setup.sh reports of a step."""
 
 FailureKind = Literal[
+    "bad_arguments",
     "busy",
     "disk_full",
     "download_failed",
@@ -37,6 +38,11 @@ class LogEvent(TypedDict):
 
 class ProgressEvent(TypedDict):
     event: Literal["progress"]
+    text: str
+
+
+class NoteEvent(TypedDict):
+    event: Literal["note"]
     text: str
 
 
@@ -88,6 +94,7 @@ class CancelledEvent(TypedDict):
 Event = Union[
     LogEvent,
     ProgressEvent,
+    NoteEvent,
     DownloadEvent,
     StepEvent,
     LaunchedEvent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import select
@@ -25,6 +26,24 @@ NVIDIA_SMI = (
 )
 """Where it may be, as in pod_setup.sh. Some shells lack the folders of containers and WSL in their PATH."""
 
+KFD = "/dev/kfd"
+"""The device of AMD's compute driver."""
+
+VRAM = "/sys/class/drm/card*/device/mem_info_vram_total"
+"""Files with the memory of each AMD GPU, in bytes."""
+
+AMD = "AMD GPUs (%s) without nvidia-smi" % KFD
+"""The error of a pod with AMD GPUs. pi's setup and the planner reject such a pod."""
+
+INTEGRATED_MIB = 8192
+"""An AMD GPU with less memory of its own belongs to a processor; such a machine is a pod without a GPU."""
+
+SLICED = re.compile(r"^\s*\d+, [^,\n]*\b(A30|A100|A800|[HB]\d{3}|H20|GB\d{3}|RTX PRO [56]000)|\[N/A\]|\[Insuff", re.M)
+"""Rows of GPUs that may be cut into slices (MIG), or whose memory nvidia-smi does not tell."""
+
+LISTING = re.compile(r"GPU \d+: |\s+MIG \d|\|\s*\d+(\s+\d+){3}\s*\|[^|]*MiB\s*/")
+"""Lines of `nvidia-smi -L` and of its table that describe slices."""
+
 TIMEOUT_S = 20
 
 BRIEF_S = 10
@@ -36,17 +55,48 @@ PROCESSES = "--query-compute-apps=pid,gpu_uuid,used_memory"
 """Columns as `nvidia-smi --help-query-gpu` and `--help-query-compute-apps` list them; memory in MiB."""
 
 
+def described(query: str) -> NvidiaSmi:
+    """Return the answer to a query, followed by what pi needs to know of slices (MIG) and unified memory."""
+    answer = nvidia_smi(query)
+    if not SLICED.search(answer["text"]):
+        return answer
+    listed = _ask(["-L"], BRIEF_S)["text"]
+    if re.search(r"^\s+MIG \d", listed, re.M):
+        listed += "\n" + _ask([], BRIEF_S)["text"]
+    lines = [line for line in listed.splitlines() if LISTING.match(line)]
+    with open("/proc/meminfo") as file:
+        lines += [line.strip() for line in file if line.startswith(("MemTotal:", "MemAvailable:"))]
+    return {"text": "\n".join([answer["text"].rstrip("\n"), *lines, ""]), "error": answer["error"]}
+
+
 def nvidia_smi(query: str, timeout_s: float = TIMEOUT_S) -> NvidiaSmi:
+    """Return the answer of `nvidia-smi` to a query, or why there is none."""
+    return _ask([query, "--format=csv,noheader,nounits"], timeout_s)
+
+
+def _has_amd() -> bool:
+    """Return whether AMD's driver serves a GPU that is not part of a processor."""
+    sizes = []
+    for path in glob.glob(VRAM):
+        try:
+            with open(path) as file:
+                sizes.append(int(file.read()) // 1024**2)
+        except (OSError, ValueError):
+            continue
+    return os.path.exists(KFD) and (not sizes or max(sizes) >= INTEGRATED_MIB)
+
+
+def _ask(words: list[str], timeout_s: float) -> NvidiaSmi:
     """Return the answer of `nvidia-smi`, or why there is none.
 
     A wedged driver keeps `nvidia-smi` in the kernel even after KILL, so its end is not waited for.
     """
     program = next(filter(None, map(shutil.which, NVIDIA_SMI)), None)
     if program is None:
-        return {"text": "", "error": "nvidia-smi not found"}
+        return {"text": "", "error": AMD if _has_amd() else "nvidia-smi not found"}
     try:
         child = subprocess.Popen(
-            [program, query, "--format=csv,noheader,nounits"],
+            [program, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

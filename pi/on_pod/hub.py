@@ -8,6 +8,7 @@ import subprocess
 from functools import lru_cache
 from typing import Any, Optional, cast
 from urllib.error import HTTPError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from pi.on_pod import card, checkpoint
@@ -31,8 +32,8 @@ def describe(model: str) -> ModelFacts:
     index = checkpoint.index_name(sizes)
     return {
         "where": "missing",
-        "config": card.config(lambda name: _file(model, name), sizes),
-        "weights_bytes": checkpoint.weights_bytes(sizes, _file(model, index) if index else None),
+        "config": card.config(lambda name: json_file(model, name), sizes),
+        "weights_bytes": checkpoint.weights_bytes(sizes, json_file(model, index) if index else None),
         "card": card.card(sizes, _template(model, page, sizes), _member(page, "cardData", "base_model")),
     }
 
@@ -43,10 +44,10 @@ def weights_bytes(model: str) -> Optional[int]:
     return checkpoint.weights_bytes(sizes, None)
 
 
-def file_sizes(model: str) -> dict[str, int]:
+def file_sizes(model: str, revision: Optional[str] = None) -> dict[str, int]:
     """Return the sizes of a repository's files; empty if the hub does not report them."""
     try:
-        return _sizes(_page(model))
+        return _sizes(_page(model, revision))
     except (OSError, ValueError):
         return {}
 
@@ -56,13 +57,14 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-def _page(model: str) -> dict[str, Any]:
+def _page(model: str, revision: Optional[str] = None) -> dict[str, Any]:
     """Return the hub's page of a repository. Raises OSError or ValueError.
 
-    `GET /api/models/ID?blobs=true` lists `siblings` with `rfilename` and `size`, `cardData` of the README.md, and
-    `config` with the architectures and the chat template (Hugging Face Hub API).
+    `GET /api/models/ID[/revision/REVISION]?blobs=true` lists `siblings` with `rfilename` and `size`,
+    `cardData` of the README.md, and `config` with the architectures and the chat template (Hugging Face Hub API).
     """
-    page = _get("api/models/" + model + "?blobs=true")
+    place = model + ("/revision/" + quote(revision, safe="") if revision else "")
+    page = _get("api/models/" + place + "?blobs=true")
     if not isinstance(page, dict):
         raise ValueError("no object")
     return page
@@ -88,7 +90,7 @@ def _template(model: str, page: dict[str, Any], sizes: dict[str, int]) -> Option
     return text or (_text(model, "chat_template.jinja") if "chat_template.jinja" in sizes else text)
 
 
-def _file(model: str, name: str) -> Any:
+def json_file(model: str, name: str) -> Any:
     """Return a JSON file of a repository, or None if it cannot be fetched."""
     try:
         return _get(model + "/resolve/main/" + name)

@@ -28,7 +28,10 @@ LogEnding = Literal["exited", "stopped"]
 
 
 class Reservation(TypedDict):
-    """The part of a record that pi chooses. `by` names the pi that started it, `venv` the folder of its vLLM."""
+    """The part of a record that pi chooses.
+
+    `by` names the pi that started it, `venv` the folder of its vLLM, `adapters` the names of its LoRA adapters.
+    """
 
     name: str
     model: str
@@ -40,6 +43,7 @@ class Reservation(TypedDict):
     venv: str
     instance: str
     by: str
+    adapters: List[str]
 
 
 class _RecordOptions(TypedDict, total=False):
@@ -61,6 +65,7 @@ class _RecordOptions(TypedDict, total=False):
     side_doors: List[int]
     ready_after_s: float
     stopping: bool
+    adapters: List[str]
 
 
 class Record(_RecordOptions):
@@ -174,11 +179,23 @@ class ModelFacts(_ModelOptions):
     where: ModelPlace
 
 
-class Survey(TypedDict):
+class AdapterFacts(TypedDict):
+    """What adapter_config.json says of a LoRA adapter: its highest rank, its base model. None if unknown."""
+
+    where: ModelPlace
+    rank: Optional[int]
+    base: Optional[str]
+
+
+class _SurveyOptions(TypedDict, total=False):
+    adapters: Dict[str, AdapterFacts]
+
+
+class Survey(_SurveyOptions):
     """What a pod has and what is in use.
 
-    `extra_venvs` are vLLM versions by folder; `public` maps ports. `sizes` are the bytes of the requested checkpoints'
-    weights, as far as their files or the hub tell them.
+    `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any. `sizes`
+    are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them.
     """
 
     gpus: NvidiaSmi
@@ -199,22 +216,49 @@ class Survey(TypedDict):
 
 
 class SurveyRequest(TypedDict):
-    """With `ask_hub`, the hub describes a model that is not on the pod. `checkpoints` are ids to be sized."""
+    """With `ask_hub`, the hub describes a model that is not on the pod.
+
+    `checkpoints` are ids to be sized; `adapters` are repositories or paths.
+    """
 
     model: Optional[str]
     ask_hub: bool
     checkpoints: List[str]
     gpu_query: str
+    adapters: List[str]
 
 
 class StartRequest(SurveyRequest):
     name: str
 
 
+class Repository(TypedDict):
+    """A repository of the hub that vLLM reads. Without `weights`, only its small files.
+
+    `load_format` is vLLM's `--load-format`, which decides the weights to fetch.
+    """
+
+    id: str
+    revision: Optional[str]
+    weights: bool
+    load_format: str
+
+
+class ArgumentCheck(TypedDict):
+    """A program for the venv's Python that reads words as vLLM does, and the names of variables to look up."""
+
+    program: str
+    words: List[str]
+    variables: List[str]
+    environment: Dict[str, str]
+
+
 class Launch(TypedDict):
     """pi's answer to the survey of a start: what to reserve, and the files of the launch by name.
 
     `load_format` is vLLM's `--load-format`, which decides the weights to fetch.
+    `check` is None if no user wrote arguments. `revision` is the model's; `repositories` are fetched beside it.
+    `hub_environment` are variables of the downloads.
     """
 
     record: Reservation
@@ -222,6 +266,10 @@ class Launch(TypedDict):
     load_format: str
     key: str
     timeout_s: Optional[int]
+    check: Optional[ArgumentCheck]
+    revision: Optional[str]
+    repositories: List[Repository]
+    hub_environment: Dict[str, str]
 
 
 class StatusRequest(TypedDict):

@@ -7,9 +7,9 @@ import subprocess
 import time
 from typing import cast
 
-from pi.on_pod import audit, download, health, logs, process, records, survey
+from pi.on_pod import arguments, audit, download, health, logs, process, records, survey
 from pi.on_pod.events import FailureKind
-from pi.on_pod.shapes import Launch, Record, StartAnswer, StartRequest
+from pi.on_pod.shapes import Launch, Record, Repository, StartAnswer, StartRequest
 from pi.on_pod.wire import PodError, Wire
 
 POLL_S = 0.1
@@ -34,13 +34,9 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         wire.hide([plan["key"]])
         record = _reserve(plan)
     try:
-        where = survey.model_facts(record["model"], plan["load_format"])["where"]
-        if where == "absent":
-            raise PodError("no_model", "the pod has no directory %s" % record["model"])
-        if where == "missing":
-            record["phase"] = "downloading"
-            records.save(record)
-            download.download(wire, record["model"], record["instance"], plan["load_format"])
+        if plan["check"]:
+            arguments.check(wire, record, plan["check"])
+        _fetch(wire, record, plan)
         launcher = _launch(record, plan)
         _wait_until_ready(wire, record, launcher, plan)
         record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
@@ -79,6 +75,28 @@ def _reserve(plan: Launch) -> Record:
     record["owner_started"] = owner_stat[2] if owner_stat else 0
     records.save(record)
     return record
+
+
+def _fetch(wire: Wire, record: Record, plan: Launch) -> None:
+    """Download the model and the repositories beside it, unless they are on the pod."""
+    model: Repository = {
+        "id": record["model"],
+        "revision": plan["revision"],
+        "weights": True,
+        "load_format": plan["load_format"],
+    }
+    if survey.is_path(model["id"]):
+        if survey.model_facts(model["id"])["where"] == "absent":
+            raise PodError("no_model", "the pod has no directory %s" % model["id"])
+        wanted = plan["repositories"]
+    else:
+        wanted = [model, *plan["repositories"]]
+    missing = [repository for repository in wanted if not survey.is_present(repository)]
+    if missing:
+        record["phase"] = "downloading"
+        records.save(record)
+    for repository in missing:
+        download.download(wire, repository, record["instance"], plan["hub_environment"])
 
 
 def _launch(record: Record, plan: Launch) -> subprocess.Popen[bytes]:

@@ -25,7 +25,7 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         "boot_id": process.boot_id(),
         "boot": process.boot(),
         "up_s": process.up_s(),
-        "gpus": gpus.nvidia_smi(request["gpu_query"]),
+        "gpus": gpus.described(request["gpu_query"]),
         "vllm_version": survey.vllm_version(),
         "extra_venvs": survey.extra_venvs(),
         "public": survey.public_addresses(),

@@ -11,7 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional, cast
 
 from pi.on_pod import card, checkpoint, gpus, hub, process, records, registry, storage
-from pi.on_pod.shapes import LiveRecord, ModelFacts, NamedGpuUse, Record, Survey, SurveyRequest
+from pi.on_pod.shapes import (
+    AdapterFacts,
+    LiveRecord,
+    ModelFacts,
+    NamedGpuUse,
+    Record,
+    Repository,
+    Survey,
+    SurveyRequest,
+)
 from pi.on_pod.wire import Wire
 
 VENV = os.path.expanduser("~/venv")
@@ -30,9 +39,10 @@ def survey(request: SurveyRequest) -> Survey:
     recorded = records.load_all()
     with ThreadPoolExecutor(max_workers=8) as pool:
         computing = pool.submit(_gpu_processes, recorded)
+        adapters = {source: pool.submit(adapter_facts, source) for source in request["adapters"]}
         sized = {each: pool.submit(_weights_bytes, each) for each in request["checkpoints"]}
         described_model = _described_model(model, request["ask_hub"]) if model else None
-        cards = gpus.nvidia_smi(request["gpu_query"])
+        cards = gpus.described(request["gpu_query"])
         sizes = {each: future.result() for each, future in sized.items()}
     return {
         "gpus": cards,
@@ -46,6 +56,7 @@ def survey(request: SurveyRequest) -> Survey:
         "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
         "public": public_addresses(),
         "model": described_model,
+        "adapters": {source: reading.result() for source, reading in adapters.items()},
         "sizes": {each: size for each, size in sizes.items() if size},
     }
 
@@ -134,16 +145,68 @@ def model_facts(model: str, load_format: str = "auto") -> ModelFacts:
 
 def snapshot_of(model: str, load_format: str = "auto") -> Optional[str]:
     """Return the cached snapshot of a hub model that has all weights of the loaded format, or None."""
+    snapshot = _cached(model)
+    return snapshot if snapshot and _is_whole(snapshot, load_format) else None
+
+
+def _cached(model: str, revision: Optional[str] = None) -> Optional[str]:
+    """Return the folder of a revision in the hub's cache, or None. A commit has no file in `refs`."""
     repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
     try:
-        with open(os.path.join(repo, "refs", "main")) as file:
-            snapshot = os.path.join(repo, "snapshots", file.read().strip())
+        with open(os.path.join(repo, "refs", revision or "main")) as file:
+            commit = file.read().strip()
     except OSError:
-        return None
+        commit = revision or ""
+    snapshot = os.path.join(repo, "snapshots", commit)
+    return snapshot if commit and os.path.isdir(snapshot) else None
+
+
+def is_present(repository: Repository) -> bool:
+    """Return whether what vLLM reads of a repository is in the hub's cache, or a folder of that name in the home."""
+    if os.path.isdir(os.path.join(os.path.expanduser("~"), repository["id"])):
+        return True  # vLLM starts in the home and prefers a folder
+    snapshot = _cached(repository["id"], repository["revision"])
+    if snapshot is None:
+        return False
+    if repository["weights"]:
+        return _is_whole(snapshot, repository["load_format"]) or _is_adapter(snapshot)
+    return any(os.path.exists(os.path.join(snapshot, name)) for name in ("config.json", "tokenizer_config.json"))
+
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def _is_adapter(snapshot: str) -> bool:
+    """Return whether a snapshot has a whole LoRA adapter, as PEFT saves it."""
+    weights = (os.path.join(snapshot, "adapter_model" + ending) for ending in (".safetensors", ".bin"))
+    return os.path.exists(os.path.join(snapshot, ADAPTER_CONFIG)) and any(map(os.path.exists, weights))
+
+
+def adapter_facts(source: str) -> AdapterFacts:
+    """Return what the configuration of an adapter says, on the pod or on the hub."""
+    if is_path(source):
+        folder: Optional[str] = os.path.expanduser(source)
+        if not os.path.isdir(str(folder)):
+            return {"where": "absent", "rank": None, "base": None}
+    else:
+        folder = _cached(source)
+    config = _json(os.path.join(folder, ADAPTER_CONFIG)) if folder else hub.json_file(source, ADAPTER_CONFIG)
+    facts = card.json_object(config) or {}
+    patterns = card.json_object(facts.get("rank_pattern")) or {}
+    ranks = [rank for rank in (facts.get("r"), *patterns.values()) if type(rank) is int and 0 < rank < 10**6]
+    base = facts.get("base_model_name_or_path")
+    return {
+        "where": "path" if is_path(source) else "cached" if folder else "missing",
+        "rank": max(ranks, default=None),
+        "base": base[:200] if isinstance(base, str) else None,
+    }
+
+
+def _is_whole(snapshot: str, load_format: str) -> bool:
     names = _names(snapshot)
     index = checkpoint.index_name(names, load_format)
     content = (_json(os.path.join(snapshot, index)) or {}) if index else None
-    return snapshot if checkpoint.whole(names, content, load_format) else None
+    return checkpoint.whole(names, content, load_format)
 
 
 def files(folder: str, load_format: str = "auto") -> ModelFacts:

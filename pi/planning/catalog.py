@@ -122,6 +122,10 @@ class ModelSpec:
     """How its recipe spreads it over several pods: "pipeline", "tensor" or "data" parallel. pi does the first two."""
     data_parallel: bool = False
     """Whether its recipe replicates the attention and distributes the experts."""
+    pipeline: bool = True
+    """Whether vLLM can split its layers into pipeline stages (`SupportsPP` of its class)."""
+    capability: tuple[int, int] = (0, 0)
+    """Lowest compute capability that serves it: by its attention's kernels, or because it needs BF16."""
     trust_remote_code: bool = False
     tuning: Tuning = field(default_factory=Tuning)
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
@@ -132,6 +136,10 @@ class ModelSpec:
     notes: str = ""
     source: str = ""
     multimodal: bool = False
+    text_only: bool = False
+    """Whether its recipe serves it without the encoders for images and sound."""
+    chat_template: str = ""
+    """File in vLLM's examples that its recipe uses; no package of vLLM contains it."""
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant with this name or id."""
@@ -218,7 +226,8 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 _MODEL_KEYS = frozenset([
     "family", "title", "parameters", "active", "checked", "context", "floor", "ceiling", "tools", "reasoning", "api",
     "experts", "heads", "attention", "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages",
-    "verified", "notes", "source", "multimodal", "variants", "share",
+    "pipeline", "capability",
+    "verified", "notes", "source", "multimodal", "variants", "share", "text_only", "chat_template",
 ])  # fmt: skip
 
 _VARIANT_KEYS = frozenset([
@@ -256,6 +265,8 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         attention=Attention(**attention) if attention else None,
         spans=facts.get("spans") or None,
         data_parallel=facts.get("data_parallel", False),
+        pipeline=facts.get("pipeline", True),
+        capability=_capability(facts.get("capability", "0.0")),
         trust_remote_code=facts.get("trust_remote_code", False),
         tuning=Tuning(Arguments.parse(facts.get("args", ())), facts.get("env", {}), None, facts.get("share")),
         tunings=_tunings(facts.get("on", {})),
@@ -264,6 +275,8 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
         notes=facts.get("notes", ""),
         source=facts.get("source", ""),
         multimodal=facts.get("multimodal", False),
+        text_only=facts.get("text_only", False),
+        chat_template=facts.get("chat_template", ""),
     )
 
 
@@ -320,6 +333,13 @@ def _requirement(package: str) -> str:
     if not re.match(r"[A-Za-z0-9]", package) or not package.isprintable():
         raise ValueError(f"{package!r} is not a package such as timm or timm==1.0.0")
     return package
+
+
+def _capability(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,2})\.(\d)", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"{text!r} is not a compute capability such as 9.0")
+    return int(found[1]), int(found[2])
 
 
 def _min_vllm(table: Mapping[str, Any]) -> str | None:

@@ -1,32 +1,33 @@
-"""Turn what each layer keeps into groups of alike layers with their sizes."""
+"""Turn the kinds of layers into groups of alike layers with their sizes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from pi.planning.config_compressed import compressed_layers, index_entry_bytes
+from pi.planning.config_context import context_of
 from pi.planning.config_fields import Table, count, entries, pattern, section, word
-from pi.planning.config_layers import Kind, layer_kinds
+from pi.planning.config_layers import Kind
 from pi.planning.config_states import state_of
 from pi.planning.network import Layers
 
 PLAIN_MLA = ("minicpm3",)
-"""Model types with compressed keys and values that vLLM caches as plain heads."""
+"""Model types with compressed keys and values that vLLM caches as plain heads (`minicpm3.py`)."""
 
 WIDER_WINDOW = ("cohere2", "cohere2_moe")
 """Model types whose windows do not count the token itself: vLLM adds one."""
 
 
-def groups_of(text: Table) -> tuple[Layers, ...] | None:
+def groups_of(text: Table, kinds: list[Kind]) -> tuple[Layers, ...] | None:
     """Return the groups of alike layers, or None if a fact is missing."""
-    if ratios := compress_ratios(text):
-        return _compressed(text, ratios)
-    kinds = layer_kinds(text)
-    layers = [layer for index, kind in enumerate(kinds) for layer in _layers_of(text, kind, index)]
-    if not kinds or None in layers:
-        return None
-    return _merged(layer for layer in layers if layer)
+    if compressed := compressed_layers(text, len(kinds)):
+        return _merged((layer, 1) for layer in compressed)
+    blocks = Counter(zip(kinds, _kv_heads(text, len(kinds)), _index_bytes(text, len(kinds)), strict=True))
+    caches = [(cache, number) for block, number in blocks.items() for cache in _caches(text, *block)]
+    usable = [(cache, number) for cache, number in caches if cache]
+    return _merged(usable) if kinds and len(usable) == len(caches) else None
 
 
 def heads_of(text: Table) -> int:
@@ -39,49 +40,63 @@ def hidden_of(text: Table) -> int:
     return count(text, "hidden_size", "d_model", "n_embd", "dim")
 
 
-def _merged(layers: Iterator[Layers]) -> tuple[Layers, ...]:
+def _merged(layers: Iterable[tuple[Layers, int]]) -> tuple[Layers, ...]:
     """Return each different layer once, with the number of its equals."""
-    return tuple(replace(layer, count=number) for layer, number in Counter(layers).items())
+    numbers: Counter[Layers] = Counter()
+    for layer, number in layers:
+        numbers[layer] += number
+    return tuple(replace(layer, count=number) for layer, number in numbers.items())
 
 
-def _layers_of(text: Table, kind: Kind, index: int) -> list[Layers | None]:
-    """Return the caches of one layer; None stands for one whose facts are missing."""
+def _caches(text: Table, kind: Kind, heads: int, index_bytes: int) -> list[Layers | None]:
+    """Return the caches of a block; None stands for one whose facts are missing."""
     caches: list[Layers | None] = []
     if kind in ("full", "both"):
-        caches.append(_attention(text, index, window=0))
+        caches.append(_attention(text, heads, index_bytes, window=0))
     if kind in ("window", "window+state"):
-        caches.append(_attention(text, index, window=window_of(text)))
+        caches.append(_attention(text, heads, index_bytes, window=window_of(text)))
     if kind in ("state", "both", "window+state"):
-        state = state_of(text)
-        caches.append(Layers("state", 1, conv_bytes=state[0], state_bytes=state[1]) if state else None)
+        caches.append(_state(text))
     return caches
 
 
+def _state(text: Table) -> Layers | None:
+    state = state_of(text)
+    if state is None:
+        return None
+    return Layers("state", 1, kv_heads=state.heads, conv_bytes=state.conv_bytes, state_bytes=state.state_bytes)
+
+
 def window_of(text: Table) -> int:
-    """Return the tokens of a window, or 0."""
+    """Return the tokens of a window, or 0 if it holds the whole context."""
     window = count(text, "sliding_window", "sliding_window_size", "attention_chunk_size")
+    if window >= context_of(text):
+        return 0
     return window + 1 if window and word(text, "model_type") in WIDER_WINDOW else window
 
 
-def _attention(text: Table, index: int, window: int) -> Layers | None:
-    """Return the cache of layer `index` with attention to all tokens or the last `window`."""
+def _attention(text: Table, heads: int, index_bytes: int, window: int) -> Layers | None:
+    """Return the cache of a layer with attention to all tokens or the last `window`."""
     rank = count(text, "kv_lora_rank")
     if rank and word(text, "model_type") not in PLAIN_MLA:
         latent = rank + count(text, "qk_rope_head_dim")
         if window:
             return Layers("window", 1, kv_heads=1, key_dim=latent, window=window)
-        return Layers("latent", 1, latent=latent, index_bytes=_index_bytes(text, index))
-    heads, key, value = _dims(text, index, bool(window))
+        return Layers("latent", 1, latent=latent, index_bytes=index_bytes)
+    heads, key, value = _dims(text, heads, bool(window))
     if not (heads and key):
         return None
     if window:
         return Layers("window", 1, kv_heads=heads, key_dim=key, value_dim=value, window=window)
-    return Layers("full", 1, kv_heads=heads, key_dim=key, value_dim=value, index_bytes=_index_bytes(text, index))
+    return Layers("full", 1, kv_heads=heads, key_dim=key, value_dim=value, index_bytes=index_bytes)
 
 
-def _dims(text: Table, index: int, windowed: bool) -> tuple[int, int, int]:
-    """Return the key-value heads, the width of a key and that of a value."""
-    heads, dim = _kv_heads(text, index), _head_dim(text)
+def _dims(text: Table, heads: int, windowed: bool) -> tuple[int, int, int]:
+    """Return the key-value heads, the width of a key and the width of a value.
+
+    The heads are `heads` unless this kind of layer has its own number.
+    """
+    dim = _head_dim(text)
     if windowed and count(text, "swa_head_dim"):
         key = count(text, "swa_head_dim")
         return count(text, "swa_num_key_value_heads") or heads, key, count(text, "swa_v_head_dim") or key
@@ -101,88 +116,41 @@ def _head_dim(text: Table) -> int:
     return count(text, *names) or (hidden_of(text) // heads if heads else 0)
 
 
-def _kv_heads(text: Table, index: int) -> int:
-    """Return the key-value heads of layer `index`."""
-    blocks = entries(text, "block_configs")
-    if index < len(blocks) and isinstance(blocks[index], dict):
-        group = count(section(blocks[index], "attention"), "n_heads_in_group")
-        if group:
-            return heads_of(text) // group
+def _kv_heads(text: Table, depth: int) -> list[int]:
+    """Return the key-value heads of each layer."""
     if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
-        return 1
+        return [1] * depth
     names = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups")
-    return count(text, *names) or count(section(text, "attn_config"), "kv_n_heads") or heads_of(text)
+    heads = count(text, *names) or count(section(text, "attn_config"), "kv_n_heads") or heads_of(text)
+    blocks = [block if isinstance(block, Mapping) else {} for block in entries(text, "block_configs")]
+    shared = [count(section(block, "attention"), "n_heads_in_group") for block in blocks[:depth]]
+    return [heads_of(text) // size if size else heads for size in [*shared, *[0] * (depth - len(shared))]]
 
 
-def _index_bytes(text: Table, index: int) -> int:
-    """Return the bytes that the sparse-attention indexer of layer `index` keeps for each token.
+def _index_bytes(text: Table, depth: int) -> list[int]:
+    """Return the bytes that the sparse-attention indexer of each layer keeps for a token.
 
-    DeepSeek's has one FP8 number for each dimension and an FP32 scale for each 128 (`DeepseekV32IndexerCache`).
-    MiniMax-M3's has BF16 numbers (`MiniMaxM3IndexerCache`).
+    DeepSeek's is `DeepseekV32IndexerCache`; GLM-5-Next shares a key between the tokens of a pool (`index_kpool`). The
+    keys of MiniMax-M3 (`MiniMaxM3IndexerCache`) and Qwen4-Exp (`QSACompressedKeyCache`) are BF16 numbers.
     """
     sparse = section(text, "sparse_attention_config")
-    frequency = entries(sparse, "sparse_attention_freq")
-    if index < len(frequency) and frequency[index]:
-        return 2 * count(sparse, "sparse_index_dim")
-    if not count(text, "index_topk") or _shares_index(text, index):
-        return 0
-    return index_entry_bytes(count(text, "index_head_dim"))
+    if flags := entries(sparse, "sparse_attention_freq"):
+        size = 2 * count(sparse, "sparse_index_dim")
+        return [size if layer < len(flags) and flags[layer] else 0 for layer in range(depth)]
+    if dim := count(text, "indexer_head_dim"):
+        return [-(-2 * dim // max(1, count(text, "indexer_compress_ratio")))] * depth
+    if not count(text, "index_topk"):
+        return [0] * depth
+    size = -(-index_entry_bytes(count(text, "index_head_dim")) // max(1, count(text, "index_kpool")))
+    return [0 if shared else size for shared in _shared_indexes(text, depth)]
 
 
-def index_entry_bytes(dim: int) -> int:
-    """Return the bytes of DeepSeek's index key with `dim` dimensions."""
-    return dim + dim // 128 * 4
-
-
-def _shares_index(text: Table, index: int) -> bool:
-    """Return whether layer `index` uses the indexer of an earlier layer (`vllm/models/deepseek_v32/attention.py`)."""
+def _shared_indexes(text: Table, depth: int) -> list[bool]:
+    """Return whether each layer uses the indexer of an earlier one (`vllm/models/deepseek_v32/attention.py`)."""
     if letters := pattern(text, "index_topk_pattern"):
-        return letters[index : index + 1] == "S"
-    if every := count(text, "index_topk_freq"):
-        skip = 0 if text.get("index_skip_topk_offset") == 0 else count(text, "index_skip_topk_offset") or 2
-        return max(index - skip + 1, 0) % every != 0
-    kinds = entries(text, "indexer_types")
-    return index < len(kinds) and kinds[index] == "shared"
-
-
-PACKED_ENTRY_BYTES = 584
-"""Cache entry of DeepSeek-V4: 448 FP8 and 64 BF16 numbers, 8 bytes of scales.
-
-Source: `get_kv_cache_spec` in `vllm/models/deepseek_v4/attention.py`.
-"""
-
-COMPRESSOR_WINDOWS = {4: 8, 128: 128}
-"""Tokens whose numbers a compressor keeps, by its ratio (`vllm/models/deepseek_v4/compressor.py`)."""
-
-
-def compress_ratios(text: Table) -> list[int]:
-    """Return DeepSeek-V4's tokens for each entry by layer (0 or 1: window only), or an empty list."""
-    depth = count(text, "num_hidden_layers")
-    ratios = entries(text, "compress_ratios")
-    if not ratios and (rates := section(text, "compress_rates")):
-        ratios = [rates.get(name, 0) if isinstance(name, str) else 0 for name in entries(text, "layer_types")]
-    ratios = [ratio if ratio in COMPRESSOR_WINDOWS else 0 for ratio in ratios if isinstance(ratio, int)]
-    return ratios[:depth] if depth and len(ratios) >= depth else []
-
-
-def _compressed(text: Table, ratios: list[int]) -> tuple[Layers, ...] | None:
-    """Return DeepSeek-V4's groups: a window in each layer; compressed entries, an indexer and compressors in some."""
-    dim, window, index_dim = count(text, "head_dim"), count(text, "sliding_window"), count(text, "index_head_dim")
-    if not (dim and window):
-        return None
-    layers = [Layers("window", 1, kv_heads=1, key_dim=PACKED_ENTRY_BYTES, window=window, number_bytes=1)] * len(ratios)
-    for ratio in ratios:
-        if not ratio:
-            continue
-        indexer = index_entry_bytes(index_dim) if ratio == 4 else 0
-        layers.append(Layers("latent", 1, latent=PACKED_ENTRY_BYTES, number_bytes=1, index_bytes=indexer, ratio=ratio))
-        layers.append(_compressor(dim, ratio))
-        if indexer:
-            layers.append(_compressor(index_dim, ratio))
-    return _merged(iter(layers))
-
-
-def _compressor(dim: int, ratio: int) -> Layers:
-    """Return the cache of a compressor: FP32 numbers and scores of the tokens that it has not compressed yet."""
-    overlap = 2 if ratio == 4 else 1
-    return Layers("window", 1, kv_heads=1, key_dim=2 * overlap * dim, window=COMPRESSOR_WINDOWS[ratio], number_bytes=4)
+        return [letters[layer : layer + 1] == "S" for layer in range(depth)]
+    if kinds := entries(text, "indexer_types"):
+        return [layer < len(kinds) and kinds[layer] == "shared" for layer in range(depth)]
+    every = count(text, "index_topk_freq") or 1
+    first = 0 if text.get("index_skip_topk_offset") == 0 else count(text, "index_skip_topk_offset") or 2
+    return [max(layer - first + 1, 0) % every != 0 for layer in range(depth)]

@@ -1,7 +1,7 @@
 """Facts that a `config.json` may leave out, by model type.
 
-Repositories of multimodal models save only what differs from the defaults of the classes in transformers; so did many
-older models. Source: `configuration_*.py` of transformers 5.20.0.
+Many files omit the defaults of the classes in transformers, most often in the text section of a multimodal model.
+Source: `configuration_*.py` of transformers 5.20.2.
 """
 
 from __future__ import annotations
@@ -164,7 +164,10 @@ TEXT_TYPES = {
 
 
 def with_defaults(text: Table, whole_type: str) -> dict[str, Any]:
-    """Return the fields of a text model, completed by its type's defaults; `null` in the file stays."""
+    """Return the fields of a text model, completed by its type's defaults.
+
+    A field that is `null` in the file stays so. `whole_type` is the model's type if the section states none.
+    """
     stated = word(text, "model_type") or whole_type
     kind = TEXT_TYPES.get(stated, stated)
     sizes = {name: size for name, size in zip(_NAMES, _SIZES.get(kind, ()), strict=False) if size}

@@ -1,4 +1,7 @@
-"""Read typed fields of a `config.json`. A field of the wrong type or an absurd size counts as missing."""
+"""Read typed fields of a `config.json`.
+
+A field of the wrong type or an absurd size counts as missing.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def section(table: Table, name: str) -> Table:
 
 
 def entries(table: Table, name: str) -> list[Any]:
-    """Return the list `name` of at most `MAX_LAYERS` entries, empty if it is missing or longer."""
+    """Return the list `name`, empty if it is missing or has more than `MAX_LAYERS` entries."""
     value = table.get(name)
     return list(value) if isinstance(value, list | tuple) and len(value) <= MAX_LAYERS else []
 

@@ -1,4 +1,4 @@
-"""Read from a `config.json` what each layer keeps: keys and values, a window of them, a state, or nothing."""
+"""Read the kind of each layer from a `config.json`: all keys and values, a window of them, a state, or nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from pi.planning.config_fields import MAX_LAYERS, Table, count, entries, pattern, positions, section, word
 
 Kind = Literal["full", "window", "state", "both", "window+state", "none"]
-"""What a block keeps. "both": keys and values of all tokens, and a state."""
+"""Cache of a block. "both": keys and values of all tokens, and a state."""
 
 WORDS: dict[str, Kind] = {
     "full_attention": "full",
@@ -64,9 +64,8 @@ ALL_STATE = ("mamba", "mamba2", "falcon_mamba", "bamba", "granitemoehybrid")
 
 
 def layer_kinds(text: Table) -> list[Kind]:
-    """Return what each layer keeps, in order, or an empty list if the number of layers is missing."""
-    depth = count(text, *DEPTHS)
-    depth = depth if depth <= MAX_LAYERS else 0
+    """Return the kind of each layer, or an empty list if their number is missing."""
+    depth = _depth(text)
     for own in (_override_pattern, _block_types):
         if kinds := own(text):
             return kinds
@@ -77,6 +76,15 @@ def layer_kinds(text: Table) -> list[Kind]:
     return _without_shared(text, kinds[:depth])
 
 
+def _depth(text: Table) -> int:
+    """Return the number of attention layers, or 0. A block of LongCat-Flash has two."""
+    if blocks := count(text, "num_layers") if word(text, "model_type").startswith("longcat_flash") else 0:
+        depth = 2 * blocks
+    else:
+        depth = count(text, *DEPTHS)
+    return depth if depth <= MAX_LAYERS else 0
+
+
 def _without_shared(text: Table, kinds: list[Kind]) -> list[Kind]:
     """Let the last `num_kv_shared_layers` reuse the keys and values of an earlier layer (Gemma-3n, Gemma-4)."""
     own = len(kinds) - count(text, "num_kv_shared_layers")
@@ -84,7 +92,7 @@ def _without_shared(text: Table, kinds: list[Kind]) -> list[Kind]:
 
 
 def named(name: object) -> Kind:
-    """Return what a layer with this name keeps."""
+    """Return the kind of a layer with this name."""
     lowered = name.lower() if isinstance(name, str) else ""
     if kind := WORDS.get(lowered):
         return kind
@@ -92,10 +100,9 @@ def named(name: object) -> Kind:
 
 
 def _override_pattern(text: Table) -> list[Kind]:
-    """Nemotron-H: M is Mamba, * attention, E experts, - a dense layer."""
-    letters: dict[str, Kind] = {"M": "state", "*": "full", "E": "none", "-": "none"}
-    found = pattern(text, "hybrid_override_pattern")
-    return [letters[letter] for letter in found] if found and not set(found) - set(letters) else []
+    """Nemotron-H: M is Mamba, * attention; E (experts) and - (a dense layer) keep nothing."""
+    letters: dict[str, Kind] = {"M": "state", "*": "full"}
+    return [letters.get(letter, "none") for letter in pattern(text, "hybrid_override_pattern")]
 
 
 def _block_types(text: Table) -> list[Kind]:
@@ -104,9 +111,18 @@ def _block_types(text: Table) -> list[Kind]:
 
 def _layer_types(text: Table, depth: int) -> list[Kind]:
     kinds = [named(name) for name in entries(text, "layer_types")]
-    if word(text, "model_type") == "gemma4_text" and len(kinds) >= depth:
+    kind = word(text, "model_type")
+    if kind == "gemma4_text" and len(kinds) >= depth:
         return [*kinds[: depth - 1], "full"]
+    if kind.startswith("inkling"):
+        return [_without_state(kind) for kind in kinds]
     return kinds
+
+
+def _without_state(kind: Kind) -> Kind:
+    """Return the kind of an Inkling layer, whose convolutions cache a few tokens only."""
+    plain: dict[Kind, Kind] = {"both": "full", "window+state": "window"}
+    return plain.get(kind, kind)
 
 
 def _block_configs(text: Table, _: int) -> list[Kind]:
@@ -142,7 +158,9 @@ def _kda_layers(text: Table, depth: int) -> list[Kind]:
 
 
 def _listed(text: Table, depth: int) -> list[Kind]:
-    """Bamba, LFM2 and Zamba2: lists of the layers with attention."""
+    """Bamba, LFM2 and Zamba2 list the layers with attention, Inkling those with windows."""
+    if local := positions(text, "local_layer_ids"):
+        return ["window" if layer in local else "full" for layer in range(depth)]
     if hybrid := positions(text, "hybrid_layer_ids"):
         return ["both" if layer in hybrid else "state" for layer in range(depth)]
     full = positions(text, "attn_layer_indices") or positions(text, "full_attn_idxs")
@@ -156,9 +174,15 @@ def _period(text: Table, depth: int) -> list[Kind]:
 
 
 def _interval(text: Table, depth: int) -> list[Kind]:
-    """Qwen3-Next and Qwen3.5: the last of each interval has attention. Bailing: the last of each group."""
+    """Qwen3-Next, Qwen3.5 and Bailing: the last layer of each group has attention.
+
+    Bailing V3, whose states are KDA, has attention in an incomplete last group too.
+    """
     interval = count(text, "full_attention_interval", "layer_group_size")
-    return ["state" if (layer + 1) % interval else "full" for layer in range(depth)] if interval else []
+    if not interval:
+        return []
+    whole = depth // interval * interval if count(text, "short_conv_kernel_size") else depth
+    return ["state" if (layer + 1) % interval and layer < whole else "full" for layer in range(depth)]
 
 
 def _no_rope(text: Table, depth: int) -> list[Kind]:
@@ -182,7 +206,7 @@ def _window_pattern(text: Table, depth: int) -> list[Kind]:
 
 
 def _by_type(text: Table, depth: int) -> list[Kind]:
-    """Models whose code decides: Mamba everywhere, attention and Mamba in each block, windows from a layer on."""
+    """Models whose type decides, and windows in all layers or from one layer on."""
     kind = word(text, "model_type")
     if kind in ALL_STATE:
         return ["state"] * depth
@@ -190,6 +214,8 @@ def _by_type(text: Table, depth: int) -> list[Kind]:
         return ["both"] * depth
     if kind == "minimax":
         return ["state" if layer % 2 else "full" for layer in range(depth)]
+    if kind in ("muse_spark_text", "muse_glimmer_text"):
+        return ["window" if (depth - 1 - layer) % 4 else "full" for layer in range(depth)]
     if not count(text, "sliding_window") or not text.get("use_sliding_window", True):
         return []
     first = count(text, "max_window_layers") if "use_sliding_window" in text else 0

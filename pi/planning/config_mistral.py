@@ -44,7 +44,10 @@ def from_params(params: Table) -> dict[str, Any]:
 
 
 def _windows(params: Table) -> dict[str, Any]:
-    """Return the window in tokens and the layers that have it; a list repeats over the layers."""
+    """Return the window in tokens and the layers that have it.
+
+    A list of windows repeats over the layers.
+    """
     pattern = entries(params, "sliding_window")
     depth = count(params, "n_layers")
     if not pattern or depth > MAX_LAYERS:

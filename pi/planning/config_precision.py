@@ -65,7 +65,7 @@ MAX_ENTRIES = 100_000
 
 
 def precision_of(config: Table, text: Table) -> str | None:
-    """Return the format of the weights in pi's names, such as "fp8" or "int4", or None if it is not stated."""
+    """Return the format of the weights, such as "fp8" or "int4", or None if unknown."""
     for table in (config, text):
         quantization = section(table, "quantization_config") or section(table, "compression_config")
         if quantization and (found := _quantized(quantization)):
@@ -88,9 +88,8 @@ def _formats(table: Table) -> Iterator[str]:
         yield from _group_formats(groups, word(table, "format"))
     for name in ("quant_algo", "moe_quant_algo", "fmt_weight", "qformat_weight", "forward_dtype"):
         yield from _named(word(table, name))
-    for layer in islice(section(table, "quantized_layers").values(), MAX_ENTRIES):
-        if isinstance(layer, Mapping):
-            yield from _named(word(layer, "quant_algo"))
+    for algorithm in _layer_algorithms(section(table, "quantized_layers")):
+        yield from _named(algorithm.lower())
     yield from _quark(section(table, "global_quant_config"))
     yield from _torchao(section(table, "quant_type"))
     if groups or method == "modelopt":
@@ -103,6 +102,12 @@ def _formats(table: Table) -> Iterator[str]:
         yield from _named(method)
         yield from _named(word(table, "format"))
         yield from _of_bits(table)
+
+
+def _layer_algorithms(layers: Table) -> set[str]:
+    """Return the different algorithms of a mixed checkpoint's layers."""
+    tables = (layer for layer in islice(layers.values(), MAX_ENTRIES) if isinstance(layer, Mapping))
+    return {name for name in (layer.get("quant_algo") for layer in tables) if isinstance(name, str)}
 
 
 def _named(name: str) -> Iterator[str]:
@@ -131,7 +136,10 @@ def _of_bits(table: Table) -> Iterator[str]:
 
 
 def _group_formats(groups: Table, whole: str) -> Iterator[str]:
-    """Yield the formats of compressed-tensors' groups: `weights` with bits and type, or a scheme's name as key."""
+    """Yield the formats of compressed-tensors' groups.
+
+    A group has `weights` with bits and type, or its key is the name of a scheme.
+    """
     for name, group in islice(groups.items(), MAX_ENTRIES):
         weights = section(group, "weights") if isinstance(group, Mapping) else {}
         if weights:

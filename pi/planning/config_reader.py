@@ -12,7 +12,7 @@ from pi.planning.config_caches import groups_of, heads_of, hidden_of
 from pi.planning.config_context import context_of
 from pi.planning.config_defaults import with_defaults
 from pi.planning.config_fields import MAX_LAYERS, Table, count, entries, section, word
-from pi.planning.config_layers import layer_kinds
+from pi.planning.config_layers import Kind, layer_kinds
 from pi.planning.config_mistral import from_params, is_params
 from pi.planning.config_precision import precision_of
 from pi.planning.network import Layers, Network
@@ -74,77 +74,85 @@ ENCODERS = (
 """Model types that see the whole text at once and keep no cache (embeddings, classification)."""
 
 
-def read_network(config: Mapping[str, Any]) -> Network | None:
-    """Return the facts in a `config.json` or `params.json`, or None if some that determine the memory are missing."""
+def read_network(config: Mapping[str, Any], quantization: Mapping[str, Any] | None = None) -> Network | None:
+    """Return the facts in a `config.json` or `params.json`, or None if important ones are missing.
+
+    `quantization` is the content of the repository's `hf_quant_config.json`. Older checkpoints of NVIDIA state their
+    number format only there.
+    """
     if not isinstance(config, Mapping):
         return None
     whole = from_params(config) if is_params(config) else config
+    if quantization and not section(whole, "quantization_config"):
+        whole = {**whole, "quantization_config": quantization}
     text = text_model(whole)
-    groups, hidden = _groups(whole, text), hidden_of(text)
+    kinds = layer_kinds(text)
+    groups, hidden = _groups(whole, text, kinds), hidden_of(text)
     if groups is None or not hidden:
         return None
     return Network(
         groups=groups,
         heads=heads_of(text),
         hidden=hidden,
-        vocabulary=count(text, "vocab_size") or count(whole, "vocab_size"),
+        vocabulary=count(text, "vocab_size", "padded_vocab_size") or count(whole, "vocab_size"),
         intermediate=_intermediate(text),
         experts=_experts(text),
         context=context_of(text),
         precision=precision_of(whole, text),
         multimodal=is_multimodal(whole),
-        depth=len(layer_kinds(text)),
+        depth=len(kinds),
         draft_layers=draft_layers(whole, text),
     )
 
 
 def text_model(config: Table) -> dict[str, Any]:
-    """Return the fields of the text model, with the defaults of its type."""
-    text, names = config, [word(config, "model_type")]
-    for _ in range(MAX_NESTING):
-        inner = next((found for name in TEXT_SECTIONS if (found := section(text, name))), None)
-        if inner is None:
+    """Return the fields of the innermost text section with sizes, completed by defaults."""
+    kind = word(config, "model_type")
+    levels = [with_defaults(config, kind)]
+    inner: Table = config
+    while len(levels) <= MAX_NESTING:
+        inner = next((found for name in TEXT_SECTIONS if (found := section(inner, name))), {})
+        if not inner:
             break
-        text = inner
-        names.append(word(text, "model_type"))
-    return with_defaults(text, next((name for name in reversed(names) if name), ""))
+        kind = word(inner, "model_type") or kind
+        levels.append(with_defaults(inner, kind))
+    return next((level for level in reversed(levels) if hidden_of(level)), levels[-1])
 
 
-def _groups(whole: Table, text: Table) -> tuple[Layers, ...] | None:
+def _groups(whole: Table, text: Table, kinds: list[Kind]) -> tuple[Layers, ...] | None:
     """Return the groups of layers with a cache, or None if a fact is missing."""
-    if not heads_of(text) and not _without_attention(text):
+    without_attention = set(kinds) <= {"state", "none"}
+    if not kinds or not (heads_of(text) or without_attention):
         return None
+    if _is_encoder_decoder(whole, text):
+        groups = groups_of(text, kinds)
+        return (*groups, _cross_attention(text, groups[0])) if groups else None
     if _is_encoder(whole, text):
-        return () if layer_kinds(text) else None
-    groups = groups_of(text)
-    return (*groups, *_cross_attention(whole, text, groups)) if groups else None
-
-
-def _without_attention(text: Table) -> bool:
-    return {"state", "none"} >= set(layer_kinds(text))
+        return ()
+    return groups_of(text, kinds) or None
 
 
 def _is_encoder(whole: Table, text: Table) -> bool:
     """Return whether each token sees all others, so that vLLM keeps no cache."""
-    if whole.get("is_encoder_decoder") is True:
-        return False
     bidirectional = any("Bidirectional" in name for name in entries(whole, "architectures") if isinstance(name, str))
     return (
         word(text, "model_type") in ENCODERS
         or bidirectional
-        or whole.get("is_causal") is False
+        or False in (whole.get("is_causal"), text.get("is_causal"))
         or text.get("use_bidirectional_attention") in (True, "all")
     )
 
 
-def _cross_attention(whole: Table, text: Table, groups: tuple[Layers, ...]) -> tuple[Layers, ...]:
-    """Return the cache of an encoder's output in each layer of the decoder: as a window of the encoder's length."""
-    if whole.get("is_encoder_decoder") is not True or not groups:
-        return ()
+def _is_encoder_decoder(whole: Table, text: Table) -> bool:
+    """Return whether a decoder reads the output of an encoder, as in Whisper and T5."""
+    both = bool(count(text, "encoder_layers") and count(text, "decoder_layers"))
+    return whole.get("is_encoder_decoder") is True or both
+
+
+def _cross_attention(text: Table, own: Layers) -> Layers:
+    """Return the cache of an encoder's output in the decoder, as a window of the encoder's length."""
     tokens = count(text, "max_source_positions") or context_of(text)
-    own = groups[0]
-    crossing = Layers("window", own.count, own.kv_heads, own.key_dim, own.value_dim, window=tokens)
-    return (crossing,)
+    return Layers("window", own.count, own.kv_heads, own.key_dim, own.value_dim, window=tokens)
 
 
 def _intermediate(text: Table) -> int:
@@ -158,16 +166,19 @@ def _experts(text: Table) -> int:
     """Return the number of routed experts in a layer, 0 for a dense model."""
     names = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
     listed = entries(text, "num_experts") or entries(text, "moe_num_experts")
-    return count(text, *names) or count({"first": listed[0] if listed else 0}, "first")
+    return (
+        count(text, *names)
+        or count(section(text, "ffn_config"), *names)
+        or count({"first": listed[0] if listed else 0}, "first")
+    )
 
 
 def is_multimodal(config: Table) -> bool:
     """Return whether vLLM profiles a vision or audio tower."""
     if word(config, "model_type") in SPEECH or count(config, "vision_n_layers"):
         return True
-    if config.get("is_encoder_decoder") is not True and any(
-        isinstance(name, str) and name.endswith("ForConditionalGeneration") for name in entries(config, "architectures")
-    ):
+    names = [name for name in entries(config, "architectures") if isinstance(name, str)]
+    if not _is_encoder_decoder(config, config) and any(name.endswith("ForConditionalGeneration") for name in names):
         return True
     return any(section(table, name) for table in (config, section(config, "thinker_config")) for name in TOWERS)
 

@@ -6,6 +6,9 @@ speculative tokens; formats: `MambaStateDtypeCalculator` there, with vLLM's defa
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 from pi.planning.config_fields import Table, count, section, word
 
 NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "half": 2, "float": 4}
@@ -14,8 +17,16 @@ NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "half": 2, "float": 4
 MODEL_BYTES = 2
 """Bytes of a number of the model: vLLM computes in BF16 or FP16, also for checkpoints in FP32."""
 
-State = tuple[int, int]
-"""Bytes of the convolution and of the recurrent part, for each layer and sequence."""
+
+class State(NamedTuple):
+    """State of a layer for each sequence: bytes of its convolution and its recurrent part.
+
+    A tensor-parallel size must divide `heads`.
+    """
+
+    conv_bytes: int
+    state_bytes: int
+    heads: int
 
 
 def state_of(text: Table) -> State | None:
@@ -34,11 +45,14 @@ def _recurrent_bytes(text: Table, default: int) -> int:
 def _kda(text: Table) -> State | None:
     """Kimi delta attention: `kda_state_shape`, its recurrent part in FP32."""
     linear = section(text, "linear_attn_config") or text
-    heads, dim = count(linear, "num_heads", "num_attention_heads"), count(linear, "head_dim")
+    heads = count(linear, "num_heads", "linear_num_heads", "num_attention_heads")
+    dim = count(linear, "linear_head_dim", "head_dim")
     kernel = count(linear, "short_conv_kernel_size")
+    if count(linear, "linear_num_heads"):
+        kernel = kernel or count(linear, "linear_conv_kernel_dim")
     if not (heads and dim and kernel):
         return None
-    return 3 * heads * dim * (kernel - 1) * MODEL_BYTES, heads * dim * dim * 4
+    return State(3 * heads * dim * (kernel - 1) * MODEL_BYTES, heads * dim * dim * 4, heads)
 
 
 def _gated_delta(text: Table) -> State | None:
@@ -50,11 +64,14 @@ def _gated_delta(text: Table) -> State | None:
         return None
     width = 2 * key_heads * key_dim + value_heads * value_dim
     recurrent = value_heads * value_dim * key_dim * _recurrent_bytes(text, MODEL_BYTES)
-    return width * (kernel - 1) * MODEL_BYTES, recurrent
+    return State(width * (kernel - 1) * MODEL_BYTES, recurrent, math.gcd(key_heads, value_heads))
 
 
 def _mamba2(text: Table) -> State | None:
-    """Mamba-2 of Nemotron-H, Granite 4, Bamba, Falcon-H1, Zamba2: `mamba2_state_shape`."""
+    """Mamba-2 of Nemotron-H, Granite 4, Bamba, Falcon-H1, Zamba2: `mamba2_state_shape`.
+
+    Each GPU has a copy of a single group; several are split (`mamba_mixer2.py`).
+    """
     heads = count(text, "mamba_num_heads", "mamba_n_heads", "n_mamba_heads")
     if not heads and word(text, "model_type") == "mamba2":
         heads = count(text, "num_heads")
@@ -66,7 +83,8 @@ def _mamba2(text: Table) -> State | None:
     inner = _mamba2_width(text, heads)
     nemotron = word(text, "model_type").startswith("nemotron_h")
     recurrent = inner * size * _recurrent_bytes(text, 4 if nemotron else MODEL_BYTES)
-    return (inner + 2 * groups * size) * (kernel - 1) * MODEL_BYTES, recurrent
+    conv = (inner + 2 * groups * size) * (kernel - 1) * MODEL_BYTES
+    return State(conv, recurrent, heads if groups == 1 else math.gcd(heads, groups))
 
 
 def _mamba2_width(text: Table, heads: int) -> int:
@@ -85,13 +103,13 @@ def _mamba1(text: Table) -> State | None:
     inner = _expanded(text)
     if not (size and kernel and inner):
         return None
-    return inner * (kernel - 1) * MODEL_BYTES, inner * size * MODEL_BYTES
+    return State(inner * (kernel - 1) * MODEL_BYTES, inner * size * MODEL_BYTES, inner)
 
 
 def _short_convolution(text: Table) -> State | None:
     """Short convolution of LFM2: `short_conv_state_shape`."""
     kernel, width = count(text, "conv_L_cache"), count(text, "conv_dim") or count(text, "hidden_size")
-    return (width * (kernel - 1) * MODEL_BYTES, 0) if kernel > 1 and width else None
+    return State(width * (kernel - 1) * MODEL_BYTES, 0, width) if kernel > 1 and width else None
 
 
 def _lightning(text: Table) -> State | None:
@@ -100,4 +118,4 @@ def _lightning(text: Table) -> State | None:
         return None
     heads = count(text, "num_attention_heads")
     dim = count(text, "head_dim") or (count(text, "hidden_size") // heads if heads else 0)
-    return (0, heads * dim * dim * MODEL_BYTES) if dim else None
+    return State(0, heads * dim * dim * MODEL_BYTES, heads) if dim else None

@@ -124,7 +124,10 @@ def _tools(family: Family, model: str, card: ModelCard) -> tuple[str | None, tup
     if family.tools is None:
         return None, ()
     if family.needs_template:
-        return None, (f"no tools: the {family.name} family needs vLLM's {family.template}, which pi does not have",)
+        return None, (
+            f"no tools: its family needs {family.template} from vLLM's examples, which no package of vLLM contains;"
+            f" to use it: --set chat-template=PATH --set tool-call-parser={family.tools} --set enable-auto-tool-choice",
+        )
     if card.template is not None and not _has_own_format(family, model, card) and "tools" not in card.template:
         return None, ("no tools: its chat template does not mention them",)
     if family.confidence in ("likely", "disputed"):
@@ -212,5 +215,8 @@ def _code(model: str, family: Family) -> tuple[bool, tuple[str, ...]]:
         return False, ()
     if model.partition("/")[0].lower() in map(str.lower, family.owners):
         return True, ()
-    allowed = f" for code of {' or '.join(family.owners)}" if family.owners else ""
-    return False, (f"its family may need --trust-remote-code, which pi passes only{allowed}",)
+    owners = " or ".join(family.owners) or "its owner"
+    return False, (
+        f"its family may need Python code of the repository, which pi runs only for {owners};"
+        " if you trust this one: --set trust-remote-code",
+    )

@@ -17,8 +17,8 @@ class Layers:
     "full" and "window" layers keep `kv_heads` x (`key_dim` + `value_dim`) numbers for each token; a window is in
     tokens. "latent" layers keep `latent` numbers for each entry, on each tensor-parallel rank. `index_bytes` are those
     of a sparse-attention indexer, for each entry and on each rank. `ratio` is the number of tokens that share an entry
-    (1: none). "state" layers keep `conv_bytes` + `state_bytes` for each sequence. `number_bytes` is the size of a
-    number if the cache has a fixed format; 0 means that it has the format of the KV cache.
+    (1: none). "state" layers keep `conv_bytes` + `state_bytes` for each sequence and split by `kv_heads` (0: not
+    known). `number_bytes` is the size of a number if the cache has a fixed format; 0 means that of the KV cache.
     """
 
     cache: Cache
@@ -33,6 +33,15 @@ class Layers:
     number_bytes: int = 0
     conv_bytes: int = 0
     state_bytes: int = 0
+
+    def splits_over(self, tensor: int) -> bool:
+        """Return whether vLLM can split a layer over `tensor` GPUs.
+
+        Several GPUs may keep the same head of keys and values, but not the same head of a state.
+        """
+        if self.cache == "latent" or not self.kv_heads or self.kv_heads % tensor == 0:
+            return True
+        return self.cache != "state" and tensor % self.kv_heads == 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,10 @@ class Network:
     multimodal: bool = False
     depth: int = 0
     draft_layers: int = 0
+
+    def splits_over(self, tensor: int) -> bool:
+        """Return whether `tensor` GPUs can share the heads of all layers."""
+        return self.heads % tensor == 0 and all(group.splits_over(tensor) for group in self.groups)
 
     @property
     def layers(self) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pi.errors import InputError
-from pi.planning import cpu, venvs
+from pi.planning import cpu, hardware, prices, venvs
 from pi.planning.catalog import Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
-from pi.planning.room import Group, gpu_users, groups, idle, without
+from pi.planning.room import SHARED, Group, gpu_users, groups, idle, slots, without
 from pi.planning.smallest_pods import smallest_pods
 from pi.planning.types import PodFacts, Request
 from pi.vllm import versions
@@ -23,7 +24,8 @@ class Offer:
     """One model on one pod. `model` is the id to start, `serves` the checkpoint that vLLM loads.
 
     `gpus` is the number of GPUs and `gib` the memory on each (for MORE, on all together). `context` is in tokens, None
-    if only vLLM can tell. `needs` names models to stop, or pods that are large enough.
+    if only vLLM can tell. `needs` names models to stop, or pods that are large enough. `price_per_hour` is that of
+    the GPUs, None if the user keeps no price for them.
     """
 
     model: str
@@ -37,6 +39,7 @@ class Offer:
     context: int | None = None
     needs: str = ""
     checked: str = ""
+    price_per_hour: float | None = None
     min_vllm: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -45,12 +48,18 @@ class Offer:
         return fields
 
 
-def offers(catalog: Catalog, facts: PodFacts | None, words: str = "") -> tuple[Offer, ...]:
+def offers(
+    catalog: Catalog, facts: PodFacts | None, words: str = "", kept_prices: Mapping[str, float] | None = None
+) -> tuple[Offer, ...]:
     """List the models whose names contain all `words`, those that fit now first.
 
-    Without a pod (`facts` is None), list each model with the smallest pods that hold it.
+    Without a pod (`facts` is None), list each model with the smallest pods that hold it, and their prices.
     """
-    listed = [_offer(spec, facts) for spec in catalog.search(words)] if facts is None else _on(catalog, facts, words)
+    if facts is None:
+        nowhere = PodFacts((), prices=kept_prices or {})
+        listed = [_offer(spec, nowhere) for spec in catalog.search(words)]
+    else:
+        listed = _on(catalog, facts, words)
     order = (FITS, BUSY, MORE)
     return tuple(sorted(listed, key=lambda offer: order.index(offer.state)))
 
@@ -81,7 +90,9 @@ def _on_vllm(offer: Offer, spec: ModelSpec, facts: PodFacts) -> Offer:
 
 
 def _later(facts: PodFacts) -> list[tuple[str, tuple[Group, ...]]]:
-    """Return what makes room on the pod, smallest step first, with its GPUs after that."""
+    """Return what makes room on the pod, smallest step first, with its GPUs after that; nothing on an idle pod."""
+    if all(slot.open >= SHARED for slot in slots(facts)):
+        return []
     names = gpu_users(facts)
     steps = [(f"stop {name}", without(facts, name)) for name in names]
     if len(names) > 1:
@@ -100,16 +111,17 @@ def _gpu_offer(
     request = Request(spec.id, "x")
     fit = choose(spec, variants, request, now, facts.nodes)
     if fit is not None:
-        return _fitting(spec, fit, FITS)
-    if choose(spec, variants, request, later[-1][1], facts.nodes) is not None:
+        return _fitting(spec, fit, FITS, facts)
+    if later and choose(spec, variants, request, later[-1][1], facts.nodes) is not None:
         for needs, then in later:
             fit = choose(spec, variants, request, then, facts.nodes)
             if fit is not None:
-                return _fitting(spec, fit, BUSY, needs)
+                return _fitting(spec, fit, BUSY, facts, needs)
     return _offer(spec, facts)
 
 
-def _fitting(spec: ModelSpec, fit: Fit, state: str, needs: str = "") -> Offer:
+def _fitting(spec: ModelSpec, fit: Fit, state: str, facts: PodFacts, needs: str = "") -> Offer:
+    gpu = fit.slots[0].gpu
     return Offer(
         model=spec.id,
         title=spec.title,
@@ -117,19 +129,20 @@ def _fitting(spec: ModelSpec, fit: Fit, state: str, needs: str = "") -> Offer:
         serves=fit.variant.id,
         precision=fit.variant.precision,
         gpus=len(fit.slots),
-        kind=fit.slots[0].gpu.name,
+        kind=gpu.name,
         gib=round(fit.memory.needed_gib, 1),
         context=fit.memory.context or spec.context,
         needs=needs,
         checked=fit.variant.checked,
+        price_per_hour=prices.per_hour(facts.prices, hardware.kind(gpu), len(fit.slots) * facts.nodes),
         min_vllm=fit.variant.min_vllm,
     )
 
 
-def _offer(spec: ModelSpec, facts: PodFacts | None) -> Offer:
+def _offer(spec: ModelSpec, facts: PodFacts) -> Offer:
     """Return the offer of a model that needs a larger pod, with its smallest checkpoint."""
     variant = min(spec.variants, key=lambda variant: variant.minimum_gb)
-    pods = smallest_pods(spec, facts.gpus if facts else ())
+    pods = smallest_pods(spec, facts.gpus, facts.prices)
     return Offer(
         model=spec.id,
         title=spec.title,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from pi.planning import families, name_size
 from pi.planning.catalog import ModelSpec, Tuning, Variant
-from pi.planning.config_reader import read_network
+from pi.planning.config_caches import heads_of
+from pi.planning.config_reader import read_network, text_model
 from pi.planning.estimate import attention_of
 from pi.planning.manners import POOLING, Manners, manners
 from pi.planning.placement import choose
@@ -38,7 +39,8 @@ class Outsider:
 def outsider(request: Request, facts: PodFacts) -> Outsider:
     """Return what is known of a model outside the catalog."""
     made = manners(request.model, facts.model_card)
-    network = read_network(facts.config or {})
+    config = facts.config or {}
+    network = read_network(config)
     listed = families.load().served(request.model)
     measured_gb = facts.weights_bytes / 1e9 if facts.weights_bytes else None
     named_gb = name_size.estimated_gb(request.model) if made.family and not request.model.is_path else None
@@ -61,8 +63,8 @@ def outsider(request: Request, facts: PodFacts) -> Outsider:
         reasoning=made.reasoning,
         api=_api(made),
         experts=bool(network and network.experts),
-        heads=network.heads or None if network else None,
-        attention=attention_of(facts.config or {}),
+        heads=heads_of(text_model(config)) or None,
+        attention=attention_of(config),
         trust_remote_code=made.code,
         tuning=Tuning(made.args),
         packages=made.packages,

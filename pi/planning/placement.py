@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pi.planning import hardware
+from pi.planning import hardware, splits
 from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
 from pi.planning.estimate import MemorySum, Split, memory_sum
-from pi.planning.room import SHARE, Group, Slot
-from pi.planning.tuning import kv_number_bytes, tuning_of
+from pi.planning.ranking import ranked
+from pi.planning.room import SHARE, SHARED, Group, Slot
+from pi.planning.tuning import for_gpu, kv_number_bytes, tuning_of
 from pi.planning.types import Request
 
 LEAST_CONTEXT, USEFUL_CONTEXT, GOOD_CONTEXT = 4096, 16384, 32768
 """In tokens. Below the first, nothing starts; below the second, a smaller checkpoint is better; below the third, more
 GPUs are worth it. A model with a shorter context needs only its own."""
-
-COUNTS = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,16 @@ class Fit:
         return longest is None or longest >= min(tokens, own or tokens)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """GPUs of one kind on each node, and how they split a checkpoint."""
+
+    kind: Group
+    size: int
+    split: Split
+    layout: Layout | None = None
+
+
 def choose(
     spec: ModelSpec,
     variants: Iterable[Variant],
@@ -47,15 +56,19 @@ def choose(
 ) -> Fit | None:
     """Return the best fit, or None.
 
-    That is the first checkpoint with a useful context, on the fewest GPUs with a good one.
+    That is the first checkpoint by rank with a useful context, on the fewest GPUs with a good one. For throughput, it
+    is on the most GPUs.
     """
+    enough = USEFUL_CONTEXT if request.for_throughput else GOOD_CONTEXT
     short: Fit | None = None
-    for variant in variants:
+    for variant, fitting in ranked(spec, variants, kinds):
         best: Fit | None = None
-        for fit in _fits(spec, variant, request, kinds, nodes):
+        for fit in _fits(spec, variant, request, fitting, nodes):
+            if best is not None and best.reaches(USEFUL_CONTEXT, spec.context) and _is_slower(fit):
+                break
             if best is None or not best.reaches(USEFUL_CONTEXT, spec.context):
                 best = fit
-            if fit.reaches(GOOD_CONTEXT, spec.context):
+            if fit.reaches(enough, spec.context):
                 best = fit
                 break
         if best is not None and (request.context or best.reaches(USEFUL_CONTEXT, spec.context)):
@@ -64,55 +77,71 @@ def choose(
     return short
 
 
+def _is_slower(fit: Fit) -> bool:
+    """Return whether a token passes one GPU after the other, which is worth it only for a model that needs it."""
+    return fit.split.pipeline > 1 and fit.layout is None
+
+
 def _fits(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Group, ...], nodes: int) -> Iterator[Fit]:
-    """Yield the ways to serve one checkpoint, fewest GPUs first."""
-    fitting = [kind for kind in kinds if runs_on(variant, kind)]
-    for size in _sizes(fitting, request, nodes):
-        for kind in fitting:
-            if size > len(kind.by_use):
-                continue
-            for chosen in kind.choices(size):
-                fit = _fit(spec, variant, chosen, kind.labels, request, nodes)
-                if fit is not None:
-                    yield fit
-                    break
+    """Yield the fits of one checkpoint, the preferred one first."""
+    for way in _ways(spec, variant, request, kinds, nodes):
+        for chosen in way.kind.choices(way.size):
+            fit = _fit(spec, variant, chosen, way, request, nodes)
+            if fit is not None:
+                yield fit
+                break
 
 
-def _sizes(kinds: list[Group], request: Request, nodes: int) -> tuple[int, ...]:
+def _ways(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Group, ...], nodes: int) -> Iterator[_Way]:
+    """Yield the ways on the fewest GPUs first, pipelines after all others; for throughput, on the most GPUs first."""
+    least_mib = variant.weights_gb * 1e9 / 1024**2 / SHARED / nodes
+    places = [
+        (kind, size)
+        for size in _sizes(request, kinds, nodes)
+        for kind in kinds
+        if 0 < size <= kind.largest and size * kind.gpu.memory_mib >= least_mib
+    ]
+    mixed = request.for_throughput or nodes > 1
+    for kind, size in places:
+        if layout := _layout(variant, kind, size * nodes):
+            yield _Way(kind, size, layout.split, layout)
+        if size == len(kind.by_use) and (spread := splits.replicas(spec, size * nodes, request.for_throughput)):
+            yield _Way(kind, size, spread)
+        split = splits.split_of(spec, variant, size, nodes) if mixed else splits.one_stage(spec, variant, size)
+        if split:
+            yield _Way(kind, size, split)
+    for kind, size in () if mixed else places:
+        piped = splits.pipeline(spec, variant, size)
+        if piped:
+            yield _Way(kind, size, piped)
+
+
+def _sizes(request: Request, kinds: tuple[Group, ...], nodes: int) -> Iterable[int]:
     if request.gpus is not None:
         return (request.gpus,)
-    return COUNTS if nodes == 1 else tuple({len(kind.by_use): None for kind in kinds})
+    if nodes > 1:
+        return tuple({kind.largest: None for kind in kinds})
+    if request.for_throughput:
+        return range(max((kind.idle for kind in kinds), default=0) or 1, 0, -1)
+    return range(1, max((kind.largest for kind in kinds), default=0) + 1)
 
 
-def runs_on(variant: Variant, kind: Group) -> bool:
-    """Return whether GPUs support a checkpoint's format, or its recipe names them."""
-    if variant.on:
-        return not kind.labels.isdisjoint(variant.on)
-    return hardware.supports(kind.gpu, variant.precision)
+def _layout(variant: Variant, kind: Group, gpus: int) -> Layout | None:
+    return next((row for row in variant.layouts if row.gpus == gpus and kind.labels.intersection(row.on)), None)
 
 
 def _fit(
-    spec: ModelSpec,
-    variant: Variant,
-    chosen: tuple[Slot, ...],
-    labels: frozenset[str],
-    request: Request,
-    nodes: int,
+    spec: ModelSpec, variant: Variant, chosen: tuple[Slot, ...], way: _Way, request: Request, nodes: int
 ) -> Fit | None:
     """Return the fit of a checkpoint on these GPUs of each node, or None."""
     total, memory_mib = len(chosen) * nodes, chosen[0].gpu.memory_mib
-    layout = next((row for row in variant.layouts if row.gpus == total and labels.intersection(row.on)), None)
-    if layout is None and total * memory_mib * 1024**2 < variant.minimum_gb * 1e9:
-        return None
-    split = layout.split if layout else split_of(spec, variant, len(chosen), nodes)
-    if split is None:
-        return None
-    tuning = tuning_of(spec, variant, labels, layout)
+    labels, layout, split = way.kind.labels, way.layout, way.split
+    tuning = for_gpu(tuning_of(spec, variant, labels, layout), hardware.capability(chosen[0].gpu), spec)
     free = min(slot.open for slot in chosen)
     share = request.memory if request.memory is not None else min(tuning.share or SHARE, free)
     if share > free or share <= 0:
         return None
-    if layout is None and not reaches_minimum(variant, total * memory_mib, share):
+    if layout is None and not reaches_minimum(spec, variant, total * memory_mib, share):
         return None
     memory = memory_sum(
         variant.weights_gb,
@@ -123,7 +152,7 @@ def _fit(
         share=share,
         context=tuning.context or spec.context,
         wanted=request.context,
-        number_bytes=kv_number_bytes(tuning.args),
+        number_bytes=kv_number_bytes(request.set_args.over(tuning.args)),
     )
     least = request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
     if not memory.fits or (request.context is None and memory.longest is not None and memory.longest < least):
@@ -131,35 +160,9 @@ def _fit(
     return Fit(variant, chosen, split, share, tuning, memory, labels, layout)
 
 
-def reaches_minimum(variant: Variant, memory_mib: int, share: float) -> bool:
-    """Return whether this GPU memory reaches the recipe's minimum, which assumes the default share."""
-    return memory_mib * 1024**2 * min(1.0, share / SHARE) >= variant.minimum_gb * 1e9
+def reaches_minimum(spec: ModelSpec, variant: Variant, memory_mib: int, share: float) -> bool:
+    """Return whether the memory sum decides, or else this GPU memory reaches the recipe's minimum.
 
-
-def split_of(spec: ModelSpec, variant: Variant, count: int, nodes: int = 1) -> Split | None:
-    """Return how `count` GPUs of each node split a model, or None if they cannot."""
-    sizes = (size for size in range(count, 0, -1) if count % size == 0)
-    tensor = next(size for size in sizes if _divides(spec, variant, size))
-    if nodes == 1:
-        if tensor == count:
-            return Split(tensor=count)
-        if spec.data_parallel:
-            return Split(tensor=tensor, data=count // tensor, expert=spec.experts)
-        return Split(tensor=tensor, pipeline=count // tensor) if spec.spans == "pipeline" else None
-    if spec.spans == "pipeline" and tensor == count:
-        return Split(tensor=count, pipeline=nodes)
-    if spec.spans in ("pipeline", "tensor") and _divides(spec, variant, count * nodes):
-        return Split(tensor=count * nodes)
-    return None
-
-
-def _divides(spec: ModelSpec, variant: Variant, size: int) -> bool:
-    """Return whether a tensor-parallel size divides the attention heads and the blocks of the weights."""
-    if size == 1:
-        return True
-    if variant.tensor is not None and size > variant.tensor:
-        return False
-    if spec.heads is None:
-        return size in COUNTS
-    kv_heads = spec.attention.kv_heads if spec.attention else 0
-    return spec.heads % size == 0 and (not kv_heads or kv_heads % size == 0 or size % kv_heads == 0)
+    The sum decides if the size of the KV cache is known. The recipe assumes the default share.
+    """
+    return spec.attention is not None or memory_mib * 1024**2 * min(1.0, share / SHARE) >= variant.minimum_gb * 1e9

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pi.planning.catalog import ModelSpec, Tuning
 from pi.planning.estimate import MemorySum, Split
-from pi.planning.room import Slot, gpu_ids
+from pi.planning.room import Slot
 from pi.planning.types import Request
 from pi.vllm.arguments import Arguments
 from pi.vllm.versions import too_old
@@ -21,8 +21,10 @@ def served_names(model: str, request: Request) -> tuple[str, ...]:
 
 
 def gpu_env(chosen: Iterable[Slot]) -> dict[str, str]:
-    """Select GPUs by nvidia-smi's index; CUDA's own order differs."""
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_ids(chosen)))}
+    """Select GPUs by nvidia-smi's index, because CUDA's own order differs; slices (MIG) by their UUID."""
+    by_id = {slot.gpu.id: slot.gpu for slot in chosen}
+    words = [by_id[index].uuid if by_id[index].uuid.startswith("MIG-") else str(index) for index in sorted(by_id)]
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(words)}
 
 
 def split_args(split: Split, nodes: int = 1) -> Arguments:

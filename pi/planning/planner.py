@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
-from pi.planning import cpu, outside, unserved, venvs
+from pi.planning import cpu, outside, overrides, unserved, venvs
 from pi.planning.catalog import RECIPE_FACTOR, Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
 from pi.planning.plan_args import context_args, gpu_env, memory_args, model_args, served_names, split_args
 from pi.planning.raw import raw_plan, with_catalog_venv
-from pi.planning.reasons import passed_over, reasons
+from pi.planning.reasons import passed_over, reasons, warnings
 from pi.planning.refusals import context_too_long, refusal
 from pi.planning.room import gpu_ids, groups
+from pi.planning.splits import COUNTS
 from pi.planning.types import VENV, LaunchPlan, PodFacts, Request
 from pi.planning.unsized import unsized_plan
 from pi.pods.types import NAME
@@ -23,7 +24,7 @@ from pi.vllm.versions import too_old
 
 
 def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
-    """Plan a request on a pod.
+    """Plan a request on a pod, with the user's changes over pi's choices.
 
     Raises InputError if the pod can never do it, with the sum and the nearest choice that fits; BusyError if it could
     do it after something stops; RemoteError if the model's path does not exist on the pod.
@@ -32,6 +33,14 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     if facts.model_at == "absent":
         raise RemoteError("no-such-path", f"the pod has no directory {request.model}")
     entry = catalog.find(request.model)
+    made = _plan(request, facts, catalog, entry)
+    made = overrides.laid_over(made, request, facts, entry[0] if entry else None)
+    chats = made.api == "completions" and "--chat-template" in request.set_args
+    return replace(made, api="chat") if chats else made
+
+
+def _plan(request: Request, facts: PodFacts, catalog: Catalog, entry: tuple[ModelSpec, Variant] | None) -> LaunchPlan:
+    """Return pi's own plan, or that of the user's raw arguments."""
     if request.vllm_args is not None:
         return with_catalog_venv(raw_plan(request, facts, request.vllm_args), facts, entry)
     if entry is not None:
@@ -45,6 +54,14 @@ def checkpoints(request: Request, catalog: Catalog) -> tuple[str, ...]:
     return () if entry is None or request.vllm_args is not None else tuple(v.id for v in _asked(request, *entry))
 
 
+def _widened(request: Request, facts: PodFacts, heads: int | None) -> Request:
+    """Turn `for_throughput` into the most idle GPUs that divide the heads of a model of unknown size."""
+    if not request.for_throughput:
+        return request
+    idle, heads = max((kind.idle for kind in groups(facts)), default=1), heads or COUNTS[-1]
+    return replace(request, gpus=max(size for size in COUNTS if size <= max(idle, 1) and heads % size == 0))
+
+
 def _check(request: Request, facts: PodFacts) -> None:
     if not re.fullmatch(NAME, request.name):
         raise InputError(
@@ -54,10 +71,16 @@ def _check(request: Request, facts: PodFacts) -> None:
         raise BusyError(
             "name-taken", f"{request.name} already runs", f"pi stop {request.name}, or choose another --name"
         )
-    if request.gpus is not None and facts.is_cpu:
-        raise InputError("no-gpu", "this pod has no GPU", "remove --gpus")
+    if facts.device == "amd":
+        raise InputError("amd-gpus", "this pod has AMD GPUs, and pi serves models on NVIDIA GPUs or on a CPU")
+    if (request.gpus is not None or request.for_throughput) and facts.is_cpu:
+        flag = "--gpus" if request.gpus is not None else "--for-throughput"
+        raise InputError("no-gpu", "this pod has no GPU", f"remove {flag}")
     if request.gpus is not None and not 1 <= request.gpus <= len(facts.gpus):
         raise InputError("too-many-gpus", f"invalid --gpus {request.gpus}: the pod has {count(len(facts.gpus), 'GPU')}")
+    if request.for_throughput and (request.gpus is not None or request.vllm_args is not None):
+        other = "--gpus" if request.gpus is not None else "--vllm"
+        raise InputError("flags-conflict", f"--for-throughput and {other} exclude each other", "remove one of them")
     choices = [word for word in ("memory", "context", "variant") if getattr(request, word) is not None]
     if request.vllm_args is not None and choices:
         raise InputError(
@@ -76,10 +99,10 @@ def _outside_plan(request: Request, facts: PodFacts, catalog: Catalog) -> Launch
         raise InputError("no-variants", f"{request.model} is not in the catalog, so it has no variants")
     _check_spec(request, facts, found.spec)
     if facts.is_cpu or not found.sized:
-        made = cpu.unknown_plan(request, facts) if facts.is_cpu else unsized_plan(request, facts, found.spec.heads)
-        made = replace(
-            made, args=model_args(found.spec, found.spec.tuning.args).over(made.args), estimated=found.estimated
-        )
+        heads, args = found.spec.heads, model_args(found.spec, found.spec.tuning.args)
+        wide = _widened(request, facts, heads)
+        made = cpu.unknown_plan(request, facts) if facts.is_cpu else unsized_plan(wide, facts, heads)
+        made = replace(made, args=args.over(made.args), estimated=found.estimated)
     else:
         spec = outside.modest(found.spec, request, facts)
         fit = choose(spec, spec.variants, request, groups(facts), facts.nodes)
@@ -154,6 +177,7 @@ def _gpu_plan(request: Request, facts: PodFacts, spec: ModelSpec, fit: Fit) -> L
         gpus=gpu_ids(fit.slots),
         args=model_args(spec, fit.tuning.args).over(split_args(fit.split, facts.nodes) + limits),
         env=gpu_env(fit.slots) | dict(fit.tuning.env),
+        warnings=warnings(facts, fit),
         context=fit.memory.context or fit.tuning.context or spec.context,
         memory_share=fit.share,
         memory=fit.memory,
@@ -188,6 +212,11 @@ def _described(made: LaunchPlan, spec: ModelSpec) -> LaunchPlan:
         why.append(f"vLLM's {spec.reasoning} parser reads its reasoning")
     if spec.notes:
         why.append(spec.notes)
+    if spec.chat_template:
+        warnings.append(
+            f"its recipe uses {spec.chat_template} from vLLM's examples, which no package of vLLM contains:"
+            " pi leaves it out; copy it to the pod to use it: --set chat-template=PATH"
+        )
     if spec.trust_remote_code:
         warnings.append(f"{made.model} contains Python code that vLLM runs on the pod (--trust-remote-code)")
     return replace(made, api=spec.api, packages=spec.packages, why=tuple(why), warnings=tuple(warnings))

@@ -4,33 +4,66 @@ from __future__ import annotations
 
 from pi.planning import hardware, venvs
 from pi.planning.catalog import ModelSpec, Variant
-from pi.planning.placement import Fit, runs_on
-from pi.planning.room import gpu_ids, groups
+from pi.planning.hardware import Level
+from pi.planning.placement import Fit
+from pi.planning.ranking import SIXTEEN_BIT, level_on, ranked
+from pi.planning.room import Group, gpu_ids, groups
+from pi.planning.splits import split_of
 from pi.planning.types import PodFacts, Request
 
 
 def reasons(
     request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[Variant, ...], fit: Fit
 ) -> tuple[str, ...]:
-    sentences = [_variant_reason(variants, facts, fit), _gpu_reason(request, facts, fit)]
+    kind = next(group for group in groups(facts) if fit.slots[0] in group.by_use)
+    sentences = [_variant_reason(request, spec, variants, kind, fit), _gpu_reason(request, facts, fit)]
+    sentences += _idle_reason(request, facts, spec, kind, fit)
     if fit.layout is not None:
         note = f": {fit.layout.note}" if fit.layout.note else ""
         sentences.append(f"tested on {fit.layout.gpus} of this kind{note}")
     return (*sentences, _share_reason(request, fit), _context_reason(request, spec, fit))
 
 
-def _variant_reason(variants: tuple[Variant, ...], facts: PodFacts, fit: Fit) -> str:
-    chosen, first = fit.variant, variants[0]
-    weights = f"{chosen.id}: {chosen.weights_gb:g} GB of {chosen.precision} weights"
-    if chosen is first:
-        return weights
-    kind = next(group for group in groups(facts) if fit.slots[0] in group.by_use)
-    if not runs_on(first, kind):
-        return f"{weights}, because {kind.gpu.name} does not support {first.precision.upper()} natively"
+def warnings(facts: PodFacts, fit: Fit) -> tuple[str, ...]:
+    """Warn of a split that needs a faster connection than most pods have."""
+    if fit.split.tensor <= len(fit.slots):
+        return ()
     return (
-        f"{weights}, because {first.precision} needs {first.minimum_gb:g} GB of GPU memory"
-        " and room for a useful context"
+        f"tensor parallel over {facts.nodes} pods: every layer of every token waits for their network."
+        " Over Ethernet this is many times slower than on one pod; it needs InfiniBand",
     )
+
+
+def _variant_reason(request: Request, spec: ModelSpec, variants: tuple[Variant, ...], kind: Group, fit: Fit) -> str:
+    chosen, first, name = fit.variant, variants[0], hardware.short_name(kind.gpu)
+    weights = f"{chosen.id}: {chosen.weights_gb:g} GB of {chosen.precision} weights"
+    if level_on(spec, chosen, kind) is Level.WEIGHT_ONLY:
+        weights += f", computed in {'FP16' if chosen.precision == 'bf16' else '16 bit'} on {name}"
+    order = [variant for variant, _ in ranked(spec, variants, (kind,))]
+    before = order[: order.index(chosen)]
+    if before:
+        better = before[0]
+        return f"{weights}, because {better.weights_gb:g} GB of {better.precision} leave no room for a useful context"
+    if level_on(spec, first, kind) is Level.NONE:
+        return f"{weights}, because {name} does not support {first.precision.upper()}"
+    sixteen = next((variant for variant in order if variant.precision in SIXTEEN_BIT), chosen)
+    if request.variant is None and chosen.precision not in SIXTEEN_BIT and sixteen is not chosen:
+        return f"{weights}; --variant {sixteen.name} takes the 16-bit ones"
+    return weights
+
+
+def _idle_reason(request: Request, facts: PodFacts, spec: ModelSpec, kind: Group, fit: Fit) -> list[str]:
+    """Say which GPUs of the kind stay idle, and how to use them."""
+    idle = [slot for slot in kind.by_use if not slot.busy and slot not in fit.slots]
+    used = len(fit.slots)
+    if not idle or facts.nodes > 1 or request.gpus is not None or kind.largest == 1:
+        return []
+    ids = ", ".join(map(str, gpu_ids(idle)))
+    stay = f"GPU {ids} {'stays' if len(idle) == 1 else 'stay'} idle"
+    most = next((n for n in range(used + len(idle), used, -1) if split_of(spec, fit.variant, n)), None)
+    if most is None:
+        return [f"{stay}: the model cannot be split over {used + len(idle)} GPUs"]
+    return [f"{stay}; --gpus {most} or --for-throughput uses {most} GPUs"]
 
 
 def passed_over(asked: tuple[Variant, ...], variants: tuple[Variant, ...]) -> tuple[str, ...]:
@@ -43,7 +76,9 @@ def _gpu_reason(request: Request, facts: PodFacts, fit: Fit) -> str:
     gpu, split = fit.slots[0].gpu, fit.split
     ids = ", ".join(map(str, gpu_ids(fit.slots)))
     where = f" on each of {facts.nodes} pods" if facts.nodes > 1 else ""
-    choice = "as requested" if request.gpus else "the fewest with enough memory"
+    choice = "the fewest with enough memory"
+    if request.gpus or request.for_throughput:
+        choice = "as requested" if request.gpus else "all that are idle, for throughput"
     sizes = (("tensor", split.tensor), ("pipeline", split.pipeline), ("data", split.data))
     parallel = ", ".join(f"{size}-way {word}" for word, size in sizes if size > 1)
     product = hardware.kind(gpu)

@@ -7,11 +7,15 @@ from dataclasses import replace
 from typing import Protocol
 
 from pi.errors import BusyError, InputError, PiError
+from pi.planning import hardware
 from pi.planning.catalog import ModelSpec, Variant
 from pi.planning.estimate import memory_sum
-from pi.planning.placement import LEAST_CONTEXT, Fit, choose, reaches_minimum, runs_on, split_of
+from pi.planning.hardware import Level
+from pi.planning.placement import LEAST_CONTEXT, Fit, choose, reaches_minimum
+from pi.planning.ranking import level_on
 from pi.planning.room import LEAST_SHARE, SHARE, Group, Slot, gpu_users, groups, idle, slots, without
 from pi.planning.smallest_pods import smallest_pods
+from pi.planning.splits import split_of
 from pi.planning.tuning import kv_number_bytes, tuning_of
 from pi.planning.types import PodFacts, Request
 from pi.pods.gpus import Gpu, lost
@@ -109,25 +113,25 @@ def _shortage(
         return "the pod has no GPU"
     kind = max(kinds, key=lambda kind: kind.memory_mib)
     gpu = kind.gpu
-    runnable = [variant for variant in variants if runs_on(variant, kind)]
+    runnable = [variant for variant in variants if level_on(spec, variant, kind) is not Level.NONE]
     if not runnable:
-        formats = " or ".join(dict.fromkeys(variant.precision.upper() for variant in variants))
-        return f"{gpu.name} does not support {formats} natively"
+        return _unsupported(spec, variants, gpu)
     variant = min(runnable, key=lambda variant: variant.weights_gb)
-    sizes = [request.gpus] if request.gpus else range(len(kind.by_use), 0, -1)
+    sizes = [request.gpus] if request.gpus else range(kind.largest, 0, -1)
     split = next((split for n in sizes if (split := split_of(spec, variant, n, facts.nodes))), None)
     if split is None:
         parts = f"{spec.heads} attention heads" if spec.heads else "layers"
         return f"its {parts} cannot be split evenly over {count(sizes[0], 'GPU')}"
     tuning = tuning_of(spec, variant, kind.labels)
     share = request.memory or tuning.share or SHARE
-    if not reaches_minimum(variant, split.gpus * gpu.memory_mib, share):
-        available = f"{split.gpus}x {gpu.name} {'has' if split.gpus == 1 else 'have'}"
-        part = f", and --memory allows {share:.0%} of it" if request.memory else ""
-        return (
-            f"{variant.weights_gb:g} GB of {variant.precision} weights need {variant.minimum_gb:g} GB"
-            f" of GPU memory, {available} {split.gpus * gpu.memory_mib * 1024**2 / 1e9:.0f} GB{part}"
-        )
+    total_mib = split.gpus * gpu.memory_mib
+    weights = f"{variant.weights_gb:g} GB of {variant.precision} weights"
+    pod = f"{total_mib * 1024**2 / 1e9:.0f} GB of {split.gpus}x {gpu.name}"
+    if not reaches_minimum(spec, variant, total_mib, share):
+        part = f"{share:.0%} of " if request.memory else ""
+        return f"{weights} need {variant.minimum_gb:g} GB of GPU memory by their recipe, more than {part}the {pod}"
+    if variant.weights_gb * 1e9 > total_mib * 1024**2 * share:
+        return f"{weights} do not fit into {share:.0%} of the {pod}"
     return memory_sum(
         variant.weights_gb,
         spec.attention,
@@ -139,6 +143,18 @@ def _shortage(
         wanted=request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT),
         number_bytes=kv_number_bytes(tuning.args),
     ).render()
+
+
+def _unsupported(spec: ModelSpec, variants: tuple[Variant, ...], gpu: Gpu) -> str:
+    """Say why a GPU runs none of these checkpoints."""
+    has = "{}.{}".format(*hardware.capability(gpu))
+    if hardware.is_too_old(gpu):
+        return f"vLLM does not run on {gpu.name}: compute capability {has}, it needs 7.5"
+    if hardware.capability(gpu) < spec.capability:
+        needs = "{}.{}".format(*spec.capability)
+        return f"it needs a GPU of compute capability {needs}, {gpu.name} has {has}"
+    formats = " or ".join(dict.fromkeys(variant.precision.upper() for variant in variants))
+    return f"{gpu.name} does not support {formats}"
 
 
 def _nearest(
@@ -157,11 +173,11 @@ def _nearest(
         ("--context {0.memory.longest}", lambda: fit(replace(request, context=None))),
         ("--variant {0.variant.name}", lambda: fit(request, spec.variants)),
         ("--memory {0.share:.0%}", lambda: fit(replace(request, memory=None))),
-        ("--gpus {0.split.gpus}", lambda: fit(replace(request, gpus=None))),
+        ("--gpus {0.split.gpus}", lambda: fit(replace(request, gpus=None, for_throughput=False))),
     ]
     for text, attempt in tries:
         fitting = attempt()
         if fitting is not None:
             return f"it fits here with {text.format(fitting)}"
-    pods = smallest_pods(spec, facts.gpus)
+    pods = smallest_pods(spec, facts.gpus, facts.prices)
     return f"it fits on {' or '.join(pods)}" if pods else "no single pod with 8 GPUs is large enough"

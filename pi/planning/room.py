@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from pi.planning import hardware
 from pi.planning.types import PodFacts
-from pi.pods.gpus import Gpu
+from pi.pods.gpus import Gpu, is_slice
 from pi.pods.types import Deployment
 
 SHARE = 0.9
@@ -54,13 +55,23 @@ class Group:
     by_room: tuple[Slot, ...]
     labels: frozenset[str]
 
-    @property
+    @cached_property
     def gpu(self) -> Gpu:
         return self.by_use[0].gpu
 
     @property
     def memory_mib(self) -> int:
         return len(self.by_use) * self.gpu.memory_mib
+
+    @cached_property
+    def largest(self) -> int:
+        """The most GPUs for one model: CUDA sees only one slice of a GPU (MIG)."""
+        return 1 if is_slice(self.gpu) else len(self.by_use)
+
+    @cached_property
+    def idle(self) -> int:
+        """The number of GPUs that no process uses, at most `largest`."""
+        return min(self.largest, sum(not slot.busy for slot in self.by_use))
 
     def choices(self, count: int) -> Iterator[tuple[Slot, ...]]:
         """Yield the `count` least used GPUs, then those with the most room if they differ."""

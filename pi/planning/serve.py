@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from pi.errors import InputError
 from pi.planning.types import LaunchPlan
+from pi.planning.variables import NAME, RESERVED
 from pi.vllm.raw_arguments import unusable
-
-RESERVED = re.compile(
-    r"PATH|HOME|IFS|ENV|SHELLOPTS|BASH\w*|LD_\w*|PYTHON\w*|PI_\w*|HF_TOKEN|HF_HUB_OFFLINE|HUGGING_FACE_HUB_TOKEN|"
-    r"VLLM_(API_KEY|HOST_IP|PORT|SERVER_DEV_MODE|ALLOW_RUNTIME_LORA_UPDATING|PLUGINS)"
-)
-"""Variables that models.toml may not set: pi sets them, or they select programs or open the server."""
 
 
 def command(plan: LaunchPlan, host: str, rank: int = 0, head: tuple[str, int] | None = None) -> tuple[str, ...]:
@@ -38,7 +31,7 @@ def environment(plan: LaunchPlan) -> dict[str, str]:
     Raises InputError for a variable that models.toml may not set.
     """
     for name, value in plan.env.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII) or RESERVED.fullmatch(name):
+        if not NAME.fullmatch(name) or RESERVED.fullmatch(name):
             raise InputError(
                 "catalog-variable-reserved",
                 f"{plan.model}: models.toml may not set the variable {name!r}",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from pi.planning import hardware
 from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
 from pi.vllm.arguments import Arguments
 
@@ -28,7 +30,7 @@ def tuning_of(spec: ModelSpec, variant: Variant, labels: frozenset[str], layout:
 
 NOTHING = Tuning()
 
-_GENERATIONS = ("cpu", "nvidia", "ampere", "ada", "hopper", "blackwell", "blackwell_rtx")
+_GENERATIONS = ("cpu", "nvidia", "mig", "turing", "ampere", "ada", "hopper", "blackwell", "blackwell_rtx")
 
 
 def _on(tunings: Mapping[str, Tuning], labels: frozenset[str]) -> list[Tuning]:
@@ -38,6 +40,26 @@ def _on(tunings: Mapping[str, Tuning], labels: frozenset[str]) -> list[Tuning]:
     fitting = [label for label in tunings if label in labels]
     fitting.sort(key=lambda label: _GENERATIONS.index(label) if label in _GENERATIONS else len(_GENERATIONS))
     return [tunings[label] for label in fitting]
+
+
+def for_gpu(tuning: Tuning, capability: tuple[int, int], spec: ModelSpec) -> Tuning:
+    """Replace arguments that a recipe sets for newer GPUs: BF16, and an FP8 KV cache.
+
+    FlashInfer reads an FP8 cache from Ampere on, but not that of MLA; Triton needs FP8 numbers (vLLM 0.33.0,
+    `supports_compute_capability` of its attention backends).
+    """
+    args = tuning.args
+    if capability < hardware.HALF_ONLY and args.get("--dtype") == "bfloat16":
+        args = args.set("--dtype", "half")
+    least = hardware.FP8_TRITON if has_latent_cache(spec) else hardware.HALF_ONLY
+    if kv_number_bytes(args) == 1 and capability < least:
+        args = args.set("--kv-cache-dtype", "auto")
+    return tuning if args is tuning.args else replace(tuning, args=args)
+
+
+def has_latent_cache(spec: ModelSpec) -> bool:
+    """Return whether a model keeps compressed keys and values (MLA)."""
+    return spec.attention is not None and spec.attention.latent > 0
 
 
 def kv_number_bytes(args: Arguments) -> int:

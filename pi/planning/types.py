@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi.model_id import ModelId
+from pi.planning.adapters import Adapter, AdapterFacts
 from pi.planning.estimate import MemorySum, Split
 from pi.planning.model_card import ModelCard
 from pi.pods.gpus import Gpu
@@ -22,7 +23,11 @@ VENV = "venv"
 
 @dataclass(frozen=True)
 class Request:
-    """A user's request. `memory` is a share of each GPU, 0 to 1; `vllm_args` replace pi's arguments."""
+    """A user's request. `memory` is a share of each GPU, 0 to 1.
+
+    `vllm_args` replace pi's arguments; `set_args` and `env` are laid over them (see `pi.planning.overrides`).
+    `for_throughput` takes all idle GPUs of a kind, to serve many users.
+    """
 
     model: ModelId
     name: str
@@ -31,6 +36,13 @@ class Request:
     context: int | None = None
     variant: str | None = None
     vllm_args: Arguments | None = None
+    for_throughput: bool = False
+    set_args: Arguments = field(default_factory=Arguments)
+    env: Mapping[str, str] = field(default_factory=dict)
+    adapters: tuple[Adapter, ...] = ()
+    text_only: bool = False
+    tensor: int | None = None
+    """Tensor-parallel size, if the user set it; then it is also the number of GPUs."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,13 @@ class PodFacts:
     """What the requested model's repository says."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Bytes of the weights of the catalog's checkpoints, by id, as their files or the hub tell them."""
+    adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
+    """Facts of the requested adapters, by repository or path."""
     device: str = "cuda"
+    """"cuda", "cpu", or "amd": a pod with AMD GPUs, which pi rejects."""
     nodes: int = 1
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """What the user pays for a GPU hour, by kind."""
 
     @property
     def is_cpu(self) -> bool:
@@ -122,3 +139,9 @@ class LaunchPlan:
     """Size of the weights' files in 10^9 bytes, or None if unknown."""
     estimated: bool = False
     """Whether that size is an estimate, because neither the files nor the hub told it."""
+    fixed: frozenset[str] = frozenset()
+    """Options of vLLM whose values the user set, such as "--max-num-seqs"; pi never changes them."""
+    reads_words: bool = False
+    """Whether the pod's vLLM must read the arguments before the download, because a user wrote some."""
+    adapters: tuple[str, ...] = ()
+    """Names of the LoRA adapters that requests may use."""

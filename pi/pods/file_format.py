@@ -165,6 +165,7 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
         api=_text(data.pop("api", "chat"), (*place, "api")),
         private=_bool(data.pop("private", False), (*place, "private")),
         venv=_text(data.pop("venv", ""), (*place, "venv")),
+        adapters=_names(data.pop("adapters", []), (*place, "adapters")),
         extra=data,
     )
 
@@ -200,6 +201,11 @@ def _named(name: str, place: Place) -> Place:
     if not NAME.fullmatch(name):
         raise Misread(place, "this is not a valid name")
     return place
+
+
+def _names(value: Any, place: Place) -> tuple[str, ...]:
+    names = [_text(name, place) for name in _list(value, place)]
+    return tuple(name for name in names if _named(name, place))
 
 
 def _object(value: Any, place: Place) -> dict[str, Any]:
@@ -306,4 +312,6 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
         document["private"] = True
     if model.venv:
         document["venv"] = model.venv
+    if model.adapters:
+        document["adapters"] = list(model.adapters)
     return {**document, **model.extra}

@@ -71,6 +71,8 @@ class Deployment:
     """True if it listens only on the pod's loopback."""
     venv: str = ""
     """Folder of the extra venv that it runs from; empty for ~/venv."""
+    adapters: tuple[str, ...] = ()
+    """Names of the LoRA adapters that it serves too."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Unknown keys of pods.json."""
 
@@ -93,6 +95,11 @@ class Pod:
     """Type and SHA256 fingerprint of the host key at setup; empty for this machine."""
     boot: str = ""
     """Id of the machine's boot (`pi.on_pod.process.boot`); pods with the same id are one machine."""
+
+    def serving(self, name: str) -> Deployment | None:
+        """Return the deployment that answers to a name: its own, or that of one of its adapters."""
+        with_adapter = (model for model in self.models.values() if name in model.adapters)
+        return self.models.get(name) or next(with_adapter, None)
 
     def with_model(self, deployment: Deployment) -> Pod:
         return replace(self, models={**self.models, deployment.name: deployment})

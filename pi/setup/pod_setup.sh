@@ -5,7 +5,8 @@
 # Settings, all from the environment: PI_MARK (first word of every line for pi), PI_VLLM=release|nightly|gpt-oss,
 # PI_VLLM_VERSION (a model's minimum), PI_PACKAGES (JSON list of packages that a model also needs),
 # PI_BESIDE=1 (install into an extra venv), PI_MOUNT_ARGV (JSON list of words), PI_MOUNT_TARGET, PI_MODELS_PATH,
-# PI_UPGRADE=0|1, PIP_* and UV_* (indexes, mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check".
+# PI_UPGRADE=0|1, PIP_* and UV_* (indexes, mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check" and
+# PI_KFD (AMD's device, which only tests move).
 # Lines for pi: MARK <tab> step|done|skip|note|fail|fact <tab> step or key <tab> text. Exit code 0 means success.
 set -Eeuo pipefail
 exec </dev/null
@@ -135,15 +136,33 @@ driver_cuda() { # prints the newest CUDA that the driver supports, such as 12.8;
     [[ $header =~ CUDA([[:space:]]+[[:alnum:]_]+)?[[:space:]]+Version:[[:space:]]*([0-9]+\.[0-9]+) ]] || return 0
     echo "${BASH_REMATCH[2]}"
 }
+has_amd() { # whether AMD's driver serves a GPU with memory of its own; a processor's GPU has little
+    local largest
+    [[ -e $KFD ]] || return 1
+    largest=$(cat /sys/class/drm/card*/device/mem_info_vram_total 2>/dev/null | sort -n | tail -n 1) || true
+    ((${largest:-$((8 << 30))} >= 8 << 30))
+}
+memory_facts() { # ROWS; prints slices of GPUs (MIG), and the memory that a GPU shares with the machine
+    local listed sliced='^[0-9]+, [^,]*(A30|A100|A800|[HB][0-9]{3}|H20|GB[0-9]{3}|RTX PRO [56]000)|\[N/A\]|\[Insuff'
+    grep -qE "$sliced" <<<"$1" || return 0
+    listed=$(within 60 "$SMI" -L 2>/dev/null | head -c 65536) || true
+    if grep -q '^ *MIG [0-9]' <<<"$listed"; then
+        listed+=$'\n'$(within 60 "$SMI" 2>/dev/null | head -c 65536) || true
+    fi
+    grep -E '^GPU [0-9]+: |^ +MIG [0-9]|^\| *[0-9]+( +[0-9]+){3} *\|[^|]*MiB */' <<<"$listed" || true
+    grep -E '^Mem(Total|Available):' /proc/meminfo || true
+}
 step_gpus() {
     begin "NVIDIA GPUs and their driver, from nvidia-smi"
     fact device "$DEVICE"
     if [[ $DEVICE == cpu ]]; then
+        ! has_amd || fail "this pod has AMD GPUs ($KFD), and pi serves models on NVIDIA GPUs or on a CPU" \
+            "use a pod with NVIDIA GPUs"
         note "no NVIDIA driver (nvidia-smi not found): this pod will use the CPU build of vLLM"
         skip "no GPU"
         return
     fi
-    local columns answer line cuda count=0 other=0 basic=index,name,memory.total,memory.used,uuid
+    local columns answer line more cuda what count=0 slices=0 other=0 basic=index,name,memory.total,memory.used,uuid
     for columns in "$basic,compute_cap,driver_version" "$basic"; do   # old drivers do not know compute_cap
         answer=$(within 60 "$SMI" "--query-gpu=$columns" --format=csv,noheader,nounits 2>&1 | head -c 65536) || true
         [[ $answer == *"not a valid field"* ]] || break
@@ -157,18 +176,26 @@ step_gpus() {
             note "nvidia-smi: ${line:0:300}"
         fi
     done <<<"${answer//$'\r'/}"
-    if ((count == 0)); then
+    more=$(memory_facts "$answer")
+    while IFS= read -r line; do
+        [[ -z $line ]] || fact gpu "$line"
+    done <<<"$more"
+    slices=$(grep -c '^ *MIG [0-9]' <<<"$more") || true
+    ((count > 0)) || ! grep -qE '^[0-9]+, [^,]*\b(GB10|Thor|Orin)\b' <<<"$answer" || count=1
+    if ((count + slices == 0)); then
         answer=$(first_line "${answer:-no answer}")
         fact gpu_error "$answer"
         [[ ! $answer =~ ^[0-9]+, ]] || fail "nvidia-smi shows no usable GPU: $answer" \
-            "pi supports no GPU without a memory size (MIG slices, unified memory); if a GPU is lost, reboot the pod"
+            "if it is a MIG slice, nvidia-smi -L must list it; if a GPU is lost, reboot the pod"
         fail "nvidia-smi shows no GPU: $answer" "reboot the pod or repair its NVIDIA driver, then run setup again"
     fi
     cuda=$(driver_cuda)
     fact cuda_driver "${cuda:-unknown}"
     [[ -z $cuda ]] || at_least "$cuda" 12.0 ||
         fail "the NVIDIA driver supports CUDA up to $cuda, but vLLM needs 12 or newer" "install driver 525 or newer"
-    finish "$count GPU$( ((count == 1)) || echo s), the driver supports CUDA up to ${cuda:-unknown}"
+    what="$count GPU$( ((count == 1)) || echo s)"
+    ((slices == 0)) || what="$slices MIG slice$( ((slices == 1)) || echo s)"
+    finish "$what, the driver supports CUDA up to ${cuda:-unknown}"
 }
 
 # ---- shared storage; commands on a mount have a time limit, because they hang if the server is dead ----
@@ -664,6 +691,7 @@ exec 9>"$PI_DIR/setup.lock"
 flock -n 9 || fail "another setup is running on this pod" "wait for it to end, then run setup again"
 MINIMUM=$OLDEST_VLLM
 [[ -z $PI_VLLM_VERSION ]] || at_least "$MINIMUM" "$PI_VLLM_VERSION" || MINIMUM=$PI_VLLM_VERSION
+readonly KFD=${PI_KFD:-/dev/kfd}   # AMD's compute driver
 SMI=$(find_smi)
 DEVICE=$([[ -n $SMI ]] && echo cuda || echo cpu)
 apply_pip_settings

@@ -6,17 +6,28 @@ import json
 from typing import Any
 
 from pi import config, screen
-from pi.planning import catalog, offers
+from pi.planning import catalog, offers, prices
+from pi.planning.machines import Machine
 from pi.planning.offers import Offer
 from pi.planning.types import PodFacts
 from pi.pods import gpus, state
+from pi.steps import kept_prices, unrented
 from pi.steps.plans import facts_of
 
 
-def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = False, as_json: bool = False) -> None:
-    """Print the catalog by what fits the pod now; without any pod, print all of it."""
-    facts = _facts(c, pod)
-    found = offers.offers(catalog.load(config.config_dir()), facts, words)
+def show_offers(
+    c: Any,
+    pod: str | None,
+    words: str = "",
+    *,
+    machine: Machine | None = None,
+    everything: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Print the catalog by what fits the pod now, or an idle machine; without any pod, print all of it."""
+    known_models = catalog.load(config.config_dir())
+    facts = unrented.facts_of(machine, known_models) if machine else _facts(c, pod)
+    found = offers.offers(known_models, facts, words, facts.prices if facts else kept_prices.load())
     if not found and "/" in words:
         found = (offers.possibly(words),)
     if as_json:
@@ -26,9 +37,18 @@ def show_offers(c: Any, pod: str | None, words: str = "", *, everything: bool = 
         _show_group(kind, [offer for offer in found if offer.state == kind], everything or facts is None or bool(words))
     if not found:
         screen.say(f"no model in the catalog matches {words!r}")
+    if machine and facts:
+        screen.say(_next_on(machine, facts))
+        return
     screen.say("start one: pi start MODEL --name NAME; other Hugging Face models and paths on the pod may work too")
     if facts is None:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
+
+
+def _next_on(machine: Machine, facts: PodFacts) -> str:
+    price = prices.per_hour(facts.prices, machine.kind, machine.count)
+    assumed = f"{prices.with_price(machine.title, price)}, idle, with vLLM {facts.vllm_version}"
+    return f'planned for {assumed}; one plan: pi plan MODEL --on "{machine.title}"'
 
 
 def _facts(c: Any, pod: str | None) -> PodFacts | None:
@@ -57,12 +77,15 @@ def _show_group(kind: str, group: list[Offer], everything: bool) -> None:
         return
     screen.say(f"{TITLES[kind]}:")
     memory = "GIB TOTAL" if kind == offers.MORE else "GIB EACH"
-    screen.table([_row(offer) for offer in group], ("MODEL", "AS", "GPUS", memory, "CONTEXT", "NEEDS"))
+    priced = any(offer.price_per_hour is not None for offer in group)
+    headers = ("MODEL", "AS", "GPUS", memory, "CONTEXT", *(["PER HOUR"] if priced else []), "NEEDS")
+    screen.table([_row(offer, priced) for offer in group], headers)
     screen.say()
 
 
-def _row(offer: Offer) -> tuple[object, ...]:
+def _row(offer: Offer, priced: bool) -> tuple[object, ...]:
     where = f"{offer.gpus}x {offer.kind}" if offer.gpus else offer.kind or "-"
     size = "-" if offer.gib is None else f"{offer.gib:g}"
     context = "-" if offer.context is None else f"{offer.context // 1024}k"
-    return offer.model, offer.precision or "-", where, size, context, offer.needs
+    price = "-" if offer.price_per_hour is None else prices.amount(offer.price_per_hour)
+    return offer.model, offer.precision or "-", where, size, context, *([price] if priced else []), offer.needs

@@ -1,55 +1,122 @@
-"""Show a plan as text."""
+"""Show a plan as text or as JSON."""
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pi import config, screen
 from pi.calls.survey import look
-from pi.planning import catalog, planner, refusals, venvs
+from pi.planning import catalog, plan_json, planner, prices, refusals, venvs
+from pi.planning.machines import Machine
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Pod
-from pi.steps import where
+from pi.steps import kept_prices, unrented, where
+from pi.vllm import repositories
 
 
-def show_plan(c: Any, pod: str | None, request: Request, private: bool = False) -> None:
+def show_plan(c: Any, pod: str | None, request: Request, private: bool = False, *, as_json: bool = False) -> None:
     """Print the plan for a request on the pod as it is now."""
     known_models = catalog.load(config.config_dir())
+    ask_hub, adapters = known_models.find(request.model) is None, [each.source for each in request.adapters]
     sized = planner.checkpoints(request, known_models)
-    entry, facts = facts_of(c, pod, request.model, ask_hub=known_models.find(request.model) is None, checkpoints=sized)
+    entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, checkpoints=sized, adapters=adapters)
     refusals.require_gpus(entry.name, entry.gpus, facts)
-    for line in plan_lines(planner.plan(request, facts, known_models), facts, request, entry.name, private):
+    plan = planner.plan(request, facts, known_models)
+    if not as_json:
+        return _say(plan_lines(plan, facts, request, entry.name, private))
+    if refusal := venvs.refusal(plan, facts, entry.name):
+        raise refusal
+    _say_json(plan, request)
+
+
+def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -> None:
+    """Print the plan for a request on an idle machine; contact no pod."""
+    known_models = catalog.load(config.config_dir())
+    facts = unrented.facts_of(machine, known_models, request.model)
+    plan = planner.plan(request, facts, known_models)
+    plan = unrented.with_assumptions(plan, facts, known_models.find(request.model) is not None)
+    if as_json:
+        _say_json(plan, request)
+    else:
+        _say(lines_on(machine, plan, facts))
+
+
+def _say(lines: list[str]) -> None:
+    for line in lines:
         screen.say(line)
+
+
+def _say_json(plan: LaunchPlan, request: Request) -> None:
+    screen.say(json.dumps(plan_json.as_json(plan, request), indent=2))
 
 
 def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False) -> list[str]:
     """Describe a plan: the whole command and environment, the memory sum, the reasons, the download."""
+    lines = _command(plan, private) + _sizes(plan)
+    if not plan.model.is_path:
+        lines.append(f"download  {_download(plan, facts, request.model)}")
+    lines += _also(plan)
+    if plan.min_vllm:
+        lines.append(f"vLLM      {_wanted(plan.min_vllm)}; ~/{plan.venv} has {plan.vllm_version or 'none'}")
+    lines += _packages(plan, pod) + _reasons(plan)
+    refusal = venvs.refusal(plan, facts, pod)
+    return [*lines, f"refused   {refusal.message}; {refusal.hint}"] if refusal else lines
+
+
+def lines_on(machine: Machine, plan: LaunchPlan, facts: PodFacts) -> list[str]:
+    """Describe a plan for a machine that is not a pod yet, with its price."""
+    lines = [*_command(plan), f"machine   {machine.title}, idle, not a pod", *_sizes(plan)]
+    if not plan.model.is_path:
+        lines.append(f"download  {_size(plan)}")
+    lines += _also(plan)
+    if plan.min_vllm:
+        lines.append(f"vLLM      {_wanted(plan.min_vllm)}")
+    price = prices.per_hour(facts.prices, machine.kind, machine.count)
+    if price is not None:
+        lines.append(f"price     {prices.amount(price)} per hour for {machine.title}")
+    return lines + _packages(plan, "NAME") + _reasons(plan)
+
+
+def _command(plan: LaunchPlan, private: bool = False) -> list[str]:
     environment, words = server(plan, private)
-    lines = [f"PATH=~/{plan.venv}/bin:$PATH"] + [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
-    lines += [shlex.join(words), ""]
-    lines.append(f"port      {plan.port}")
-    lines.append(f"GPUs      {','.join(map(str, plan.gpus)) or 'none (CPU)'}")
+    variables = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
+    return [f"PATH=~/{plan.venv}/bin:$PATH", *variables, shlex.join(words), ""]
+
+
+def _sizes(plan: LaunchPlan) -> list[str]:
+    lines = [f"port      {plan.port}", f"GPUs      {','.join(map(str, plan.gpus)) or 'none (CPU)'}"]
     if plan.context:
         lines.append(f"context   {plan.context} tokens")
     if not apis.is_chat(plan.api):
         lines.append(f"answers   {apis.APIS[plan.api].answers}: {' '.join(apis.APIS[plan.api].routes)}")
     if plan.memory:
         lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
-    if not plan.model.is_path:
-        lines.append(f"download  {_download(plan, facts, request.model)}")
-    if plan.min_vllm:
-        wanted = venvs.at_least(plan.min_vllm).removeprefix("vLLM ")
-        lines.append(f"vLLM      {wanted}; ~/{plan.venv} has {plan.vllm_version or 'none'}")
-    if plan.packages:
-        install = f"pi pods setup {pod} --for {shlex.quote(plan.model)}"
-        lines.append(f"packages  {' '.join(plan.packages)}; to install what is missing: {install}")
-    lines += [f"because   {reason}" for reason in plan.why]
-    lines += [f"note      {warning}" for warning in plan.warnings]
-    refusal = venvs.refusal(plan, facts, pod)
-    return [*lines, f"refused   {refusal.message}; {refusal.hint}"] if refusal else lines
+    return lines
+
+
+def _also(plan: LaunchPlan) -> list[str]:
+    """Name the other repositories that the arguments load."""
+    others = [each.id for each in repositories.named_by(plan.args) if each.id != plan.model]
+    return [f"also      {', '.join(others)}, unless already on the pod"] if others else []
+
+
+def _wanted(min_vllm: str) -> str:
+    return venvs.at_least(min_vllm).removeprefix("vLLM ")
+
+
+def _packages(plan: LaunchPlan, pod: str) -> list[str]:
+    install = f"pi pods setup {pod} --for {shlex.quote(plan.model)}"
+    return [f"packages  {' '.join(plan.packages)}; to install what is missing: {install}"] if plan.packages else []
+
+
+def _reasons(plan: LaunchPlan) -> list[str]:
+    return [f"because   {reason}" for reason in plan.why] + [f"note      {warning}" for warning in plan.warnings]
 
 
 def _download(plan: LaunchPlan, facts: PodFacts, requested: str) -> str:
@@ -57,17 +124,28 @@ def _download(plan: LaunchPlan, facts: PodFacts, requested: str) -> str:
     if facts.model_at == "cached" and plan.model == requested:
         return "none, its weights are on the pod"
     free_gib = facts.disk_free_gib
-    size = f"{plan.download_gb:.3g} GB" if plan.download_gb else "of unknown size,"
-    download = f"{size} unless it is already on the pod"
+    download = f"{_size(plan)}{'' if plan.download_gb else ','} unless it is already on the pod"
     if free_gib is None:
         return download
     is_short = plan.download_gb and plan.download_gb * 1e9 > free_gib * 2**30
     return f"{download}; {free_gib:.0f} GiB of disk free{', not enough' if is_short else ''}"
 
 
+def _size(plan: LaunchPlan) -> str:
+    return f"{plan.download_gb:.3g} GB" if plan.download_gb else "of unknown size"
+
+
 def facts_of(
-    c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False, checkpoints: tuple[str, ...] = ()
+    c: Any,
+    pod: str | None,
+    model: str | None = None,
+    *,
+    ask_hub: bool = False,
+    checkpoints: Sequence[str] = (),
+    adapters: Sequence[str] = (),
 ) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
+    known_prices = kept_prices.load()
     with where.targeted(c, pod) as (entry, link):
-        return entry, look(link, model, ask_hub=ask_hub, checkpoints=checkpoints)
+        found = look(link, model, ask_hub=ask_hub, checkpoints=checkpoints, adapters=adapters)
+        return entry, replace(found, prices=known_prices)

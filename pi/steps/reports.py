@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pi import addresses, screen
-from pi.calls.events import Download, Event, Launched, Log, Reconnected, Reconnecting, Step
+from pi.calls.events import Download, Event, Launched, Log, Note, Progress, Reconnected, Reconnecting, Step
 from pi.calls.start import Started
 from pi.planning import venvs
 from pi.planning.types import LaunchPlan, PodFacts, Request
@@ -49,6 +49,11 @@ class StartReport:
                 self._line.clear()
                 interrupt = "leaves it starting" if self._detach else "stops it"
                 screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C {interrupt})")
+            case Note(text):
+                self._line.clear()
+                screen.note(f"  note: {text}")
+            case Progress(text):
+                self._line.show(f"  {text} ({elapsed})")
             case Log(text) if text.strip():
                 self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
             case Reconnecting() | Reconnected():
@@ -128,7 +133,8 @@ def show_how_to_call(started: Started, host: str) -> None:
     else:
         screen.say(f"  export OPENAI_BASE_URL={url}")
         screen.say('  export OPENAI_API_KEY="$PI_API_KEY"')
-        screen.say(f"  model: {deployment.model} (or {deployment.name})")
+        adapters = "".join(f", or its adapter {name}" for name in deployment.adapters)
+        screen.say(f"  model: {deployment.model} (or {deployment.name}{adapters})")
         screen.say()
         reachable = addresses.answers(url)
         if not reachable:

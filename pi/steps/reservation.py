@@ -38,6 +38,7 @@ class Reservation:
                 memory_share=plan.memory_share,
                 owner=Owner.this(),
                 private=self._private,
+                adapters=plan.adapters,
             ),
         )
         self._name = plan.name

@@ -1,4 +1,4 @@
-"""Check the raw arguments of `--vllm`: some belong to pi, others would open the server."""
+"""Check arguments that a user gives to vLLM: some belong to pi, others would open the server."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ RUNS_CODE = {
 """Arguments that pi allows with a warning."""
 
 
-def check_raw(args: Arguments) -> None:
-    """Raise InputError if an argument is pi's own or would open the server.
+def check_raw(args: Arguments, flag: str = "--vllm") -> None:
+    """Raise InputError if an argument is pi's own or would open the server. `flag` is what the user typed before it.
 
     vLLM's parser takes `--a_b=1` for `--a-b 1`, `--a.b` for a part of `--a`, and a beginning such as `--mid` for
     `--middleware`. Keys inside JSON values are checked too.
@@ -83,30 +83,30 @@ def check_raw(args: Arguments) -> None:
         if unusable(word):
             raise InputError(
                 "raw-argument-invalid",
-                f"an argument of --vllm contains {unusable(word)}",
+                f"an argument of {flag} contains {unusable(word)}",
                 "write each argument as one word",
             )
-        _check_json(word if word.startswith("{") else word.partition("=")[2])
+        _check_json(word if word.startswith("{") else word.partition("=")[2], flag)
     for item in args.items:
         if item.option is not None:
-            _check_option(item.option, item)
+            _check_option(item.option, item, flag)
 
 
-def _check_option(option: str, item: Argument) -> None:
+def _check_option(option: str, item: Argument, flag: str) -> None:
     value = item.value or ""
     for part in item.parts:
-        _check_key(part, value)
+        _check_key(part, value, flag)
     if not option.startswith("--") and option not in SHORT:
         raise InputError(
-            "raw-argument-short", f"--vllm may not contain {option[:40]}", "use the long form of the argument"
+            "raw-argument-short", f"{flag} may not contain {option[:40]}", "use the long form of the argument"
         )
     if len(option) == 2:
         return
     for rejected, reason in (OWNED | OPENING).items():
         if rejected.startswith(option):
-            raise InputError("raw-argument-owned", f"--vllm may not contain {option}: {reason}")
+            raise InputError("raw-argument-owned", f"{flag} may not contain {option}: {reason}", "remove it")
     if "--distributed-executor-backend".startswith(option) and value.lower() == "ray":
-        raise InputError("raw-argument-ray", f"--vllm may not contain {option} ray: {RAY}")
+        raise InputError("raw-argument-ray", f"{flag} may not contain {option} ray: {RAY}", "remove it")
 
 
 RAY = "Ray's job API needs no password"
@@ -121,7 +121,7 @@ def unusable(text: str) -> str | None:
     return "bytes that are not UTF-8" if re.search("[\ud800-\udfff]", text) else None
 
 
-def _check_json(text: str) -> None:
+def _check_json(text: str, flag: str) -> None:
     """Raise InputError if a JSON value sets an option that pi rejects."""
     if not text.startswith("{"):
         return
@@ -130,17 +130,17 @@ def _check_json(text: str) -> None:
     except (ValueError, RecursionError):
         return  # vLLM cannot parse it either
     for key, value in _keys(document):
-        _check_key(key, str(value))
+        _check_key(key, str(value), flag)
 
 
-def _check_key(key: str, value: str) -> None:
+def _check_key(key: str, value: str, flag: str) -> None:
     """Raise InputError if a JSON key is an option that pi rejects."""
     name = "--" + key.replace("_", "-")
     reason = {**OWNED, **OPENING}.get(name)
     if reason and name not in ORDINARY_KEYS:
-        raise InputError("raw-argument-owned", f"--vllm may not contain {key} inside JSON: {reason}")
+        raise InputError("raw-argument-owned", f"{flag} may not contain {key} inside JSON: {reason}", "remove it")
     if name == "--distributed-executor-backend" and value.lower() == "ray":
-        raise InputError("raw-argument-ray", f"--vllm may not contain {key} inside JSON: {RAY}")
+        raise InputError("raw-argument-ray", f"{flag} may not contain {key} inside JSON: {RAY}", "remove it")
 
 
 def _keys(document: Any) -> Iterator[tuple[str, Any]]:

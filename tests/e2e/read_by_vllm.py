@@ -30,11 +30,10 @@ def main() -> None:
                 parser.parse_args(words)
         except (SystemExit, Exception) as problem:
             refused.append({"words": words, "problem": (said.getvalue()[-300:] or repr(problem))})
-    options = sorted(
-        option
-        for action in parser._subparsers._group_actions[0].choices["serve"]._actions
-        for option in action.option_strings
-    )
+    actions = parser._subparsers._group_actions[0].choices["serve"]._actions
+    options = sorted(option for action in actions for option in action.option_strings)
+    lists = sorted(option for action in actions if action.nargs == "+" for option in action.option_strings)
+    choices = {option: action.choices for action in actions if action.choices for option in action.option_strings}
     print(
         json.dumps(
             {
@@ -44,6 +43,8 @@ def main() -> None:
                 "reasoning": sorted(ReasoningParserManager.list_registered()),
                 "environments": sorted(envs.environment_variables),
                 "options": options,
+                "lists": lists,
+                "ranks": [int(rank) for rank in choices["--max-lora-rank"]],
             }
         )
     )

@@ -16,12 +16,16 @@ from typing import Any
 
 import pytest
 
+import pi
 from pi.errors import PiError
-from pi.planning import catalog, planner, serve
+from pi.fabric_tasks.flags import options_from
+from pi.fabric_tasks.options import LaunchOptions
+from pi.planning import catalog, overrides, planner, serve
+from pi.planning.adapters import RANKS, AdapterFacts
 from pi.planning.types import LaunchPlan, PodFacts, Request
-from pi.vllm import raw_arguments, versions
+from pi.vllm import raw_arguments, settings, versions
 from pi.vllm.arguments import SHORT
-from tests.pods import cpu_pod, every_pod
+from tests.pods import cpu_pod, every_pod, pod
 
 VENV = Path(os.environ.get("PI_E2E_VENV") or Path(__file__).parents[2] / ".e2e" / "one" / "home" / "venv")
 MINUTES = 3
@@ -55,6 +59,37 @@ def _plans() -> Iterator[LaunchPlan]:
                 bent = [replace(request, context=4096), replace(request, memory=0.5)]
                 bent += [replace(request, gpus=len(facts.gpus))] if facts.gpus else []
                 yield from filter(None, (_planned(wish, facts) for wish in bent))
+    yield from _changed()
+
+
+def _changed() -> Iterator[LaunchPlan]:
+    """Plans with what a user may change: text only, adapters, and settings of every form."""
+    facts = replace(pod("h200", 8), adapters={"me/a": AdapterFacts(8)})
+    for spec in CATALOG.models:
+        if spec.text_only and (plan := _planned(Request(spec.id, "m", text_only=True), facts)):
+            yield plan
+    for flags in CHANGES:
+        yield planner.plan(options_from(LaunchOptions, flags).request("Qwen/Qwen3-8B", "m"), facts, CATALOG)
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"lora": ["a=me/a", "b=/srv/b"]},
+    {"lora": ["a=me/a"], "set": ["max-lora-rank=64", "max_loras=4"]},
+    {"set": ["max-num-seqs=64", "no-enable-prefix-caching", "kv_cache_dtype=fp8", "seed=-1"]},
+    {"set": ["tp=2", "max-model-len=32k", "gpu-memory-utilization=0.5"]},
+    {"set": ["max-model-len=auto", "enable-expert-parallel", "no-enable-expert-parallel"]},
+    {"set": ["cudagraph-capture-sizes=1 2 4", "compilation-config.mode=3", "compilation_config.cudagraph_mode=NONE"]},
+    {"set": ["speculative-config.method=ngram", "speculative-config.num_speculative_tokens=3"]},
+    {"set": ['speculative-config={"method": "ngram"}', "speculative-config.prompt_lookup_max=4"]},
+    {
+        "set": [
+            "hf-overrides.architectures+=A,B",
+            'lora-modules={"name": "a", "path": "/srv/a"}',
+            "lora-modules=a=/b c=/d",
+        ]
+    },
+]
+"""Flags of pi that bend a plan."""
 
 
 def _planned(request: Request, facts: PodFacts) -> LaunchPlan | None:
@@ -112,6 +147,55 @@ def test_every_argument_that_pi_keeps_for_itself_exists(said: dict[str, Any]) ->
     known = set(said["options"])
     assert set(raw_arguments.OWNED) | set(raw_arguments.OPENING) | set(SHORT.values()) <= known | {"--model"}
     assert set(SHORT) - {"-O"} <= known
+
+
+def test_lists_and_ranks_are_those_of_vllm(said: dict[str, Any]) -> None:
+    kept = set(raw_arguments.OWNED) | set(raw_arguments.OPENING)
+    assert set(said["lists"]) - kept <= settings.LISTS
+    assert tuple(said["ranks"]) == RANKS
+
+
+def test_arguments_that_pi_plans_with_exist(said: dict[str, Any]) -> None:
+    known = {*overrides.PLANNED, *overrides.SPLITS, *overrides.BEYOND_THE_SUM}
+    assert known - set(said["options"]) <= {"--device-ids"}, "vLLM 0.33 added this one"
+
+
+VERDICTS = {
+    "nothing wrong": (["--max-num-seqs", "4"], None),
+    "an unknown option": (["--max-num-sequences=4"], "unrecognized arguments: --max-num-sequences=4"),
+    "a wrong value": (["--max-num-seqs", "many"], "argument --max-num-seqs: Value many cannot be converted"),
+    "a wrong choice": (["--dtype", "int3"], "argument --dtype: invalid choice"),
+    "JSON that is cut short": (["--compilation-config", '{"mode": 3'], "argument --compilation-config"),
+    "a part without a value": (["--compilation-config.mode"], "the last argument needs a value"),
+    "a wrong combination": (["--enable-auto-tool-choice"], "requires --tool-call-parser"),
+    "a parser that does not exist": (
+        ["--tool-call-parser", "hermez"],
+        "unknown parser 'hermez' (did you mean hermes?)",
+    ),
+    "a template that does not exist": (["--chat-template", "examples/none.jinja"], "examples/none.jinja"),
+    "help": (["--help"], "only prints"),
+}
+
+
+@pytest.mark.parametrize(("words", "told"), VERDICTS.values(), ids=VERDICTS)
+def test_program_for_the_pod_says_what_vllm_says(said: dict[str, Any], words: list[str], told: str | None) -> None:
+    asked = {"words": ["serve", "org/model", *words], "variables": ["VLLM_LOGGING_LEVEL", "VLLM_LOGING_LEVEL"]}
+    done = subprocess.run(
+        [VENV / "bin" / "python", "-c", PROGRAM.read_text()],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        timeout=MINUTES * 60,
+        env={**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"},
+        check=True,
+    )
+    verdict = json.loads(done.stdout.splitlines()[-1])
+    assert (verdict["objection"] is None) is (told is None), verdict
+    assert (told or "") in (verdict["objection"] or "")
+    assert verdict["unknown"] == ["VLLM_LOGING_LEVEL"]
+
+
+PROGRAM = Path(pi.__file__).parent / "setup" / "templates" / "read_arguments.py"
 
 
 def test_no_whole_option_of_vllm_is_refused_as_the_beginning_of_another(said: dict[str, Any]) -> None:

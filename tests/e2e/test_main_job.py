@@ -179,9 +179,25 @@ def test_stop_ends_everything_and_frees_the_port(pi: Pi, pods: Pods, model: str)
     [
         (["--context", "100k"], 2, "has a context of 8192 tokens"),
         (["--vllm", "--max-model-len", "100000"], 6, "User-specified max_model_len (100000) is greater than"),
-        (["--vllm", "--tensor-paralel-size", "2"], 6, "unrecognized arguments: --tensor-paralel-size 2"),
+        (["--vllm", "--tensor-paralel-size", "2"], 2, "unrecognized arguments: --tensor-paralel-size 2"),
+        (
+            ["--set", "max-num-sequences=2"],
+            2,
+            "unrecognized arguments: --max-num-sequences=2 (did you mean --max-num-seqs?)",
+        ),
+        (
+            ["--set", "kv-cache-memory-bytes=much"],
+            2,
+            "argument --kv-cache-memory-bytes: Value much cannot be converted",
+        ),
     ],
-    ids=["refused by pi", "refused by the model", "refused by the command line"],
+    ids=[
+        "refused by pi",
+        "refused by the model",
+        "refused by the command line",
+        "refused by the command line of --set",
+        "a value refused by the command line",
+    ],
 )
 def test_row_26_a_start_that_fails_says_why_and_leaves_nothing(
     pi: Pi, pods: Pods, model: str, arguments: list[str], code: int, cause: str

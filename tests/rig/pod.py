@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pi.calls.templates import render
-from tests.rig import standin_hf, standin_nvidia_smi, standin_vllm
+from tests.rig import standin_arguments, standin_hf, standin_nvidia_smi, standin_vllm
 from tests.rig.cases import CASES
 from tests.rig.patience import patient
 from tests.rig.sshd import SshdPod
@@ -37,6 +37,8 @@ def make_venv(folder: Path, version: str = standin_vllm.VERSION) -> Path:
         program.write_text(f"#!{folder}/bin/python -S\n{source(module)}")
         program.chmod(0o755)
     [packages] = folder.glob("lib/python3*/site-packages")
+    (packages / "vllm").mkdir()
+    (packages / "vllm" / "__init__.py").write_text(source(standin_arguments))
     metadata = packages / f"vllm-{version}.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
@@ -82,7 +84,7 @@ class Pod(SshdPod):
         return self
 
     def fault(self, program: str, **settings: Any) -> None:
-        """Set the behaviour of a stand-in (`vllm`, `hf`, `nvidia_smi`) from its next start on."""
+        """Set the behaviour of a stand-in (`vllm`, `arguments`, `hf`, `nvidia_smi`) from its next start on."""
         path = self.home / "fault" / f"{program}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(settings))

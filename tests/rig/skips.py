@@ -17,6 +17,7 @@ REASONS = {
     "IPv6": "this machine has no IPv6",
     "Linux": "pods run Linux",
     "driver": "this machine has an NVIDIA driver",
+    "AMD": "this machine has an AMD GPU",
     "disk": "this machine has no second file system that this user can write to",
     "hub": "the model is on the hub: its files are not on this machine",
     "outer address": "this machine has no address but its loopback",

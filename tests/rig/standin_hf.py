@@ -1,8 +1,9 @@
 """A stand-in for `hf download MODEL`: writes a model into the hub's cache, slowly and with progress, or fails.
 
 `~/fault/hf.json` may contain `seconds` (the duration), `bytes` (size of the weights), `fail` (a key of
-`FAILURES`, after half of the time) and `config` (the model's config.json). It writes its arguments into
-`~/received/hf.json`. It uses only the standard library, because tests copy it into a pod's `~/venv`.
+`FAILURES`, after half of the time) and `config` (the model's config.json). A repository whose name ends with "-lora"
+is an adapter. It writes its arguments into `~/received/hf.json`, and those of each repository into
+`~/received/hf--OWNER--NAME.json`. It uses only the standard library, because tests copy it into a pod's `~/venv`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def main() -> None:
     settings = home / "fault" / "hf.json"
     fault: dict[str, Any] = json.loads(settings.read_text()) if settings.exists() else {}
     (home / "received").mkdir(exist_ok=True)
-    (home / "received" / "hf.json").write_text(json.dumps({"argv": sys.argv[1:], "env": dict(os.environ)}))
+    for name in ("hf", f"hf--{model.replace('/', '--')}"):
+        received = json.dumps({"argv": sys.argv[1:], "env": dict(os.environ)})
+        (home / "received" / f"{name}.json").write_text(received)
     repo = hub_cache() / ("models--" + model.replace("/", "--"))
     try:
         fetch(repo / "blobs" / "weights.incomplete", fault)
@@ -48,7 +51,8 @@ def main() -> None:
         sys.exit(f"Error: OSError: {error}")
     if failure := fault.get("fail"):
         sys.exit(FAILURES[failure].format(model=model))
-    complete(repo, fault.get("config", {"max_position_embeddings": 8192}))
+    revision = next((word[11:] for word in sys.argv if word.startswith("--revision=")), "main")
+    complete(repo, fault.get("config", {"max_position_embeddings": 8192}), revision)
     print(repo / "snapshots" / COMMIT)
 
 
@@ -75,15 +79,17 @@ def fetch(blob: Path, fault: dict[str, Any]) -> None:
             time.sleep(seconds / CHUNKS)
 
 
-def complete(repo: Path, config: dict[str, Any]) -> None:
+def complete(repo: Path, config: dict[str, Any], revision: str) -> None:
+    is_adapter = repo.name.endswith("-lora")
+    names = ("adapter_model.safetensors", "adapter_config.json") if is_adapter else ("model.safetensors", "config.json")
     (repo / "blobs" / "weights.incomplete").replace(repo / "blobs" / "weights")
     (repo / "blobs" / "config").write_text(json.dumps(config))
     snapshot = repo / "snapshots" / COMMIT
     snapshot.mkdir(parents=True, exist_ok=True)
-    for name, blob in (("model.safetensors", "weights"), ("config.json", "config")):
+    for name, blob in zip(names, ("weights", "config"), strict=True):
         (snapshot / name).symlink_to(f"../../blobs/{blob}")
     (repo / "refs").mkdir(exist_ok=True)
-    (repo / "refs" / "main").write_text(COMMIT)
+    (repo / "refs" / revision).write_text(COMMIT)
 
 
 if __name__ == "__main__":

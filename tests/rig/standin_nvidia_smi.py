@@ -3,7 +3,8 @@
 `~/fault/nvidia_smi.json` contains `answer` (a file of that folder). It may contain `count` (number of GPUs),
 `used_mib` (used memory by GPU, `{"0": 70000}`), `cuda` (the newest CUDA that the driver supports), `exit` (exit
 code), `seconds` (the duration) and `apps` (processes: `[{"pid": 77, "gpu": 0, "mib": 62464}]`; the stand-in
-lists the live ones and adds their memory).
+lists the live ones and adds their memory). Lines of the file that list slices (MIG) are printed by `-L` and in the
+table.
 It uses only the standard library, because tests copy it into a pod's PATH.
 """
 
@@ -21,6 +22,9 @@ ANSWERS = Path("@ANSWERS@")
 COLUMNS = ["index", "name", "memory.total", "memory.used", "uuid", "compute_cap", "driver_version"]
 """Columns of the recorded outputs (`pi.pods.gpus.QUERY`)."""
 
+LISTING = ("GPU ", "  MIG ", "|", "Mem")
+"""Beginnings of the lines that are not printed as rows."""
+
 HEADER = """\
 +-----------------------------------------------------------------------------------------+
 | NVIDIA-SMI 580.159.03             Driver Version: 580.159.03     CUDA Version: {cuda}     |
@@ -36,9 +40,17 @@ def main() -> None:
         print_cards(option.partition("=")[2].split(","), fault)
     elif option.startswith("--query-compute-apps="):
         print_apps(fault)
+    elif sys.argv[1:] == ["-L"]:
+        print_lines(fault, ("GPU ", "  MIG "))
     elif not option:
         print(HEADER.format(cuda=fault.get("cuda", "13.0")), end="")
+        print_lines(fault, ("|",))
     sys.exit(fault.get("exit", 0))
+
+
+def print_lines(fault: dict[str, Any], beginnings: tuple[str, ...]) -> None:
+    lines = (ANSWERS / fault["answer"]).read_text().splitlines()
+    print(*(line for line in lines if line.startswith(beginnings)), sep="\n")
 
 
 def print_cards(wanted: list[str], fault: dict[str, Any]) -> None:
@@ -73,7 +85,8 @@ def apps(fault: dict[str, Any]) -> list[dict[str, Any]]:
 def cards(fault: dict[str, Any]) -> list[dict[str, str] | str]:
     """Return the GPUs of the output by column. A line that is not a GPU stays text."""
     found: list[dict[str, str] | str] = []
-    for line in (ANSWERS / fault["answer"]).read_text().splitlines()[: fault.get("count")]:
+    rows = [line for line in (ANSWERS / fault["answer"]).read_text().splitlines() if not line.startswith(LISTING)]
+    for line in rows[: fault.get("count")]:
         cells = line.split(", ")
         is_card = len(cells) == len(COLUMNS)
         found.append(dict(zip(COLUMNS, cells, strict=True)) if is_card else line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,15 @@ def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod:
     assert (done.code, done.out) == (0, "qwen is stopped\n")
 
 
+def test_under_fabric_a_plan_on_a_machine_contacts_no_host(pi: Pi, pod: Pod) -> None:
+    words = ["--on", "2x RTX 4090", "--json"]
+    done = fab(pi, pod, "pi.plan", "--model", "Qwen/Qwen3-8B", *words)
+    assert (done.code, done.out) == (0, pi.ok("plan", "Qwen/Qwen3-8B", *words))
+    done = fab(pi, pod, "pi.models", *words)
+    assert (done.code, done.out) == (0, pi.ok("models", *words))
+    assert logins(pod) == 0
+
+
 def test_under_fabric_an_unknown_host_is_answered_with_the_setup_command(pi: Pi, pod: Pod) -> None:
     done = fab(pi, pod, "pi.list")
     assert done.code == 2
@@ -254,6 +264,10 @@ def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
         assert f"  {name} " in listed, name
     assert run(pi, program("inv"), "pi.list").out == EMPTY
     assert "box" in run(pi, program("inv"), "pi.pods").out
+    words = ["--model", "Qwen/Qwen3-8B", "--on", "2x RTX 4090"]
+    assert run(pi, program("inv"), "pi.plan", *words).out == pi.ok("plan", *words[1:])
+    done = run(pi, program("inv"), "pi.plan", "--model", "Qwen/Qwen3-8B", "--on", "24GB", "--json")
+    assert (done.code, list(json.loads(done.out))) == (2, ["refused"])
     done = run(pi, program("inv"), "pi.pods.active", "nowhere")
     assert done.code == 2
     assert "unknown pod 'nowhere'" in done.err

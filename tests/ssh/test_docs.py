@@ -40,6 +40,11 @@ def pod_is_known(laptop: Laptop, pod: Pod) -> None:
             file.truncate(BYTES)
 
 
+def prices_are_kept(laptop: Laptop, pod: Pod) -> None:
+    pod_is_known(laptop, pod)
+    (laptop.pi.config / "prices.toml").write_text('"RTX 4090" = 0.44\n', encoding="utf-8")
+
+
 def model_answers(laptop: Laptop, pod: Pod) -> None:
     """Have `qwen` run, call `ls` once, and answer."""
     laptop.file("README.md", "# Shop\n")
@@ -69,7 +74,7 @@ def fabfile_is_here(laptop: Laptop, pod: Pod) -> None:
 
 SCENES: dict[str, Callable[[Laptop, Pod], None]] = {
     "README.md": pod_is_known,
-    "docs/models.md": pod_is_known,
+    "docs/models.md": prices_are_kept,
     "docs/prompt.md": model_answers,
     "docs/pods-and-state.md": model_runs,
     "docs/fabfiles.md": fabfile_is_here,

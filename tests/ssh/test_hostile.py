@@ -16,6 +16,7 @@ import pytest
 
 from pi.errors import InputError
 from pi.vllm.arguments import Arguments
+from pi.vllm.pasted import check_words
 from pi.vllm.raw_arguments import check_raw
 from tests.rig.command import Pi
 from tests.rig.hostile import CANARY, VALUES, is_clean
@@ -32,6 +33,7 @@ TOO_BIG = 100_000
 
 def accepted(value: str) -> bool:
     try:
+        check_words(["--enforce-eager", value])
         check_raw(Arguments.parse([value]))
     except InputError:
         return False
@@ -52,10 +54,10 @@ def test_every_value_that_is_taken_after_vllm_arrives_as_it_is(pi: Pi, box: Pod)
     """All of them as words of one start; `--` before them, so that none is an option to the stand-in."""
     words = [value for value in VALUES if accepted(value)]
     assert len(words) > 190 and max(len(word.encode()) for word in words) >= TOO_BIG
-    pi.ok("start", box.model(), "--name", "q", "--vllm", *words)
+    pi.ok("start", box.model(), "--name", "q", "--vllm", "--enforce-eager", *words)
     argv = box.received("q")["argv"]
     assert argv[len(argv) - len(words) :] == words
-    assert argv[: len(argv) - len(words)][-1] == "--disable-fastapi-docs"
+    assert argv[: len(argv) - len(words)][-2:] == ["--disable-fastapi-docs", "--enforce-eager"]
     nothing_ran(pi, box)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.rig.command import Pi
+from tests.rig.command import KEY, Pi
 from tests.rig.hub import hub
 from tests.rig.pod import Pod, make_venv
 from tests.ssh.conftest import NewPod
@@ -191,6 +191,32 @@ def test_plan_names_packages_and_how_to_install_them(pi: Pi, box: Pod) -> None:
     assert output.startswith(
         "qwen-vl-utils==0.0.14; to install what is missing: pi pods setup box --for Qwen/Qwen3-VL-235B-A22B-Instruct"
     )
+
+
+def test_plan_as_json_is_what_start_passes(pi: Pi, box: Pod) -> None:
+    box.cards("h100_8")
+    words = ("Qwen/Qwen3-8B", "--name", "qwen", "--gpus", "2", "--memory", "50%")
+    printed = pi.ok("plan", *words, "--json")
+    made = json.loads(printed)
+    assert (made["model"], made["gpus"], made["tensor_parallel"]) == ("Qwen/Qwen3-8B", [0, 1], 2)
+    assert not {box.ssh, "127.0.0.1", KEY} & set(shlex.split(printed))
+    pi.ok("start", *words)
+    received = box.received("qwen")
+    assert received["argv"][-len(made["args"]) :] == made["args"]
+    assert made["env"].items() <= received["env"].items()
+
+
+def test_refusal_as_json_keeps_its_exit_code(pi: Pi, box: Pod) -> None:
+    box.cards("rtx_4090_2")
+    pi.ok("list")
+    done = pi("plan", "openai/gpt-oss-120b", "--json")
+    refused = json.loads(done.out)["refused"]
+    assert (done.code, done.err, list(refused)) == (2, "", ["message", "hint"])
+    assert refused["message"].startswith("openai/gpt-oss-120b does not fit: ")
+    assert pi("plan", "openai/gpt-oss-120b").err == f"pi: {refused['message']}; {refused['hint']}\n"
+    pi.ok("start", "Qwen/Qwen3-8B", "--name", "qwen")
+    done = pi("plan", "Qwen/Qwen3-8B", "--name", "qwen", "--json")
+    assert (done.code, json.loads(done.out)["refused"]["message"]) == (5, "qwen already runs")
 
 
 def test_missing_path_has_no_plan(pi: Pi, box: Pod) -> None:

@@ -191,6 +191,21 @@ def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> No
     assert "GPU 0" in pi.ok("start", machine.model(), "--name", "qwen")
 
 
+def test_slices_of_a_gpu_become_gpus_of_the_pod(pi: Pi, machine: Pod) -> None:
+    machine.cards("mig_slices")
+    told = pi.ok("pods", "setup", "box", machine.ssh)
+    assert "2 MIG slices, the driver supports CUDA up to 13.0" in told
+    assert [(gpu["id"], gpu["memory_mib"]) for gpu in pi.state()["pods"]["box"]["gpus"]] == [
+        (0, 40448),
+        (1, 81559),
+        (101, 9984),
+    ]
+    pi.ok("start", machine.model(), "--name", "whole")
+    assert machine.received("whole")["env"]["CUDA_VISIBLE_DEVICES"] == "1"
+    pi.ok("start", machine.model("small"), "--name", "slice", "--memory", "50%")
+    assert machine.received("slice")["env"]["CUDA_VISIBLE_DEVICES"].startswith("MIG-")
+
+
 PACKAGES = "import importlib.metadata as m; [print(d.name) for d in m.distributions()]"
 
 

@@ -7,16 +7,19 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
 from chores.docs import ROOT, blocks, commands, pages, same
+from pi.planning.offers import Offer
+from pi.planning.plan_json import MemoryJson, PlanJson
 from pi.prompt import events
 from tests.rig.command import program
 from tests.rig.shown import check
 
 README, PROMPT, TESTING = ROOT / "README.md", ROOT / "docs" / "prompt.md", ROOT / "docs" / "testing.md"
+MODELS = ROOT / "docs" / "models.md"
 
 TEXTS = [*pages(), *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING", "SECURITY"))]
 
@@ -75,6 +78,20 @@ def test_prompt_page_names_the_fields_of_every_event(event: type) -> None:
     [cell] = [fields for kinds, fields in rows if f"`{event.kind}`" in kinds]  # type: ignore[attr-defined]
     without_values = re.sub(r"`reason` \([^)]*\)", "`reason`", cell)
     assert set(re.findall(r"`(\w+)`", without_values)) - {"turn_end"} == {f.name for f in dataclasses.fields(event)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "keys"),
+    [
+        ("| key of a plan |", {*get_type_hints(PlanJson), *get_type_hints(MemoryJson)}),
+        ("| key of an offer |", set(Offer("org/model", "", "more").as_json())),
+    ],
+)
+def test_models_page_names_the_keys_of_the_json(heading: str, keys: set[str]) -> None:
+    [table] = [part for part in MODELS.read_text().split("\n\n") if part.startswith(heading)]
+    named, described = zip(*(line.split("|")[1:3] for line in table.splitlines()[2:]), strict=True)
+    assert keys <= set(re.findall(r"`(\w+)`", " ".join((*named, *described))))
+    assert set(re.findall(r"`(\w+)`", " ".join(named))) <= keys
 
 
 def test_testing_page_counts_the_recorded_streams() -> None:

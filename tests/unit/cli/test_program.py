@@ -25,6 +25,7 @@ from pi.fabric_tasks.flags import (
     operand,
     operands_of,
     options_from,
+    repeated,
     switch,
     tail,
     words_of,
@@ -51,6 +52,7 @@ def send(c: Any, options: SendOptions) -> None:
 class ServeOptions(Options):
     model: str | None = operand("MODEL", "which")
     name: str | None = flag("N", "its name")
+    env: tuple[str, ...] = repeated("X=Y", "a variable")
     vllm: tuple[str, ...] = tail("RAW...", "for vLLM")
 
 
@@ -94,6 +96,8 @@ READ = [
     ("a value that looks like a flag", serve, "--name --vllm", {"name": "--vllm"}),
     ("an empty value", serve, "--name=", {"name": ""}),
     ("the last of two values", serve, "--name a --name b", {"name": "b"}),
+    ("each value of a repeated flag", serve, "--env A=1 a/b --env=B=2 --env -x",
+     {"model": "a/b", "env": ["A=1", "B=2", "-x"]}),
     ("a switch", send, "--loud a x", {"loud": True, "name": "a", "message": ["x"]}),
     ("a switch of two words", send, "--dry-run a x", {"dry_run": True, "name": "a", "message": ["x"]}),
     ("only operands after --", send, "a -- --loud -x", {"name": "a", "place": "--loud", "message": ["-x"]}),
@@ -247,7 +251,7 @@ def test_usage_line_names_every_flag_and_operand_once(name: str) -> None:
 
 USAGES = [
     (send, "pi x NAME [PLACE] MESSAGE... [--times N] [--loud] [--dry-run]"),
-    (serve, "pi x MODEL [--name N] [--vllm RAW...]   (alone: lists)"),
+    (serve, "pi x MODEL [--name N] [--env X=Y]... [--vllm RAW...]   (alone: lists)"),
     (setup, "pi x NAME SSH [--kind old|new] [--for X [--beside]] [--json|--quiet]"),
 ]
 
@@ -266,16 +270,18 @@ def test_invoke_has_an_argument_for_each_flag_and_operand(name: str) -> None:
     assert arguments.keys() == declared.keys()
     for attribute, argument in arguments.items():
         each = declared[str(attribute)]
-        assert argument.kind is (list if each.takes_rest else getattr(each, "kind", str)), attribute
+        assert argument.kind is (list if each.is_list else getattr(each, "kind", str)), attribute
         assert argument.positional is (each.default is MISSING), attribute
         assert argument.help == each.help, attribute
 
 
 def test_invoke_reads_a_start_by_flags_alone() -> None:
     contexts = namespace().to_contexts()
-    parsed = Parser(contexts).parse_argv(["start", "--model", "a/b", "--name", "q", "--dry-run", "--vllm", "-x"])
+    words = ["--model", "a/b", "--name", "q", "--dry-run", "--set", "seed=1", "--set=dtype=auto", "--vllm", "-x"]
+    parsed = Parser(contexts).parse_argv(["start", *words])
     values = {key: value for key, value in parsed[0].as_kwargs.items() if value}
-    assert values == {"model": "a/b", "name": "q", "dry_run": True, "vllm": ["-x"]}
+    given = {"model": "a/b", "name": "q", "dry_run": True, "set": ["seed=1", "dtype=auto"], "vllm": ["-x"]}
+    assert values == given
 
 
 def test_a_task_called_from_python_takes_operands_and_flags() -> None:
@@ -287,6 +293,11 @@ def test_a_task_called_from_python_takes_operands_and_flags() -> None:
 
     task(Context(), "ann", message=["a", "b"], times=2)
     assert calls == [SendOptions(name="ann", message=("a", "b"), times=2)]
+
+
+def test_a_list_called_from_python_may_be_one_word() -> None:
+    assert options_from(ServeOptions, {"env": "A=1"}) == ServeOptions(env=("A=1",))
+    assert options_from(ServeOptions, {"env": ["A=1", "B=2"], "vllm": None}) == ServeOptions(env=("A=1", "B=2"))
 
 
 COMBINED = [
@@ -307,6 +318,7 @@ def test_flags_can_be_typed_again() -> None:
     options = SetupOptions(name="box", ssh="host", kind="new", for_="a b", beside=True)
     assert words_of(options) == ["--kind", "new", "--for", "a b", "--beside"]
     assert words_of(ServeOptions(name="q", vllm=("--tp", "4"))) == ["--name", "q", "--vllm", "--tp", "4"]
+    assert words_of(ServeOptions(env=("A=1", "B=2"))) == ["--env", "A=1", "--env", "B=2"]
 
 
 def test_every_verb_has_a_line_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,7 @@ def test_snapshot_is_whole(names: list[str], index: Any, load_format: str, whole
     ],
 )
 def test_copies_for_other_programs_are_skipped(name: str, skipped: bool) -> None:
-    assert checkpoint.is_skipped(name) == skipped
+    assert checkpoint.is_one_of(name, checkpoint.SKIPPED) == skipped
 
 
 # ------------------------------------------------------------------------------- a repository's card

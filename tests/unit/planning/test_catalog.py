@@ -11,10 +11,10 @@ import pytest
 
 from chores import catalog_text
 from pi.errors import InputError
-from pi.planning import catalog, hardware
+from pi.planning import catalog, gpu_kinds, hardware
 from pi.planning.catalog import BYTES_PER_PARAMETER, ModelSpec, Variant
-from pi.planning.placement import COUNTS
-from tests.pods import FIXTURE, KINDS, pod
+from pi.planning.splits import COUNTS
+from tests.pods import FIXTURE, KINDS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -76,7 +76,8 @@ def test_variant_is_complete(spec: ModelSpec, variant: Variant) -> None:
 
 
 def test_hardware_names_are_valid() -> None:
-    valid = {kind.name for kind in hardware.KINDS} | {"nvidia", "ada", "cpu", *hardware.GENERATIONS.values()}
+    generations = {*hardware.GENERATIONS.values(), *hardware.EXCEPTIONS.values()}
+    valid = {kind.name for kind in gpu_kinds.KINDS} | generations | {"nvidia", "mig", "cpu"}
     named = {name for spec, variant in VARIANTS for name in (*spec.tunings, *variant.tunings, *variant.on)}
     assert named <= valid
     assert {name for spec in CATALOG.models for name in spec.verified} <= valid
@@ -168,55 +169,6 @@ def test_invalid_entry_is_named(tmp_path: Path, text: str | bytes, part: str) ->
         catalog.load(tmp_path)
     assert part in caught.value.message
     assert str(tmp_path) in caught.value.message
-
-
-# --------------------------------------------------------------------------------------------------- hardware
-
-NAMES = {
-    "NVIDIA H100 80GB HBM3": "h100",
-    "NVIDIA H100 PCIe": "h100",
-    "NVIDIA H800": "h100",
-    "NVIDIA H200 NVL": "h200",
-    "NVIDIA GH200 480GB": "gh200",
-    "NVIDIA A100-PCIE-40GB": "a100",
-    "NVIDIA A100 80GB PCIe": "a100_80gb",
-    "NVIDIA A800-SXM4-80GB": "a100_80gb",
-    "NVIDIA RTX 6000 Ada Generation": "rtx_6000_ada",
-    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "rtx_pro_6000",
-    "NVIDIA L40": "l40",
-    "NVIDIA A10": "a10",
-    "NVIDIA A40": "a6000",
-    "NVIDIA GB200": "gb200",
-    "NVIDIA Something New": None,
-}
-
-
-@pytest.mark.parametrize(("name", "kind"), NAMES.items())
-def test_gpu_name_gives_its_kind(name: str, kind: str | None) -> None:
-    from pi.pods.gpus import Gpu
-
-    product = hardware.kind(Gpu(0, name.removeprefix("NVIDIA "), 81559))
-    assert (product.name if product else None) == kind
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_kinds_agree_with_nvidia_smi(kind: str) -> None:
-    gpu = pod(kind, 1).gpus[0]
-    product = hardware.kind(gpu)
-    assert product is not None
-    assert (product.name, product.memory_mib, product.capability) == (kind, gpu.memory_mib, gpu.compute_capability)
-
-
-def test_gpus_support_formats() -> None:
-    formats = {
-        kind: {name for name in hardware.MIN_CAPABILITY if hardware.supports(pod(kind, 1).gpus[0], name)}
-        for kind in KINDS
-    }
-    assert formats["v100"] == {"fp32"}
-    assert formats["t4"] == {"fp32", "int4", "int8"}
-    assert "fp8" not in formats["a100"] and "bf16" in formats["a100"]
-    assert "fp8" in formats["rtx_4090"] and "nvfp4" not in formats["h200"]
-    assert formats["b200"] == formats["rtx_5090"] == set(hardware.MIN_CAPABILITY)
 
 
 # --------------------------------------------------------------------------------------------------- Markdown

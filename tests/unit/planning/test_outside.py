@@ -64,9 +64,10 @@ def test_a_fine_tune_is_planned_like_a_model_of_the_catalog() -> None:
 def test_the_number_format_of_the_files_is_checked_against_the_card() -> None:
     facts = described(pod("h100", 1), "nvidia/Qwen3.6-27B-NVFP4", 20)
     on_blackwell = described(pod("b200", 1), "nvidia/Qwen3.6-27B-NVFP4", 20)
-    assert plan("acme/Qwen3.6-27B-x", on_blackwell).gpus == (0,)
-    error = refused("acme/Qwen3.6-27B-x", facts)
-    assert error.id == "does-not-fit" and "does not support NVFP4 natively" in error.message
+    volta = described(pod("v100", 4), "nvidia/Qwen3.6-27B-NVFP4", 20)
+    assert "16 bit" not in plan("acme/Qwen3.6-27B-x", on_blackwell).why[1]
+    assert "20 GB of nvfp4 weights, computed in 16 bit on H100" in plan("acme/Qwen3.6-27B-x", facts).why[1]
+    assert "vLLM does not run on Tesla V100" in refused("acme/Qwen3.6-27B-x", volta).message
 
 
 def test_no_config_of_the_fixtures_breaks_a_plan() -> None:

@@ -66,9 +66,12 @@ def test_a_written_state_is_read_back(file: Path) -> None:
 
 def test_a_deployment_has_keys_only_for_unusual_values(file: Path) -> None:
     usual = Deployment("u", "m", 8001, (0,), 9)
-    other = replace(usual, name="o", api="responses", private=True, venv="venv-0.33.0", extra={"mine": 1})
+    other = replace(
+        usual, name="o", api="responses", private=True, venv="venv-0.33.0", adapters=("sql",), extra={"mine": 1}
+    )
     state.change(lambda s: s.with_pod(Pod("a", "local", (), {"u": usual, "o": other})))
     models = json.loads(file.read_text())["pods"]["a"]["models"]
+    assert models["o"].pop("adapters") == ["sql"]
     assert models["o"].items() - models["u"].items() == {
         ("api", "responses"),
         ("private", True),
@@ -212,6 +215,7 @@ BROKEN = {
     "a huge number": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1e400, "gpu": "", "pid": 9}}}}}',
     "a GPU that is a command": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "m", "port": 1, "gpu": "0;x", "pid": 9}}}}}',
     "a version that is a list": '{"pods": {"a": {"ssh": "x", "vllmBeside": {"venv-nightly": []}}}}',
+    "a wrong adapter": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "x", "port": 1, "pid": 2, "adapters": ["/"]}}}}}',
     "a folder with a line break": '{"pods": {"a": {"ssh": "x", "vllmBeside": {"venv\\n": "1"}}}}',
     "nested too deeply": "[" * 100_000,
     "not UTF-8": b'{"pods": {"\xff": {}}}',

@@ -29,6 +29,13 @@ MARK = "@mark@"
 CUDA_13 = "| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: 13.0 |\n"
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 4, GPU-1f0c0e3a-0000-0000-0000-000000000001, 9.0, 580.65.06"
 OLD_T4 = "0, Tesla T4, 15360, 0, GPU-1f0c0e3a-0000-0000-0000-000000000002"
+GB10 = "0, NVIDIA GB10, [N/A], [N/A], GPU-1f0c0e3a-0000-0000-0000-000000000003, 12.1, 580.126.09"
+MEMORY = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
+SLICED = "0, NVIDIA A100-SXM4-40GB, [N/A], [N/A], GPU-1f0c0e3a-0000-0000-0000-000000000004, 8.0, 570.86.15"
+SLICES = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-1f0c0e3a-0000-0000-0000-000000000004)
+  MIG 2g.10gb     Device  0: (UUID: MIG-4c60d78c-506f-5593-938d-a136eaa1fa52)"""
+SLICE_USE = "|  0    5   0   0  |              25MiB /  9856MiB    | 28      0 |  2   0    1    0    0 |"
 VLLM_WHEELS = "https://wheels.vllm.ai"
 OFF_THE_BUS = "Unable to determine the device handle for GPU0000:41:00.0: Unknown Error"
 
@@ -67,12 +74,14 @@ class Home:
         ended = subprocess.run(["bash", SCRIPT], env=self.environment(steps, settings), capture_output=True, timeout=60)
         return Outcome(ended.returncode, (ended.stdout + ended.stderr).decode())
 
-    def nvidia_smi(self, rows: str, header: str = CUDA_13, code: int = 0, knows_capability: bool = True) -> None:
+    def nvidia_smi(
+        self, rows: str, header: str = CUDA_13, code: int = 0, knows_capability: bool = True, listed: str = ""
+    ) -> None:
         refusal = "" if knows_capability else 'echo "Field \\"compute_cap\\" is not a valid field to query."; exit 2'
         self.standin(
             "nvidia-smi",
             f"case $1 in *compute_cap*) {refusal or ':'} ;;& --query-gpu*) printf %s {shlex.quote(rows)} ;;"
-            f" *) printf %s {shlex.quote(header)} ;; esac; exit {code}",
+            f" -L) printf %s {shlex.quote(listed)} ;; *) printf %s {shlex.quote(header)} ;; esac; exit {code}",
         )
 
     def venv(self, folder: str = "venv", **versions: str) -> None:
@@ -160,6 +169,35 @@ GPUS: list[tuple[str, Callable[[Home], None], list[tuple[str, str, str]]]] = [
         ],
     ),
     (
+        "slices of a card (MIG)",
+        lambda home: home.nvidia_smi(SLICED, header=CUDA_13 + SLICE_USE, listed=SLICES),
+        [
+            *(("fact", "gpu", line) for line in (SLICED, *SLICES.splitlines(), SLICE_USE)),
+            ("done", "gpus", "1 MIG slice, the driver supports CUDA up to 13.0"),
+        ],
+    ),
+    (
+        "a slice that nvidia-smi does not list",
+        lambda home: home.nvidia_smi(SLICED),
+        [
+            (
+                "fail",
+                "gpus",
+                f"nvidia-smi shows no usable GPU: {SLICED}"
+                " -- if it is a MIG slice, nvidia-smi -L must list it; if a GPU is lost, reboot the pod",
+            )
+        ],
+    ),
+    (
+        "a card that shares the machine's memory",
+        lambda home: home.nvidia_smi(GB10),
+        [
+            ("fact", "gpu", GB10),
+            ("fact", "gpu", MEMORY),
+            ("done", "gpus", "1 GPU, the driver supports CUDA up to 13.0"),
+        ],
+    ),
+    (
         "a driver without cards",
         lambda home: home.nvidia_smi("No devices were found\n"),
         [("fact", "gpu_error", "No devices were found")],
@@ -195,6 +233,19 @@ def test_a_pod_without_a_driver_becomes_a_cpu_pod(home: Home) -> None:
     assert ("device", "cpu") in outcome.lines("fact")
     assert "no NVIDIA driver (nvidia-smi not found)" in outcome.lines("note")[0][1]
     assert outcome.lines("skip") == [("gpus", "no GPU"), ("flashinfer", "no GPU"), ("cuda", "no GPU")]
+
+
+@skip_if(shutil.which("nvidia-smi"), "driver")
+@skip_if(any(Path("/sys/class/drm").glob("card*/device/mem_info_vram_total")), "AMD")
+def test_a_pod_with_amd_gpus_is_rejected(home: Home) -> None:
+    kfd = home.path / "kfd"
+    kfd.touch()
+    outcome = home.setup("gpus", PI_KFD=str(kfd))
+    [(step, text)] = outcome.lines("fail")
+    assert (outcome.code, step) == (1, "gpus")
+    assert text == (
+        f"this pod has AMD GPUs ({kfd}), and pi serves models on NVIDIA GPUs or on a CPU -- use a pod with NVIDIA GPUs"
+    )
 
 
 # --- the mount; with sshfs, which needs no root, so the tests run as any user
