@@ -48,6 +48,16 @@ def e2e(c: Context) -> None:
 
 
 @task
+def newest(c: Context) -> None:
+    """Parse every argument list with the newest release of vLLM, and report options announced for removal."""
+    from chores.newest_vllm import provide
+
+    venv, overlay = provide(ROOT / ".cache")
+    places = {"PI_E2E_VENV": str(venv), "PI_E2E_OVERLAY": str(overlay)}
+    c.run(f"{BIN}/python -m pytest -q -m e2e tests/e2e/test_arguments.py --timeout 1500", env=places)
+
+
+@task
 def advisories(c: Context) -> None:
     """Check the installed packages for known security holes."""
     from chores.advisories import report
@@ -63,7 +73,8 @@ def slow(c: Context) -> None:
 
 @task
 def nightly(c: Context) -> None:
-    """Test what takes hours in all: the slow tier, a long fuzz, and ten runs of the suite."""
+    """Test what takes hours in all: the newest vLLM's parser, the slow tier, a long fuzz, ten runs of the suite."""
+    newest(c)
     slow(c)
     for _ in range(10):
         test(c)
@@ -115,7 +126,7 @@ def docs(c: Context) -> None:
 @task
 def convert(c: Context, markdown: str) -> None:
     """Print a Markdown list of models as TOML for models.toml."""
-    from chores.catalog_text import convert, to_toml
+    from chores.catalog_reader import convert, to_toml
 
     print(to_toml(convert(Path(markdown).read_text())), end="")
 
@@ -129,5 +140,19 @@ def render(c: Context) -> None:
     PAGE.write_text(page(read_toml(ROOT / "models.toml")))
 
 
-models = Collection("models", convert, render)
-ns = Collection(test, lint, e2e, slow, nightly, fuzz, advisories, demo, bench, docs, messages, models, pi)
+@task(
+    help={
+        "recipes": "JSON of vLLM's recipes (default: the snapshot in chores/data)",
+        "sizes": "JSON list of checkpoints with id, gb, source and date (default: the snapshot in chores/data)",
+    }
+)
+def refresh(c: Context, recipes: str = "", sizes: str = "") -> None:
+    """Renew the sizes and minimums of models.toml, and list what needs a hand."""
+    from chores.refresh import report
+
+    report(ROOT / "models.toml", recipes, sizes)
+    render(c)
+
+
+models = Collection("models", convert, render, refresh)
+ns = Collection(test, lint, e2e, newest, slow, nightly, fuzz, advisories, demo, bench, docs, messages, models, pi)

@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from pi.prompt.endpoint import Line
-from pi.ssh import connection, link, target
+from pi.ssh import openssh, target
 from tests.rig.sshd import SshdPod
 
 PI = Path(sys.executable).parent / "pi"
@@ -41,7 +41,7 @@ def report(pod: SshdPod, environment: dict[str, str], port: int, name: str) -> N
         canned(pod, link, environment)
 
 
-def canned(pod: SshdPod, link: link.Link, environment: dict[str, str]) -> None:
+def canned(pod: SshdPod, link: openssh.Way, environment: dict[str, str]) -> None:
     """Print the figures that need no model, with a server on the pod that answers at once."""
     with answering() as served:
         remember(pod, environment, served)
@@ -61,15 +61,15 @@ def remember(pod: SshdPod, environment: dict[str, str], served: int) -> None:
 
 
 @contextlib.contextmanager
-def through_ssh(pod: SshdPod, environment: dict[str, str]) -> Iterator[link.Link]:
-    link = connection.open_link(target.parse(pod.ssh), Path(environment["PI_CONFIG_DIR"]) / "known_hosts")
+def through_ssh(pod: SshdPod, environment: dict[str, str]) -> Iterator[openssh.Way]:
+    link = openssh.way_to(target.parse(pod.ssh), Path(environment["PI_CONFIG_DIR"]))
     try:
         yield link
     finally:
         link.close()
 
 
-def first_token(link: link.Link, environment: dict[str, str], port: int, name: str, message: str) -> None:
+def first_token(link: openssh.Way, environment: dict[str, str], port: int, name: str, message: str) -> None:
     """Time one token for a whole `pi prompt`, and for curl over an open connection."""
     body = json.dumps({"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": message}]})
     ask = [str(PI), "prompt", name, "--no-tools", "--quiet", "--max-tokens", "1", message]
@@ -114,7 +114,7 @@ def measured(command: Sequence[str | Path], environment: dict[str, str]) -> Meas
     return Measured(wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def tunnel(link: link.Link, served: int) -> None:
+def tunnel(link: openssh.Way, served: int) -> None:
     """Print the throughput of one stream through the tunnel, and of 50 at once."""
     began = time.monotonic()
     got = fetched(link, served, MEGABYTES)
@@ -132,7 +132,7 @@ def tunnel(link: link.Link, served: int) -> None:
     )
 
 
-def fetched(link: link.Link, port: int, megabytes: int) -> int:
+def fetched(link: openssh.Way, port: int, megabytes: int) -> int:
     with contextlib.closing(link.dial(port)) as line:
         line.settimeout(60)
         line.sendall(f"GET /{megabytes} HTTP/1.0\r\n\r\n".encode())
@@ -143,7 +143,7 @@ def fetched(link: link.Link, port: int, megabytes: int) -> int:
 
 
 @contextlib.contextmanager
-def local_port(link: link.Link, port: int) -> Iterator[int]:
+def local_port(link: openssh.Way, port: int) -> Iterator[int]:
     """Forward a local port to a pod's, for curl, which does not speak SSH."""
 
     class Carrying(socketserver.BaseRequestHandler):

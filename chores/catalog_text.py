@@ -1,17 +1,11 @@
-"""Convert the catalog to Markdown, and a Markdown list of models to a catalog."""
+"""Convert the catalog to Markdown."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from pi.errors import InputError
-from pi.planning.catalog import BYTES_PER_PARAMETER, RECIPE_FACTOR
-from pi.planning.hardware import by_name
 
 Table = dict[str, Any]
 
@@ -20,8 +14,16 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 HEAD = """## The catalog
 
 The rest of this page is rendered from `models.toml` by `inv models.render`. A checked box means that vLLM 0.32.0's own
-parser accepted the arguments, or that the model was run.
+parser accepted the arguments, or that the model was run. `files` is the measured size of a checkpoint, `weights` a size
+by hand; a checkpoint without either, or with `estimated`, has an estimated size.
 """
+
+SIZES_HEAD = """## Sizes of checkpoints
+
+Sums of the files of weights in 10^9 bytes, also of models that have no entry above.
+
+| checkpoint | GB | source | read |
+|---|---|---|---|"""
 
 FACTS = {
     "Parameters": "parameters",
@@ -82,16 +84,26 @@ def page(tables: Mapping[str, Any]) -> str:
 
 def render(tables: Mapping[str, Any]) -> str:
     """Return the tables of models.toml as Markdown: families, their models, checkpoints and proved hardware."""
+    files: dict[str, float] = {}
+    for source in tables.get("sizes", {}).values():
+        files |= source.get("weights_gb", {})
     lines = [HEAD]
     for family, facts in tables.get("family", {}).items():
         lines += [f"### {family}", *_facts(facts), ""]
         for model, table in tables["model"].items():
             if table.get("family") == family:
-                lines += [*_model(model, {"checked": "", **facts, **table}, table), ""]
-    return "\n".join(lines)
+                lines += [*_model(model, {"checked": "", **facts, **table}, table, files), ""]
+    return "\n".join([*lines, *_sizes(tables), ""])
 
 
-def _model(model: str, table: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+def _sizes(tables: Mapping[str, Any]) -> Iterator[str]:
+    yield SIZES_HEAD
+    for source, table in tables.get("sizes", {}).items():
+        for model, gb in table.get("weights_gb", {}).items():
+            yield f"| {model} | {gb:g} | {source} | {table['date']} |"
+
+
+def _model(model: str, table: Mapping[str, Any], own: Mapping[str, Any], files: Mapping[str, float]) -> Iterator[str]:
     """Yield the lines of a model. `table` includes the facts of its family, `own` does not."""
     boxes = [bool(variant.get("checked", table["checked"])) for variant in own["variants"].values()]
     yield f"- {_box(all(boxes))} {own.get('title') or model.rpartition('/')[2]}"
@@ -99,24 +111,26 @@ def _model(model: str, table: Mapping[str, Any], own: Mapping[str, Any]) -> Iter
     yield from _indented(_facts(own))
     yield "  - Variants:"
     for box, (name, variant) in zip(boxes, own["variants"].items(), strict=True):
-        yield from _indented(_variant(box, name, variant), 4)
+        yield from _indented(_variant(box, name, variant, files.get(variant.get("id", model))), 4)
 
 
 def _box(checked: bool) -> str:
     return "[x]" if checked else "[ ]"
 
 
-def _variant(box: bool, name: str, table: Mapping[str, Any]) -> Iterator[str]:
+def _variant(box: bool, name: str, table: Mapping[str, Any], files_gb: float | None) -> Iterator[str]:
     parts = [table["id"]] if "id" in table else []
     parts.append(table["precision"])
     parts += [f"weights {table['weights_gb']} GB"] if "weights_gb" in table else []
+    parts += ["estimated"] if table.get("estimated") else []
+    parts += [f"files {files_gb:g} GB"] if files_gb and "weights_gb" not in table else []
     parts += [f"needs {table['minimum_gb']} GB"] if "minimum_gb" in table else []
     parts += [f"tensor up to {table['tensor']}"] if "tensor" in table else []
     parts += ["only " + "/".join(table["only"])] if "only" in table else []
     parts += [f"vLLM from {table['floor']}"] if "floor" in table else []
     parts += [table["checked"] or "unchecked"] if "checked" in table else []
     yield f"- {_box(box)} {name}: {', '.join(parts)}"
-    yield from _indented(_facts({key: table[key] for key in _TUNING if key in table}))
+    yield from _indented(_facts({key: table[key] for key in (*_TUNING, "draft") if key in table}))
     if table.get("layouts"):
         yield "  - Hardware:"
         for row in table["layouts"]:
@@ -130,7 +144,7 @@ def _layout(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"- {row['gpus']}x {'/'.join(hardware.upper() for hardware in row['on'])}"
     sizes = [
         word
-        for key, option in _SIZES.items()
+        for key, option in SIZES.items()
         if key in row
         for word in ([option] if row[key] is True else [option, str(row[key])])
     ]
@@ -143,7 +157,7 @@ def _layout(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"  - Notes: {row['note']}"
 
 
-_SIZES = {
+SIZES = {
     "tensor": "--tensor-parallel-size",
     "pipeline": "--pipeline-parallel-size",
     "data": "--data-parallel-size",
@@ -160,6 +174,25 @@ def _facts(table: Mapping[str, Any]) -> Iterator[str]:
     for hardware, tuning in table.get("on", {}).items():
         yield f"- On {hardware}:"
         yield from _indented(_facts(tuning))
+    if "draft" in table:
+        yield from _draft(table["draft"])
+
+
+def _draft(table: Mapping[str, Any] | bool) -> Iterator[str]:
+    if isinstance(table, bool):
+        yield "- Draft: no"
+        return
+    yield "- Draft:"
+    yield f"  - {shlex.join(table['args'])}"
+    for hardware, words in table.get("on", {}).items():
+        yield f"  - On {hardware}: {shlex.join(words) or 'none'}"
+    for label, key in DRAFT.items():
+        if key in table:
+            yield f"  - {label}: {_shown(key, table[key])}"
+
+
+DRAFT = {"Extra GB": "extra_gb", "Good up to": "good_up_to", "Default": "default"}
+"""The label of each fact about a draft."""
 
 
 def _shown(key: str, value: Any) -> str:
@@ -178,240 +211,3 @@ def _shown(key: str, value: Any) -> str:
 
 def _indented(lines: Iterable[str], by: int = 2) -> Iterator[str]:
     return (" " * by + line for line in lines)
-
-
-@dataclass
-class Bullet:
-    """A line of a list, with the lines below it."""
-
-    text: str
-    line: int
-    below: list[Bullet] = field(default_factory=list)
-
-
-def convert(markdown: str) -> Table:
-    """Return the tables of models.toml for a Markdown list of sections, boxes, hardware rows and notes.
-
-    Reads two forms: the page that `render` makes, and a plain list whose entries have only `HF: ID` and
-    `Hardware:` rows. For the plain list, sizes are estimated from the names or the smallest hardware, and the
-    source says so. Raises InputError with the line that cannot be parsed.
-    """
-    families: Table = {}
-    models: Table = {}
-    for name, bullets in _sections(markdown):
-        family: Table = {}
-        families[name] = family
-        for bullet in bullets:
-            box = re.fullmatch(r"\[[ xX]\] (.+)", bullet.text)
-            if box:
-                model, table = _read_model(box[1], name, bullet)
-                models[model] = table
-            else:
-                _read_fact(family, bullet)
-    return {"family": families, "model": models}
-
-
-def to_toml(tables: Mapping[str, Any]) -> str:
-    """Return tables as TOML text."""
-    import tomli_w
-
-    return tomli_w.dumps(tables)
-
-
-def _sections(markdown: str) -> Iterator[tuple[str, list[Bullet]]]:
-    name = ""
-    top: list[Bullet] = []
-    stack: list[tuple[int, list[Bullet]]] = [(-1, top)]
-    for number, line in enumerate(markdown.splitlines(), 1):
-        if line.startswith("### "):
-            if name:
-                yield name, top
-            name, top = line[4:].strip(), []
-            stack = [(-1, top)]
-            continue
-        match = re.fullmatch(r"( *)- (.+?)\s*", line)
-        if not match or not name:
-            continue
-        depth = len(match[1])
-        while stack[-1][0] >= depth:
-            stack.pop()
-        bullet = Bullet(match[2], number)
-        stack[-1][1].append(bullet)
-        stack.append((depth, bullet.below))
-    if name:
-        yield name, top
-
-
-def _read_model(title: str, family: str, entry: Bullet) -> tuple[str, Table]:
-    table: Table = {"family": family}
-    model, rows = "", None
-    for bullet in entry.below:
-        label, _, value = bullet.text.partition(": ")
-        if label == "HF":
-            model = value.strip()
-            if title != model.rpartition("/")[2]:
-                table["title"] = title
-        elif bullet.text == "Variants:":
-            table["variants"] = dict(_read_variant(variant) for variant in bullet.below)
-        elif bullet.text == "Hardware:":
-            rows = bullet.below
-        else:
-            _read_fact(table, bullet)
-    if not model:
-        raise InputError("markdown-invalid", f"line {entry.line}: {title} has no HF: line")
-    if "variants" not in table:
-        _estimate(table, title, model, rows or [])
-    return model, table
-
-
-def _read_fact(table: Table, bullet: Bullet) -> None:
-    text = bullet.text
-    if text.startswith("-"):
-        table["args"] = shlex.split(text)
-        return
-    on = re.fullmatch(r"On ([a-z0-9_]+):", text)
-    if on:
-        tuning: Table = {}
-        table.setdefault("on", {})[on[1]] = tuning
-        for below in bullet.below:
-            _read_fact(tuning, below)
-        return
-    label, _, value = text.partition(": ")
-    if label not in FACTS:
-        raise InputError(
-            "markdown-invalid", f"line {bullet.line}: unknown fact {label!r}", f"use one of {', '.join(FACTS)}"
-        )
-    key = FACTS[label]
-    try:
-        table[key] = _value(key, value.strip())
-    except ValueError:
-        raise InputError("markdown-invalid", f"line {bullet.line}: cannot parse {text!r}") from None
-
-
-def _value(key: str, text: str) -> Any:
-    if key in TEXTS:
-        return "" if text == "none" else text
-    if key in LISTS:
-        return text.split(", ")
-    if key == "env":
-        return dict(word.split("=", 1) for word in shlex.split(text))
-    if key == "attention":
-        return {name: int(number) for name, number in (part.split(" ") for part in text.split(", "))}
-    if text in ("yes", "no"):
-        return text == "yes"
-    return _number(text.removesuffix("B"))
-
-
-def _number(text: str) -> int | float:
-    return int(text) if re.fullmatch(r"\d+", text) else float(text)
-
-
-def _read_variant(bullet: Bullet) -> tuple[str, Table]:
-    match = re.fullmatch(r"\[[ xX]\] ([^:]+): (.+)", bullet.text)
-    if not match:
-        raise InputError(
-            "markdown-invalid",
-            f"line {bullet.line}: invalid variant {bullet.text!r}",
-            "write it as [ ] name: precision, needs N GB",
-        )
-    table: Table = {}
-    for part in match[2].split(", "):
-        for pattern, key, read in _PARTS:
-            value = re.fullmatch(pattern, part)
-            if value:
-                table[key] = read(value[1])
-                break
-        else:
-            raise InputError("markdown-invalid", f"line {bullet.line}: unknown part of a variant {part!r}")
-    for below in bullet.below:
-        if below.text == "Hardware:":
-            table["layouts"] = [_read_row(row) for row in below.below]
-        else:
-            _read_fact(table, below)
-    return match[1], table
-
-
-_PARTS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
-    (r"([^ ]+/[^ ]+)", "id", str),
-    (r"weights ([\d.]+) GB", "weights_gb", _number),
-    (r"needs ([\d.]+) GB", "minimum_gb", _number),
-    (r"tensor up to (\d+)", "tensor", int),
-    (r"only ([^ ]+)", "only", lambda text: text.split("/")),
-    (r"vLLM from ([\d.]+)", "floor", str),
-    (r"(parsed|run|unchecked)", "checked", lambda text: "" if text == "unchecked" else text),
-    (r"([a-z]+\d+)", "precision", str),
-)
-
-
-def _read_row(bullet: Bullet) -> Table:
-    """Read a hardware row such as `8x H200/H20` and the arguments, environment and notes below it."""
-    match = re.match(r"(\d+)x ([A-Za-z0-9_/]+)", bullet.text)
-    if not match:
-        raise InputError(
-            "markdown-invalid", f"line {bullet.line}: invalid hardware {bullet.text!r}", "write it as 8x H200/H20"
-        )
-    row: Table = {"gpus": int(match[1]), "on": match[2].lower().split("/")}
-    for below in bullet.below:
-        if below.text.startswith("-"):
-            _read_row_args(row, shlex.split(below.text))
-        elif below.text.startswith("Notes: "):
-            row["note"] = below.text.removeprefix("Notes: ")
-        else:
-            _read_fact(row, below)
-    return row
-
-
-def _read_row_args(row: Table, words: list[str]) -> None:
-    kept: list[str] = []
-    options = {option: key for key, option in _SIZES.items()}
-    options |= {"--max-model-len": "context", "--gpu-memory-utilization": "share"}
-    rest = iter(words)
-    for word in rest:
-        key = options.get(word)
-        if key is None:
-            kept.append(word)
-        else:
-            row[key] = True if key == "expert" else _number(next(rest))
-    if kept:
-        row["args"] = kept
-
-
-_PRECISIONS = {"NVFP4": "nvfp4", "MXFP4": "mxfp4", "FP8": "fp8", "AWQ": "int4", "INT4": "int4", "INT8": "int8"}
-
-
-def _estimate(table: Table, title: str, model: str, rows: list[Bullet]) -> None:
-    """Fill in the facts that a plain list lacks, and move those shared by all rows to the model."""
-
-    words = f"{title} {model}".upper()
-    precision = next((name for word, name in _PRECISIONS.items() if word in words), "bf16")
-    layouts = [_read_row(row) for row in rows]
-    table |= _shared(layouts)
-    variant: Table = {"precision": precision, "layouts": layouts}
-    size = re.search(r"(\d+(?:\.\d+)?)B\b", title) or re.search(r"(\d+(?:\.\d+)?)B\b", model)
-    if size:
-        table["parameters"] = _number(size[1])
-    else:
-        sizes = [row["gpus"] * kind.memory_mib for row in layouts for name in row["on"] if (kind := by_name(name))]
-        least_gb = min(sizes, default=0) * 1024**2 / 1e9
-        table["parameters"] = round(least_gb / RECIPE_FACTOR / BYTES_PER_PARAMETER[precision])
-    table["source"] = "a list in Markdown; sizes estimated from names and hardware"
-    table["variants"] = {precision: variant}
-
-
-def _shared(layouts: list[Table]) -> Table:
-    """Return parsers and remote code, which belong to the model, not to its hardware."""
-    shared: Table = {}
-    for row in layouts:
-        kept: list[str] = []
-        words = iter(row.get("args", []))
-        for word in words:
-            if word in ("--tool-call-parser", "--reasoning-parser"):
-                shared["tools" if word.startswith("--tool") else "reasoning"] = next(words)
-            elif word == "--trust-remote-code":
-                shared["trust_remote_code"] = True
-            elif word != "--enable-auto-tool-choice":
-                kept.append(word)
-        row.pop("args", None)
-        if kept:
-            row["args"] = kept
-    return shared

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
+def connection(pod: str | None = None) -> Any:
+    """Return the `fabric.Connection` of a pod of pods.json, by default the active one.
+
+    It opens on first use: `pi.connection("dc1").run("nvidia-smi")`. Raises PiError.
+    """
+    from pi.steps import where
+
+    return where.connection_to(pod)
+
+
 def __getattr__(name: str) -> Any:
     """Build `pi.ns`, the collection for fabfiles and `tasks.py`, on first use: `import pi` stays fast."""
     if name == "ns":

@@ -1,5 +1,5 @@
 """Run pi as `python -m pi`."""
 
-from pi.cli.program import main
+from pi.cli.entry import main
 
 main()

@@ -1,11 +1,20 @@
-"""The folder of pi's own files on this machine."""
+"""The folder of pi's own files on this machine, and its settings."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 from pi.errors import InputError
+
+SETTINGS = "config.toml"
+"""File in pi's folder: `catalog_url = "https://..."` is where `pi models --refresh` finds a newer catalog."""
 
 
 def config_dir() -> Path:
@@ -15,3 +24,20 @@ def config_dir() -> Path:
         return Path(given).expanduser().absolute()
     except RuntimeError:
         raise InputError("config-dir-unknown-home", f"PI_CONFIG_DIR {given!r}: no such user") from None
+
+
+def setting(folder: Path, key: str) -> str | None:
+    """Return a text from config.toml in the folder, or None. Raises InputError if the file is invalid."""
+    file = folder / SETTINGS
+    try:
+        with file.open("rb") as opened:
+            value = tomllib.load(opened).get(key)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError("settings-unreadable", f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise InputError("settings-invalid", f"{file}: {problem}") from None
+    if value is not None and not isinstance(value, str):
+        raise InputError("settings-invalid", f"{file}: {key} is not a text")
+    return value

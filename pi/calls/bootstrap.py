@@ -16,6 +16,7 @@ MODULES = (
     "audit",
     "follow",
     "records",
+    "machine",
     "gpus",
     "checkpoint",
     "card",
@@ -44,7 +45,11 @@ FIND_BASH = (
 )
 """Completes a PATH that lacks bash, which the pod's scripts need."""
 
-RUN = 'exec "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"'
+RUN = (
+    '{ exec 3<&0; "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))" $$ <&3 3<&- & '
+    "exec </dev/null 3<&-; wait $!; exit; }"
+)
+"""Runs the program beside a shell that waits for it; the program ends the shell if pi goes (`pi.on_pod.wire`)."""
 
 FIND_PYTHON = f'for p in "$HOME/venv/bin/python" python3; do command -v "$p" >/dev/null 2>&1 && {RUN}; done; '
 
@@ -61,11 +66,8 @@ SHED = "unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY VLLM_API_KEY OPENAI_API
 
 
 def shell_command(preparation: str = "") -> str:
-    """Return the command line of a call. Without single quotes inside, any login shell passes it on unchanged.
-
-    A /bin/sh with a command reads no start-up file.
-    """
-    return f"exec /bin/sh -c '{SHED}{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
+    """Return the command line of a call, for /bin/sh."""
+    return f"{SHED}{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127"
 
 
 @cache

@@ -12,11 +12,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pi.calls.bootstrap import NO_BASH, NO_PYTHON, program, shell_command
 from pi.calls.events import (
     Alive,
+    Cancelled,
+    Cancelling,
     Done,
     Ending,
     Event,
@@ -33,11 +35,17 @@ from pi.on_pod import shapes
 from pi.on_pod.pace import paced
 from pi.pods.changes import who
 from pi.redaction import redacted
-from pi.ssh.link import GATEWAY, Link, Silence, Stream
+from pi.ssh.process import Silence, Stream
 from pi.text import one_line
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 SILENCE_S = 20
 """A pod sends a heartbeat each 5 s (`pi.on_pod.wire`); this much silence is a lost connection."""
+
+STOP_PATIENCE_S = 2
+"""How long pi waits for the pod's word after Ctrl+C."""
 
 RECONNECTS = 5
 """How often pi reconnects after a lost connection, with pauses of 1, 2, 3, ... s."""
@@ -59,7 +67,7 @@ class Call:
 
     def __init__(
         self,
-        link: Link,
+        connection: Connection,
         module: str,
         verb: str,
         request: Mapping[str, object],
@@ -80,7 +88,7 @@ class Call:
             "request": request,
             "journal": journal,
         }
-        self._stream: Stream = link.run(shell_command(preparation))
+        self._stream: Stream = connection.stream(shell_command(preparation))
 
     def begin(self) -> None:
         source = program().encode()
@@ -106,24 +114,27 @@ class Call:
                 raise self._cut_off()
             for event in self._reader.feed(chunk):
                 self.has_begun = True
-                if not isinstance(event, Alive):
+                if not isinstance(event, (Alive, Cancelling)):
                     self.received += 1
                     yield event
                 if isinstance(event, Ending):
                     return
 
     def cancel(self) -> Event | None:
-        """Make the pod stop the work of this call.
+        """Make the pod stop the work of this call, and wait shortly for its word.
 
-        Returns the event that ended the call, or None if the program had not arrived whole and never ran.
+        Returns the event that ended the call, `Cancelling` if the pod is still stopping, or None without a word.
         """
-        self.answer({"cancel": True})
-        try:
-            *_, last = self.events()
-        except ConnectionLost:
-            raise
-        except UnreachableError:  # the pod's Python ended before the first event: it read the cancel as the program
-            return None
+        last: Event | None = None
+        deadline = time.monotonic() + STOP_PATIENCE_S
+        with suppress(PiError, Silence):
+            self._stream.send(b'{"cancel": true}\n')
+            while not isinstance(last, Ending):
+                chunk = self._stream.receive(max(0.0, deadline - time.monotonic()))
+                for event in self._reader.feed(chunk):
+                    last = event if isinstance(event, (Ending, Cancelling)) else last
+                if not chunk:
+                    return last if self._stream.exit_status() is None else Cancelled()
         return last
 
     def close(self) -> None:
@@ -147,27 +158,27 @@ class Call:
             return ConnectionLost(
                 "connection-lost", f"lost the connection: {lines[-1][:300] if lines else 'the pod closed it'}"
             )
-        reason = lines[-1][:300] if lines else f"the remote shell exited with status {status} and no output"
-        return UnreachableError(
-            "login-shell-exited",
-            f"the pod closed the connection: {reason}",
-            f"{GATEWAY}; otherwise, check ~/.bashrc on the pod for an `exit`",
+        reason = lines[-1][:300] if lines else f"it ended with status {status} and no output"
+        return RemoteError(
+            "no-python-runs",
+            f"pi's program does not run on the pod: {reason}",
+            "install a whole python3 there (apt-get install python3), then run the setup again",
         )
 
 
 class _Follower(Call):
     """The work of another call, followed over a new connection."""
 
-    def __init__(self, link: Link, lost: Call) -> None:
+    def __init__(self, connection: Connection, lost: Call) -> None:
         request: shapes.FollowRequest = {"call": str(lost.journal), "after": lost.received}
-        super().__init__(link, "follow", "follow", request)
+        super().__init__(connection, "follow", "follow", request)
         self.journal = lost.journal
         self.received = lost.received
         self.has_begun = True
 
 
 def call(
-    link: Link,
+    connection: Connection,
     module: str,
     verb: str,
     request: Mapping[str, object],
@@ -189,7 +200,7 @@ def call(
         PiError: as the kind of the pod's failure says.
         WrongAnswerError: if an event or the result has another shape.
     """
-    running = Call(link, module, verb, request, preparation, secrets.token_hex(12) if outlives else None)
+    running = Call(connection, module, verb, request, preparation, secrets.token_hex(12) if outlives else None)
     is_lost = False
     try:
         running.begin()
@@ -201,7 +212,7 @@ def call(
                     raise
                 is_lost = True
                 running.close()
-                running = _reconnected(link, running, listen)
+                running = _reconnected(connection, running, listen)
                 is_lost = False
     except KeyboardInterrupt as stop:
         if is_lost:
@@ -212,9 +223,20 @@ def call(
         last = running.cancel()
         if isinstance(last, Done):
             return checked(shape, last.result, "result")
-        raise Interrupted("interrupted", "interrupted; pi stopped the work on the pod", signal_of(stop)) from None
+        raise _interrupted(last, signal_of(stop)) from None
     finally:
         running.close()
+
+
+def _interrupted(last: Event | None, signal: int) -> Interrupted:
+    """Return what became of the work: stopped, still stopping, or unknown."""
+    if isinstance(last, Ending):
+        return Interrupted("interrupted", "interrupted; pi stopped the work on the pod", signal)
+    if last is not None:
+        text = "interrupted; the pod is still stopping the work, and finishes by itself"
+        return Interrupted("interrupted-stopping", text, signal)
+    text = "interrupted; the pod did not confirm that it stops (pi list shows what runs, pi stop NAME ends it)"
+    return Interrupted("interrupted-unconfirmed", text, signal)
 
 
 def _followed(running: Call, listen: Listener, decide: Callable[[Surveyed, Call], None] | None) -> object:
@@ -230,14 +252,14 @@ def _followed(running: Call, listen: Listener, decide: Callable[[Surveyed, Call]
     raise Interrupted("cancelled", "cancelled; pi stopped the work on the pod")
 
 
-def _reconnected(link: Link, lost: Call, listen: Listener) -> Call:
+def _reconnected(connection: Connection, lost: Call, listen: Listener) -> Call:
     """Follow the same work over a new connection. Raises UnreachableError if pi cannot connect."""
     for attempt in range(1, RECONNECTS + 1):
         listen(Reconnecting(attempt, RECONNECTS))
         time.sleep(paced(attempt))
         with suppress(UnreachableError):
-            link.reopen()
-            follower = _Follower(link, lost)
+            connection.reopen()
+            follower = _Follower(connection, lost)
             follower.begin()
             listen(Reconnected())
             return follower

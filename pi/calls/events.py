@@ -113,10 +113,28 @@ class Cancelled:
     """The call ended because pi cancelled it."""
 
 
+@dataclass(frozen=True)
+class Cancelling:
+    """The pod got the cancel and stops the work."""
+
+
 Ending = Done | Failed | Cancelled
 """The last event of a call."""
 
-Event = Log | Progress | Note | Download | Step | Launched | Surveyed | Alive | Reconnecting | Reconnected | Ending
+Event = (
+    Log
+    | Progress
+    | Note
+    | Download
+    | Step
+    | Launched
+    | Surveyed
+    | Alive
+    | Cancelling
+    | Reconnecting
+    | Reconnected
+    | Ending
+)
 
 
 class Reader:
@@ -191,6 +209,7 @@ READERS: dict[str, Callable[[object], Event]] = {
     "alive": lambda data: Alive(),
     "done": lambda data: Done(checked(sent.DoneEvent, data)["result"]),
     "failed": _failed,
+    "cancelling": lambda data: Cancelling(),
     "cancelled": lambda data: Cancelled(),
 }
 """How each kind of event of a pod is read."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pi.calls.call import Listener, call
 from pi.calls.events import Event, Log
 from pi.errors import Interrupted, PiError, UnreachableError
 from pi.on_pod.shapes import LogEnding, LogsAnswer, LogsRequest
-from pi.ssh.link import Link
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -19,14 +22,14 @@ class LogEnd:
     exit_code: int | None
 
 
-def follow_log(link: Link, name: str, listen: Listener, *, lines: int = 200, follow: bool = True) -> LogEnd:
+def follow_log(connection: Connection, name: str, listen: Listener, *, lines: int = 200, follow: bool = True) -> LogEnd:
     """Send a deployment's log to `listen` as Log events until its server ends, or without `follow` the log."""
     request: LogsRequest = {"name": name, "lines": lines, "follow": follow}
-    result = call(link, "logs", "follow", request, LogsAnswer, listen)
+    result = call(connection, "logs", "follow", request, LogsAnswer, listen)
     return LogEnd(result["how"], result["exit"])
 
 
-def last_log_line(link: Link, name: str) -> str | None:
+def last_log_line(connection: Connection, name: str) -> str | None:
     """Return the last line of a deployment's log, or None. Raises UnreachableError."""
     texts: list[str] = []
 
@@ -35,7 +38,7 @@ def last_log_line(link: Link, name: str) -> str | None:
             texts.append(event.text)
 
     try:
-        follow_log(link, name, listen, lines=1, follow=False)
+        follow_log(connection, name, listen, lines=1, follow=False)
     except (UnreachableError, Interrupted):
         raise
     except PiError:

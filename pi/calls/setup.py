@@ -6,6 +6,7 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from pi.calls.bootstrap import INSTALL_PYTHON
 from pi.calls.call import Listener, call
@@ -14,7 +15,9 @@ from pi.on_pod import shapes
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
-from pi.ssh.link import Link
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,11 @@ class SetupFacts:
     python: str | None
     boot: str
     """The machine and its boot: pods that share it are one machine."""
+    machine: str
+    """The machine, whatever its boot and address."""
 
 
-def set_up(link: Link, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
+def set_up(connection: Connection, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
     """Set up the pod `name` and return what it has. Raises SetupError naming the step that failed."""
     environment = {
         "PI_MARK": secrets.token_hex(12),
@@ -69,7 +74,7 @@ def set_up(link: Link, name: str, request: SetupRequest, listen: Listener) -> Se
     }
     sent: shapes.SetupRequest = {"name": name, "environment": environment, "files": _setup_files(request)}
     answer = call(
-        link,
+        connection,
         "setup",
         "setup",
         sent,
@@ -88,6 +93,7 @@ def set_up(link: Link, name: str, request: SetupRequest, listen: Listener) -> Se
         models_path=_first(facts.get("models_path")),
         python=_first(facts.get("python")),
         boot=answer["boot"],
+        machine=answer.get("machine", ""),
     )
 
 

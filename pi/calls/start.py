@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Surveyed
@@ -17,8 +18,10 @@ from pi.on_pod.shapes import ArgumentCheck, Launch, StartAnswer, StartRequest
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods.types import Deployment, Owner
-from pi.ssh.link import Link
 from pi.vllm import repositories
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Started:
 
 
 def start_model(
-    link: Link,
+    connection: Connection,
     *,
     model: str,
     name: str,
@@ -70,7 +73,9 @@ def start_model(
         running.answer(_launch(plan, instance, key, private, timeout_s))
 
     request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}
-    answered = call(link, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave)
+    answered = call(
+        connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave
+    )
     return Started(deployment(answered["record"]), public, tuple(answered["side_doors"]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pi.calls.call import call
 from pi.calls.records import deployment
@@ -12,8 +13,10 @@ from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
-from pi.ssh.link import Link
 from pi.vllm.log import explain
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,16 @@ class Status:
     boot_id: str
     boot: str
     """The machine and its boot: pods that share it are one machine."""
+    machine: str
+    """The machine, whatever its boot and address; empty if no setup gave it an id."""
     up_s: float
     """Seconds since the pod was started."""
 
 
-def read_status(link: Link) -> Status:
+def read_status(connection: Connection) -> Status:
     """Return the state of every deployment and of the pod, in one call."""
     request: StatusRequest = {"gpu_query": gpus.QUERY}
-    result = call(link, "status", "status", request, StatusAnswer)
+    result = call(connection, "status", "status", request, StatusAnswer)
     cards, unread = read_gpus(result["gpus"])
     return Status(
         found=tuple(map(_found, result["deployments"])),
@@ -75,6 +80,7 @@ def read_status(link: Link) -> Status:
         public=result["public"],
         boot_id=result["boot_id"],
         boot=result["boot"],
+        machine=result.get("machine", ""),
         up_s=result["up_s"],
     )
 

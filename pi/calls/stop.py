@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pi.calls.call import Listener, call
 from pi.on_pod.shapes import StopAnswer, StopFound, StopRequest
-from pi.ssh.link import Link
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,10 @@ class Stopped:
     """Other processes that listen on its port now."""
 
 
-def stop_models(link: Link, names: list[str], listen: Listener) -> tuple[Stopped, ...]:
+def stop_models(connection: Connection, names: list[str], listen: Listener) -> tuple[Stopped, ...]:
     """Stop deployments (all without names), and prove that processes, port and GPU memory are free."""
     request: StopRequest = {"names": names}
-    return tuple(map(_stopped, call(link, "stop", "stop", request, list[StopAnswer], listen)))
+    return tuple(map(_stopped, call(connection, "stop", "stop", request, list[StopAnswer], listen)))
 
 
 def _stopped(answer: StopAnswer) -> Stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pi.calls.call import call
 from pi.calls.records import deployment
@@ -16,12 +17,14 @@ from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
-from pi.ssh.link import Link
 from pi.text import one_line
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 def look(
-    link: Link,
+    connection: Connection,
     model: str | None = None,
     *,
     ask_hub: bool = False,
@@ -29,7 +32,7 @@ def look(
     adapters: Sequence[str] = (),
 ) -> PodFacts:
     """Return the pod's facts, with those of a model and of adapters on it or on the hub. Changes nothing."""
-    return facts(call(link, "survey", "look", survey_request(model, ask_hub, checkpoints, adapters), Survey))
+    return facts(call(connection, "survey", "look", survey_request(model, ask_hub, checkpoints, adapters), Survey))
 
 
 def survey_request(

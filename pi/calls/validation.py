@@ -55,6 +55,7 @@ SHORT_TEXTS = {
     "instance",
     "boot",
     "boot_id",
+    "machine",
     "venv",
     "api",
     "vllm_version",

@@ -156,6 +156,10 @@ def main() -> None:
             screen.flush()
     except KeyboardInterrupt as stop:
         sys.exit(128 + signal_of(stop))
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Invoke exits with 1 if no verb runs yet
+            sys.exit(128 + signal_of(end.__context__))
+        raise
     except BrokenPipeError:
         screen.leave_stdout()
         sys.exit(141)

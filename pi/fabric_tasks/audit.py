@@ -24,8 +24,8 @@ def audit(c: Any, options: AuditOptions) -> None:
     """Show the latest changes on the pod: who, what, and the result."""
     if options.lines < 1:
         raise InputError("lines-invalid", f"invalid --lines {options.lines}", "use 1 or more")
-    with where.targeted(c, options.pod) as (pod, link):
-        rows = recent_changes(link, options.lines)
+    with where.targeted(c, options.pod) as (pod, connection):
+        rows = recent_changes(connection, options.lines)
     if not rows:
         screen.say(f"no changes on {pod.name} yet")
         return

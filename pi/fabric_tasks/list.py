@@ -16,9 +16,9 @@ from pi.steps import reconcile, states, where
 @verb(PodOptions, name="list")
 def list_models(c: Any, options: PodOptions) -> None:
     """List the pod's models and their current state."""
-    with where.targeted(c, options.pod) as (pod, link):
-        status = read_status(link)
-        host = link.host
+    with where.targeted(c, options.pod) as (pod, connection):
+        status = read_status(connection)
+        host = connection.host
     _warn(pod, status)
     if status.found or pod.models:
         screen.table(states.rows(pod, status, host), states.HEADERS)

@@ -37,9 +37,9 @@ def logs(c: Any, options: LogsOptions) -> None:
             case Progress(text):
                 screen.note(text)
 
-    with where.targeted(c, options.pod) as (_, link):
+    with where.targeted(c, options.pod) as (_, connection):
         try:
-            end = follow_log(link, name, hear, lines=options.lines, follow=not options.no_follow)
+            end = follow_log(connection, name, hear, lines=options.lines, follow=not options.no_follow)
         except Interrupted:
             return
         finally:

@@ -5,25 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pi.fabric_tasks.flags import operand, switch
+from pi.errors import InputError
+from pi.fabric_tasks.flags import flag, operand, switch
 from pi.fabric_tasks.json_refusals import json_refusals
 from pi.fabric_tasks.options import PodOptions, machine_flag
 from pi.fabric_tasks.verb import verb
 from pi.planning import machines
+from pi.steps.catalog_refresh import refresh
 from pi.steps.offers import show_offers
 
 
 @dataclass(frozen=True)
 class ModelsOptions(PodOptions):
-    words: tuple[str, ...] = operand("[WORDS...]", "only models whose names contain all of them", takes_rest=True)
+    words: tuple[str, ...] = operand(
+        "[WORDS...]", "only models whose names contain all of them; with --refresh, a file or URL", takes_rest=True
+    )
     on: str | None = machine_flag()
     all_: bool = switch("include models that need a larger pod")
     json: bool = switch("print JSON")
+    refresh: bool = switch("replace the catalog by a newer one from a file or URL, or from catalog_url of config.toml")
+    sha256: str | None = flag("HEX", "checksum of that catalog (default: in a file beside it)", requires="--refresh")
 
 
 @verb(ModelsOptions, name="models")
 def models(c: Any, options: ModelsOptions) -> None:
     """List the models pi knows, by whether they fit the pod now."""
+    if options.refresh:
+        if len(options.words) > 1:
+            raise InputError("too-many-words", "pi models --refresh takes one file or URL")
+        return refresh(options.words[0] if options.words else None, options.sha256)
     words = " ".join(options.words)
     with json_refusals(options.json):
         machine = machines.parse(options.on) if options.on is not None else None

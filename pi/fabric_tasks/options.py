@@ -43,6 +43,8 @@ class LaunchOptions(PodOptions):
     lora: tuple[str, ...] = repeated("NAME=ID", "serve a LoRA adapter, from the hub or a path on the pod, as NAME")
     set: tuple[str, ...] = repeated("KEY=VALUE", "change one argument of `vllm serve`, such as max-num-seqs=64")
     env: tuple[str, ...] = repeated("NAME=VALUE", "set a variable of vLLM or its libraries, such as NCCL_DEBUG=INFO")
+    draft: bool = switch("draft tokens that the model then checks (speculative decoding)", excludes="--no-draft")
+    no_draft: bool = switch("do not draft tokens")
     vllm: tuple[str, ...] = tail("RAW ARGS...", "pass everything after it to `vllm serve`, replacing pi's own choices")
 
     def request(self, model: str, name: str) -> Request:
@@ -68,6 +70,7 @@ class LaunchOptions(PodOptions):
             env=variables.parse(self.env),
             adapters=adapters.parse(self.lora),
             text_only=self.text_only,
+            draft=True if self.draft else False if self.no_draft else None,
         )
         return overrides.requested(request, settings.parse(self.set))
 

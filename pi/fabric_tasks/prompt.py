@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke import Exit
 
@@ -24,9 +24,11 @@ from pi.prompt.conversation import Options as Conversation
 from pi.prompt.conversation import run
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.sessions import Sessions
-from pi.ssh.link import Link
 from pi.steps import keys, reconcile, states, where
 from pi.text import one_line
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 FIRST_WIDTH = 60
 """Characters shown of a saved conversation's first message."""
@@ -106,20 +108,20 @@ def _pod_endpoint(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
         apis.require_chat(name, deployment.api)
     key = keys.api_key()
     # importing the SDK takes as long as connecting
-    with where.linked(c, pod, named=options.pod is not None, meanwhile=preload) as link:
+    with where.connected(c, pod, named=options.pod is not None, meanwhile=preload) as connection:
         yield Endpoint(
             f"http://127.0.0.1:{deployment.port}/v1",
             name,
             key,
             api="responses" if (options.api or deployment.api) == "responses" else "chat",
-            dial=lambda: link.dial(deployment.port),
-            state=lambda: _state(link, pod, deployment.name),
-            last_log_line=lambda: last_log_line(link, deployment.name),
+            dial=lambda: connection.dial(deployment.port),
+            state=lambda: _state(connection, pod, deployment.name),
+            last_log_line=lambda: last_log_line(connection, deployment.name),
         )
 
 
-def _state(link: Link, pod: Pod, name: str) -> str:
-    status = read_status(link)
+def _state(connection: Connection, pod: Pod, name: str) -> str:
+    status = read_status(connection)
     reconcile.reconcile(pod, status)
     return states.state_of(pod, name, status)
 

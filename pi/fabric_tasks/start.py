@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.calls.start import Started, start_model
@@ -16,12 +16,14 @@ from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
-from pi.ssh.link import Link
 from pi.steps import kept_prices, keys, reconcile, where
 from pi.steps.offers import show_offers
 from pi.steps.plans import show_plan
 from pi.steps.reports import StartReport, show_how_to_call
 from pi.steps.reservation import Reservation
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 LONGEST_TIMEOUT_S = 10**6
 
@@ -64,15 +66,15 @@ def start(c: Any, options: StartOptions) -> None:
         return show_plan(c, options.pod, request, options.private)
     key = keys.api_key()
     began = time.monotonic()
-    with where.targeted(c, options.pod) as (pod, link), changes.change("start", f"{pod.name}/{request.name}"):
-        started = _start(pod, link, request, options, key=key, timeout_s=timeout_s)
+    with where.targeted(c, options.pod) as (pod, connection), changes.change("start", f"{pod.name}/{request.name}"):
+        started = _start(pod, connection, request, options, key=key, timeout_s=timeout_s)
         reconcile.remember_started(pod, started.deployment)
     screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
-    show_how_to_call(started, link.host)
+    show_how_to_call(started, connection.host)
 
 
 def _start(
-    pod: Pod, link: Link, request: Request, options: StartOptions, *, key: str, timeout_s: int | None
+    pod: Pod, connection: Connection, request: Request, options: StartOptions, *, key: str, timeout_s: int | None
 ) -> Started:
     """Have the pod start the model, by a plan made and reserved here when it reports its facts."""
     known_models, prices = catalog.load(config.config_dir()), kept_prices.load()
@@ -87,7 +89,7 @@ def _start(
     try:
         with reservation:
             return start_model(
-                link,
+                connection,
                 model=request.model,
                 name=request.name,
                 key=key,

@@ -28,11 +28,13 @@ def stop(c: Any, options: StopOptions) -> None:
     name = options.name
     names = [check_name(name, "model")] if name else []
     with (
-        where.targeted(c, options.pod) as (pod, link),
+        where.targeted(c, options.pod) as (pod, connection),
         changes.change("stop", f"{pod.name}/{name or '*'}"),
         screen.progress() as line,
     ):
-        found = stop_models(link, names, lambda event: line.show(event.text) if isinstance(event, Progress) else None)
+        found = stop_models(
+            connection, names, lambda event: line.show(event.text) if isinstance(event, Progress) else None
+        )
         if name and found[0].found == "nothing" and name not in pod.models:
             raise InputError(
                 "unknown-name",

@@ -87,6 +87,12 @@ class FailedEvent(TypedDict):
     detail: Dict[str, Any]
 
 
+class CancellingEvent(TypedDict):
+    """The cancel has arrived. Like a heartbeat, it is not counted and not in the journal."""
+
+    event: Literal["cancelling"]
+
+
 class CancelledEvent(TypedDict):
     event: Literal["cancelled"]
 
@@ -100,6 +106,7 @@ Event = Union[
     LaunchedEvent,
     SurveyEvent,
     AliveEvent,
+    CancellingEvent,
     DoneEvent,
     FailedEvent,
     CancelledEvent,

@@ -25,6 +25,12 @@ from pi.on_pod.journal import Journal
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import Call, Launch
 
+MAX_WAITING = 4 * 1024 * 1024
+"""Bytes that wait for a slow connection of a call with a journal; more mean that it is lost."""
+
+FLUSH_S = 10
+"""How long the end of a call waits for a slow connection."""
+
 HEARTBEAT_S = 5.0
 """After a few missing heartbeats, pi reconnects (`pi.calls.call.SILENCE_S`)."""
 
@@ -54,6 +60,9 @@ class Wire:
         self._journal = journal
         self._answers: queue.Queue[Optional[Launch]] = queue.Queue()
         self._writing = threading.Lock()
+        self._waiting: queue.Queue[bytes] = queue.Queue()
+        self._waiting_bytes = 0
+        threading.Thread(target=self._write_waiting, daemon=True).start()
         self._write("\n")
         signal.signal(signal.SIGUSR1, lambda *_: self.cancelled.set())
         threading.Thread(target=self._listen, daemon=True).start()
@@ -89,15 +98,39 @@ class Wire:
             raise Cancelled
 
     def _write(self, text: str) -> None:
+        if self.lost.is_set():
+            return
+        if self._journal is None:
+            with self._writing:
+                self._write_now(text.encode())
+            return
         with self._writing:
-            if self.lost.is_set():
-                return
-            try:
-                data = text.encode()
-                while data:
-                    data = data[os.write(1, data) :]
-            except OSError:
+            self._waiting_bytes += len(text)
+            if self._waiting_bytes > MAX_WAITING:
                 self.lost.set()
+        self._waiting.put(text.encode())
+
+    def _write_waiting(self) -> NoReturn:
+        """Write for a call with a journal: a connection that is dead must not stop the work."""
+        while True:
+            data = self._waiting.get()
+            self._write_now(data)
+            with self._writing:
+                self._waiting_bytes -= len(data)
+            self._waiting.task_done()
+
+    def _write_now(self, data: bytes) -> None:
+        try:
+            while data and not self.lost.is_set():
+                data = data[os.write(1, data) :]
+        except OSError:
+            self.lost.set()
+
+    def flush(self, patience_s: float) -> None:
+        """Wait until everything is written, the connection is lost, or the time is over."""
+        deadline = time.monotonic() + patience_s
+        while self._waiting.unfinished_tasks and not self.lost.is_set() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _listen(self) -> None:
         for line in sys.stdin.buffer:
@@ -105,9 +138,11 @@ class Wire:
                 message = json.loads(line)
                 if message.get("cancel"):
                     self.cancelled.set()
+                    self._write(self._mark + ' {"event": "cancelling"}\n')
                 self._answers.put(message)
         self.lost.set()
         self._answers.put(None)
+        _let_go()
 
     def _beat(self) -> NoReturn:
         while True:
@@ -115,8 +150,19 @@ class Wire:
             self._write(self._mark + ' {"event": "alive"}\n')
 
 
+def _let_go() -> None:
+    """End the shell that waits for this program, so that ssh closes the connection; the work goes on without both."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    if sys.argv[1:] == [str(os.getppid())]:
+        os.kill(os.getppid(), signal.SIGTERM)
+
+
 def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
     """Run one verb to its end, and send `done`, `failed` or `cancelled`."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)  # a shell's background programs ignore them, and so would vLLM
     with contextlib.suppress(OSError):
         os.setsid()
     os.umask(0o077)
@@ -130,6 +176,7 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
         wire.emit(_failed(error.kind, str(error), error.detail))
     except Exception as error:
         wire.emit(_unforeseen(error))
+    wire.flush(paced(FLUSH_S))
     os._exit(0)  # a normal exit would wait for the locks of threads that read stdin
 
 

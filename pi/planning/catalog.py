@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from pi.errors import InputError
 from pi.model_id import ModelId
+from pi.planning import drafts, sizes
+from pi.planning.catalog_files import SHIPPED as SHIPPED
+from pi.planning.catalog_files import merged, newest
+from pi.planning.catalog_files import parsed as parsed
+from pi.planning.catalog_files import read_toml as read_toml
+from pi.planning.drafts import Draft
 from pi.planning.estimate import Attention, Split
+from pi.planning.sizes import Size
 from pi.vllm.arguments import Arguments
 from pi.vllm.versions import NIGHTLY, latest
-
-SHIPPED = Path(__file__).parents[1] / "models.toml"
-"""The catalog that pi ships: in a checkout, a link to models.toml at the top."""
 
 BYTES_PER_PARAMETER = {
     "fp32": 4.0,
@@ -34,11 +32,11 @@ BYTES_PER_PARAMETER = {
     "mxfp4": 0.55,
     "int4": 0.57,
 }
-"""Bytes per parameter on disk and in memory, with scales and unquantised layers (4-bit formats keep embeddings and
-norms in 16 bit). A model with other weights has `weights_gb`."""
+"""Estimated bytes per parameter if nobody has measured a checkpoint's files. Real sizes differ by up to 80 %, because
+many 4-bit checkpoints keep attention and embeddings in 16 bit."""
 
 RECIPE_FACTOR = 1.2
-"""GPU memory of a pod that vLLM's recipes require, as a multiple of the weights."""
+"""GPU memory of a pod that vLLM's recipes name, as a multiple of the weights."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,9 @@ class Layout:
 class Variant:
     """One checkpoint of a model: the same network in one number format.
 
-    `weights_gb` and `minimum_gb` (over all GPUs) are in 10^9 bytes. `tensor` limits the tensor-parallel size. `on`
-    names the hardware if it is limited. `min_vllm` is the first vLLM release that serves it; "nightly" means none yet.
+    `weights_gb` are in 10^9 bytes, `estimated` if nobody has measured the files. `minimum_gb` is the memory of all GPUs
+    that its recipe names; it informs, the memory sum decides. `tensor` limits the tensor-parallel size. `on` names the
+    hardware if it is limited. `min_vllm` is the first vLLM release that serves it; "nightly" means none yet.
     """
 
     name: str
@@ -93,6 +92,14 @@ class Variant:
     layouts: tuple[Layout, ...] = ()
     checked: str = ""
     """How it was checked on vLLM: "" (not at all), "parsed" (its arguments), "run" (it answered)."""
+    estimated: bool = False
+    draft: Draft | None = None
+
+    def drafting(self, wanted: bool | None, labels: frozenset[str]) -> Draft | None:
+        """Return the draft to use on this hardware: as the user wants, or as the catalog recommends (None)."""
+        if self.draft is None or not self.draft.args_on(labels).items:
+            return None
+        return self.draft if wanted or (wanted is None and self.draft.default) else None
 
 
 @dataclass(frozen=True)
@@ -149,9 +156,14 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All known models, in the file's order."""
+    """All known models, in the file's order.
+
+    `sizes` has the measured checkpoints, also of other models, by id in lower case. `date` is the day of its facts.
+    """
 
     models: tuple[ModelSpec, ...]
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    date: str | None = None
 
     @cached_property
     def _by_id(self) -> dict[str, tuple[ModelSpec, Variant]]:
@@ -177,73 +189,68 @@ class Catalog:
 
 
 def load(config_dir: Path | None = None) -> Catalog:
-    """Read pi's catalog, with the keys of the config directory's models.toml over it.
+    """Read pi's catalog, or a newer one in the config directory, with the keys of its models.toml over it.
 
     Raises InputError with the file and the entry that cannot be read.
     """
     own = config_dir / "models.toml" if config_dir else None
     if own is None or not own.is_file():
-        return read(read_toml(SHIPPED))
-    return read(_merged(read_toml(SHIPPED), read_toml(own)), str(own))
+        return load_without_own(config_dir)
+    return read(merged(read_toml(newest(config_dir)), read_toml(own)), str(own))
+
+
+def load_without_own(config_dir: Path | None) -> Catalog:
+    """Read pi's catalog, or a newer one in the config directory. Raises InputError if it cannot be read."""
+    file = newest(config_dir)
+    return read(read_toml(file), "models.toml" if file == SHIPPED else str(file))
 
 
 def read(tables: Mapping[str, Any], source: str = "models.toml") -> Catalog:
     """Read a catalog from tables. Raises InputError with `source` and the entry that cannot be read."""
-    families = tables.get("family", {})
+    families, entry = tables.get("family", {}), "sizes"
     models = []
-    for name, table in tables.get("model", {}).items():
-        try:
-            models.append(_model(name, families.get(table.get("family"), {}), table))
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            raise InputError(
-                "catalog-entry-invalid",
-                f"{source}: model {name}: {_text(problem)}",
-                "the top of models.toml describes the format",
-            ) from None
-    return Catalog(tuple(models))
+    try:
+        known = sizes.read(tables.get("sizes", {}))
+        for name, table in tables.get("model", {}).items():
+            entry = f"model {name}"
+            models.append(_model(name, families.get(table.get("family"), {}), table, known))
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise InputError(
+            "catalog-entry-invalid",
+            f"{source}: {entry}: {_text(problem)}",
+            "the top of models.toml describes the format",
+        ) from None
+    date = tables.get("date")
+    return Catalog(tuple(models), known, date if isinstance(date, str) else None)
 
 
 def _text(problem: Exception) -> str:
     return f"{problem.args[0]!r} is missing" if isinstance(problem, KeyError) else str(problem)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise InputError("catalog-unreadable", f"{path}: {problem}") from None
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
-
-
 _MODEL_KEYS = frozenset([
     "family", "title", "parameters", "active", "checked", "context", "floor", "ceiling", "tools", "reasoning", "api",
     "experts", "heads", "attention", "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages",
     "pipeline", "capability",
-    "verified", "notes", "source", "multimodal", "variants", "share", "text_only", "chat_template",
+    "verified", "notes", "source", "multimodal", "variants", "share", "draft", "text_only", "chat_template",
 ])  # fmt: skip
 
 _VARIANT_KEYS = frozenset([
     "id", "precision", "weights_gb", "minimum_gb", "tensor", "only", "floor", "args", "env", "context", "share", "on",
-    "layouts", "checked",
+    "layouts", "checked", "estimated", "draft",
 ])  # fmt: skip
 
 _TUNING_KEYS = frozenset(["args", "env", "context", "share"])
 
+_UNTUNED = Tuning()
+
 _LAYOUT_KEYS = _TUNING_KEYS | frozenset(["gpus", "on", "tensor", "pipeline", "data", "expert", "note"])
 
 
-def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> ModelSpec:
-    facts = _merged(dict(family), dict(table))
+def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known: Mapping[str, Size]) -> ModelSpec:
+    facts = merged(dict(family), dict(table))
     _check_keys(facts, _MODEL_KEYS)
-    variants = tuple(_variant(key, name, facts, value) for key, value in facts["variants"].items())
+    variants = tuple(_variant(key, name, facts, value, known) for key, value in facts["variants"].items())
     if not variants:
         raise ValueError("it does not have a variant")
     attention = facts.get("attention")
@@ -280,16 +287,22 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any]) -> Mo
     )
 
 
-def _variant(name: str, model: str, facts: Mapping[str, Any], table: Mapping[str, Any]) -> Variant:
+def _variant(
+    name: str, model: str, facts: Mapping[str, Any], table: Mapping[str, Any], known: Mapping[str, Size]
+) -> Variant:
     _check_keys(table, _VARIANT_KEYS)
-    precision, parameters = table["precision"], float(facts["parameters"])
-    weights_gb = float(table.get("weights_gb", round(parameters * BYTES_PER_PARAMETER[precision], 2)))
+    precision, model_id = table["precision"], ModelId(table.get("id", model))
+    size = known.get(model_id.lower(), sizes.UNKNOWN)
+    measured = table.get("weights_gb", size.weights_gb)
+    weights_gb = float(measured or round(float(facts["parameters"]) * BYTES_PER_PARAMETER[precision], 2))
+    minimum_gb = table.get("minimum_gb", size.minimum_gb)
+    draft = table.get("draft", facts.get("draft"))
     return Variant(
         name=name,
-        id=ModelId(table.get("id", model)),
+        id=model_id,
         precision=precision,
         weights_gb=weights_gb,
-        minimum_gb=float(table.get("minimum_gb", round(weights_gb * RECIPE_FACTOR, 1))),
+        minimum_gb=float(minimum_gb or round(weights_gb * RECIPE_FACTOR, 1)),
         tensor=table.get("tensor"),
         on=tuple(table.get("only", ())),
         min_vllm=latest((_min_vllm(table), facts.get("floor"))),
@@ -297,6 +310,8 @@ def _variant(name: str, model: str, facts: Mapping[str, Any], table: Mapping[str
         tunings=_tunings(table.get("on", {})),
         layouts=tuple(_layout(row) for row in table.get("layouts", ())),
         checked=table.get("checked", facts.get("checked", "")),
+        estimated=table.get("estimated", measured is None),
+        draft=drafts.read(draft, model, weights_gb, known) if draft else None,
     )
 
 
@@ -325,6 +340,8 @@ def _tunings(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Tuning]:
 
 
 def _tuning(table: Mapping[str, Any]) -> Tuning:
+    if table.keys().isdisjoint(_TUNING_KEYS):
+        return _UNTUNED
     args = Arguments.parse(table.get("args", ()))
     return Tuning(args, table.get("env", {}), table.get("context"), table.get("share"))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from pi.model_id import ModelId
 from pi.planning import families, name_size
 from pi.planning.catalog import ModelSpec, Tuning, Variant
 from pi.planning.config_caches import heads_of
@@ -12,6 +14,7 @@ from pi.planning.estimate import attention_of
 from pi.planning.manners import POOLING, Manners, manners
 from pi.planning.placement import choose
 from pi.planning.room import SHARE, groups
+from pi.planning.sizes import UNKNOWN, Size
 from pi.planning.types import PodFacts, Request
 
 ONLY = "files"
@@ -36,15 +39,14 @@ class Outsider:
         return f"{self.spec.id} is not in the catalog{family}"
 
 
-def outsider(request: Request, facts: PodFacts) -> Outsider:
-    """Return what is known of a model outside the catalog."""
+def outsider(request: Request, facts: PodFacts, sizes: Mapping[str, Size]) -> Outsider:
+    """Return what is known of a model outside the catalog; `sizes` are those that others measured, by id."""
     made = manners(request.model, facts.model_card)
     config = facts.config or {}
     network = read_network(config)
     listed = families.load().served(request.model)
     measured_gb = facts.weights_bytes / 1e9 if facts.weights_bytes else None
-    named_gb = name_size.estimated_gb(request.model) if made.family and not request.model.is_path else None
-    weights_gb = measured_gb or named_gb or 0.0
+    weights_gb = measured_gb or _listed_gb(request.model, made, sizes) or 0.0
     variant = Variant(
         name=ONLY,
         id=request.model,
@@ -71,6 +73,12 @@ def outsider(request: Request, facts: PodFacts) -> Outsider:
         multimodal=bool(network and network.multimodal),
     )
     return Outsider(spec, made, bool(weights_gb), measured_gb is None)
+
+
+def _listed_gb(model: ModelId, made: Manners, sizes: Mapping[str, Size]) -> float | None:
+    """Return the weights in 10^9 bytes by the list of measured checkpoints, or by the name if its family is known."""
+    listed = sizes.get(model.lower(), UNKNOWN).weights_gb
+    return listed or (name_size.estimated_gb(model) if made.family and not model.is_path else None)
 
 
 def _api(made: Manners) -> str:

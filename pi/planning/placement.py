@@ -112,7 +112,7 @@ def _ways(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Grou
             yield _Way(kind, size, split)
     for kind, size in () if mixed else places:
         piped = splits.pipeline(spec, variant, size)
-        if piped:
+        if piped and (request.gpus is not None or piped.pipeline <= splits.MOST_STAGES):
             yield _Way(kind, size, piped)
 
 
@@ -143,8 +143,9 @@ def _fit(
         return None
     if layout is None and not reaches_minimum(spec, variant, total * memory_mib, share):
         return None
+    draft = variant.drafting(request.draft, labels)
     memory = memory_sum(
-        variant.weights_gb,
+        variant.weights_gb + (draft.extra_gb if draft else 0.0),
         spec.attention,
         split,
         memory_gib=memory_mib / 1024,

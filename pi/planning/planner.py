@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
-from pi.planning import cpu, outside, overrides, unserved, venvs
+from pi.planning import cpu, drafting, outside, overrides, unserved, venvs
 from pi.planning.catalog import RECIPE_FACTOR, Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
 from pi.planning.plan_args import context_args, gpu_env, memory_args, model_args, served_names, split_args
@@ -82,6 +82,7 @@ def _check(request: Request, facts: PodFacts) -> None:
         other = "--gpus" if request.gpus is not None else "--vllm"
         raise InputError("flags-conflict", f"--for-throughput and {other} exclude each other", "remove one of them")
     choices = [word for word in ("memory", "context", "variant") if getattr(request, word) is not None]
+    choices += ["draft"] if request.draft else []
     if request.vllm_args is not None and choices:
         raise InputError(
             "flags-conflict", f"--{choices[0]} and --vllm exclude each other", "with --vllm you set all arguments"
@@ -92,9 +93,11 @@ def _outside_plan(request: Request, facts: PodFacts, catalog: Catalog) -> Launch
     """Plan a model outside the catalog: by its files if their size is known, else with what its family needs."""
     if facts.config is None and (problem := unserved.unknown_id(request.model, catalog)):
         raise problem
-    found = outside.outsider(request, facts)
+    found = outside.outsider(request, facts, catalog.sizes)
     if problem := unserved.refusal(request, facts, found.manners, catalog):
         raise problem
+    if request.draft:
+        raise drafting.unknown(request.model)
     if request.variant is not None:
         raise InputError("no-variants", f"{request.model} is not in the catalog, so it has no variants")
     _check_spec(request, facts, found.spec)
@@ -134,25 +137,31 @@ def _measured(variant: Variant, size: int | None) -> Variant:
     weights_gb = round(size / 1e9, 2)
     is_computed = variant.minimum_gb == round(variant.weights_gb * RECIPE_FACTOR, 1)
     minimum_gb = round(weights_gb * RECIPE_FACTOR, 1) if is_computed else variant.minimum_gb
-    return replace(variant, weights_gb=weights_gb, minimum_gb=minimum_gb)
+    return replace(variant, weights_gb=weights_gb, minimum_gb=minimum_gb, estimated=False)
 
 
 def _catalog_plan(request: Request, facts: PodFacts, spec: ModelSpec, requested: Variant) -> LaunchPlan:
     _check_spec(request, facts, spec)
     spec = _sized(spec, facts.sizes)
-    asked = _asked(request, spec, requested)
+    asked = drafting.candidates(request, _asked(request, spec, requested))
     variants = venvs.served(asked, facts, spec.max_vllm)
     if facts.is_cpu:
+        if request.draft:
+            raise InputError("no-gpu", "this pod has no GPU", "remove --draft")
         made, variant, tuning = cpu.catalog_plan(request, facts, spec, variants)
         args = made.args + model_args(spec, tuning.args)
         made = replace(made, args=args, env=dict(tuning.env) | dict(made.env))
     else:
         fit = choose(spec, variants, request, groups(facts), facts.nodes)
+        if fit is None and request.draft is None:
+            request = replace(request, draft=False)
+            fit = choose(spec, variants, request, groups(facts), facts.nodes)
         if fit is None:
             raise refusal(request, facts, spec, variants)
         variant = fit.variant
         why = (*reasons(request, facts, spec, variants, fit), *passed_over(asked, variants))
         made = replace(_gpu_plan(request, facts, spec, fit), why=why)
+        made = drafting.drafted(made, request, variant, fit.labels)
     made = replace(made, estimated=made.model not in facts.sizes)
     return _described(venvs.with_venv(made, facts, variant.min_vllm, spec.max_vllm), spec)
 

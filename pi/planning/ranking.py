@@ -35,15 +35,18 @@ def ranked(
 
 
 def _rank(spec: ModelSpec, variant: Variant, level: Level) -> int:
-    """Return 0 for the checkpoint that most people serve on such a GPU, 3 for one that it computes in 16 bit only.
+    """Return 0 for the checkpoint that most people serve on such a GPU, 5 for the last resort.
 
-    Between them: 16-bit weights, then smaller and third parties' checkpoints.
+    Between them: 16-bit weights, the vendor's other ones, the vendor's FP8 computed in 16 bit, those of third parties.
     """
+    official = is_official(spec, variant)
     if level is Level.WEIGHT_ONLY and not variant.on:
-        return 3
+        return 3 if official and variant.precision == "fp8" else 5
     if variant.precision in SIXTEEN_BIT:
         return 1
-    return 0 if variant == spec.variants[0] or (variant.precision in FLOATS and is_official(spec, variant)) else 2
+    if variant == spec.variants[0] or (variant.precision in FLOATS and official):
+        return 0
+    return 2 if official else 4
 
 
 def is_official(spec: ModelSpec, variant: Variant) -> bool:

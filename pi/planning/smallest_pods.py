@@ -20,9 +20,6 @@ SEVERAL = 1.5
 LEAST_OVERHEAD_MIB = 1024
 """vLLM needs more than this beside weights and KV cache on each GPU."""
 
-MOST_STAGES = 3
-"""Longest pipeline that pi suggests to rent: three GPUs, or six as pairs. Longer ones answer slowly."""
-
 
 def smallest_pods(
     spec: ModelSpec, like: Iterable[Gpu] = (), kept_prices: Mapping[str, float] | None = None
@@ -48,7 +45,7 @@ def _fitting(spec: ModelSpec, pods: Iterable[tuple[Kind, int]], kept_prices: Map
         if product.name in seen or size * (SHARED * product.memory_mib - LEAST_OVERHEAD_MIB) < least_mib:
             continue
         fit = choose(spec, spec.variants, request, (_group(product, size),))
-        if fit is None or fit.split.pipeline > MOST_STAGES:
+        if fit is None:
             continue
         if fit.reaches(USEFUL_CONTEXT, spec.context):
             seen.add(product.name)

@@ -10,6 +10,10 @@ COUNTS = (1, 2, 4, 8, 16)
 """Tensor-parallel sizes. Others do not divide the widths of a network, which are powers of two times a small number."""
 
 
+MOST_STAGES = 3
+"""Longest pipeline that pi chooses by itself: three GPUs, or six as pairs. Longer ones answer slowly."""
+
+
 def split_of(spec: ModelSpec, variant: Variant, count: int, nodes: int = 1) -> Split | None:
     """Return how `count` GPUs of each node split a model, in stages only if need be, or None if they cannot."""
     if nodes > 1:

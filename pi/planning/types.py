@@ -43,6 +43,8 @@ class Request:
     text_only: bool = False
     tensor: int | None = None
     """Tensor-parallel size, if the user set it; then it is also the number of GPUs."""
+    draft: bool | None = None
+    """Whether to draft tokens (speculative decoding); None leaves it to the catalog."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from getopt import GetoptError, getopt
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pi.errors import InputError
 
@@ -48,7 +48,6 @@ class SshTarget:
     identity_files: tuple[str, ...] = ()
     jumps: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
-    forward_agent: bool = False
     notices: tuple[str, ...] = ()
 
     @property
@@ -65,7 +64,6 @@ class SshTarget:
         for path in self.identity_files:
             words += ["-i", path]
         words += ["-J", ",".join(self.jumps)] if self.jumps else []
-        words += ["-A"] if self.forward_agent else []
         for name, value in self.options:
             words += ["-o", f"{name}={value}"]
         return [*words, self.host]
@@ -95,6 +93,13 @@ def parse(text: str) -> SshTarget | LocalTarget:
         if program != "ssh":
             raise InputError("ssh-not-a-command", f"{program} is not an ssh command", ADVICE.get(program, PASTE))
     return _target(words)
+
+
+def of_connection(connection: Any) -> SshTarget:
+    """The target of a Fabric connection (`fab -H`): its host, user, port and key files."""
+    files = connection.connect_kwargs.get("key_filename") or ()
+    files = (files,) if isinstance(files, str) else tuple(files)
+    return SshTarget(connection.host, connection.user, connection.port, files)
 
 
 def _words(line: str) -> list[str]:
@@ -229,8 +234,6 @@ class _Draft:
             raise InputError(
                 "ssh-set-twice", f"{word}: {name} is {self.settings[name]} already", "leave one of them out"
             )
-        elif (name, value) == ("ForwardAgent", "yes"):
-            self.notices.append(f"{word} lets the machine use your ssh keys while pi is connected")
 
     def leave_out(self, word: str, why: str) -> None:
         self.notices.append(f"{word} has no effect: {why}")
@@ -238,9 +241,6 @@ class _Draft:
     def target(self) -> SshTarget:
         options = dict(self.settings)
         user, port, jumps = (options.pop(name, None) for name in ("User", "Port", "ProxyJump"))
-        forward_agent = options.get("ForwardAgent") == "yes"
-        if forward_agent:
-            del options["ForwardAgent"]
         return SshTarget(
             host=self.host,
             user=user,
@@ -248,7 +248,6 @@ class _Draft:
             identity_files=tuple(dict.fromkeys(self.identity_files)),
             jumps=tuple(jumps.split(",")) if jumps else (),
             options=tuple(options.items()),
-            forward_agent=forward_agent,
             notices=tuple(dict.fromkeys(self.notices)),
         )
 
@@ -363,7 +362,7 @@ def _forwarding_jump(command: str) -> str:
 
 
 READINGS: dict[str, Callable[[str], str]] = {
-    **dict.fromkeys(("Compression", "ForwardAgent", "IdentitiesOnly", "TCPKeepAlive"), _one_of("yes", "no")),
+    **dict.fromkeys(("Compression", "IdentitiesOnly", "TCPKeepAlive"), _one_of("yes", "no")),
     **dict.fromkeys(("ConnectTimeout", "ServerAliveInterval", "ServerAliveCountMax"), _number(0, 99999)),
     **dict.fromkeys(("HostName", "HostKeyAlias"), _host),
     "AddressFamily": _one_of("any", "inet", "inet6"),
@@ -375,6 +374,8 @@ READINGS: dict[str, Callable[[str], str]] = {
     "User": _user,
 }
 """The options that pi acts on (ssh_config(5)), and what each may be; times in seconds."""
+
+AGENT = "pi forwards no agent"
 
 HOST_KEYS = "pi pins host keys itself"
 
@@ -389,6 +390,7 @@ TERMINAL = "pi asks for a terminal where it needs one"
 TUNNELS = "pi opens its own tunnels"
 
 UNUSED_OPTIONS = {
+    "ForwardAgent": ("yes|no|true|false", AGENT),
     "BatchMode": ("yes|no", KEY_LOGIN),
     "ExitOnForwardFailure": ("yes|no", TUNNELS),
     "GlobalKnownHostsFile": (".+", HOST_KEYS),
@@ -408,10 +410,8 @@ SSH_FLAGS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:X
 SETTING_FLAGS: dict[str, tuple[str, str | None]] = {
     "-4": ("AddressFamily", "inet"),
     "-6": ("AddressFamily", "inet6"),
-    "-A": ("ForwardAgent", "yes"),
     "-C": ("Compression", "yes"),
     "-J": ("ProxyJump", None),
-    "-a": ("ForwardAgent", "no"),
     "-i": ("IdentityFile", None),
     "-l": ("User", None),
     "-p": ("Port", None),
@@ -420,6 +420,7 @@ SETTING_FLAGS: dict[str, tuple[str, str | None]] = {
 
 UNUSED_FLAGS = {
     **dict.fromkeys(("-D", "-L", "-R"), TUNNELS),
+    **dict.fromkeys(("-A", "-a"), AGENT),
     **dict.fromkeys(("-N", "-f", "-n"), OWN_COMMANDS),
     **dict.fromkeys(("-T", "-t"), TERMINAL),
     **dict.fromkeys(("-q", "-v"), MESSAGES),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 from pi import config, screen
@@ -11,7 +12,7 @@ from pi.planning.machines import Machine
 from pi.planning.offers import Offer
 from pi.planning.types import PodFacts
 from pi.pods import gpus, state
-from pi.steps import kept_prices, unrented
+from pi.steps import catalog_refresh, kept_prices, unrented
 from pi.steps.plans import facts_of
 
 
@@ -41,6 +42,7 @@ def show_offers(
         screen.say(_next_on(machine, facts))
         return
     screen.say("start one: pi start MODEL --name NAME; other Hugging Face models and paths on the pod may work too")
+    screen.say(catalog_refresh.age(known_models.date, date.today()))
     if facts is None:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
 

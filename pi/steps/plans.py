@@ -146,6 +146,6 @@ def facts_of(
 ) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
     known_prices = kept_prices.load()
-    with where.targeted(c, pod) as (entry, link):
-        found = look(link, model, ask_hub=ask_hub, checkpoints=checkpoints, adapters=adapters)
+    with where.targeted(c, pod) as (entry, connection):
+        found = look(connection, model, ask_hub=ask_hub, checkpoints=checkpoints, adapters=adapters)
         return entry, replace(found, prices=known_prices)

@@ -5,24 +5,25 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.errors import BusyError, HostKeyError, InputError, UnreachableError, UnwrittenError
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.ssh import connection, target
-from pi.ssh.link import CAUSES, Link
+from pi.ssh import openssh, target
+from pi.ssh.hostkeys import CAUSES
 
-KNOWN_HOSTS = "known_hosts"
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @contextmanager
-def targeted(c: Any, pod_name: str | None = None) -> Iterator[tuple[Pod, Link]]:
-    """Yield the chosen pod and an open link to it."""
+def targeted(c: Any, pod_name: str | None = None) -> Iterator[tuple[Pod, Connection]]:
+    """Yield the chosen pod and its open connection."""
     pod = chosen(c, pod_name)
-    with linked(c, pod, named=pod_name is not None) as link:
-        yield pod, link
+    with connected(c, pod, named=pod_name is not None) as connection:
+        yield pod, connection
 
 
 def chosen(c: Any, pod_name: str | None = None) -> Pod:
@@ -34,49 +35,64 @@ def chosen(c: Any, pod_name: str | None = None) -> Pod:
 
 
 @contextmanager
-def linked(
+def connected(
     c: Any,
     pod: Pod,
     *,
     named: bool,
     new_host_key: bool = False,
+    fresh: bool = False,
     meanwhile: Callable[[], object] = lambda: None,
-) -> Iterator[Link]:
-    """Yield an open link to a pod; print a host key that is new.
+) -> Iterator[Connection]:
+    """Yield the open connection of a pod; print a host key that is new.
 
-    The connection of `fab -H` is used unless the user named the pod or its ssh command (`named`), which may
-    connect elsewhere. `meanwhile` is called just before the wait for the pod.
+    The address of `fab -H` is used unless the user named the pod or its ssh command (`named`), which may lead
+    elsewhere. `fresh` takes no connection that is already open. `meanwhile` is called during the wait for the pod.
     """
     try:
-        link = _open(c, pod, named, new_host_key, meanwhile)
+        connection = _open(c, pod, named, new_host_key, fresh, meanwhile)
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     except HostKeyError as error:
-        raise _changed_key(pod, error) from None
-    if link.accepted_key:
-        _show_new_key(pod, link)
+        raise changed_key(pod, error) from None
+    if connection.accepted_key:
+        screen.note(f"trusting new host key {connection.accepted_key} for {pod.name}")
+    if connection.remark:
+        screen.note(connection.remark)
     try:
-        yield link
+        yield connection
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     finally:
-        link.close()
+        connection.close()
 
 
-def _open(c: Any, pod: Pod, named: bool, new_host_key: bool, meanwhile: Callable[[], object]) -> Link:
-    hosts = config.config_dir() / KNOWN_HOSTS
-    if under_fab(c) and not named:
+def connection_to(pod_name: str | None = None) -> Connection:
+    """Return the connection of a pod (default: the active one), which opens on first use."""
+    from pi.ssh.connection import Connection  # noqa: PLC0415 - imports Fabric
+
+    pod = state.load().pod(pod_name)
+    return Connection(openssh.way_to(target.parse(pod.ssh), config.config_dir(), pod.host_key))
+
+
+def _open(
+    c: Any, pod: Pod, named: bool, new_host_key: bool, fresh: bool, meanwhile: Callable[[], object]
+) -> Connection:
+    parsed = target.of_connection(c) if under_fab(c) and not named else target.parse(pod.ssh)
+    way = openssh.way_to(parsed, config.config_dir(), pod.host_key)
+    if new_host_key:
+        way.forget_host_key()
+    way.start(fresh=fresh)
+    try:
+        from pi.ssh.connection import Connection  # noqa: PLC0415 - imports Fabric while ssh connects
+
         meanwhile()
-        return connection.adopt(c, hosts, pinned=pod.host_key, new_host_key=new_host_key)
-    parsed = target.parse(pod.ssh)
-    return connection.open_link(parsed, hosts, pinned=pod.host_key, new_host_key=new_host_key, meanwhile=meanwhile)
-
-
-def _show_new_key(pod: Pod, link: Link) -> None:
-    for file, numbers in link.unread_hosts.items():
-        lines = ("line " if len(numbers) == 1 else "lines ") + ", ".join(map(str, numbers[:10]))
-        screen.note(f"ignoring {lines} of {file}: cannot parse {'it' if len(numbers) == 1 else 'them'}")
-    screen.note(f"trusting new host key {link.accepted_key} for {pod.name}")
+        connection = Connection(way)
+        connection.open()
+        return connection
+    except BaseException:
+        way.close()
+        raise
 
 
 @contextmanager
@@ -91,18 +107,32 @@ def saving(done: str, hint: str) -> Iterator[None]:
 def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:
     """Return the same failure with the pod's name and both next steps."""
     hints = [error.hint or f"check the connection ({pod.ssh})"]
-    if pod.name in state.load().pods:
+    if _is_saved(pod):
         hints.append(f"if the pod is gone: pi pods remove {pod.name}{' --force' if pod.models else ''}")
     return UnreachableError(error.id, f"cannot reach pod {pod.name!r}: {error.message}", ", or, ".join(hints))
 
 
-def _changed_key(pod: Pod, error: HostKeyError) -> HostKeyError:
+def changed_key(pod: Pod, error: HostKeyError) -> HostKeyError:
     """Return the same failure with the pod's name, and with pi's own fix if there is one."""
     hint = error.hint
     if error.replaceable:
-        command = pod.name if pod.name in state.load().pods else f"{pod.name} {shlex.quote(pod.ssh)}"
+        command = pod.name if _is_saved(pod) else f"{pod.name} {shlex.quote(pod.ssh)}"
         hint = f"{CAUSES}; if it is a new pod: pi pods setup {command} --new-host-key"
     return HostKeyError(error.id, f"pod {pod.name!r}: {error.message}", hint, error.replaceable)
+
+
+def label(pod: Pod) -> str:
+    """Return the pod's address for a message, and print which words of its ssh command have no effect."""
+    parsed = target.parse(pod.ssh)
+    for notice in getattr(parsed, "notices", ()):
+        screen.note(notice)
+    return parsed.label
+
+
+def _is_saved(pod: Pod) -> bool:
+    """Return whether pods.json has the pod, at this address."""
+    saved = state.load().pods.get(pod.name)
+    return saved is not None and saved.ssh == pod.ssh
 
 
 def under_fab(c: Any) -> bool:
@@ -110,18 +140,23 @@ def under_fab(c: Any) -> bool:
     return hasattr(c, "transport")
 
 
-def ssh_of(c: Any) -> str:
-    """Return the ssh command for a Fabric connection."""
+def ssh_of(c: Any, pod_name: str = "") -> str:
+    """Return the ssh command for a Fabric connection: the saved one of the pod, if that leads to the same address."""
+    saved = state.load().pods.get(pod_name)
+    if saved and _leads_to(saved, c):
+        return saved.ssh
     return f"ssh {c.user}@{c.host}" + (f" -p {c.port}" if c.port != 22 else "")
+
+
+def _leads_to(pod: Pod, c: Any) -> bool:
+    parsed = target.parse(pod.ssh)
+    return isinstance(parsed, target.SshTarget) and openssh.address(parsed) == (c.host, c.port, c.user)
 
 
 def _of_connection(saved: State, c: Any) -> Pod:
     for pod in saved.pods.values():
-        parsed = target.parse(pod.ssh)
-        if isinstance(parsed, target.SshTarget):
-            route = connection.resolve(parsed)
-            if (route.host, route.port, route.user) == (c.host, c.port, c.user):
-                return pod
+        if _leads_to(pod, c):
+            return pod
     raise InputError(
         "host-not-a-pod",
         f"{c.user}@{c.host}:{c.port} is not one of your pods",

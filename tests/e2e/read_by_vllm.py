@@ -1,7 +1,7 @@
 """Run by the Python of an installed vLLM: reads what pi would give it, and says what vLLM makes of it.
 
 stdin: {"commands": [[word, ...], ...], "environments": [name, ...]}; stdout, last line: what was refused
-and the names that vLLM knows.
+the removals that it announced, and the names that vLLM knows.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
+from typing import Any
 
 
 def main() -> None:
     asked = json.load(sys.stdin)
+    sys.argv.append("--help")  # only then does vLLM give its options their help, which announces removals
     from vllm import __version__, envs
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.reasoning import ReasoningParserManager
@@ -30,15 +33,18 @@ def main() -> None:
                 parser.parse_args(words)
         except (SystemExit, Exception) as problem:
             refused.append({"words": words, "problem": (said.getvalue()[-300:] or repr(problem))})
-    actions = parser._subparsers._group_actions[0].choices["serve"]._actions
-    options = sorted(option for action in actions for option in action.option_strings)
-    lists = sorted(option for action in actions if action.nargs == "+" for option in action.option_strings)
-    choices = {option: action.choices for action in actions if action.choices for option in action.option_strings}
+    serve = parser._subparsers._group_actions[0].choices["serve"]
+    options = sorted(option for action in serve._actions for option in action.option_strings)
+    lists = sorted(option for action in serve._actions if action.nargs == "+" for option in action.option_strings)
+    choices = {
+        option: action.choices for action in serve._actions if action.choices for option in action.option_strings
+    }
     print(
         json.dumps(
             {
                 "version": __version__,
                 "refused": refused,
+                "announced": announced(serve, asked["commands"]),
                 "tools": sorted(ToolParserManager.list_registered()),
                 "reasoning": sorted(ReasoningParserManager.list_registered()),
                 "environments": sorted(envs.environment_variables),
@@ -47,6 +53,20 @@ def main() -> None:
                 "ranks": [int(rank) for rank in choices["--max-lora-rank"]],
             }
         )
+    )
+
+
+ANNOUNCED = re.compile(r"deprecated|(will|to) be removed in", re.IGNORECASE)
+
+
+def announced(serve: Any, commands: list[list[str]]) -> list[str]:
+    """Return the options of the commands whose help announces their removal."""
+    given = {"--" + re.split(r"[=.]", word[2:])[0].replace("_", "-") for words in commands for word in words}
+    return sorted(
+        option
+        for action in serve._actions
+        for option in given.intersection(action.option_strings)
+        if ANNOUNCED.search((action.help or "").partition("\n\n")[0])
     )
 
 

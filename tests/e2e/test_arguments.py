@@ -1,6 +1,7 @@
 """Everything that the planner can say to vLLM, said to the parser of the vLLM that is installed.
 
-PI_E2E_VENV names the venv that holds it; without it a pod of this tier is set up, and its venv is used.
+PI_E2E_VENV names the venv that holds it; without it a pod of this tier is set up, and its venv is used. The packages
+in PI_E2E_OVERLAY come before those of the venv: `inv newest` puts the newest release there.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pi.vllm.arguments import SHORT
 from tests.pods import cpu_pod, every_pod, pod
 
 VENV = Path(os.environ.get("PI_E2E_VENV") or Path(__file__).parents[2] / ".e2e" / "one" / "home" / "venv")
-MINUTES = 3
+MINUTES = 10
 
 NOT_VLLMS = {
     "CUDA_DEVICE_ORDER": "CUDA",
@@ -57,6 +58,7 @@ def _plans() -> Iterator[LaunchPlan]:
                     continue
                 yield plain
                 bent = [replace(request, context=4096), replace(request, memory=0.5)]
+                bent += [replace(request, draft=not variant.draft.default)] if variant.draft else []
                 bent += [replace(request, gpus=len(facts.gpus))] if facts.gpus else []
                 yield from filter(None, (_planned(wish, facts) for wish in bent))
     yield from _changed()
@@ -112,7 +114,7 @@ def said(request: pytest.FixtureRequest) -> dict[str, Any]:
         capture_output=True,
         text=True,
         timeout=MINUTES * 60,
-        env={**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"},
+        env={**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "PYTHONPATH": os.environ.get("PI_E2E_OVERLAY", "")},
         check=False,
     )
     assert answer.returncode == 0, answer.stderr[-2000:]
@@ -132,9 +134,14 @@ def test_vllm_reads_every_argument_list(said: dict[str, Any]) -> None:
     assert said["refused"] == []
 
 
+def test_vllm_announces_the_removal_of_no_argument(said: dict[str, Any]) -> None:
+    assert said["announced"] == []
+
+
 def test_vllm_has_every_parser_of_the_catalog(said: dict[str, Any]) -> None:
-    assert {spec.tools for spec in CATALOG.models if spec.tools} <= set(said["tools"])
-    assert {spec.reasoning for spec in CATALOG.models if spec.reasoning} <= set(said["reasoning"])
+    served = [spec for spec in CATALOG.models if not versions.too_old(said["version"], spec.min_vllm)]
+    assert {spec.tools for spec in served if spec.tools} <= set(said["tools"])
+    assert {spec.reasoning for spec in served if spec.reasoning} <= set(said["reasoning"])
 
 
 def test_vllm_knows_every_variable_of_the_plans(said: dict[str, Any]) -> None:

@@ -71,6 +71,7 @@ class Pi:
             "HF_TOKEN": "none",
             "LANG": "C.UTF-8",
             "PI_DEBUG": "1",
+            "PI_SSH_PERSIST": "0",
         }
 
     @property
@@ -131,8 +132,9 @@ class Pi:
         return models
 
     def ssh_config(self, text: str) -> None:
-        """Write the laptop's ~/.ssh/config."""
-        (self.home / ".ssh" / "config").write_text(text)
+        """Write the laptop's ~/.ssh/config; its known_hosts is in the same folder, since OpenSSH ignores HOME."""
+        users = f"Host *\n  UserKnownHostsFile {self.home}/.ssh/known_hosts\n"
+        (self.home / ".ssh" / "config").write_text(f"{text}\n{users}")
 
     def _give_ssh(self) -> None:
         """Install an `ssh` that reads the laptop's ~/.ssh/config, since OpenSSH ignores HOME."""

@@ -66,6 +66,7 @@ class Laptop:
     def _as_on_the_page(self, text: str) -> str:
         for real, shown in self._names.items():
             text = text.replace(real, shown)
+        text = re.sub(r"(?<=, )\d+ days? old", "100 days old", text)
         text = re.sub(r"(?<!VLLM_HOST_IP=)127\.0\.0\.1", ADDRESS, text)  # that one is loopback on every pod
         here = f"{login()}@{gethostname()}"
         text = re.sub(f"{re.escape(here)} *", lambda cell: "me@pc".ljust(len(cell[0])), text)

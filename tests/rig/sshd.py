@@ -36,7 +36,10 @@ def _root_is_locked() -> bool:
 
 
 class SshdPod:
-    """`folder` contains `home/` (the pod's HOME), `bin/` (first in its PATH), keys and sshd's log."""
+    """`folder` contains `home/` (the pod's HOME), `bin/` (first in its PATH), keys and sshd's log.
+
+    Both the key `key` and those of `authorized_keys`, if a test writes it, may log in.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class SshdPod:
         self.home = folder / "home"
         self.bin = folder / "bin"
         self.key = folder / "client_key"
+        self.authorized_keys = folder / "authorized_keys"
         self.log = folder / "sshd.log"
         self.port = port or free_port()
         self._options = (*options, *(["Subsystem sftp internal-sftp"] if sftp else []))
@@ -125,7 +129,7 @@ class SshdPod:
             f"Port {self.port}",
             "ListenAddress 127.0.0.1",
             f"HostKey {self.folder / 'host_key'}",
-            f"AuthorizedKeysFile {self.key}.pub",
+            f"AuthorizedKeysFile {self.key}.pub {self.authorized_keys}",
             f"PidFile {self.folder / 'sshd.pid'}",
             "PermitRootLogin prohibit-password",
             "PasswordAuthentication no",

@@ -30,7 +30,7 @@ from pi.planning.types import LaunchPlan
 from pi.pods import file_format, gpus, state
 from pi.pods.types import check_name
 from pi.setup import mounts
-from pi.ssh import connection, target
+from pi.ssh import openssh, target
 from pi.steps import keys
 from pi.vllm import raw_arguments
 from pi.vllm.arguments import Arguments
@@ -230,7 +230,7 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: catalog.Cata
         raise UnreachableError("x", "away")
 
     monkeypatch.setattr(catalog, "load", lambda folder: models)
-    monkeypatch.setattr(connection, "open_link", away)
+    monkeypatch.setattr(openssh, "way_to", away)
     monkeypatch.setattr(socket.socket, "connect", away)
     monkeypatch.setattr(subprocess, "Popen", away)
     return tmp_path

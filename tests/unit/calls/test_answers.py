@@ -30,8 +30,7 @@ from pi.planning import catalog, planner
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.ssh.connection import LocalLink
-from pi.steps import reconcile, states
+from pi.steps import pod_entry, reconcile, states
 from pi.steps.reports import SetupReport, StartReport
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
@@ -109,15 +108,17 @@ class Stream:
         """Nothing is open."""
 
 
-class Link(LocalLink):
+class Link:
+    """A connection to a pod that answers with these events."""
+
     def __init__(self, events: list[Any]) -> None:
-        self.stream = Stream(events)
+        self.source = Stream(events)
 
-    def run(self, command: str) -> Stream:
-        return self.stream
+    def stream(self, command: str) -> Stream:
+        return self.source
 
 
-def start(link: Link) -> None:
+def start(link: Any) -> None:
     def decide(facts: PodFacts) -> Any:
         return report.planned(planner.plan(REQUEST, facts, CATALOG), facts)
 
@@ -128,7 +129,7 @@ def start(link: Link) -> None:
     reconcile.remember_started(POD, started.deployment)
 
 
-def status(link: Link) -> None:
+def status(link: Any) -> None:
     answer = read_status(link)
     states.rows(POD, answer, "192.0.2.1")
     for found in answer.found:
@@ -136,23 +137,22 @@ def status(link: Link) -> None:
     reconcile.reconcile(POD, answer)
 
 
-def setup(link: Link) -> None:
+def setup(link: Any) -> None:
     facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), SetupReport().hear)
-    pod = Pod("box", "ssh h", facts.gpus, {}, facts.models_path, facts.vllm_version, facts.extra_venvs, boot=facts.boot)
-    state.change(lambda known: known.with_pod(pod))
+    pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x")
 
 
-def survey(link: Link) -> None:
+def survey(link: Any) -> None:
     facts = look(link, REQUEST.model)
     planner.plan(REQUEST, facts, CATALOG)
 
 
-def stop(link: Link) -> None:
+def stop(link: Any) -> None:
     for stopped in stop_models(link, [], lambda event: None):
         show_stopped(stopped)
 
 
-READ: dict[str, Callable[[Link], object]] = {
+READ: dict[str, Callable[[Any], object]] = {
     "audit": lambda link: recent_changes(link, 50),
     "status": status,
     "survey": survey,
@@ -293,8 +293,8 @@ def test_a_line_that_is_no_event_is_the_pods_wrong_answer(line: bytes) -> None:
         def receive(self, timeout_s: float) -> bytes:
             return self.mark + b" " + line + b"\n"
 
-    link = Link([])
-    link.stream = Raw([])
+    link: Any = Link([])
+    link.source = Raw([])
     with pytest.raises(PiError, match="wrong answer") as raised:
         read_status(link)
     assert raised.value.exit_code == 1

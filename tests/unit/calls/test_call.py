@@ -1,19 +1,22 @@
-"""A call that is interrupted on its way out."""
+"""A call that is interrupted."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from pi.calls.call import call
 from pi.errors import Interrupted
 from pi.on_pod.shapes import StatusAnswer
-from pi.ssh.connection import LocalLink
+from pi.ssh.process import Silence
 
 
 class InterruptedStream:
-    """Ctrl+C comes while the program and the request are sent, all of which the pod gets all the same."""
+    """Ctrl+C comes while the program and the request are sent; the pod gets both, and answers the cancel."""
 
-    def __init__(self) -> None:
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
         self.sent: list[bytes] = []
 
     def send(self, data: bytes) -> None:
@@ -22,43 +25,39 @@ class InterruptedStream:
             raise KeyboardInterrupt
 
     def receive(self, timeout_s: float) -> bytes:
+        if not self.answers:
+            raise Silence
         mark = self.sent[0].rpartition(b'"mark": "')[2].partition(b'"')[0]
-        return mark + b' {"event": "cancelled"}\n'
+        answer = self.answers.pop(0)
+        return mark + b" " + answer + b"\n" if answer else b""
 
     def exit_status(self) -> int | None:
-        return None
+        return 1
 
     def close(self) -> None:
         self.sent.append(b"closed")
 
 
-class CutStream(InterruptedStream):
-    """Ctrl+C comes before anything is sent, so the pod's Python takes the cancel for its program and ends."""
+@pytest.mark.parametrize(
+    ("answers", "id"),
+    [
+        pytest.param([b'{"event": "cancelled"}'], "interrupted", id="stopped"),
+        pytest.param([b'{"event": "alive"}', b'{"event": "cancelled"}'], "interrupted", id="a heartbeat between"),
+        pytest.param([b'{"event": "cancelling"}'], "interrupted-stopping", id="still stopping"),
+        pytest.param([b'{"event": "alive"}'], "interrupted-unconfirmed", id="no word of the cancel"),
+        pytest.param([], "interrupted-unconfirmed", id="a dead connection"),
+        pytest.param([b""], "interrupted", id="the program ended before it arrived whole"),
+    ],
+)
+def test_ctrl_c_cancels_and_reports_what_the_pod_says(answers: list[bytes], id: str) -> None:
+    stream = InterruptedStream(*answers)
 
-    def receive(self, timeout_s: float) -> bytes:
-        return b""
+    class Connection:
+        def stream(self, command: str) -> Any:
+            return stream
 
-    def exit_status(self) -> int | None:
-        return 1
-
-
-class InterruptedLink(LocalLink):
-    def __init__(self, stream: InterruptedStream) -> None:
-        self.stream = stream
-
-    def run(self, command: str) -> InterruptedStream:
-        return self.stream
-
-
-def test_ctrl_c_while_the_request_goes_out_cancels_what_it_began() -> None:
-    stream = InterruptedStream()
-    with pytest.raises(Interrupted, match="pi stopped the work"):
-        call(InterruptedLink(stream), "status", "status", {}, StatusAnswer)
+    connection: Any = Connection()
+    with pytest.raises(Interrupted) as stopped:
+        call(connection, "status", "status", {}, StatusAnswer)
+    assert stopped.value.id == id
     assert stream.sent[1:] == [b'{"cancel": true}\n', b"closed"]
-
-
-def test_ctrl_c_before_the_program_has_arrived_is_an_interrupt() -> None:
-    stream = CutStream()
-    with pytest.raises(Interrupted, match="pi stopped the work"):
-        call(InterruptedLink(stream), "status", "status", {}, StatusAnswer)
-    assert stream.sent[-1] == b"closed"

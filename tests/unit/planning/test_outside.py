@@ -119,7 +119,7 @@ def test_nobody_can_be_asked_but_the_name_is_known() -> None:
 
 
 def test_a_model_without_any_size_gets_one_gpu_and_its_parsers() -> None:
-    made = plan("QuantTrio/GLM-4.6-AWQ", pod("h200", 8))
+    made = plan("acme/GLM-4.6-AWQ", pod("h200", 8))
     assert (made.gpus, made.memory, made.estimated) == ((0,), None, True)
     assert made.args.get("--tool-call-parser") == "glm45"
     assert "its size is unknown, so pi cannot check whether it fits" in made.warnings

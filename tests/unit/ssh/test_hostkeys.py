@@ -1,96 +1,120 @@
-"""Host keys: known files of all kinds, first sight, changed and revoked keys."""
+"""Host keys: what ssh's log says of them, refusals, and pi's own known_hosts file.
+
+The texts of refusals are in tests/cases/ssh.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from paramiko import Ed25519Key, PKey, SSHClient
 
-from pi.errors import HostKeyError
+from pi.errors import InputError
 from pi.ssh import hostkeys
 
-
-def key(folder: Path, name: str) -> PKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    path = folder / name
-    path.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    return Ed25519Key.from_private_key_file(str(path))
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGi/33XyESUixSPL+X7Cp0RvqXfnMNH1L1OqkjFWCPYL"
+OLD = "SHA256:38NiHlEfoUVEecDGU0cxKZRBkEnf4MCMne9dUTI8FKs"
+NEW = "SHA256:diO2G4G5Jf4XeLM5ftt/9ZfPjPcZxwUPZd04kEsmKsk"
+NAME = "[203.0.113.7]:2222"
+CHANGED = f"""\
+The fingerprint for the ED25519 key sent by the remote host is
+{NEW}.
+Offending ED25519 key in {{file}}:{{line}}
+Host key for {{name}} has changed and you have requested strict checking.
+Host key verification failed.
+"""
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(hostkeys, "USER_FILE", tmp_path / "user_known_hosts")
+def own(tmp_path: Path) -> Path:
     return tmp_path / "known_hosts"
 
 
-def client(own: Path) -> SSHClient:
-    made = SSHClient()
-    hostkeys.prepare(made, own)
-    return made
+@pytest.mark.parametrize(
+    ("log", "key"),
+    [
+        (f"debug1: Server host key: ssh-ed25519 {NEW}\n", f"ssh-ed25519 {NEW}"),
+        (
+            f'debug1: Server host certificate: ssh-ed25519-cert-v01@openssh.com {NEW}, serial 0 ID "pod" CA ssh-rsa {OLD}\n',
+            f"ssh-ed25519 {NEW}",
+        ),
+        ("debug1: Connecting to h [203.0.113.7] port 22.\n", ""),
+    ],
+    ids=["key", "certificate", "none"],
+)
+def test_the_host_key_is_read_from_the_log(log: str, key: str) -> None:
+    assert hostkeys.shown(log) == key
+    assert hostkeys.accepted(log) is None
+    added = log + f"Warning: Permanently added '{NAME}' (ED25519) to the list of known hosts.\n"
+    assert hostkeys.accepted(added) == (NEW if key else None)
 
 
-def meet(checking: SSHClient, host: str, seen: PKey) -> None:
-    """Let a client see a host's key for the first time."""
-    checking._policy.missing_host_key(checking, host, seen)  # type: ignore[attr-defined]  # not in the stubs
+def test_a_login_that_failed_otherwise_is_no_refusal(own: Path) -> None:
+    assert hostkeys.refusal("root@h: Permission denied (publickey).\n", own, NAME) is None
 
 
-def recorded(checking: SSHClient, host: str) -> list[str]:
-    found = checking.get_host_keys().lookup(host)
-    return [hostkeys.fingerprint(one) for one in found.values()] if found else []
+@pytest.mark.parametrize("name", [NAME, "my-pod"], ids=["address", "alias"])
+def test_a_changed_key_in_pis_own_file_can_be_replaced(own: Path, name: str) -> None:
+    own.write_text(f"# a comment\n{name} {KEY}\n")
+    refused = hostkeys.refusal(CHANGED.format(file=own, line=2, name=name), own, name)
+    assert refused and refused.replaceable
+    assert refused.message == f"{name} shows another host key than before: {NEW}, on record {OLD}"
 
 
-def test_a_new_host_is_remembered_once_in_a_private_file(own: Path, tmp_path: Path) -> None:
-    first = key(tmp_path, "k")
-    for _ in range(2):
-        one = client(own)
-        meet(one, "[h]:2222", first)
-    assert own.read_text().count("\n") == 1 and own.stat().st_mode & 0o777 == 0o600
-    assert recorded(client(own), "[h]:2222") == [hostkeys.fingerprint(first)]
+def test_the_key_of_a_jump_host_or_of_the_user_is_not_pis_to_replace(own: Path, tmp_path: Path) -> None:
+    users = tmp_path / "my known hosts"
+    for file in (own, users):
+        file.write_text(f"{NAME} {KEY}\n")
+    for file, name in ((own, "[203.0.113.9]:22"), (users, NAME)):
+        refused = hostkeys.refusal(CHANGED.format(file=file, line=1, name=name), own, NAME)
+        assert refused and not refused.replaceable
+    assert refused and refused.hint and refused.hint.endswith(f"ssh-keygen -R '{NAME}' -f '{users}'")
 
 
-def test_a_file_without_a_final_newline_does_not_glue_two_lines(own: Path, tmp_path: Path) -> None:
-    old, new = key(tmp_path, "a"), key(tmp_path, "b")
-    own.write_text(f"old {old.get_name()} {old.get_base64()}")
-    hostkeys.remember(own, "new", new)
-    assert recorded(client(own), "old") and recorded(client(own), "new")
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"\xff\xfe\n", f"{NAME}\n".encode(), f"{NAME} ssh-ed25519 not-base64\n".encode()],
+    ids=["no such line", "no text", "no key", "no base64"],
+)
+def test_a_record_that_cannot_be_read_is_reported_so(own: Path, line: bytes) -> None:
+    own.write_bytes(line)
+    refused = hostkeys.refusal(CHANGED.format(file=own, line=1, name=NAME), own, NAME)
+    assert refused and refused.message.endswith(f"{NEW}, on record an unreadable one")
 
 
-def test_lines_that_cannot_be_read_do_not_hide_the_others_and_stay_as_they_are(own: Path, tmp_path: Path) -> None:
-    good = key(tmp_path, "k")
-    user = hostkeys.USER_FILE
-    user.write_bytes(
-        b"# comment\n@cert-authority *.x " + f"{good.get_name()} {good.get_base64()}\n".encode()
-        + b"\xff\xfe broken\nhost ssh-ed25519 notbase64!\nhost\n@revoked\n"
-        + f"h {good.get_name()} {good.get_base64()}\n".encode()
-    )  # fmt: skip
-    before = user.read_bytes()
-    assert recorded(client(own), "h") == [hostkeys.fingerprint(good)]
-    assert recorded(client(own), "*.x") == []
-    assert user.read_bytes() == before
+def test_a_marked_line_has_its_fingerprint_too(own: Path) -> None:
+    own.write_text(f"@cert-authority {NAME} {KEY}\n")
+    refused = hostkeys.refusal(CHANGED.format(file=own, line=1, name=NAME), own, NAME)
+    assert refused and OLD in refused.message
 
 
-def test_a_revoked_key_is_refused(own: Path, tmp_path: Path) -> None:
-    bad = key(tmp_path, "k")
-    hostkeys.USER_FILE.write_text(f"@revoked * {bad.get_name()} {bad.get_base64()}\n")
-    one = client(own)
-    with pytest.raises(HostKeyError, match="revoked"):
-        meet(one, "h", bad)
+def test_a_key_that_is_not_the_one_of_the_setup_shows_both() -> None:
+    error = hostkeys.not_pinned(NAME, f"ssh-ed25519 {NEW}", f"ssh-ed25519 {OLD}")
+    assert (error.id, error.replaceable) == ("host-key-changed", True)
+    assert NEW in error.message and OLD in error.message
+
+
+def test_forgetting_a_host_keeps_all_other_lines(own: Path) -> None:
+    others = f"# mine\n203.0.113.7 {KEY}\n[203.0.113.7]:22222 {KEY}\n\xe9 broken"
+    own.write_text(f"{NAME} {KEY}\n{others}", "latin-1")
+    assert hostkeys.forget(own, NAME) and not hostkeys.forget(own, NAME)
+    assert own.read_text("latin-1") == others
+
+
+def test_forgetting_without_a_file_makes_none(own: Path) -> None:
+    assert not hostkeys.forget(own, NAME)
     assert not own.exists()
 
 
-def test_a_hashed_entry_is_found(own: Path, tmp_path: Path) -> None:
-    from paramiko.hostkeys import HostKeys
+def test_a_file_that_cannot_be_written_is_an_error(own: Path) -> None:
+    own.mkdir()
+    with pytest.raises(InputError, match="Is a directory"):
+        hostkeys.forget(own, NAME)
+    with pytest.raises(InputError) as raised:
+        hostkeys.check_written(f"Failed to add the host to the list of known hosts ({own}).\n")
+    assert raised.value.id == "known-hosts-unwritable" and str(own) in raised.value.message
 
-    known = key(tmp_path, "k")
-    hostkeys.USER_FILE.write_text(f"{HostKeys.hash_host('secret.host')} {known.get_name()} {known.get_base64()}\n")
-    assert recorded(client(own), "secret.host") == [hostkeys.fingerprint(known)]
 
-
-def test_forgetting_a_host_keeps_the_others(own: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        hostkeys.remember(own, name, key(tmp_path, name))
-    assert hostkeys.forget(own, "a") and not hostkeys.forget(own, "a")
-    assert not recorded(client(own), "a") and recorded(client(own), "b")
+def test_known_hosts_name_a_port_unless_it_is_22() -> None:
+    assert hostkeys.name_of("h", 22) == "h"
+    assert hostkeys.name_of("::1", 2222) == "[::1]:2222"

@@ -1,0 +1,45 @@
+"""A connection through the pod's SSH server to one of its ports."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+
+from pi.ssh.process import end
+
+
+class Line:
+    """A socket whose other end is `ssh -W`, with a socket's methods, time-outs and errors."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                words,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether ssh has ended, so that nothing more arrives."""
+        return self._process.poll() is not None
+
+    def settimeout(self, value: float | None, /) -> None:
+        self._socket.settimeout(value)
+
+    def sendall(self, data: bytes, /) -> None:
+        """Raises TimeoutError if not all of it is on its way in time, or OSError; the line is of no use after that."""
+        self._socket.sendall(data)
+
+    def recv(self, size: int, /) -> bytes:
+        """Return the next bytes, empty at the end. Raises TimeoutError or OSError."""
+        return self._socket.recv(size)
+
+    def close(self) -> None:
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            end(self._process)
