@@ -23,10 +23,10 @@ from pi.calls.events import (
     Ending,
     Event,
     Failed,
+    Question,
     Reader,
     Reconnected,
     Reconnecting,
-    Surveyed,
 )
 from pi.calls.failures import error_of
 from pi.calls.validation import checked
@@ -63,6 +63,7 @@ class Call:
     """One verb that runs on a pod: its events, and the answers that it waits for.
 
     `journal` names the call's journal on the pod, if it keeps one; `received` counts the events that arrived.
+    `retry` is pi's answer to a failed try, which it repeats after a lost connection.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Call:
     ) -> None:
         self.journal = journal
         self.received = 0
+        self.retry: shapes.Retry | None = None
         self.has_begun = False
         self._is_prepared = bool(preparation)
         mark = secrets.token_hex(12)
@@ -98,6 +100,10 @@ class Call:
     def answer(self, message: Mapping[str, object]) -> None:
         with suppress(UnreachableError):  # `events` reports that the connection is lost
             self._stream.send(json.dumps(message).encode() + b"\n")
+
+    def answer_retry(self, retry: shapes.Retry) -> None:
+        self.retry = retry
+        self.answer(retry)
 
     def events(self) -> Iterator[Event]:
         """Yield events up to and with the one that ends the call. Raises ConnectionLost."""
@@ -174,7 +180,13 @@ class _Follower(Call):
         super().__init__(connection, "follow", "follow", request)
         self.journal = lost.journal
         self.received = lost.received
+        self.retry = lost.retry
         self.has_begun = True
+
+    def begin(self) -> None:
+        super().begin()
+        if self.retry:
+            self.answer(self.retry)
 
 
 def call(
@@ -185,14 +197,14 @@ def call(
     shape: type[Answer],
     listen: Listener = lambda event: None,
     *,
-    decide: Callable[[Surveyed, Call], None] | None = None,
+    decide: Callable[[Question, Call], None] | None = None,
     preparation: str = "",
     outlives: bool = False,
     leave: Callable[[], bool] = lambda: False,
 ) -> Answer:
     """Run one verb of `pi.on_pod` and return its result, which must have the given shape.
 
-    `listen` gets every event, and `decide` answers a survey. With `outlives`, the work survives a lost connection:
+    `listen` gets every event, and `decide` answers questions. With `outlives`, the work survives a lost connection:
     pi connects again and follows it. Ctrl+C ends the work and raises Interrupted; if `leave()` is true, the work
     continues and LeftRunning is raised.
 
@@ -239,10 +251,10 @@ def _interrupted(last: Event | None, signal: int) -> Interrupted:
     return Interrupted("interrupted-unconfirmed", text, signal)
 
 
-def _followed(running: Call, listen: Listener, decide: Callable[[Surveyed, Call], None] | None) -> object:
+def _followed(running: Call, listen: Listener, decide: Callable[[Question, Call], None] | None) -> object:
     """Pass on events until the call ends. Returns its result."""
     for event in running.events():
-        if isinstance(event, Surveyed) and decide:
+        if isinstance(event, Question) and decide:
             decide(event, running)
         listen(event)
         if isinstance(event, Done):

@@ -75,6 +75,18 @@ class Surveyed:
 
 
 @dataclass(frozen=True)
+class Exited:
+    """The first try of a start failed; the pod waits for a correction. `log` is the end of vLLM's log."""
+
+    log: str
+    exit_code: int | None
+
+
+Question = Surveyed | Exited
+"""Events that pi answers."""
+
+
+@dataclass(frozen=True)
 class Alive:
     """A heartbeat."""
 
@@ -128,7 +140,7 @@ Event = (
     | Download
     | Step
     | Launched
-    | Surveyed
+    | Question
     | Alive
     | Cancelling
     | Reconnecting
@@ -193,6 +205,11 @@ def _launched(data: object) -> Launched:
     return Launched(event["pid"], event["port"])
 
 
+def _exited(data: object) -> Exited:
+    event = checked(sent.ExitedEvent, data)
+    return Exited(event["log"], event["exit"])
+
+
 def _failed(data: object) -> Failed:
     event = checked(sent.FailedEvent, data)
     return Failed(event["kind"], event["message"], event["detail"])
@@ -206,6 +223,7 @@ READERS: dict[str, Callable[[object], Event]] = {
     "step": _step,
     "launched": _launched,
     "survey": lambda data: Surveyed(checked(sent.SurveyEvent, data)["facts"]),
+    "exited": _exited,
     "alive": lambda data: Alive(),
     "done": lambda data: Done(checked(sent.DoneEvent, data)["result"]),
     "failed": _failed,

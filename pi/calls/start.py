@@ -1,4 +1,4 @@
-"""`start` on the pod: the request, the launch, and the deployment that came up."""
+"""`start` on the pod: the request, the launch, its correction, and the deployment that came up."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from pi.calls.call import Call, Listener, call
-from pi.calls.events import Surveyed
+from pi.calls.events import Exited, Question
 from pi.calls.records import deployment
 from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.errors import PiError
-from pi.on_pod.shapes import ArgumentCheck, Launch, StartAnswer, StartRequest
+from pi.on_pod.shapes import ArgumentCheck, Launch, Relaunch, StartAnswer, StartRequest
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods.types import Deployment, Owner
@@ -33,6 +33,8 @@ class Started:
     """How the provider maps the pod's ports (see `pi.addresses`)."""
     side_doors: tuple[int, ...]
     """Other ports on which its processes listen to the network without a key."""
+    context: int | None = None
+    """Its longest context in tokens, as its server reports it."""
 
 
 def start_model(
@@ -42,6 +44,7 @@ def start_model(
     name: str,
     key: str,
     decide: Callable[[PodFacts], LaunchPlan],
+    correct: Callable[[LaunchPlan, Exited], LaunchPlan | None] = lambda plan, exited: None,
     listen: Listener,
     ask_hub: bool = False,
     checkpoints: Sequence[str] = (),
@@ -52,38 +55,43 @@ def start_model(
 ) -> Started:
     """Start a model and wait until it is ready. `adapters` are the repositories or paths of its LoRA adapters.
 
-    `decide` plans with the pod's present facts while pi holds the pod's lock. With `ask_hub`, the hub describes a
-    model that is not on the pod. `checkpoints` are ids to be sized for the plan.
+    `decide` plans with the pod's present facts while pi holds the pod's lock. If vLLM exits before it is ready,
+    `correct` may return a plan for a second try. With `ask_hub`, the hub describes a model that is not on the pod.
+    `checkpoints` are ids to be sized for the plan.
 
     Raises:
-        BusyError, NotReadyError, Interrupted, or what `decide` raises: nothing is left running.
+        BusyError, NotReadyError, Interrupted, or what `decide` and `correct` raise: nothing is left running.
         UnreachableError, UnprovenError: the model may still run and become ready.
         LeftRunning: after Ctrl+C if `leave()` is true; the model continues to start.
     """
     instance = secrets.token_hex(8)
     public: dict[str, str] = {}
+    plans: list[LaunchPlan] = []
 
-    def answer(event: Surveyed, running: Call) -> None:
+    def answer(event: Question, running: Call) -> None:
         try:
-            plan = decide(facts(event.facts))
+            if isinstance(event, Exited):
+                plan = correct(plans[-1], event) if plans else None
+                running.answer_retry({"relaunch": _relaunch(plan, instance, private) if plan else None})
+                return
+            plans.append(decide(facts(event.facts)))
         except PiError:
             running.cancel()
             raise
         public.update(event.facts["public"])
-        running.answer(_launch(plan, instance, key, private, timeout_s))
+        running.answer(_launch(plans[-1], instance, key, private, timeout_s))
 
     request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}
     answered = call(
         connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave
     )
-    return Started(deployment(answered["record"]), public, tuple(answered["side_doors"]))
+    record = answered["record"]
+    return Started(deployment(record), public, tuple(answered["side_doors"]), record.get("context"))
 
 
 def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s: int | None) -> Launch:
     """Return the answer to a survey: what to reserve, and the files of the launch."""
-    environment, argv = server(plan, private)
     owner = Owner.this()
-    values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
     return {
         "record": {
             "name": plan.name,
@@ -98,10 +106,10 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
             "by": f"pid {owner.pid} on {owner.host}",
             "adapters": list(plan.adapters),
         },
-        "files": {"launch.sh": render("launch.sh.j2", **values), "key": key},
+        "files": {**_files(plan, instance, private), "key": key},
         "key": key,
         "timeout_s": timeout_s,
-        "check": _check(argv, environment) if plan.reads_words else None,
+        "check": _check(plan, private) if plan.reads_words else None,
         "revision": plan.args.get("--revision"),
         "load_format": plan.args.get("--load-format") or "auto",
         "repositories": [
@@ -116,11 +124,22 @@ HUB_VARIABLES = ("HF_HUB_", "HF_XET_")
 """Beginnings of the variables that the download reads too."""
 
 
-def _check(argv: list[str], environment: dict[str, str]) -> ArgumentCheck:
+def _check(plan: LaunchPlan, private: bool) -> ArgumentCheck:
     """Return what the pod needs to have its vLLM read the words that it will serve with."""
+    environment, argv = server(plan, private)
     return {
         "program": (files("pi.setup") / "templates" / "read_arguments.py").read_text("utf-8"),
         "words": argv[1:],
         "variables": list(environment),
         "environment": {"VLLM_LOGGING_LEVEL": "ERROR", **environment},
     }
+
+
+def _relaunch(plan: LaunchPlan, instance: str, private: bool) -> Relaunch:
+    return {"files": _files(plan, instance, private), "memory_share": plan.memory_share}
+
+
+def _files(plan: LaunchPlan, instance: str, private: bool) -> dict[str, str]:
+    environment, argv = server(plan, private)
+    values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
+    return {"launch.sh": render("launch.sh.j2", **values)}

@@ -40,6 +40,8 @@ class Found:
     """Other processes that listen on its port, such as "pid 77 (python3)"."""
     phase: str | None = None
     """What a starting one does: downloading or loading."""
+    context: int | None = None
+    """Its longest context in tokens, as its server reported it when it was ready."""
 
 
 @dataclass(frozen=True)
@@ -101,4 +103,5 @@ def _found(record: DeploymentStatus) -> Found:
         held_mib=sum(record.get("held_mib", {}).values()),
         other_processes=tuple(record.get("other_processes", ())),
         phase=record.get("phase"),
+        context=record.get("context"),
     )

@@ -35,6 +35,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "left": PID_LIMITS,
     "started": (0, 2**63),
     "memory_share": (0, 1),
+    "context": (0, 2**40),
     "mib": MIB_LIMITS,
     "held_mib": MIB_LIMITS,
     "memory_mib": MIB_LIMITS,

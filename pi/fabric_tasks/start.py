@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
+from pi.calls.events import Exited
 from pi.calls.start import Started, start_model
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand, switch
@@ -16,7 +17,7 @@ from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
-from pi.steps import kept_prices, keys, reconcile, where
+from pi.steps import kept_prices, keys, measurements, reconcile, where
 from pi.steps.offers import show_offers
 from pi.steps.plans import show_plan
 from pi.steps.reports import StartReport, show_how_to_call
@@ -67,24 +68,38 @@ def start(c: Any, options: StartOptions) -> None:
     key = keys.api_key()
     began = time.monotonic()
     with where.targeted(c, options.pod) as (pod, connection), changes.change("start", f"{pod.name}/{request.name}"):
-        started = _start(pod, connection, request, options, key=key, timeout_s=timeout_s)
+        report = StartReport(request, pod.name, options.detach)
+        started = _start(pod, connection, report, request, options, key=key, timeout_s=timeout_s)
         reconcile.remember_started(pod, started.deployment)
+    report.keep_measured()
     screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
+    report.show_room(started)
     show_how_to_call(started, connection.host)
 
 
 def _start(
-    pod: Pod, connection: Connection, request: Request, options: StartOptions, *, key: str, timeout_s: int | None
+    pod: Pod,
+    connection: Connection,
+    report: StartReport,
+    request: Request,
+    options: StartOptions,
+    *,
+    key: str,
+    timeout_s: int | None,
 ) -> Started:
     """Have the pod start the model, by a plan made and reserved here when it reports its facts."""
-    known_models, prices = catalog.load(config.config_dir()), kept_prices.load()
-    report = StartReport(request, pod.name, options.detach)
+    known_models, known_starts = catalog.load(config.config_dir()), measurements.load()
+    prices = kept_prices.load()
     reservation = Reservation(pod, options.private)
 
     def decide(facts: PodFacts) -> LaunchPlan:
         refusals.require_gpus(pod.name, pod.gpus, facts)
-        plan = planner.plan(request, replace(facts, prices=prices), known_models)
-        return reservation.make(report.planned(plan, facts))
+        facts = replace(facts, prices=prices, measurements=known_starts)
+        return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
+
+    def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
+        again = report.corrected(plan, exited)
+        return again and reservation.make(again)
 
     try:
         with reservation:
@@ -94,6 +109,7 @@ def _start(
                 name=request.name,
                 key=key,
                 decide=decide,
+                correct=correct,
                 listen=report.hear,
                 ask_hub=known_models.find(request.model) is None,
                 checkpoints=planner.checkpoints(request, known_models),

@@ -71,6 +71,14 @@ class SurveyEvent(TypedDict):
     facts: Survey
 
 
+class ExitedEvent(TypedDict):
+    """The first try of a start failed: the end of vLLM's log, and its exit code. pi answers with a `Retry`."""
+
+    event: Literal["exited"]
+    log: str
+    exit: Optional[int]
+
+
 class AliveEvent(TypedDict):
     event: Literal["alive"]
 
@@ -105,6 +113,7 @@ Event = Union[
     StepEvent,
     LaunchedEvent,
     SurveyEvent,
+    ExitedEvent,
     AliveEvent,
     CancellingEvent,
     DoneEvent,

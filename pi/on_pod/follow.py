@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import time
 from typing import Any, Optional, cast
 
 from pi.on_pod import journal, process
@@ -37,7 +36,7 @@ class Reader:
 def follow(wire: Wire, request: FollowRequest) -> Any:
     """Send on the events of a call after its first `after`. Returns or raises what that call did.
 
-    Passes a cancel from pi on to the process that does the work.
+    Passes a cancel and answers from pi on to the process that does the work.
     """
     try:
         reader = Reader(journal.path(request["call"]))
@@ -59,11 +58,13 @@ def follow(wire: Wire, request: FollowRequest) -> Any:
             raise PodError("killed", "the work on the pod was killed before its end")
         if wire.lost.is_set():
             raise PodError("lost", "pi disconnected")
+        answer = wire.next_answer(POLL_S)
+        if answer and "cancel" not in answer:
+            journal.pass_on(request["call"], answer)
         if wire.cancelled.is_set() and not is_cancelled:
             is_cancelled = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(owner["pid"], signal.SIGUSR1)
-        time.sleep(POLL_S)
 
 
 def _ending(event: dict[str, Any]) -> Any:

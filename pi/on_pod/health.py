@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from typing import Optional
+from typing import Any, Optional
 
 from pi.on_pod import process, records
 from pi.on_pod.shapes import Record
@@ -59,6 +59,13 @@ def objection(record: Record, key: str) -> Optional[str]:
     return _open_door(port, bool(record.get("private")))
 
 
+def note_context(record: Record, key: str) -> None:
+    """Set the record's `context` to the one that its server reports; embedding models may report none."""
+    length = _served(get(record["port"], "/v1/models", key)[1]).get(record["name"])
+    if isinstance(length, int) and not isinstance(length, bool) and length > 0:
+        record["context"] = length
+
+
 def _open_door(port: int, private: bool) -> Optional[str]:
     """Return the first route that answers without the key, here or at the outer address, or None."""
     outer = outer_address()
@@ -83,8 +90,9 @@ def outer_address() -> Optional[str]:
     return None if address.startswith("127.") else address
 
 
-def _served(body: bytes) -> set[str]:
+def _served(body: bytes) -> dict[str, Any]:
+    """Return `max_model_len` of each model that a server lists, by its id."""
     try:
-        return {str(model["id"]) for model in json.loads(body)["data"]}
-    except (ValueError, KeyError, TypeError):
-        return set()
+        return {str(model["id"]): model.get("max_model_len") for model in json.loads(body)["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from typing import Mapping
+from typing import Any, Mapping, Optional
 
 from pi.on_pod import process
 
@@ -19,16 +19,40 @@ def path(call: str) -> str:
     return os.path.join(CALLS, call)
 
 
+def answer_path(call: str) -> str:
+    return path(call) + ".answer"
+
+
+def pass_on(call: str, message: Mapping[str, object]) -> None:
+    """Give the process of a followed call pi's answer to its question. On a full disk, it waits in vain."""
+    fresh = answer_path(call) + ".new"
+    with contextlib.suppress(OSError):
+        with open(fresh, "w") as file:
+            json.dump(message, file)
+        os.replace(fresh, answer_path(call))
+
+
 class Journal:
     """Writes the events of one call, a line each, after a line that identifies its process."""
 
     def __init__(self, call: str) -> None:
         os.makedirs(CALLS, mode=0o700, exist_ok=True)
         _prune()
+        self._answer = answer_path(call)
         self._file = open(path(call), "ab", buffering=0)  # noqa: SIM115 - open as long as the call works
         pid = os.getpid()
         fields = process.stat(pid)
         self.add({"pid": pid, "started": fields[2] if fields else 0, "boot_id": process.boot_id()})
+
+    def take_answer(self) -> Optional[dict[str, Any]]:
+        """Return the answer that a following call passed on, once; None if there is none."""
+        try:
+            with open(self._answer) as file:
+                message: dict[str, Any] = json.load(file)
+            os.unlink(self._answer)
+        except (OSError, ValueError):
+            return None
+        return message
 
     def add(self, event: Mapping[str, object]) -> None:
         """Write an event. A full disk does not stop the work."""

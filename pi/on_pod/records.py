@@ -111,6 +111,13 @@ def forget(name: str) -> None:
     shutil.rmtree(folder(name), ignore_errors=True)
 
 
+def forget_server(name: str) -> None:
+    """Delete what the launcher wrote about a server that ended."""
+    for file_name in ("pid", "exit"):
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(folder(name), file_name))
+
+
 def exit_code(name: str) -> Optional[int]:
     """Return the exit code of the server, or None if it runs or its launcher was killed."""
     ended = _exit(name)

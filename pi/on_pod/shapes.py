@@ -64,6 +64,7 @@ class _RecordOptions(TypedDict, total=False):
     started: int
     side_doors: List[int]
     ready_after_s: float
+    context: Optional[int]
     stopping: bool
     adapters: List[str]
 
@@ -73,6 +74,7 @@ class Record(_RecordOptions):
 
     `owner` is the process that starts it, `pid` its server, and `session` the session of its processes.
     `created` is the pod's uptime in seconds; `started` and `owner_started` are start times in ticks.
+    `context` is the server's longest context in tokens.
     """
 
     name: str
@@ -270,6 +272,19 @@ class Launch(TypedDict):
     revision: Optional[str]
     repositories: List[Repository]
     hub_environment: Dict[str, str]
+
+
+class Relaunch(TypedDict):
+    """A launch with a corrected argument: the files that change, by name, and the share of each GPU's memory."""
+
+    files: Dict[str, str]
+    memory_share: Optional[float]
+
+
+class Retry(TypedDict):
+    """pi's answer to a failed first try; None if pi has no correction."""
+
+    relaunch: Optional[Relaunch]
 
 
 class StatusRequest(TypedDict):

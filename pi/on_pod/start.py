@@ -1,15 +1,19 @@
-"""`start` on the pod: survey, reserve under the lock, download, launch, wait until ready."""
+"""`start` on the pod: survey, reserve under the lock, download, launch, wait until ready.
+
+If vLLM exits before it is ready, pi gets its log and may correct an argument. Then vLLM is launched once more.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import time
-from typing import cast
+from typing import Dict, Optional, cast
 
 from pi.on_pod import arguments, audit, download, health, logs, process, records, survey
 from pi.on_pod.events import FailureKind
-from pi.on_pod.shapes import Launch, Record, Repository, StartAnswer, StartRequest
+from pi.on_pod.pace import paced
+from pi.on_pod.shapes import Launch, Record, Relaunch, Repository, Retry, StartAnswer, StartRequest
 from pi.on_pod.wire import PodError, Wire
 
 POLL_S = 0.1
@@ -17,6 +21,9 @@ POLL_S = 0.1
 TERM_PATIENCE_S = 20
 
 LOG_TAIL_BYTES = 256 * 1024
+
+RETRY_PATIENCE_S = 60
+"""Time for pi's answer to a failed try; pi notices a lost connection after 20 s, and reconnects for 15 s and more."""
 
 
 @audit.logged("start")
@@ -29,7 +36,7 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
     with records.locked(wire):
         _check_name(request["name"])
         wire.emit({"event": "survey", "facts": survey.survey(request)})
-        plan = wire.answer(timeout_s=60)
+        plan: Launch = wire.answer(timeout_s=60)
         wire.check_cancelled()
         wire.hide([plan["key"]])
         record = _reserve(plan)
@@ -37,10 +44,10 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         if plan["check"]:
             arguments.check(wire, record, plan["check"])
         _fetch(wire, record, plan)
-        launcher = _launch(record, plan)
-        _wait_until_ready(wire, record, launcher, plan)
+        _serve(wire, record, plan)
         record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
         record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
+        health.note_context(record, plan["key"])
         record["status"] = "running"
         records.save(record)
     except Exception:
@@ -99,11 +106,42 @@ def _fetch(wire: Wire, record: Record, plan: Launch) -> None:
         download.download(wire, repository, record["instance"], plan["hub_environment"])
 
 
-def _launch(record: Record, plan: Launch) -> subprocess.Popen[bytes]:
+def _serve(wire: Wire, record: Record, plan: Launch) -> None:
+    """Launch vLLM and wait until it is ready, with one more try if pi corrects an argument."""
+    deadline = time.monotonic() + (plan["timeout_s"] or float("inf"))
+    _write(record, plan["files"])
+    try:
+        return _try(wire, record, plan, deadline)
+    except PodError as error:
+        relaunch = _correction(wire, error) if error.kind == "exited" else None
+        if relaunch is None:
+            raise
+    _end_processes(wire, record)
+    records.forget_server(record["name"])
+    _write(record, relaunch["files"])
+    record["memory_share"] = relaunch["memory_share"]
+    _try(wire, record, plan, deadline)
+
+
+def _try(wire: Wire, record: Record, plan: Launch, deadline: float) -> None:
+    _wait_until_ready(wire, record, _launch(record), plan, deadline)
+
+
+def _correction(wire: Wire, error: PodError) -> Optional[Relaunch]:
+    """Ask pi how to launch again after a failed try. Returns None if pi has no correction or does not answer."""
+    log, code = error.detail["log"], error.detail["exit"]
+    retry: Optional[Retry] = wire.ask({"event": "exited", "log": log, "exit": code}, paced(RETRY_PATIENCE_S))
+    return retry["relaunch"] if retry else None
+
+
+def _write(record: Record, files: Dict[str, str]) -> None:
+    for file_name, text in files.items():
+        records.write(record["name"], file_name, text)
+
+
+def _launch(record: Record) -> subprocess.Popen[bytes]:
     """Start the launcher in a new session, with its log in ~/.vllm_logs. Returns the launcher."""
     name = record["name"]
-    for file_name, text in plan["files"].items():
-        records.write(name, file_name, text)
     os.makedirs(records.LOGS, exist_ok=True)
     log = records.log_path(name)
     if os.path.exists(log):
@@ -139,15 +177,13 @@ def _server_pid(name: str, launcher: subprocess.Popen[bytes]) -> int:
     raise PodError("launch_failed", "the launcher exited at once", name=name, log=logs.tail(name, LOG_TAIL_BYTES))
 
 
-def _wait_until_ready(wire: Wire, record: Record, launcher: subprocess.Popen[bytes], plan: Launch) -> None:
+def _wait_until_ready(
+    wire: Wire, record: Record, launcher: subprocess.Popen[bytes], plan: Launch, deadline: float
+) -> None:
     wire.emit({"event": "launched", "pid": record["pid"], "port": record["port"]})
     follower = logs.Follower(records.log_path(record["name"]), wire.secrets)
-    timeout_s = plan["timeout_s"] or float("inf")
-    deadline = time.monotonic() + timeout_s
     while True:
-        text = follower.read()
-        if text:
-            wire.emit({"event": "log", "text": text})
+        _send_log(wire, follower)
         wire.check_cancelled()
         if launcher.poll() is not None or not records.is_running(record):
             _fail("exited", "vLLM exited before it was ready", record)
@@ -155,10 +191,18 @@ def _wait_until_ready(wire: Wire, record: Record, launcher: subprocess.Popen[byt
             reason = health.objection(record, plan["key"])
             if reason:
                 _fail("not_ours", reason, record)
+            _send_log(wire, follower)  # what came since, with vLLM's figures of its memory
             return
         if time.monotonic() > deadline:
-            _fail("timeout", "%s was not ready after %d s; pi stopped it" % (record["name"], timeout_s), record)
+            late = "%s was not ready after %s s; pi stopped it" % (record["name"], plan["timeout_s"])
+            _fail("timeout", late, record)
         time.sleep(POLL_S)
+
+
+def _send_log(wire: Wire, follower: logs.Follower) -> None:
+    text = follower.read()
+    if text:
+        wire.emit({"event": "log", "text": text})
 
 
 def _fail(kind: FailureKind, message: str, record: Record) -> None:
@@ -169,6 +213,10 @@ def _fail(kind: FailureKind, message: str, record: Record) -> None:
 
 def _clear(wire: Wire, record: Record) -> None:
     """End a failed start and delete its record, to free its port, GPUs and name. Keeps the log."""
+    _end_processes(wire, record)
+    records.forget(record["name"])
+
+
+def _end_processes(wire: Wire, record: Record) -> None:
     leader = record["pid"] if records.is_running(record) else None
     process.end(wire.progress, leader, lambda: records.living(record), TERM_PATIENCE_S)
-    records.forget(record["name"])

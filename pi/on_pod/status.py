@@ -55,6 +55,8 @@ def _take_over(record: Record, now: DeploymentStatus) -> None:
     if objection:
         now["state"], now["objection"] = "unresponsive", objection
         return
+    health.note_context(record, records.key(record["name"]))
+    now["context"] = record.get("context")
     now["state"] = now["status"] = "running"
     with contextlib.suppress(OSError):
         records.save(cast(Record, dict(record, status="running")))

@@ -23,7 +23,7 @@ from pi.on_pod import redact
 from pi.on_pod.events import Event, FailedEvent, FailureKind
 from pi.on_pod.journal import Journal
 from pi.on_pod.pace import paced
-from pi.on_pod.shapes import Call, Launch
+from pi.on_pod.shapes import Call
 
 MAX_WAITING = 4 * 1024 * 1024
 """Bytes that wait for a slow connection of a call with a journal; more mean that it is lost."""
@@ -33,6 +33,9 @@ FLUSH_S = 10
 
 HEARTBEAT_S = 5.0
 """After a few missing heartbeats, pi reconnects (`pi.calls.call.SILENCE_S`)."""
+
+
+ANSWER_POLL_S = 0.1
 
 
 class PodError(Exception):
@@ -58,7 +61,7 @@ class Wire:
         self.who = ""
         self._mark = mark
         self._journal = journal
-        self._answers: queue.Queue[Optional[Launch]] = queue.Queue()
+        self._answers: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
         self._writing = threading.Lock()
         self._waiting: queue.Queue[bytes] = queue.Queue()
         self._waiting_bytes = 0
@@ -83,15 +86,36 @@ class Wire:
         """Hide these values in events too, from now on."""
         self.secrets = redact.Secrets(self.secrets.values.union(values))
 
-    def answer(self, timeout_s: float) -> Launch:
+    def answer(self, timeout_s: float) -> Any:
         """Return the next line from pi. Raises PodError if none comes in time or the connection is lost."""
-        try:
-            reply = self._answers.get(timeout=timeout_s)
-        except queue.Empty:
-            reply = None
+        reply = self.next_answer(timeout_s)
         if reply is None:
             raise PodError("lost", "pi did not answer")
         return reply
+
+    def ask(self, event: Event, timeout_s: float) -> Any:
+        """Send an event and return pi's answer to it, or None if none comes in time.
+
+        Survives a lost connection: a call that follows this one passes the answer on in the journal.
+        Raises Cancelled.
+        """
+        if self._journal:
+            self._journal.take_answer()
+        self.emit(event)
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            reply = self.next_answer(ANSWER_POLL_S) or (self._journal.take_answer() if self._journal else None)
+            self.check_cancelled()
+            if reply is not None:
+                return reply
+        return None
+
+    def next_answer(self, timeout_s: float) -> Optional[dict[str, Any]]:
+        """Return the next line from pi, or None if none comes in time or the connection is lost."""
+        try:
+            return self._answers.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
 
     def check_cancelled(self) -> None:
         if self.cancelled.is_set():

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
 from pi.planning import cpu, drafting, outside, overrides, unserved, venvs
+from pi.planning.as_measured import as_measured
 from pi.planning.catalog import RECIPE_FACTOR, Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
 from pi.planning.plan_args import context_args, gpu_env, memory_args, model_args, served_names, split_args
@@ -24,7 +25,7 @@ from pi.vllm.versions import too_old
 
 
 def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
-    """Plan a request on a pod, with the user's changes over pi's choices.
+    """Plan a request on a pod, with the user's changes and earlier starts' figures over pi's choices.
 
     Raises InputError if the pod can never do it, with the sum and the nearest choice that fits; BusyError if it could
     do it after something stops; RemoteError if the model's path does not exist on the pod.
@@ -36,7 +37,7 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     made = _plan(request, facts, catalog, entry)
     made = overrides.laid_over(made, request, facts, entry[0] if entry else None)
     chats = made.api == "completions" and "--chat-template" in request.set_args
-    return replace(made, api="chat") if chats else made
+    return as_measured(replace(made, api="chat") if chats else made, request, facts)
 
 
 def _plan(request: Request, facts: PodFacts, catalog: Catalog, entry: tuple[ModelSpec, Variant] | None) -> LaunchPlan:

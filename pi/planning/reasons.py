@@ -97,6 +97,11 @@ def _share_reason(request: Request, fit: Fit) -> str:
     return f"{share}, set by its recipe" if fit.tuning.share == fit.share else share
 
 
+def predicts_context(sentence: str) -> bool:
+    """Return whether a sentence of `reasons` is about a context that pi estimated."""
+    return sentence.startswith(("context of about ", "context of up to ", "the model's full context "))
+
+
 def _context_reason(request: Request, spec: ModelSpec, fit: Fit) -> str:
     own, longest = spec.context or fit.memory.longest, fit.memory.longest
     if request.context is not None:

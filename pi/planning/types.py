@@ -9,6 +9,7 @@ from typing import Any
 from pi.model_id import ModelId
 from pi.planning.adapters import Adapter, AdapterFacts
 from pi.planning.estimate import MemorySum, Split
+from pi.planning.measurements import Measurements, Setting
 from pi.planning.model_card import ModelCard
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
@@ -94,6 +95,8 @@ class PodFacts:
     nodes: int = 1
     prices: Mapping[str, float] = field(default_factory=dict)
     """What the user pays for a GPU hour, by kind."""
+    measurements: Measurements = field(default_factory=dict)
+    """What vLLM measured at earlier starts, on any pod."""
 
     @property
     def is_cpu(self) -> bool:
@@ -147,3 +150,11 @@ class LaunchPlan:
     """Whether the pod's vLLM must read the arguments before the download, because a user wrote some."""
     adapters: tuple[str, ...] = ()
     """Names of the LoRA adapters that requests may use."""
+    corrections: Mapping[str, str] = field(default_factory=dict)
+    """Values that an earlier start or try required, by option."""
+    setting: Setting | None = None
+    """Under which vLLM's own figures of a start are kept; None if its vLLM or its files are unknown."""
+    predicted: MemorySum | None = None
+    """The sum without figures of an earlier start, if `memory` has some."""
+    measured_on: str = ""
+    """The day of these figures."""

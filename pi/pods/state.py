@@ -66,7 +66,7 @@ def change(edit: Callable[[State], State]) -> State:
     _check_paths(folder / "pods.json")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(folder / "pods.json.lock"):
+        with locked(folder / "pods.json.lock"):
             before = load()
             after = edit(before)
             if after != before or not path().exists():
@@ -141,7 +141,8 @@ WAIT_REPORTED_S = 1.0
 
 
 @contextmanager
-def _locked(lock: Path) -> Iterator[None]:
+def locked(lock: Path) -> Iterator[None]:
+    """Hold a lock file. Raises BusyError if another pi keeps it, InputError if it cannot be locked."""
     patience_s = _patience_s()
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:

@@ -16,7 +16,7 @@ from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Pod
-from pi.steps import kept_prices, unrented, where
+from pi.steps import kept_prices, measurements, unrented, where
 from pi.vllm import repositories
 
 
@@ -27,6 +27,7 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False, 
     sized = planner.checkpoints(request, known_models)
     entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, checkpoints=sized, adapters=adapters)
     refusals.require_gpus(entry.name, entry.gpus, facts)
+    facts = replace(facts, measurements=measurements.load())
     plan = planner.plan(request, facts, known_models)
     if not as_json:
         return _say(plan_lines(plan, facts, request, entry.name, private))
@@ -96,7 +97,10 @@ def _sizes(plan: LaunchPlan) -> list[str]:
     if not apis.is_chat(plan.api):
         lines.append(f"answers   {apis.APIS[plan.api].answers}: {' '.join(apis.APIS[plan.api].routes)}")
     if plan.memory:
-        lines.append(f"memory    {plan.memory.render()}; {plan.memory.free_gib:.1f} GiB free")
+        day = f", measured on {plan.measured_on}" if plan.predicted else ""
+        lines.append(f"memory    {plan.memory.render()}{day}; {plan.memory.free_gib:.1f} GiB free")
+    if plan.predicted:
+        lines.append(f"predicted {plan.predicted.render()}")
     return lines
 
 

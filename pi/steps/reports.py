@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 
 from pi import addresses, screen
-from pi.calls.events import Download, Event, Launched, Log, Note, Progress, Reconnected, Reconnecting, Step
+from pi.calls.events import Download, Event, Exited, Launched, Log, Note, Progress, Reconnected, Reconnecting, Step
 from pi.calls.start import Started
 from pi.planning import venvs
+from pi.planning.corrected import corrected
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Deployment
+from pi.steps import measurements
+from pi.vllm.corrections import SEQUENCES
+from pi.vllm.measured import LogReader, room
 
 
 class StartReport:
@@ -21,6 +25,21 @@ class StartReport:
         self._line = screen.Progress()
         self._began = time.monotonic()
         self._download_bytes = 0.0
+        self._log = LogReader()
+        self._plan: LaunchPlan | None = None
+
+    def keep_measured(self) -> None:
+        """Save what vLLM measured at its last launch, for the next plan."""
+        if self._plan and self._plan.setting and (self._log.measured or self._plan.corrections):
+            measurements.keep(self._plan.setting, self._log.measured, self._plan.corrections)
+
+    def show_room(self, started: Started) -> None:
+        """Print the context of a model that is ready, and how many requests fit at a time."""
+        context = started.context or self._log.measured.context
+        if context:
+            given = self._plan.args.get(SEQUENCES) if self._plan else None
+            sequences = int(given) if given and given.isdecimal() else None
+            screen.say(f"  context: {room(context, self._log.measured.kv_tokens, sequences)}")
 
     def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
         """Print the plan and return it. Raises InputError if every vLLM on the pod is too old for it."""
@@ -34,7 +53,18 @@ class StartReport:
             screen.say(f"  {reason}")
         for warning in plan.warnings:
             screen.note(f"  note: {warning}")
+        self._plan = plan
         return plan
+
+    def corrected(self, plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
+        """Return the plan for a second try and print what it corrects; None if vLLM's log names no usable number."""
+        found = corrected(plan, self._request, exited.log, exited.exit_code)
+        if found is None:
+            return None
+        self._line.clear()
+        self._plan, sentence = found
+        screen.note(f"  {sentence}")
+        return self._plan
 
     def hear(self, event: Event) -> None:
         elapsed = screen.seconds(time.monotonic() - self._began)
@@ -46,6 +76,7 @@ class StartReport:
                 self._line.show(f"  downloading {screen.gib(done)}{of}, {speed} ({elapsed}; Ctrl+C cancels)")
             case Launched(pid):
                 self._began = time.monotonic()
+                self._log = LogReader()
                 self._line.clear()
                 interrupt = "leaves it starting" if self._detach else "stops it"
                 screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C {interrupt})")
@@ -54,8 +85,10 @@ class StartReport:
                 screen.note(f"  note: {text}")
             case Progress(text):
                 self._line.show(f"  {text} ({elapsed})")
-            case Log(text) if text.strip():
-                self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
+            case Log(text):
+                self._log.feed(text)
+                if text.strip():
+                    self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
             case Reconnecting() | Reconnected():
                 self._line.clear()
                 reconnecting(event)

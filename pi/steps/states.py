@@ -10,7 +10,7 @@ from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import one_line
 
-HEADERS = ("NAME", "MODEL", "GPU", "PORT", "STATE", "URL")
+HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "URL")
 
 Row = tuple[object, ...]
 
@@ -21,7 +21,8 @@ def rows(pod: Pod, status: Status, host: str) -> list[Row]:
     there = {found.deployment.name for found in status.found}
     absent = [model for name, model in pod.models.items() if name not in there]
     return listed + [
-        (model.name, model.model, _gpus(model), model.port, _absent_state(pod, model, status), "") for model in absent
+        (model.name, model.model, _gpus(model), model.port, "-", _absent_state(pod, model, status), "")
+        for model in absent
     ]
 
 
@@ -37,7 +38,8 @@ def _row(found: Found, saved: Deployment | None, host: str, status: Status) -> R
     url = ""
     if found.state == "running":
         url = "over SSH only" if model.private else addresses.url(host, model.port, status.public)
-    return model.name, model.model, _gpus(model), model.port, _found_state(found, saved, status), url
+    state = _found_state(found, saved, status)
+    return model.name, model.model, _gpus(model), model.port, found.context or "-", state, url
 
 
 def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:

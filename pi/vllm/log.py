@@ -11,7 +11,7 @@ import re
 import signal
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -36,6 +36,8 @@ class Failure:
     cause: str
     id: str | None
     hint: str | None
+    calls: tuple[str, ...] = field(default=(), compare=False)
+    """Functions in the traceback of the cause, the outermost first, as far as the log has them."""
 
 
 def explain(log: str, exit_code: int | None, venv: str = "venv") -> Failure:
@@ -49,7 +51,7 @@ def explain(log: str, exit_code: int | None, venv: str = "venv") -> Failure:
     account = _account(_lines(log), exit_code)
     cause = [one_line(line, MAX_CHARACTERS) for line in account.cause[:MAX_LINES]]
     advice = advice_for("\n".join([*cause, *account.details]), venv)
-    return Failure("\n".join(cause), advice and advice.id, advice and advice.hint)
+    return Failure("\n".join(cause), advice and advice.id, advice and advice.hint, account.calls)
 
 
 class _Line(NamedTuple):
@@ -62,10 +64,11 @@ class _Line(NamedTuple):
 
 
 class _Account(NamedTuple):
-    """The lines of a cause, and the lines around it that hints are matched against."""
+    """The lines of a cause, the lines around it that hints are matched against, and the functions of its traceback."""
 
     cause: list[str]
     details: list[str]
+    calls: tuple[str, ...] = ()
 
 
 class _Raised(NamedTuple):
@@ -195,7 +198,8 @@ def _raised(lines: list[_Line]) -> Iterator[_Raised]:
             elif line.level in ("", "ERROR", "CRITICAL") and _EXCEPTION.match(line.text):
                 trace = stream[max(0, opened - 1) : position]
                 if not any(_NOISE.match(traced.text) for traced in trace[:3]):
-                    yield _Raised(line, _account_of(line, trace, _continued(stream, position)))
+                    account = _account_of(line, trace, _continued(stream, position))
+                    yield _Raised(line, account._replace(calls=_calls(trace)))
                 opened = position + 1
 
 
@@ -223,6 +227,10 @@ def _account_of(line: _Line, trace: list[_Line], below: list[str]) -> _Account:
     while below[len(cause) - 1 :] and _ANNOUNCES.search(cause[-1]):
         cause.append(below[len(cause) - 1])
     return _Account(cause, below)
+
+
+def _calls(trace: list[_Line]) -> tuple[str, ...]:
+    return tuple(frame[1] for traced in trace if (frame := _FRAME.match(traced.text)))
 
 
 def _rejected_values(below: list[str]) -> Iterator[str]:

@@ -106,6 +106,31 @@ HINTS = (
         "the model's context is shorter: pi start ... --context {0}",
     ),
     (
+        "too-many-sequences",
+        r"exceeds available Mamba cache blocks \((\d{1,9})\)",
+        "serve fewer requests at a time: --set max-num-seqs={0}",
+    ),
+    (
+        "warm-up-out-of-memory",
+        r"out of memory occurred when warming up .{1,80}with (\d{1,9}) dummy requests",
+        "serve fewer requests at a time: --set max-num-seqs=N, with N below {0}",
+    ),
+    (
+        "batch-below-context",
+        r"is smaller than max_model_len \((\d{1,9})\)",
+        "give a batch as many tokens as the context: --set max-num-batched-tokens={0}",
+    ),
+    (
+        "batch-below-sequences",
+        r"max_num_batched_tokens \((\d{1,9})\) must be greater than or equal to max_num_seqs",
+        "each sequence needs a token of a batch: --set max-num-seqs={0}",
+    ),
+    (
+        "batch-below-image",
+        r"max_tokens_per_mm_item \((\d{1,9})\) is larger than max_num_batched_tokens",
+        "give a batch as many tokens as an image: --set max-num-batched-tokens={0}",
+    ),
+    (
         "no-room-for-cache",
         r"No available memory for the cache blocks|Cannot auto-fit max_model_len|available KV cache memory",
         "no memory is left after the weights: pi start ... --memory 90%, or --gpus 2",

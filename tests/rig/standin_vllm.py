@@ -30,6 +30,8 @@ FAULTS: dict[str, Any] = {
     "load_until": None,  # file in the home to wait for after that
     "log": None,  # path of a text to write to stdout at once
     "exit": None,  # exit code after that, without listening
+    "refuses": None,  # {"option", "above" or "below", "log"}: exits with this log if the option is out of range
+    "max_model_len": 8192,  # what /v1/models reports
     "exit_after_s": None,  # seconds of serving before it dies
     "dies_answering": False,  # it dies during its first streamed answer
     "last_words": None,  # text to write to stdout when it dies
@@ -90,6 +92,10 @@ def serve(words: list[str]) -> None:
     if fault["exit"] is not None:
         os._exit(fault["exit"])
     load(fault)
+    if fault["refuses"] and is_out_of_range(words, **fault["refuses"]):
+        sys.stdout.buffer.write(Path(fault["refuses"]["log"]).read_bytes())
+        sys.stdout.flush()
+        os._exit(1)
     Server.shares_port = fault["shares_port"]
     server = Server((fault["host"] or value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
     doors = [socketserver.TCPServer(("0.0.0.0", 0), Handler)] if fault["side_door"] else []
@@ -110,6 +116,12 @@ def load(fault: dict[str, Any]) -> None:
     time.sleep(fault["load_s"])
     while fault["load_until"] and not Path.home().joinpath(fault["load_until"]).exists():
         time.sleep(0.02)
+
+
+def is_out_of_range(words: list[str], option: str, log: str, above: float = 1e9, below: float = 0) -> bool:
+    """Return whether an option's value is too large or too small; without a value, vLLM's own is too large."""
+    value = value_of(words, option) if option in words else "auto"
+    return value == "auto" or not below <= float(value) <= above
 
 
 def shut_down() -> None:
@@ -182,7 +194,10 @@ class Handler(BaseHTTPRequestHandler):
         elif self._is_refused():
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
         elif self.path == "/v1/models":
-            models = [{"id": name, "object": "model", "max_model_len": 8192} for name in self.server.names]
+            models = [
+                {"id": name, "object": "model", "max_model_len": self.server.fault["max_model_len"]}
+                for name in self.server.names
+            ]
             self._json(200, {"object": "list", "data": models})
         else:
             self._json(404 if self.path != "/metrics" else 200, {"detail": "Not Found"})

@@ -15,7 +15,9 @@ from tests.rig.pod import Pod, kill, until
 from tests.rig.shown import ADDRESS, PORT, Laptop, check
 from tests.ssh.conftest import NewPod, set_mirrors
 
-MODEL, BYTES = "Qwen/Qwen3-Coder-30B-A3B-Instruct", 61 * 10**9
+MODEL, BYTES, CONTEXT = "Qwen/Qwen3-Coder-30B-A3B-Instruct", 61 * 10**9, 262144
+
+START = f"pi start {MODEL} --name qwen"
 
 
 def h100s(count: int) -> list[dict[str, object]]:
@@ -25,11 +27,12 @@ def h100s(count: int) -> list[dict[str, object]]:
 
 
 def pod_is_known(laptop: Laptop, pod: Pod) -> None:
-    """Give `dc1` two H100s, as if it had been set up from this laptop, and room for the model.
+    """Give `dc1` two H100s, as if it had been set up from this laptop, and room for the model and its context.
 
     On a small disk there is a file without blocks, as if most of the model had been downloaded.
     """
     pod.cards("h100_8", count=2)
+    pod.fault("vllm", max_model_len=CONTEXT)
     entry = {"ssh": f"ssh {login()}@{ADDRESS} -p {PORT}", "gpus": h100s(2), "models": {}, "vllmVersion": "0.32.0"}
     laptop.pi.write({"version": 1, "pods": {"dc1": entry}, "active": "dc1"})
     laptop("pi list")
@@ -49,13 +52,14 @@ def model_answers(laptop: Laptop, pod: Pod) -> None:
     """Have `qwen` run, call `ls` once, and answer."""
     laptop.file("README.md", "# Shop\n")
     laptop.file("app.py", "print('hello')\n")
-    pod.fault("vllm", call=["ls", {"path": "."}], say=["Read README.md first, then app.py."])
-    model_runs(laptop, pod)
+    pod_is_known(laptop, pod)
+    pod.fault("vllm", call=["ls", {"path": "."}], say=["Read README.md first, then app.py."], max_model_len=CONTEXT)
+    laptop(START)
 
 
 def model_runs(laptop: Laptop, pod: Pod) -> None:
     pod_is_known(laptop, pod)
-    laptop(f"pi start {MODEL} --name qwen")
+    laptop(START)
 
 
 def model_is_killed(laptop: Laptop, pod: Pod) -> None:

@@ -25,9 +25,9 @@ def row(table: str, name: str) -> str:
 @pytest.mark.core
 def test_a_running_model_is_listed_with_its_address(serving: Serving) -> None:
     [head, line] = serving.pi.ok("list").splitlines()
-    assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "STATE", "URL"]
+    assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "URL"]
     port = serving.pi.models("box")["qwen"]["port"]
-    assert line.split() == ["qwen", serving.model, "-", str(port), "running", f"http://127.0.0.1:{port}/v1"]
+    assert line.split() == ["qwen", serving.model, "-", str(port), "8192", "running", f"http://127.0.0.1:{port}/v1"]
 
 
 def test_a_pod_without_models_says_how_to_start_one(pi: Pi, box: Pod) -> None:

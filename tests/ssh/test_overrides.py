@@ -23,7 +23,6 @@ def nothing_was_done(pi: Pi, box: Pod, done: Done) -> None:
     assert (pi.models("box"), box.records(), box.quiet()) == ({}, [], {})
 
 
-@pytest.mark.core
 def test_settings_and_variables_arrive_and_were_read_by_vllm_before(pi: Pi, box: Pod) -> None:
     words = ["--set", "max_num_seqs=2", "--set=response-role=it's a $(touch pwned)", "--env", "NCCL_DEBUG=a b"]
     told = pi.ok("start", box.model(), "--name", "q", *words)

@@ -51,7 +51,6 @@ def test_a_pod_is_forgotten(pi: Pi) -> None:
     assert pi("pods", "remove", "lab").code == 2
 
 
-@pytest.mark.core
 def test_a_pod_gets_another_name(pi: Pi) -> None:
     pi.write(TWO)
     box = TWO["pods"]["box"]

@@ -124,7 +124,13 @@ def start(link: Any) -> None:
 
     report = StartReport(REQUEST, "box", False)
     started = start_model(
-        link, model=REQUEST.model, name="q", key="sk-0123456789abcdef", decide=decide, listen=report.hear
+        link,
+        model=REQUEST.model,
+        name="q",
+        key="sk-0123456789abcdef",
+        decide=decide,
+        correct=report.corrected,
+        listen=report.hear,
     )
     reconcile.remember_started(POD, started.deployment)
 
@@ -280,7 +286,7 @@ def fits(kind: Any, value: Any) -> bool:
 
 def test_every_event_and_every_failure_has_an_answer() -> None:
     sent = [event for events in ANSWERS.values() for event in events]
-    assert {event["event"] for event in sent} == set(EVENTS) - {"alive", "cancelled"}
+    assert {event["event"] for event in sent} == set(EVENTS) - {"alive", "cancelling", "cancelled"}
     assert {event["kind"] for event in sent if event["event"] == "failed"} == set(get_args(FailureKind))
     assert set(ERRORS) == set(get_args(FailureKind)) and set(READERS) == set(EVENTS)
 

@@ -134,7 +134,7 @@ ACCEPTED = [
     ),
     case(
         "a remote command is left out",
-        "ssh -tt -A root@1.2.3.4 nvidia-smi",
+        "ssh -tt root@1.2.3.4 nvidia-smi",
         target("1.2.3.4", "root"),
     ),
     case("a remote command keeps its own flags", "ssh h df -p 9", target("h")),

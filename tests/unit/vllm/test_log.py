@@ -27,6 +27,8 @@ class Case:
     exit_code: int | None = None
     id: str | None = None
     hint: str | None = None
+    args: str = ""
+    correction: str | None = None
 
 
 def read(name: str) -> Case:
