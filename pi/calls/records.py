@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pi.on_pod.shapes import Record
 from pi.planning import venvs
+from pi.pods import apis
 from pi.pods.types import NAME, Deployment
 
 
@@ -21,7 +22,7 @@ def deployment(record: Record) -> Deployment:
         boot_id=record.get("boot_id", ""),
         instance=record["instance"],
         memory_share=record.get("memory_share"),
-        api="responses" if record.get("api") == "responses" else "chat",
+        api=apis.known(record.get("api")),
         private=record.get("private", False),
         adapters=tuple(name for name in record.get("adapters", ()) if NAME.fullmatch(name)),
         venv=venv if venvs.is_extra_venv(venv) else "",

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Exited, Question
 from pi.calls.records import deployment
-from pi.calls.survey import facts
+from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.errors import PiError
 from pi.on_pod.shapes import ArgumentCheck, Launch, Relaunch, StartAnswer, StartRequest
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
-from pi.pods import gpus
 from pi.pods.types import Deployment, Owner
 from pi.vllm import repositories
 
@@ -48,6 +47,7 @@ def start_model(
     correct: Callable[[LaunchPlan, Exited], LaunchPlan | None] = lambda plan, exited: None,
     listen: Listener,
     ask_hub: bool = False,
+    checkpoints: Sequence[str] = (),
     adapters: Sequence[str] = (),
     private: bool = False,
     leave: Callable[[], bool] = lambda: False,
@@ -57,6 +57,7 @@ def start_model(
 
     `decide` plans with the pod's present facts while pi holds the pod's lock. If vLLM exits before it is ready,
     `correct` may return a plan for a second try. With `ask_hub`, the hub describes a model that is not on the pod.
+    `checkpoints` are ids to be sized for the plan.
 
     Raises:
         BusyError, NotReadyError, Interrupted, or what `decide` and `correct` raise: nothing is left running.
@@ -80,13 +81,7 @@ def start_model(
         public.update(event.facts["public"])
         running.answer(_launch(plans[-1], instance, key, private, timeout_s))
 
-    request: StartRequest = {
-        "model": model,
-        "ask_hub": ask_hub,
-        "name": name,
-        "gpu_query": gpus.QUERY,
-        "adapters": list(adapters),
-    }
+    request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}
     answered = call(
         connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave
     )
@@ -116,8 +111,9 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
         "timeout_s": timeout_s,
         "check": _check(plan, private) if plan.reads_words else None,
         "revision": plan.args.get("--revision"),
+        "load_format": plan.args.get("--load-format") or "auto",
         "repositories": [
-            {"id": each.id, "revision": each.revision, "weights": each.weights}
+            {"id": each.id, "revision": each.revision, "weights": each.weights, "load_format": "auto"}
             for each in repositories.named_by(plan.args)
         ],
         "hub_environment": {name: value for name, value in plan.env.items() if name.startswith(HUB_VARIABLES)},

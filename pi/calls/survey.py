@@ -10,8 +10,9 @@ from pi.calls.call import call
 from pi.calls.records import deployment
 from pi.on_pod import survey as on_pod
 from pi.on_pod.gpus import AMD
-from pi.on_pod.shapes import NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
+from pi.on_pod.shapes import ModelFacts, NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
 from pi.planning.adapters import AdapterFacts
+from pi.planning.model_card import ModelCard, Verdict, card_of, ids_in
 from pi.planning.types import GpuProcess, PodFacts
 from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
@@ -23,16 +24,27 @@ if TYPE_CHECKING:
 
 
 def look(
-    connection: Connection, model: str | None = None, *, ask_hub: bool = False, adapters: Sequence[str] = ()
+    connection: Connection,
+    model: str | None = None,
+    *,
+    ask_hub: bool = False,
+    checkpoints: Sequence[str] = (),
+    adapters: Sequence[str] = (),
 ) -> PodFacts:
     """Return the pod's facts, with those of a model and of adapters on it or on the hub. Changes nothing."""
-    request: SurveyRequest = {
+    return facts(call(connection, "survey", "look", survey_request(model, ask_hub, checkpoints, adapters), Survey))
+
+
+def survey_request(
+    model: str | None, ask_hub: bool, checkpoints: Sequence[str], adapters: Sequence[str]
+) -> SurveyRequest:
+    return {
         "model": model,
         "ask_hub": ask_hub,
+        "checkpoints": list(checkpoints),
         "gpu_query": gpus.QUERY,
         "adapters": list(adapters),
     }
-    return facts(call(connection, "survey", "look", request, Survey))
 
 
 def facts(survey: Survey) -> PodFacts:
@@ -54,6 +66,8 @@ def facts(survey: Survey) -> PodFacts:
         config=model.get("config") if model else None,
         weights_bytes=model.get("weights_bytes") if model else None,
         model_at=model["where"] if model else None,
+        model_card=_model_card(model) if model else ModelCard(),
+        sizes=survey["sizes"],
         device="cuda" if cards else "amd" if survey["gpus"]["error"] == AMD else "cpu",
         adapters={
             source: AdapterFacts(adapter["rank"], adapter["base"], adapter["where"] == "absent")
@@ -65,7 +79,34 @@ def facts(survey: Survey) -> PodFacts:
 def with_model_here(facts: PodFacts, folder: str) -> PodFacts:
     """Add the facts of a model in a folder of this machine, read as a pod reads its own."""
     model = on_pod.model_facts(folder)
-    return replace(facts, config=model.get("config"), weights_bytes=model.get("weights_bytes"), model_at=model["where"])
+    return replace(
+        facts,
+        config=model.get("config"),
+        weights_bytes=model.get("weights_bytes"),
+        model_at=model["where"],
+        model_card=_model_card(model),
+    )
+
+
+def _model_card(model: ModelFacts) -> ModelCard:
+    """Return what the repository of a model says, as the planner reads it."""
+    found = replace(
+        card_of(model.get("config") or {}),
+        absent=model.get("absent", False),
+        verdicts={venv: Verdict(**verdict) for venv, verdict in model.get("verdicts", {}).items()},
+    )
+    page = model.get("card")
+    if page is None:
+        return found
+    return replace(
+        found,
+        base_models=(*ids_in(page["base_models"]), *found.base_models),
+        template=None if page["template"] is None else frozenset(page["template"]),
+        consolidated=page["consolidated"],
+        pooling=page["pooling"],
+        adapter=page["adapter"],
+        gguf=tuple(page["gguf"]),
+    )
 
 
 def read_gpus(answer: NvidiaSmi) -> tuple[list[Gpu], tuple[str, ...]]:

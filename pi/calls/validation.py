@@ -42,6 +42,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "cpus": (1, 2**20),
     "disk_free_bytes": (0, 2**63),
     "weights_bytes": (0, 2**63),
+    "sizes": (0, 2**63),
     "rank": (0, 10**6),
     "total": (0, 2**63),
     "ended_s_ago": SECONDS_LIMITS,
@@ -59,11 +60,15 @@ SHORT_TEXTS = {
     "venv",
     "api",
     "vllm_version",
+    "base_models",
+    "gguf",
+    "what",
+    "detail",
     "extra_venvs",
     "beside",
     "models_path",
 }
-"""Keys of texts that pods.json holds; it accepts printable characters alone."""
+"""Keys of texts that pods.json holds or messages show: printable characters alone."""
 
 
 class WrongAnswerError(UnprovenError):

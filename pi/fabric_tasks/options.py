@@ -8,7 +8,7 @@ from typing import Any
 
 from pi.errors import InputError
 from pi.fabric_tasks.flags import Options, flag, repeated, switch, tail
-from pi.model_id import ModelId
+from pi.model_id import parse_typed
 from pi.planning import adapters, amounts, overrides, variables
 from pi.planning.types import Request
 from pi.pods.types import check_name
@@ -51,13 +51,20 @@ class LaunchOptions(PodOptions):
         """Return the planner's request. Raises InputError if a value cannot be used."""
         if self.gpus is not None and not re.fullmatch(r"0*[1-9][0-9]{0,3}", self.gpus, re.ASCII):
             raise InputError("gpus-invalid", f"invalid --gpus {self.gpus!r}", "use a number of GPUs, such as --gpus 2")
+        typed = parse_typed(model)
+        if self.variant and typed.variant and self.variant.lower() != typed.variant.lower():
+            raise InputError(
+                "flags-conflict",
+                f"--variant {self.variant} and {typed.model}:{typed.variant} name two checkpoints",
+                "name one of them",
+            )
         request = Request(
-            model=ModelId.parse(model),
+            model=typed.model,
             name=check_name(name, "model"),
             gpus=int(self.gpus) if self.gpus else None,
             memory=amounts.parse_memory(self.memory) if self.memory else None,
             context=amounts.parse_context(self.context) if self.context else None,
-            variant=self.variant,
+            variant=self.variant or typed.variant,
             for_throughput=self.for_throughput,
             vllm_args=self._raw_arguments(),
             env=variables.parse(self.env),

@@ -17,6 +17,7 @@ from pi.calls.status import read_status
 from pi.errors import InputError
 from pi.fabric_tasks.prompt_options import PromptOptions
 from pi.fabric_tasks.verb import verb
+from pi.pods import apis
 from pi.pods.types import Pod
 from pi.prompt.client import preload
 from pi.prompt.conversation import Options as Conversation
@@ -103,6 +104,8 @@ def _pod_endpoint(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
         raise InputError(
             "unknown-name", f"no model {name!r} on {pod.name}; {names}", "see: pi list; to start one: pi start"
         )
+    if options.api is None:
+        apis.require_chat(name, deployment.api)
     key = keys.api_key()
     # importing the SDK takes as long as connecting
     with where.connected(c, pod, named=options.pod is not None, meanwhile=preload) as connection:

@@ -112,6 +112,7 @@ def _start(
                 correct=correct,
                 listen=report.hear,
                 ask_hub=known_models.find(request.model) is None,
+                checkpoints=planner.checkpoints(request, known_models),
                 adapters=[adapter.source for adapter in request.adapters],
                 private=options.private,
                 timeout_s=timeout_s,

@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import Mapping, Optional
 
-from pi.on_pod import hub, logs, process, records, storage
+from pi.on_pod import checkpoint, hub, logs, process, records, storage
 from pi.on_pod.shapes import Repository
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
@@ -17,10 +17,15 @@ REPORT_S = 1.0
 
 
 def download(wire: Wire, repository: Repository, instance: str, environment: Mapping[str, str]) -> None:
-    """Fetch a repository with `hf download`, which resumes an earlier try. Raises PodError with its output."""
+    """Fetch a repository with `hf download`, which resumes an earlier try. Raises PodError with its output.
+
+    Skips copies of the weights that vLLM does not load.
+    """
     model, revision = repository["id"], repository["revision"]
-    skipped = hub.SKIPPED if repository["weights"] else hub.SKIPPED + hub.WEIGHTS
-    total = hub.download_bytes(model, revision, skipped)
+    sizes = hub.file_sizes(model, revision)
+    copies = checkpoint.copies(sizes, repository["load_format"]) if repository["weights"] else checkpoint.WEIGHTS
+    skipped = (*checkpoint.SKIPPED, *copies)
+    total = sum(size for name, size in sizes.items() if not checkpoint.is_one_of(name, skipped)) or None
     _check_space(model, total)
     words = ["bash", "-c", '. ~/.pi/env.sh && unset PI_API_KEY && exec "$@"', "pi-download", "hf", "download", model]
     if revision:

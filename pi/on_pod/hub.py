@@ -5,46 +5,89 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from fnmatch import fnmatch
-from typing import Any, Iterable, Optional
+from functools import lru_cache
+from typing import Any, Optional, cast
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from pi.on_pod.shapes import ModelSize
-
-SKIPPED = ("original/*", "metal/*", "*.pth", "*.gguf", "*.onnx")
-"""Copies of the weights that vLLM does not load from such repositories; pi does not fetch them."""
-
-WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.h5", "*.msgpack")
-"""Weights, which pi does not fetch from a repository of which vLLM reads only the small files."""
+from pi.on_pod import card, checkpoint
+from pi.on_pod.shapes import ModelFacts
 
 TIMEOUT_S = 8
 
-INDEX = "model.safetensors.index.json"
+ABSENT = (401, 404)
+"""Status of the hub for a repository that does not exist, or not for this token."""
 
 
-def describe(model: str) -> ModelSize:
-    """Return a model's config and the size of its weights."""
-    sizes = file_sizes(model)
-    index = json_file(model, INDEX) if INDEX in sizes else None
-    return {"config": json_object(json_file(model, "config.json")), "weights_bytes": weights_bytes(sizes, index)}
-
-
-def json_object(value: Any) -> Optional[dict[str, Any]]:
-    """Return the value if it is a JSON object, else None."""
-    return value if isinstance(value, dict) else None
-
-
-def weights_bytes(sizes: dict[str, int], index: Any) -> Optional[int]:
-    """Return the size of the weights that vLLM loads: the files of the index, or all safetensors without one.
-
-    A repository may contain the same weights twice, such as Mistral's `consolidated.safetensors`.
-    """
+def describe(model: str) -> ModelFacts:
+    """Return what the hub says about a model."""
     try:
-        loaded = set(index["weight_map"].values())
-    except (TypeError, KeyError, AttributeError):
-        loaded = {name for name in sizes if name.endswith(".safetensors")}
-    return sum(size for name, size in sizes.items() if name in loaded) or None
+        page = _page(model)
+    except HTTPError as error:
+        return {"where": "missing", "absent": error.code in ABSENT}
+    except (OSError, ValueError):
+        return {"where": "missing"}
+    sizes = _sizes(page)
+    index = checkpoint.index_name(sizes)
+    return {
+        "where": "missing",
+        "config": card.config(lambda name: json_file(model, name), sizes),
+        "weights_bytes": checkpoint.weights_bytes(sizes, json_file(model, index) if index else None),
+        "card": card.card(sizes, _template(model, page, sizes), _member(page, "cardData", "base_model")),
+    }
+
+
+def weights_bytes(model: str) -> Optional[int]:
+    """Return the bytes of a model's weights by the hub's list of files; None if the hub does not report them."""
+    sizes = file_sizes(model)
+    return checkpoint.weights_bytes(sizes, None)
+
+
+def file_sizes(model: str, revision: Optional[str] = None) -> dict[str, int]:
+    """Return the sizes of a repository's files; empty if the hub does not report them."""
+    try:
+        return _sizes(_page(model, revision))
+    except (OSError, ValueError):
+        return {}
+
+
+def is_offline() -> bool:
+    """Return whether the pod is told to ask no hub (a variable of huggingface_hub)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _page(model: str, revision: Optional[str] = None) -> dict[str, Any]:
+    """Return the hub's page of a repository. Raises OSError or ValueError.
+
+    `GET /api/models/ID[/revision/REVISION]?blobs=true` lists `siblings` with `rfilename` and `size`,
+    `cardData` of the README.md, and `config` with the architectures and the chat template (Hugging Face Hub API).
+    """
+    place = model + ("/revision/" + quote(revision, safe="") if revision else "")
+    page = _get("api/models/" + place + "?blobs=true")
+    if not isinstance(page, dict):
+        raise ValueError("no object")
+    return page
+
+
+def _sizes(page: dict[str, Any]) -> dict[str, int]:
+    try:
+        return {str(file["rfilename"]): max(0, int(file.get("size") or 0)) for file in page["siblings"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _member(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _template(model: str, page: dict[str, Any], sizes: dict[str, int]) -> Optional[str]:
+    """Return the chat template, empty if there is none, or None if the hub does not tell."""
+    config = page.get("config")
+    text = card.template_text(_member(config, "tokenizer_config"), _member(config, "chat_template_jinja"))
+    return text or (_text(model, "chat_template.jinja") if "chat_template.jinja" in sizes else text)
 
 
 def json_file(model: str, name: str) -> Any:
@@ -55,34 +98,27 @@ def json_file(model: str, name: str) -> Any:
         return None
 
 
-def download_bytes(model: str, revision: Optional[str], skipped: Iterable[str]) -> Optional[int]:
-    """Return the bytes of the files that pi will fetch; None if the hub does not report them."""
-    return sum(file_sizes(model, revision, skipped).values()) or None
-
-
-def file_sizes(model: str, revision: Optional[str] = None, skipped: Iterable[str] = SKIPPED) -> dict[str, int]:
-    """Return the sizes of a repository's files without the skipped ones; empty if the hub does not report them.
-
-    `GET /api/models/ID[/revision/REVISION]?blobs=true` lists `siblings` with `rfilename` and `size` (Hugging Face Hub
-    API).
-    """
-    place = model + ("/revision/" + quote(revision, safe="") if revision else "")
+def _text(model: str, name: str) -> Optional[str]:
     try:
-        siblings = _get("api/models/" + place + "?blobs=true")["siblings"]
-        sizes = {str(file["rfilename"]): int(file.get("size") or 0) for file in siblings}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return {name: size for name, size in sizes.items() if not any(fnmatch(name, pattern) for pattern in skipped)}
+        return _fetch(model + "/resolve/main/" + name).decode("utf-8", "replace")
+    except OSError:
+        return None
 
 
 def _get(path: str) -> Any:
+    return json.loads(_fetch(path))
+
+
+def _fetch(path: str) -> bytes:
+    """Return what the hub answers. Raises OSError; HTTPError has the status."""
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/") + "/" + path
     token = _token()
     headers = {"Authorization": "Bearer " + token} if token else {}
     with urlopen(Request(address, headers=headers), timeout=TIMEOUT_S) as reply:
-        return json.loads(reply.read(16 << 20))
+        return cast(bytes, reply.read(16 << 20))
 
 
+@lru_cache(maxsize=None)
 def _token() -> str:
     """Return HF_TOKEN from the environment file of the setup, as a login shell reads it."""
     done = subprocess.run(

@@ -133,20 +133,50 @@ class NamedGpuUse(GpuUse):
     name: Optional[str]
 
 
-class ModelSize(TypedDict):
-    """A model's config.json, and the size of the weights that vLLM loads; None if unknown."""
+VerdictKind = Literal["served", "removed", "plugin", "unknown", "format"]
+"""What a vLLM says of a model: "removed" in a later release, only with a "plugin", "unknown" to it, or a number
+"format" that it does not load."""
 
-    config: Optional[Dict[str, Any]]
-    weights_bytes: Optional[int]
+
+class Verdict(TypedDict):
+    """`what` is the architecture or number format, `detail` the last release or the plugin's address."""
+
+    verdict: VerdictKind
+    what: str
+    detail: str
+
+
+class ModelCard(TypedDict):
+    """What a repository says about its model.
+
+    `base_models` are the models that it was made from. `template` has the marks in the chat template (None: unknown).
+    `consolidated` means weights in Mistral's format, `pooling` a Sentence Transformers model, `adapter` LoRA weights
+    only. `gguf` are file names.
+    """
+
+    base_models: List[str]
+    template: Optional[List[str]]
+    consolidated: bool
+    pooling: bool
+    adapter: bool
+    gguf: List[str]
 
 
 class _ModelOptions(TypedDict, total=False):
     config: Optional[Dict[str, Any]]
     weights_bytes: Optional[int]
+    card: ModelCard
+    absent: bool
+    verdicts: Dict[str, Verdict]
 
 
 class ModelFacts(_ModelOptions):
-    """The requested model on this pod; without `config` and `weights_bytes` if its files are not there."""
+    """The requested model on this pod or on the hub.
+
+    `config` is its config.json, `weights_bytes` the size of the weights that vLLM loads; None or missing if unknown.
+    `absent` means that the hub has no such repository, or none for the pod's token. `verdicts` are those of the
+    pod's vLLMs, by the folder of the venv.
+    """
 
     where: ModelPlace
 
@@ -166,7 +196,8 @@ class _SurveyOptions(TypedDict, total=False):
 class Survey(_SurveyOptions):
     """What a pod has and what is in use.
 
-    `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any.
+    `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any. `sizes`
+    are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them.
     """
 
     gpus: NvidiaSmi
@@ -180,16 +211,21 @@ class Survey(_SurveyOptions):
     disk_free_bytes: int
     public: Dict[str, str]
     model: Optional[ModelFacts]
+    sizes: Dict[str, int]
 
 
 # --- requests
 
 
 class SurveyRequest(TypedDict):
-    """With `ask_hub`, the hub describes a model that is not on the pod. `adapters` are repositories or paths."""
+    """With `ask_hub`, the hub describes a model that is not on the pod.
+
+    `checkpoints` are ids to be sized; `adapters` are repositories or paths.
+    """
 
     model: Optional[str]
     ask_hub: bool
+    checkpoints: List[str]
     gpu_query: str
     adapters: List[str]
 
@@ -199,11 +235,15 @@ class StartRequest(SurveyRequest):
 
 
 class Repository(TypedDict):
-    """A repository of the hub that vLLM reads. Without `weights`, only its small files."""
+    """A repository of the hub that vLLM reads. Without `weights`, only its small files.
+
+    `load_format` is vLLM's `--load-format`, which decides the weights to fetch.
+    """
 
     id: str
     revision: Optional[str]
     weights: bool
+    load_format: str
 
 
 class ArgumentCheck(TypedDict):
@@ -218,12 +258,14 @@ class ArgumentCheck(TypedDict):
 class Launch(TypedDict):
     """pi's answer to the survey of a start: what to reserve, and the files of the launch by name.
 
+    `load_format` is vLLM's `--load-format`, which decides the weights to fetch.
     `check` is None if no user wrote arguments. `revision` is the model's; `repositories` are fetched beside it.
     `hub_environment` are variables of the downloads.
     """
 
     record: Reservation
     files: Dict[str, str]
+    load_format: str
     key: str
     timeout_s: Optional[int]
     check: Optional[ArgumentCheck]

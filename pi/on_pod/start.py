@@ -86,7 +86,12 @@ def _reserve(plan: Launch) -> Record:
 
 def _fetch(wire: Wire, record: Record, plan: Launch) -> None:
     """Download the model and the repositories beside it, unless they are on the pod."""
-    model: Repository = {"id": record["model"], "revision": plan["revision"], "weights": True}
+    model: Repository = {
+        "id": record["model"],
+        "revision": plan["revision"],
+        "weights": True,
+        "load_format": plan["load_format"],
+    }
     if survey.is_path(model["id"]):
         if survey.model_facts(model["id"])["where"] == "absent":
             raise PodError("no_model", "the pod has no directory %s" % model["id"])

@@ -10,12 +10,11 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional, cast
 
-from pi.on_pod import gpus, hub, process, records, storage
+from pi.on_pod import card, checkpoint, gpus, hub, process, records, registry, storage
 from pi.on_pod.shapes import (
     AdapterFacts,
     LiveRecord,
     ModelFacts,
-    ModelSize,
     NamedGpuUse,
     Record,
     Repository,
@@ -37,14 +36,14 @@ def survey(request: SurveyRequest) -> Survey:
     storage.check()
     if model and is_path(model):
         storage.check(os.path.expanduser(model))
-    described_model = model_facts(model) if model else None
-    if described_model and described_model["where"] == "missing" and request["ask_hub"]:
-        described_model = {**hub.describe(str(model)), "where": "missing"}
     recorded = records.load_all()
     with ThreadPoolExecutor(max_workers=8) as pool:
         computing = pool.submit(_gpu_processes, recorded)
         adapters = {source: pool.submit(adapter_facts, source) for source in request["adapters"]}
+        sized = {each: pool.submit(_weights_bytes, each) for each in request["checkpoints"]}
+        described_model = _described_model(model, request["ask_hub"]) if model else None
         cards = gpus.described(request["gpu_query"])
+        sizes = {each: future.result() for each, future in sized.items()}
     return {
         "gpus": cards,
         "gpu_processes": computing.result(),
@@ -58,7 +57,29 @@ def survey(request: SurveyRequest) -> Survey:
         "public": public_addresses(),
         "model": described_model,
         "adapters": {source: reading.result() for source, reading in adapters.items()},
+        "sizes": {each: size for each, size in sizes.items() if size},
     }
+
+
+def _described_model(model: str, ask_hub: bool) -> ModelFacts:
+    """Return the facts of the request's model, from its files or from the hub, with the verdicts of the vLLMs."""
+    found = model_facts(model)
+    if found["where"] == "missing" and ask_hub and not hub.is_offline():
+        found = hub.describe(model)
+    config = found.get("config")
+    if config:
+        venvs = {os.path.basename(VENV), *extra_venvs()}
+        verdicts = {venv: registry.verdict(os.path.join(os.path.dirname(VENV), venv), config) for venv in venvs}
+        found["verdicts"] = {venv: verdict for venv, verdict in verdicts.items() if verdict}
+    return found
+
+
+def _weights_bytes(model: str) -> Optional[int]:
+    """Return the bytes of a checkpoint's weights, from the cache or from the hub."""
+    found = model_facts(model)
+    if found["where"] != "missing" or hub.is_offline():
+        return found.get("weights_bytes")
+    return hub.weights_bytes(model)
 
 
 def _gpu_processes(recorded: list[Record]) -> list[NamedGpuUse]:
@@ -113,19 +134,19 @@ def extra_venvs() -> dict[str, str]:
     return versions
 
 
-def model_facts(model: str) -> ModelFacts:
-    """Return where a model's files are on this pod, with its config and size."""
+def model_facts(model: str, load_format: str = "auto") -> ModelFacts:
+    """Return where a model's files are on this pod, with its config, size and card."""
     if is_path(model):
         folder = os.path.expanduser(model)
-        return {**files(folder), "where": "path"} if os.path.isdir(folder) else {"where": "absent"}
-    snapshot = snapshot_of(model)
-    return {**files(snapshot), "where": "cached"} if snapshot else {"where": "missing"}
+        return {**files(folder, load_format), "where": "path"} if os.path.isdir(folder) else {"where": "absent"}
+    snapshot = snapshot_of(model, load_format)
+    return {**files(snapshot, load_format), "where": "cached"} if snapshot else {"where": "missing"}
 
 
-def snapshot_of(model: str, revision: Optional[str] = None) -> Optional[str]:
-    """Return the cached snapshot of a hub model that has all its weights, or None."""
-    snapshot = _cached(model, revision)
-    return snapshot if snapshot and _is_whole(snapshot) else None
+def snapshot_of(model: str, load_format: str = "auto") -> Optional[str]:
+    """Return the cached snapshot of a hub model that has all weights of the loaded format, or None."""
+    snapshot = _cached(model)
+    return snapshot if snapshot and _is_whole(snapshot, load_format) else None
 
 
 def _cached(model: str, revision: Optional[str] = None) -> Optional[str]:
@@ -148,7 +169,7 @@ def is_present(repository: Repository) -> bool:
     if snapshot is None:
         return False
     if repository["weights"]:
-        return _is_whole(snapshot) or _is_adapter(snapshot)
+        return _is_whole(snapshot, repository["load_format"]) or _is_adapter(snapshot)
     return any(os.path.exists(os.path.join(snapshot, name)) for name in ("config.json", "tokenizer_config.json"))
 
 
@@ -170,8 +191,8 @@ def adapter_facts(source: str) -> AdapterFacts:
     else:
         folder = _cached(source)
     config = _json(os.path.join(folder, ADAPTER_CONFIG)) if folder else hub.json_file(source, ADAPTER_CONFIG)
-    facts = hub.json_object(config) or {}
-    patterns = hub.json_object(facts.get("rank_pattern")) or {}
+    facts = card.json_object(config) or {}
+    patterns = card.json_object(facts.get("rank_pattern")) or {}
     ranks = [rank for rank in (facts.get("r"), *patterns.values()) if type(rank) is int and 0 < rank < 10**6]
     base = facts.get("base_model_name_or_path")
     return {
@@ -181,32 +202,42 @@ def adapter_facts(source: str) -> AdapterFacts:
     }
 
 
-def _is_whole(snapshot: str) -> bool:
-    wanted = {"config.json"}
-    index = os.path.join(snapshot, hub.INDEX)
-    if os.path.exists(index):
-        wanted |= _weight_files(index)
-    elif not glob.glob(os.path.join(snapshot, "*.safetensors")) and not glob.glob(os.path.join(snapshot, "*.bin")):
-        return False
-    return all(os.path.exists(os.path.join(snapshot, name)) for name in wanted)
+def _is_whole(snapshot: str, load_format: str) -> bool:
+    names = _names(snapshot)
+    index = checkpoint.index_name(names, load_format)
+    content = (_json(os.path.join(snapshot, index)) or {}) if index else None
+    return checkpoint.whole(names, content, load_format)
 
 
-def _weight_files(index: str) -> set[str]:
-    """Return the files that an index of safetensors names; a file that never exists if it cannot be read."""
+def files(folder: str, load_format: str = "auto") -> ModelFacts:
+    """Read the config, the size of the weights and the card in a model's folder."""
+    sizes = {name: os.path.getsize(os.path.join(folder, name)) for name in _names(folder)}
+    index = checkpoint.index_name(sizes, load_format)
+    content = _json(os.path.join(folder, index)) if index else None
+    jinja = _text(os.path.join(folder, "chat_template.jinja"))
+    template = card.template_text(_json(os.path.join(folder, "tokenizer_config.json")), jinja)
+    return {
+        "where": "path",
+        "config": card.config(lambda name: _json(os.path.join(folder, name)), sizes),
+        "weights_bytes": checkpoint.weights_bytes(sizes, content, load_format),
+        "card": card.card(sizes, template, card.origins_of(folder)),
+    }
+
+
+def _names(folder: str) -> list[str]:
+    """Return the files in a folder, without links to missing files."""
     try:
-        with open(index) as file:
-            return set(map(str, json.load(file)["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {"unreadable/" + hub.INDEX}
+        return [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    except OSError:
+        return []
 
 
-def files(folder: str) -> ModelSize:
-    """Read the config and the size of the weights in a model's folder."""
-    weights = glob.glob(os.path.join(glob.escape(folder), "*.safetensors"))
-    sizes = {os.path.basename(path): os.path.getsize(path) for path in weights}
-    index = _json(os.path.join(folder, hub.INDEX))
-    config = hub.json_object(_json(os.path.join(folder, "config.json")))
-    return {"config": config, "weights_bytes": hub.weights_bytes(sizes, index)}
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _json(path: str) -> Any:

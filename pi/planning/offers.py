@@ -67,7 +67,7 @@ def offers(
 
 def possibly(model: str) -> Offer:
     """Return the offer for a model outside the catalog."""
-    return Offer(model, model, POSSIBLE, needs="not in the catalog: pi start gives it one GPU unless you set --gpus")
+    return Offer(model, model, POSSIBLE, needs="not in the catalog: pi start plans it by its files")
 
 
 def _on(catalog: Catalog, facts: PodFacts, words: str) -> list[Offer]:

@@ -31,7 +31,7 @@ class PlanJson(TypedDict):
     """A plan. `model` is what the user requested, `checkpoint` what vLLM loads. `gpus` are nvidia-smi's indexes.
 
     `args` follow `vllm serve CHECKPOINT`, without names, host and port. None is unknown. `estimated` is whether the
-    sizes come from the catalog, or are unknown, instead of the checkpoint's files.
+    size comes from the catalog or the name, or is unknown, instead of the checkpoint's files.
     """
 
     model: str
@@ -77,7 +77,7 @@ def as_json(plan: LaunchPlan, request: Request) -> PlanJson:
         "max_num_seqs": _number(plan.args, "--max-num-seqs"),
         "download_gb": plan.download_gb,
         "memory": _memory(plan.memory),
-        "estimated": plan.variant is not None or plan.download_gb is None,
+        "estimated": plan.estimated,
         "why": list(plan.why),
         "warnings": list(plan.warnings),
     }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
-from pi.planning import cpu, drafting, overrides, venvs
+from pi.planning import cpu, drafting, outside, overrides, unserved, venvs
 from pi.planning.as_measured import as_measured
-from pi.planning.catalog import Catalog, ModelSpec, Variant
-from pi.planning.config_reader import read_network
+from pi.planning.catalog import RECIPE_FACTOR, Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
 from pi.planning.plan_args import (
     context_args,
@@ -25,8 +25,8 @@ from pi.planning.reasons import passed_over, reasons, warnings
 from pi.planning.refusals import context_too_long, refusal
 from pi.planning.room import gpu_ids, groups
 from pi.planning.splits import COUNTS
-from pi.planning.types import LaunchPlan, PodFacts, Request
-from pi.planning.unknown import unknown_plan
+from pi.planning.types import VENV, LaunchPlan, PodFacts, Request
+from pi.planning.unsized import unsized_plan
 from pi.pods.types import NAME
 from pi.text import count
 from pi.vllm.versions import too_old
@@ -44,7 +44,8 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     entry = catalog.find(request.model)
     made = _plan(request, facts, catalog, entry)
     made = overrides.laid_over(made, request, facts, entry[0] if entry else None)
-    return as_measured(made, request, facts)
+    chats = made.api == "completions" and "--chat-template" in request.set_args
+    return as_measured(replace(made, api="chat") if chats else made, request, facts)
 
 
 def _plan(request: Request, facts: PodFacts, catalog: Catalog, entry: tuple[ModelSpec, Variant] | None) -> LaunchPlan:
@@ -53,21 +54,20 @@ def _plan(request: Request, facts: PodFacts, catalog: Catalog, entry: tuple[Mode
         return with_catalog_venv(raw_plan(request, facts, request.vllm_args), facts, entry)
     if entry is not None:
         return _catalog_plan(request, facts, *entry)
-    if similar := catalog.similar(request.model):
-        raise InputError("unknown-model", f"unknown model {request.model!r}", f"did you mean {similar}?")
-    if request.draft:
-        raise drafting.unknown(request.model)
-    if request.variant is not None:
-        raise InputError("no-variants", f"{request.model} is not in the catalog, so it has no variants")
-    return cpu.unknown_plan(request, facts) if facts.is_cpu else unknown_plan(_widened(request, facts), facts)
+    return _outside_plan(request, facts, catalog)
 
 
-def _widened(request: Request, facts: PodFacts) -> Request:
-    """Turn `for_throughput` into the most idle GPUs that divide the heads of a model outside the catalog."""
+def checkpoints(request: Request, catalog: Catalog) -> tuple[str, ...]:
+    """Return the ids of the catalog's checkpoints that may serve a request; the plan needs their sizes."""
+    entry = catalog.find(request.model)
+    return () if entry is None or request.vllm_args is not None else tuple(v.id for v in _asked(request, *entry))
+
+
+def _widened(request: Request, facts: PodFacts, heads: int | None) -> Request:
+    """Turn `for_throughput` into the most idle GPUs that divide the heads of a model of unknown size."""
     if not request.for_throughput:
         return request
-    network, idle = read_network(facts.config or {}), max((kind.idle for kind in groups(facts)), default=1)
-    heads = (network.heads if network else 0) or COUNTS[-1]
+    idle, heads = max((kind.idle for kind in groups(facts)), default=1), heads or COUNTS[-1]
     return replace(request, gpus=max(size for size in COUNTS if size <= max(idle, 1) and heads % size == 0))
 
 
@@ -98,8 +98,60 @@ def _check(request: Request, facts: PodFacts) -> None:
         )
 
 
+def _outside_plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
+    """Plan a model outside the catalog: by its files if their size is known, else with what its family needs."""
+    if facts.config is None and (problem := unserved.unknown_id(request.model, catalog)):
+        raise problem
+    found = outside.outsider(request, facts, catalog.sizes)
+    if problem := unserved.refusal(request, facts, found.manners, catalog):
+        raise problem
+    if request.draft:
+        raise drafting.unknown(request.model)
+    if request.variant is not None:
+        raise InputError("no-variants", f"{request.model} is not in the catalog, so it has no variants")
+    _check_spec(request, facts, found.spec)
+    if facts.is_cpu or not found.sized:
+        heads, args = found.spec.heads, model_args(found.spec, found.spec.tuning.args)
+        wide = _widened(request, facts, heads)
+        made = cpu.unknown_plan(request, facts) if facts.is_cpu else unsized_plan(wide, facts, heads)
+        made = replace(made, args=args.over(made.args), estimated=found.estimated)
+    else:
+        spec = outside.modest(found.spec, request, facts)
+        fit = choose(spec, spec.variants, request, groups(facts), facts.nodes)
+        if fit is None:
+            raise refusal(request, facts, spec, spec.variants)
+        why = reasons(request, facts, spec, spec.variants, fit)
+        made = replace(_gpu_plan(request, facts, spec, fit), why=why, variant=None, estimated=found.estimated)
+    made = replace(made, why=(found.why, *made.why), warnings=(*made.warnings, *found.manners.notes))
+    return _described(_with_verdict(made, facts), found.spec)
+
+
+def _with_verdict(made: LaunchPlan, facts: PodFacts) -> LaunchPlan:
+    """Set a plan's venv by what the pod's vLLMs say of the model."""
+    venv, version = unserved.venv_of(facts) or (VENV, facts.vllm_version)
+    if venv == VENV:
+        return made
+    why = f"vLLM {version} from ~/{venv}: the one in ~/venv does not serve this model"
+    return replace(made, venv=venv, vllm_version=version, why=(*made.why, why))
+
+
+def _sized(spec: ModelSpec, sizes: Mapping[str, int]) -> ModelSpec:
+    """Return a model with the weights that its files or the hub report instead of the catalog's."""
+    return replace(spec, variants=tuple(_measured(variant, sizes.get(variant.id)) for variant in spec.variants))
+
+
+def _measured(variant: Variant, size: int | None) -> Variant:
+    if size is None:
+        return variant
+    weights_gb = round(size / 1e9, 2)
+    is_computed = variant.minimum_gb == round(variant.weights_gb * RECIPE_FACTOR, 1)
+    minimum_gb = round(weights_gb * RECIPE_FACTOR, 1) if is_computed else variant.minimum_gb
+    return replace(variant, weights_gb=weights_gb, minimum_gb=minimum_gb, estimated=False)
+
+
 def _catalog_plan(request: Request, facts: PodFacts, spec: ModelSpec, requested: Variant) -> LaunchPlan:
     _check_spec(request, facts, spec)
+    spec = _sized(spec, facts.sizes)
     asked = drafting.candidates(request, _asked(request, spec, requested))
     variants = venvs.served(asked, facts, spec.max_vllm)
     if facts.is_cpu:
@@ -119,6 +171,7 @@ def _catalog_plan(request: Request, facts: PodFacts, spec: ModelSpec, requested:
         why = (*reasons(request, facts, spec, variants, fit), *passed_over(asked, variants))
         made = replace(_gpu_plan(request, facts, spec, fit), why=why)
         made = drafting.drafted(made, request, variant, fit.labels)
+    made = replace(made, estimated=made.model not in facts.sizes)
     return _described(venvs.with_venv(made, facts, variant.min_vllm, spec.max_vllm), spec)
 
 
@@ -162,12 +215,16 @@ def _asked(request: Request, spec: ModelSpec, requested: Variant) -> tuple[Varia
             names = " or ".join(variant.name for variant in spec.variants)
             raise InputError("unknown-variant", f"{spec.title} has no variant {request.variant!r}", f"choose {names}")
         return (chosen,)
-    return spec.variants if request.model.lower() == spec.id.lower() else (requested,)
+    if request.model.lower() == spec.id.lower():
+        return spec.variants
+    return tuple(variant for variant in spec.variants if variant.id == requested.id)[:1]
 
 
 def _described(made: LaunchPlan, spec: ModelSpec) -> LaunchPlan:
     """Add the catalog's facts that do not depend on the pod."""
     why, warnings = list(made.why), list(made.warnings)
+    if made.estimated and made.download_gb:
+        why.append("the size of the weights is estimated: neither files on the pod nor the hub told it")
     if spec.tools:
         why.append(f"vLLM's {spec.tools} parser reads its tool calls")
     if spec.reasoning:

@@ -10,6 +10,7 @@ from pi.model_id import ModelId
 from pi.planning.adapters import Adapter, AdapterFacts
 from pi.planning.estimate import MemorySum
 from pi.planning.measurements import Measurements, Setting
+from pi.planning.model_card import ModelCard
 from pi.planning.split import Split
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
@@ -62,7 +63,7 @@ class GpuProcess:
 class PodFacts:
     """The state of a pod: its GPUs with their memory in use, its deployments.
 
-    `config` and `weights_bytes` describe a requested model outside the catalog, if its files could be read.
+    `config` and `weights_bytes` describe the requested model, if its files could be read.
     With several equal pods (`nodes`), GPUs and deployments are those of each pod.
     """
 
@@ -84,6 +85,10 @@ class PodFacts:
     weights_bytes: int | None = None
     model_at: str | None = None
     """Where the requested model's files are: "path" or "absent" for a path, "cached" or "missing" for a hub id."""
+    model_card: ModelCard = field(default_factory=ModelCard)
+    """What the requested model's repository says."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the weights of the catalog's checkpoints, by id, as their files or the hub tell them."""
     adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
     """Facts of the requested adapters, by repository or path."""
     device: str = "cuda"
@@ -123,6 +128,7 @@ class LaunchPlan:
     context: int | None = None
     memory_share: float | None = None
     api: str = "chat"
+    """What it answers to (see `pi.pods.apis`)."""
     packages: tuple[str, ...] = ()
     min_vllm: str | None = None
     venv: str = VENV
@@ -137,6 +143,8 @@ class LaunchPlan:
     nodes: int = 1
     download_gb: float | None = None
     """Size of the weights' files in 10^9 bytes, or None if unknown."""
+    estimated: bool = False
+    """Whether that size is an estimate, because neither the files nor the hub told it."""
     fixed: frozenset[str] = frozenset()
     """Options of vLLM whose values the user set, such as "--max-num-seqs"; pi never changes them."""
     reads_words: bool = False

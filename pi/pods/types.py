@@ -66,7 +66,7 @@ class Deployment:
     """Share of each GPU's memory, 0 to 1; None if the model's own arguments set it."""
     owner: Owner | None = None
     api: str = "chat"
-    """The API that `pi prompt` uses: "responses" if the chat API lacks tools or reasoning, else "chat"."""
+    """What it answers to, a key of `pi.pods.apis.APIS`; "responses" if the chat API lacks tools or reasoning."""
     private: bool = False
     """True if it listens only on the pod's loopback."""
     venv: str = ""

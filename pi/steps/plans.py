@@ -14,6 +14,7 @@ from pi.planning import catalog, plan_json, planner, prices, refusals, venvs
 from pi.planning.machines import Machine
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
+from pi.pods import apis
 from pi.pods.types import Pod
 from pi.steps import kept_prices, measurements, unrented, where
 from pi.vllm import repositories
@@ -23,7 +24,8 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False, 
     """Print the plan for a request on the pod as it is now."""
     known_models = catalog.load(config.config_dir())
     ask_hub, adapters = known_models.find(request.model) is None, [each.source for each in request.adapters]
-    entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, adapters=adapters)
+    sized = planner.checkpoints(request, known_models)
+    entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, checkpoints=sized, adapters=adapters)
     refusals.require_gpus(entry.name, entry.gpus, facts)
     facts = replace(facts, measurements=measurements.load())
     plan = planner.plan(request, facts, known_models)
@@ -92,6 +94,8 @@ def _sizes(plan: LaunchPlan) -> list[str]:
     lines = [f"port      {plan.port}", f"GPUs      {','.join(map(str, plan.gpus)) or 'none (CPU)'}"]
     if plan.context:
         lines.append(f"context   {plan.context} tokens")
+    if not apis.is_chat(plan.api):
+        lines.append(f"answers   {apis.APIS[plan.api].answers}: {' '.join(apis.APIS[plan.api].routes)}")
     if plan.memory:
         day = f", measured on {plan.measured_on}" if plan.predicted else ""
         lines.append(f"memory    {plan.memory.render()}{day}; {plan.memory.free_gib:.1f} GB free")
@@ -136,9 +140,16 @@ def _size(plan: LaunchPlan) -> str:
 
 
 def facts_of(
-    c: Any, pod: str | None, model: str | None = None, *, ask_hub: bool = False, adapters: Sequence[str] = ()
+    c: Any,
+    pod: str | None,
+    model: str | None = None,
+    *,
+    ask_hub: bool = False,
+    checkpoints: Sequence[str] = (),
+    adapters: Sequence[str] = (),
 ) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
     known_prices = kept_prices.load()
     with where.targeted(c, pod) as (entry, connection):
-        return entry, replace(look(connection, model, ask_hub=ask_hub, adapters=adapters), prices=known_prices)
+        found = look(connection, model, ask_hub=ask_hub, checkpoints=checkpoints, adapters=adapters)
+        return entry, replace(found, prices=known_prices)

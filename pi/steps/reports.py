@@ -10,6 +10,8 @@ from pi.calls.start import Started
 from pi.planning import venvs
 from pi.planning.corrected import corrected
 from pi.planning.types import LaunchPlan, PodFacts, Request
+from pi.pods import apis
+from pi.pods.types import Deployment
 from pi.steps import measurements
 from pi.vllm.corrections import SEQUENCES
 from pi.vllm.measured import LogReader, room
@@ -160,12 +162,27 @@ def show_how_to_call(started: Started, host: str) -> None:
     screen.say()
     if deployment.private:
         screen.say(f"  it listens on the pod's loopback only, port {deployment.port}; use it over SSH:")
+        reachable = False
     else:
         screen.say(f"  export OPENAI_BASE_URL={url}")
         screen.say('  export OPENAI_API_KEY="$PI_API_KEY"')
         adapters = "".join(f", or its adapter {name}" for name in deployment.adapters)
         screen.say(f"  model: {deployment.model} (or {deployment.name}{adapters})")
         screen.say()
-        if not addresses.answers(url):
+        reachable = addresses.answers(url)
+        if not reachable:
             screen.say(f"  {url} does not answer from here (the port is closed or mapped); use it over SSH:")
-    screen.say(f'  pi prompt {deployment.name} "Hello"')
+    _show_call(deployment, url, reachable)
+
+
+def _show_call(deployment: Deployment, url: str, reachable: bool) -> None:
+    """Print a command that calls a model; over SSH if its address does not answer from here."""
+    if apis.is_chat(deployment.api):
+        screen.say(f'  pi prompt {deployment.name} "Hello"')
+        return
+    port, routes = deployment.port, " and ".join(apis.APIS[deployment.api].routes)
+    if not reachable:
+        screen.say(f"  ssh -L {port}:127.0.0.1:{port} ... forwards its port; then:")
+        url = f"http://127.0.0.1:{port}/v1"
+    screen.say(f"  {deployment.name} answers to {apis.APIS[deployment.api].answers}, at {routes}:")
+    screen.say(f"  {apis.example(deployment.api, deployment.name, url)}")

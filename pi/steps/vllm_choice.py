@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from pi import config
 from pi.errors import InputError
-from pi.planning import catalog
-from pi.planning.catalog import ModelSpec, Variant
+from pi.planning import catalog, families
 from pi.vllm.versions import NIGHTLY
 
 
@@ -21,10 +20,13 @@ class VllmChoice:
 
 
 def vllm_for(kind: str | None, model: str | None) -> VllmChoice:
-    """Choose the vLLM of this kind that a catalog model needs. Raises InputError if there is none."""
+    """Choose the vLLM of this kind that a model needs. Raises InputError if pi knows nothing of it."""
     if model is None:
         return VllmChoice(kind or "release")
-    spec, variant = _in_catalog(model)
+    found = catalog.load(config.config_dir()).find(model)
+    if found is None:
+        return VllmChoice(kind or "release", None, _packages(model))
+    spec, variant = found
     if variant.min_vllm != NIGHTLY:
         return VllmChoice(kind or "release", variant.min_vllm, spec.packages)
     if kind not in (None, NIGHTLY):
@@ -32,8 +34,9 @@ def vllm_for(kind: str | None, model: str | None) -> VllmChoice:
     return VllmChoice(NIGHTLY, None, spec.packages)
 
 
-def _in_catalog(model: str) -> tuple[ModelSpec, Variant]:
-    found = catalog.load(config.config_dir()).find(model)
-    if found is None:
+def _packages(model: str) -> tuple[str, ...]:
+    """Return the packages of a model's family. Raises InputError for a model without any."""
+    family = families.load().named(model)
+    if family is None or not family.packages:
         raise InputError("for-unknown-model", f"--for {model!r} is not in the catalog", "see: pi models")
-    return found
+    return family.packages

@@ -11,11 +11,17 @@ from typing import Any
 
 
 @contextmanager
-def hub(sizes: dict[str, int], files: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """Run a hub where every repository has files of these sizes and these JSON files. Yields its address."""
+def hub(
+    sizes: dict[str, int] | None, files: Mapping[str, Any] | None = None, page: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """Run a hub where every repository has files of these sizes and these JSON files. Yields its address.
+
+    `page` is what its page says besides the files. Without `sizes`, the hub has no repository.
+    """
     contents = files or {}
-    all_sizes = {**{name: len(json.dumps(value)) for name, value in contents.items()}, **sizes}
-    listing = {"siblings": [{"rfilename": name, "size": size} for name, size in all_sizes.items()]}
+    all_sizes = {**{name: len(json.dumps(value)) for name, value in contents.items()}, **(sizes or {})}
+    siblings = [{"rfilename": name, "size": size} for name, size in all_sizes.items()]
+    listing = None if sizes is None else {**(page or {}), "siblings": siblings}
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -336,7 +336,7 @@ def test_row_30_gpus_that_pis_own_models_hold_are_reported_with_the_way_to_free_
 
 
 def test_row_34_a_disk_too_small_for_the_weights_is_reported_before_the_first_byte(pi: Pi, new_pod: NewPod) -> None:
-    with hub({"pytorch_model.bin": 142 << 40, "consolidated.pth": 1 << 50}) as address:
+    with hub({"model.safetensors": 1 << 20, "demo.mp4": 142 << 40, "consolidated.pth": 1 << 50}) as address:
         pod = new_pod("small", environment={"HF_ENDPOINT": address})
         pi.knows(pod)
         done = pi("start", "Acme/Big-1T", "--name", "big")

@@ -113,3 +113,14 @@ def test_an_invalid_value_is_an_input_error(pi: Pi, words: list[str], id: str, n
     done = pi("prompt", "qwen", "hi", *words)
     assert (done.code, done.out, done.id) == (2, "", id)
     assert named in done.err
+
+
+def test_a_model_that_does_not_chat_says_what_it_answers_to(pi: Pi, box: Pod) -> None:
+    path = box.model("bge", architectures=["XLMRobertaModel"], model_type="xlm-roberta")
+    started = pi.ok("start", path, "--name", "bge")
+    assert "/v1/embeddings" in started and "pi prompt" not in started
+    assert pi.models("box")["bge"]["api"] == "embedding"
+    done = pi("prompt", "bge", "hi")
+    assert (done.code, done.out, done.id) == (2, "", "not-a-chat-model")
+    assert "bge answers to texts with their embeddings, not to chats" in done.err and "/v1/embeddings" in done.err
+    assert pi("prompt", "bge", "hi", "--api", "chat").id != "not-a-chat-model"

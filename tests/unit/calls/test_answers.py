@@ -86,7 +86,7 @@ WRONG: dict[str, Any] = {
 
 
 class Stream:
-    """A pod that sends these events, whatever it is asked."""
+    """A pod that sends these events, whatever it is asked; it obeys a cancel, which follows a refused plan."""
 
     def __init__(self, events: list[Any]) -> None:
         self.events = events
@@ -94,6 +94,8 @@ class Stream:
 
     def send(self, data: bytes) -> None:
         self.mark = self.mark or data.rpartition(b'"mark": "')[2].partition(b'"')[0]
+        if data == b'{"cancel": true}\n':
+            self.events = [{"event": "cancelled"}]
 
     def receive(self, timeout_s: float) -> bytes:
         events, self.events = self.events, []

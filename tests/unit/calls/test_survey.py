@@ -20,6 +20,7 @@ SURVEY: Any = {
     "disk_free_bytes": 2**40,
     "public": {},
     "model": None,
+    "sizes": {},
 }
 
 ROW = "0, NVIDIA L4, 23034, 4, GPU-1f0c0e3a-0000-0000-0000-000000000001, 8.9, 580.65.06\n"

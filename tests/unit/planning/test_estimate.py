@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi.on_pod.hub import weights_bytes
 from pi.planning.cache import Cache, CacheOptions, cache_of
 from pi.planning.cuda_memory import Card
 from pi.planning.estimate import (
@@ -171,16 +170,3 @@ def test_sequences_never_exceed_the_states_or_the_limit(network: Network, gib: f
     assert 1 <= count <= most
     blocks = made.blocks(gib * GIB)
     assert not made.has_states or count <= max(1, blocks)
-
-
-# ------------------------------------------------------------------------------------------ weights of the files
-
-
-def test_weights_are_the_files_in_the_index() -> None:
-    files = {"a-1.safetensors": 10, "a-2.safetensors": 20, "consolidated.safetensors": 30, "config.json": 5}
-    index = {"weight_map": {"x": "a-1.safetensors", "y": "a-2.safetensors", "z": "a-2.safetensors"}}
-    assert weights_bytes(files, index) == 30
-    unreadable: list[Any] = [None, [], {}, {"weight_map": None}, {"weight_map": "x"}]
-    for index in unreadable:
-        assert weights_bytes(files, index) == 60
-    assert weights_bytes({}, None) is None

@@ -195,10 +195,12 @@ def test_throughput_takes_all_idle_gpus(
 
 
 def test_throughput_of_an_unknown_model_divides_its_heads() -> None:
-    facts = replace(
-        pod("h100", 8), config={**CONFIG, "num_attention_heads": 28, "num_key_value_heads": 4}, weights_bytes=15 * 10**9
-    )
-    assert plan("org/model", facts, for_throughput=True).gpus == (0, 1, 2, 3)
+    config = {**CONFIG, "num_attention_heads": 28, "num_key_value_heads": 4}
+    facts = replace(pod("h100", 8), config=config, weights_bytes=15 * 10**9)
+    made = plan("org/model", facts, for_throughput=True)
+    assert (len(made.gpus), made.args.get("--tensor-parallel-size")) == (8, "4")
+    unsized = replace(pod("h100", 8), config=config)
+    assert plan("org/model", unsized, for_throughput=True).gpus == (0, 1, 2, 3)
 
 
 def test_slice_of_a_gpu_serves_a_model_alone() -> None:
@@ -482,15 +484,16 @@ def test_unknown_model_has_a_memory_sum() -> None:
     assert memory.weights_gib == pytest.approx(16.06e9 / GIB)
     block = 16 * 32 * 8 * 128 * 2 * 2
     assert memory.kv_cache_gib == (16384 * 32 * 8 * 128 * 2 * 2 + block) / GIB
-    assert "(+-10%)" in memory.render()
-    tight = plan("org/model-8b", facts, memory=0.65)
-    assert any("may not fit" in warning for warning in tight.warnings)
+    with rejects("does-not-fit", "15.0 weights", "--memory"):
+        plan("org/model-8b", facts, memory=0.65, gpus=1)
 
 
-def test_unknown_model_that_is_too_large_is_rejected() -> None:
+def test_unknown_model_gets_the_gpus_that_it_needs() -> None:
     facts = replace(pod("rtx_4090", 4), config=CONFIG, weights_bytes=64_000_000_000)
-    with rejects("does-not-fit", "59.6 weights (+-10%)", "--gpus 4"):
-        plan("org/model-32b", facts)
+    made = plan("org/model-32b", facts)
+    assert (made.gpus, made.args.get("--tensor-parallel-size"), made.estimated) == ((0, 1, 2, 3), "4", False)
+    with rejects("does-not-fit", "64 GB of bf16 weights", "it fits here with --gpus 4"):
+        plan("org/model-32b", facts, gpus=2)
 
 
 def test_unknown_model_keeps_its_limits() -> None:

@@ -165,7 +165,7 @@ def test_limit_that_is_not_a_release_is_rejected(key: str, value: str) -> None:
 def test_survey_ignores_folders_that_setup_does_not_make() -> None:
     survey: Survey = {
         "gpus": {"text": "", "error": None}, "gpu_processes": [], "ports": [], "records": [], "model": None,
-        "vllm_version": "0.32.0", "memory_mib": 1024, "cpus": 1, "disk_free_bytes": 0, "public": {},
+        "vllm_version": "0.32.0", "memory_mib": 1024, "cpus": 1, "disk_free_bytes": 0, "public": {}, "sizes": {},
         "extra_venvs": {"venv-0.33.0": "0.33.0", "venv-nightly": "0.33.1.dev1", "venv-mine": "1.0", "venv-0/../..": "1.0",
                    "venv-0.33.0.broken-20260101-000000": "0.33.0", "$(id)": "1.0"},
     }  # fmt: skip
