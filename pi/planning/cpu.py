@@ -13,12 +13,14 @@ from pi.planning.network import Network
 from pi.planning.overhead import GIB
 from pi.planning.plan_args import memory_args, served_names
 from pi.planning.refusals import context_too_long
-from pi.planning.room import SHARE
 from pi.planning.tuning import tuning_of
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.vllm.arguments import Arguments
 
 PRECISIONS = frozenset({"bf16", "fp32", "int8", "int4", "mxfp4"})
+
+SHARE = 0.9
+"""Part of the pod's memory that a model may take."""
 
 CONTEXT = 4096
 

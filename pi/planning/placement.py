@@ -10,7 +10,7 @@ from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
 from pi.planning.cuda_memory import Card, card_of
 from pi.planning.drafts import Draft
 from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum, replicated_part
-from pi.planning.ranking import ranked
+from pi.planning.ranking import is_last_resort, ranked
 from pi.planning.room import SHARE, SHARED, Group, Slot
 from pi.planning.serving import serving_of
 from pi.planning.split import Split
@@ -72,6 +72,8 @@ def choose(
     enough = USEFUL_CONTEXT if request.for_throughput else GOOD_CONTEXT
     short: Fit | None = None
     for variant, fitting in ranked(spec, variants, kinds):
+        if short and is_last_resort(spec, variant, fitting):
+            break
         best: Fit | None = None
         for fit in _fits(spec, variant, request, fitting, nodes):
             if best is not None and best.reaches(USEFUL_CONTEXT, spec.context) and _is_slower(fit):

@@ -16,6 +16,8 @@ SIXTEEN_BIT = frozenset({"bf16", "fp32"})
 FLOATS = frozenset({"fp8", "mxfp8", "nvfp4", "mxfp4"})
 """Number formats that newer GPUs compute natively, at twice or four times the speed of 16 bit."""
 
+LAST_RESORT = 5
+
 NATIVE_KERNELS = re.compile(r"trtllm|cutedsl|deep_gemm|cutlass", re.IGNORECASE)
 """Kernels that exist only for GPUs with the checkpoint's own number format."""
 
@@ -41,12 +43,17 @@ def _rank(spec: ModelSpec, variant: Variant, level: Level) -> int:
     """
     official = is_official(spec, variant)
     if level is Level.WEIGHT_ONLY and not variant.on:
-        return 3 if official and variant.precision == "fp8" else 5
+        return 3 if official and variant.precision == "fp8" else LAST_RESORT
     if variant.precision in SIXTEEN_BIT:
         return 1
     if variant == spec.variants[0] or (variant.precision in FLOATS and official):
         return 0
     return 2 if official else 4
+
+
+def is_last_resort(spec: ModelSpec, variant: Variant, kinds: Iterable[Group]) -> bool:
+    """Return whether all these GPUs compute a checkpoint in 16 bit only, without the vendor's FP8."""
+    return all(_rank(spec, variant, level_on(spec, variant, kind)) == LAST_RESORT for kind in kinds)
 
 
 def is_official(spec: ModelSpec, variant: Variant) -> bool:

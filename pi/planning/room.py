@@ -11,8 +11,8 @@ from pi.planning.types import PodFacts
 from pi.pods.gpus import Gpu, is_slice
 from pi.pods.types import Deployment
 
-SHARE = 0.9
-"""Default share of a GPU's memory for one model."""
+SHARE = 0.92
+"""Default share of a GPU's memory for one model: vLLM's own since it counts CUDA graphs within it."""
 
 SHARED = 0.95
 """Limit of all shares on one GPU together."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pi.errors import InputError
 from pi.planning.catalog import Tuning
 from pi.planning.free_gpus import least_used
-from pi.planning.plan_args import context_args, gpu_env, memory_args, served_names, split_args
+from pi.planning.plan_args import context_args, gpu_env, memory_args, sequences_args, served_names, split_args
 from pi.planning.room import SHARE, gpu_ids
 from pi.planning.split import Split
 from pi.planning.types import LaunchPlan, PodFacts, Request
@@ -34,7 +34,10 @@ def unsized_plan(request: Request, facts: PodFacts, heads: int | None) -> Launch
         served_names=served_names(request.model, request),
         port=facts.free_port,
         gpus=gpu_ids(chosen),
-        args=split_args(split) + memory_args(share) + context_args(request.context, Tuning(), None, facts.vllm_version),
+        args=split_args(split)
+        + memory_args(share)
+        + context_args(request.context, Tuning(), None, facts.vllm_version)
+        + sequences_args(None),
         env=gpu_env(chosen),
         context=request.context,
         memory_share=share,

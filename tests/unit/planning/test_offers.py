@@ -49,7 +49,7 @@ def test_offer_names_what_to_stop() -> None:
 def test_offer_names_pods_that_are_large_enough() -> None:
     offer = offers(CATALOG, pod("h100", 1), "GLM-4.6 glm")[0]
     assert offer.state == MORE
-    assert offer.needs.startswith("6x H100 80GB or ")
+    assert offer.needs.startswith("3x H100 80GB or ")
     huge = offers(CATALOG, pod("l4", 1), "Kimi-K3")[0]
     assert huge.needs == "8x B300"
     dropped = offers(CATALOG, pod("h100", 8), "plamo-2-translate")[0]
@@ -75,6 +75,6 @@ def test_offers_for_a_cpu() -> None:
 def test_offer_becomes_json() -> None:
     offer = offers(CATALOG, pod("h100", 1), "Qwen3-8B")[0]
     document = json.loads(json.dumps(offer.as_json()))
-    assert document["serves"] == "Qwen/Qwen3-8B"
+    assert document["serves"] == "Qwen/Qwen3-8B-FP8"
     assert list(document)[-1] == "floor" and document["floor"] == offer.min_vllm
     assert possibly("org/model").state == "possible"

@@ -83,7 +83,7 @@ def test_flags_fix_their_options_too() -> None:
 def test_a_setting_of_the_cache_changes_the_memory_sum() -> None:
     tight: dict[str, Any] = {"model": "Qwen/Qwen3-32B", "facts": pod("rtx_4090", 1)}
     plain, small = plan(**tight).context, plan(**tight, set=["kv-cache-dtype=fp8"]).context
-    assert plain and small and small > 1.9 * plain
+    assert plain and small and small > 1.5 * plain
 
 
 REFUSED = {

@@ -19,13 +19,12 @@ CATALOG = catalog.load()
 
 
 def _pairs() -> list[Any]:
-    """Return the pairs; one that needs more of the catalog has to fail until its `needs` is removed."""
+    """Return the pairs as parameters."""
     pairs = json.loads(FIXTURE.read_text())["pairs"]
     return [
         pytest.param(
             pair,
             id=f"{pair['model'].partition('/')[2]} on {pair['pod']}",
-            marks=[pytest.mark.xfail(reason=pair["needs"], strict=True)] if "needs" in pair else [],
         )
         for pair in pairs
     ]

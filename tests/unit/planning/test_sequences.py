@@ -106,4 +106,4 @@ def test_reason_names_context_and_sequences_together() -> None:
     made = plan("Qwen/Qwen3-8B", "h100", 1, variant="bf16")
     assert made is not None and made.memory is not None
     assert set(room_reason(made.memory)) <= set(made.why)
-    assert room_reason(made.memory) == ("40960 tokens for one request, or 23 of 16384; up to 128 at a time",)
+    assert room_reason(made.memory) == ("40960 tokens for one request, or 24 of 16384; up to 128 at a time",)
