@@ -188,7 +188,6 @@ def test_two_starts_of_one_name_at_once_start_one(pi: Pi, box: Pod) -> None:
     assert box.records() == ["qwen"]
 
 
-@pytest.mark.core
 def test_a_model_gets_the_gpu_that_nobody_uses(pi: Pi, box: Pod) -> None:
     """Card 0 is half full of something that pi knows nothing of."""
     box.cards("h100_8", count=2, used_mib={"0": 40000})

@@ -120,7 +120,7 @@ def test_plan_contains_everything_that_start_needs() -> None:
         *("--max-num-seqs", "80"),
     )
     assert made.env == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"}
-    assert (made.port, made.context, made.memory_share, made.api) == (8001, 40960, 0.9, "chat")
+    assert (made.port, made.context, made.memory_share, made.api) == (8001, 40960, 0.92, "chat")
     assert (made.min_vllm, made.download_gb) == ("0.8.5", 32.0)
     assert made.memory is not None and made.memory.fits
     assert made.why[0] == "Qwen/Qwen3-32B-FP8: 29.8 GB of fp8 weights"
