@@ -140,7 +140,6 @@ def test_a_number_of_seconds_that_is_none_is_refused(warm: Pi, box: Pod) -> None
     assert (done.code, done.out, done.id) == (2, "", "persist-invalid")
 
 
-@pytest.mark.core
 def test_a_dead_connection_is_noticed_and_replaced(warm: Pi, box: Pod) -> None:
     warm.ok("list")
     [old] = masters(warm)
