@@ -81,7 +81,7 @@ class UnreachableError(PiError):
 
 
 class HostKeyError(PiError):
-    """The pod showed another host key than the one on record (exit code 4).
+    """The pod is not the machine on record, by its host key or its machine id (exit code 4).
 
     If `replaceable`, the record is pi's own, and `pi pods setup NAME --new-host-key` replaces it.
     """

@@ -16,6 +16,7 @@ MODULES = (
     "audit",
     "follow",
     "records",
+    "machine",
     "gpus",
     "hub",
     "storage",

@@ -54,6 +54,8 @@ class SetupFacts:
     python: str | None
     boot: str
     """The machine and its boot: pods that share it are one machine."""
+    machine: str
+    """The machine, whatever its boot and address."""
 
 
 def set_up(connection: Connection, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
@@ -91,6 +93,7 @@ def set_up(connection: Connection, name: str, request: SetupRequest, listen: Lis
         models_path=_first(facts.get("models_path")),
         python=_first(facts.get("python")),
         boot=answer["boot"],
+        machine=answer.get("machine", ""),
     )
 
 

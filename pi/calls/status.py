@@ -59,6 +59,8 @@ class Status:
     boot_id: str
     boot: str
     """The machine and its boot: pods that share it are one machine."""
+    machine: str
+    """The machine, whatever its boot and address; empty if no setup gave it an id."""
     up_s: float
     """Seconds since the pod was started."""
 
@@ -78,6 +80,7 @@ def read_status(connection: Connection) -> Status:
         public=result["public"],
         boot_id=result["boot_id"],
         boot=result["boot"],
+        machine=result.get("machine", ""),
         up_s=result["up_s"],
     )
 

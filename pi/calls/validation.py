@@ -53,6 +53,7 @@ SHORT_TEXTS = {
     "instance",
     "boot",
     "boot_id",
+    "machine",
     "venv",
     "api",
     "vllm_version",

@@ -32,14 +32,15 @@ def next_words(name: str, task: Verb, before: list[str]) -> list[str]:
         pods = state.load().pods
     except PiError:
         return []
-    if (last and last.name == "--pod") or name in POD_NAMED:
+    is_first = all(word.startswith("-") for word in before)
+    if (last and last.name == "--pod") or (name in POD_NAMED and is_first):
         return list(pods)
     models = [model for pod in pods.values() for model in pod.models]
     return [*flags, *(models if name in MODEL_NAMED else [])]
 
 
-POD_NAMED = ("pods.active", "pods.remove")
-"""Verbs whose operand is the name of a pod."""
+POD_NAMED = ("pods.active", "pods.address", "pods.rename", "pods.remove")
+"""Verbs whose first operand is the name of a pod."""
 
 MODEL_NAMED = ("stop", "logs", "prompt")
 """Verbs whose operand is the name of a model on a pod."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import shlex
+from collections import deque
 from difflib import get_close_matches
 from typing import Any
 
@@ -39,16 +41,32 @@ class Reading:
         return {**self._values, **self._distributed()}
 
     def _read(self, words: list[str]) -> None:
-        rest = iter(words)
-        for word in rest:
+        rest = deque(words)
+        while rest:
+            word = rest.popleft()
             if word == "--":
                 self._operands += rest
-            elif word.startswith("-") and word != "-":
+                return
+            if word.startswith("-") and word != "-":
                 self._read_flag(word, rest)
             else:
-                self._operands.append(word)
+                self._operands.append(self._command(word, rest) if self._is_command_next() else word)
 
-    def _read_flag(self, word: str, rest: Iterator[str]) -> None:
+    def _is_command_next(self) -> bool:
+        place = len(self._operands)
+        return place < len(self._declared) and self._declared[place].is_command
+
+    def _command(self, word: str, rest: deque[str]) -> str:
+        """Return a command line that begins with this word.
+
+        If its quotes are missing, it ends before the next word with two dashes: the flags of ssh have one dash.
+        """
+        words = [word]
+        while rest and not rest[0].startswith("--") and not re.search(r"\s", word):
+            words.append(rest.popleft())
+        return shlex.join(words) if len(words) > 1 else word
+
+    def _read_flag(self, word: str, rest: deque[str]) -> None:
         name, has_value, value = word.partition("=")
         flag = self._flags.get(name)
         if flag is None or (flag.takes_rest and has_value):
@@ -58,12 +76,13 @@ class Reading:
             )
         if flag.takes_rest:
             self._values[flag.attribute] = list(rest)
+            rest.clear()
         elif flag.kind is bool:
             if has_value:
                 raise Usage("flag-takes-no-value", f"{name} takes no value", self._usage)
             self._values[flag.attribute] = True
         else:
-            self._values[flag.attribute] = self._value(flag, value if has_value else next(rest, None))
+            self._values[flag.attribute] = self._value(flag, value if has_value else rest.popleft() if rest else None)
 
     def _value(self, flag: Flag, text: str | None) -> str | int:
         if text is None:

@@ -13,6 +13,8 @@ VERBS = {
     "pods.list": "pods:list_pods",
     "pods.setup": "setup:setup",
     "pods.active": "active:active",
+    "pods.address": "address:address",
+    "pods.rename": "rename:rename",
     "pods.remove": "remove:remove",
     "start": "start:start",
     "plan": "plan:plan",

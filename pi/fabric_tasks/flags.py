@@ -55,6 +55,8 @@ class Operand:
     help: str
     required: bool
     takes_rest: bool
+    is_command: bool = False
+    """Whether it is a command line, of which the user may have left out the quotes."""
     attribute: str = ""
     default: Any = None
 
@@ -88,9 +90,11 @@ def tail(value: str, help: str) -> Any:
     return _declared(Flag(value, help, takes_rest=True), ())
 
 
-def operand(written: str, help: str, *, required: bool = False, takes_rest: bool = False) -> Any:
-    """Declare an operand; `takes_rest` makes it a tuple of every word left."""
-    declared = Operand(written, help, required, takes_rest)
+def operand(
+    written: str, help: str, *, required: bool = False, takes_rest: bool = False, is_command: bool = False
+) -> Any:
+    """Declare an operand; `takes_rest` makes it a tuple of every word left, `is_command` a command line."""
+    declared = Operand(written, help, required, takes_rest, is_command)
     return _declared(declared, MISSING if required else () if takes_rest else None)
 
 

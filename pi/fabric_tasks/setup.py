@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pi import screen
 from pi.calls.failures import SetupError
 from pi.calls.setup import SetupFacts, SetupRequest, set_up
-from pi.errors import Interrupted
+from pi.errors import InputError, Interrupted
 from pi.fabric_tasks.flags import Options, choice, flag, operand, switch, words_of
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes
 from pi.pods.types import Pod, check_name
 from pi.setup import mounts
 from pi.ssh import target
-from pi.steps import keys, pod_entry, where
+from pi.steps import keys, moved, pod_entry, where
 from pi.steps.reports import SetupReport
 from pi.steps.vllm_choice import vllm_for
 
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SetupOptions(Options):
     name: str = operand("NAME", "name for the pod", required=True)
-    ssh: str | None = operand('"ssh ..."|local', "how to reach a new pod: its ssh command, or `local` for this machine")
+    ssh: str | None = operand(
+        '"ssh ..."|local',
+        "how to reach it, if it is new or has moved: its ssh command, or `local` for this machine",
+        is_command=True,
+    )
     mount: str | None = flag('"..."', "command that mounts shared storage for models, as the provider shows it")
     models_path: str | None = flag("P", "models directory on the pod (default: the mount, else ~/.cache/huggingface)")
     vllm: str | None = choice(("release", "nightly", "gpt-oss"), "which vLLM to install")
@@ -44,17 +48,18 @@ class SetupOptions(Options):
 def setup(c: Any, options: SetupOptions) -> None:
     """Set up a machine as a pod; run it again to repair or upgrade."""
     request, pod = _request_and_pod(c, options)
-    parsed = target.parse(pod.ssh)
-    for notice in getattr(parsed, "notices", ()):
-        screen.note(notice)
-    screen.say(f"setting up {pod.name}: {getattr(parsed, 'label', 'this machine')}")
-    again = _command(pod, options)
+    screen.say(f"setting up {pod.name}: {where.label(pod)}")
+    moved_from = pod_entry.old_address(pod)
+    again = _command(pod, options, moved_from)
     named, new_host_key = options.ssh is not None, options.new_host_key
     began = time.monotonic()
     with (
         where.connected(c, pod, named=named, new_host_key=new_host_key, fresh=True) as connection,
         changes.change("setup", pod.name),
     ):
+        if moved_from and not new_host_key:
+            pod, _ = moved.follow(connection, pod)
+            screen.say(f"{pod.name} is the same machine as before, at a new address")
         facts = _set_up(connection, pod, request, again)
         try:
             unsaved = f"{pod.name} is set up, but pods.json could not be updated"
@@ -67,12 +72,15 @@ def setup(c: Any, options: SetupOptions) -> None:
                 screen.say("the key of your models, shown only now; keep it, and set it wherever you call them:")
                 screen.reveal(f"  export PI_API_KEY={request.api_key}")
         pod_entry.adopt_models(connection, pod)
+    if moved_from and new_host_key:
+        screen.note(f"{pod.name} was {moved_from}; if that is another machine, it runs (and costs) until you end it")
 
 
 def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
     """Check every option. Raises InputError; the pod has not been contacted yet."""
     choice = vllm_for(options.vllm, options.for_)
-    ssh = options.ssh or (where.ssh_of(c) if where.under_fab(c) else None)
+    ssh = options.ssh or (where.ssh_of(c, options.name) if where.under_fab(c) else None)
+    _check_named(options)
     pod = pod_entry.saved_or_new(check_name(options.name, "pod"), ssh)
     target.parse(pod.ssh)
     mount = mounts.parse(options.mount) if options.mount else None
@@ -92,6 +100,13 @@ def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
     return request, pod
 
 
+def _check_named(options: SetupOptions) -> None:
+    """Raise InputError if an ssh command stands where the pod's name should be."""
+    words = f"ssh {options.ssh}" if options.name == "ssh" and options.ssh else options.name
+    if words.startswith("ssh "):
+        raise InputError("pod-name-missing", "the pod has no name", f"pi pods setup NAME {shlex.quote(words)}")
+
+
 def _set_up(connection: Connection, pod: Pod, request: SetupRequest, again: str) -> SetupFacts:
     """Set the pod up and show its steps. An error quotes the step's last lines, or how to continue."""
     report = SetupReport()
@@ -105,6 +120,10 @@ def _set_up(connection: Connection, pod: Pod, request: SetupRequest, again: str)
         raise
 
 
-def _command(pod: Pod, options: SetupOptions) -> str:
-    """Return what to type to set the pod up in the same way again; its new host key is trusted by then."""
-    return shlex.join(["pi", "pods", "setup", pod.name, pod.ssh, *words_of(replace(options, new_host_key=False))])
+def _command(pod: Pod, options: SetupOptions, moved_from: str | None) -> str:
+    """Return what to type to set the pod up in the same way again.
+
+    Its new host key is trusted by then, unless pods.json still has the machine that it replaces.
+    """
+    flags = words_of(replace(options, new_host_key=options.new_host_key and bool(moved_from)))
+    return shlex.join(["pi", "pods", "setup", pod.name, pod.ssh, *flags])

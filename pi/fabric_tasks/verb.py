@@ -13,6 +13,7 @@ from invoke import Argument, Exit, Task
 
 from pi import faults
 from pi.errors import Interrupted, PiError, signal_of
+from pi.fabric_tasks.arguments import as_declared
 from pi.fabric_tasks.flags import AnyOptions, Options, declared_by, options_from
 from pi.screen import printable
 
@@ -24,10 +25,10 @@ class Verb(Task):  # type: ignore[type-arg]
     remark: str
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return Invoke's arguments, and keep `help`, which Invoke empties."""
+        """Return arguments that read words as the help says, and keep `help`, which Invoke empties."""
         kept = dict(self.help)
         try:
-            return super().get_arguments(ignore_unknown_help)
+            return [as_declared(argument) for argument in super().get_arguments(ignore_unknown_help)]
         finally:
             self.help = kept
 

@@ -12,7 +12,7 @@ import subprocess
 import time
 from typing import IO, Iterator, cast, get_args
 
-from pi.on_pod import audit, process, records, redact
+from pi.on_pod import audit, machine, process, records, redact
 from pi.on_pod.events import StepVerb
 from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
@@ -25,7 +25,7 @@ LINE_BYTES = 16 * 1024
 
 @audit.logged("setup")
 def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
-    """Run the setup script. Returns its facts and the pod's boot.
+    """Run the setup script. Returns its facts, and the identity of machine and boot.
 
     The setup survives a lost connection. A second call waits for the first.
     """
@@ -35,6 +35,7 @@ def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
     with open(os.path.join(folder, "lock"), "a") as lock:
         _take(wire, lock)
         _write_files(request["files"])
+        machine.give()
         script = subprocess.Popen(
             ["bash", os.path.join(folder, "pod_setup.sh")],
             stdin=subprocess.DEVNULL,
@@ -46,7 +47,7 @@ def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
         )
         try:
             facts = _listen(wire, script, request["environment"]["PI_MARK"], os.path.join(folder, "setup.log"))
-            return {"facts": facts, "boot": process.boot()}
+            return {"facts": facts, "boot": process.boot(), "machine": machine.identity()}
         except Cancelled:
             living = lambda: process.members(script.pid, request["environment"]["PI_MARK"])  # noqa: E731
             process.end(wire.progress, script.pid, living, 5)

@@ -243,7 +243,13 @@ class StartAnswer(TypedDict):
     side_doors: List[int]
 
 
-class StatusAnswer(TypedDict):
+class _MachineOption(TypedDict, total=False):
+    """`machine` identifies the machine after a reboot too (`pi.on_pod.machine`); empty if no setup gave it an id."""
+
+    machine: str
+
+
+class StatusAnswer(_MachineOption):
     """`storage` says why the pod's models are out of reach; `up_s` is the pod's uptime in seconds."""
 
     deployments: List[DeploymentStatus]
@@ -290,6 +296,6 @@ class SetupFacts(TypedDict, total=False):
     python: List[str]
 
 
-class SetupAnswer(TypedDict):
+class SetupAnswer(_MachineOption):
     facts: SetupFacts
     boot: str

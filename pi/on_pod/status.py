@@ -6,7 +6,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from pi.on_pod import gpus, health, logs, process, records, storage, survey
+from pi.on_pod import gpus, health, logs, machine, process, records, storage, survey
 from pi.on_pod.shapes import DeploymentStatus, Record, StatusAnswer, StatusRequest
 from pi.on_pod.wire import Wire
 
@@ -24,6 +24,7 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         "storage": trouble.result(),
         "boot_id": process.boot_id(),
         "boot": process.boot(),
+        "machine": machine.identity(),
         "up_s": process.up_s(),
         "gpus": gpus.nvidia_smi(request["gpu_query"]),
         "vllm_version": survey.vllm_version(),

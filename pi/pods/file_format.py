@@ -119,6 +119,7 @@ def _pod(name: str, value: Any) -> Pod:
         extra_venvs=_texts(data.pop("vllmBeside", {}), (*place, "vllmBeside")),
         host_key=_text(data.pop("host_key", ""), (*place, "host_key")),
         boot=_text(data.pop("boot", ""), (*place, "boot")),
+        machine=_text(data.pop("machine", ""), (*place, "machine")),
         extra=data,
     )
 
@@ -269,6 +270,8 @@ def _pod_document(pod: Pod) -> dict[str, Any]:
         document["host_key"] = pod.host_key
     if pod.boot:
         document["boot"] = pod.boot
+    if pod.machine:
+        document["machine"] = pod.machine
     return {**document, **pod.extra}
 
 

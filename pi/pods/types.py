@@ -93,6 +93,8 @@ class Pod:
     """Type and SHA256 fingerprint of the host key at setup; empty for this machine."""
     boot: str = ""
     """Id of the machine's boot (`pi.on_pod.process.boot`); pods with the same id are one machine."""
+    machine: str = ""
+    """Id of the machine (`pi.on_pod.machine.identity`), the same after a reboot; empty for pods of an older setup."""
 
     def with_model(self, deployment: Deployment) -> Pod:
         return replace(self, models={**self.models, deployment.name: deployment})
@@ -128,6 +130,12 @@ class State:
 
     def with_pod(self, pod: Pod) -> State:
         return replace(self, pods={**self.pods, pod.name: pod})
+
+    def with_name(self, old: str, new: str) -> State:
+        """Return the state with another name for a pod, at the same place in the list."""
+        pods = [replace(pod, name=new) if pod.name == old else pod for pod in self.pods.values()]
+        active = new if self.active == old else self.active
+        return replace(self, pods={pod.name: pod for pod in pods}, active=active)
 
     def without_pod(self, name: str) -> State:
         pods = {key: pod for key, pod in self.pods.items() if key != name}

@@ -11,7 +11,7 @@ from pi.calls.status import read_status
 from pi.errors import InputError, PiError
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import reconcile
+from pi.steps import moved, reconcile
 from pi.steps.pod_summary import gpu_summary
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def saved_or_new(name: str, ssh: str | None) -> Pod:
-    """Return the pod of that name. Raises InputError if a new one has no ssh command, or a saved one another."""
+    """Return the pod of that name, with the ssh command if one is given. Raises InputError if a new one has none."""
     saved = state.load().pods.get(name)
     if saved is None and ssh is None:
         raise InputError(
@@ -27,26 +27,31 @@ def saved_or_new(name: str, ssh: str | None) -> Pod:
             f"new pod {name} needs an ssh command",
             f'pi pods setup {name} "ssh root@HOST", or: pi pods setup {name} local',
         )
-    if saved and ssh not in (None, saved.ssh):
-        raise InputError(
-            "pod-name-taken",
-            f"{name!r} is already the name of another pod ({saved.ssh})",
-            f"choose another, or: pi pods remove {name}",
-        )
-    return saved or Pod(name, str(ssh))
+    pod = saved or Pod(name, str(ssh))
+    return replace(pod, ssh=ssh) if ssh else pod
+
+
+def old_address(pod: Pod) -> str | None:
+    """Return the saved ssh command of a pod that now has another one, else None."""
+    saved = state.load().pods.get(pod.name)
+    return saved.ssh if saved and saved.ssh != pod.ssh else None
 
 
 def remember_setup(pod: Pod, facts: SetupFacts, host_key: str) -> Pod:
     """Save what the setup found and return the saved pod; the first pod becomes the active one."""
 
     def edit(before: State) -> State:
+        saved = before.pods.get(pod.name, pod)
         fresh = replace(
-            before.pods.get(pod.name, pod),
+            saved,
+            ssh=pod.ssh,
+            models={} if _is_replaced(saved, facts) else saved.models,
             gpus=facts.gpus,
             models_path=facts.models_path,
             vllm_version=facts.vllm_version,
             host_key=host_key,
             boot=facts.boot,
+            machine=facts.machine,
             extra_venvs=facts.extra_venvs,
         )
         after = before.with_pod(fresh)
@@ -62,6 +67,11 @@ def remember_setup(pod: Pod, facts: SetupFacts, host_key: str) -> Pod:
     if after.active != pod.name:
         screen.say(f"{after.active} stays the active pod; to switch: pi pods active {pod.name}")
     return after.pods[pod.name]
+
+
+def _is_replaced(saved: Pod, facts: SetupFacts) -> bool:
+    """Return whether another machine was set up under the name of a saved pod, so that its models are elsewhere."""
+    return bool(saved.machine and facts.machine) and not moved.is_same(saved, facts.boot, facts.machine)
 
 
 def adopt_models(connection: Connection, pod: Pod) -> None:

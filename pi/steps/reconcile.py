@@ -60,8 +60,9 @@ def _is_on_its_way(model: Deployment) -> bool:
 def reconcile(pod: Pod, status: Status) -> None:
     """Remove from pods.json what is confirmed gone, and add what runs on the pod."""
     _forget_gone(pod, gone_from(pod, status))
-    if pod.boot != status.boot:
-        state.change(lambda before: before.with_pod(replace(before.pod(pod.name), boot=status.boot)))
+    machine = pod.machine or status.machine
+    if (pod.boot, pod.machine) != (status.boot, machine):
+        state.change(lambda before: before.with_pod(replace(before.pod(pod.name), boot=status.boot, machine=machine)))
     for found in status.found:
         if found.state == "running":
             _adopt(pod, found)

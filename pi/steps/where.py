@@ -54,7 +54,7 @@ def connected(
     except UnreachableError as error:
         raise unreachable(pod, error) from None
     except HostKeyError as error:
-        raise _changed_key(pod, error) from None
+        raise changed_key(pod, error) from None
     if connection.accepted_key:
         screen.note(f"trusting new host key {connection.accepted_key} for {pod.name}")
     if connection.remark:
@@ -107,18 +107,32 @@ def saving(done: str, hint: str) -> Iterator[None]:
 def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:
     """Return the same failure with the pod's name and both next steps."""
     hints = [error.hint or f"check the connection ({pod.ssh})"]
-    if pod.name in state.load().pods:
+    if _is_saved(pod):
         hints.append(f"if the pod is gone: pi pods remove {pod.name}{' --force' if pod.models else ''}")
     return UnreachableError(error.id, f"cannot reach pod {pod.name!r}: {error.message}", ", or, ".join(hints))
 
 
-def _changed_key(pod: Pod, error: HostKeyError) -> HostKeyError:
+def changed_key(pod: Pod, error: HostKeyError) -> HostKeyError:
     """Return the same failure with the pod's name, and with pi's own fix if there is one."""
     hint = error.hint
     if error.replaceable:
-        command = pod.name if pod.name in state.load().pods else f"{pod.name} {shlex.quote(pod.ssh)}"
+        command = pod.name if _is_saved(pod) else f"{pod.name} {shlex.quote(pod.ssh)}"
         hint = f"{CAUSES}; if it is a new pod: pi pods setup {command} --new-host-key"
     return HostKeyError(error.id, f"pod {pod.name!r}: {error.message}", hint, error.replaceable)
+
+
+def label(pod: Pod) -> str:
+    """Return the pod's address for a message, and print which words of its ssh command have no effect."""
+    parsed = target.parse(pod.ssh)
+    for notice in getattr(parsed, "notices", ()):
+        screen.note(notice)
+    return parsed.label
+
+
+def _is_saved(pod: Pod) -> bool:
+    """Return whether pods.json has the pod, at this address."""
+    saved = state.load().pods.get(pod.name)
+    return saved is not None and saved.ssh == pod.ssh
 
 
 def under_fab(c: Any) -> bool:
@@ -126,15 +140,22 @@ def under_fab(c: Any) -> bool:
     return hasattr(c, "transport")
 
 
-def ssh_of(c: Any) -> str:
-    """Return the ssh command for a Fabric connection."""
+def ssh_of(c: Any, pod_name: str = "") -> str:
+    """Return the ssh command for a Fabric connection: the saved one of the pod, if that leads to the same address."""
+    saved = state.load().pods.get(pod_name)
+    if saved and _leads_to(saved, c):
+        return saved.ssh
     return f"ssh {c.user}@{c.host}" + (f" -p {c.port}" if c.port != 22 else "")
+
+
+def _leads_to(pod: Pod, c: Any) -> bool:
+    parsed = target.parse(pod.ssh)
+    return isinstance(parsed, target.SshTarget) and openssh.address(parsed) == (c.host, c.port, c.user)
 
 
 def _of_connection(saved: State, c: Any) -> Pod:
     for pod in saved.pods.values():
-        parsed = target.parse(pod.ssh)
-        if isinstance(parsed, target.SshTarget) and openssh.address(parsed) == (c.host, c.port, c.user):
+        if _leads_to(pod, c):
             return pod
     raise InputError(
         "host-not-a-pod",

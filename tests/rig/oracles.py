@@ -75,7 +75,7 @@ def is_one_clean_line(text: str) -> bool:
 
 KNOWN = {
     "top": {"version", "pods", "active"},
-    "pod": {"ssh", "gpus", "models", "modelsPath", "vllmVersion", "vllmBeside", "host_key", "boot"},
+    "pod": {"ssh", "gpus", "models", "modelsPath", "vllmVersion", "vllmBeside", "host_key", "boot", "machine"},
     "gpu": {"id", "name", "memory", "memory_mib", "compute_capability"},
     "model": {
         *("model", "port", "gpu", "pid", "status", "pid_start", "boot_id", "instance", "memory_share", "owner"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.rig import machine
-from tests.rig.command import KEY, Done, Pi, login, program
+from tests.rig.command import KEY, Done, Pi, ended, login, program
 from tests.rig.pod import NOWHERE, Pod, new_host_key
 from tests.ssh.conftest import FIRST_STEPS, NewPod
 
@@ -207,7 +207,7 @@ def run(pi: Pi, *words: str | Path) -> Done:
     done = subprocess.run(
         words, env=pi.environment, cwd=pi.home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
     )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return ended(done.returncode, done.stdout.encode(), done.stderr.encode())
 
 
 def fab(pi: Pi, pod: Pod, *words: str, more: str = "") -> Done:
@@ -258,6 +258,20 @@ def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
     assert "unknown pod 'nowhere'" in done.err
 
 
+RAW = ["-tp", "4", "--x=y", "list", "x y", "--help"]
+
+
+@pytest.mark.parametrize("under", ["inv", "fab"])
+def test_raw_words_arrive_as_they_were_typed(pi: Pi, box: Pod, under: str) -> None:
+    words = ["pi.start", "--model", box.model(), "--name", "q", "--vllm", *RAW]
+    (pi.home / "tasks.py").write_text(FILE)
+    done = fab(pi, box, *words) if under == "fab" else run(pi, program("inv"), *words)
+    assert done.code == 0, done
+    received = box.received("q")["argv"]
+    place = received.index("-tp")
+    assert received[place : place + len(RAW)] == RAW
+
+
 def test_under_fabric_the_pod_that_is_named_counts_and_not_the_host(pi: Pi, new_pod: NewPod) -> None:
     """Both run a model of the same name."""
     here, there = new_pod("here"), new_pod("there")
@@ -286,11 +300,12 @@ def test_under_fabric_a_setup_is_of_the_machine_of_its_ssh_command_and_not_of_th
     assert (logins(here), logins(there)) == (0, 1)
     assert pi.state()["pods"]["x"]["ssh"] == there.ssh
     done = fab(pi, here, "pi.pods.setup", "--name", "x")
-    assert done.code == 2
-    assert f"'x' is already the name of another pod ({there.ssh})" in done.err
+    assert (done.code, done.id) == (4, "host-key-changed")
+    assert fab(pi, there, "pi.pods.setup", "--name", "x").code == 0
+    assert pi.state()["pods"]["x"]["ssh"] == there.ssh
     done = fab(pi, here, "pi.pods.setup", "--name", "y")
     assert done.code == 0, done
-    assert (logins(here), logins(there)) == (1, 1)
+    assert (logins(here), logins(there)) == (2, 2)
     assert pi.state()["pods"]["y"]["ssh"] == f"ssh {login()}@127.0.0.1 -p {here.port}"
 
 

@@ -51,6 +51,22 @@ def test_a_pod_is_forgotten(pi: Pi) -> None:
     assert pi("pods", "remove", "lab").code == 2
 
 
+@pytest.mark.core
+def test_a_pod_gets_another_name(pi: Pi) -> None:
+    pi.write(TWO)
+    box = TWO["pods"]["box"]
+    assert pi.ok("pods", "rename", "box", "dc1") == "box is called dc1 now\n"
+    after = pi.state()
+    assert (list(after["pods"]), after["active"]) == (["dc1", "lab"], "dc1")
+    assert (after["pods"]["dc1"]["ssh"], list(after["pods"]["dc1"]["models"])) == (box["ssh"], ["qwen"])
+    pi.ok("pods", "rename", "lab", "dc2")
+    assert pi.state()["active"] == "dc1"
+    done = pi("pods", "rename", "dc1", "dc2")
+    assert (done.code, done.id) == (2, "pod-name-taken")
+    assert pi("pods", "rename", "dc1", "../x").id == "name-invalid"
+    assert pi("pods", "rename", "box", "y").id == "unknown-pod"
+
+
 def test_the_state_is_private_and_its_last_version_kept(pi: Pi) -> None:
     pi.write(TWO)
     pi.state_file.chmod(0o644)

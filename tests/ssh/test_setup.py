@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -40,7 +41,9 @@ def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
         "vllmVersion": "0.32.0+cpu",
         "host_key": f"ssh-ed25519 {fingerprint(ready.machine)}",
         "boot": boot(),
+        "machine": ready.pi.state()["pods"]["box"]["machine"],
     }
+    assert re.fullmatch("[0-9a-f]{32}", pod["machine"])
     assert ready.pi.state() == {"version": 1, "pods": {"box": pod}, "active": "box"}
     [_, line] = ready.pi.ok("pods").splitlines()
     assert line.split()[:4] == ["*", "box", "none", "(CPU)"] and "0.32.0+cpu" in line

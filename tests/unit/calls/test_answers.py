@@ -30,7 +30,7 @@ from pi.planning import catalog, planner
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import reconcile, states
+from pi.steps import pod_entry, reconcile, states
 from pi.steps.reports import SetupReport, StartReport
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
@@ -137,8 +137,7 @@ def status(link: Any) -> None:
 
 def setup(link: Any) -> None:
     facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), SetupReport().hear)
-    pod = Pod("box", "ssh h", facts.gpus, {}, facts.models_path, facts.vllm_version, facts.extra_venvs, boot=facts.boot)
-    state.change(lambda known: known.with_pod(pod))
+    pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x")
 
 
 def survey(link: Any) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from invoke import Collection, Context, Exit
-from invoke.parser import Parser
 
 from pi.cli.help import typed, usage_of
 from pi.cli.program import Pi, program
@@ -62,7 +61,7 @@ def serve(c: Any, options: ServeOptions) -> None:
 @dataclass(frozen=True)
 class SetupOptions(Options):
     name: str = operand("NAME", "who", required=True)
-    ssh: str = operand("SSH", "how", required=True)
+    ssh: str = operand("SSH", "how", required=True, is_command=True)
     kind: str | None = choice(("old", "new"), "which one")
     for_: str | None = flag("X", "what for")
     beside: bool = switch("beside it", requires="--for")
@@ -101,6 +100,9 @@ READ = [
     ("a tail is raw", serve, "a/b --vllm -tp 4 --help -- x=y --name z --vllm",
      {"model": "a/b", "vllm": ["-tp", "4", "--help", "--", "x=y", "--name", "z", "--vllm"]}),
     ("an empty tail", serve, "a/b --vllm", {"model": "a/b", "vllm": []}),
+    ("a command without quotes", setup, "box ssh -p 22 a@h -o x=y", {"name": "box", "ssh": "ssh -p 22 a@h -o x=y"}),
+    ("a command between flags", setup, "--kind old box ssh a@h -p 22 --json",
+     {"kind": "old", "name": "box", "ssh": "ssh a@h -p 22", "json": True}),
     ("flags before a tail", serve, "--name q a/b --vllm x", {"name": "q", "model": "a/b", "vllm": ["x"]}),
 ]  # fmt: skip
 
@@ -110,7 +112,13 @@ def test_words_become_values(task: Verb, words: str, values: dict[str, Any]) -> 
     assert read(task, *words.split()) == values
 
 
+def test_words_of_a_command_without_quotes_keep_their_own_quotes() -> None:
+    values = read(setup, "box", "ssh", "-o", "ProxyCommand=ssh -W %h:%p j", "a@h")
+    assert values["ssh"] == "ssh -o 'ProxyCommand=ssh -W %h:%p j' a@h"
+
+
 REJECTED = [
+    ("words after a quoted command", setup, ["box", "ssh a@h", "-p", "22"], "unknown option -p"),
     ("no words", send, [], "name is missing"),
     ("no message", send, ["a"], "message is missing"),
     ("one operand of two", setup, ["box"], "ssh is missing"),
@@ -191,6 +199,10 @@ WRONG = [
     ("a raw argument that opens the server", [*MODEL, "--vllm", "--middle", "x.Y"], "may not contain --middle"),
     ("the log of an invalid name", ["logs", "a/b"], "invalid model name"),
     ("a stop of an invalid name", ["stop", "a/b"], "invalid model name"),
+    ("an ssh command without a pod's name", ["pods", "setup", "ssh", "a@h", "-p", "22"],
+     "the pod has no name; pi pods setup NAME 'ssh a@h -p 22'"),
+    ("a quoted ssh command without a pod's name", ["pods", "setup", "ssh a@h"], "pi pods setup NAME 'ssh a@h'"),
+    ("an address of an unknown pod", ["pods", "address", "box", "ssh h"], "unknown pod 'box'"),
     ("an invalid pod name", ["pods", "setup", "a/b", "ssh h"], "invalid pod name"),
     ("not an ssh command", ["pods", "setup", "box", "rm -rf /"], "rm is not an ssh command"),
     ("an unknown kind of vLLM", ["pods", "setup", "box", "ssh h", "--vllm", "best"], "invalid --vllm 'best'"),
@@ -271,13 +283,6 @@ def test_invoke_has_an_argument_for_each_flag_and_operand(name: str) -> None:
         assert argument.help == each.help, attribute
 
 
-def test_invoke_reads_a_start_by_flags_alone() -> None:
-    contexts = namespace().to_contexts()
-    parsed = Parser(contexts).parse_argv(["start", "--model", "a/b", "--name", "q", "--dry-run", "--vllm", "-x"])
-    values = {key: value for key, value in parsed[0].as_kwargs.items() if value}
-    assert values == {"model": "a/b", "name": "q", "dry_run": True, "vllm": ["-x"]}
-
-
 def test_a_task_called_from_python_takes_operands_and_flags() -> None:
     calls = []
 
@@ -324,8 +329,9 @@ def test_a_verb_stays_a_task_for_invoke_and_fabric() -> None:
 
 COMPLETED = [
     ("verbs", ["st"], {"start", "stop"}),
-    ("verbs of pods", ["pods", "a"], {"active"}),
+    ("verbs of pods", ["pods", "a"], {"active", "address"}),
     ("pods to make active", ["pods", "active", ""], {"box", "lab"}),
+    ("the pod to rename, not its new name", ["pods", "rename", "box", ""], set()),
     ("models to stop", ["stop", "q"], {"qwen"}),
     ("pods after --pod", ["list", "--pod", "l"], {"lab"}),
     ("flags", ["logs", "--l"], {"--lines"}),

@@ -279,3 +279,12 @@ def test_an_absent_pod_is_reported_with_a_hint(state: State, name: str | None, i
     with pytest.raises(InputError) as error:
         state.pod(name)
     assert error.value.id == id and error.value.hint
+
+
+def test_a_renamed_pod_keeps_its_place_and_stays_active() -> None:
+    before = State({name: Pod(name, f"ssh {name}", machine="m") for name in "abc"}, active="b")
+    after = before.with_name("b", "x")
+    assert list(after.pods) == ["a", "x", "c"]
+    assert after.pods["x"] == Pod("x", "ssh b", machine="m")
+    assert after.active == "x"
+    assert before.with_name("a", "x").active == "b"

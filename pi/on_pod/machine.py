@@ -1,0 +1,45 @@
+"""The identity of the pod's machine, which stays the same after a reboot and at another address."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+
+from pi.on_pod import records
+
+FILE = os.path.join(records.HOME, "machine")
+"""A random id that setup writes once."""
+
+SYSTEM_FILE = "/etc/machine-id"
+
+
+def identity() -> str:
+    """Return one word for the machine, or "" if no setup gave it an id.
+
+    Copies of one image share /etc/machine-id, and machines with a common home share ~/.pi/machine; the word depends
+    on both. It is a hash, because /etc/machine-id must not leave its machine (machine-id(5)).
+    """
+    own = _given()
+    return hashlib.sha256((own + " " + _read(SYSTEM_FILE)).encode()).hexdigest()[:32] if own else ""
+
+
+def give() -> None:
+    """Give the machine an id if it has none."""
+    if not _given():
+        os.makedirs(records.HOME, mode=0o700, exist_ok=True)
+        with open(FILE + ".new", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(os.urandom(16).hex() + "\n")
+        os.replace(FILE + ".new", FILE)
+
+
+def _given() -> str:
+    text = _read(FILE)
+    return text if re.fullmatch("[0-9a-f]{32}", text) else ""
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(100).decode("ascii", "replace").strip()
+    return ""
