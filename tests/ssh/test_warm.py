@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pi.ssh import openssh, target
+from pi.ssh import openssh, session, target
 from tests.rig.command import SYSTEM_PATH, Pi
 from tests.rig.patience import patient
 from tests.rig.pod import Pod, is_alive, kill, new_host_key, read, until
