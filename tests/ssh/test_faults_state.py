@@ -612,7 +612,8 @@ def tell_pod(box: Pod, text: str) -> None:
     shutil.copytree(real, venv, symlinks=True)
     python = venv / "bin" / "python"
     python.unlink()
-    python.write_text(f"#!/bin/sh\nfor program; do :; done\nexec {sys.executable} -I -S -c '{text}'\"$program\"\n")
+    words = "for last; do program=$next; next=$last; done"  # the program, and the pid of the shell that waits for it
+    python.write_text(f"#!/bin/sh\n{words}\nexec {sys.executable} -I -S -c '{text}'\"$program\" \"$last\"\n")
     python.chmod(0o755)
 
 
