@@ -366,7 +366,6 @@ READINGS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(("ConnectTimeout", "ServerAliveInterval", "ServerAliveCountMax"), _number(0, 99999)),
     **dict.fromkeys(("HostName", "HostKeyAlias"), _host),
     "AddressFamily": _one_of("any", "inet", "inet6"),
-    "ForwardAgent": _one_of("no"),
     "IdentityFile": _path,
     "Port": _port,
     "ProxyCommand": _forwarding_jump,
@@ -391,7 +390,7 @@ TERMINAL = "pi asks for a terminal where it needs one"
 TUNNELS = "pi opens its own tunnels"
 
 UNUSED_OPTIONS = {
-    "ForwardAgent": ("yes|true", AGENT),
+    "ForwardAgent": ("yes|no|true|false", AGENT),
     "BatchMode": ("yes|no", KEY_LOGIN),
     "ExitOnForwardFailure": ("yes|no", TUNNELS),
     "GlobalKnownHostsFile": (".+", HOST_KEYS),
@@ -413,7 +412,6 @@ SETTING_FLAGS: dict[str, tuple[str, str | None]] = {
     "-6": ("AddressFamily", "inet6"),
     "-C": ("Compression", "yes"),
     "-J": ("ProxyJump", None),
-    "-a": ("ForwardAgent", "no"),
     "-i": ("IdentityFile", None),
     "-l": ("User", None),
     "-p": ("Port", None),
@@ -422,7 +420,7 @@ SETTING_FLAGS: dict[str, tuple[str, str | None]] = {
 
 UNUSED_FLAGS = {
     **dict.fromkeys(("-D", "-L", "-R"), TUNNELS),
-    "-A": AGENT,
+    **dict.fromkeys(("-A", "-a"), AGENT),
     **dict.fromkeys(("-N", "-f", "-n"), OWN_COMMANDS),
     **dict.fromkeys(("-T", "-t"), TERMINAL),
     **dict.fromkeys(("-q", "-v"), MESSAGES),
