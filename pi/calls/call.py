@@ -47,6 +47,9 @@ SILENCE_S = 20
 STOP_PATIENCE_S = 2
 """How long pi waits for the pod's word after Ctrl+C."""
 
+SSH_FAILED = 255
+"""ssh's own exit status, for a connection that is lost."""
+
 RECONNECTS = 5
 """How often pi reconnects after a lost connection, with pauses of 1, 2, 3, ... s."""
 
@@ -154,7 +157,8 @@ class Call:
             )
         if NO_PYTHON in noise:
             return RemoteError("no-python", "the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
-        if self.has_begun or (status := self._stream.exit_status()) is None:
+        status = self._stream.exit_status()
+        if self.has_begun or status in (None, SSH_FAILED):
             return ConnectionLost(
                 "connection-lost", f"lost the connection: {lines[-1][:300] if lines else 'the pod closed it'}"
             )

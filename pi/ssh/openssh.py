@@ -27,6 +27,7 @@ from pathlib import Path
 
 from pi.errors import InputError, PiError, UnreachableError
 from pi.on_pod.pace import paced
+from pi.on_pod.redact import NAMES
 from pi.ssh import hostkeys, messages
 from pi.ssh.jumps import jump_command
 from pi.ssh.line import Line
@@ -57,7 +58,13 @@ MAX_SOCKET_PATH = 84
 MAX_NOISE = 64 * 1024
 """Bytes kept of what start-up files print."""
 
+MAX_OUTPUT = 16 * 1024 * 1024
+"""Bytes that start-up files may print."""
+
 ANSWER = "pi-answers-"
+
+BARE_ENV = " ".join(["/usr/bin/env", *(f"-u {name}" for name in NAMES)])
+"""Takes away secrets that the login shell exports: the environment of a process can be read while it lives."""
 
 SHELL = "pi-asks-"
 
@@ -211,7 +218,7 @@ class OpenSsh:
     def _new_session(self) -> _Session:
         word = secrets.token_hex(12)
         # the outer shell may be any login shell: without single quotes inside, each passes this on unchanged
-        command = f"exec /bin/sh -c 'echo; echo {ANSWER}{word}; exec 2>&1; IFS= read -r c && eval \"$c\"'"
+        command = f"exec {BARE_ENV} /bin/sh -c 'echo; echo {ANSWER}{word}; exec 2>&1; IFS= read -r c && eval \"$c\"'"
         log = _Log(self._folder)
         is_warm = self._is_warm()
         words = [*self._ssh(log), *_NO_FORWARDINGS, *self._words, command]
@@ -335,9 +342,12 @@ class _Session:
         if self._answered:
             return
         noise = b""
-        channel_at = 0.0
+        channel_at, size = 0.0, 0
         while self._mark not in noise:
-            noise = (noise + self._heard(0.2, noise))[-MAX_NOISE:]
+            chunk = self._heard(0.2, noise)
+            noise, size = (noise + chunk)[-MAX_NOISE:], size + len(chunk)
+            if size > MAX_OUTPUT:
+                raise messages.shell_flood(self._way.where, _text(noise), MAX_OUTPUT)
             channel_at = channel_at or self._channel_opened()
             self._check_time(channel_at, noise)
         self._answered = True
