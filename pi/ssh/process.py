@@ -18,6 +18,9 @@ SEND_PATIENCE_S = 60
 
 EXIT_PATIENCE_S = 2
 
+PRIVATE = 0o077
+"""The umask of ssh, which writes known_hosts and makes the socket of a warm connection."""
+
 
 class Silence(Exception):
     """No data arrived within the given time."""
@@ -37,6 +40,7 @@ class Stream:
             stderr=subprocess.STDOUT,
             cwd=directory,
             start_new_session=True,
+            umask=PRIVATE,
         )
         self._pipes = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         self._stdin, self._stdout = (pipe.fileno() for pipe in self._pipes)

@@ -73,7 +73,10 @@ class Keys:
         for path in strangers:
             keygen("-t", "ed25519", "-N", "", "-C", path.name, "-f", path)
         with ExitStack() as stack:
-            start = lambda *words: stack.enter_context(agent(self.folder, *words))  # noqa: E731
+
+            def start(*words: str | Path) -> str:
+                return stack.enter_context(agent(self.folder, *words))
+
             sockets = {
                 "none": start(),
                 "good": start(self.folder / "good"),
