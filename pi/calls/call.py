@@ -35,7 +35,7 @@ from pi.on_pod import shapes
 from pi.on_pod.pace import paced
 from pi.pods.changes import who
 from pi.redaction import redacted
-from pi.ssh.process import Silence, Stream
+from pi.ssh.process import FAILED, Silence, Stream
 from pi.text import one_line
 
 if TYPE_CHECKING:
@@ -46,9 +46,6 @@ SILENCE_S = 20
 
 STOP_PATIENCE_S = 2
 """How long pi waits for the pod's word after Ctrl+C."""
-
-SSH_FAILED = 255
-"""ssh's own exit status, for a connection that is lost."""
 
 RECONNECTS = 5
 """How often pi reconnects after a lost connection, with pauses of 1, 2, 3, ... s."""
@@ -158,7 +155,7 @@ class Call:
         if NO_PYTHON in noise:
             return RemoteError("no-python", "the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
         status = self._stream.exit_status()
-        if self.has_begun or status in (None, SSH_FAILED):
+        if self.has_begun or status in (None, FAILED):
             return ConnectionLost(
                 "connection-lost", f"lost the connection: {lines[-1][:300] if lines else 'the pod closed it'}"
             )

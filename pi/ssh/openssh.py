@@ -10,16 +10,10 @@ Nothing secret and no program is sent before the pod's /bin/sh has answered with
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import re
 import secrets
 import shlex
 import shutil
-import socket
-import stat
 import subprocess
-import tempfile
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -27,55 +21,15 @@ from pathlib import Path
 
 from pi.errors import InputError, PiError, UnreachableError
 from pi.on_pod.pace import paced
-from pi.on_pod.redact import NAMES
-from pi.ssh import hostkeys, messages
+from pi.ssh import hostkeys, masters, messages
 from pi.ssh.jumps import jump_command
 from pi.ssh.line import Line
-from pi.ssh.process import Silence, Stream
-from pi.ssh.settings import escaped, read_settings, trust
+from pi.ssh.local import CONNECT_TIMEOUT_S, Local
+from pi.ssh.log import Log
+from pi.ssh.process import Stream
+from pi.ssh.session import LOGIN_PATIENCE_S, WARM_PATIENCE_S, DeadMaster, Session, first_command
+from pi.ssh.settings import read_settings, trust
 from pi.ssh.target import LocalTarget, SshTarget
-
-CONNECT_TIMEOUT_S = 10
-
-LOGIN_PATIENCE_S = 30
-"""How long a login may take after the connection is there: key exchange, keys, agents that ask."""
-
-START_UP_S = 30
-"""How long the login shell's start-up files may take."""
-
-WARM_PATIENCE_S = 3
-"""How long a warm connection may take to open a channel; after that it is dead."""
-
-PERSIST_S = 60
-"""How long a warm connection stays open after its last command. PI_SSH_PERSIST changes it; 0 switches it off."""
-
-UNSHARED_PERSIST_S = 10
-"""How long a connection outlives its command if warm connections are off and pi is killed before it closes it."""
-
-MAX_SOCKET_PATH = 84
-"""A Unix socket's path has at most 104 bytes (macOS), and ssh appends 17 while it creates one."""
-
-MAX_NOISE = 64 * 1024
-"""Bytes kept of what start-up files print."""
-
-MAX_OUTPUT = 16 * 1024 * 1024
-"""Bytes that start-up files may print."""
-
-ANSWER = "pi-answers-"
-
-BARE_ENV = " ".join(["/usr/bin/env", *(f"-u {name}" for name in NAMES)])
-"""Takes away secrets that the login shell exports: the environment of a process can be read while it lives."""
-
-SHELL = "pi-asks-"
-
-ANSWER_S = 2
-"""How long another shell may take to say its name."""
-
-OPENED = r"master session id|Sending command|channel \d+: new direct-tcpip"
-"""What ssh's log has when the server has opened a channel."""
-
-OWN_CONNECTION = r"debug1: (?:Connecting to|Executing proxy command)"
-"""What ssh's log has when it uses no warm connection, for example since the socket was left by a dead process."""
 
 POLL_S = 0.01
 
@@ -101,7 +55,7 @@ class OpenSsh:
         self.accepted_key: str | None = None
         self.remark = ""
         """What is unusual about the connection, for the user."""
-        self._session: _Session | None = None
+        self._session: Session | None = None
 
     @property
     def where(self) -> str:
@@ -134,21 +88,33 @@ class OpenSsh:
         session.stream.send(command.encode() + b"\n")
         return session.stream
 
-    def _ready_session(self) -> _Session:
+    def _ready_session(self) -> Session:
         session = self._session = self._session or self._new_session()
         try:
             try:
-                session.await_word()
-            except _DeadMaster:
+                log = session.await_word()
+            except DeadMaster:
                 session.close()
                 self._leave_master()
                 session = self._session = self._new_session()
                 self.remark = "the warm connection to the pod was dead; pi opened a new one"
-                session.await_word()
+                log = session.await_word()
+            if log:
+                self._note_host_key(log)
         except BaseException:
             self.close()
             raise
         return session
+
+    def _note_host_key(self, log: str) -> None:
+        """Compare the host key with that of the setup; a warm connection was compared when it was opened."""
+        self.host_key = hostkeys.shown(log) or self.pinned
+        hostkeys.check_written(log)
+        new = hostkeys.accepted(log)
+        if self.pinned and new and self.host_key != self.pinned:
+            hostkeys.forget(self.known_hosts, self.known_name)
+            raise hostkeys.not_pinned(self.known_name, self.host_key, self.pinned)
+        self.accepted_key = None if self.pinned else new
 
     def dial(self, port: int) -> Line:
         """Connect to a port of the pod's loopback.
@@ -156,7 +122,7 @@ class OpenSsh:
         Raises ConnectionRefusedError if nothing listens there, UnreachableError or HostKeyError.
         """
         for _ in range(2):
-            with _Log(self._folder) as log:
+            with Log(self._folder) as log:
                 is_warm = self._is_warm()
                 line = Line([*self._ssh(log), "-W", f"127.0.0.1:{port}", *self._words])
                 try:
@@ -172,13 +138,13 @@ class OpenSsh:
             self._leave_master()
         raise self._refusal(port)
 
-    def _opens(self, line: Line, log: _Log, is_warm: bool) -> bool:
+    def _opens(self, line: Line, log: Log, is_warm: bool) -> bool:
         """Wait until a line's channel is open; return whether it is. A warm connection has less time for it."""
         began, patience_s = time.monotonic(), WARM_PATIENCE_S if is_warm else self.timeout_s + LOGIN_PATIENCE_S
         while not line.has_ended and time.monotonic() - began < paced(patience_s):
-            if re.search(OPENED, text := log.text()):
+            if log.has_channel():
                 return True
-            if is_warm and re.search(OWN_CONNECTION, text):
+            if is_warm and log.has_own_connection():
                 is_warm, patience_s = False, self.timeout_s + LOGIN_PATIENCE_S
             time.sleep(POLL_S)
         return False
@@ -201,7 +167,7 @@ class OpenSsh:
         if self._session:
             self._session.close()
             self._session = None
-        if not persist_s():
+        if not masters.persist_s():
             self._control("exit")
 
     def _setting(self, name: str, default: str | None = None) -> str:
@@ -215,22 +181,18 @@ class OpenSsh:
         value = self._setting("connecttimeout", "none")
         return int(value) if value.isdigit() and int(value) else CONNECT_TIMEOUT_S
 
-    def _new_session(self) -> _Session:
-        word = secrets.token_hex(12)
-        # the outer shell may be any login shell: without single quotes inside, each passes this on unchanged
-        command = f"exec {BARE_ENV} /bin/sh -c 'echo; echo {ANSWER}{word}; exec 2>&1; IFS= read -r c && eval \"$c\"'"
-        log = _Log(self._folder)
-        is_warm = self._is_warm()
-        words = [*self._ssh(log), *_NO_FORWARDINGS, *self._words, command]
-        return _Session(self, Stream(words), log, word, is_warm)
+    def _new_session(self) -> Session:
+        word, log, is_warm = secrets.token_hex(12), Log(self._folder), self._is_warm()
+        words = [*self._ssh(log), *_NO_FORWARDINGS, *self._words, first_command(word)]
+        return Session(self, Stream(words), log, word, is_warm)
 
     def _is_warm(self) -> bool:
         return self._control_path is not None and self._control_path.exists()
 
-    def _ssh(self, log: _Log | None = None, *, alone: bool = False) -> list[str]:
+    def _ssh(self, log: Log | None = None, *, alone: bool = False) -> list[str]:
         """Return `ssh` with pi's options; the user's words follow. `alone` shares no connection."""
         control = None if alone else self._control_path
-        options = {**self._options, **(_shared(control) if control else _ALONE)}
+        options = {**self._options, **(masters.shared(control) if control else masters.ALONE)}
         words = ["ssh", *(["-v", "-E", str(log.path)] if log else ["-q"])]
         for name, value in options.items():
             words += ["-o", f"{name}={value}"]
@@ -273,34 +235,19 @@ class OpenSsh:
     def _control_path(self) -> Path | None:
         """The socket of this way's connection, which the next command uses too, unless warm connections are off."""
         described = repr((self._words, sorted(self._settings.items()), self._options, self._folder))
-        name = hashlib.sha256(described.encode()).hexdigest()[:16] if persist_s() else secrets.token_hex(8)
-        for folder in (self._folder / "ssh", _runtime_folder()):
-            path = folder / name
-            if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _is_private(folder):
-                return path
-        return None
+        return masters.socket_path(self._folder, described)
 
     def _leave_master(self) -> None:
         """Let a dead warm connection take no new commands; others that use it keep it."""
         self._control("stop")
 
     def _control(self, request: str) -> None:
-        """Tell the process that holds the connection to "stop" sharing it, or to "exit"."""
-        path = self._control_path
-        if path is None or not path.exists():
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired, OSError):
-            subprocess.run(
-                ["ssh", "-q", "-O", request, "-o", f"ControlPath={escaped(path)}", *self._words],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=1,
-            )
-        path.unlink(missing_ok=True)
+        if self._control_path is not None:
+            masters.control(self._control_path, request, self._words)
 
     def _refusal(self, port: int) -> Exception:
         """Return why the pod's SSH server opened no tunnel; only a connection of its own says it."""
-        with _Log(self._folder) as log:
+        with Log(self._folder) as log:
             words = [*self._ssh(log, alone=True), "-W", f"127.0.0.1:{port}", *self._words]
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=self.timeout_s)
@@ -321,134 +268,6 @@ class OpenSsh:
         return refused or messages.explained(messages.Attempt(self.where, self.timeout_s, text))
 
 
-class _DeadMaster(Exception):
-    """A warm connection opened no channel in time."""
-
-
-class _Session:
-    """One `ssh` whose shell on the pod waits for a command."""
-
-    def __init__(self, way: OpenSsh, stream: Stream, log: _Log, word: str, is_warm: bool) -> None:
-        self.stream = stream
-        self._way = way
-        self._log = log
-        self._mark = f"{ANSWER}{word}\n".encode()
-        self._is_warm = is_warm
-        self._began = time.monotonic()
-        self._answered = False
-
-    def await_word(self) -> None:
-        """Read until the pod's shell answers with the word. Raises UnreachableError, HostKeyError or _DeadMaster."""
-        if self._answered:
-            return
-        noise = b""
-        channel_at, size = 0.0, 0
-        while self._mark not in noise:
-            chunk = self._heard(0.2, noise)
-            noise, size = (noise + chunk)[-MAX_NOISE:], size + len(chunk)
-            if size > MAX_OUTPUT:
-                raise messages.shell_flood(self._way.where, _text(noise), MAX_OUTPUT)
-            channel_at = channel_at or self._channel_opened()
-            self._check_time(channel_at, noise)
-        self._answered = True
-        self._check_pin(self._log.text())
-        self._log.close()
-
-    def _heard(self, patience_s: float, before: bytes) -> bytes:
-        """Return the next output, empty if there is none in time. Raises PiError at the end."""
-        try:
-            chunk = self.stream.receive(patience_s)
-        except Silence:
-            return b""
-        if not chunk:
-            raise self._ended(before)
-        return chunk
-
-    def _channel_opened(self) -> float:
-        return time.monotonic() if re.search(OPENED, self._log.text()) else 0.0
-
-    def _check_time(self, channel_at: float, noise: bytes) -> None:
-        now = time.monotonic()
-        if not channel_at:
-            is_warm = self._is_warm and not re.search(OWN_CONNECTION, self._log.text())
-            if is_warm and now - self._began > paced(WARM_PATIENCE_S):
-                raise _DeadMaster
-            patience_s = self._way.timeout_s + LOGIN_PATIENCE_S
-            if now - self._began > paced(patience_s):
-                raise UnreachableError(
-                    "login-slow", f"{self._way.where} accepted the connection, but no login within {patience_s} s"
-                )
-        elif self._mark not in noise and now - channel_at > paced(START_UP_S):
-            raise self._slow_start(noise)
-
-    def _slow_start(self, noise: bytes) -> UnreachableError:
-        """Return why start-up files do not end: another shell answers a question, and one that waits for input ends."""
-        self.stream.send(f"echo {SHELL}$0\n".encode())
-        heard, deadline = b"", time.monotonic() + paced(ANSWER_S)
-        while time.monotonic() < deadline and self._mark not in heard and SHELL.encode() not in heard:
-            heard += self._heard(0.1, noise + heard)
-        return messages.shell_silence(
-            self._way.where, _text(noise), START_UP_S, _text(heard), waits=self._mark in heard
-        )
-
-    def _ended(self, noise: bytes) -> PiError:
-        status = self.stream.exit_status()
-        log, text = self._log.text(), _text(noise)
-        if status == 255 and not re.search(OPENED, log):
-            return self._way.failure(f"{log}\n{text}")
-        return messages.shell_failure(self._way.where, text, status, self._way.command_as)
-
-    def _check_pin(self, log: str) -> None:
-        """Compare the host key with that of the setup; a warm connection was compared when it was opened."""
-        way = self._way
-        way.host_key = hostkeys.shown(log) or way.pinned
-        hostkeys.check_written(log)
-        new = hostkeys.accepted(log)
-        if way.pinned and new and way.host_key != way.pinned:
-            hostkeys.forget(way.known_hosts, way.known_name)
-            raise hostkeys.not_pinned(way.known_name, way.host_key, way.pinned)
-        way.accepted_key = None if way.pinned else new
-
-    def close(self) -> None:
-        self.stream.close()
-        self._log.close()
-
-
-class Local:
-    """The way to this machine itself: the same programs, run by a shell here."""
-
-    host = "127.0.0.1"
-    port = 0
-    where = "this machine"
-    host_key = ""
-    accepted_key: str | None = None
-    remark = ""
-    user = ""
-
-    def start(self, *, fresh: bool = False) -> None:
-        """Nothing needs time to connect."""
-
-    def ready(self) -> None:
-        """A shell is always there."""
-
-    def stream(self, command: str) -> Stream:
-        return Stream(["/bin/sh", "-c", command], str(Path.home()))
-
-    def dial(self, port: int) -> socket.socket:
-        line = socket.create_connection((self.host, port), timeout=CONNECT_TIMEOUT_S)
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return line
-
-    def words(self, command: str, *, terminal: bool = False) -> list[str]:
-        return ["/bin/sh", "-c", command]
-
-    def forget_host_key(self) -> None:
-        """This machine has none."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 Way = OpenSsh | Local
 
 
@@ -465,64 +284,3 @@ def address(target: SshTarget) -> tuple[str, int, str]:
 
 _NO_FORWARDINGS = ("-o", "ClearAllForwardings=yes")
 """Not for `ssh -W`, which would have none either."""
-
-_ALONE = {"ControlMaster": "no", "ControlPath": "none"}
-
-
-def _shared(path: Path) -> dict[str, str]:
-    persist = persist_s() or UNSHARED_PERSIST_S
-    return {"ControlMaster": "auto", "ControlPath": escaped(path), "ControlPersist": str(persist)}
-
-
-def persist_s() -> int:
-    """Return how long a warm connection stays, in seconds; 0 if there are none."""
-    text = os.environ.get("PI_SSH_PERSIST", str(PERSIST_S))
-    if not re.fullmatch(r"\d{1,5}", text):
-        raise InputError("persist-invalid", f"PI_SSH_PERSIST {text!r} is not a number of seconds", "0 switches it off")
-    return int(text)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
-
-
-def _runtime_folder() -> Path:
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"pi-{os.getuid()}"
-
-
-def _is_private(folder: Path) -> bool:
-    """Make a folder that only this user can enter; return whether it is one."""
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-    return False
-
-
-class _Log:
-    """A private file for ssh's messages, which goes when it has been read."""
-
-    def __init__(self, folder: Path) -> None:
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            descriptor, name = tempfile.mkstemp(prefix=".ssh-", dir=folder)
-        except OSError:
-            descriptor, name = tempfile.mkstemp(prefix="pi-ssh-")
-        os.close(descriptor)
-        self.path = Path(name)
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def text(self) -> str:
-        try:
-            return self.path.read_text("utf-8", "replace")
-        except OSError:
-            return ""
-
-    def close(self) -> None:
-        self.path.unlink(missing_ok=True)

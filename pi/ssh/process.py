@@ -18,6 +18,9 @@ SEND_PATIENCE_S = 60
 
 EXIT_PATIENCE_S = 2
 
+FAILED = 255
+"""The exit status of ssh for a connection that failed or was lost."""
+
 PRIVATE = 0o077
 """The umask of ssh, which writes known_hosts and makes the socket of a warm connection."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pi.ssh import openssh, target
+from pi.ssh import openssh, session, target
 from tests.rig.command import SYSTEM_PATH, Pi
 from tests.rig.patience import patient
 from tests.rig.pod import Pod, is_alive, kill, new_host_key, read, until
@@ -147,7 +147,7 @@ def test_a_dead_connection_is_noticed_and_replaced(warm: Pi, box: Pod) -> None:
     began = time.monotonic()
     done = warm("list")
     assert (done.code, done.out, done.err) == (0, EMPTY, DEAD)
-    assert time.monotonic() - began < patient(openssh.WARM_PATIENCE_S + 2)
+    assert time.monotonic() - began < patient(session.WARM_PATIENCE_S + 2)
     assert logins(box) == 2
     assert is_alive(old), "others may use it"
     assert warm("list").err == ""
@@ -175,7 +175,7 @@ def test_a_dead_connection_is_left_to_those_who_use_it(warm: Pi, box: Pod) -> No
 
 def test_a_slow_start_up_file_is_not_taken_for_a_dead_connection(warm: Pi, box: Pod) -> None:
     warm.ok("list")
-    (box.home / ".bashrc").write_text(f"sleep {openssh.WARM_PATIENCE_S + 1}\n")
+    (box.home / ".bashrc").write_text(f"sleep {session.WARM_PATIENCE_S + 1}\n")
     done = warm("list")
     assert (done.code, done.err) == (0, "")
     assert logins(box) == 1
