@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
+from pi.on_pod.redact import NAMES
+
 MODULES = (
     "shapes",
     "events",
@@ -61,13 +63,13 @@ INSTALL_PYTHON = (
 )
 """Prints dots, because pi takes silence for a lost connection."""
 
-SHED = "unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY VLLM_API_KEY OPENAI_API_KEY; "
-"""Unsets secrets that a login shell, or for `local` the user's shell, exports: pi's programs read them from files."""
+SHED = f"unset {' '.join(NAMES)}; "
+"""Unsets secrets that for `local` the user's shell exports: pi's programs read them from files."""
 
 
 def shell_command(preparation: str = "") -> str:
-    """Return the command line of a call, for /bin/sh."""
-    return f"{SHED}{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127"
+    """Return the command line of a call, for /bin/sh; the shell that stays for its time starts without the secrets."""
+    return f"{SHED}exec /bin/sh -c '{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
 
 
 @cache

@@ -35,7 +35,7 @@ from pi.on_pod import shapes
 from pi.on_pod.pace import paced
 from pi.pods.changes import who
 from pi.redaction import redacted
-from pi.ssh.process import Silence, Stream
+from pi.ssh.process import FAILED, Silence, Stream
 from pi.text import one_line
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ class Call:
             )
         if NO_PYTHON in noise:
             return RemoteError("no-python", "the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
-        if self.has_begun or (status := self._stream.exit_status()) is None:
+        status = self._stream.exit_status()
+        if self.has_begun or status in (None, FAILED):
             return ConnectionLost(
                 "connection-lost", f"lost the connection: {lines[-1][:300] if lines else 'the pod closed it'}"
             )

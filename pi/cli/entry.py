@@ -10,7 +10,7 @@ def main() -> None:
     given = signal.getsignal(signal.SIGINT)
     if given is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from pi.cli import program
+    from pi.cli import program  # what this module waits for
 
     signal.signal(signal.SIGINT, given)
     program.main()

@@ -12,7 +12,7 @@ from paramiko import SSHConfig
 
 from pi.ssh.line import Line
 from pi.ssh.openssh import Way
-from pi.ssh.process import Stream
+from pi.ssh.process import PRIVATE, Stream
 
 
 class Connection(FabricConnection):  # type: ignore[misc]
@@ -97,4 +97,5 @@ class Runner(LocalRunner):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            umask=PRIVATE,
         )

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import subprocess
 
-from pi.ssh.process import end
+from pi.ssh.process import PRIVATE, end
 
 
 class Line:
@@ -21,6 +21,7 @@ class Line:
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                umask=PRIVATE,
             )
 
     @property

@@ -252,6 +252,16 @@ def shell_silence(where: str, noise: str, waited_s: int, answer: str, *, waits: 
     )
 
 
+def shell_flood(where: str, noise: str, limit: int) -> UnreachableError:
+    """Return the error for start-up files that print without end."""
+    return UnreachableError(
+        "start-up-files-flood",
+        f"the start-up files of the account on {where} printed more than {limit >> 20} MiB"
+        f"{_last_line(noise, '; the last line: ')}",
+        f"look for a loop in {FILES}",
+    )
+
+
 def _last_line(text: str, before: str) -> str:
     lines = [one_line(line, 300) for line in text.splitlines() if line.strip()]
     return f"{before}{lines[-1]}" if lines else ""

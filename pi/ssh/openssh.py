@@ -10,7 +10,7 @@ Nothing secret and no program is sent before the pod's /bin/sh has answered with
 from __future__ import annotations
 
 import contextlib
-import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -21,16 +21,15 @@ from pathlib import Path
 
 from pi.errors import InputError, PiError, UnreachableError
 from pi.on_pod.pace import paced
-from pi.ssh import hostkeys, messages, sharing
+from pi.ssh import hostkeys, masters, messages
 from pi.ssh.jumps import jump_command
 from pi.ssh.line import Line
-from pi.ssh.local import Local
+from pi.ssh.local import CONNECT_TIMEOUT_S, Local
+from pi.ssh.log import Log
 from pi.ssh.process import Stream
-from pi.ssh.session import LOGIN_PATIENCE_S, OPENED, OWN_CONNECTION, WARM_PATIENCE_S, DeadMaster, Log, Session
+from pi.ssh.session import LOGIN_PATIENCE_S, WARM_PATIENCE_S, DeadMaster, Session, first_command
 from pi.ssh.settings import read_settings, trust
 from pi.ssh.target import LocalTarget, SshTarget
-
-CONNECT_TIMEOUT_S = 10
 
 POLL_S = 0.01
 
@@ -93,17 +92,29 @@ class OpenSsh:
         session = self._session = self._session or self._new_session()
         try:
             try:
-                self._check_pin(session.await_word())
+                log = session.await_word()
             except DeadMaster:
                 session.close()
                 self._leave_master()
                 session = self._session = self._new_session()
                 self.remark = "the warm connection to the pod was dead; pi opened a new one"
-                self._check_pin(session.await_word())
+                log = session.await_word()
+            if log:
+                self._note_host_key(log)
         except BaseException:
             self.close()
             raise
         return session
+
+    def _note_host_key(self, log: str) -> None:
+        """Compare the host key with that of the setup; a warm connection was compared when it was opened."""
+        self.host_key = hostkeys.shown(log) or self.pinned
+        hostkeys.check_written(log)
+        new = hostkeys.accepted(log)
+        if self.pinned and new and self.host_key != self.pinned:
+            hostkeys.forget(self.known_hosts, self.known_name)
+            raise hostkeys.not_pinned(self.known_name, self.host_key, self.pinned)
+        self.accepted_key = None if self.pinned else new
 
     def dial(self, port: int) -> Line:
         """Connect to a port of the pod's loopback.
@@ -131,9 +142,9 @@ class OpenSsh:
         """Wait until a line's channel is open; return whether it is. A warm connection has less time for it."""
         began, patience_s = time.monotonic(), WARM_PATIENCE_S if is_warm else self.timeout_s + LOGIN_PATIENCE_S
         while not line.has_ended and time.monotonic() - began < paced(patience_s):
-            if re.search(OPENED, text := log.text()):
+            if log.has_channel():
                 return True
-            if is_warm and re.search(OWN_CONNECTION, text):
+            if is_warm and log.has_own_connection():
                 is_warm, patience_s = False, self.timeout_s + LOGIN_PATIENCE_S
             time.sleep(POLL_S)
         return False
@@ -156,8 +167,8 @@ class OpenSsh:
         if self._session:
             self._session.close()
             self._session = None
-        if not sharing.persist_s():
-            sharing.control("exit", self._control_path, self._words)
+        if not masters.persist_s():
+            self._control("exit")
 
     def _setting(self, name: str, default: str | None = None) -> str:
         values = self._settings.get(name)
@@ -171,9 +182,9 @@ class OpenSsh:
         return int(value) if value.isdigit() and int(value) else CONNECT_TIMEOUT_S
 
     def _new_session(self) -> Session:
-        log, is_warm = Log(self._folder), self._is_warm()
-        words = [*self._ssh(log), *_NO_FORWARDINGS, *self._words]
-        return Session(words, log, self.where, self.timeout_s, self._ended, is_warm=is_warm)
+        word, log, is_warm = secrets.token_hex(12), Log(self._folder), self._is_warm()
+        words = [*self._ssh(log), *_NO_FORWARDINGS, *self._words, first_command(word)]
+        return Session(self, Stream(words), log, word, is_warm)
 
     def _is_warm(self) -> bool:
         return self._control_path is not None and self._control_path.exists()
@@ -181,7 +192,7 @@ class OpenSsh:
     def _ssh(self, log: Log | None = None, *, alone: bool = False) -> list[str]:
         """Return `ssh` with pi's options; the user's words follow. `alone` shares no connection."""
         control = None if alone else self._control_path
-        options = {**self._options, **(sharing.shared(control) if control else sharing.ALONE)}
+        options = {**self._options, **(masters.shared(control) if control else masters.ALONE)}
         words = ["ssh", *(["-v", "-E", str(log.path)] if log else ["-q"])]
         for name, value in options.items():
             words += ["-o", f"{name}={value}"]
@@ -224,11 +235,15 @@ class OpenSsh:
     def _control_path(self) -> Path | None:
         """The socket of this way's connection, which the next command uses too, unless warm connections are off."""
         described = repr((self._words, sorted(self._settings.items()), self._options, self._folder))
-        return sharing.socket_path(self._folder, described)
+        return masters.socket_path(self._folder, described)
 
     def _leave_master(self) -> None:
         """Let a dead warm connection take no new commands; others that use it keep it."""
-        sharing.control("stop", self._control_path, self._words)
+        self._control("stop")
+
+    def _control(self, request: str) -> None:
+        if self._control_path is not None:
+            masters.control(self._control_path, request, self._words)
 
     def _refusal(self, port: int) -> Exception:
         """Return why the pod's SSH server opened no tunnel; only a connection of its own says it."""
@@ -246,24 +261,6 @@ class OpenSsh:
         if "connect failed" in text or "Authenticated to" in text:
             return ConnectionRefusedError(f"nothing listens on port {port} of {self.host}")
         return self.failure(text)
-
-    def _check_pin(self, log: str) -> None:
-        """Compare the host key with that of the setup; a warm connection was compared when it was opened."""
-        if not log:
-            return
-        self.host_key = hostkeys.shown(log) or self.pinned
-        hostkeys.check_written(log)
-        new = hostkeys.accepted(log)
-        if self.pinned and new and self.host_key != self.pinned:
-            hostkeys.forget(self.known_hosts, self.known_name)
-            raise hostkeys.not_pinned(self.known_name, self.host_key, self.pinned)
-        self.accepted_key = None if self.pinned else new
-
-    def _ended(self, log: str, text: str, status: int | None) -> PiError:
-        """Return the error for a login that ended before the pod's shell answered."""
-        if status == 255 and not re.search(OPENED, log):
-            return self.failure(f"{log}\n{text}")
-        return messages.shell_failure(self.where, text, status, self.command_as)
 
     def failure(self, text: str) -> PiError:
         """Return the error for what ssh wrote about a connection that failed."""

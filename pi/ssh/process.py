@@ -18,6 +18,12 @@ SEND_PATIENCE_S = 60
 
 EXIT_PATIENCE_S = 2
 
+FAILED = 255
+"""The exit status of ssh for a connection that failed or was lost."""
+
+PRIVATE = 0o077
+"""The umask of ssh, which writes known_hosts and makes the socket of a warm connection."""
+
 
 class Silence(Exception):
     """No data arrived within the given time."""
@@ -37,6 +43,7 @@ class Stream:
             stderr=subprocess.STDOUT,
             cwd=directory,
             start_new_session=True,
+            umask=PRIVATE,
         )
         self._pipes = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         self._stdin, self._stdout = (pipe.fileno() for pipe in self._pipes)

@@ -22,12 +22,16 @@ def names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
 def load(kind: type[Case], path: Path) -> Case:
     """Read the case in `path` as a `kind`, a dataclass with a field for each key.
 
     A file NAME.KEY in the same folder also sets a key. Raises ValueError if a key is missing, unknown or set twice.
     """
-    values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    values = read_toml(path)
     for file in sorted(path.parent.glob(f"{path.stem}.*")):
         key = file.suffix[1:]
         if file == path:

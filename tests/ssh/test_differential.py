@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 
 from pi.errors import HostKeyError, PiError
-from pi.planning import catalog
 from pi.ssh import openssh, target
+from tests.rig.cases import read_toml
 from tests.rig.command import Pi, login
 from tests.rig.keys import Keys, keygen, public
 from tests.rig.patience import patient
 from tests.rig.sshd import SshdPod, free_port
 
 ROOT = Path(__file__).parents[2]
-TABLES = catalog.read_toml(ROOT / "tests" / "fixtures" / "ssh" / "differential.toml")
+TABLES = read_toml(ROOT / "tests" / "fixtures" / "ssh" / "differential.toml")
 
 OLD = (
     "KexAlgorithms diffie-hellman-group14-sha1",

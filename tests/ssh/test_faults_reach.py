@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from pi.ssh.openssh import CONNECT_TIMEOUT_S
+from pi.ssh.local import CONNECT_TIMEOUT_S
 from tests.rig import invariants, machine
 from tests.rig.command import Done, Pi, login, program
 from tests.rig.patience import patient

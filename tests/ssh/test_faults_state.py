@@ -613,7 +613,7 @@ def tell_pod(box: Pod, text: str) -> None:
     python = venv / "bin" / "python"
     python.unlink()
     words = "for last; do program=$next; next=$last; done"  # the program, and the pid of the shell that waits for it
-    python.write_text(f"#!/bin/sh\n{words}\nexec {sys.executable} -I -S -c '{text}'\"$program\" \"$last\"\n")
+    python.write_text(f'#!/bin/sh\n{words}\nexec {sys.executable} -I -S -c \'{text}\'"$program" "$last"\n')
     python.chmod(0o755)
 
 

@@ -224,7 +224,8 @@ def test_an_endless_answer_of_nvidia_smi_is_cut(pi: Pi, box: Pod) -> None:
 def test_an_endless_login_shell_is_reported_and_left(pi: Pi, box: Pod) -> None:
     (box.home / ".bashrc").write_text("yes 'not an answer'\n")
     done = pi("list")
-    assert (done.code, done.out) == (1, "") and "more than 16 MiB of other output" in done.err
+    assert (done.code, done.out, done.id) == (3, "", "start-up-files-flood")
+    assert "printed more than 16 MiB; the last line: " in done.err
 
 
 LIES: dict[str, dict[str, Any]] = {

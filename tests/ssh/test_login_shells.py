@@ -118,7 +118,7 @@ def test_a_missing_proxy_program_is_named(pi: Pi, pod: Pod) -> None:
 
 def test_what_a_failing_proxy_program_wrote_is_shown(pi: Pi) -> None:
     pi.ssh_config(
-        f"Host box\n  HostName 127.0.0.1\n  User {login()}\n  ProxyCommand echo no tunnel today >&2; exit 3\n"
+        f"Host box\n  HostName 127.0.0.1\n  User {login()}\n  ProxyCommand sh -c 'echo no tunnel today >&2; exit 3'\n"
     )
     pi.write({"pods": {"box": {"ssh": "ssh box"}}, "active": "box"})
     wants(pi("list"), "proxy-failed", "the ProxyCommand for 127.0.0.1:22 failed: no tunnel today")

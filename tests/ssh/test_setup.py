@@ -324,8 +324,8 @@ def test_a_name_is_not_given_to_another_machine(pi: Pi, machine: Pod) -> None:
     pi.write({"pods": {"box": {"ssh": "ssh elsewhere"}}, "active": "box"})
     before = pi.state_file.read_bytes()
     done = pi("pods", "setup", "box", machine.ssh)
-    assert done.code == 2
-    assert "'box' is already the name of another pod (ssh elsewhere)" in done.err
+    assert (done.code, done.id) == (4, "machine-unproven")
+    assert "to keep both: pi pods setup OTHER-NAME" in done.err
     assert pi.state_file.read_bytes() == before
     assert not (machine.home / ".pi").exists()
 

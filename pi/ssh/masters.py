@@ -1,4 +1,4 @@
-"""Connections that stay open for the next command: OpenSSH's ControlMaster."""
+"""Warm connections: an `ssh` in the background that holds a connection, and the socket that leads to it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,7 @@ MAX_SOCKET_PATH = 84
 """A Unix socket's path has at most 104 bytes (macOS), and ssh appends 17 while it creates one."""
 
 ALONE = {"ControlMaster": "no", "ControlPath": "none"}
-"""Options of a connection that nothing shares."""
-
-
-def shared(path: Path) -> dict[str, str]:
-    """Return the options of a connection whose socket is `path`."""
-    persist = persist_s() or UNSHARED_PERSIST_S
-    return {"ControlMaster": "auto", "ControlPath": escaped(path), "ControlPersist": str(persist)}
+"""The options of a connection that is not shared."""
 
 
 def persist_s() -> int:
@@ -43,21 +37,28 @@ def persist_s() -> int:
 
 
 def socket_path(folder: Path, described: str) -> Path | None:
-    """Return the socket for a connection with this description, or None if no private folder has a short path.
+    """Return the socket of the connection that `described` stands for, or None if no folder is private.
 
-    Without warm connections, each command has its own.
+    The next command has the same one, unless warm connections are off. It is below pi's config dir `folder`, or if
+    that makes too long a path, in the folder for sockets of this user.
     """
     name = hashlib.sha256(described.encode()).hexdigest()[:16] if persist_s() else secrets.token_hex(8)
-    for place in (folder / "ssh", _runtime_folder()):
-        path = place / name
-        if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _is_private(place):
+    for parent in (folder / "ssh", _runtime_folder()):
+        path = parent / name
+        if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _is_private(parent):
             return path
     return None
 
 
-def control(request: str, path: Path | None, words: list[str]) -> None:
-    """Tell the process that holds a connection to "stop" sharing it, or to "exit"."""
-    if path is None or not path.exists():
+def shared(path: Path) -> dict[str, str]:
+    """Return the options of a connection that is shared by a socket."""
+    persist = persist_s() or UNSHARED_PERSIST_S
+    return {"ControlMaster": "auto", "ControlPath": escaped(path), "ControlPersist": str(persist)}
+
+
+def control(path: Path, request: str, words: list[str]) -> None:
+    """Tell the process behind a socket to "stop" sharing its connection, or to "exit"; `words` name the host."""
+    if not path.exists():
         return
     with contextlib.suppress(subprocess.TimeoutExpired, OSError):
         subprocess.run(
