@@ -76,7 +76,6 @@ DRIVERS = [
     ("no_driver", "nvidia-smi shows no GPU: NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA"),
     ("no_devices", "nvidia-smi shows no GPU: No devices were found"),
     ("mig_in_container", "nvidia-smi shows no usable GPU: 0, NVIDIA A100-SXM4-80GB, [Insufficient Perm"),
-    ("unified_memory", "nvidia-smi shows no usable GPU: 0, NVIDIA GB10, [N/A], [N/A]"),
 ]
 
 

@@ -69,7 +69,7 @@ def test_unknown_model_that_is_too_large_is_not_downloaded(pi: Pi, new_pod: NewP
         pod.cards("rtx_4090_2")
         done = pi("start", "org/unknown-32b", "--name", "q")
         assert (done.code, done.id) == (2, "does-not-fit")
-        assert "org/unknown-32b does not fit: 64 GB of bf16 weights" in done.err
+        assert "org/unknown-32b does not fit: 59.6 GB of bf16 weights" in done.err
         assert "it fits on 4x RTX 4090" in done.err
         assert not (pod.home / "received").exists() and pod.records() == []
 
