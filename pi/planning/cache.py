@@ -134,15 +134,25 @@ def _one_group(attention: Iterable[Layers], tensor: int, pipeline: int, options:
     return Cache(max(1, int(size * BLOCK)), (_Share(1, BLOCK),))
 
 
+PACKED_BLOCK, PACKED_WINDOW = 256, 64
+"""Tokens of a block if pages of different sizes share it, and of a window's part (DeepSeek-V4 on vLLM 0.32)."""
+
+
 def _packed(windows: list[Layers], attention: list[Layers], tensor: int, pipeline: int, options: CacheOptions) -> Cache:
-    """Pages of different sizes lie side by side (DeepSeek-V4): windows take a part of the blocks of the others."""
-    whole = _one_group((group for group in attention if group not in windows), tensor, pipeline, options)
-    shares = []
+    """Pages of different sizes lie side by side (DeepSeek-V4), but a window takes whole blocks for its tokens.
+
+    The windows of the attention are in as many groups as there are kinds of compressed layers. Those of the
+    compressors, in 32 bit, take a block for each 4 tokens (window 8) or 8 tokens.
+    """
+    compressed = [group for group in attention if group not in windows]
+    whole = _one_group(compressed, tensor, pipeline, options)
+    shares = {_Share(1, PACKED_BLOCK): None}
     for group in windows:
-        size = -(-group.count // pipeline) * token_bytes(group, tensor, options.number_bytes)
-        block = max(1, int(whole.block_bytes / size))
-        shares.append(_Share(1, block, max(2, group.window), options.in_flight))
-    return Cache(whole.block_bytes, (*whole.shares, *shares))
+        is_compressor = group.number_bytes == 4
+        tokens = (4 if group.window <= 8 else 8) if is_compressor else PACKED_WINDOW
+        groups = 1 if is_compressor else len(compressed)
+        shares[_Share(groups, tokens, max(2, group.window), options.in_flight)] = None
+    return Cache(whole.block_bytes * PACKED_BLOCK // BLOCK, tuple(shares))
 
 
 @dataclass(frozen=True)
