@@ -126,10 +126,13 @@ def _has(kind: Kind, memory: tuple[float, ...]) -> bool:
 
 
 def _near(words: tuple[str, ...]) -> str:
+    """Return a hint with the names that are close; those with the same characters in another order come first."""
     unusual_first = sorted(KINDS, key=_is_usual)
     kinds = {part: kind for kind in unusual_first for part in _parts(kind)}
-    close = get_close_matches(joined(words), kinds, 3, 0.7)
-    near = _titles(kinds[part] for part in close)
+    wanted = joined(words)
+    swapped = [part for part in kinds if sorted(part) == sorted(wanted)]
+    close = [*swapped, *get_close_matches(wanted, kinds, 3, 0.7)]
+    near = _titles(kinds[part] for part in close[:3])
     return f"did you mean {near}?" if near else _choices(())
 
 

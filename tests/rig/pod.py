@@ -135,6 +135,10 @@ class Pod(SshdPod):
         """Return the command lines of live processes with the pod's HOME, by pid."""
         return of_home(self.home)
 
+    def programs(self) -> set[int]:
+        """Return the Python processes of calls, not the shells that wait for them: those have its text in quotes."""
+        return {pid for pid, words in self.processes().items() if " -c import sys;i=sys.stdin.buffer;" in words}
+
     def quiet(self, patience_s: float = 10) -> dict[int, str]:
         """Wait for the pod's processes to end. Returns those that remain, in the best case none."""
         until(lambda: not self.processes(), patience_s)

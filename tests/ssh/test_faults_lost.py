@@ -272,7 +272,7 @@ def test_row_13_a_failure_after_a_reset_has_its_cause(pi: Pi, box: Pod) -> None:
 
 def test_row_13_work_that_was_killed_meanwhile_is_reported(pi: Pi, box: Pod) -> None:
     running = starting(pi, box)
-    [worker] = [pid for pid, words in box.processes().items() if "sys.stdin.buffer" in words]
+    [worker] = box.programs()
     drop(box, signal.SIGKILL)
     os.kill(worker, signal.SIGKILL)
     done = running.ends()
@@ -291,7 +291,7 @@ def test_row_13_a_model_whose_start_was_killed_is_taken_over_by_list_when_it_is_
     box.fault("vllm", load_s=1, open_routes=[route] if route else [])
     running = pi.spawn("start", box.model(), "--name", "qwen")
     running.reads("waiting until it is ready")
-    [worker] = [pid for pid, words in box.processes().items() if "sys.stdin.buffer" in words]
+    [worker] = box.programs()
     os.kill(worker, signal.SIGKILL)
     assert running.ends().code != 0
     assert until(lambda: listens(box.record("qwen")["port"]))

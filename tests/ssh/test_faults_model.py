@@ -452,7 +452,7 @@ def test_row_50_any_log_is_shown_at_once_in_little_memory_and_safely(pi: Pi, box
     assert until(lambda: first_byte_s(pi) < usual + 1)
     running = pi.spawn("logs", "qwen")
     told = running.reads(expected[-20:])
-    memory = {pid: peak_mib(pid) for pid in (running.pid, *callers(box))}
+    memory = {pid: peak_mib(pid) for pid in (running.pid, *box.programs())}
     assert len(memory) == 2 and max(memory.values()) <= 100, memory
     running.interrupt()
     assert running.ends().code == 0
@@ -467,11 +467,6 @@ def first_byte_s(pi: Pi) -> float:
     passed = time.monotonic() - began
     running.ends()
     return passed
-
-
-def callers(box: Pod) -> list[int]:
-    """Processes of calls that work on the pod."""
-    return [pid for pid, words in box.processes().items() if "sys.stdin.buffer" in words]
 
 
 def peak_mib(pid: int) -> int:
@@ -506,7 +501,7 @@ def test_row_51_a_log_that_is_not_there_yet_is_reported_and_waited_for(pi: Pi, b
     done = pi("logs", "qwen", "--no-follow")
     assert (done.code, done.out, done.err) == (0, "", "qwen has no log yet\n")
     running = pi.spawn("logs", "qwen")
-    assert until(lambda: callers(box))
+    assert until(box.programs)
     time.sleep(0.5)
     log.write_text("now\n")
     running.reads("now\n")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -87,6 +88,15 @@ def test_row_31_a_driver_that_shows_no_gpu_is_quoted_and_no_pod_saved(
     done = set_up(pi, quick)
     refused(pi, quick, done, "gpus", told)
     assert "reboot" in done.err
+
+
+def test_row_31_a_gpu_with_unified_memory_has_the_memory_of_the_machine(pi: Pi, quick: Pod) -> None:
+    quick.cards("unified_memory")
+    done = set_up(pi, quick)
+    assert done.code == 0, done
+    [gpu] = pi.state()["pods"]["box"]["gpus"]
+    [total_kib] = re.findall(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    assert (gpu["id"], gpu["name"], gpu["memory_mib"]) == (0, "GB10", int(total_kib) // 1024)
 
 
 def test_row_31_a_driver_that_broke_leaves_the_pod_as_it_was(pi: Pi, quick: Pod) -> None:

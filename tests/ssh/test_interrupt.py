@@ -70,7 +70,7 @@ def test_while_a_log_is_followed_the_model_goes_on(pi: Pi, box: Pod) -> None:
 
 def calls_on(pod: Pod) -> set[int]:
     """Return the first process of each call. A child has the same command line until it calls exec."""
-    found = {pid for pid, words in pod.processes().items() if "sys.stdin.buffer" in words}
+    found = pod.programs()
     return {pid for pid in found if int(stat_of(pid)[1]) not in found}
 
 

@@ -118,7 +118,7 @@ def test_prices_are_shown(pi: Pi) -> None:
     assert "PER HOUR" in output and "planned for 1x H100 80GB (2.49 per hour), idle" in output
     [offer] = json.loads(pi.ok("models", "qwen3-8b", "--on", "1x H100", "--json"))
     assert offer["price_per_hour"] == 2.49
-    assert "8x H100 80GB (19.92 per hour)" in pi.ok("models", "Qwen3-Coder-480B")
+    assert "4x H100 80GB (9.96 per hour)" in pi.ok("models", "Qwen3-Coder-480B")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_prices_are_kept_by_kind() -> None:
 
 
 WRONG = [
-    ("RTX 4900", 1, "price-of-unknown-gpu", "'RTX 4900'; did you mean RTX 4"),
+    ("RTX 4900", 1, "price-of-unknown-gpu", "'RTX 4900'; did you mean RTX 4090"),
     ("A100", 1, "price-of-unknown-gpu", "which 'A100'? A100 80GB or A100 40GB"),
     ("2x RTX 4090", 1, "price-of-unknown-gpu", "did you mean RTX 4090"),
     ("", 1, "price-of-unknown-gpu", "does not name a GPU"),
