@@ -43,13 +43,16 @@ CATALOG = catalog.load()
 
 @cache
 def plans() -> tuple[LaunchPlan, ...]:
-    """Each plan for each checkpoint on each pod: as it comes, with a context, on half of the memory, on all GPUs."""
+    """Each plan for each checkpoint on pods: as it comes, with a context, on half of the memory, on all GPUs.
+
+    The pods have one or eight GPUs of each kind, or any number of H100s.
+    """
     return tuple(_plans())
 
 
 def _plans() -> Iterator[LaunchPlan]:
-    pods = [*every_pod(), ("CPU", cpu_pod(1024))]
-    for _, facts in pods:
+    pods = [facts for _, facts in every_pod() if len(facts.gpus) in (1, 8) or "H100" in facts.gpus[0].name]
+    for facts in [*pods, cpu_pod(1024)]:
         for spec in CATALOG.models:
             for variant in spec.variants:
                 request = Request(spec.id, "m", variant=variant.name)
