@@ -63,7 +63,7 @@ class Operand:
     required: bool
     takes_rest: bool
     is_command: bool = False
-    """Whether it is a command line, of which the user may have left out the quotes."""
+    """Whether it is a command line. The user may have omitted its quotes."""
     attribute: str = ""
     default: Any = None
 

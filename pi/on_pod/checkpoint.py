@@ -23,7 +23,7 @@ SKIPPED = (
 """Copies of the weights that vLLM does not load from such repositories; pi does not fetch them."""
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.h5", "*.msgpack")
-"""Weights, which pi does not fetch from a repository of which vLLM reads only the small files."""
+"""Weights. pi does not fetch them if vLLM reads only the small files of a repository."""
 
 INDEX = "model.safetensors.index.json"
 

@@ -53,7 +53,7 @@ def file_sizes(model: str, revision: Optional[str] = None) -> dict[str, int]:
 
 
 def is_offline() -> bool:
-    """Return whether the pod is told to ask no hub (a variable of huggingface_hub)."""
+    """Return whether a variable of huggingface_hub forbids the pod to contact the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 

@@ -72,7 +72,7 @@ def _variants(name: str) -> set[str]:
 def _is_own_type(package: str, config: dict[str, Any]) -> bool:
     """Return whether vLLM has a configuration for the model_type, which may name another architecture."""
     kind = str(config.get("model_type", ""))
-    text = _text(os.path.join(package, "transformers_utils", "config.py"))
+    text = text_of(os.path.join(package, "transformers_utils", "config.py"))
     return bool(kind) and bool(re.search(r"\b%s=\"|\"%s\": *\"" % (re.escape(kind), re.escape(kind)), text))
 
 
@@ -85,7 +85,7 @@ def _by_transformers(packages: str, name: str, config: dict[str, Any]) -> bool:
     if config.get("is_encoder_decoder") or not kind.isidentifier():
         return False
     path = os.path.join(packages, "transformers", "models", kind, "modeling_%s.py" % kind)
-    text = _text(path)
+    text = text_of(path)
     return "class %s(" % name in text and "_supports_attention_backend = True" in text
 
 
@@ -125,7 +125,7 @@ def _tables(path: str) -> dict[str, dict[str, Any]]:
 def _assignments(path: str) -> Iterator[tuple[str, ast.expr]]:
     """Yield the names and values that a module assigns at its top level."""
     try:
-        body = ast.parse(_text(path)).body
+        body = ast.parse(text_of(path)).body
     except (SyntaxError, ValueError, RecursionError):
         return
     for node in body:
@@ -138,7 +138,7 @@ def _assignments(path: str) -> Iterator[tuple[str, ast.expr]]:
 def _has_plugins(packages: str) -> bool:
     """Return whether an installed package extends vLLM."""
     paths = glob.glob(os.path.join(glob.escape(packages), "*.dist-info", "entry_points.txt"))
-    return any("[vllm.general_plugins]" in _text(path) for path in paths if "/vllm-" not in path)
+    return any("[vllm.general_plugins]" in text_of(path) for path in paths if "/vllm-" not in path)
 
 
 def _package(venv: str, name: str) -> Optional[str]:
@@ -146,7 +146,8 @@ def _package(venv: str, name: str) -> Optional[str]:
     return found[0] if found else None
 
 
-def _text(path: str) -> str:
+def text_of(path: str) -> str:
+    """Return the text of a file, or "" if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

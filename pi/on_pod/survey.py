@@ -214,7 +214,7 @@ def files(folder: str, load_format: str = "auto") -> ModelFacts:
     sizes = {name: os.path.getsize(os.path.join(folder, name)) for name in _names(folder)}
     index = checkpoint.index_name(sizes, load_format)
     content = _json(os.path.join(folder, index)) if index else None
-    jinja = _text(os.path.join(folder, "chat_template.jinja"))
+    jinja = registry.text_of(os.path.join(folder, "chat_template.jinja"))
     template = card.template_text(_json(os.path.join(folder, "tokenizer_config.json")), jinja)
     return {
         "where": "path",
@@ -230,14 +230,6 @@ def _names(folder: str) -> list[str]:
         return [entry.name for entry in os.scandir(folder) if entry.is_file()]
     except OSError:
         return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _json(path: str) -> Any:

@@ -1,6 +1,6 @@
 """Read a model's `config.json`, or Mistral's `params.json`, into the facts that determine its memory.
 
-The fields come from strangers: wrong types and absurd numbers count as missing, and no input raises an error.
+The fields come from strangers: wrong types and impossible numbers count as missing, and no input raises an error.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ RESERVED_MIB = {
 """`memory.total` of nvidia-smi minus the total in vLLM's line "Free memory on device (x/TOTAL GiB)". Public logs have
 these totals: 4090 23.52 GiB, 3090 23.56, 5090 31.36, L4 22.03, A10G 22.07, T4 14.56, L40S 44.42, H100 79.19, H200
 139.8, B200 178.36, GB200 184.31, B300 267.69, GB300 276.62, RTX PRO 6000 94.97, A100 79.14 and 39.49. GB10 shares the
-host's memory: pi takes the host's total, of which CUDA reports all."""
+host's memory: pi takes the host's total, because CUDA reports all of it."""
 
 RESERVED_LEAST_MIB, RESERVED_PART = 410, 0.003
 """The same for other GPUs: a line through the table's values."""

@@ -83,7 +83,7 @@ def _listed_gb(model: ModelId, made: Manners, sizes: Mapping[str, Size]) -> floa
 
 
 def _api(made: Manners) -> str:
-    """Return what `pi prompt` is told: gpt-oss has tools and reasoning in the responses API."""
+    """Return the API for `pi prompt`: gpt-oss has tools and reasoning in the responses API."""
     return "responses" if made.tools == "openai" else made.kind
 
 

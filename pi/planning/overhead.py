@@ -27,7 +27,7 @@ because each GPU holds all copies. Logs: 77 (Qwen3.6-35B, 4096 and 16384 tokens)
 
 STATE_PART = 12 / 512
 """Bytes of a step for each token and each byte of a state: a layer with a state keeps three copies in 32 bit of its
-values, of which 128 make a row of the state's matrix (128 x 4 bytes)."""
+values. A row of the state's matrix has 128 of them (128 x 4 bytes)."""
 
 SAMPLER, SORTING_SAMPLER = 10, 32
 """Bytes of the sampler for each sequence and word of the vocabulary: 16-bit logits, two copies in 32 bit. Without

@@ -105,7 +105,7 @@ def _fits(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Grou
 
 
 def _ways(spec: ModelSpec, variant: Variant, request: Request, kinds: tuple[Group, ...], nodes: int) -> Iterator[_Way]:
-    """Yield the ways on the fewest GPUs first, pipelines after all others; for throughput, on the most GPUs first."""
+    """Yield the ways, fewest GPUs first (most, for throughput), and pipelines at the end."""
     least_mib = variant.weights_gb * 1e9 / 1024**2 / SHARED / nodes
     places = [
         (kind, size)

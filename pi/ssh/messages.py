@@ -65,7 +65,7 @@ MESSAGES = (
         "{0} has no address of the requested kind, IPv4 or IPv6",
         "leave -4, -6 or AddressFamily out",
     ),
-    Message("host-unknown", r"Could not resolve hostname (\S+): ", "there is no host name {0}"),
+    Message("host-unknown", r"Could not resolve hostname (\S+): ", "the host name {0} does not exist"),
     Message(
         "ssh-config-invalid",
         r"env var (\S+) has no value",
@@ -79,7 +79,7 @@ MESSAGES = (
         "check BindAddress and BindInterface in ~/.ssh/config",
     ),
     Message("connection-refused", AT + "Connection refused", "{0}:{1} refused the connection"),
-    Message("no-route", AT + "(No route to host|Network is unreachable)", "there is no way to {0}:{1} ({2})"),
+    Message("no-route", AT + "(No route to host|Network is unreachable)", "cannot reach {0}:{1} ({2})"),
     Message("connect-timeout", AT + "(?:Connection|Operation) timed out", "{0}:{1} did not answer within {timeout} s"),
     Message("connect-failed", AT + "(.+)", "{0}:{1}: {2}"),
     Message(

@@ -42,7 +42,7 @@ class OpenSsh:
 
     def __init__(self, target: SshTarget, folder: Path, pinned: str = "") -> None:
         if not shutil.which("ssh"):
-            raise InputError("no-ssh", "there is no ssh on this machine", "apt-get install openssh-client")
+            raise InputError("no-ssh", "this machine has no ssh", "apt-get install openssh-client")
         self._target = target
         self._words = replace(target, jumps=()).ssh_words()
         self._folder = folder

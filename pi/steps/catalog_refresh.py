@@ -21,7 +21,7 @@ def refresh(place: str | None, sha256: str | None) -> None:
     """Take the catalog from a file or an https:// address, or from `catalog_url` of config.toml, and keep it.
 
     Raises:
-        InputError: if there is no source, no checksum, or the catalog is not acceptable.
+        InputError: if there is no source, no checksum, or pi rejects the catalog.
         RemoteError: if the download fails.
     """
     folder = config.config_dir()

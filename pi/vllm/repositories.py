@@ -12,7 +12,7 @@ from pi.vllm.arguments import Argument, Arguments
 from pi.vllm.settings import json_of, laid_over
 
 SMALL_FILES = {"--tokenizer": "--tokenizer-revision", "--hf-config-path": "--revision", "--generation-config": ""}
-"""Options that name a repository of which vLLM reads no weights, and the option with its revision."""
+"""Options that name a repository whose weights vLLM does not read, and the option with its revision."""
 
 NO_REPOSITORY = frozenset(["auto", "vllm"])
 """Values of `--generation-config` that name no repository."""
