@@ -308,7 +308,7 @@ def test_row_30_gpus_busy_with_foreign_work_are_reported_with_their_process(pi: 
         box.cards("h100_8", count=1, apps=[work])
         done = pi("start", model, "--name", "qwen", "--memory", "50%")
         assert done.code == 5
-        assert f"GPU 0: 61.0 GiB used by pid {foreign.pid} (not pi)" in done.err
+        assert f"GPU 0: 61.0 GB used by pid {foreign.pid} (not pi)" in done.err
         assert "GPU 0 has 22% free (--memory 22%), or wait until those processes exit" in done.err
         box.cards("h100_8", count=2, apps=[work])
         done = pi("start", model, "--name", "qwen", "--gpus", "2", "--memory", "50%")
@@ -327,7 +327,7 @@ def test_row_30_gpus_that_pis_own_models_hold_are_reported_with_the_way_to_free_
     before = pi.state()
     done = pi("start", model, "--name", "x", "--memory", "50%")
     assert done.code == 5
-    assert "GPU 0: 90% held by y" in done.err and "not pi" not in done.err
+    assert "GPU 0: 92% held by y" in done.err and "not pi" not in done.err
     assert "pi stop y makes room" in done.err
     assert pi.state() == before
 
@@ -555,10 +555,10 @@ def test_row_22_a_server_that_ignores_term_is_forced_and_its_gpu_memory_confirme
 
 def test_row_22_gpu_memory_that_does_not_come_back_is_reported_and_the_entry_kept(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box)
-    box.cards("h100_8", count=1, used_mib={"0": 75_000})
+    box.cards("h100_8", count=1, used_mib={"0": 76_000})
     done = pi("stop", "qwen")
     assert (done.code, done.out) == (1, "")
-    assert "qwen has ended, but GPU 0 still has 73.2 of 79.6 GiB in use" in done.err
+    assert "qwen has ended, but GPU 0 still has 74.2 of 79.6 GiB in use" in done.err
     assert "reboot the pod" in done.err
     assert list(pi.models("box")) == box.records() == ["qwen"]
     assert box.quiet(0) == {}
@@ -611,7 +611,7 @@ def make_deaf(pod: Pod) -> None:
     python = pod.home / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     deaf = DEAF.replace('"', '\\"')
-    python.write_text(f'#!/bin/bash\nexec {sys.executable} -I -S -X utf8 -c "{deaf}${{*: -1}}"\n')
+    python.write_text(f'#!/bin/bash\nexec {sys.executable} -I -S -X utf8 -c "{deaf}${{*: -2:1}}" "${{*: -1}}"\n')
     python.chmod(0o755)
 
 
