@@ -2,40 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import cache
 from importlib.resources import files
 
 from pi.on_pod.redact import NAMES
-
-MODULES = (
-    "shapes",
-    "events",
-    "pace",
-    "process",
-    "redact",
-    "journal",
-    "wire",
-    "audit",
-    "follow",
-    "records",
-    "machine",
-    "gpus",
-    "checkpoint",
-    "card",
-    "registry",
-    "hub",
-    "storage",
-    "survey",
-    "health",
-    "logs",
-    "download",
-    "arguments",
-    "start",
-    "stop",
-    "status",
-    "setup",
-)
-"""Modules of `pi.on_pod` in the order in which they import each other."""
 
 NO_BASH = "pi-found-no-bash"
 
@@ -48,7 +19,8 @@ FIND_BASH = (
 """Completes a PATH that lacks bash, which the pod's scripts need."""
 
 RUN = (
-    '{ exec 3<&0; "$p" -I -S -X utf8 -c "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))" $$ <&3 3<&- & '
+    '{ exec 3<&0; "$p" -I -S -X utf8 -c "import sys,zlib;i=sys.stdin.buffer;'
+    'exec(zlib.decompress(i.read(int(i.readline()))))" $$ <&3 3<&- & '
     "exec </dev/null 3<&-; wait $!; exit; }"
 )
 """Runs the program beside a shell that waits for it; the program ends the shell if pi goes (`pi.on_pod.wire`)."""
@@ -72,18 +44,32 @@ def shell_command(preparation: str = "") -> str:
     return f"{SHED}exec /bin/sh -c '{FIND_BASH}{preparation}{FIND_PYTHON}echo {NO_PYTHON}; exit 127'"
 
 
+LOADER = """\
+import json, sys
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+
+class Loader:
+    def find_spec(name, path=None, target=None):
+        return ModuleSpec(name, Loader, is_package=name in ("pi", "pi.on_pod")) if name in sources else None
+    def create_module(spec):
+        return None
+    def exec_module(module):
+        exec(compile(sources[module.__name__], module.__name__, "exec"), module.__dict__)
+
+sys.meta_path.insert(0, Loader)
+call = json.loads(sys.stdin.buffer.readline())
+verb = getattr(import_module("pi.on_pod." + call["module"]), call["verb"])
+import_module("pi.on_pod.wire").run(verb, call)
+"""
+"""Compiles the modules that a verb imports, and no others, then runs the verb and exits."""
+
+
 @cache
-def program() -> str:
-    """Return Python source that builds the modules of `pi.on_pod`, runs one verb and exits."""
-    sources = [(f"pi.on_pod.{name}", (files("pi.on_pod") / f"{name}.py").read_text("utf-8")) for name in MODULES]
-    return "\n".join(
-        [
-            "import json, sys, types",
-            f"for name, source in {[('pi', ''), ('pi.on_pod', ''), *sources]!r}:",
-            "    module = sys.modules[name] = types.ModuleType(name)",
-            "    exec(compile(source, name, 'exec'), module.__dict__)",
-            "call = json.loads(sys.stdin.buffer.readline())",
-            "verb = getattr(sys.modules['pi.on_pod.' + call['module']], call['verb'])",
-            "sys.modules['pi.on_pod.wire'].run(verb, call)",
-        ]
-    )
+def program() -> bytes:
+    """Return the program that RUN executes: Python source, compressed, with all modules of `pi.on_pod`."""
+    found = {
+        path.name[:-3]: path.read_text("utf-8") for path in files("pi.on_pod").iterdir() if path.name[-3:] == ".py"
+    }
+    sources = {"pi": "", "pi.on_pod": found.pop("__init__"), **{f"pi.on_pod.{name}": found[name] for name in found}}
+    return zlib.compress(f"sources = {sources!r}\n{LOADER}".encode())

@@ -93,7 +93,7 @@ class Call:
         self._stream: Stream = connection.stream(shell_command(preparation))
 
     def begin(self) -> None:
-        source = program().encode()
+        source = program()
         with suppress(UnreachableError):  # `events` reports why a shell ended at once
             self._stream.send(b"%d\n%s%s\n" % (len(source), source, json.dumps(self._call).encode()))
 

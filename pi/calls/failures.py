@@ -9,10 +9,9 @@ from pi.calls.events import Failed
 from pi.calls.validation import checked
 from pi.errors import BusyError, InputError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
 from pi.on_pod.events import DownloadDetail, FailureKind, FaultDetail, NameDetail, NoDetail, ServerDetail, SetupDetail
-from pi.planning.types import VENV
-from pi.planning.venvs import is_extra_venv
 from pi.text import one_line
 from pi.vllm.log import explain
+from pi.vllm.venvs import VENV, is_extra_venv
 
 
 def error_of(failed: Failed) -> PiError:

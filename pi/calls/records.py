@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pi.on_pod.shapes import Record
-from pi.planning import venvs
 from pi.pods import apis
 from pi.pods.types import NAME, Deployment
+from pi.vllm.venvs import is_extra_venv
 
 
 def deployment(record: Record) -> Deployment:
@@ -25,5 +25,5 @@ def deployment(record: Record) -> Deployment:
         api=apis.known(record.get("api")),
         private=record.get("private", False),
         adapters=tuple(name for name in record.get("adapters", ()) if NAME.fullmatch(name)),
-        venv=venv if venvs.is_extra_venv(venv) else "",
+        venv=venv if is_extra_venv(venv) else "",
     )

@@ -12,9 +12,9 @@ from pi.calls.bootstrap import INSTALL_PYTHON
 from pi.calls.call import Listener, call
 from pi.calls.templates import render
 from pi.on_pod import shapes
-from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
+from pi.vllm.venvs import extra_venvs
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection

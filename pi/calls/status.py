@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi.calls.call import call
+from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
-from pi.calls.survey import read_gpus
 from pi.on_pod.shapes import DeploymentStatus, ModelState, StatusAnswer, StatusRequest
-from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
 from pi.vllm.log import explain
+from pi.vllm.venvs import extra_venvs
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection

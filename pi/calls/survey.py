@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pi.calls.call import call
+from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
 from pi.on_pod import survey as on_pod
 from pi.on_pod.gpus import AMD
-from pi.on_pod.shapes import ModelFacts, NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
+from pi.on_pod.shapes import ModelFacts, NamedGpuUse, Survey, SurveyRequest
 from pi.planning.adapters import AdapterFacts
 from pi.planning.model_card import ModelCard, Verdict, card_of, ids_in
 from pi.planning.types import GpuProcess, PodFacts
-from pi.planning.venvs import extra_venvs
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
-from pi.text import one_line
+from pi.vllm.venvs import extra_venvs
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -107,14 +107,6 @@ def _model_card(model: ModelFacts) -> ModelCard:
         adapter=page["adapter"],
         gguf=tuple(page["gguf"]),
     )
-
-
-def read_gpus(answer: NvidiaSmi) -> tuple[list[Gpu], tuple[str, ...]]:
-    """Return the GPUs that nvidia-smi described, and its other lines or why it did not answer."""
-    cards, unread = gpus.parse(answer["text"])
-    if not answer["text"].strip() and answer["error"]:
-        unread = [one_line(answer["error"])]
-    return cards, tuple(unread)
 
 
 def _gpu_processes(uses: list[NamedGpuUse], cards: list[Gpu]) -> tuple[GpuProcess, ...]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pi.fabric_tasks.flags import flag, operand, switch
 from pi.fabric_tasks.json_refusals import json_refusals
-from pi.fabric_tasks.options import MODEL, LaunchOptions, machine_flag
+from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
+from pi.fabric_tasks.options import machine_flag
 from pi.fabric_tasks.verb import verb
 from pi.planning import machines
 from pi.steps.plans import show_plan, show_plan_on

@@ -11,7 +11,7 @@ from pi.calls.events import Exited
 from pi.calls.start import Started, start_model
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand, switch
-from pi.fabric_tasks.options import MODEL, LaunchOptions
+from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
 from pi.fabric_tasks.verb import verb
 from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request

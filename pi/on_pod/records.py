@@ -12,10 +12,10 @@ import json
 import os
 import shutil
 import time
-from typing import Iterator, Optional
+from typing import Iterator, Optional, cast
 
 from pi.on_pod import process
-from pi.on_pod.shapes import Record
+from pi.on_pod.shapes import LiveRecord, Record
 from pi.on_pod.wire import PodError, Wire
 
 HOME = os.path.expanduser("~/.pi")
@@ -169,3 +169,19 @@ def _session(record: Record) -> int:
     leader = process.stat(session)
     is_younger = leader is not None and leader[2] > record.get("started", 0) > 0
     return NO_SESSION if is_younger or is_of_another_boot(record) else session
+
+
+def described(record: Record) -> LiveRecord:
+    """Return a record with the present state of its deployment, as the processes show it."""
+    now = cast(LiveRecord, dict(record))
+    if is_of_another_boot(record):
+        now["state"] = "rebooted"
+    elif is_running(record):
+        now["state"] = "starting" if record["status"] == "starting" else "running"
+    elif is_starting(record):
+        now["state"] = "starting"
+    else:
+        now["state"] = "crashed"
+    now["exit"] = exit_code(record["name"])
+    now["ended_s_ago"] = ended_s_ago(record["name"])
+    return now

@@ -6,7 +6,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from pi.on_pod import gpus, health, logs, machine, process, records, storage, survey
+from pi.on_pod import gpus, health, logs, machine, process, records, storage, venvs
 from pi.on_pod.shapes import DeploymentStatus, Record, StatusAnswer, StatusRequest
 from pi.on_pod.wire import Wire
 
@@ -27,14 +27,14 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         "machine": machine.identity(),
         "up_s": process.up_s(),
         "gpus": gpus.described(request["gpu_query"]),
-        "vllm_version": survey.vllm_version(),
-        "extra_venvs": survey.extra_venvs(),
-        "public": survey.public_addresses(),
+        "vllm_version": venvs.vllm_version(),
+        "extra_venvs": venvs.extra_venvs(),
+        "public": machine.public_addresses(),
     }
 
 
 def _described(record: Record) -> DeploymentStatus:
-    now = cast(DeploymentStatus, survey.described(record))
+    now = cast(DeploymentStatus, records.described(record))
     if now["state"] == "starting" and not records.is_starting(record) and health.is_up(record["port"]):
         _take_over(record, now)
     if now["state"] == "running":

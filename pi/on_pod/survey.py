@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Optional, cast
+from typing import Any, Optional
 
-from pi.on_pod import card, checkpoint, gpus, hub, process, records, registry, storage
+from pi.on_pod import card, checkpoint, gpus, hub, machine, process, records, registry, storage, venvs
 from pi.on_pod.shapes import (
     AdapterFacts,
-    LiveRecord,
     ModelFacts,
     NamedGpuUse,
     Record,
@@ -22,8 +19,6 @@ from pi.on_pod.shapes import (
     SurveyRequest,
 )
 from pi.on_pod.wire import Wire
-
-VENV = os.path.expanduser("~/venv")
 
 
 def survey(request: SurveyRequest) -> Survey:
@@ -48,13 +43,13 @@ def survey(request: SurveyRequest) -> Survey:
         "gpus": cards,
         "gpu_processes": computing.result(),
         "ports": sorted(process.listening_ports()),
-        "records": [described(record) for record in recorded],
-        "vllm_version": vllm_version(),
-        "extra_venvs": extra_venvs(),
+        "records": [records.described(record) for record in recorded],
+        "vllm_version": venvs.vllm_version(),
+        "extra_venvs": venvs.extra_venvs(),
         "memory_mib": _meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
         "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
-        "public": public_addresses(),
+        "public": machine.public_addresses(),
         "model": described_model,
         "adapters": {source: reading.result() for source, reading in adapters.items()},
         "sizes": {each: size for each, size in sizes.items() if size},
@@ -68,9 +63,9 @@ def _described_model(model: str, ask_hub: bool) -> ModelFacts:
         found = hub.describe(model)
     config = found.get("config")
     if config:
-        venvs = {os.path.basename(VENV), *extra_venvs()}
-        verdicts = {venv: registry.verdict(os.path.join(os.path.dirname(VENV), venv), config) for venv in venvs}
-        found["verdicts"] = {venv: verdict for venv, verdict in verdicts.items() if verdict}
+        folders = {os.path.basename(venvs.VENV), *venvs.extra_venvs()}
+        verdicts = {name: registry.verdict(os.path.join(os.path.dirname(venvs.VENV), name), config) for name in folders}
+        found["verdicts"] = {name: verdict for name, verdict in verdicts.items() if verdict}
     return found
 
 
@@ -94,44 +89,8 @@ def look(wire: Wire, request: SurveyRequest) -> Survey:
     return survey(request)
 
 
-def described(record: Record) -> LiveRecord:
-    """Return a record with the present state of its deployment, as the processes show it."""
-    now = cast(LiveRecord, dict(record))
-    if records.is_of_another_boot(record):
-        now["state"] = "rebooted"
-    elif records.is_running(record):
-        now["state"] = "starting" if record["status"] == "starting" else "running"
-    elif records.is_starting(record):
-        now["state"] = "starting"
-    else:
-        now["state"] = "crashed"
-    now["exit"] = records.exit_code(record["name"])
-    now["ended_s_ago"] = records.ended_s_ago(record["name"])
-    return now
-
-
-def vllm_version(venv: str = VENV) -> Optional[str]:
-    """Return the version of vLLM in a venv, from its package metadata, or None if it has no vLLM."""
-    for path in glob.glob(os.path.join(glob.escape(venv), "lib/python3*/site-packages/vllm-*.dist-info")):
-        match = re.fullmatch(r"vllm-(.+)\.dist-info", os.path.basename(path))
-        if match:
-            return match.group(1)
-    return None
-
-
 def is_path(model: str) -> bool:
     return model.startswith(("/", "~"))
-
-
-def extra_venvs() -> dict[str, str]:
-    """Return the versions of vLLM in the extra venvs that a setup made and checked, by folder."""
-    versions = {}
-    for mark in glob.glob(glob.escape(VENV) + "-*/.pi-checked"):
-        venv = os.path.dirname(mark)
-        version = vllm_version(venv)
-        if version:
-            versions[os.path.basename(venv)] = version
-    return versions
 
 
 def model_facts(model: str, load_format: str = "auto") -> ModelFacts:
@@ -238,23 +197,6 @@ def _json(path: str) -> Any:
             return json.load(file)
     except (OSError, ValueError):
         return None
-
-
-def public_addresses() -> dict[str, str]:
-    """Return the variables of the first process in which a provider maps this pod's ports.
-
-    RunPod: RUNPOD_POD_ID, RUNPOD_PUBLIC_IP, RUNPOD_TCP_PORT_<port>; Vast.ai: PUBLIC_IPADDR,
-    VAST_TCP_PORT_<port> (the providers' documentation of their environment variables).
-    """
-    try:
-        with open("/proc/1/environ", "rb") as file:
-            first = dict(
-                entry.decode("utf-8", "replace").partition("=")[::2] for entry in file.read().split(b"\0") if entry
-            )
-    except OSError:
-        first = {}
-    names = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_TCP_PORT_\d+")
-    return {key: value for key, value in {**first, **os.environ}.items() if names.fullmatch(key)}
 
 
 def _meminfo(field: str) -> int:

@@ -10,10 +10,11 @@ from pi.planning.corrected import with_correction
 from pi.planning.estimate import MemorySum
 from pi.planning.measurements import Measurement, Setting
 from pi.planning.reasons import predicts_context, room_reason
-from pi.planning.types import VENV, LaunchPlan, PodFacts, Request
+from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.vllm.arguments import Arguments
 from pi.vllm.corrections import BATCH, CONTEXT, SEQUENCES, SHARE, Correction, is_fixed
 from pi.vllm.measured import Measured
+from pi.vllm.venvs import VENV
 
 WITHOUT_MEMORY = frozenset(
     {

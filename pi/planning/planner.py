@@ -25,10 +25,11 @@ from pi.planning.reasons import passed_over, reasons, warnings
 from pi.planning.refusals import context_too_long, refusal
 from pi.planning.room import gpu_ids, groups
 from pi.planning.splits import COUNTS
-from pi.planning.types import VENV, LaunchPlan, PodFacts, Request
+from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.planning.unsized import unsized_plan
 from pi.pods.types import NAME
 from pi.text import count
+from pi.vllm.venvs import VENV
 from pi.vllm.versions import too_old
 
 

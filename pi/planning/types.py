@@ -15,12 +15,10 @@ from pi.planning.split import Split
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
 from pi.vllm.arguments import Arguments
+from pi.vllm.venvs import VENV
 
 FIRST_PORT = 8001
 """Port of the first model on a pod."""
-
-VENV = "venv"
-"""Folder of the default venv in the pod's home; `pi.planning.venvs` describes the extra ones."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pi.planning.catalog import Catalog
 from pi.planning.manners import Manners
 from pi.planning.model_card import ModelCard, Verdict
 from pi.planning.near import near_misses
-from pi.planning.types import VENV, PodFacts, Request
+from pi.planning.types import PodFacts, Request
+from pi.vllm.venvs import VENV
 
 NAMED = (
     (r".*-gguf", "GGUF"),

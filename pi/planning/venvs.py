@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 
 from pi.errors import InputError
 from pi.planning.catalog import Variant
-from pi.planning.types import VENV, LaunchPlan, PodFacts
+from pi.planning.types import LaunchPlan, PodFacts
+from pi.vllm.venvs import VENV
 from pi.vllm.versions import NIGHTLY, is_nightly, too_old, version_numbers
-
-
-def is_extra_venv(folder: object) -> bool:
-    """Return whether setup makes extra venvs of this name, which holds the requested vLLM."""
-    return isinstance(folder, str) and bool(re.fullmatch(r"venv-(nightly|\d+(\.\d+)*)", folder, re.ASCII))
 
 
 def choose(facts: PodFacts, min_vllm: str | None, max_vllm: str | None = None) -> tuple[str, str | None]:
@@ -70,8 +64,3 @@ def refusal(plan: LaunchPlan, facts: PodFacts, pod: str) -> InputError | None:
         f"{plan.model} needs {at_least(plan.min_vllm)}, but {pod} has {facts.vllm_version}{extra}",
         f"add an extra venv: {setup} --beside; or upgrade ~/venv: {setup}",
     )
-
-
-def extra_venvs(reported: Mapping[str, str]) -> dict[str, str]:
-    """Keep the folders that setup makes, of those that a pod reported."""
-    return {folder: version for folder, version in reported.items() if is_extra_venv(folder)}

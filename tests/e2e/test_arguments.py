@@ -20,7 +20,7 @@ import pytest
 import pi
 from pi.errors import PiError
 from pi.fabric_tasks.flags import options_from
-from pi.fabric_tasks.options import LaunchOptions
+from pi.fabric_tasks.launch_options import LaunchOptions
 from pi.planning import catalog, overrides, planner, serve
 from pi.planning.adapters import RANKS, AdapterFacts
 from pi.planning.types import LaunchPlan, PodFacts, Request

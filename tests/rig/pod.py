@@ -137,7 +137,7 @@ class Pod(SshdPod):
 
     def programs(self) -> set[int]:
         """Return the Python processes of calls, not the shells that wait for them: those have its text in quotes."""
-        return {pid for pid, words in self.processes().items() if " -c import sys;i=sys.stdin.buffer;" in words}
+        return {pid for pid, words in self.processes().items() if " -c import sys,zlib;i=sys.stdin.buffer;" in words}
 
     def quiet(self, patience_s: float = 10) -> dict[int, str]:
         """Wait for the pod's processes to end. Returns those that remain, in the best case none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pi.errors import InputError
-from pi.fabric_tasks.options import LaunchOptions
+from pi.fabric_tasks.launch_options import LaunchOptions
 from pi.model_id import parse_typed
 
 UNDERSTOOD = {

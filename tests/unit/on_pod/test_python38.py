@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import pi.on_pod
-from pi.calls.bootstrap import MODULES
 
 FOLDER = Path(pi.on_pod.__file__).parent
 
@@ -39,11 +38,7 @@ class WithoutAnnotations(ast.NodeTransformer):
         return ast.Expr(node.value or ast.Constant(None))
 
 
-def test_every_module_is_sent() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*MODULES, "__init__"}
-
-
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", sorted(path.stem for path in FOLDER.glob("[a-z]*.py")))
 def test_a_module_runs_on_python_3_8(module: str) -> None:
     tree = ast.parse((FOLDER / f"{module}.py").read_text("utf-8"), feature_version=(3, 8))
     assert "annotations" in ast.dump(tree.body[1]), "from __future__ import annotations comes first"

@@ -9,7 +9,7 @@ import pytest
 
 from pi.errors import InputError, PiError, RemoteError
 from pi.fabric_tasks.flags import options_from
-from pi.fabric_tasks.options import LaunchOptions
+from pi.fabric_tasks.launch_options import LaunchOptions
 from pi.model_id import ModelId
 from pi.planning import catalog, planner
 from pi.planning.adapters import AdapterFacts
