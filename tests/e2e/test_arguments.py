@@ -173,7 +173,7 @@ def test_arguments_that_pi_plans_with_exist(said: dict[str, Any]) -> None:
 VERDICTS = {
     "nothing wrong": (["--max-num-seqs", "4"], None),
     "an unknown option": (["--max-num-sequences=4"], "unrecognized arguments: --max-num-sequences=4"),
-    "a wrong value": (["--max-num-seqs", "many"], "argument --max-num-seqs: Value many cannot be converted"),
+    "a wrong value": (["--max-num-seqs", "many"], "argument --max-num-seqs: "),
     "a wrong choice": (["--dtype", "int3"], "argument --dtype: invalid choice"),
     "JSON that is cut short": (["--compilation-config", '{"mode": 3'], "argument --compilation-config"),
     "a part without a value": (["--compilation-config.mode"], "the last argument needs a value"),

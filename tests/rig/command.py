@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.rig import forks
 from tests.rig.patience import patient
 from tests.rig.pod import Pod
 
@@ -71,7 +72,7 @@ class Pi:
             "HF_TOKEN": "none",
             "LANG": "C.UTF-8",
             "PI_DEBUG": "1",
-            "PI_SSH_PERSIST": "0",
+            "PI_SSH_PERSIST": "30",
         }
 
     @property
@@ -80,14 +81,18 @@ class Pi:
 
     def __call__(self, *words: str, timeout_s: float = 60, **environment: str) -> Done:
         """Run pi and wait for its end."""
-        done = subprocess.run(
-            [program("pi"), *words],
-            env={**self.environment, **environment},
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=patient(timeout_s),
-        )
+        given = {**self.environment, **environment}
+        if forks.suits(words, given):
+            done = forks.run(words, given, self.home, patient(timeout_s))
+        else:
+            done = subprocess.run(
+                [program("pi"), *words],
+                env=given,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=patient(timeout_s),
+            )
         return self._noted(ended(done.returncode, done.stdout, done.stderr))
 
     def _noted(self, done: Done) -> Done:

@@ -75,6 +75,7 @@ def test_a_pod_behind_a_jump_host_is_reached_through_it(pi: Pi, pod: Pod, new_po
 def test_a_jump_host_is_reached_its_own_way(pi: Pi, pod: Pod, new_pod: NewPod, own_way: str) -> None:
     first, second = new_pod("first", bare=True), new_pod("second", bare=True)
     closed = new_pod("closed", bare=True, options=("AllowTcpForwarding no",))
+    pi.environment["PI_SSH_PERSIST"] = "0"
     trusting = f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile {pi.home}/jumps\n"
     inner = alias(second, "second", own_way.format(config=f"{pi.home}/.ssh/config")) + alias(pod, "inside") + trusting
     pi.ssh_config(alias(first, "first") + inner)

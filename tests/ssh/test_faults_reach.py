@@ -522,12 +522,12 @@ def test_row_19_a_file_on_a_full_disk_is_named_and_the_pod_not_blamed(pi: Pi, po
 @pytest.mark.parametrize("seen", ["never seen", "seen before"])
 def test_row_19_a_revoked_key_is_refused(pi: Pi, box: Pod, seen: str) -> None:
     if seen == "seen before":
-        pi.ok("list")
+        pi.ok("list", PI_SSH_PERSIST="0")
     was = logins(box)
     key = (box.folder / "host_key.pub").read_text().split()[:2]
     (pi.home / ".ssh" / "known_hosts").write_text(f"@revoked * {' '.join(key)}")
     for words in (["list"], ["pods", "setup", "box", "--new-host-key"]):
-        done = pi(*words)
+        done = pi(*words, PI_SSH_PERSIST="0")
         assert done.code == 4, done
         assert f"shows a host key that your known_hosts marks as revoked: {fingerprint(box)}" in done.err
         assert "--new-host-key" not in done.err

@@ -51,7 +51,7 @@ def object_to(words: list[str], parser: argparse.ArgumentParser, verb: ServeSubc
         return said.getvalue().partition(": error: ")[2].strip() if ending.code else "--help only prints vLLM's help"
     except IndexError:  # vLLM takes the value of `--x.y` from the next word
         return "the last argument needs a value"
-    except (ValueError, TypeError, KeyError) as problem:
+    except Exception as problem:  # of any class: it would end the start, too
         return f"{type(problem).__name__}: {problem}"
     return unknown_parser(args)
 
