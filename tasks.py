@@ -26,19 +26,27 @@ def test(c: Context, part: str = "", quick: bool = False) -> None:
     """Lint, types, and the tests that need no vLLM."""
     from chores import suite
 
+    chosen = part.split() or (suite.quick() if quick else [])
+    tests = shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(in_order=quick), *chosen])
     with suite.clocked():
-        if not part:
-            lint(c)
-        chosen = part.split() or (suite.quick() if quick else [])
-        c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(in_order=quick), *chosen]))
+        if part:
+            c.run(tests)
+            return
+        rules(c)
+        with c.run(f"{BIN}/mypy", asynchronous=True, hide=True):  # on one core; many tests wait most of their time
+            c.run(tests)
 
 
 @task
 def lint(c: Context) -> None:
     """Check rules and format (ruff) and types (mypy)."""
+    rules(c)
+    c.run(f"{BIN}/mypy")
+
+
+def rules(c: Context) -> None:
     c.run(f"{BIN}/ruff check .")
     c.run(f"{BIN}/ruff format --check .")
-    c.run(f"{BIN}/mypy")
 
 
 @task
@@ -76,6 +84,7 @@ def nightly(c: Context) -> None:
     """Test what takes hours in all: the newest vLLM's parser, the slow tier, a long fuzz, ten runs of the suite."""
     newest(c)
     slow(c)
+    os.environ["PI_TEST_EXAMPLES"] = "400"
     for _ in range(10):
         test(c)
     fuzz(c, seconds=3600)

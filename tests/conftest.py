@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
 
-settings.register_profile("pi", deadline=None)  # a busy machine is no failure
+EXAMPLES = int(os.environ.get("PI_TEST_EXAMPLES", "40"))
+"""Random examples of each property in a run; the nightly run tries more."""
+
+settings.register_profile("pi", deadline=None, max_examples=EXAMPLES)  # a busy machine is no failure
 settings.load_profile("pi")

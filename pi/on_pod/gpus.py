@@ -207,5 +207,5 @@ class MemoryCheck:
             card = now[gpu]
             owned = sum(use["mib"] for use in uses if use["uuid"] == card.uuid)
             if card.used > self._before[gpu].used - fall and card.used - owned > fall:
-                problems.append("GPU %d still has %.1f of %.1f GiB in use" % (gpu, card.used / 1024, card.total / 1024))
+                problems.append("GPU %d still has %.1f of %.1f GB in use" % (gpu, card.used / 1024, card.total / 1024))
         return "; ".join(problems) or None

@@ -87,9 +87,9 @@ def _crashed(found: Found) -> str:
 
 
 def _leftovers(found: Found) -> str:
-    """Describe the processes that outlived a server, such as "71.0 GiB still held by pid 456"."""
+    """Describe the processes that outlived a server, such as "71.0 GB still held by pid 456"."""
     pids = ", ".join(map(str, found.left))
-    return f"{found.held_mib / 1024:.1f} GiB still held by pid {pids}" if found.held_mib else f"pid {pids} still runs"
+    return f"{found.held_mib / 1024:.1f} GB still held by pid {pids}" if found.held_mib else f"pid {pids} still runs"
 
 
 def show_last_lines(found: Found) -> None:

@@ -149,7 +149,7 @@ def test_row_24_engine_processes_that_hold_the_gpu_are_reported_and_cleaned(pi: 
     kill(box.record("qwen")["session"])
     kill(box.record("qwen")["pid"])
     line = row(pi.ok("list"), "qwen")
-    assert re.search(rf"crashed.*, 71\.0 GiB still held by pid {engine}, pi stop qwen stops it", line)
+    assert re.search(rf"crashed.*, 71\.0 GB still held by pid {engine}, pi stop qwen stops it", line)
     pi.ok("stop", "qwen")
     assert box.quiet(0) == {}
     assert pi.models("box") == {} and box.records() == []
@@ -558,7 +558,7 @@ def test_row_22_gpu_memory_that_does_not_come_back_is_reported_and_the_entry_kep
     box.cards("h100_8", count=1, used_mib={"0": 76_000})
     done = pi("stop", "qwen")
     assert (done.code, done.out) == (1, "")
-    assert "qwen has ended, but GPU 0 still has 74.2 of 79.6 GiB in use" in done.err
+    assert "qwen has ended, but GPU 0 still has 74.2 of 79.6 GB in use" in done.err
     assert "reboot the pod" in done.err
     assert list(pi.models("box")) == box.records() == ["qwen"]
     assert box.quiet(0) == {}
