@@ -23,6 +23,14 @@ def colour(stream: object = None) -> bool:
     return bool(getattr(stream, "isatty", bool)()) and not os.environ.get("NO_COLOR")
 
 
+def width() -> int | None:
+    """Return the columns of the terminal on stdout; None if it is not one, or does not say."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
 def printable(text: str) -> str:
     """Return `text` made safe for a terminal, without secrets. Call this before cutting the text."""
     return redaction.redacted(safe(text))

@@ -6,20 +6,18 @@ from __future__ import annotations
 import pi.cli.thin_invoke  # noqa: F401 - must come before anything that imports Invoke
 # isort: on
 
-import contextlib
 import os
 import signal
 import sys
 import threading
-from difflib import get_close_matches
 from io import TextIOWrapper
 
 from invoke import Collection, Config, Exit, Program
 from invoke.parser import Parser
 
 from pi import __version__, faults, screen
-from pi.cli.completion import SCRIPTS, next_words
-from pi.cli.help import CORE_FLAGS, ENDING, TITLE, rows, summary, typed, usage_of
+from pi.cli.help import program_help, verb_help
+from pi.cli.verbs import named_verb, summaries
 from pi.cli.words import Reading, Usage, wants_help
 from pi.errors import PiError, Signalled, signal_of
 from pi.fabric_tasks import DEFAULTS, VERBS, namespace, task_named
@@ -50,20 +48,18 @@ class Pi(Program):
 
     def parse_tasks(self) -> None:
         words = self.words
-        if words[:1] in (["--version"], ["-V"]):
+        if words[:1] in (["version"], ["--version"], ["-V"]):
             print(f"pi {__version__}")
             raise Exit
-        if words[:1] == ["--print-completion-script"]:
-            self._print_completion_script(words[1:])
-        if words[:2] == ["--complete", "--"]:
-            print("\n".join(self._candidates(words[2:])))
+        if words[:1] and words[0].partition("=")[0] in COMPLETION_FLAGS:
+            self._complete(words)
             raise Exit
-        asks_help = words[:1] in (["--help"], ["-h"])
+        asks_help = words[:1] in (["help"], ["--help"], ["-h"])
         words = words[asks_help:]
         if not words:
             self.print_help()
             raise Exit
-        name, rest = self._verb(words)
+        name, rest = named_verb(words)
         task = task_named(name)
         if asks_help or wants_help(task, rest):
             self._print_verb_help(name, task)
@@ -74,59 +70,30 @@ class Pi(Program):
     def parse_cleanup(self) -> None:
         """Do nothing: help and completion end in `parse_tasks`."""
 
-    def _verb(self, words: list[str]) -> tuple[str, list[str]]:
-        """Return the task named by the first word or two, and the words after it."""
-        if ".".join(words[:2]) in VERBS:
-            return ".".join(words[:2]), words[2:]
-        if default := DEFAULTS.get(words[0]):
-            if len(words) > 1 and not words[1].startswith("-"):
-                raise Usage(
-                    "unknown-verb",
-                    f"no verb {' '.join(words[:2])!r}{self._suggestion(words)}",
-                    usage_of(default, task_named(default)),
-                )
-            return default, words[1:]
-        if words[0] in VERBS and "." not in words[0]:
-            return words[0], words[1:]
-        raise Usage(
-            "unknown-verb", f"no verb {words[0]!r}{self._suggestion(words)}", "pi VERB ...; pi --help lists the verbs"
-        )
-
-    def _suggestion(self, words: list[str]) -> str:
-        names = [name.replace(".", " ") for name in VERBS]
-        close = get_close_matches(" ".join(words[:2]), names, 1) or get_close_matches(words[0], names, 1)
-        return f" (did you mean {close[0]!r}?)" if close else ""
-
     def print_help(self) -> None:
-        print(f"{TITLE}\n\nUsage: pi VERB ...   (pi VERB --help says more)\n")
-        verbs = [(typed(name), summary(task_named(name))) for name in VERBS]
-        screen.columns([("", *row) for row in [*verbs, *CORE_FLAGS.items()]])
-        print("\n" + ENDING)
+        screen.say(program_help(summaries(VERBS)))
 
     def _print_verb_help(self, name: str, task: Verb) -> None:
-        print(f"Usage: {usage_of(name, task)}\n\n{summary(task)}\n")
-        screen.columns([("", *row) for row in rows(task)])
+        group = name.rpartition(".")[0]
+        siblings = [other for other in VERBS if group and other.startswith(f"{group}.") and other != name]
+        screen.say(verb_help(name, task, summaries(siblings) if name in DEFAULTS.values() else []))
 
-    def _print_completion_script(self, shell: list[str]) -> None:
-        if len(shell) != 1 or shell[0] not in SCRIPTS:
-            raise Usage("unknown-shell", "which shell?", "pi --print-completion-script bash|zsh|fish")
-        print(SCRIPTS[shell[0]], end="")
-        raise Exit
+    def _complete(self, words: list[str]) -> None:
+        from pi.cli import completion  # noqa: PLC0415 - only a shell needs it
 
-    def _candidates(self, words: list[str]) -> list[str]:
-        """Return the completions of the last word."""
-        *before, current = words or [""]
-        return sorted({word for word in self._possible(before) if word.startswith(current)})
+        if words[0] == "--complete":
+            screen.reveal("\n".join(completion.candidates(words[1:])))
+            return
+        shell = words[1:2] or [os.path.basename(os.environ.get("SHELL", ""))]  # noqa: PTH119 - not a file here
+        if len(words) > 2 or shell[0] not in completion.SHELLS:
+            raise Usage("unknown-shell", "which shell?", f"pi {words[0]} {'|'.join(completion.SHELLS)}")
+        if words[0] == "--print-completion-script":
+            screen.reveal(completion.script(shell[0]).rstrip("\n"))
+        else:
+            screen.say(completion.install(shell[0]))
 
-    def _possible(self, before: list[str]) -> list[str]:
-        names = [name.split(".") for name in VERBS]
-        if not before:
-            return [name[0] for name in names]
-        subverbs = [name[1] for name in names if len(name) == 2 and [name[0]] == before]
-        with contextlib.suppress(Exit):
-            name, rest = self._verb(before)
-            return subverbs + next_words(name, task_named(name), rest)
-        return subverbs
+
+COMPLETION_FLAGS = ("--complete", "--print-completion-script", "--install-completion")
 
 
 def program() -> Pi:

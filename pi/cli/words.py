@@ -11,7 +11,7 @@ from typing import Any
 from invoke import Exit
 
 from pi import screen
-from pi.cli.help import usage_of
+from pi.cli.help import short_usage_of
 from pi.errors import tag
 from pi.fabric_tasks.flags import Flag, flags_of, operands_of
 from pi.fabric_tasks.verb import Verb
@@ -29,8 +29,9 @@ class Reading:
     """The words after a verb, read by what it declares. Raises Usage for words that do not fit."""
 
     def __init__(self, name: str, task: Verb, words: list[str]) -> None:
-        self._usage = usage_of(name, task)
+        self._usage = short_usage_of(name, task)
         self._flags = {flag.name: flag for flag in flags_of(task.options)}
+        self._shorts = {flag.short: flag for flag in self._flags.values() if flag.short}
         self._declared = operands_of(task.options)
         self._operands: list[str] = []
         self._values: dict[str, Any] = {}
@@ -67,6 +68,10 @@ class Reading:
         return shlex.join(words) if len(words) > 1 else word
 
     def _read_flag(self, word: str, rest: deque[str]) -> None:
+        if short := self._shorts.get(word[:2]):
+            if tail := word[2:]:  # -n20 is -n 20, -qy is -q -y
+                rest.appendleft(f"-{tail}" if short.kind is bool else tail)
+            word = short.name
         name, has_value, value = word.partition("=")
         flag = self._flags.get(name)
         if flag is None or (flag.takes_rest and has_value):

@@ -13,10 +13,10 @@ from pi.pods import changes, state
 
 @dataclass(frozen=True)
 class ActiveOptions(Options):
-    name: str = operand("NAME", "which pod", required=True)
+    name: str = operand("NAME", "which pod", required=True, completes="pod")
 
 
-@verb(ActiveOptions)
+@verb(ActiveOptions, examples=("pi pods active dc1",))
 def active(c: Any, options: ActiveOptions) -> None:
     """Choose the pod that the other commands use."""
     state.change(lambda before: replace(before, active=before.pod(options.name).name))

@@ -14,11 +14,11 @@ from pi.steps import moved, reconcile, where
 
 @dataclass(frozen=True)
 class AddressOptions(Options):
-    name: str = operand("NAME", "which pod", required=True)
+    name: str = operand("NAME", "which pod", required=True, completes="pod")
     ssh: str = operand('"ssh ..."|local', "its new ssh command", required=True, is_command=True)
 
 
-@verb(AddressOptions)
+@verb(AddressOptions, examples=('pi pods address dc1 "ssh root@203.0.113.9 -p 22022"',))
 def address(c: Any, options: AddressOptions) -> None:
     """Save the new address of a pod, if it is the same machine; nothing on the pod changes."""
     pod = replace(state.load().pod(options.name), ssh=options.ssh)

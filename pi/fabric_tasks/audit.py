@@ -16,10 +16,10 @@ from pi.steps import where
 
 @dataclass(frozen=True)
 class AuditOptions(PodOptions):
-    lines: int = flag("N", "show this many changes", 50)
+    lines: int = flag("N", "show this many changes", 50, short="-n")
 
 
-@verb(AuditOptions, name="audit")
+@verb(AuditOptions, name="audit", examples=("pi audit", "pi audit -n 10 -p dc1"))
 def audit(c: Any, options: AuditOptions) -> None:
     """Show the latest changes on the pod: who, what, and the result."""
     if options.lines < 1:

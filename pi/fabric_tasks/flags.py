@@ -32,6 +32,10 @@ class Flag:
     """Whether every word after it is its value."""
     repeats: bool = False
     """Whether it may be given more than once, each time with another value."""
+    short: str = ""
+    """Another way to type it, such as "-p"; empty if there is none."""
+    completes: str = ""
+    """What completion offers as its value, a key of `pi.fabric_tasks.candidates.KINDS`."""
     attribute: str = ""
     default: Any = None
 
@@ -49,6 +53,16 @@ class Flag:
         """The flag with its value, such as "--timeout SECONDS"."""
         return f"{self.name} {self.value}".rstrip()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a user may type for it, such as "-y" and "--yes"."""
+        return (self.short, self.name) if self.short else (self.name,)
+
+    @property
+    def explained(self) -> str:
+        """How the help lists it, such as "-n, --lines N"."""
+        return ", ".join([*self.names[:-1], self.written])
+
     def is_given(self, options: Options) -> bool:
         return bool(getattr(options, self.attribute) != self.default)
 
@@ -64,6 +78,8 @@ class Operand:
     takes_rest: bool
     is_command: bool = False
     """Whether it is a command line. The user may have omitted its quotes."""
+    completes: str = ""
+    """What completion offers, a key of `pi.fabric_tasks.candidates.KINDS`."""
     attribute: str = ""
     default: Any = None
 
@@ -71,6 +87,11 @@ class Operand:
     def is_list(self) -> bool:
         """Whether its value is a tuple of words."""
         return self.takes_rest
+
+    @property
+    def explained(self) -> str:
+        """How the help lists it."""
+        return self.written
 
 
 def flag(
@@ -81,10 +102,15 @@ def flag(
     required: bool = False,
     requires: str = "",
     excludes: str = "",
+    short: str = "",
+    completes: str = "",
 ) -> Any:
     """Declare a flag with a value: an int if its default is one."""
     kind = int if isinstance(default, int) else str
-    return _declared(Flag(value, help, kind, required=required, requires=requires, excludes=excludes), default)
+    declared = Flag(
+        value, help, kind, required=required, requires=requires, excludes=excludes, short=short, completes=completes
+    )
+    return _declared(declared, default)
 
 
 def choice(choices: tuple[str, ...], help: str, default: str | None = None) -> Any:
@@ -92,9 +118,9 @@ def choice(choices: tuple[str, ...], help: str, default: str | None = None) -> A
     return _declared(Flag("|".join(choices), help, choices=choices), default)
 
 
-def switch(help: str, *, requires: str = "", excludes: str = "") -> Any:
+def switch(help: str, *, requires: str = "", excludes: str = "", short: str = "") -> Any:
     """Declare a flag without a value."""
-    return _declared(Flag("", help, bool, requires=requires, excludes=excludes), False)
+    return _declared(Flag("", help, bool, requires=requires, excludes=excludes, short=short), False)
 
 
 def repeated(value: str, help: str) -> Any:
@@ -108,10 +134,16 @@ def tail(value: str, help: str) -> Any:
 
 
 def operand(
-    written: str, help: str, *, required: bool = False, takes_rest: bool = False, is_command: bool = False
+    written: str,
+    help: str,
+    *,
+    required: bool = False,
+    takes_rest: bool = False,
+    is_command: bool = False,
+    completes: str = "",
 ) -> Any:
     """Declare an operand; `takes_rest` makes it a tuple of every word left, `is_command` a command line."""
-    declared = Operand(written, help, required, takes_rest, is_command)
+    declared = Operand(written, help, required, takes_rest, is_command, completes)
     return _declared(declared, MISSING if required else () if takes_rest else None)
 
 

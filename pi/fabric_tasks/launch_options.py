@@ -22,11 +22,11 @@ MODEL = "Hugging Face model id, or the path of a model on the pod"
 class LaunchOptions(PodOptions):
     """The options that decide how a model is launched."""
 
-    memory: str | None = flag("50%", "share of each GPU's memory, such as 50%")
-    context: str | None = flag("32k", "context length in tokens, such as 32k")
-    gpus: str | None = flag("2", "number of GPUs")
+    memory: str | None = flag("50%", "share of each GPU's memory, such as 50%", completes="memory")
+    context: str | None = flag("32k", "context length in tokens, such as 32k", completes="context")
+    gpus: str | None = flag("2", "number of GPUs", completes="gpus")
     for_throughput: bool = switch("for many users: all idle GPUs of a kind, not the fewest that hold the model")
-    variant: str | None = flag("V", "which checkpoint of the model, such as fp8")
+    variant: str | None = flag("V", "which checkpoint of the model, such as fp8", completes="variant")
     text_only: bool = switch("load no encoder for images or sound, which leaves more memory for the context")
     lora: tuple[str, ...] = repeated("NAME=ID", "serve a LoRA adapter, from the hub or a path on the pod, as NAME")
     set: tuple[str, ...] = repeated("KEY=VALUE", "change one argument of `vllm serve`, such as max-num-seqs=64")

@@ -13,7 +13,7 @@ from pi.pods.types import Pod
 from pi.steps import reconcile, states, where
 
 
-@verb(PodOptions, name="list")
+@verb(PodOptions, name="list", examples=("pi list", "pi list -p dc1"))
 def list_models(c: Any, options: PodOptions) -> None:
     """List the pod's models and their current state."""
     with where.targeted(c, options.pod) as (pod, connection):

@@ -18,13 +18,13 @@ from pi.steps import where
 
 @dataclass(frozen=True)
 class LogsOptions(PodOptions):
-    name: str = operand("NAME", "which model", required=True)
-    lines: int = flag("N", "begin with this many of the last lines", 200)
+    name: str = operand("NAME", "which model", required=True, completes="name")
+    lines: int = flag("N", "begin with this many of the last lines", 200, short="-n")
     no_follow: bool = switch("print them and exit")
     raw: bool = switch("print escape sequences too; the log may then change your terminal's settings")
 
 
-@verb(LogsOptions)
+@verb(LogsOptions, examples=("pi logs qwen", "pi logs qwen -n 50 --no-follow"))
 def logs(c: Any, options: LogsOptions) -> None:
     """Follow a model's log; Ctrl+C stops following, not the model."""
     name = check_name(options.name, "model")

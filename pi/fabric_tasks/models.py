@@ -27,7 +27,7 @@ class ModelsOptions(PodOptions):
     sha256: str | None = flag("HEX", "checksum of that catalog (default: in a file beside it)", requires="--refresh")
 
 
-@verb(ModelsOptions, name="models")
+@verb(ModelsOptions, name="models", examples=("pi models qwen coder", 'pi models --on "2x RTX 4090"'))
 def models(c: Any, options: ModelsOptions) -> None:
     """List the models pi knows, by whether they fit the pod now."""
     if options.refresh:

@@ -12,7 +12,7 @@ from pi.fabric_tasks.flags import Options, flag
 class PodOptions(Options):
     """The options of a verb that works on one pod."""
 
-    pod: str | None = flag("P", "use this pod instead of the active one")
+    pod: str | None = flag("P", "use this pod instead of the active one", short="-p", completes="pod")
 
 
 def machine_flag() -> Any:

@@ -17,13 +17,19 @@ from pi.steps.unrented import here
 
 @dataclass(frozen=True)
 class PlanOptions(LaunchOptions):
-    model: str = operand("MODEL", MODEL, required=True)
+    model: str = operand("MODEL", MODEL, required=True, completes="model")
     name: str = flag("N", "name for the model", "model")
     on: str | None = machine_flag()
     json: bool = switch("print JSON")
 
 
-@verb(PlanOptions)
+@verb(
+    PlanOptions,
+    examples=(
+        "pi plan Qwen/Qwen3-Coder-30B-A3B-Instruct",
+        'pi plan openai/gpt-oss-120b --on "2x H100" --json',
+    ),
+)
 def plan(c: Any, options: PlanOptions) -> None:
     """Show what `pi start` would do: command, memory and reasons. Nothing changes."""
     with json_refusals(options.json):

@@ -11,7 +11,7 @@ from pi.pods import state
 from pi.steps.pod_summary import gpu_summary, versions
 
 
-@verb(Options, name="list")
+@verb(Options, name="list", examples=("pi pods",))
 def list_pods(c: Any, options: Options) -> None:
     """List your pods; `*` marks the active one."""
     saved = state.load()

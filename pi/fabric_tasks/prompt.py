@@ -34,7 +34,14 @@ FIRST_WIDTH = 60
 """Characters shown of a saved conversation's first message."""
 
 
-@verb(PromptOptions)
+@verb(
+    PromptOptions,
+    examples=(
+        'pi prompt qwen "Which files here should I read first?"',
+        'git diff | pi prompt qwen -q "Write a commit message" -',
+        "pi prompt qwen",
+    ),
+)
 def prompt(c: Any, options: PromptOptions) -> None:
     """Ask a model, which may read this directory; `-` is stdin. Without a message, chat."""
     if options.sessions:

@@ -16,13 +16,13 @@ DAY_SECONDS = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class PromptOptions(PodOptions):
-    name: str | None = operand("NAME", "which model")
+    name: str | None = operand("NAME", "which model", completes="name")
     message: tuple[str, ...] = operand(
         '["message"...|-]', "one or more messages; - reads standard input", takes_rest=True
     )
     continue_: bool = switch("continue the last conversation of this directory")
     json: bool = switch("print one JSON event a line on stdout, and nothing else")
-    quiet: bool = switch("print only the final text", excludes="--json")
+    quiet: bool = switch("print only the final text", excludes="--json", short="-q")
     no_tools: bool = switch("offer the model no tools")
     tool_choice: str = choice(("auto", "none", "required"), "whether the model may or must call tools", "auto")
     system: str | None = flag("TEXT", "system message, replacing pi's own")

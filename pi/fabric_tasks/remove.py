@@ -20,11 +20,11 @@ BILLING = "the machine keeps running (and billing) until you end it at the provi
 
 @dataclass(frozen=True)
 class RemoveOptions(Options):
-    name: str = operand("NAME", "which pod", required=True)
+    name: str = operand("NAME", "which pod", required=True, completes="pod")
     force: bool = switch("remove it even if models run on it; they keep running")
 
 
-@verb(RemoveOptions)
+@verb(RemoveOptions, examples=("pi pods remove dc1",))
 def remove(c: Any, options: RemoveOptions) -> None:
     """Remove a pod from pods.json; nothing on the pod changes."""
     name = options.name

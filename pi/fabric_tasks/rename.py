@@ -15,11 +15,11 @@ from pi.pods.types import State, check_name
 
 @dataclass(frozen=True)
 class RenameOptions(Options):
-    old: str = operand("OLD", "which pod", required=True)
+    old: str = operand("OLD", "which pod", required=True, completes="pod")
     new: str = operand("NEW", "its new name", required=True)
 
 
-@verb(RenameOptions)
+@verb(RenameOptions, examples=("pi pods rename dc1 berlin",))
 def rename(c: Any, options: RenameOptions) -> None:
     """Give a pod another name in pods.json; nothing on the pod changes."""
     check_name(options.new, "pod")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SetupOptions(Options):
-    name: str = operand("NAME", "name for the pod", required=True)
+    name: str = operand("NAME", "name for the pod", required=True, completes="pod")
     ssh: str | None = operand(
         '"ssh ..."|local',
         "how to reach it, if it is new or has moved: its ssh command, or `local` for this machine",
@@ -37,14 +37,23 @@ class SetupOptions(Options):
     mount: str | None = flag('"..."', "command that mounts shared storage for models, as the provider shows it")
     models_path: str | None = flag("P", "models directory on the pod (default: the mount, else ~/.cache/huggingface)")
     vllm: str | None = choice(("release", "nightly", "gpt-oss"), "which vLLM to install")
-    for_: str | None = flag("MODEL", "install a vLLM new enough for this catalog model, and the packages it needs")
+    for_: str | None = flag(
+        "MODEL", "install a vLLM new enough for this catalog model, and the packages it needs", completes="model"
+    )
     beside: bool = switch("install it into an extra venv and leave ~/venv alone", requires="--for")
     upgrade: bool = switch("upgrade vLLM and everything else")
     new_host_key: bool = switch("trust the pod's new host key (a new machine at an old address)")
     generate_key: bool = switch("make PI_API_KEY, the key that guards your models, and print it once")
 
 
-@verb(SetupOptions)
+@verb(
+    SetupOptions,
+    examples=(
+        'pi pods setup dc1 "ssh root@203.0.113.7 -p 22022"',
+        "pi pods setup here local",
+        "pi pods setup dc1 --upgrade",
+    ),
+)
 def setup(c: Any, options: SetupOptions) -> None:
     """Set up a machine as a pod; run it again to repair or upgrade."""
     request, pod = _request_and_pod(c, options)

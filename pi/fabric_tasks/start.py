@@ -31,7 +31,7 @@ LONGEST_TIMEOUT_S = 10**6
 
 @dataclass(frozen=True)
 class StartOptions(LaunchOptions):
-    model: str | None = operand("MODEL", MODEL)
+    model: str | None = operand("MODEL", MODEL, completes="model")
     name: str | None = flag("N", "name for the model; requests may use it or the model id", required=True)
     dry_run: bool = switch("show the command, memory and reasons; nothing changes")
     private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
@@ -57,7 +57,15 @@ class StartOptions(LaunchOptions):
         return int(given) if given else None
 
 
-@verb(StartOptions, remark="(alone: lists the models)")
+@verb(
+    StartOptions,
+    remark="(alone: lists the models)",
+    examples=(
+        "pi start Qwen/Qwen3-Coder-30B-A3B-Instruct --name qwen",
+        "pi start openai/gpt-oss-20b --name oss --memory 45% --context 64k",
+        "pi start /models/mine --name mine --set max-num-seqs=64",
+    ),
+)
 def start(c: Any, options: StartOptions) -> None:
     """Start a model and wait until it answers; without MODEL, list the models pi knows."""
     if options == StartOptions(pod=options.pod):

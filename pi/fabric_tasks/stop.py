@@ -19,10 +19,10 @@ from pi.steps import reconcile, where
 
 @dataclass(frozen=True)
 class StopOptions(PodOptions):
-    name: str | None = operand("[NAME]", "which model; without it, every model of the pod")
+    name: str | None = operand("[NAME]", "which model; without it, every model of the pod", completes="name")
 
 
-@verb(StopOptions)
+@verb(StopOptions, examples=("pi stop qwen",))
 def stop(c: Any, options: StopOptions) -> None:
     """Stop a model, or all models on the pod, and wait until GPU and port are free."""
     name = options.name

@@ -14,27 +14,33 @@ from invoke import Argument, Exit, Task
 from pi import faults
 from pi.errors import Interrupted, PiError, signal_of
 from pi.fabric_tasks.arguments import as_declared
-from pi.fabric_tasks.flags import AnyOptions, Options, declared_by, options_from
+from pi.fabric_tasks.flags import AnyOptions, Options, declared_by, flags_of, options_from
 from pi.screen import printable
 
 
 class Verb(Task):  # type: ignore[type-arg]
-    """A task with its declared options, and a remark that ends its usage line."""
+    """A task with its declared options, a remark that ends its usage line, and commands that its help shows."""
 
     options: type[Options]
     remark: str
+    examples: tuple[str, ...]
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return arguments that read words as the help says, and keep `help`, which Invoke empties."""
         kept = dict(self.help)
+        shorts = {flag.attribute: flag.short for flag in flags_of(self.options) if flag.short}
         try:
-            return [as_declared(argument) for argument in super().get_arguments(ignore_unknown_help)]
+            arguments = [as_declared(argument) for argument in super().get_arguments(ignore_unknown_help)]
         finally:
             self.help = kept
+        for argument in arguments:
+            if short := shorts.get(argument.name or ""):
+                argument.names = (*argument.names, short.removeprefix("-"))
+        return arguments
 
 
 def verb(
-    options: type[AnyOptions], *, name: str | None = None, remark: str = ""
+    options: type[AnyOptions], *, name: str | None = None, remark: str = "", examples: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Any, AnyOptions], None]], Verb]:
     """Make a function of a context and its options a task, with a parameter for each flag and operand.
 
@@ -59,7 +65,7 @@ def verb(
             help={each.attribute: each.help for each in declared},
             iterable=[each.attribute for each in declared if each.is_list],
         )
-        task.options, task.remark = options, remark
+        task.options, task.remark, task.examples = options, remark, examples
         return task
 
     return decorate

@@ -12,6 +12,7 @@ import pytest
 REASONS = {
     "mount": "this user cannot mount a file system here",
     "namespace": "this user cannot make a mount namespace here",
+    "shells": "this machine lacks zsh or fish",
     "shell": "this user's login shell is not bash",
     "users": "only root can act as another user",
     "IPv6": "this machine has no IPv6",

@@ -46,6 +46,7 @@ LATE = {
     "download": {"requests"},
     "calls.templates": {"jinja2"},
     "cli.entry": {"pi.cli"},
+    "cli.program": {"pi.cli"},
     "prompt.chat": {"readline"},
     "prompt.client": {"pi.prompt.sdk"},
     "screen": {"tabulate"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from invoke import Collection, Context, Exit
 
-from pi.cli.help import typed, usage_of
+from pi.cli.help import short_usage_of, typed, usage_of
+from pi.cli.meanings import MEANINGS, OF_PODS
 from pi.cli.program import Pi, program
 from pi.cli.words import Reading, wants_help
 from pi.errors import InputError
@@ -37,8 +39,8 @@ class SendOptions(Options):
     name: str = operand("NAME", "who", required=True)
     place: str | None = operand("[PLACE]", "where")
     message: tuple[str, ...] = operand("MESSAGE...", "what", required=True, takes_rest=True)
-    times: int = flag("N", "how often", 1)
-    loud: bool = switch("shout")
+    times: int = flag("N", "how often", 1, short="-n")
+    loud: bool = switch("shout", short="-l")
     dry_run: bool = switch("say nothing")
 
 
@@ -99,6 +101,9 @@ READ = [
      {"model": "a/b", "env": ["A=1", "B=2", "-x"]}),
     ("a switch", send, "--loud a x", {"loud": True, "name": "a", "message": ["x"]}),
     ("a switch of two words", send, "--dry-run a x", {"dry_run": True, "name": "a", "message": ["x"]}),
+    ("a short flag with its value", send, "a -n 3 x", {"times": 3, "name": "a", "message": ["x"]}),
+    ("a short flag without a space", send, "a -n3 x", {"times": 3, "name": "a", "message": ["x"]}),
+    ("two short flags in one word", send, "a -ln3 x", {"loud": True, "times": 3, "name": "a", "message": ["x"]}),
     ("only operands after --", send, "a -- --loud -x", {"name": "a", "place": "--loud", "message": ["-x"]}),
     ("a single dash is an operand", send, "a -", {"name": "a", "message": ["-"]}),
     ("a tail is raw", serve, "a/b --vllm -tp 4 --help -- x=y --name z --vllm",
@@ -142,7 +147,7 @@ def test_wrong_words_are_rejected(task: Verb, words: list[str], told: str) -> No
     with pytest.raises(Exit) as rejected:
         read(task, *words)
     assert rejected.value.code == 2
-    assert rejected.value.message == f"pi: {told}; usage: {usage_of('test', task)}"
+    assert rejected.value.message == f"pi: {told}; usage: {short_usage_of('test', task)}"
 
 
 HELP = [
@@ -247,10 +252,69 @@ def test_help_before_and_after_a_verb_is_the_same(name: str, capsys: pytest.Capt
 def test_a_verbs_help_explains_every_flag_and_operand(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     task: Verb = namespace()[name]
     run(*typed(name).split(), "--help")
-    printed = capsys.readouterr().out.split("\n\n", 1)[1]
+    printed = " ".join(capsys.readouterr().out.split("\n\n", 1)[1].split())
     for each in declared_by(task.options):
-        [line] = [line for line in printed.splitlines() if line.startswith(f"  {each.written} ")]
-        assert line.strip().removeprefix(each.written).strip() == each.help != ""
+        assert f"{each.explained} {each.help}" in printed and each.help != ""
+
+
+@pytest.mark.parametrize("words", ["", *verbs()])
+def test_help_fits_80_columns(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(*words.split(), "--help")
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", namespace().task_names)
+def test_a_verb_has_examples_that_it_can_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    task: Verb = namespace()[name]
+    run(*typed(name).split(), "--help")
+    printed = capsys.readouterr().out
+    assert task.examples
+    for example in task.examples:
+        assert f"\n  {example}\n" in printed
+        words = shlex.split(example.rpartition("| ")[2])
+        assert words[: 1 + len(typed(name).split())] == ["pi", *typed(name).split()], example
+        options_from(task.options, Reading(name, task, words[1 + len(typed(name).split()) :]).values())
+
+
+def test_help_is_wrapped_to_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    longest = {}
+    for columns in (50, 100):
+        monkeypatch.setattr("pi.screen.width", lambda columns=columns: columns)
+        run("stop", "--help")
+        longest[columns] = max(map(len, capsys.readouterr().out.splitlines()))
+    assert longest[50] <= 50 < longest[100] <= 100
+
+
+@pytest.mark.parametrize("words", [["help"], ["help", "stop"], ["version"]])
+def test_help_and_version_are_words_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 0
+    out = capsys.readouterr().out
+    run(f"--{words[0]}", *words[1:])
+    assert capsys.readouterr().out == out != ""
+
+
+MEANT = [
+    ("ls", "list"), ("ps", "list"), ("status", "list"), ("rm", "stop"), ("kill", "stop"), ("run", "start"),
+    ("serve", "start"), ("add", "pods setup"), ("use", "pods active"), ("chat", "prompt"), ("lst", "list"),
+    ("pods add", "pods setup"), ("pods ls", "pods"), ("pods rm", "pods remove"), ("pods use", "pods active"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "verb"), MEANT)
+def test_a_verb_of_another_program_leads_to_pis(words: str, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words.split()) == 2
+    assert f"no verb {words!r} (did you mean {verb!r}?)" in capsys.readouterr().err
+
+
+def test_every_meaning_is_a_verb() -> None:
+    assert {*MEANINGS, *OF_PODS} <= set(verbs())
+
+
+def test_a_wrong_call_of_a_verb_with_many_flags_prints_a_short_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("start", "a/b", "--contxt", "3") == 2
+    told = capsys.readouterr().err
+    assert "unknown option --contxt (did you mean --context?)" in told
+    assert told.endswith("usage: pi start MODEL --name N [OPTIONS]; see: pi start --help\n")
 
 
 @pytest.mark.parametrize("name", namespace().task_names)
@@ -345,6 +409,17 @@ COMPLETED = [
     ("models to stop", ["stop", "q"], {"qwen"}),
     ("pods after --pod", ["list", "--pod", "l"], {"lab"}),
     ("flags", ["logs", "--l"], {"--lines"}),
+    ("no flag twice", ["logs", "--lines", "3", "--l"], set()),
+    ("a value after an equals sign", ["list", "--pod=l"], {"--pod=lab"}),
+    ("a value after a short flag", ["list", "-p", "l"], {"lab"}),
+    ("no more names than the verb takes", ["stop", "qwen", ""], set()),
+    ("the models of the typed pod", ["stop", "--pod", "lab", ""], set()),
+    ("model ids", ["start", "openai/gpt-oss-2"], {"openai/gpt-oss-20b"}),
+    ("variants of a model", ["plan", "Qwen/Qwen3-Coder-30B-A3B-Instruct", "--variant", "b"], {"bf16"}),
+    ("numbers of GPUs of the pod", ["start", "a/b", "--gpus", ""], {"1", "2"}),
+    ("verbs after help", ["help", "pods", "re"], {"remove", "rename"}),
+    ("nothing for vLLM's own words", ["start", "a/b", "--vllm", "--no"], set()),
+    ("shells", ["--install-completion", "f"], {"fish"}),
     ("choices of a flag", ["prompt", "qwen", "--api", ""], {"chat", "responses"}),
     ("nothing after an unknown verb", ["xyzzy", ""], set()),
 ]
@@ -356,10 +431,40 @@ def test_the_next_word_is_completed(
 ) -> None:
     model = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 99}
     config.mkdir()
-    pods = {"box": {"ssh": "ssh h", "models": {"qwen": model}}, "lab": {"ssh": "ssh l"}}
+    gpus = [{"id": number, "name": "L4", "memory": "24GB"} for number in range(3)]
+    pods = {"box": {"ssh": "ssh h", "gpus": gpus, "models": {"qwen": model}}, "lab": {"ssh": "ssh l"}}
     (config / "pods.json").write_text(json.dumps({"pods": pods}))
     assert run("--complete", "--", *words) == 0
     assert set(capsys.readouterr().out.split()) == offered
+
+
+SPLIT_BY_BASH = [
+    ("a value after an equals sign", ["list", "--pod", "=", "l"], {"lab"}),
+    ("no value yet", ["list", "--pod", "="], {"box", "lab"}),
+    ("a word before another", ["logs", "--lines", "=", "3", "q"], {"qwen"}),
+]
+
+
+@pytest.mark.parametrize(("words", "offered"), [case[1:] for case in SPLIT_BY_BASH])
+def test_words_that_bash_splits_are_completed(
+    words: list[str], offered: set[str], config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = {"model": "a/b", "port": 8001, "gpu": "0", "pid": 99}
+    config.mkdir()
+    pods = {"box": {"ssh": "ssh h", "models": {"qwen": model}}, "lab": {"ssh": "ssh l"}}
+    (config / "pods.json").write_text(json.dumps({"pods": pods}))
+    assert run("--complete", "bash", "--", *words) == 0
+    assert set(capsys.readouterr().out.split()) == offered
+
+
+def test_completion_offers_no_word_that_a_shell_would_read_otherwise(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.mkdir()
+    pods = {name: {"ssh": "ssh h"} for name in ("good", "$(id)", "a;b", "x y", "*")}
+    (config / "pods.json").write_text(json.dumps({"pods": pods}))
+    run("--complete", "--", "list", "-p", "")
+    assert set(capsys.readouterr().out.split()) <= {"good"}
 
 
 def test_completion_is_quiet_about_a_broken_state(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,46 @@
+"""Verbs of other programs, and the verb of pi that means the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+MEANINGS = {
+    "list": "ls ps status show top state",
+    "stop": "rm kill delete down unload terminate shutdown",
+    "start": "run serve up launch deploy load create",
+    "prompt": "chat ask talk query generate",
+    "logs": "log tail journal",
+    "models": "catalog search find available",
+    "plan": "estimate fit dry-run preview",
+    "audit": "history events changes",
+    "pods": "machines hosts servers nodes",
+    "pods setup": "add init install register new",
+    "pods active": "use select switch checkout",
+    "pods address": "move",
+    "pods rename": "mv",
+}
+"""Words by verb."""
+
+OF_PODS = {
+    "pods": "ls ps status show",
+    "pods remove": "rm kill delete forget unregister",
+    "pods setup": "create upgrade repair update",
+}
+"""Words that mean something else after `pods`."""
+
+
+def meant(words: list[str], names: Iterable[str]) -> str | None:
+    """Return the verb that the user may have meant: by its meaning, else by its letters."""
+    names = list(names)
+    of_pods = _by_word(MEANINGS, "pods ") | _by_word(OF_PODS)
+    found = of_pods.get(words[1].lower()) if words[0] == "pods" and len(words) > 1 else None
+    found = found or _by_word(MEANINGS).get(words[0].lower())
+    if found in names:
+        return found
+    close = get_close_matches(" ".join(words[:2]), names, 1) or get_close_matches(words[0], names, 1)
+    return close[0] if close else None
+
+
+def _by_word(meanings: dict[str, str], prefix: str = "") -> dict[str, str]:
+    return {word: verb for verb, words in meanings.items() if verb.startswith(prefix) for word in words.split()}
