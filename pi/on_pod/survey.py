@@ -10,7 +10,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional, cast
 
-from pi.on_pod import card, checkpoint, gpus, hub, process, records, registry, storage
+from pi.on_pod import card, checkpoint, container, gpus, hub, process, records, registry, storage
 from pi.on_pod.shapes import (
     AdapterFacts,
     LiveRecord,
@@ -51,10 +51,10 @@ def survey(request: SurveyRequest) -> Survey:
         "records": [described(record) for record in recorded],
         "vllm_version": vllm_version(),
         "extra_venvs": extra_venvs(),
-        "memory_mib": _meminfo("MemTotal") // 1024,
+        "memory_mib": meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
         "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
-        "public": public_addresses(),
+        "public": container.ports(),
         "model": described_model,
         "adapters": {source: reading.result() for source, reading in adapters.items()},
         "sizes": {each: size for each, size in sizes.items() if size},
@@ -240,24 +240,7 @@ def _json(path: str) -> Any:
         return None
 
 
-def public_addresses() -> dict[str, str]:
-    """Return the variables of the first process in which a provider maps this pod's ports.
-
-    RunPod: RUNPOD_POD_ID, RUNPOD_PUBLIC_IP, RUNPOD_TCP_PORT_<port>; Vast.ai: PUBLIC_IPADDR,
-    VAST_TCP_PORT_<port> (the providers' documentation of their environment variables).
-    """
-    try:
-        with open("/proc/1/environ", "rb") as file:
-            first = dict(
-                entry.decode("utf-8", "replace").partition("=")[::2] for entry in file.read().split(b"\0") if entry
-            )
-    except OSError:
-        first = {}
-    names = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_TCP_PORT_\d+")
-    return {key: value for key, value in {**first, **os.environ}.items() if names.fullmatch(key)}
-
-
-def _meminfo(field: str) -> int:
+def meminfo(field: str) -> int:
     with open("/proc/meminfo") as file:
         for line in file:
             if line.startswith(field + ":"):
