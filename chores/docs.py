@@ -29,6 +29,7 @@ VARIES = {
     r"\b\d\d:\d\d(:\d\d)?\b": "CLOCK",
     r"\b\d+(\.\d+)? (ms|s|min|h|days)\b": "TIME",
     r"(, \d+(\.\d+)? tokens/s)?, (\d+ tool calls?)": r", \3",
+    r"(?m)^- machine: [^;]*;": "- machine: IT;",
     r"\b\d+ Gi?B of disk( are)? free(, (too few|not enough))?": "SPACE",
     r"\bdownloading \d+(\.\d+)? [MG]iB of (.*), \d+(\.\d+)? [MG]iB/s": r"downloading N of \2",
     r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/\d+)?": "UUID",

@@ -25,10 +25,20 @@ RUN = (
 )
 """Runs the program beside a shell that waits for it; the program ends the shell if pi goes (`pi.on_pod.wire`)."""
 
-FIND_PYTHON = f'for p in "$HOME/venv/bin/python" python3; do command -v "$p" >/dev/null 2>&1 && {RUN}; done; '
+WORKS = '-I -S -c "import json, subprocess, fcntl, urllib.request" >/dev/null 2>&1'
+"""Fails for a Python without its standard library, as python3-minimal of Debian and Ubuntu is."""
+
+FIND_PYTHON = (
+    'for p in "$HOME/venv/bin/python" python3; do '
+    f'command -v "$p" >/dev/null 2>&1 && {{ [ -z "$pi_tries" ] || "$p" {WORKS}; }} && {RUN}; done; '
+)
+
+TRY_PYTHON = "pi_tries=1; "
+"""Passes over a Python that does not work."""
 
 INSTALL_PYTHON = (
-    'command -v python3 >/dev/null 2>&1 || { s=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
+    f"{TRY_PYTHON}python3 {WORKS}"
+    ' || { s=; [ "$(id -u)" = 0 ] || s="sudo -n"; '
     "echo installing python3 with apt-get; while sleep 5 && echo .; do :; done & "
     "export DEBIAN_FRONTEND=noninteractive; $s apt-get -qq update; "
     "$s apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends python3; kill $!; } >&2; "

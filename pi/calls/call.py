@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from pi.calls.bootstrap import NO_BASH, NO_PYTHON, program, shell_command
+from pi.calls.bootstrap import INSTALL_PYTHON, NO_BASH, NO_PYTHON, program, shell_command
 from pi.calls.events import (
     Alive,
     Cancelled,
@@ -63,7 +63,7 @@ class Call:
     """One verb that runs on a pod: its events, and the answers that it waits for.
 
     `journal` names the call's journal on the pod, if it keeps one; `received` counts the events that arrived.
-    `retry` is pi's answer to a failed try, which it repeats after a lost connection.
+    `retry` is pi's answer to a failed try or to a check, which it repeats after a lost connection.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Call:
     ) -> None:
         self.journal = journal
         self.received = 0
-        self.retry: shapes.Retry | None = None
+        self.retry: Mapping[str, object] | None = None
         self.has_begun = False
-        self._is_prepared = bool(preparation)
+        self._is_prepared = preparation == INSTALL_PYTHON
         mark = secrets.token_hex(12)
         self._reader = Reader(mark)
         self._call: shapes.Call = {
@@ -101,7 +101,8 @@ class Call:
         with suppress(UnreachableError):  # `events` reports that the connection is lost
             self._stream.send(json.dumps(message).encode() + b"\n")
 
-    def answer_retry(self, retry: shapes.Retry) -> None:
+    def answer_retry(self, retry: Mapping[str, object]) -> None:
+        """Send an answer that a lost connection must not lose."""
         self.retry = retry
         self.answer(retry)
 
@@ -159,7 +160,11 @@ class Call:
                 "as root on the pod: apt-get install -y python3; then run the setup again",
             )
         if NO_PYTHON in noise:
-            return RemoteError("no-python", "the pod has no python3", 'set it up first: pi pods setup NAME "ssh ..."')
+            return RemoteError(
+                "no-python",
+                "the pod has no python3, or one without its standard library",
+                'setup installs it: pi pods setup NAME "ssh ..."',
+            )
         status = self._stream.exit_status()
         if self.has_begun or status in (None, FAILED):
             return ConnectionLost(

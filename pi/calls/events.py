@@ -10,6 +10,7 @@ from typing import Any
 from pi.calls.validation import WrongAnswerError, checked
 from pi.errors import RemoteError
 from pi.on_pod import events as sent
+from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.events import FailureKind, StepVerb
 from pi.on_pod.shapes import Survey
 
@@ -82,7 +83,14 @@ class Exited:
     exit_code: int | None
 
 
-Question = Surveyed | Exited
+@dataclass(frozen=True)
+class Checked:
+    """What a machine has before its setup; the pod waits for a word to go on."""
+
+    facts: CheckAnswer
+
+
+Question = Surveyed | Exited | Checked
 """Events that pi answers."""
 
 
@@ -223,6 +231,7 @@ READERS: dict[str, Callable[[object], Event]] = {
     "step": _step,
     "launched": _launched,
     "survey": lambda data: Surveyed(checked(sent.SurveyEvent, data)["facts"]),
+    "checked": lambda data: Checked(checked(sent.CheckedEvent, data)["facts"]),
     "exited": _exited,
     "alive": lambda data: Alive(),
     "done": lambda data: Done(checked(sent.DoneEvent, data)["result"]),

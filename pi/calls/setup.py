@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from pi.calls.bootstrap import INSTALL_PYTHON
-from pi.calls.call import Listener, call
+from pi.calls.call import Call, Listener, call
+from pi.calls.check import check_request, machine_facts
+from pi.calls.events import Checked, Question
 from pi.calls.templates import render
+from pi.calls.validation import WrongAnswerError
+from pi.errors import PiError
 from pi.on_pod import shapes
-from pi.pods import gpus
+from pi.planning.preflight import MachineFacts
 from pi.pods.gpus import Gpu
 from pi.vllm.venvs import extra_venvs
 
@@ -45,7 +50,6 @@ class SetupFacts:
     """What a pod has after its setup."""
 
     gpus: tuple[Gpu, ...]
-    skipped_gpu_lines: tuple[str, ...]
     vllm_version: str | None
     """The version in ~/venv."""
     extra_venvs: dict[str, str]
@@ -58,8 +62,30 @@ class SetupFacts:
     """The machine, whatever its boot and address."""
 
 
-def set_up(connection: Connection, name: str, request: SetupRequest, listen: Listener) -> SetupFacts:
-    """Set up the pod `name` and return what it has. Raises SetupError naming the step that failed."""
+def set_up(
+    connection: Connection,
+    name: str,
+    request: SetupRequest,
+    listen: Listener,
+    judge: Callable[[MachineFacts], None],
+) -> SetupFacts:
+    """Set up the pod `name` and return what it has. Raises SetupError naming the step that failed.
+
+    `judge` gets the facts of the machine before anything changes, and raises PiError if it cannot be set up.
+    """
+    machine: list[MachineFacts] = []
+
+    def answer(event: Question, running: Call) -> None:
+        if not isinstance(event, Checked):
+            return
+        machine[:] = [machine_facts(event.facts, request.models_path or request.mount_target)]
+        try:
+            judge(machine[0])
+        except PiError:
+            running.cancel()
+            raise
+        running.answer_retry({"proceed": True})
+
     environment = {
         "PI_MARK": secrets.token_hex(12),
         "PI_VLLM": request.vllm,
@@ -72,28 +98,34 @@ def set_up(connection: Connection, name: str, request: SetupRequest, listen: Lis
         "PI_BESIDE": "1" if request.extra_venv else "0",
         **request.mirrors,
     }
-    sent: shapes.SetupRequest = {"name": name, "environment": environment, "files": _setup_files(request)}
-    answer = call(
+    sent: shapes.SetupRequest = {
+        "name": name,
+        "check": check_request(request.models_path or request.mount_target, []),
+        "environment": environment,
+        "files": _setup_files(request),
+    }
+    answered = call(
         connection,
         "setup",
         "setup",
         sent,
         shapes.SetupAnswer,
         listen,
+        decide=answer,
         preparation=INSTALL_PYTHON,
         outlives=True,
     )
-    facts = answer["facts"]
-    cards, skipped = gpus.parse("\n".join(facts.get("gpu", [])))
+    if not machine:
+        raise WrongAnswerError("a setup without a check of the machine")
+    facts = answered["facts"]
     return SetupFacts(
-        gpus=tuple(cards),
-        skipped_gpu_lines=tuple(skipped),
+        gpus=machine[0].gpus,
         vllm_version=_first(facts.get("vllm_version")),
         extra_venvs=extra_venvs(dict(line.partition(" ")[::2] for line in facts.get("beside", []))),
         models_path=_first(facts.get("models_path")),
         python=_first(facts.get("python")),
-        boot=answer["boot"],
-        machine=answer.get("machine", ""),
+        boot=answered["boot"],
+        machine=answered.get("machine", ""),
     )
 
 

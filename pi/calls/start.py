@@ -9,10 +9,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from pi.calls.call import Call, Listener, call
-from pi.calls.events import Exited, Question
+from pi.calls.events import Checked, Exited, Question
 from pi.calls.records import deployment
 from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
+from pi.calls.validation import WrongAnswerError
 from pi.errors import PiError
 from pi.on_pod.shapes import ArgumentCheck, Launch, Relaunch, StartAnswer, StartRequest
 from pi.planning.serve import server
@@ -74,6 +75,8 @@ def start_model(
                 plan = correct(plans[-1], event) if plans else None
                 running.answer_retry({"relaunch": _relaunch(plan, instance, private) if plan else None})
                 return
+            if isinstance(event, Checked):  # only a setup asks it
+                raise WrongAnswerError("a question of another verb")
             plans.append(decide(facts(event.facts)))
         except PiError:
             running.cancel()

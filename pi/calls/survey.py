@@ -10,11 +10,11 @@ from pi.calls.call import call
 from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
 from pi.on_pod import survey as on_pod
-from pi.on_pod.gpus import AMD
-from pi.on_pod.shapes import ModelFacts, NamedGpuUse, Survey, SurveyRequest
+from pi.on_pod.gpus import AMD, NOT_FOUND
+from pi.on_pod.shapes import ModelFacts, NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
 from pi.planning.adapters import AdapterFacts
 from pi.planning.model_card import ModelCard, Verdict, card_of, ids_in
-from pi.planning.types import GpuProcess, PodFacts
+from pi.planning.types import Device, GpuProcess, PodFacts
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.vllm.venvs import extra_venvs
@@ -68,7 +68,7 @@ def facts(survey: Survey) -> PodFacts:
         model_at=model["where"] if model else None,
         model_card=_model_card(model) if model else ModelCard(),
         sizes=survey["sizes"],
-        device="cuda" if cards else "amd" if survey["gpus"]["error"] == AMD else "cpu",
+        device=device_of(survey["gpus"], cards),
         adapters={
             source: AdapterFacts(adapter["rank"], adapter["base"], adapter["where"] == "absent")
             for source, adapter in survey.get("adapters", {}).items()
@@ -107,6 +107,13 @@ def _model_card(model: ModelFacts) -> ModelCard:
         adapter=page["adapter"],
         gguf=tuple(page["gguf"]),
     )
+
+
+def device_of(answer: NvidiaSmi, cards: list[Gpu]) -> Device:
+    """Return what a pod computes on; "unknown" if it has NVIDIA's driver, but no GPU that pi can read."""
+    if cards:
+        return "cuda"
+    return {AMD: "amd", NOT_FOUND: "cpu"}.get(answer["error"] or "", "unknown")  # type: ignore[return-value]
 
 
 def _gpu_processes(uses: list[NamedGpuUse], cards: list[Gpu]) -> tuple[GpuProcess, ...]:

@@ -11,6 +11,7 @@ from pi.fabric_tasks.verb import Verb
 
 VERBS = {
     "pods.list": "pods:list_pods",
+    "pods.check": "check:check_machine",
     "pods.setup": "setup:setup",
     "pods.active": "active:active",
     "pods.address": "address:address",

@@ -31,6 +31,8 @@ def list_models(c: Any, options: PodOptions) -> None:
 
 def _warn(pod: Pod, status: Status) -> None:
     """Print what is wrong with the pod itself."""
+    if gpus.is_silent(status.unread_gpus) and pod.gpus:
+        screen.note(f"warning: cannot read the GPUs: {status.unread_gpus[0]}")
     for warning in gpus.lost(pod.gpus, status.gpus, status.unread_gpus):
         screen.note(f"warning: {warning}")
     if status.storage:

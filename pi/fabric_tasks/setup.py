@@ -120,7 +120,7 @@ def _set_up(connection: Connection, pod: Pod, request: SetupRequest, again: str)
     """Set the pod up and show its steps. An error quotes the step's last lines, or how to continue."""
     report = SetupReport()
     try:
-        return set_up(connection, pod.name, request, report.hear)
+        return set_up(connection, pod.name, request, report.hear, report.judge)
     except SetupError as error:
         report.quote(error.tail)
         raise

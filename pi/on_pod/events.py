@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
+from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.shapes import Survey
 
 StepVerb = Literal["step", "note", "done", "skip", "fail"]
@@ -71,6 +72,13 @@ class SurveyEvent(TypedDict):
     facts: Survey
 
 
+class CheckedEvent(TypedDict):
+    """The facts of a machine before its setup. pi answers whether to set it up."""
+
+    event: Literal["checked"]
+    facts: CheckAnswer
+
+
 class ExitedEvent(TypedDict):
     """The first try of a start failed: the end of vLLM's log, and its exit code. pi answers with a `Retry`."""
 
@@ -113,6 +121,7 @@ Event = Union[
     StepEvent,
     LaunchedEvent,
     SurveyEvent,
+    CheckedEvent,
     ExitedEvent,
     AliveEvent,
     CancellingEvent,

@@ -35,19 +35,33 @@ VRAM = "/sys/class/drm/card*/device/mem_info_vram_total"
 AMD = "AMD GPUs (%s) without nvidia-smi" % KFD
 """The error of a pod with AMD GPUs. pi's setup and the planner reject such a pod."""
 
+NVIDIA = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/gpus/*", "/dev/dxg")
+"""Files that only a machine or container with an NVIDIA GPU has; the last one is WSL's."""
+
+NOT_FOUND = "nvidia-smi not found"
+"""The error of a pod without GPUs."""
+
+HIDDEN = "NVIDIA devices without nvidia-smi: "
+"""The beginning of the error of a pod whose GPUs are there, but without nvidia-smi."""
+
+SILENT = "nvidia-smi did not answer"
+"""The beginning of the error if it is too slow. That proves nothing about the GPUs."""
+
 INTEGRATED_MIB = 8192
 """An AMD GPU with less memory of its own belongs to a processor; such a machine is a pod without a GPU."""
 
-SLICED = re.compile(r"^\s*\d+, [^,\n]*\b(A30|A100|A800|[HB]\d{3}|H20|GB\d{3}|RTX PRO [56]000)|\[N/A\]|\[Insuff", re.M)
+SLICED = re.compile(
+    r"^\s*\d+, [^,\n]*\b(A30|A100|A800|[HB]\d{3}|H20|GB\d{3}|RTX PRO [56]000)|, \[N/A\],|\[Insuff|, Enabled\s*$", re.M
+)
 """Rows of GPUs that may be cut into slices (MIG), or whose memory nvidia-smi does not tell."""
 
 LISTING = re.compile(r"GPU \d+: |\s+MIG \d|\|\s*\d+(\s+\d+){3}\s*\|[^|]*MiB\s*/")
 """Lines of `nvidia-smi -L` and of its table that describe slices."""
 
-TIMEOUT_S = 20
+PATIENCE_S = 60
+"""Time-out of every question. With 8 GPUs and without persistence mode, an answer may take 25 s and more."""
 
-BRIEF_S = 10
-"""Time-out of questions whose answer pi can do without."""
+FORMAT = "--format=csv,noheader,nounits"
 
 CARDS = "--query-gpu=index,uuid,memory.used,memory.total"
 
@@ -56,22 +70,44 @@ PROCESSES = "--query-compute-apps=pid,gpu_uuid,used_memory"
 
 
 def described(query: str) -> NvidiaSmi:
-    """Return the answer to a query, followed by what pi needs to know of slices (MIG) and unified memory."""
+    """Return the answer to a query, followed by what pi needs to know of slices (MIG) and unified memory.
+
+    An old driver does not know all columns; then the query ends before the first unknown one.
+    """
     answer = nvidia_smi(query)
+    unknown = re.search(r'Field "([a-z_.]+)" is not a valid field', answer["text"])
+    while unknown and "," + unknown.group(1) in query:
+        query = query.partition("," + unknown.group(1))[0]
+        answer = nvidia_smi(query)
+        unknown = re.search(r'Field "([a-z_.]+)" is not a valid field', answer["text"])
     if not SLICED.search(answer["text"]):
         return answer
-    listed = _ask(["-L"], BRIEF_S)["text"]
+    listed = _ask(["-L"])["text"]
     if re.search(r"^\s+MIG \d", listed, re.M):
-        listed += "\n" + _ask([], BRIEF_S)["text"]
+        listed += "\n" + _ask([])["text"]
     lines = [line for line in listed.splitlines() if LISTING.match(line)]
     with open("/proc/meminfo") as file:
         lines += [line.strip() for line in file if line.startswith(("MemTotal:", "MemAvailable:"))]
     return {"text": "\n".join([answer["text"].rstrip("\n"), *lines, ""]), "error": answer["error"]}
 
 
-def nvidia_smi(query: str, timeout_s: float = TIMEOUT_S) -> NvidiaSmi:
+def cuda_version() -> Optional[str]:
+    """Return the newest CUDA that the driver supports, such as "12.8"; since driver 610: "CUDA UMD Version"."""
+    found = re.search(r"CUDA(?:\s+\w+)?\s+Version:\s*(\d{1,2}\.\d{1,2})", _ask([])["text"])
+    return found.group(1) if found else None
+
+
+def nvidia_smi(query: str) -> NvidiaSmi:
     """Return the answer of `nvidia-smi` to a query, or why there is none."""
-    return _ask([query, "--format=csv,noheader,nounits"], timeout_s)
+    return _ask([query, FORMAT])
+
+
+def _absence() -> str:
+    """Return what a pod without nvidia-smi has: hidden GPUs of NVIDIA, those of AMD, or none."""
+    devices = sorted(path for pattern in NVIDIA for path in glob.glob(pattern))
+    if devices:
+        return HIDDEN + devices[0]
+    return AMD if _has_amd() else NOT_FOUND
 
 
 def _has_amd() -> bool:
@@ -86,14 +122,14 @@ def _has_amd() -> bool:
     return os.path.exists(KFD) and (not sizes or max(sizes) >= INTEGRATED_MIB)
 
 
-def _ask(words: list[str], timeout_s: float) -> NvidiaSmi:
+def _ask(words: list[str]) -> NvidiaSmi:
     """Return the answer of `nvidia-smi`, or why there is none.
 
     A wedged driver keeps `nvidia-smi` in the kernel even after KILL, so its end is not waited for.
     """
     program = next(filter(None, map(shutil.which, NVIDIA_SMI)), None)
     if program is None:
-        return {"text": "", "error": AMD if _has_amd() else "nvidia-smi not found"}
+        return {"text": "", "error": _absence()}
     try:
         child = subprocess.Popen(
             [program, *words],
@@ -105,7 +141,7 @@ def _ask(words: list[str], timeout_s: float) -> NvidiaSmi:
     except OSError as error:
         return {"text": "", "error": str(error)}
     assert child.stdout is not None
-    deadline = time.monotonic() + paced(timeout_s)
+    deadline = time.monotonic() + paced(PATIENCE_S)
     try:
         with child.stdout:
             answer = _read(child.stdout.fileno(), deadline)
@@ -114,7 +150,7 @@ def _ask(words: list[str], timeout_s: float) -> NvidiaSmi:
         code = child.wait(max(0.1, deadline - time.monotonic()))
     except (TimeoutError, subprocess.TimeoutExpired):
         process.kill_group(child.pid)
-        return {"text": "", "error": "nvidia-smi did not answer within %g s" % timeout_s}
+        return {"text": "", "error": "%s within %d s" % (SILENT, PATIENCE_S)}
     text = answer.decode("utf-8", "replace")
     return {"text": text, "error": text.strip() if code else None}
 
@@ -140,10 +176,11 @@ class Card(NamedTuple):
     total: int
 
 
-def cards(ids: Iterable[int]) -> dict[int, Card]:
+def cards(ids: Iterable[int], answer: Optional[NvidiaSmi] = None) -> dict[int, Card]:
     """Return these GPUs by index, without those that nvidia-smi does not report."""
     wanted = set(ids)
-    rows = re.findall(r"^\s*(\d{1,3}), ([^,\n]*), (\d{1,9}), (\d{1,9})\s*$", nvidia_smi(CARDS, BRIEF_S)["text"], re.M)
+    text = (answer or nvidia_smi(CARDS))["text"]
+    rows = re.findall(r"^\s*(\d{1,3}), ([^,\n]*), (\d{1,9}), (\d{1,9})\s*$", text, re.M)
     return {int(row[0]): Card(row[1], int(row[2]), int(row[3])) for row in rows if int(row[0]) in wanted}
 
 
@@ -152,9 +189,7 @@ def processes() -> list[GpuUse]:
 
     Leaves out pids that do not exist here: a container may see the pids of its host.
     """
-    rows = re.findall(
-        r"^\s*(\d{1,9}), (GPU-[0-9a-f-]{8,40}), (\d{1,9})\s*$", nvidia_smi(PROCESSES, BRIEF_S)["text"], re.M
-    )
+    rows = re.findall(r"^\s*(\d{1,9}), (GPU-[0-9a-f-]{8,40}), (\d{1,9})\s*$", nvidia_smi(PROCESSES)["text"], re.M)
     uses: list[GpuUse] = [{"pid": int(pid), "uuid": uuid, "mib": int(mib)} for pid, uuid, mib in rows]
     return [use for use in uses if os.path.exists("/proc/%d" % use["pid"])]
 
@@ -197,7 +232,10 @@ class MemoryCheck:
         """Describe GPU memory that no live process owns, or return None if all was freed."""
         if not self._fall:
             return None
-        now = cards(self._ids)
+        answer = nvidia_smi(CARDS)
+        if (answer["error"] or "").startswith(SILENT):
+            return "pi cannot tell whether its GPU memory is free: %s" % answer["error"]
+        now = cards(self._ids, answer)
         silent = sorted(set(self._fall) - set(now))
         if silent:
             return "nvidia-smi no longer reports GPU %s" % ", ".join(map(str, silent))

@@ -1,4 +1,4 @@
-"""The pod's machine: its identity, the same after a reboot and at another address, and what its provider maps."""
+"""The identity of the pod's machine, which stays the same after a reboot and at another address."""
 
 from __future__ import annotations
 
@@ -32,23 +32,6 @@ def give() -> None:
         with open(FILE + ".new", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(os.urandom(16).hex() + "\n")
         os.replace(FILE + ".new", FILE)
-
-
-def public_addresses() -> dict[str, str]:
-    """Return the variables of the first process in which a provider maps this pod's ports.
-
-    RunPod: RUNPOD_POD_ID, RUNPOD_PUBLIC_IP, RUNPOD_TCP_PORT_<port>; Vast.ai: PUBLIC_IPADDR,
-    VAST_TCP_PORT_<port> (the providers' documentation of their environment variables).
-    """
-    try:
-        with open("/proc/1/environ", "rb") as file:
-            first = dict(
-                entry.decode("utf-8", "replace").partition("=")[::2] for entry in file.read().split(b"\0") if entry
-            )
-    except OSError:
-        first = {}
-    names = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_TCP_PORT_\d+")
-    return {key: value for key, value in {**first, **os.environ}.items() if names.fullmatch(key)}
 
 
 def _given() -> str:

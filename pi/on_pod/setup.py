@@ -12,12 +12,16 @@ import subprocess
 import time
 from typing import IO, Iterator, cast, get_args
 
-from pi.on_pod import audit, machine, process, records, redact
+from pi.on_pod import audit, check, machine, process, records, redact
 from pi.on_pod.events import StepVerb
+from pi.on_pod.pace import paced
 from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 TAIL_LINES = 25
+
+ANSWER_S = 60
+"""Time for pi's word to go on; pi notices a lost connection after 20 s, and reconnects for 15 s and more."""
 
 LINE_BYTES = 16 * 1024
 """Bytes that pi keeps of one line of output."""
@@ -27,9 +31,13 @@ LINE_BYTES = 16 * 1024
 def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
     """Run the setup script. Returns its facts, and the identity of machine and boot.
 
-    The setup survives a lost connection. A second call waits for the first.
+    pi gets the facts of the machine first, and decides whether to go on. The setup survives a lost connection.
+    A second call waits for the first.
     """
     wire.hide(redact.in_environment_file(request["files"]["env.sh"]))
+    facts = check.look(request["check"])
+    if wire.ask({"event": "checked", "facts": facts}, paced(ANSWER_S)) is None:
+        raise PodError("lost", "pi did not answer")
     folder = os.path.join(records.HOME, "setup")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with open(os.path.join(folder, "lock"), "a") as lock:
@@ -43,11 +51,16 @@ def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=os.path.expanduser("~"),
-            env=dict(_overlaid(request["environment"]), PI_INSTANCE=request["environment"]["PI_MARK"]),
+            env={
+                **_overlaid(request["environment"]),
+                "PI_INSTANCE": request["environment"]["PI_MARK"],
+                "PI_DEVICE": "cuda" if facts["gpus"]["text"].strip() else "cpu",
+                "PI_CUDA": facts["cuda"] or "",
+            },
         )
         try:
-            facts = _listen(wire, script, request["environment"]["PI_MARK"], os.path.join(folder, "setup.log"))
-            return {"facts": facts, "boot": process.boot(), "machine": machine.identity()}
+            found = _listen(wire, script, request["environment"]["PI_MARK"], os.path.join(folder, "setup.log"))
+            return {"facts": found, "boot": process.boot(), "machine": machine.identity()}
         except Cancelled:
             living = lambda: process.members(script.pid, request["environment"]["PI_MARK"])  # noqa: E731
             process.end(wire.progress, script.pid, living, 5)

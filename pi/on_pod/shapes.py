@@ -308,9 +308,10 @@ class AuditRequest(TypedDict):
 
 
 class SetupRequest(TypedDict):
-    """`environment` is that of pod_setup.sh; `files` are texts by path under ~/.pi."""
+    """`environment` is that of pod_setup.sh; `files` are texts by path under ~/.pi; `check` asks what comes first."""
 
     name: str
+    check: Any
     environment: Dict[str, str]
     files: Dict[str, str]
 
@@ -392,7 +393,6 @@ class LogsAnswer(TypedDict):
 class SetupFacts(TypedDict, total=False):
     """Facts that pod_setup.sh printed, each a list of lines."""
 
-    gpu: List[str]
     vllm_version: List[str]
     beside: List[str]
     models_path: List[str]

@@ -6,7 +6,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from pi.on_pod import gpus, health, logs, machine, process, records, storage, venvs
+from pi.on_pod import container, gpus, health, logs, machine, process, records, storage, venvs
 from pi.on_pod.shapes import DeploymentStatus, Record, StatusAnswer, StatusRequest
 from pi.on_pod.wire import Wire
 
@@ -29,7 +29,7 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         "gpus": gpus.described(request["gpu_query"]),
         "vllm_version": venvs.vllm_version(),
         "extra_venvs": venvs.extra_venvs(),
-        "public": machine.public_addresses(),
+        "public": container.ports(),
     }
 
 

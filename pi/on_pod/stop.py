@@ -61,13 +61,15 @@ def _stop(wire: Wire, name: str) -> StopAnswer:
 def _prove_free(wire: Wire, record: Record, port: set[str], memory: gpus.MemoryCheck) -> None:
     """Wait until the deployment's sockets are closed and its GPU memory is free. Raises PodError if they are not."""
     deadline = time.monotonic() + paced(PROOF_PATIENCE_S)
+    is_last = False
     while True:
         held = port & process.sockets(record["port"])
         missing = None if held else memory.missing()
         if not held and missing is None:
             return
-        if time.monotonic() > deadline:
+        if is_last:
             break
+        is_last = time.monotonic() > deadline  # a slow nvidia-smi described the past: look once more
         wire.progress("waiting for its %s" % ("port" if held else "GPU memory"))
         time.sleep(0.3)
     if held:

@@ -8,7 +8,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
 
-from pi.on_pod import card, checkpoint, gpus, hub, machine, process, records, registry, storage, venvs
+from pi.on_pod import card, checkpoint, container, gpus, hub, process, records, registry, storage, venvs
 from pi.on_pod.shapes import (
     AdapterFacts,
     ModelFacts,
@@ -46,10 +46,10 @@ def survey(request: SurveyRequest) -> Survey:
         "records": [records.described(record) for record in recorded],
         "vllm_version": venvs.vllm_version(),
         "extra_venvs": venvs.extra_venvs(),
-        "memory_mib": _meminfo("MemTotal") // 1024,
+        "memory_mib": meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
         "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
-        "public": machine.public_addresses(),
+        "public": container.ports(),
         "model": described_model,
         "adapters": {source: reading.result() for source, reading in adapters.items()},
         "sizes": {each: size for each, size in sizes.items() if size},
@@ -199,7 +199,7 @@ def _json(path: str) -> Any:
         return None
 
 
-def _meminfo(field: str) -> int:
+def meminfo(field: str) -> int:
     with open("/proc/meminfo") as file:
         for line in file:
             if line.startswith(field + ":"):

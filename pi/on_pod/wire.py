@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Any, Callable, Iterable, NoReturn, Optional
 
-from pi.on_pod import redact
+from pi.on_pod import container, redact
 from pi.on_pod.events import Event, FailedEvent, FailureKind
 from pi.on_pod.journal import Journal
 from pi.on_pod.pace import paced
@@ -190,7 +190,8 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
     with contextlib.suppress(OSError):
         os.setsid()
     os.umask(0o077)
-    wire = Wire(call["mark"], Journal(call["journal"]) if call["journal"] else None)
+    container.adopt()
+    wire = Wire(call["mark"], _journal(call["journal"]))
     wire.who = call["who"]
     try:
         wire.emit({"event": "done", "result": verb(wire, call["request"])})
@@ -202,6 +203,14 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
         wire.emit(_unforeseen(error))
     wire.flush(paced(FLUSH_S))
     os._exit(0)  # a normal exit would wait for the locks of threads that read stdin
+
+
+def _journal(name: Optional[str]) -> Optional[Journal]:
+    """Return the journal of that name, or None if the home cannot be written: the call itself says why."""
+    try:
+        return Journal(name) if name else None
+    except OSError:
+        return None
 
 
 def _failed(kind: FailureKind, message: str, detail: dict[str, Any]) -> FailedEvent:

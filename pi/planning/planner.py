@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
-from pi.planning import cpu, drafting, outside, overrides, unserved, venvs
+from pi.planning import cpu, drafting, outside, overrides, served_cards, unserved, venvs
 from pi.planning.as_measured import as_measured
 from pi.planning.catalog import RECIPE_FACTOR, Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
@@ -39,6 +39,7 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     Raises InputError if the pod can never do it, with the sum and the nearest choice that fits; BusyError if it could
     do it after something stops; RemoteError if the model's path does not exist on the pod.
     """
+    facts = served_cards.checked(facts)
     _check(request, facts)
     if facts.model_at == "absent":
         raise RemoteError("no-such-path", f"the pod has no directory {request.model}")
@@ -81,8 +82,6 @@ def _check(request: Request, facts: PodFacts) -> None:
         raise BusyError(
             "name-taken", f"{request.name} already runs", f"pi stop {request.name}, or choose another --name"
         )
-    if facts.device == "amd":
-        raise InputError("amd-gpus", "this pod has AMD GPUs, and pi serves models on NVIDIA GPUs or on a CPU")
     if (request.gpus is not None or request.for_throughput) and facts.is_cpu:
         flag = "--gpus" if request.gpus is not None else "--for-throughput"
         raise InputError("no-gpu", "this pod has no GPU", f"remove {flag}")

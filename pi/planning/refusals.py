@@ -21,7 +21,7 @@ from pi.planning.smallest_pods import smallest_pods
 from pi.planning.splits import split_of
 from pi.planning.tuning import tuning_of
 from pi.planning.types import PodFacts, Request
-from pi.pods.gpus import Gpu, lost
+from pi.pods.gpus import Gpu, is_silent, lost
 from pi.text import count
 
 
@@ -72,8 +72,14 @@ def busy(what: str, facts: PodFacts, fits: Fits) -> BusyError:
     return BusyError("gpus-busy", f"{what}: {holders}", ", or ".join(hints))
 
 
+SLOW = "nvidia-smi -pm 1 on the pod, as root, makes it fast; if it never answers, reboot the pod"
+"""What to do about a slow nvidia-smi: without persistence mode, each question loads the driver anew."""
+
+
 def require_gpus(pod: str, before: tuple[Gpu, ...], facts: PodFacts) -> None:
     """Raise BusyError if a pod has lost GPUs since its last setup."""
+    if is_silent(facts.unread_gpus):
+        raise BusyError("gpus-silent", f"cannot read the GPUs of {pod}: {facts.unread_gpus[0]}", SLOW)
     problems = lost(before, facts.gpus, facts.unread_gpus)
     if problems:
         raise BusyError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pi.model_id import ModelId
 from pi.planning.adapters import Adapter, AdapterFacts
@@ -19,6 +19,10 @@ from pi.vllm.venvs import VENV
 
 FIRST_PORT = 8001
 """Port of the first model on a pod."""
+
+
+Device = Literal["cuda", "cpu", "amd", "unknown"]
+"""What a pod computes on. pi rejects AMD GPUs, and GPUs that nvidia-smi does not show ("unknown")."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,7 @@ class PodFacts:
     """Bytes of the weights of the catalog's checkpoints, by id, as their files or the hub tell them."""
     adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
     """Facts of the requested adapters, by repository or path."""
-    device: str = "cuda"
-    """"cuda", "cpu", or "amd": a pod with AMD GPUs, which pi rejects."""
+    device: Device = "cuda"
     nodes: int = 1
     prices: Mapping[str, float] = field(default_factory=dict)
     """What the user pays for a GPU hour, by kind."""

@@ -7,12 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pi.on_pod.gpus import SILENT
 from pi.pods import mig
 from pi.pods.mig import Listing, Slice
 from pi.text import one_line
 
-QUERY = "--query-gpu=index,name,memory.total,memory.used,uuid,compute_cap,driver_version"
+QUERY = "--query-gpu=index,name,memory.total,memory.used,uuid,compute_cap,driver_version,mig.mode.current"
 """The query, always with `--format=csv,noheader,nounits`; memory is in MiB (`--help-query-gpu`)."""
+
+COLUMNS = 7
+"""Columns of the query without the last one, which old drivers do not know."""
+
+SLICED = "Enabled"
+"""The last column of a GPU that is cut into slices (MIG): CUDA uses only the slices."""
 
 MAX_TEXT = 64 * 1024
 """Maximum characters of output that pi parses; 16 GPUs need about 2,000."""
@@ -57,7 +64,8 @@ def parse(answer: str) -> tuple[list[Gpu], list[str]]:
     """Return the GPUs in the output of `nvidia-smi`, sorted by index, and the skipped lines, safe to print.
 
     A line needs an index of 1 to 3 digits, a printable name and a memory in MiB. A name may contain commas.
-    The columns after memory may be missing or `[N/A]`. A line that reports a broken GPU is skipped. Lines of
+    The columns after memory may be missing or `[N/A]`. A line that reports a broken GPU is skipped, and that of a GPU
+    that is cut into slices (MIG) but has none. Lines of
     `nvidia-smi -L`, of its table and of /proc/meminfo describe slices (MIG) and unified memory; they may follow.
     """
     lines = answer[:MAX_TEXT].splitlines()
@@ -86,9 +94,12 @@ def _visible(gpus: list[Gpu]) -> list[Gpu]:
 def _gpus(line: str, more: Listing) -> list[Gpu]:
     """Return the GPU of a line, or its slices; none if the line does not describe a usable GPU."""
     cells = [cell.strip() for cell in line.split(",")]
+    is_sliced = cells[-1] == SLICED
+    if cells[-1] in (SLICED, "Disabled") or (len(cells) > COLUMNS and cells[-1].startswith("[")):
+        cells.pop()
     if len(cells) < 3 or _BROKEN.search(line):
         return []
-    extra = max(0, len(cells) - 7)  # a comma in the name makes further cells
+    extra = max(0, len(cells) - COLUMNS)  # a comma in the name makes further cells
     index, name, (total, *rest) = cells[0], ", ".join(cells[1 : 2 + extra]), cells[2 + extra :]
     used, uuid, capability, driver = (rest + [""] * 4)[:4]
     if not re.fullmatch(r"[0-9]{1,3}", index) or not name.isprintable() or not name:
@@ -105,6 +116,8 @@ def _gpus(line: str, more: Listing) -> list[Gpu]:
     )
     if gpu.id in more.slices:
         return [_slice(gpu, place, found) for place, found in enumerate(more.slices[gpu.id])]
+    if is_sliced:
+        return []
     if not gpu.memory_mib and UNIFIED.search(gpu.name) and more.total_mib:
         used_mib = max(more.total_mib - more.available_mib, SYSTEM_MIB)
         return [replace(gpu, memory_mib=more.total_mib, used_mib=min(used_mib, more.total_mib))]
@@ -123,11 +136,18 @@ def _slice(gpu: Gpu, place: int, found: Slice) -> Gpu:
     )
 
 
+def is_silent(unread: Sequence[str]) -> bool:
+    """Return whether nvidia-smi gave no answer in time, which proves nothing about the GPUs."""
+    return bool(unread) and unread[0].startswith(SILENT)
+
+
 def lost(known: Iterable[Gpu], seen: Iterable[Gpu], unread: Sequence[str]) -> list[str]:
     """Describe known GPUs that are missing, such as "GPU 3 lost (nvidia-smi: No devices were found)".
 
     `unread` are the lines that `parse` skipped. GPUs with the same reason share one description.
     """
+    if is_silent(unread):
+        return []
     present = {gpu.id for gpu in seen}
     general = [line for line in unread if not re.match(r"[0-9]{1,3},", line)]
     reasons: dict[str, list[str]] = {}

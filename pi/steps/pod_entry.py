@@ -83,9 +83,7 @@ def adopt_models(connection: Connection, pod: Pod) -> None:
 
 
 def describe(facts: SetupFacts) -> str:
-    """Describe a pod that is set up: GPUs and versions. Prints what nvidia-smi said besides."""
-    for line in facts.skipped_gpu_lines:
-        screen.note(f"ignoring unexpected nvidia-smi output: {line}")
+    """Describe a pod that is set up: GPUs and versions."""
     cards = gpu_summary(Pod("", "", gpus=facts.gpus))
     extra_venvs = "".join(f"; vLLM {version} in ~/{folder}" for folder, version in facts.extra_venvs.items())
     return f"GPUs {cards}, vLLM {facts.vllm_version or 'none'}, Python {facts.python or 'unknown'}{extra_venvs}"

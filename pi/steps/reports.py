@@ -6,13 +6,16 @@ import time
 
 from pi import addresses, screen
 from pi.calls.events import Download, Event, Exited, Launched, Log, Note, Progress, Reconnected, Reconnecting, Step
+from pi.calls.failures import SetupError
 from pi.calls.start import Started
 from pi.planning import venvs
 from pi.planning.corrected import corrected
+from pi.planning.preflight import MachineFacts, findings
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Deployment
 from pi.steps import measurements
+from pi.steps.check_report import machine_line
 from pi.vllm.corrections import SEQUENCES
 from pi.vllm.measured import LogReader, room
 
@@ -107,6 +110,18 @@ class SetupReport:
         self._live = screen.Progress()
         self._began = time.monotonic()
         self._purpose = ""
+
+    def judge(self, machine: MachineFacts) -> None:
+        """Print what the check of a machine found. Raises SetupError if it cannot be set up."""
+        self._live.clear()
+        found = findings(machine)
+        screen.say(f"- machine: {machine_line(machine)}")
+        for each in found.notes:
+            screen.say(f"  note: {each.text}{f'; {each.hint}' if each.hint else ''}")
+        for each in found.stops[1:]:
+            screen.note(f"  {each.step}: {each.text}; {each.hint}")
+        for first in found.stops:
+            raise SetupError(first.step, f"{first.text} -- {first.hint}", [])
 
     def hear(self, event: Event) -> None:
         match event:

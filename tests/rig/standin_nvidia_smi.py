@@ -1,7 +1,7 @@
 """A stand-in for `nvidia-smi` that prints recorded outputs of real GPUs (tests/cases/gpus).
 
 `~/fault/nvidia_smi.json` contains `answer` (a file of that folder). It may contain `count` (number of GPUs),
-`used_mib` (used memory by GPU, `{"0": 70000}`), `cuda` (the newest CUDA that the driver supports), `exit` (exit
+`used_mib` (used memory by GPU, `{"0": 70000}`), `mig` (the mode of slices, by default "[N/A]"), `cuda` (the newest CUDA that the driver supports), `exit` (exit
 code), `seconds` (the duration) and `apps` (processes: `[{"pid": 77, "gpu": 0, "mib": 62464}]`; the stand-in
 lists the live ones and adds their memory). Lines of the file that list slices (MIG) are printed by `-L` and in the
 table.
@@ -62,7 +62,7 @@ def print_cards(wanted: list[str], fault: dict[str, Any]) -> None:
         if used.isdecimal():
             used = str(int(used) + sum(app["mib"] for app in apps(fault) if str(app["gpu"]) == card["index"]))
         card["memory.used"] = used
-        print(", ".join(card[column] for column in wanted))
+        print(", ".join(card.get(column, fault.get("mig", "[N/A]")) for column in wanted))
 
 
 def print_apps(fault: dict[str, Any]) -> None:

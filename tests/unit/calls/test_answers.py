@@ -12,6 +12,7 @@ import pytest
 
 from pi import calls
 from pi.calls.audit import recent_changes
+from pi.calls.check import check
 from pi.calls.events import READERS
 from pi.calls.failures import ERRORS
 from pi.calls.logs import follow_log
@@ -25,12 +26,14 @@ from pi.errors import PiError
 from pi.fabric_tasks.stop import show_stopped
 from pi.model_id import ModelId
 from pi.on_pod import shapes
+from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.events import Event, FailureKind
 from pi.planning import catalog, planner
+from pi.planning.preflight import findings
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import pod_entry, reconcile, states
+from pi.steps import check_report, pod_entry, reconcile, states
 from pi.steps.reports import SetupReport, StartReport
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
@@ -44,6 +47,7 @@ RESULTS: dict[str, Any] = {
     "stop": list[shapes.StopAnswer],
     "logs": shapes.LogsAnswer,
     "setup": shapes.SetupAnswer,
+    "check": CheckAnswer,
 }
 
 EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event)}
@@ -144,7 +148,8 @@ def status(link: Any) -> None:
 
 
 def setup(link: Any) -> None:
-    facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), SetupReport().hear)
+    report = SetupReport()
+    facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), report.hear, report.judge)
     pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x")
 
 
@@ -153,12 +158,18 @@ def survey(link: Any) -> None:
     planner.plan(REQUEST, facts, CATALOG)
 
 
+def check_of(link: Any) -> None:
+    facts = check(link, {})
+    assert check_report.machine_line(facts) and findings(facts)
+
+
 def stop(link: Any) -> None:
     for stopped in stop_models(link, [], lambda event: None):
         show_stopped(stopped)
 
 
 READ: dict[str, Callable[[Any], object]] = {
+    "check": check_of,
     "audit": lambda link: recent_changes(link, 50),
     "status": status,
     "survey": survey,

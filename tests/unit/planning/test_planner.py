@@ -383,8 +383,8 @@ IMPOSSIBLE: dict[str, tuple[str, PodFacts, dict[str, Any], str, tuple[str, ...]]
         ("it needs a GPU of compute capability 9.0, A100-SXM4-80GB has 8.0",),
     ),
     "a GPU that vLLM no longer supports": (
-        *("Qwen/Qwen3-8B", pod("v100", 1), {}, "does-not-fit"),
-        ("vLLM does not run on Tesla V100-SXM2-32GB: compute capability 7.0, it needs 7.5",),
+        *("Qwen/Qwen3-8B", pod("v100", 1), {}, "gpus-too-old"),
+        ("vLLM does not run on 1x Tesla V100-SXM2-32GB (compute capability 7.0): it needs 7.5 or newer",),
     ),
     "AMD GPUs": ("Qwen/Qwen3-8B", PodFacts((), device="amd"), {}, "amd-gpus", ("AMD GPUs",)),
     "--for-throughput with --gpus": (

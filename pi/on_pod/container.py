@@ -1,0 +1,86 @@
+"""Variables of the pod's container that SSH sessions lack: those of its first process."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Dict, List
+
+PROC = "/proc"
+
+FILES = ("/etc/environment", "/etc/rp_environment")
+"""Files in which images keep variables for later sessions; RunPod's templates write the second."""
+
+PORTS = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_TCP_PORT_\d+")
+"""Variables in which a provider maps this pod's ports.
+
+RunPod: RUNPOD_POD_ID, RUNPOD_PUBLIC_IP, RUNPOD_TCP_PORT_<port>; Vast.ai: PUBLIC_IPADDR, VAST_TCP_PORT_<port> (the
+providers' documentation of their environment variables).
+"""
+
+LIBRARIES = "LD_LIBRARY_PATH"
+
+DRIVER_FOLDERS = ("/usr/local/nvidia/lib64", "/usr/lib/wsl/lib")
+"""Where container runtimes and WSL put the driver's libraries."""
+
+DRIVER_FILES = ("libnvidia-ml.so.1", "libcuda.so.1")
+
+MAX_BYTES = 1024 * 1024
+"""Bytes that are read of a process's environment or of a file."""
+
+
+def adopt() -> None:
+    """Add the folders of the driver's libraries that this session lacks, for all that a call runs."""
+    known = [folder for folder in os.environ.get(LIBRARIES, "").split(":") if folder]
+    wanted = [*variables().get(LIBRARIES, "").split(":"), *DRIVER_FOLDERS]
+    missing = [folder for folder in wanted if folder not in known and _has_driver(folder)]
+    if missing:
+        os.environ[LIBRARIES] = ":".join([*known, *dict.fromkeys(missing)])
+
+
+def ports() -> Dict[str, str]:
+    """Return the variables in which a provider maps this pod's ports; the session's own win."""
+    found = {**variables(), **os.environ}
+    return {name: value for name, value in found.items() if PORTS.fullmatch(name)}
+
+
+def variables() -> Dict[str, str]:
+    """Return the variables of the container, of the first process above all.
+
+    An sshd as first process overwrites its own (HAMi-core#235): its child processes and some files may have them.
+    """
+    found: Dict[str, str] = {}
+    for path in FILES:
+        found.update(_of_file(_read(path)))
+    for pid in [*reversed(_children_of_first()), "1"]:
+        found.update(_of_process(_read(os.path.join(PROC, pid, "environ"))))
+    return found
+
+
+def _has_driver(folder: str) -> bool:
+    return folder.startswith("/") and any(os.path.exists(os.path.join(folder, name)) for name in DRIVER_FILES)
+
+
+def _children_of_first() -> List[str]:
+    text = _read(os.path.join(PROC, "1", "task", "1", "children"))
+    return [pid for pid in text.decode("ascii", "replace").split() if pid.isdigit()][:50]
+
+
+def _of_process(environ: bytes) -> Dict[str, str]:
+    entries = environ.decode("utf-8", "replace").split("\0")
+    pairs = (entry.partition("=") for entry in entries)
+    return {name: value for name, equals, value in pairs if equals and re.fullmatch(r"\w+", name)}
+
+
+def _of_file(content: bytes) -> Dict[str, str]:
+    """Return the variables of lines such as `NAME=value` and `export NAME="value"`."""
+    lines = re.findall(r"^(?:export )?(\w+)=(.*)$", content.decode("utf-8", "replace"), re.MULTILINE)
+    return {name: value.strip().strip("\"'") for name, value in lines}
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError:
+        return b""
