@@ -90,4 +90,6 @@ def renew(page: Path, drifted: list[tuple[str, str]]) -> None:
     text = page.read_text(encoding="utf-8")
     for block, fresh in drifted:
         text = text.replace(f"```console\n{block}```", f"```console\n{fresh}```")
-    page.write_text(text, encoding="utf-8")
+    fresh_page = page.with_suffix(".new")  # another page may be reading this one
+    fresh_page.write_text(text, encoding="utf-8")
+    fresh_page.replace(page)
