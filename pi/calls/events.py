@@ -29,6 +29,13 @@ class Log:
 
 
 @dataclass(frozen=True)
+class _LogAhead:
+    """The next bytes are a piece of a log."""
+
+    size: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """What the pod waits for."""
 
@@ -166,17 +173,29 @@ class Reader:
     def __init__(self, mark: str) -> None:
         self._mark = mark.encode() + b" "
         self._pending = bytearray()
+        self._log_bytes: int | None = None
+        """How many bytes of a log come next, if any do."""
         self.noise = b""
         """The last bytes of noise, for the message if no event ever comes (a login banner, an error)."""
         self._noise_left = MAX_NOISE
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         self._pending += chunk
-        while (end := self._pending.find(b"\n")) >= 0:
-            line = bytes(self._pending[:end])
-            del self._pending[: end + 1]
+        while True:
+            if (size := self._log_bytes) is not None:
+                if len(self._pending) < size:
+                    return
+                self._log_bytes = None  # first: after Ctrl+C, the rest is noise up to the next event
+                yield Log(self._taken(size).decode("utf-8", "replace"))
+            if (end := self._pending.find(b"\n")) < 0:
+                break
+            line = self._taken(end + 1)[:-1]
             if line.startswith(self._mark):
-                yield _event(line[len(self._mark) :])
+                event = _event(line[len(self._mark) :])
+                if isinstance(event, _LogAhead):
+                    self._log_bytes = event.size
+                else:
+                    yield event
             elif line.strip():
                 self.noise = (self.noise + line[-2000:] + b"\n")[-2000:]
                 self._noise_left -= len(line)
@@ -185,8 +204,14 @@ class Reader:
                 "too-much-noise", "the pod sent more than 16 MiB of other output", "check what its login shell prints"
             )
 
+    def _taken(self, size: int) -> bytes:
+        """Remove the first bytes and return them."""
+        taken = bytes(self._pending[:size])
+        del self._pending[:size]
+        return taken
 
-def _event(line: bytes) -> Event:
+
+def _event(line: bytes) -> Event | _LogAhead:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):
@@ -196,6 +221,13 @@ def _event(line: bytes) -> Event:
     if read is None:
         raise WrongAnswerError("an event that pi does not know")
     return read(data)
+
+
+def _log_ahead(data: object) -> _LogAhead:
+    size = checked(sent.LogEvent, data)["bytes"]
+    if not 0 <= size <= MAX_LINE:
+        raise WrongAnswerError(f"a log of {size} bytes at once")
+    return _LogAhead(size)
 
 
 def _download(data: object) -> Download:
@@ -223,8 +255,8 @@ def _failed(data: object) -> Failed:
     return Failed(event["kind"], event["message"], event["detail"])
 
 
-READERS: dict[str, Callable[[object], Event]] = {
-    "log": lambda data: Log(checked(sent.LogEvent, data)["text"]),
+READERS: dict[str, Callable[[object], Event | _LogAhead]] = {
+    "log": _log_ahead,
     "progress": lambda data: Progress(checked(sent.ProgressEvent, data)["text"]),
     "note": lambda data: Note(checked(sent.NoteEvent, data)["text"]),
     "download": _download,

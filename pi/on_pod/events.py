@@ -33,8 +33,10 @@ FailureKind = Literal[
 
 
 class LogEvent(TypedDict):
+    """A piece of a log: so many bytes of UTF-8 follow this line, and a newline (`Wire.log`)."""
+
     event: Literal["log"]
-    text: str
+    bytes: int
 
 
 class ProgressEvent(TypedDict):

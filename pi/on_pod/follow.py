@@ -52,7 +52,10 @@ def follow(wire: Wire, request: FollowRequest) -> Any:
         if event:
             if event["event"] in ("done", "failed", "cancelled"):
                 return _ending(event)
-            wire.emit(cast(Event, event))
+            if event["event"] == "log":
+                wire.log(event["text"])
+            else:
+                wire.emit(cast(Event, event))
             continue
         if is_over:
             raise PodError("killed", "the work on the pod was killed before its end")

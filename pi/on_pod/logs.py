@@ -12,7 +12,7 @@ from pi.on_pod import records, redact
 from pi.on_pod.shapes import LogsAnswer, LogsRequest, Record
 from pi.on_pod.wire import PodError, Wire
 
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 128 * 1024
 
 TAIL_BYTES = 32 << 20
 """Bytes at the end of a log in which pi looks for the last lines; at least 1 KiB for each line."""
@@ -105,10 +105,11 @@ def _beginning(file: IO[bytes], lines: int) -> int:
         at -= step
         file.seek(at)
         block = file.read(step)
-        if block.count(b"\n") >= missing:
+        newlines = block.count(b"\n")
+        if newlines >= missing:
             ends = [newline.start() for newline in re.finditer(b"\n", block)]
             return at + ends[-missing] + 1
-        missing -= block.count(b"\n")
+        missing -= newlines
     return at
 
 
@@ -119,7 +120,19 @@ class Shortener:
         self._room = LINE_CHARACTERS
 
     def feed(self, text: str) -> str:
-        return "".join(map(self._part, re.split("([\r\n])", text)))
+        return text if self._fits(text) else "".join(map(self._part, re.split("([\r\n])", text)))
+
+    def _fits(self, text: str) -> bool:
+        """Return whether no line is too long, and if so, count the characters of the last one."""
+        start, room = 0, self._room
+        while len(text) - start > room:
+            end = _line_end(text, start, start + room + 1)
+            if end < 0:
+                return False
+            start, room = end + 1, LINE_CHARACTERS
+        end = _line_end(text, start, len(text))
+        self._room = room - (len(text) - start) if end < 0 else LINE_CHARACTERS - (len(text) - end - 1)
+        return True
 
     def _part(self, text: str) -> str:
         if text in ("\r", "\n"):
@@ -129,6 +142,11 @@ class Shortener:
         if self._room >= 0 or room < 0:
             return text if self._room >= 0 else ""
         return text[:room] + CUT
+
+
+def _line_end(text: str, start: int, end: int) -> int:
+    """Return where the last line ends between two places, or -1."""
+    return max(text.rfind("\n", start, end), text.rfind("\r", start, end))
 
 
 def follow(wire: Wire, request: LogsRequest) -> LogsAnswer:
@@ -144,18 +162,21 @@ def follow(wire: Wire, request: LogsRequest) -> LogsAnswer:
             raise PodError("no_log", "%s has no log" % name)
         wire.progress("%s has no log yet" % name)
     follower, shortener = Follower(path, wire.secrets, request["lines"]), Shortener()
+    is_over = False
     while not wire.lost.is_set():
-        is_over = not follows or record is None or not _is_at_work(record)
+        wire.check_cancelled()
         text = follower.read()
         if text:
-            wire.emit({"event": "log", "text": shortener.feed(text)})
-        elif is_over:
-            wire.emit({"event": "log", "text": shortener.feed(follower.rest())})
+            wire.log(shortener.feed(text))
+            is_over = False
+            continue
+        if is_over:
+            wire.log(shortener.feed(follower.rest()))
             return _end(name) if follows and record else {"how": None, "exit": None}
-        else:
-            time.sleep(POLL_S)
-        wire.check_cancelled()
         record = records.load(name) or record
+        is_over = not follows or record is None or not _is_at_work(record)
+        if not is_over:
+            time.sleep(POLL_S)
     return {"how": None, "exit": None}
 
 

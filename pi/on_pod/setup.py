@@ -105,8 +105,9 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
         for line in _lines(wire, script):
             if not line.startswith(mark + "\t"):
                 tail.append(line)
-                _note(log, wire.secrets.hide(line))
-                wire.emit({"event": "log", "text": line + "\n"})
+                hidden = wire.secrets.hide(line)
+                _note(log, hidden)
+                wire.log(hidden + "\n")
                 continue
             _, verb, arg, text = [*line.split("\t", 3), "", "", ""][:4]
             _note(log, "== %s %s %s" % (verb, arg, wire.secrets.hide(text)))

@@ -202,7 +202,7 @@ def _wait_until_ready(
 def _send_log(wire: Wire, follower: logs.Follower) -> None:
     text = follower.read()
     if text:
-        wire.emit({"event": "log", "text": text})
+        wire.log(text)
 
 
 def _fail(kind: FailureKind, message: str, record: Record) -> None:

@@ -1,9 +1,9 @@
 """The pod's end of the stream: events out on stdout, answers in on stdin.
 
-An event is one line, `MARK {"event": ..., ...}`. pi chooses a random MARK for each call, so that it can ignore
-the output of a login shell. When the connection is lost, `lost` is set and the work continues without output; a
-journal keeps the events for `follow`. Only `{"cancel": true}` from pi, or SIGUSR1 from a call that follows this one,
-sets `cancelled`.
+An event is one line, `MARK {"event": ..., ...}`; after that of a piece of a log, its bytes follow. pi chooses a random
+MARK for each call, so that it can ignore the output of a login shell. When the connection is lost, `lost` is set and
+the work continues without output; a journal keeps the events for `follow`. Only `{"cancel": true}` from pi, or SIGUSR1
+from a call that follows this one, sets `cancelled`.
 """
 
 from __future__ import annotations
@@ -66,17 +66,30 @@ class Wire:
         self._waiting: queue.Queue[bytes] = queue.Queue()
         self._waiting_bytes = 0
         threading.Thread(target=self._write_waiting, daemon=True).start()
-        self._write("\n")
+        self._write(b"\n")
         signal.signal(signal.SIGUSR1, lambda *_: self.cancelled.set())
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def emit(self, event: Event) -> None:
-        """Send pi an event without the pod's secrets. Text in pieces also needs a `redact.Redactor`."""
+        """Send pi an event without the pod's secrets; `log` sends a piece of a log."""
         data = self.secrets.hide_all(event)
         if self._journal:
             self._journal.add(data)
-        self._write(self._mark + " " + json.dumps(data) + "\n")
+        self._write(self._line(json.dumps(data)))
+
+    def log(self, text: str) -> None:
+        """Send pi a piece of a log, in which a `redact.Redactor` has hidden the pod's secrets.
+
+        It goes as it is: JSON would take more time than ssh.
+        """
+        if self._journal:
+            self._journal.add({"event": "log", "text": text})
+        data = text.encode("utf-8", "replace")
+        self._write(b"%s%s\n" % (self._line('{"event": "log", "bytes": %d}' % len(data)), data))
+
+    def _line(self, event: str) -> bytes:
+        return ("%s %s\n" % (self._mark, event)).encode()
 
     def progress(self, text: str) -> None:
         """Tell pi what the work does or waits for."""
@@ -121,18 +134,18 @@ class Wire:
         if self.cancelled.is_set():
             raise Cancelled
 
-    def _write(self, text: str) -> None:
+    def _write(self, data: bytes) -> None:
         if self.lost.is_set():
             return
         if self._journal is None:
             with self._writing:
-                self._write_now(text.encode())
+                self._write_now(data)
             return
         with self._writing:
-            self._waiting_bytes += len(text)
+            self._waiting_bytes += len(data)
             if self._waiting_bytes > MAX_WAITING:
                 self.lost.set()
-        self._waiting.put(text.encode())
+        self._waiting.put(data)
 
     def _write_waiting(self) -> NoReturn:
         """Write for a call with a journal: a connection that is dead must not stop the work."""
@@ -162,7 +175,7 @@ class Wire:
                 message = json.loads(line)
                 if message.get("cancel"):
                     self.cancelled.set()
-                    self._write(self._mark + ' {"event": "cancelling"}\n')
+                    self._write(self._line('{"event": "cancelling"}'))
                 self._answers.put(message)
         self.lost.set()
         self._answers.put(None)
@@ -171,7 +184,7 @@ class Wire:
     def _beat(self) -> NoReturn:
         while True:
             time.sleep(paced(HEARTBEAT_S))
-            self._write(self._mark + ' {"event": "alive"}\n')
+            self._write(self._line('{"event": "alive"}'))
 
 
 def _let_go() -> None:

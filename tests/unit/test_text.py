@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pi import text
 from pi.text import HELD_CHARACTERS, Sanitizer, one_line, safe
 
 ESC = "\x1b"
@@ -163,3 +164,25 @@ def test_colour_never_reaches_the_next_line(text: str) -> None:
 )
 def test_one_line_is_one_short_line(text: str, limit: int, line: str) -> None:
     assert one_line(text, limit) == line
+
+
+LINES = [
+    f"{ESC}[0;36m(EngineCore pid=7){ESC}[0;0m {ESC}[32mINFO{ESC}[0m {ESC}[90m11-23 10:00:00{ESC}[0m loading",
+    "INFO 11-23 10:00:00 [core.py:99] plain",
+    f"{ESC}[38;5;208m漢字 ✅{ESC}[m",
+    f"{ESC}[1mopen at the end",
+    "50%\r60%\r70%\r",
+]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_log_with_colours_needs_no_search_for_other_sequences(colour: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That search takes four times as long."""
+    log = "\n".join(LINES * 20)
+    expected = safe(log, colour)
+    with monkeypatch.context() as changed:
+        changed.setattr(text, "_PARTS", None)
+        sanitizer = Sanitizer(colour)
+        printed = "".join(sanitizer.feed(log[start : start + 7]) for start in range(0, len(log), 7))
+    assert printed + sanitizer.flush() == expected
+    assert not DANGEROUS.search(COLOUR_ONLY.sub("", printed)) and "漢字 ✅" in printed

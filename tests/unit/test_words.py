@@ -90,7 +90,10 @@ def test_the_base_url_uses_the_providers_port_mapping(host: str, public: dict[st
     assert addresses.url(host, 8001, public) == url
 
 
-STREAM = b'motd\nMARK {"event": "log", "text": "MARK {}"}\n\x1b[2Jnoise\nMARX {"event": "done"}\nMARK {"event": "done", "result": 1}\n'
+STREAM = (
+    b'motd\nMARK {"event": "log", "bytes": 10}\nMARK {}\n\xc3\xa9\nMARK {"event": "log", "bytes": 0}\n\n'
+    b'\x1b[2Jnoise\nMARX {"event": "done"}\nMARK {"event": "done", "result": 1}\n'
+)
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
@@ -99,5 +102,5 @@ def test_events_are_separated_from_noise_in_any_pieces(cuts: list[int]) -> None:
     events: list[Event] = []
     for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
         events += reader.feed(STREAM[begin:end])
-    assert events == [Log("MARK {}"), Done(1)]
+    assert events == [Log("MARK {}\né"), Log(""), Done(1)]
     assert b"noise" in reader.noise

@@ -39,6 +39,9 @@ from pi.steps.reports import SetupReport, StartReport
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
 """Events of whole calls, as the tests' pods sent them."""
 
+PIECE = b"INFO:     Application startup complete.\n"
+"""What follows each event of a log."""
+
 RESULTS: dict[str, Any] = {
     "audit": list[str],
     "status": shapes.StatusAnswer,
@@ -103,7 +106,11 @@ class Stream:
 
     def receive(self, timeout_s: float) -> bytes:
         events, self.events = self.events, []
-        return b"".join(self.mark + b" " + json.dumps(event).encode() + b"\n" for event in events)
+        return b"".join(map(self._sent, events))
+
+    def _sent(self, event: Any) -> bytes:
+        piece = PIECE + b"\n" if isinstance(event, dict) and event.get("event") == "log" else b""
+        return self.mark + b" " + json.dumps(event).encode() + b"\n" + piece
 
     def exit_status(self) -> int | None:
         return 0
