@@ -13,6 +13,7 @@ import pytest
 from tests.rig.command import Done, Pi, Running
 from tests.rig.patience import patient
 from tests.rig.pod import Pod, is_alive, listens, until
+from tests.ssh.test_list import row
 
 HUB_MODEL = "Acme/Tiny-1B"
 
@@ -41,8 +42,7 @@ def nothing_stays(pi: Pi, box: Pod, done: Done, code: int) -> None:
 
 
 def state_of(pi: Pi, name: str) -> str:
-    [line] = [line for line in pi.ok("list").splitlines() if line.startswith(name + " ")]
-    return line
+    return row(pi.ok("list"), name)
 
 
 # --- two at once

@@ -17,9 +17,9 @@ from tests.ssh.conftest import Serving
 
 
 def row(table: str, name: str) -> str:
-    """A model's line of the table."""
+    """A model's line of the table, and the sentence about it below the table."""
     [line] = [line for line in table.splitlines() if line.split()[:1] == [name]]
-    return line
+    return "\n".join([line, *(line for line in table.splitlines() if line.startswith(f"  {name}: "))])
 
 
 @pytest.mark.core

@@ -30,7 +30,9 @@ from pi.planning import catalog, planner
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import pod_entry, reconcile, states
+from pi.steps import listing, pod_entry, reconcile
+from pi.steps.group import Asked
+from pi.steps.listing import Seen
 from pi.steps.reports import SetupReport, StartReport
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
@@ -137,9 +139,9 @@ def start(link: Any) -> None:
 
 def status(link: Any) -> None:
     answer = read_status(link)
-    states.rows(POD, answer, "192.0.2.1")
-    for found in answer.found:
-        states.show_last_lines(found)
+    asked = [Asked(POD, Seen(answer, "192.0.2.1"))]
+    listing.lines(asked)
+    listing.as_json(asked)
     reconcile.reconcile(POD, answer)
 
 
