@@ -52,6 +52,11 @@ def say_json(document: object) -> None:
     reveal(redaction.redacted(json.dumps(document, indent=2)))
 
 
+def reveal_json(document: object) -> None:
+    """Print a value as indented JSON without hiding secrets in it."""
+    reveal(json.dumps(document, indent=2))
+
+
 def say_json_line(document: object) -> None:
     """Print a value as JSON on one line, without secrets."""
     reveal(redaction.redacted(json.dumps(document)))

@@ -33,6 +33,7 @@ MODULES = (
     "start",
     "stop",
     "status",
+    "wait",
     "setup",
 )
 """Modules of `pi.on_pod` in the order in which they import each other."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi.errors import InputError
-from pi.fabric_tasks.flags import Options, flag, repeated, switch, tail
+from pi.fabric_tasks.flags import flag, repeated, switch, tail
+from pi.fabric_tasks.reading import PodFlag
 from pi.model_id import parse_typed
 from pi.planning import adapters, amounts, overrides, variables
 from pi.planning.types import Request
@@ -19,10 +20,8 @@ MODEL = "Hugging Face model id, or the path of a model on the pod"
 
 
 @dataclass(frozen=True)
-class PodOptions(Options):
+class PodOptions(PodFlag):
     """The options of a verb that works on one pod."""
-
-    pod: str | None = flag("P", "use this pod instead of the active one", short="-p", completes="pod")
 
 
 def machine_flag() -> Any:

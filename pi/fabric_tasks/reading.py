@@ -9,6 +9,13 @@ from pi.fabric_tasks.flags import Options, flag, switch
 
 
 @dataclass(frozen=True)
+class PodFlag(Options):
+    """The options of a verb that works on one pod and loads no planner."""
+
+    pod: str | None = flag("P", "use this pod instead of the active one", short="-p", completes="pod")
+
+
+@dataclass(frozen=True)
 class PodsOptions(Options):
     """The options of a verb that works on one pod or several."""
 

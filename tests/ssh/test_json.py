@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from typing import Any
 
 from jsonschema import validate
 
 from chores.json_schemas import shown
-from tests.rig.command import Pi
+from tests.rig.command import KEY, Pi
 from tests.rig.patience import patient
 from tests.ssh.conftest import NewPod, Serving
 
@@ -36,9 +37,28 @@ def test_every_json_fits_its_schema(serving: Serving) -> None:
     validate(end, shown("LogEndJson"))
     assert lines
     assert "".join(line["line"] + "\n" for line in lines) == pi.ok("logs", "qwen", "-n", "5", "--no-follow")
+    waited = printed(pi, "wait", "qwen", "--json")
+    validate(waited, shown("WaitJson"))
+    assert waited["model"] == model
     validate(printed(pi, "models", "--json", "smollm"), shown("Offer"))
     validate(printed(pi, "plan", serving.model, "--json"), shown("PlanJson"))
     validate(printed(pi, "plan", serving.model, "--json", "--gpus", "9", code=2), shown("RefusalJson"))
+
+
+def test_env_prints_variables_for_a_shell(serving: Serving) -> None:
+    pi = serving.pi
+    port = pi.models("box")["qwen"]["port"]
+    text = pi.ok("env", "qwen")
+    assert KEY not in text
+    asked = 'echo "$OPENAI_BASE_URL $OPENAI_API_KEY $OPENAI_MODEL $ANTHROPIC_BASE_URL $ANTHROPIC_AUTH_TOKEN"'
+    told = subprocess.check_output(["sh", "-c", f"{text}{asked}"], env=pi.environment, text=True)
+    assert told.split() == [f"http://127.0.0.1:{port}/v1", KEY, "qwen", f"http://127.0.0.1:{port}", KEY]
+    assert f"export OPENAI_API_KEY={KEY}\n" in pi.ok("env", "qwen", "--show-key")
+    document = printed(pi, "env", "qwen", "--json")
+    validate(document, shown("EnvJson"))
+    assert KEY not in json.dumps(document) and document["variables"]["OPENAI_MODEL"] == "qwen"
+    assert KEY in printed(pi, "env", "qwen", "--json", "--show-key")["variables"].values()
+    assert pi("env", "nobody").id == "unknown-name"
 
 
 def test_all_pods_answer_at_once_and_a_dead_one_delays_nobody(pi: Pi, new_pod: NewPod) -> None:

@@ -124,7 +124,7 @@ def start(link: Any) -> None:
     def decide(facts: PodFacts) -> Any:
         return report.planned(planner.plan(REQUEST, facts, CATALOG), facts)
 
-    report = StartReport(REQUEST, "box", False)
+    report = StartReport(REQUEST, "box")
     started = start_model(
         link,
         model=REQUEST.model,
