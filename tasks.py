@@ -133,8 +133,11 @@ def messages(c: Context) -> None:
 @task
 def docs(c: Context) -> None:
     """Renew the outputs that README.md and docs/ show."""
+    from chores import json_schemas
     from chores.docs import RENEW
     from chores.suite import options
+
+    json_schemas.PAGE.write_text(json_schemas.page(), encoding="utf-8")
 
     for tests in ("tests/unit/test_docs.py", "tests/ssh/test_docs.py"):
         c.run(shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *options(), "-k", "shows", tests]), env={RENEW: "1"})

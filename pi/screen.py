@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pi import redaction
 from pi.errors import OutputError
@@ -46,6 +47,29 @@ def reveal(text: str) -> None:
         print(text, flush=True)
 
 
+def say_json(document: object) -> None:
+    """Print a value as indented JSON without secrets."""
+    reveal(redaction.redacted(json.dumps(document, indent=2)))
+
+
+def reveal_json(document: object) -> None:
+    """Print a value as indented JSON without hiding secrets in it."""
+    reveal(json.dumps(document, indent=2))
+
+
+def say_json_line(document: object) -> None:
+    """Print a value as JSON on one line, without secrets."""
+    reveal(redaction.redacted(json.dumps(document)))
+
+
+def show_again(lines: Sequence[str]) -> None:
+    """Print lines in place of the screen's content; without a terminal, below what stands there."""
+    if sys.stdout.isatty():
+        reveal("\x1b[H" + "".join(f"{line}\x1b[K\n" for text in lines for line in text.split("\n")) + "\x1b[J")
+    else:
+        reveal("\n".join([*lines, ""]))
+
+
 def flush() -> None:
     """Flush stdout."""
     with writing():
@@ -82,11 +106,74 @@ def columns(rows: Sequence[Sequence[str]]) -> None:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
+def table(
+    rows: Sequence[Sequence[object]],
+    headers: Sequence[str],
+    *,
+    shrink: str = "",
+    below: str = "",
+    colours: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """Print a table (see `table_text`)."""
+    reveal(table_text(rows, headers, shrink=shrink, below=below, colours=colours))
+
+
+def table_text(
+    rows: Sequence[Sequence[object]],
+    headers: Sequence[str],
+    *,
+    shrink: str = "",
+    below: str = "",
+    colours: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """Return a table that fits the terminal, made safe and without secrets.
+
+    If it is too wide, the cells under the header `shrink` are cut; if that is not enough, those under `below` follow
+    the table, a line each. `colours` are SGR parameters by header and cell.
+    """
     from tabulate import tabulate
 
     cells = [[one_line(printable(str(cell)), CELL) for cell in row] for row in rows]
-    reveal(tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True))
+    headers, moved = list(headers), []
+    room = width()
+    if room and shrink and (excess := _table_width(cells, headers) - room) > 0:
+        cells = _cut(cells, headers.index(shrink), excess)
+    if room and below and _table_width(cells, headers) > room:
+        place = headers.index(below)
+        moved = [f"  {row[0]}: {row[place]}" for row in cells if row[place]]
+        cells, headers = [row[:place] + row[place + 1 :] for row in cells], headers[:place] + headers[place + 1 :]
+    if colours and colour():
+        by_place = [colours.get(header, {}) for header in headers]
+        cells = [[_painted(cell, codes.get(cell)) for cell, codes in zip(row, by_place, strict=True)] for row in cells]
+    return "\n".join([tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True), *moved])
+
+
+def _painted(cell: str, code: str | None) -> str:
+    return f"\x1b[{code}m{cell}\x1b[0m" if code else cell
+
+
+GAP = 2
+"""Columns between cells; tabulate also pads headers by so many."""
+
+SHORTEST = 16
+"""Characters to which a cell may be cut."""
+
+
+def _table_width(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> int:
+    columns = zip(*[[f"{header}{'':{GAP}}" for header in headers], *rows], strict=True)
+    return sum(max(map(len, column)) + GAP for column in columns) - GAP
+
+
+def _cut(rows: Sequence[Sequence[str]], place: int, excess: int) -> list[list[str]]:
+    """Cut the cells of a column in the middle, by so many characters at most."""
+    longest = max(len(row[place]) for row in rows)
+    kept = max(SHORTEST, longest - excess)
+    return [[*row[:place], _shortened(row[place], kept), *row[place + 1 :]] for row in rows]
+
+
+def _shortened(cell: str, limit: int) -> str:
+    head = (limit - 1) // 2
+    return cell if len(cell) <= limit else f"{cell[:head]}…{cell[len(cell) - (limit - 1 - head) :]}"
 
 
 class Output:
@@ -108,6 +195,29 @@ class Output:
         with writing():
             sys.stdout.write(text)
             sys.stdout.flush()
+
+
+class LineOutput:
+    """Streams text from a pod to stdout as JSON, an object with `line` for each line; safe as `Output` makes it."""
+
+    def __init__(self) -> None:
+        self._sanitizer = Sanitizer()
+        self._redactor = redaction.stream()
+        self._held = ""
+
+    def write(self, text: str) -> None:
+        self._feed(self._redactor.feed(self._sanitizer.feed(text)))
+
+    def end(self) -> None:
+        """Print the text that was held back."""
+        self._feed(self._redactor.feed(self._sanitizer.flush()) + self._redactor.flush())
+        if self._held:
+            self._feed("\n")
+
+    def _feed(self, text: str) -> None:
+        *lines, self._held = (self._held + text).split("\n")
+        for line in lines:
+            say_json_line({"line": line})
 
 
 class Progress:

@@ -206,13 +206,11 @@ def call(
     decide: Callable[[Question, Call], None] | None = None,
     preparation: str = "",
     outlives: bool = False,
-    leave: Callable[[], bool] = lambda: False,
 ) -> Answer:
     """Run one verb of `pi.on_pod` and return its result, which must have the given shape.
 
     `listen` gets every event, and `decide` answers questions. With `outlives`, the work survives a lost connection:
-    pi connects again and follows it. Ctrl+C ends the work and raises Interrupted; if `leave()` is true, the work
-    continues and LeftRunning is raised.
+    pi connects again and follows it. Ctrl+C ends the work and raises Interrupted. It continues if `listen` raises.
 
     Raises:
         PiError: as the kind of the pod's failure says.
@@ -236,8 +234,6 @@ def call(
         if is_lost:
             message = "interrupted while the connection was lost; the pod keeps working (pi list shows the result)"
             raise LeftRunning("left-running-offline", message, signal_of(stop)) from None
-        if leave():
-            raise LeftRunning("left-running", "interrupted; the pod keeps working", signal_of(stop)) from None
         last = running.cancel()
         if isinstance(last, Done):
             return checked(shape, last.result, "result")

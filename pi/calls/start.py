@@ -51,19 +51,18 @@ def start_model(
     checkpoints: Sequence[str] = (),
     adapters: Sequence[str] = (),
     private: bool = False,
-    leave: Callable[[], bool] = lambda: False,
     timeout_s: int | None = None,
+    alone: bool = False,
 ) -> Started:
     """Start a model and wait until it is ready. `adapters` are the repositories or paths of its LoRA adapters.
 
     `decide` plans with the pod's present facts while pi holds the pod's lock. If vLLM exits before it is ready,
     `correct` may return a plan for a second try. With `ask_hub`, the hub describes a model that is not on the pod.
-    `checkpoints` are ids to be sized for the plan.
+    `checkpoints` are ids to be sized for the plan. `alone` means that `listen` will raise and leave the pod alone.
 
     Raises:
         BusyError, NotReadyError, Interrupted, or what `decide` and `correct` raise: nothing is left running.
         UnreachableError, UnprovenError: the model may still run and become ready.
-        LeftRunning: after Ctrl+C if `leave()` is true; the model continues to start.
     """
     instance = secrets.token_hex(8)
     public: dict[str, str] = {}
@@ -82,17 +81,15 @@ def start_model(
             running.cancel()
             raise
         public.update(event.facts["public"])
-        running.answer(_launch(plans[-1], instance, key, private, timeout_s))
+        running.answer(_launch(plans[-1], instance, key, private, timeout_s, alone))
 
     request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}
-    answered = call(
-        connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True, leave=leave
-    )
+    answered = call(connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True)
     record = answered["record"]
     return Started(deployment(record), public, tuple(answered["side_doors"]), record.get("context"))
 
 
-def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s: int | None) -> Launch:
+def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s: int | None, alone: bool) -> Launch:
     """Return the answer to a survey: what to reserve, and the files of the launch."""
     owner = Owner.this()
     return {
@@ -120,6 +117,7 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
             for each in repositories.named_by(plan.args)
         ],
         "hub_environment": {name: value for name, value in plan.env.items() if name.startswith(HUB_VARIABLES)},
+        "alone": alone,
     }
 
 

@@ -73,7 +73,7 @@ def read_status(connection: Connection) -> Status:
     result = call(connection, "status", "status", request, StatusAnswer)
     cards, unread = read_gpus(result["gpus"])
     return Status(
-        found=tuple(map(_found, result["deployments"])),
+        found=tuple(map(found_of, result["deployments"])),
         gpus=tuple(cards),
         unread_gpus=unread,
         storage=result["storage"],
@@ -90,7 +90,8 @@ def read_status(connection: Connection) -> Status:
 LAST_LINES = 3
 
 
-def _found(record: DeploymentStatus) -> Found:
+def found_of(record: DeploymentStatus) -> Found:
+    """Return a deployment as the pod reports it, with the cause of a crash."""
     log = record.get("log", "") if record["state"] == "crashed" else ""
     return Found(
         deployment=deployment(record),

@@ -14,6 +14,7 @@ MEANINGS = {
     "models": "catalog search find available",
     "plan": "estimate fit dry-run preview",
     "audit": "history events changes",
+    "env": "export environment url endpoint",
     "pods": "machines hosts servers nodes",
     "pods setup": "add init install register new",
     "pods active": "use select switch checkout",

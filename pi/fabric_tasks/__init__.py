@@ -22,7 +22,9 @@ VERBS = {
     "models": "models:models",
     "list": "list:list_models",
     "stop": "stop:stop",
+    "wait": "wait:wait",
     "logs": "logs:logs",
+    "env": "env:env",
     "prompt": "prompt:prompt",
     "audit": "audit:audit",
 }

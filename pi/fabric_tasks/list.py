@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
-from pi.calls.status import Status, read_status
-from pi.fabric_tasks.options import PodOptions
+from pi.errors import Interrupted
+from pi.fabric_tasks.flags import switch
+from pi.fabric_tasks.reading import PodsOptions, json_switch
 from pi.fabric_tasks.verb import verb
-from pi.pods import gpus
-from pi.pods.types import Pod
-from pi.steps import reconcile, states, where
+from pi.steps import group, listing, reconcile, where
+from pi.steps.group import Asked
+from pi.steps.listing import Seen
+
+WATCH_S = 2
 
 
-@verb(PodOptions, name="list", examples=("pi list", "pi list -p dc1"))
-def list_models(c: Any, options: PodOptions) -> None:
+@dataclass(frozen=True)
+class ListOptions(PodsOptions):
+    json: bool = json_switch()
+    watch: bool = switch(f"show it again every {WATCH_S} s, until Ctrl+C", excludes="--json")
+
+
+@verb(ListOptions, name="list", examples=("pi list", "pi list --all-pods --json", "pi list -p dc1,dc2 --watch"))
+def list_models(c: Any, options: ListOptions) -> None:
     """List the pod's models and their current state."""
-    with where.targeted(c, options.pod) as (pod, connection):
-        status = read_status(connection)
-        host = connection.host
-    _warn(pod, status)
-    if status.found or pod.models:
-        screen.table(states.rows(pod, status, host), states.HEADERS)
+    if options.watch:
+        return _watch(c, options)
+    asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
+    if options.json:
+        screen.say_json(listing.as_json(asked))
     else:
-        screen.say(f"no models on {pod.name}; start one: pi start MODEL --name NAME")
-    for found in status.found:
-        states.show_last_lines(found)
-    reconcile.reconcile(pod, status)
+        _show(asked)
+    _reconcile(asked)
+    group.raise_failed(asked)
 
 
-def _warn(pod: Pod, status: Status) -> None:
-    """Print what is wrong with the pod itself."""
-    if gpus.is_silent(status.unread_gpus) and pod.gpus:
-        screen.note(f"warning: cannot read the GPUs: {status.unread_gpus[0]}")
-    for warning in gpus.lost(pod.gpus, status.gpus, status.unread_gpus):
-        screen.note(f"warning: {warning}")
-    if status.storage:
-        screen.note(f"warning: cannot reach the models' storage: {status.storage}")
+def _show(asked: list[Asked[Seen]]) -> None:
+    for each in asked:
+        for warning in listing.warnings(each.pod, each.answer.status) if each.answer else ():
+            screen.note(f"warning: {f'{each.pod.name}: ' if len(asked) > 1 else ''}{warning}")
+    for line in listing.lines(asked):
+        screen.reveal(line)
+
+
+def _reconcile(asked: list[Asked[Seen]]) -> None:
+    for each in asked:
+        if each.answer:
+            reconcile.reconcile(each.pod, each.answer.status)
+
+
+def _watch(c: Any, options: ListOptions) -> None:
+    """Show the list again and again. Only a pod that never answered is an error."""
+    answered = False
+    try:
+        while True:
+            asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
+            answered = answered or any(each.answer for each in asked)
+            if not answered:
+                group.raise_failed(asked)
+            errors = [each.error.render() for each in asked if each.error]
+            screen.show_again([*listing.lines(asked), *map(screen.printable, errors)])
+            _reconcile(asked)
+            time.sleep(WATCH_S)
+    except (KeyboardInterrupt, Interrupted):
+        return

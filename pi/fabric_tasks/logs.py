@@ -22,13 +22,14 @@ class LogsOptions(PodOptions):
     lines: int = flag("N", "begin with this many of the last lines", 200, short="-n")
     no_follow: bool = switch("print them and exit")
     raw: bool = switch("print escape sequences too; the log may then change your terminal's settings")
+    json: bool = switch("print each line, and at last the end, as JSON (schema: docs/json.md)", excludes="--raw")
 
 
 @verb(LogsOptions, examples=("pi logs qwen", "pi logs qwen -n 50 --no-follow"))
 def logs(c: Any, options: LogsOptions) -> None:
     """Follow a model's log; Ctrl+C stops following, not the model."""
     name = check_name(options.name, "model")
-    output = screen.Output(raw=options.raw)
+    output = screen.LineOutput() if options.json else screen.Output(raw=options.raw)
 
     def hear(event: Event) -> None:
         match event:
@@ -44,6 +45,8 @@ def logs(c: Any, options: LogsOptions) -> None:
             return
         finally:
             output.end()
+    if options.json:
+        screen.say_json_line({"ended": end.how, "exit_code": end.exit_code})
     if end.how == "exited":
         status = "an unknown status" if end.exit_code is None else f"status {end.exit_code}"
         raise RemoteError("model-exited", f"{name} exited with {status}", "pi list shows why")

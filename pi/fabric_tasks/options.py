@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pi.fabric_tasks.flags import Options, flag
+from pi.fabric_tasks.flags import flag
+from pi.fabric_tasks.reading import PodFlag
 
 
 @dataclass(frozen=True)
-class PodOptions(Options):
+class PodOptions(PodFlag):
     """The options of a verb that works on one pod."""
-
-    pod: str | None = flag("P", "use this pod instead of the active one", short="-p", completes="pod")
 
 
 def machine_flag() -> Any:

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
 from pi.fabric_tasks.flags import Options
+from pi.fabric_tasks.reading import json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
-from pi.steps.pod_summary import gpu_summary, versions
+from pi.pods.types import State
+from pi.steps.pod_summary import as_json, gpu_summary, versions
 
 
-@verb(Options, name="list", examples=("pi pods",))
-def list_pods(c: Any, options: Options) -> None:
+@dataclass(frozen=True)
+class PodsOptions(Options):
+    json: bool = json_switch()
+
+
+@verb(PodsOptions, name="list", examples=("pi pods", "pi pods --json"))
+def list_pods(c: Any, options: PodsOptions) -> None:
     """List your pods; `*` marks the active one."""
     saved = state.load()
+    firsts = _first_names(saved)
+    if options.json:
+        screen.say_json(
+            {"pods": [as_json(pod, name == saved.active, firsts[name]) for name, pod in saved.pods.items()]}
+        )
+        return
     if not saved.pods:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
         return
     rows = [("", "POD", "GPUS", "MODELS", "VLLM", "SSH")]
-    firsts: dict[str, str] = {}
     for name, pod in saved.pods.items():
         mark = "*" if name == saved.active else ""
-        first = firsts.setdefault(pod.boot, name) if pod.boot else name
+        first = firsts[name]
         cards = gpu_summary(pod) if first == name else f"same machine as {first}"
         rows.append((mark, name, cards, str(len(pod.models) or "-"), versions(pod), pod.ssh))
     screen.columns(rows)
+
+
+def _first_names(saved: State) -> dict[str, str]:
+    """Return for each pod the first name of its machine."""
+    firsts: dict[str, str] = {}
+    return {name: firsts.setdefault(pod.boot, name) if pod.boot else name for name, pod in saved.pods.items()}

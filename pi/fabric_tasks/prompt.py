@@ -45,7 +45,7 @@ FIRST_WIDTH = 60
 def prompt(c: Any, options: PromptOptions) -> None:
     """Ask a model, which may read this directory; `-` is stdin. Without a message, chat."""
     if options.sessions:
-        return _list_sessions()
+        return _list_sessions(options.json)
     conversation = options.conversation()
     if options.base_url is not None:
         messages = [] if options.name is None else [options.name]
@@ -133,8 +133,12 @@ def _state(connection: Connection, pod: Pod, name: str) -> str:
     return states.state_of(pod, name, status)
 
 
-def _list_sessions() -> None:
+def _list_sessions(as_json: bool) -> None:
     saved = list(Sessions(config.config_dir()).all())
+    if as_json:
+        keys = ("started", "model", "directory", "first")
+        screen.say_json({"sessions": [{key: getattr(each, key) for key in keys} for each in saved]})
+        return
     if not saved:
         screen.say("no saved conversations yet")
         return

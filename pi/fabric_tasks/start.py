@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
-from pi.calls.events import Exited
+from pi.calls.events import Download, Event, Exited, Launched
 from pi.calls.start import Started, start_model
 from pi.errors import InputError
+from pi.fabric_tasks.durations import timeout_s_of
 from pi.fabric_tasks.flags import flag, operand, switch
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
 from pi.fabric_tasks.verb import verb
@@ -26,7 +27,9 @@ from pi.steps.reservation import Reservation
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
 
-LONGEST_TIMEOUT_S = 10**6
+
+class Detached(Exception):
+    """The pod carries on with the start alone."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class StartOptions(LaunchOptions):
     name: str | None = flag("N", "name for the model; requests may use it or the model id", required=True)
     dry_run: bool = switch("show the command, memory and reasons; nothing changes")
     private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
-    detach: bool = switch("Ctrl+C leaves the model starting instead of stopping it")
+    detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
     timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
 
     def named_request(self) -> Request:
@@ -47,14 +50,6 @@ class StartOptions(LaunchOptions):
         if self.name is None:
             raise InputError("name-missing", "--name is missing", f"pi start {self.model} --name NAME")
         return self.request(self.model, self.name)
-
-    def timeout_s(self) -> int | None:
-        given = self.timeout
-        if given is not None and not (given.isdecimal() and 0 < int(given) <= LONGEST_TIMEOUT_S):
-            raise InputError(
-                "timeout-invalid", f"invalid --timeout {given!r}", "use a number of seconds, such as --timeout 600"
-            )
-        return int(given) if given else None
 
 
 @verb(
@@ -70,14 +65,17 @@ def start(c: Any, options: StartOptions) -> None:
     """Start a model and wait until it answers; without MODEL, list the models pi knows."""
     if options == StartOptions(pod=options.pod):
         return show_offers(c, options.pod)
-    request, timeout_s = options.named_request(), options.timeout_s()
+    request, timeout_s = options.named_request(), timeout_s_of(options.timeout)
     if options.dry_run:
         return show_plan(c, options.pod, request, options.private)
     key = keys.api_key()
     began = time.monotonic()
     with where.targeted(c, options.pod) as (pod, connection), changes.change("start", f"{pod.name}/{request.name}"):
-        report = StartReport(request, pod.name, options.detach)
+        report = StartReport(request, pod.name)
         started = _start(pod, connection, report, request, options, key=key, timeout_s=timeout_s)
+        if started is None:
+            screen.say(f"{request.name} is starting on {pod.name}; pi wait {request.name} waits until it is ready")
+            return
         reconcile.remember_started(pod, started.deployment)
     report.keep_measured()
     screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
@@ -94,8 +92,11 @@ def _start(
     *,
     key: str,
     timeout_s: int | None,
-) -> Started:
-    """Have the pod start the model, by a plan made and reserved here when it reports its facts."""
+) -> Started | None:
+    """Have the pod start the model, by a plan made and reserved here when it reports its facts.
+
+    Returns None if the user detached it.
+    """
     known_models, known_starts = catalog.load(config.config_dir()), measurements.load()
     prices = kept_prices.load()
     reservation = Reservation(pod, options.private)
@@ -109,6 +110,11 @@ def _start(
         again = report.corrected(plan, exited)
         return again and reservation.make(again)
 
+    def hear(event: Event) -> None:
+        if options.detach and isinstance(event, Download | Launched):
+            raise Detached
+        report.hear(event)
+
     try:
         with reservation:
             return start_model(
@@ -118,13 +124,16 @@ def _start(
                 key=key,
                 decide=decide,
                 correct=correct,
-                listen=report.hear,
+                listen=hear,
                 ask_hub=known_models.find(request.model) is None,
                 checkpoints=planner.checkpoints(request, known_models),
                 adapters=[adapter.source for adapter in request.adapters],
                 private=options.private,
                 timeout_s=timeout_s,
-                leave=lambda: options.detach and reservation.made,
+                alone=options.detach,
             )
+    except Detached:
+        reservation.hand_over()
+        return None
     finally:
         report.end()

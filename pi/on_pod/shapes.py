@@ -260,7 +260,7 @@ class Launch(TypedDict):
 
     `load_format` is vLLM's `--load-format`, which decides the weights to fetch.
     `check` is None if no user wrote arguments. `revision` is the model's; `repositories` are fetched beside it.
-    `hub_environment` are variables of the downloads.
+    `hub_environment` are variables of the downloads. If `alone`, no pi waits to correct a failed try.
     """
 
     record: Reservation
@@ -272,6 +272,7 @@ class Launch(TypedDict):
     revision: Optional[str]
     repositories: List[Repository]
     hub_environment: Dict[str, str]
+    alone: bool
 
 
 class Relaunch(TypedDict):
@@ -301,6 +302,13 @@ class LogsRequest(TypedDict):
     name: str
     lines: int
     follow: bool
+
+
+class WaitRequest(TypedDict):
+    """Without `timeout_s`, wait until the deployment no longer starts."""
+
+    name: str
+    timeout_s: Optional[int]
 
 
 class AuditRequest(TypedDict):
@@ -365,6 +373,17 @@ class StatusAnswer(_MachineOption):
     vllm_version: Optional[str]
     extra_venvs: Dict[str, str]
     public: Dict[str, str]
+
+
+class WaitAnswer(TypedDict):
+    """The deployment that was waited for; None if the pod does not know it.
+
+    `last_change` is then its last line of the audit log, and `log` the end of its log.
+    """
+
+    deployment: Optional[DeploymentStatus]
+    last_change: str
+    log: str
 
 
 class _StopOptions(TypedDict, total=False):

@@ -113,7 +113,7 @@ def _serve(wire: Wire, record: Record, plan: Launch) -> None:
     try:
         return _try(wire, record, plan, deadline)
     except PodError as error:
-        relaunch = _correction(wire, error) if error.kind == "exited" else None
+        relaunch = _correction(wire, error) if error.kind == "exited" and not plan["alone"] else None
         if relaunch is None:
             raise
     _end_processes(wire, record)

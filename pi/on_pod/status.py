@@ -18,7 +18,7 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
     recorded = records.load_all()
     with ThreadPoolExecutor(max_workers=1 + min(16, len(recorded))) as pool:
         trouble = pool.submit(storage.trouble)
-        deployments = list(pool.map(_described, recorded))
+        deployments = list(pool.map(described, recorded))
     return {
         "deployments": deployments,
         "storage": trouble.result(),
@@ -33,7 +33,8 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
     }
 
 
-def _described(record: Record) -> DeploymentStatus:
+def described(record: Record) -> DeploymentStatus:
+    """Return a deployment's state now, with the log tail of one that does not run."""
     now = cast(DeploymentStatus, records.described(record))
     if now["state"] == "starting" and not records.is_starting(record) and health.is_up(record["port"]):
         _take_over(record, now)

@@ -6,6 +6,7 @@ from collections import Counter
 
 from pi.pods.gpus import memory_label
 from pi.pods.types import Pod
+from pi.steps.json_shapes import PodJson
 
 
 def gpu_summary(pod: Pod) -> str:
@@ -17,3 +18,20 @@ def gpu_summary(pod: Pod) -> str:
 def versions(pod: Pod) -> str:
     """List the vLLM versions, such as "0.32.0" or "0.32.0, beside it 0.33.0"."""
     return (pod.vllm_version or "-") + "".join(f", beside it {version}" for version in pod.extra_venvs.values())
+
+
+def as_json(pod: Pod, is_active: bool, first_name: str) -> PodJson:
+    """Return a pod as `pi pods --json` prints it; `first_name` is the first name of its machine."""
+    return {
+        "name": pod.name,
+        "active": is_active,
+        "ssh": pod.ssh,
+        "gpus": [
+            {"index": gpu.id, "name": gpu.name, "memory_mib": gpu.memory_mib, "used_mib": None} for gpu in pod.gpus
+        ],
+        "models": list(pod.models),
+        "vllm_version": pod.vllm_version,
+        "extra_venvs": dict(pod.extra_venvs),
+        "models_path": pod.models_path,
+        "same_machine_as": first_name if first_name != pod.name else None,
+    }

@@ -65,7 +65,7 @@ def reconcile(pod: Pod, status: Status) -> None:
         state.change(lambda before: before.with_pod(replace(before.pod(pod.name), boot=status.boot, machine=machine)))
     for found in status.found:
         if found.state == "running":
-            _adopt(pod, found)
+            adopt(pod, found)
 
 
 def _forget_gone(pod: Pod, gone: list[Deployment]) -> None:
@@ -75,7 +75,7 @@ def _forget_gone(pod: Pod, gone: list[Deployment]) -> None:
         changes.note("forget", f"{pod.name}/{model.name}")
 
 
-def _adopt(pod: Pod, found: Found) -> None:
+def adopt(pod: Pod, found: Found) -> None:
     """Save a running model if pods.json lacks it, or has it as starting or as an earlier instance."""
     model = found.deployment
     saved = pod.models.get(model.name)

@@ -23,8 +23,8 @@ from pi.vllm.measured import LogReader, room
 class StartReport:
     """Shows a start: the plan, the download, then the time and vLLM's last log line."""
 
-    def __init__(self, request: Request, pod: str, detach: bool) -> None:
-        self._request, self._pod, self._detach = request, pod, detach
+    def __init__(self, request: Request, pod: str) -> None:
+        self._request, self._pod = request, pod
         self._line = screen.Progress()
         self._began = time.monotonic()
         self._download_bytes = 0.0
@@ -81,8 +81,7 @@ class StartReport:
                 self._began = time.monotonic()
                 self._log = LogReader()
                 self._line.clear()
-                interrupt = "leaves it starting" if self._detach else "stops it"
-                screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C {interrupt})")
+                screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C stops it)")
             case Note(text):
                 self._line.clear()
                 screen.note(f"  note: {text}")
@@ -92,6 +91,26 @@ class StartReport:
                 self._log.feed(text)
                 if text.strip():
                     self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
+            case Reconnecting() | Reconnected():
+                self._line.clear()
+                reconnecting(event)
+
+    def end(self) -> None:
+        self._line.clear()
+
+
+class WaitReport:
+    """Shows the time and vLLM's last log line while pi waits for a model."""
+
+    def __init__(self) -> None:
+        self._line = screen.Progress()
+        self._began = time.monotonic()
+
+    def hear(self, event: Event) -> None:
+        elapsed = screen.seconds(time.monotonic() - self._began)
+        match event:
+            case Progress(text) | Log(text) if text.strip():
+                self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
             case Reconnecting() | Reconnected():
                 self._line.clear()
                 reconnecting(event)

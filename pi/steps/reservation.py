@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pi import screen
 from pi.errors import HostKeyError, Interrupted, LeftRunning, OutputError, PiError, UnprovenError, UnreachableError
 from pi.planning.types import LaunchPlan
-from pi.pods.types import Deployment, Owner, Pod
+from pi.pods import state
+from pi.pods.types import Deployment, Owner, Pod, State
 from pi.steps.reconcile import forget, remember
 
 
@@ -20,9 +23,17 @@ class Reservation:
         self._pod, self._private = pod, private
         self._name = ""
 
-    @property
-    def made(self) -> bool:
-        return bool(self._name)
+    def hand_over(self) -> None:
+        """Leave the rest of the start to the pod: no pi on this machine owns it any more."""
+
+        def edit(before: State) -> State:
+            pod = before.pods.get(self._pod.name)
+            entry = pod.models.get(self._name) if pod else None
+            if pod and entry and entry.status == "starting":
+                return before.with_pod(pod.with_model(replace(entry, owner=None)))
+            return before
+
+        state.change(edit)
 
     def make(self, plan: LaunchPlan) -> LaunchPlan:
         """Save the reservation and return the plan."""
@@ -48,7 +59,7 @@ class Reservation:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self.made:
+        if not self._name:
             return
         if isinstance(error, PiError) and not isinstance(error, MAY_CONTINUE):
             self._remove()

@@ -3,27 +3,94 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from typing import Literal, cast
 
 from pi import addresses, screen
 from pi.calls.status import Found, Status
 from pi.pods.types import Deployment, Pod
+from pi.steps.json_shapes import ModelJson
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import one_line
 
 HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "URL")
 
-Row = tuple[object, ...]
+State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "gone"]
+"""What a model does now; "stopped" by a reboot, "gone" if its pod does not know it."""
+
+COLOURS: dict[str, str] = {
+    "running": "32",
+    "starting": "33",
+    "unresponsive": "31",
+    "crashed": "31",
+    "stopped": "33",
+    "gone": "2",
+}
+"""Colour (SGR) of each state on a terminal."""
 
 
-def rows(pod: Pod, status: Status, host: str) -> list[Row]:
-    """Return a row for each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
-    listed = [_row(found, pod.models.get(found.deployment.name), host, status) for found in status.found]
+@dataclass(frozen=True)
+class Listed:
+    """A model as `pi list` shows it. `sentence` begins with the state and tells more."""
+
+    model: Deployment
+    state: State
+    sentence: str
+    context: int | None = None
+    url: str | None = None
+    found: Found | None = None
+
+    def as_json(self) -> ModelJson:
+        model, found = self.model, self.found
+        return {
+            "name": model.name,
+            "model": str(model.model),
+            "state": self.state,
+            "sentence": self.sentence,
+            "gpus": list(model.gpus),
+            "port": model.port,
+            "context": self.context,
+            "url": self.url,
+            "private": model.private,
+            "api": model.api,
+            "adapters": list(model.adapters),
+            "pid": model.pid or None,
+            "exit_code": found.exit_code if found else None,
+            "cause": found.cause if found else None,
+        }
+
+    def row(self) -> tuple[str, ...]:
+        """Return its cells under HEADERS."""
+        model = self.model
+        url = "over SSH only" if self.state == "running" and model.private else self.url or ""
+        context = str(self.context or "-")
+        return model.name, str(model.model), _gpus(model), str(model.port), context, self.state, url
+
+
+def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
+    """Return each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
     there = {found.deployment.name for found in status.found}
-    absent = [model for name, model in pod.models.items() if name not in there]
-    return listed + [
-        (model.name, model.model, _gpus(model), model.port, "-", _absent_state(pod, model, status), "")
-        for model in absent
+    return [_present(found, pod.models.get(found.deployment.name), host, status) for found in status.found] + [
+        _absent(pod, model, status) for name, model in pod.models.items() if name not in there
     ]
+
+
+def _present(found: Found, saved: Deployment | None, host: str, status: Status) -> Listed:
+    model = found.deployment
+    is_public = found.state == "running" and not model.private
+    return Listed(
+        model,
+        "stopped" if found.state == "rebooted" else found.state,
+        _found_state(found, saved, status),
+        found.context,
+        addresses.url(host, model.port, status.public) if is_public else None,
+        found,
+    )
+
+
+def _absent(pod: Pod, model: Deployment, status: Status) -> Listed:
+    sentence = _absent_state(pod, model, status)
+    return Listed(model, cast(State, sentence.partition(" ")[0]), sentence)
 
 
 def state_of(pod: Pod, name: str, status: Status) -> str:
@@ -31,15 +98,6 @@ def state_of(pod: Pod, name: str, status: Status) -> str:
     saved = pod.models[name]
     found = next((found for found in status.found if found.deployment.name == name), None)
     return _found_state(found, saved, status) if found else _absent_state(pod, saved, status)
-
-
-def _row(found: Found, saved: Deployment | None, host: str, status: Status) -> Row:
-    model = found.deployment
-    url = ""
-    if found.state == "running":
-        url = "over SSH only" if model.private else addresses.url(host, model.port, status.public)
-    state = _found_state(found, saved, status)
-    return model.name, model.model, _gpus(model), model.port, found.context or "-", state, url
 
 
 def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:
@@ -92,12 +150,13 @@ def _leftovers(found: Found) -> str:
     return f"{found.held_mib / 1024:.1f} GB still held by pid {pids}" if found.held_mib else f"pid {pids} still runs"
 
 
-def show_last_lines(found: Found) -> None:
-    """Print the last lines of a crashed model's log."""
-    if found.last_lines:
-        screen.say(f"\nlast lines of {found.deployment.name} (for more: pi logs {found.deployment.name}):")
-        for line in found.last_lines:
-            screen.say(f"  {one_line(line)}")
+def last_lines(found: Found) -> list[str]:
+    """Return the last lines of a crashed model's log, under a title."""
+    if not found.last_lines:
+        return []
+    name = found.deployment.name
+    title = f"\nlast lines of {name} (for more: pi logs {name}):"
+    return [screen.printable(title), *(f"  {one_line(screen.printable(line))}" for line in found.last_lines)]
 
 
 def _starting(found: Found, saved: Deployment | None) -> str:
@@ -108,4 +167,8 @@ def _starting(found: Found, saved: Deployment | None) -> str:
 
 
 def _gpus(model: Deployment) -> str:
+    """List the GPUs, such as "0,2" or "0-7"."""
+    first, last = min(model.gpus, default=0), max(model.gpus, default=0)
+    if last - first > 1 and sorted(model.gpus) == list(range(first, last + 1)):
+        return f"{first}-{last}"
     return ",".join(map(str, model.gpus)) or "-"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
@@ -32,6 +33,27 @@ def chosen(c: Any, pod_name: str | None = None) -> Pod:
     if pod_name is None and under_fab(c):
         return _of_connection(saved, c)
     return saved.pod(pod_name)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The pods that a verb works on; `is_named` if the user named them."""
+
+    pods: tuple[Pod, ...]
+    is_named: bool = False
+
+
+def several(c: Any, names: str | None, every: bool) -> Chosen:
+    """Return the pods of `--pod a,b` or `--all-pods`, or the one pod of `chosen`."""
+    saved = state.load()
+    if every:
+        if not saved.pods:
+            saved.pod()
+        return Chosen(tuple(saved.pods.values()), True)
+    if names is None:
+        return Chosen((chosen(c),))
+    listed = dict.fromkeys(name.strip() for name in names.split(","))
+    return Chosen(tuple(saved.pod(name) for name in listed), True)
 
 
 @contextmanager

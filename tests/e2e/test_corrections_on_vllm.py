@@ -42,7 +42,7 @@ TOO_LARGE = {
 def started(pod: SshdPod, model: str, extra: str, folder: Path) -> tuple[Started, list[LaunchPlan]]:
     """Start a plan with other arguments, as `pi start` does. Returns the model and the plan of each try."""
     request = Request(ModelId(model), NAME)
-    report = StartReport(request, "one", detach=False)
+    report = StartReport(request, "one")
     tries: list[LaunchPlan] = []
 
     def decide(facts: PodFacts) -> LaunchPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.rig.cases import CASES
 from tests.rig.command import Done, Pi, Running
 from tests.rig.patience import patient
 from tests.rig.pod import Pod, is_alive, listens, until
+from tests.ssh.test_list import row
 
 HUB_MODEL = "Acme/Tiny-1B"
 
@@ -41,8 +44,7 @@ def nothing_stays(pi: Pi, box: Pod, done: Done, code: int) -> None:
 
 
 def state_of(pi: Pi, name: str) -> str:
-    [line] = [line for line in pi.ok("list").splitlines() if line.startswith(name + " ")]
-    return line
+    return row(pi.ok("list"), name)
 
 
 # --- two at once
@@ -175,17 +177,27 @@ def test_row_9_an_interrupted_wait_stops_the_model_and_says_so(pi: Pi, box: Pod)
     nothing_stays(pi, box, done, 130)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_row_9_a_detached_start_goes_on_and_is_known_when_it_is_ready(pi: Pi, box: Pod, number: signal.Signals) -> None:
-    running = starting(pi, box, "--detach", load_s=2)
-    assert "(Ctrl+C leaves it starting)" in running.reads("Ctrl+C")
-    running.interrupt(number)
-    done = running.ends(timeout_s=2)
-    assert done.code == 128 + number, done
-    assert "pi list shows when qwen is ready; pi stop qwen stops it" in done.err
+def test_row_9_a_detached_start_goes_on_and_can_be_waited_for(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", load_until="go")
+    told = pi.ok("start", box.model(), "--name", "qwen", "--detach")
+    assert told.endswith("qwen is starting on box; pi wait qwen waits until it is ready\n")
     assert pi.models("box")["qwen"]["status"] == "starting"
-    assert until(lambda: box.record("qwen")["status"] == "running")
-    assert " running " in state_of(pi, "qwen")
+    assert state_of(pi, "qwen").endswith("starting (loading)")
+    late = pi("wait", "qwen", "--timeout", "1")
+    assert (late.code, late.id) == (6, "not-ready-yet")
+    (box.home / "go").touch()
+    assert json.loads(pi.ok("wait", "qwen", "--json"))["model"]["state"] == "running"
+    assert pi.models("box")["qwen"]["status"] == "running"
+
+
+def test_a_detached_start_that_fails_is_explained_by_wait(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", load_s=2, exit=1, log=str(CASES / "failures" / "bad_chat_template.log"))
+    pi.ok("start", box.model(), "--name", "qwen", "--detach")
+    failed = pi("wait", "qwen")
+    assert failed.code == 6 and "qwen did not start on box" in failed.err
+    assert pi("wait", "nobody").id == "unknown-name"
+    pi.ok("list")
+    assert pi.models("box") == {}
 
 
 def test_row_10_an_interrupted_setup_ends_there_and_says_how_to_go_on(pi: Pi, machine: Pod, mirrors: None) -> None:

@@ -109,12 +109,15 @@ def change_for_ever():
         program().run(["pi", "pods", "active", name], exit=False)
 
 program().run(["pi", "pods", "active", "lab"], exit=False)  # so that all is imported
+began = time.monotonic()
+program().run(["pi", "pods", "active", "lab"], exit=False)
+span = 5 * (time.monotonic() - began)
 whole, chance, seen = json.loads(path().read_text()), random.Random(5), set()
 for _ in range(300):
     child = os.fork()
     if not child:
         change_for_ever()
-    time.sleep(chance.random() * 0.03)
+    time.sleep(chance.random() * span)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     state = json.loads(path().read_text())

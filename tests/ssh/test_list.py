@@ -17,9 +17,9 @@ from tests.ssh.conftest import Serving
 
 
 def row(table: str, name: str) -> str:
-    """A model's line of the table."""
+    """A model's line of the table, and the sentence about it below the table."""
     [line] = [line for line in table.splitlines() if line.split()[:1] == [name]]
-    return line
+    return "\n".join([line, *(line for line in table.splitlines() if line.startswith(f"  {name}: "))])
 
 
 @pytest.mark.core
@@ -160,6 +160,6 @@ def test_all_models_are_asked_over_one_connection(pi: Pi, box: Pod) -> None:
     for name in "abc":
         pi.ok("start", model, "--name", name)
     before = box.log.read_text().count("Accepted publickey")
-    table = pi.ok("list")
+    table = pi.ok("list", PI_SSH_PERSIST="0")
     assert [line.split()[0] for line in table.splitlines()[1:]] == list("abc")
     assert box.log.read_text().count("Accepted publickey") == before + 1

@@ -9,6 +9,7 @@ import pytest
 
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive
+from tests.ssh.test_list import row
 
 MODEL = "Acme/Tiny-1B"
 OWN = """
@@ -57,9 +58,9 @@ def test_start_uses_the_extra_venv_for_its_model_only(pi: Pi, box: Pod) -> None:
     assert box.received("tiny")["env"]["PATH"].startswith(f"{box.home}/venv-0.33.0/bin:")
     assert pi.models("box")["tiny"]["venv"] == "venv-0.33.0"
     assert "venv" not in pi.models("box")["other"]
-    lines = {line.split()[0]: line for line in pi.ok("list").splitlines()[1:]}
-    assert "running (vLLM 0.33.1, ~/venv-0.33.0)" in lines["tiny"]
-    assert "vLLM" not in lines["other"]
+    listed = pi.ok("list")
+    assert "running (vLLM 0.33.1, ~/venv-0.33.0)" in row(listed, "tiny")
+    assert "vLLM" not in row(listed, "other")
 
 
 def test_failed_start_names_the_venv(pi: Pi, box: Pod, tmp_path: Path) -> None:

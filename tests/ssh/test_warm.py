@@ -102,9 +102,9 @@ def test_other_words_of_the_same_pod_share_nothing(warm: Pi, box: Pod) -> None:
 
 
 def test_no_connection_outlives_its_time(warm: Pi, box: Pod) -> None:
-    warm.ok("list", PI_SSH_PERSIST="2")
+    warm.ok("list", PI_SSH_PERSIST="4")
     assert masters(warm)
-    assert until(lambda: not masters(warm), patience_s=6)
+    assert until(lambda: not masters(warm), patience_s=8)
     assert sockets(warm) == []
     assert box.quiet() == {}
 

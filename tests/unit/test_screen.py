@@ -1,4 +1,4 @@
-"""Formats of durations and ages."""
+"""Formats of durations and ages, and tables that fit a terminal."""
 
 from __future__ import annotations
 
@@ -28,3 +28,32 @@ def test_a_duration_is_in_seconds_or_in_minutes(duration: float, words: str) -> 
 )
 def test_an_age_is_in_one_unit_and_never_negative(duration: float, words: str) -> None:
     assert screen.ago(duration) == words
+
+
+HEADERS = ("NAME", "MODEL", "STATE", "URL")
+ROWS = [("qwen", "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", "running", "http://203.0.113.7:8001/v1")]
+
+
+@pytest.mark.parametrize(("columns", "moved"), [(200, False), (80, False), (60, True), (50, True)])
+def test_a_table_fits_the_terminal(columns: int, moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "width", lambda: columns)
+    lines = screen.table_text(ROWS, HEADERS, shrink="MODEL", below="URL").splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[2:] == (["  qwen: http://203.0.113.7:8001/v1"] if moved else [])
+    assert "http://203.0.113.7:8001/v1" in lines[-1]
+    assert ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8" in lines[1]) == (columns == 200)
+
+
+def test_a_table_in_a_pipe_is_whole() -> None:
+    [_, line] = screen.table_text(ROWS, HEADERS, shrink="MODEL", below="URL").splitlines()
+    assert line.split() == list(ROWS[0])
+
+
+def test_states_have_colours_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, colours = [("running", "running")], {"STATE": {"running": "32"}}
+    assert "\x1b" not in screen.table_text(rows, ("NAME", "STATE"), colours=colours)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    [_, line] = screen.table_text(rows, ("NAME", "STATE"), colours=colours).splitlines()
+    assert line.split() == ["running", "\x1b[32mrunning\x1b[0m"]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in screen.table_text(rows, ("NAME", "STATE"), colours=colours)

@@ -33,7 +33,9 @@ from pi.planning.preflight import findings
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import check_report, pod_entry, reconcile, states
+from pi.steps import check_report, listing, pod_entry, reconcile
+from pi.steps.group import Asked
+from pi.steps.listing import Seen
 from pi.steps.reports import SetupReport, StartReport
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
@@ -133,7 +135,7 @@ def start(link: Any) -> None:
     def decide(facts: PodFacts) -> Any:
         return report.planned(planner.plan(REQUEST, facts, CATALOG), facts)
 
-    report = StartReport(REQUEST, "box", False)
+    report = StartReport(REQUEST, "box")
     started = start_model(
         link,
         model=REQUEST.model,
@@ -148,9 +150,9 @@ def start(link: Any) -> None:
 
 def status(link: Any) -> None:
     answer = read_status(link)
-    states.rows(POD, answer, "192.0.2.1")
-    for found in answer.found:
-        states.show_last_lines(found)
+    asked = [Asked(POD, Seen(answer, "192.0.2.1"))]
+    listing.lines(asked)
+    listing.as_json(asked)
     reconcile.reconcile(POD, answer)
 
 

@@ -1,0 +1,33 @@
+"""The base URL of a model for clients on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pi.errors import InputError, NotReadyError
+from pi.pods.types import Pod
+from pi.steps import listing, reconcile, states, where
+
+
+def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
+    """Return where clients find a model, or one of its adapters: a tunnel on this machine, else the pod itself.
+
+    Raises InputError for an unknown or private model, and NotReadyError if it does not run.
+    """
+    with where.connected(c, pod, named=is_named) as connection:
+        seen = listing.see(pod, connection)
+    models = states.listed(pod, seen.status, seen.host)
+    reconcile.reconcile(pod, seen.status)
+    found = next((each for each in models if name in (each.model.name, *each.model.adapters)), None)
+    if found is None:
+        names = ", ".join(each.model.name for each in models) or "none"
+        raise InputError("unknown-name", f"no model {name!r} on {pod.name}", f"it has {names}; see: pi list")
+    if found.state != "running":
+        raise NotReadyError("not-running", f"{name} does not run on {pod.name}; it is {found.sentence}", "see: pi list")
+    if found.url is None:
+        raise InputError(
+            "model-private",
+            f"{name} listens on the pod's loopback only",
+            f"open a tunnel: pi tunnel {name} --background",
+        )
+    return found.url

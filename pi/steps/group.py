@@ -1,0 +1,91 @@
+"""Ask several pods the same thing, all at the same time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pi import faults, screen
+from pi.errors import PiError, RemoteError
+from pi.pods.types import Pod
+from pi.steps import where
+from pi.steps.json_shapes import ErrorJson
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
+AT_ONCE = 32
+"""Pods that are asked at the same time; each needs a process here."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Asked(Generic[Answer]):
+    """What a pod answered, or why it did not."""
+
+    pod: Pod
+    answer: Answer | None = None
+    error: PiError | None = None
+
+
+def ask(c: Any, chosen: where.Chosen, question: Callable[[Pod, Connection], Answer]) -> list[Asked[Answer]]:
+    """Connect to each pod, ask it, and return the answers in the order of the pods.
+
+    A dead pod delays no other one. One pod is asked in this thread; Ctrl+C ends the wait for several.
+    """
+
+    def one(pod: Pod) -> Asked[Answer]:
+        try:
+            with where.connected(c, pod, named=chosen.is_named) as connection:
+                return Asked(pod, question(pod, connection))
+        except PiError as error:
+            return Asked(pod, error=error)
+
+    if len(chosen.pods) == 1:
+        return [one(chosen.pods[0])]
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    done: queue.SimpleQueue[int] = queue.SimpleQueue()
+    found: dict[int, Asked[Answer]] = {}
+    for place in range(len(chosen.pods)):
+        waiting.put(place)
+
+    def work() -> None:
+        with suppress(queue.Empty):
+            while True:
+                place = waiting.get_nowait()
+                pod = chosen.pods[place]
+                try:
+                    found[place] = one(pod)
+                except Exception as error:
+                    found[place] = Asked(pod, error=RemoteError("pod-fault", faults.describe(error)))
+                done.put(place)
+
+    for _ in range(min(AT_ONCE, len(chosen.pods))):
+        threading.Thread(target=work, daemon=True).start()  # Ctrl+C does not wait for it
+    for _ in chosen.pods:
+        done.get()
+    return [found[place] for place in range(len(chosen.pods))]
+
+
+def raise_failed(asked: Sequence[Asked[Answer]]) -> None:
+    """Raise the error of the only pod. For several, print each error and raise RemoteError with the sum."""
+    failed = [each for each in asked if each.error]
+    if len(asked) == 1 and failed and failed[0].error:
+        raise failed[0].error
+    for each in failed:
+        if each.error:
+            screen.note(each.error.render())
+    if failed:
+        names = ", ".join(each.pod.name for each in failed)
+        raise RemoteError("pods-failed", f"{len(failed)} of {len(asked)} pods failed: {names}")
+
+
+def error_json(error: PiError | None) -> ErrorJson | None:
+    if error is None:
+        return None
+    return {"id": error.id, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}

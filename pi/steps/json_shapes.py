@@ -1,0 +1,170 @@
+"""The JSON that verbs print with `--json`. docs/json.md has their schemas, which `inv docs` makes of these types.
+
+New keys may come; existing ones keep their meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class ErrorJson(TypedDict):
+    """Why a pod did not answer. `id` names the kind of error, `hint` what to do next."""
+
+    id: str
+    message: str
+    hint: str | None
+    exit_code: int
+
+
+class GpuJson(TypedDict):
+    """A GPU of a pod; memory in MiB."""
+
+    index: int
+    name: str
+    memory_mib: int
+    used_mib: int | None
+
+
+class ModelJson(TypedDict):
+    """A model on a pod. `sentence` explains the state. `context` is in tokens, as the server reports it.
+
+    `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
+    """
+
+    name: str
+    model: str
+    state: Literal["running", "starting", "unresponsive", "crashed", "stopped", "gone"]
+    sentence: str
+    gpus: list[int]
+    port: int
+    context: int | None
+    url: str | None
+    private: bool
+    api: str
+    adapters: list[str]
+    pid: int | None
+    exit_code: int | None
+    cause: str | None
+
+
+class PodStatusJson(TypedDict):
+    """A pod and its models now. With `error`, the pod did not answer, and the rest is empty."""
+
+    pod: str
+    error: ErrorJson | None
+    host: str | None
+    up_seconds: int | None
+    vllm_version: str | None
+    gpus: list[GpuJson]
+    warnings: list[str]
+    models: list[ModelJson]
+
+
+class ListJson(TypedDict):
+    """`pi list --json`."""
+
+    pods: list[PodStatusJson]
+
+
+class PodJson(TypedDict):
+    """A pod of pods.json; `models` are the names of its models."""
+
+    name: str
+    active: bool
+    ssh: str
+    gpus: list[GpuJson]
+    models: list[str]
+    vllm_version: str | None
+    extra_venvs: dict[str, str]
+    models_path: str | None
+    same_machine_as: str | None
+
+
+class PodsJson(TypedDict):
+    """`pi pods --json`."""
+
+    pods: list[PodJson]
+
+
+class ChangeJson(TypedDict):
+    """One change; `time` is in UTC. A damaged line of the log has only `result`."""
+
+    time: str
+    who: str
+    command: str
+    name: str
+    result: str
+
+
+class PodAuditJson(TypedDict):
+    """The latest changes on one pod, the newest last."""
+
+    pod: str
+    error: ErrorJson | None
+    changes: list[ChangeJson]
+
+
+class AuditJson(TypedDict):
+    """`pi audit --json`."""
+
+    pods: list[PodAuditJson]
+
+
+class SessionJson(TypedDict):
+    """A saved conversation."""
+
+    started: str
+    model: str
+    directory: str
+    first: str
+
+
+class SessionsJson(TypedDict):
+    """`pi prompt --sessions --json`."""
+
+    sessions: list[SessionJson]
+
+
+class LogLineJson(TypedDict):
+    """A line of `pi logs --json`: a line of the log, without its newline."""
+
+    line: str
+
+
+class LogEndJson(TypedDict):
+    """The last line of `pi logs --json`: how the server ended; None if only the log ended."""
+
+    ended: Literal["exited", "stopped"] | None
+    exit_code: int | None
+
+
+class WaitJson(TypedDict):
+    """`pi wait --json`: the model when it is ready."""
+
+    pod: str
+    model: ModelJson
+    waited_seconds: float
+
+
+class EnvJson(TypedDict):
+    """`pi env --json`: variables and their values; a key is only among them with `--show-key`."""
+
+    variables: dict[str, str]
+
+
+class TunnelJson(TypedDict):
+    """A tunnel: a local port that leads to a model, or several."""
+
+    model: str
+    pod: str
+    url: str
+    port: int
+    pid: int
+    is_up: bool
+
+
+class TunnelsJson(TypedDict):
+    """`pi tunnel --list --json`."""
+
+    tunnels: list[TunnelJson]

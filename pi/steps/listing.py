@@ -1,0 +1,94 @@
+"""`pi list` of one pod or several, as a table or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pi import screen
+from pi.calls.status import Status, read_status
+from pi.pods import gpus
+from pi.pods.gpus import Gpu
+from pi.pods.types import Pod
+from pi.steps import states
+from pi.steps.group import Asked, error_json
+from pi.steps.json_shapes import GpuJson, ListJson, PodStatusJson
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a pod answered, and its address as seen from here."""
+
+    status: Status
+    host: str
+
+
+def see(pod: Pod, connection: Connection) -> Seen:
+    return Seen(read_status(connection), connection.host)
+
+
+def lines(asked: Sequence[Asked[Seen]]) -> list[str]:
+    """Return the models of pods that answered: a table, then sentences and last log lines."""
+    several = len(asked) > 1
+    listed = [
+        (each.pod, model)
+        for each in asked
+        if each.answer
+        for model in states.listed(each.pod, each.answer.status, each.answer.host)
+    ]
+    if not listed:
+        names = ", ".join(each.pod.name for each in asked if each.answer)
+        return [f"no models on {names}; start one: pi start MODEL --name NAME"] if names else []
+    rows = [((pod.name,) if several else ()) + model.row() for pod, model in listed]
+    headers = (("POD",) if several else ()) + states.HEADERS
+    text = [screen.table_text(rows, headers, shrink="MODEL", below="URL", colours={"STATE": states.COLOURS})]
+    text += [
+        screen.printable(f"  {f'{pod.name}/' if several else ''}{model.model.name}: {model.sentence}")
+        for pod, model in listed
+        if model.sentence != model.state
+    ]
+    if several:
+        text += [f"  {each.pod.name}: {_summary(each.answer.status)}" for each in asked if each.answer]
+    return text + [line for _, model in listed if model.found for line in states.last_lines(model.found)]
+
+
+def warnings(pod: Pod, status: Status) -> list[str]:
+    """Return what is wrong with the pod itself."""
+    silent = gpus.is_silent(status.unread_gpus) and pod.gpus
+    found = [f"cannot read the GPUs: {status.unread_gpus[0]}"] if silent else []
+    found += gpus.lost(pod.gpus, status.gpus, status.unread_gpus)
+    return found + ([f"cannot reach the models' storage: {status.storage}"] if status.storage else [])
+
+
+def _summary(status: Status) -> str:
+    """Describe a pod, such as "up 3 h; 55.9 of 159.2 GB of GPU memory in use"."""
+    up = f"up {screen.ago(status.up_s).removesuffix(' ago')}"
+    total = sum(gpu.memory_mib for gpu in status.gpus) / 1024
+    used = sum(gpu.used_mib for gpu in status.gpus) / 1024
+    return f"{up}; {used:.1f} of {total:.1f} GB of GPU memory in use" if total else up
+
+
+def as_json(asked: Sequence[Asked[Seen]]) -> ListJson:
+    return {"pods": [_pod_json(each) for each in asked]}
+
+
+def _pod_json(asked: Asked[Seen]) -> PodStatusJson:
+    pod, seen = asked.pod, asked.answer
+    return {
+        "pod": pod.name,
+        "error": error_json(asked.error),
+        "host": seen.host if seen else None,
+        "up_seconds": int(seen.status.up_s) if seen else None,
+        "vllm_version": seen.status.vllm_version if seen else None,
+        "gpus": [gpu_json(gpu, gpu.used_mib) for gpu in seen.status.gpus] if seen else [],
+        "warnings": warnings(pod, seen.status) if seen else [],
+        "models": [model.as_json() for model in states.listed(pod, seen.status, seen.host)] if seen else [],
+    }
+
+
+def gpu_json(gpu: Gpu, used_mib: int | None) -> GpuJson:
+    return {"index": gpu.id, "name": gpu.name, "memory_mib": gpu.memory_mib, "used_mib": used_mib}

@@ -1,0 +1,84 @@
+"""The JSON of verbs, held against the schemas of docs/json.md; and verbs on several pods at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from typing import Any
+
+from jsonschema import validate
+
+from chores.json_schemas import shown
+from tests.rig.command import KEY, Pi
+from tests.rig.patience import patient
+from tests.ssh.conftest import NewPod, Serving
+
+
+def printed(pi: Pi, *words: str, code: int = 0) -> Any:
+    done = pi(*words)
+    assert done.code == code, done
+    return json.loads(done.out)
+
+
+def test_every_json_fits_its_schema(serving: Serving) -> None:
+    pi = serving.pi
+    listed = printed(pi, "list", "--json")
+    validate(listed, shown("ListJson"))
+    [model] = listed["pods"][0]["models"]
+    assert (model["name"], model["state"], model["pid"]) == ("qwen", "running", pi.models("box")["qwen"]["pid"])
+    assert model["url"] == f"http://127.0.0.1:{model['port']}/v1"
+    audit = printed(pi, "audit", "--json")
+    validate(audit, shown("AuditJson"))
+    assert audit["pods"][0]["changes"][-1]["command"] == "start"
+    *lines, end = map(json.loads, pi.ok("logs", "qwen", "-n", "5", "--no-follow", "--json").splitlines())
+    for line in lines:
+        validate(line, shown("LogLineJson"))
+    validate(end, shown("LogEndJson"))
+    assert lines
+    assert "".join(line["line"] + "\n" for line in lines) == pi.ok("logs", "qwen", "-n", "5", "--no-follow")
+    waited = printed(pi, "wait", "qwen", "--json")
+    validate(waited, shown("WaitJson"))
+    assert waited["model"] == model
+    validate(printed(pi, "models", "--json", "smollm"), shown("Offer"))
+    validate(printed(pi, "plan", serving.model, "--json"), shown("PlanJson"))
+    validate(printed(pi, "plan", serving.model, "--json", "--gpus", "9", code=2), shown("RefusalJson"))
+
+
+def test_env_prints_variables_for_a_shell(serving: Serving) -> None:
+    pi = serving.pi
+    port = pi.models("box")["qwen"]["port"]
+    text = pi.ok("env", "qwen")
+    assert KEY not in text
+    asked = 'echo "$OPENAI_BASE_URL $OPENAI_API_KEY $OPENAI_MODEL $ANTHROPIC_BASE_URL $ANTHROPIC_AUTH_TOKEN"'
+    told = subprocess.check_output(["sh", "-c", f"{text}{asked}"], env=pi.environment, text=True)
+    assert told.split() == [f"http://127.0.0.1:{port}/v1", KEY, "qwen", f"http://127.0.0.1:{port}", KEY]
+    assert f"export OPENAI_API_KEY={KEY}\n" in pi.ok("env", "qwen", "--show-key")
+    document = printed(pi, "env", "qwen", "--json")
+    validate(document, shown("EnvJson"))
+    assert KEY not in json.dumps(document) and document["variables"]["OPENAI_MODEL"] == "qwen"
+    assert KEY in printed(pi, "env", "qwen", "--json", "--show-key")["variables"].values()
+    assert pi("env", "nobody").id == "unknown-name"
+
+
+def test_all_pods_answer_at_once_and_a_dead_one_delays_nobody(pi: Pi, new_pod: NewPod) -> None:
+    one, two = new_pod("one"), new_pod("two")
+    pi.knows(one, two)
+    pi.ok("start", one.model(), "--name", "qwen")
+    state = pi.state()
+    state["pods"]["dead"] = {"ssh": "ssh -p 1 root@127.0.0.1", "models": {}}
+    pi.write(state)
+    began = time.monotonic()
+    done = pi("list", "--all-pods")
+    assert time.monotonic() - began < patient(15)
+    assert (done.code, done.id) == (1, "pods-failed")
+    head, line = done.out.splitlines()[:2]
+    assert head.split()[:2] == ["POD", "NAME"] and line.split()[:2] == ["one", "qwen"]
+    assert "  two: up " in done.out
+    assert "cannot reach pod 'dead'" in done.err and done.err.endswith("pi: 1 of 3 pods failed: dead\n")
+    document = printed(pi, "list", "-p", "two,one", "--json")
+    validate(document, shown("ListJson"))
+    assert [(pod["pod"], len(pod["models"])) for pod in document["pods"]] == [("two", 0), ("one", 1)]
+    table = pi.ok("audit", "-p", "one,two")
+    assert table.splitlines()[0].split()[0] == "POD" and "no changes on two yet" in table
+    assert pi("list", "-p", "one,nowhere").id == "unknown-pod"
