@@ -6,6 +6,7 @@ tests/unit/test_hostile.py asks the same of each room by itself.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
