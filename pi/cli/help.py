@@ -42,7 +42,7 @@ def _written(flag: Flag, flags: list[Flag]) -> str:
     """Return a flag with those that require it, and after bars those that it excludes."""
     followers = [f" {_bracketed(other, flags)}" for other in flags if other.requires == flag.name]
     others = [f"|{_written(other, flags)}" for other in flags if other.excludes == flag.name]
-    return "".join([flag.written, *followers, *others])
+    return "".join([flag.short or flag.written, *followers, *others])
 
 
 def summary(task: Verb) -> str:

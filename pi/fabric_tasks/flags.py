@@ -32,6 +32,8 @@ class Flag:
     """Whether every word after it is its value."""
     repeats: bool = False
     """Whether it may be given more than once, each time with another value."""
+    short: str = ""
+    """Another way to type a switch, such as "-y"."""
     attribute: str = ""
     default: Any = None
 
@@ -45,9 +47,14 @@ class Flag:
         return "--" + self.attribute.strip("_").replace("_", "-")
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What a user may type for it, such as "-y" and "--yes"."""
+        return (self.short, self.name) if self.short else (self.name,)
+
+    @property
     def written(self) -> str:
-        """The flag with its value, such as "--timeout SECONDS"."""
-        return f"{self.name} {self.value}".rstrip()
+        """The flag with its value, such as "--timeout SECONDS", or with its short form, such as "-y, --yes"."""
+        return f"{', '.join(self.names)} {self.value}".rstrip()
 
     def is_given(self, options: Options) -> bool:
         return bool(getattr(options, self.attribute) != self.default)
@@ -92,9 +99,9 @@ def choice(choices: tuple[str, ...], help: str, default: str | None = None) -> A
     return _declared(Flag("|".join(choices), help, choices=choices), default)
 
 
-def switch(help: str, *, requires: str = "", excludes: str = "") -> Any:
-    """Declare a flag without a value."""
-    return _declared(Flag("", help, bool, requires=requires, excludes=excludes), False)
+def switch(help: str, *, requires: str = "", excludes: str = "", short: str = "") -> Any:
+    """Declare a flag without a value; `short` is another way to type it, such as "-y"."""
+    return _declared(Flag("", help, bool, requires=requires, excludes=excludes, short=short), False)
 
 
 def repeated(value: str, help: str) -> Any:

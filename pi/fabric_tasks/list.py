@@ -10,7 +10,7 @@ from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods import gpus
 from pi.pods.types import Pod
-from pi.steps import reconcile, states, where
+from pi.steps import reconcile, spending, states, where
 
 
 @verb(PodOptions, name="list")
@@ -27,6 +27,7 @@ def list_models(c: Any, options: PodOptions) -> None:
     for found in status.found:
         states.show_last_lines(found)
     reconcile.reconcile(pod, status)
+    spending.note_asked(pod, status)
 
 
 def _warn(pod: Pod, status: Status) -> None:

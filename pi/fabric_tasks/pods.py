@@ -8,6 +8,7 @@ from pi import screen
 from pi.fabric_tasks.flags import Options
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
+from pi.steps import spending
 from pi.steps.pod_summary import gpu_summary, versions
 
 
@@ -18,11 +19,14 @@ def list_pods(c: Any, options: Options) -> None:
     if not saved.pods:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
         return
-    rows = [("", "POD", "GPUS", "MODELS", "VLLM", "SSH")]
+    is_priced = any(spending.per_hour(pod) is not None for pod in saved.pods.values())
+    rows = [("", "POD", "GPUS", "MODELS", "VLLM", *(("HOURS", "COST") if is_priced else ()), "SSH")]
     firsts: dict[str, str] = {}
     for name, pod in saved.pods.items():
         mark = "*" if name == saved.active else ""
         first = firsts.setdefault(pod.boot, name) if pod.boot else name
         cards = gpu_summary(pod) if first == name else f"same machine as {first}"
-        rows.append((mark, name, cards, str(len(pod.models) or "-"), versions(pod), pod.ssh))
+        spent = spending.since_setup(pod) if first == name else ("-", "-")
+        models = str(len(pod.models) or "-")
+        rows.append((mark, name, cards, models, versions(pod), *(spent if is_priced else ()), pod.ssh))
     screen.columns(rows)

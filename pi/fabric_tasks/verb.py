@@ -14,8 +14,9 @@ from invoke import Argument, Exit, Task
 from pi import faults
 from pi.errors import Interrupted, PiError, signal_of
 from pi.fabric_tasks.arguments import as_declared
-from pi.fabric_tasks.flags import AnyOptions, Options, declared_by, options_from
+from pi.fabric_tasks.flags import AnyOptions, Options, declared_by, flags_of, options_from
 from pi.screen import printable
+from pi.steps import spending
 
 
 class Verb(Task):  # type: ignore[type-arg]
@@ -27,10 +28,15 @@ class Verb(Task):  # type: ignore[type-arg]
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return arguments that read words as the help says, and keep `help`, which Invoke empties."""
         kept = dict(self.help)
+        shorts = {flag.attribute: flag.short for flag in flags_of(self.options) if flag.short}
         try:
-            return [as_declared(argument) for argument in super().get_arguments(ignore_unknown_help)]
+            arguments = [as_declared(argument) for argument in super().get_arguments(ignore_unknown_help)]
         finally:
             self.help = kept
+        for argument in arguments:
+            if short := shorts.get(str(argument.name)):
+                argument.names = (*argument.names, short.removeprefix("-"))
+        return arguments
 
 
 def verb(
@@ -48,7 +54,10 @@ def verb(
             values = signature.bind(*args, **kwargs).arguments
             context = values.pop("c")
             with _exit_codes():
-                body(context, options_from(options, values))
+                try:
+                    body(context, options_from(options, values))
+                finally:
+                    spending.remind()
 
         run.__signature__ = signature  # type: ignore[attr-defined]
         declared = declared_by(options)

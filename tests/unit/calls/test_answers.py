@@ -145,7 +145,7 @@ def status(link: Any) -> None:
 
 def setup(link: Any) -> None:
     facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), SetupReport().hear)
-    pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x")
+    pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x", None)
 
 
 def survey(link: Any) -> None:
