@@ -49,7 +49,7 @@ def report() -> None:
             port = starting(pod, demo / "models" / "smollm2", environment)
             bench_prompt.report(pod, environment, port, "bench")
         finally:
-            subprocess.run([PI, "stop"], env=environment, capture_output=True)
+            subprocess.run([PI, "stop", "-y"], env=environment, capture_output=True)
             pod.down()
 
 

@@ -143,4 +143,5 @@ def _relaunch(plan: LaunchPlan, instance: str, private: bool) -> Relaunch:
 def _files(plan: LaunchPlan, instance: str, private: bool) -> dict[str, str]:
     environment, argv = server(plan, private)
     values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
-    return {"launch.sh": render("launch.sh.j2", **values)}
+    guard = (files("pi.setup") / "templates" / "pi_guard.py").read_text("utf-8")
+    return {"launch.sh": render("launch.sh.j2", **values), "pi_guard.py": guard}

@@ -40,6 +40,8 @@ class Found:
     """Other processes that listen on its port, such as "pid 77 (python3)"."""
     phase: str | None = None
     """What a starting one does: downloading or loading."""
+    asked_s_ago: float | None = None
+    """Age of the last request that its guard admitted; None if there was none."""
     context: int | None = None
     """Its longest context in tokens, as its server reported it when it was ready."""
 
@@ -104,5 +106,6 @@ def found_of(record: DeploymentStatus) -> Found:
         held_mib=sum(record.get("held_mib", {}).values()),
         other_processes=tuple(record.get("other_processes", ())),
         phase=record.get("phase"),
+        asked_s_ago=record.get("asked_s_ago"),
         context=record.get("context"),
     )

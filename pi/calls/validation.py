@@ -48,6 +48,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "sizes": (0, 2**63),
     "rank": (0, 10**6),
     "total": (0, 2**63),
+    "asked_s_ago": SECONDS_LIMITS,
     "ended_s_ago": SECONDS_LIMITS,
     "up_s": SECONDS_LIMITS,
     "forced_after_s": SECONDS_LIMITS,

@@ -11,7 +11,7 @@ from pi.errors import Interrupted
 from pi.fabric_tasks.flags import switch
 from pi.fabric_tasks.reading import PodsOptions, json_switch
 from pi.fabric_tasks.verb import verb
-from pi.steps import group, listing, reconcile, where
+from pi.steps import group, listing, reconcile, spending, where
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
 
@@ -50,6 +50,7 @@ def _reconcile(asked: list[Asked[Seen]]) -> None:
     for each in asked:
         if each.answer:
             reconcile.reconcile(each.pod, each.answer.status)
+            spending.note_asked(each.pod, each.answer.status)
 
 
 def _watch(c: Any, options: ListOptions) -> None:

@@ -11,6 +11,7 @@ from pi.fabric_tasks.reading import json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
 from pi.pods.types import State
+from pi.steps import spending
 from pi.steps.pod_summary import as_json, gpu_summary, versions
 
 
@@ -32,12 +33,15 @@ def list_pods(c: Any, options: PodsOptions) -> None:
     if not saved.pods:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
         return
-    rows = [("", "POD", "GPUS", "MODELS", "VLLM", "SSH")]
+    is_priced = any(spending.per_hour(pod) is not None for pod in saved.pods.values())
+    rows = [("", "POD", "GPUS", "MODELS", "VLLM", *(("HOURS", "COST") if is_priced else ()), "SSH")]
     for name, pod in saved.pods.items():
         mark = "*" if name == saved.active else ""
         first = firsts[name]
         cards = gpu_summary(pod) if first == name else f"same machine as {first}"
-        rows.append((mark, name, cards, str(len(pod.models) or "-"), versions(pod), pod.ssh))
+        spent = spending.since_setup(pod) if first == name else ("-", "-")
+        models = str(len(pod.models) or "-")
+        rows.append((mark, name, cards, models, versions(pod), *(spent if is_priced else ()), pod.ssh))
     screen.columns(rows)
 
 

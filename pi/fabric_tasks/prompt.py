@@ -24,7 +24,7 @@ from pi.prompt.conversation import Options as Conversation
 from pi.prompt.conversation import run
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.sessions import Sessions
-from pi.steps import keys, reconcile, states, where
+from pi.steps import keys, reconcile, spending, states, where
 from pi.text import one_line
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ def _pod_endpoint(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
         apis.require_chat(name, deployment.api)
     key = keys.api_key()
     # importing the SDK takes as long as connecting
-    with where.connected(c, pod, named=options.pod is not None, meanwhile=preload) as connection:
+    with (
+        where.connected(c, pod, named=options.pod is not None, meanwhile=preload) as connection,
+        spending.used(pod),
+    ):
         yield Endpoint(
             f"http://127.0.0.1:{deployment.port}/v1",
             name,

@@ -14,14 +14,13 @@ from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
 from pi.pods.types import Pod, State
 from pi.ssh import target
-
-BILLING = "the machine keeps running (and billing) until you end it at the provider"
+from pi.steps import spending
 
 
 @dataclass(frozen=True)
 class RemoveOptions(Options):
     name: str = operand("NAME", "which pod", required=True, completes="pod")
-    force: bool = switch("remove it even if models run on it; they keep running")
+    force: bool = switch("remove it even if models run on it; they keep running", short="-y")
 
 
 @verb(RemoveOptions, examples=("pi pods remove dc1",))
@@ -29,25 +28,35 @@ def remove(c: Any, options: RemoveOptions) -> None:
     """Remove a pod from pods.json; nothing on the pod changes."""
     name = options.name
     before = state.load()
-    after = state.change(lambda saved: _without(saved, name, options.force))
+    is_agreed = options.force or _agrees(before, name)
+    after = state.change(lambda saved: _without(saved, name, is_agreed))
     changes.note("remove", name)
     pod = before.pod(name)
-    screen.say(f"removed {name}; {BILLING}")
+    screen.say(f"removed {name}; the machine {spending.still_bills(pod)}")
     _show_what_stays(pod)
     if before.active == name:
         hint = f"choose one: pi pods active {next(iter(after.pods))}" if after.pods else "no pods are left"
         screen.say(f"no pod is active now; {hint}")
 
 
-def _without(saved: State, name: str, force: bool) -> State:
-    """Return the state without a pod. Raises BusyError if it has models, unless `force`."""
+def _agrees(saved: State, name: str) -> bool:
+    """Return whether the user, asked on the terminal, agrees that a pod's models keep running unknown to pi."""
+    models = saved.pod(name).models
+    if not models or not screen.can_ask():
+        return False
+    question = f"{name} still has models: {', '.join(models)}; they keep running. Remove {name} from pods.json? [y/N]"
+    return screen.ask(question).lower() in ("y", "yes")
+
+
+def _without(saved: State, name: str, is_agreed: bool) -> State:
+    """Return the state without a pod. Raises BusyError if it has models, unless the user agreed."""
     pod = saved.pod(name)
-    if pod.models and not force:
+    if pod.models and not is_agreed:
         raise BusyError(
             "pod-has-models",
             f"{name} still has models: {', '.join(pod.models)}",
-            f"stop them: pi stop --pod {name}; or, if the pod is gone: pi pods remove {name} --force;"
-            f" either way {BILLING}",
+            f"stop them: pi stop -y --pod {name}; or, if the pod is gone: pi pods remove {name} --force;"
+            f" either way the machine {spending.BILLING}",
         )
     return saved.without_pod(name)
 

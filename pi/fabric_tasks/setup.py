@@ -18,7 +18,7 @@ from pi.pods import changes
 from pi.pods.types import Pod, check_name
 from pi.setup import mounts
 from pi.ssh import target
-from pi.steps import keys, moved, pod_entry, where
+from pi.steps import keys, moved, pod_entry, spending, where
 from pi.steps.reports import SetupReport
 from pi.steps.vllm_choice import vllm_for
 
@@ -43,6 +43,7 @@ class SetupOptions(Options):
     beside: bool = switch("install it into an extra venv and leave ~/venv alone", requires="--for")
     upgrade: bool = switch("upgrade vLLM and everything else")
     new_host_key: bool = switch("trust the pod's new host key (a new machine at an old address)")
+    price: str | None = flag("2.49", "what the machine costs per hour; pi then shows what you have spent")
     generate_key: bool = switch("make PI_API_KEY, the key that guards your models, and print it once")
 
 
@@ -57,6 +58,7 @@ class SetupOptions(Options):
 def setup(c: Any, options: SetupOptions) -> None:
     """Set up a machine as a pod; run it again to repair or upgrade."""
     request, pod = _request_and_pod(c, options)
+    price = spending.parse_price(options.price) if options.price else None
     screen.say(f"setting up {pod.name}: {where.label(pod)}")
     moved_from = pod_entry.old_address(pod)
     again = _command(pod, options, moved_from)
@@ -73,7 +75,7 @@ def setup(c: Any, options: SetupOptions) -> None:
         try:
             unsaved = f"{pod.name} is set up, but pods.json could not be updated"
             with where.saving(unsaved, f"run it again, which is quick now: {again}"):
-                pod = pod_entry.remember_setup(pod, facts, connection.host_key)
+                pod = pod_entry.remember_setup(pod, facts, connection.host_key, price)
             took = screen.seconds(time.monotonic() - began)
             screen.say(f"{pod.name} is ready after {took}: {pod_entry.describe(facts)}")
         finally:
@@ -81,6 +83,7 @@ def setup(c: Any, options: SetupOptions) -> None:
                 screen.say("the key of your models, shown only now; keep it, and set it wherever you call them:")
                 screen.reveal(f"  export PI_API_KEY={request.api_key}")
         pod_entry.adopt_models(connection, pod)
+    spending.note_use(pod)
     if moved_from and new_host_key:
         screen.note(f"{pod.name} was {moved_from}; if that is another machine, it runs (and costs) until you end it")
 

@@ -18,7 +18,7 @@ from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
-from pi.steps import kept_prices, keys, measurements, reconcile, where
+from pi.steps import kept_prices, keys, measurements, reconcile, spending, where
 from pi.steps.offers import show_offers
 from pi.steps.plans import show_plan
 from pi.steps.reports import StartReport, show_how_to_call
@@ -77,6 +77,7 @@ def start(c: Any, options: StartOptions) -> None:
             screen.say(f"{request.name} is starting on {pod.name}; pi wait {request.name} waits until it is ready")
             return
         reconcile.remember_started(pod, started.deployment)
+    spending.note_use(pod)
     report.keep_measured()
     screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
     report.show_room(started)

@@ -1,4 +1,4 @@
-"""`pi stop`: stop one model or all."""
+"""`pi stop`: stop one model, the only one, or all."""
 
 from __future__ import annotations
 
@@ -9,44 +9,47 @@ from pi import screen
 from pi.calls.events import Progress
 from pi.calls.stop import Stopped, stop_models
 from pi.errors import InputError
-from pi.fabric_tasks.flags import operand
+from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes
 from pi.pods.types import check_name
-from pi.steps import reconcile, where
+from pi.steps import reconcile, spending, to_stop, where
 
 
 @dataclass(frozen=True)
 class StopOptions(PodOptions):
-    name: str | None = operand("[NAME]", "which model; without it, every model of the pod", completes="name")
+    name: str | None = operand("[NAME]", "which model; without it the only one, or pi asks which", completes="name")
+    yes: bool = switch("without NAME: stop all models of the pod, and do not ask", short="-y")
 
 
-@verb(StopOptions, examples=("pi stop qwen",))
+@verb(StopOptions, examples=("pi stop qwen", "pi stop -y"))
 def stop(c: Any, options: StopOptions) -> None:
-    """Stop a model, or all models on the pod, and wait until GPU and port are free."""
-    name = options.name
-    names = [check_name(name, "model")] if name else []
-    with (
-        where.targeted(c, options.pod) as (pod, connection),
-        changes.change("stop", f"{pod.name}/{name or '*'}"),
-        screen.progress() as line,
-    ):
-        found = stop_models(
-            connection, names, lambda event: line.show(event.text) if isinstance(event, Progress) else None
-        )
-        if name and found[0].found == "nothing" and name not in pod.models:
-            raise InputError(
-                "unknown-name",
-                f"no model {name!r} on {pod.name}",
-                f"it has {', '.join(pod.models) or 'none'}; see: pi list",
+    """Stop a model, or all models on the pod with -y, and wait until GPU and port are free."""
+    if options.name:
+        check_name(options.name, "model")
+    with where.targeted(c, options.pod) as (pod, connection):
+        name = options.name or (None if options.yes else to_stop.chosen(pod, connection))
+        with changes.change("stop", f"{pod.name}/{name or '*'}"), screen.progress() as line:
+            found = stop_models(
+                connection,
+                [name] if name else [],
+                lambda event: line.show(event.text) if isinstance(event, Progress) else None,
             )
+            if name and found[0].found == "nothing" and name not in pod.models:
+                raise InputError(
+                    "unknown-name",
+                    f"no model {name!r} on {pod.name}",
+                    f"it has {', '.join(pod.models) or 'none'}; see: pi list",
+                )
     for stopped in found:
         show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, {name} if name else set(pod.models) | {stopped.name for stopped in found})
     if not found:
         screen.say(f"nothing runs on {pod.name}")
+    if not set(pod.models) - {name or "", *(stopped.name for stopped in found)}:
+        screen.note(f"no model is left on {pod.name}; the machine {spending.still_bills(pod)}")
 
 
 OUTCOMES = {

@@ -16,6 +16,7 @@ from pi.errors import Interrupted, PiError, signal_of
 from pi.fabric_tasks.arguments import as_declared
 from pi.fabric_tasks.flags import AnyOptions, Options, declared_by, flags_of, options_from
 from pi.screen import printable
+from pi.steps import spending
 
 
 class Verb(Task):  # type: ignore[type-arg]
@@ -54,7 +55,10 @@ def verb(
             values = signature.bind(*args, **kwargs).arguments
             context = values.pop("c")
             with _exit_codes():
-                body(context, options_from(options, values))
+                try:
+                    body(context, options_from(options, values))
+                finally:
+                    spending.remind()
 
         run.__signature__ = signature  # type: ignore[attr-defined]
         declared = declared_by(options)

@@ -12,8 +12,8 @@ from pi.on_pod.shapes import Record
 
 LOOPBACK = "127.0.0.1"
 
-GUARDED = ("/v1/models", "/metrics", "/tokenize", "/invocations")
-"""Routes that must refuse a caller without the key; vLLM by itself guards only the first."""
+GUARDED = ("/v1/models", "/metrics", "/tokenize", "/invocations", "/no-such-route")
+"""Routes that must refuse a caller without the key; vLLM by itself guards only the first, and has no such route."""
 
 GUARD_PATIENCE_S = 10
 """A server that has just answered its key may be slow to refuse others: on a busy machine 3 s were too short."""
@@ -75,7 +75,8 @@ def _open_door(port: int, private: bool) -> Optional[str]:
         for path in GUARDED:
             status = get(port, path, timeout_s=GUARD_PATIENCE_S, host=host)[0]
             if status != 401:
-                return "%s:%d%s answered %s without a key" % (host, port, path, status or "nothing")
+                answer = "%s:%d%s answered %s without a key" % (host, port, path, status or "nothing")
+                return "pi's guard is not in front of this server: " + answer
     return None
 
 

@@ -8,8 +8,8 @@ import subprocess
 from functools import lru_cache
 from typing import Any, Optional, cast
 from urllib.error import HTTPError
-from urllib.parse import quote
-from urllib.request import Request, urlopen
+from urllib.parse import quote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pi.on_pod import card, checkpoint
 from pi.on_pod.shapes import ModelFacts
@@ -114,8 +114,21 @@ def _fetch(path: str) -> bytes:
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/") + "/" + path
     token = _token()
     headers = {"Authorization": "Bearer " + token} if token else {}
-    with urlopen(Request(address, headers=headers), timeout=TIMEOUT_S) as reply:
+    with build_opener(Redirects).open(Request(address, headers=headers), timeout=TIMEOUT_S) as reply:
         return cast(bytes, reply.read(16 << 20))
+
+
+class Redirects(HTTPRedirectHandler):
+    """Follows redirects. The token goes to no other host, and not from https to http."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Optional[Request]:
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        old = urlsplit(req.full_url)  # the request's own host may be a proxy
+        if new is not None and (new.host != old.netloc or (old.scheme, new.type) == ("https", "http")):
+            new.remove_header("Authorization")
+        return new
 
 
 @lru_cache(maxsize=None)

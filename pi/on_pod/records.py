@@ -1,7 +1,7 @@
 """Records of the pod's deployments, one private folder each under ~/.pi/run, and the pod's lock.
 
 A folder contains `record.json` (name, model, port, GPUs, process identity), `launch.sh`, `key`, `pid` and, after
-the server ended, `exit`. pi can restore a lost pods.json from them.
+the server ended, `exit`. pi can restore a lost pods.json from them. The guard touches `asked` for requests.
 """
 
 from __future__ import annotations
@@ -116,6 +116,14 @@ def forget_server(name: str) -> None:
     for file_name in ("pid", "exit"):
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(folder(name), file_name))
+
+
+def asked_s_ago(name: str) -> Optional[float]:
+    """Return the age of the last request that a deployment's guard admitted, or None if it admitted none."""
+    try:
+        return max(0.0, time.time() - os.stat(os.path.join(folder(name), "asked")).st_mtime)
+    except OSError:
+        return None
 
 
 def exit_code(name: str) -> Optional[int]:

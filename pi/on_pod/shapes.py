@@ -99,6 +99,7 @@ class _StatusOptions(TypedDict, total=False):
     log: str
     left: List[int]
     held_mib: Dict[str, int]
+    asked_s_ago: float
 
 
 class DeploymentStatus(LiveRecord, _StatusOptions):
@@ -106,6 +107,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
 
     `other_processes` listen on its port too, `objection` says why an answering server is not this deployment,
     `left` are processes that outlived the server, and `held_mib` is the GPU memory of each of them by pid.
+    `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
     """
 
 

@@ -42,6 +42,9 @@ def described(record: Record) -> DeploymentStatus:
         now["other_processes"] = process.others(record["port"], records.living(record))
         if not health.is_up(record["port"]):
             now["state"] = "unresponsive"
+    asked_s_ago = records.asked_s_ago(record["name"])
+    if asked_s_ago is not None:
+        now["asked_s_ago"] = asked_s_ago
     if now["state"] not in ("running", "starting"):
         now["log"] = logs.tail(record["name"], LOG_TAIL_BYTES)
         now["left"] = records.living(record)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pi.errors import BusyError, InputError, RemoteError
-from pi.planning import cpu, drafting, outside, overrides, served_cards, unserved, venvs
+from pi.planning import cpu, drafting, outside, overrides, served_cards, unserved, variables, venvs
 from pi.planning.as_measured import as_measured
 from pi.planning.catalog import RECIPE_FACTOR, Catalog, ModelSpec, Variant
 from pi.planning.placement import Fit, choose
@@ -159,7 +159,7 @@ def _catalog_plan(request: Request, facts: PodFacts, spec: ModelSpec, requested:
             raise InputError("no-gpu", "this pod has no GPU", "remove --draft")
         made, variant, tuning = cpu.catalog_plan(request, facts, spec, variants)
         args = made.args + model_args(spec, tuning.args)
-        made = replace(made, args=args, env=dict(tuning.env) | dict(made.env))
+        made = replace(made, args=args, env=variables.of_catalog(spec.id, tuning.env) | dict(made.env))
     else:
         fit = choose(spec, variants, request, groups(facts), facts.nodes)
         if fit is None and request.draft is None:
@@ -195,7 +195,7 @@ def _gpu_plan(request: Request, facts: PodFacts, spec: ModelSpec, fit: Fit) -> L
         port=facts.free_port,
         gpus=gpu_ids(fit.slots),
         args=sequences_args(fit.memory).over(args.over(split_args(fit.split, facts.nodes) + limits)),
-        env=gpu_env(fit.slots) | dict(fit.tuning.env),
+        env=gpu_env(fit.slots) | variables.of_catalog(spec.id, fit.tuning.env),
         warnings=warnings(facts, fit),
         context=fit.memory.context or fit.tuning.context or spec.context,
         memory_share=fit.share,

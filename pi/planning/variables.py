@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from pi.errors import InputError
@@ -78,6 +78,18 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+def of_catalog(model: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a model in models.toml. Raises InputError for one that `--env` may not set either."""
+    for name in variables:
+        if reason := _refusal(name):
+            raise InputError(
+                "catalog-variable-refused",
+                f"{model}: models.toml may not set the variable {name!r}: {reason[0]}",
+                "remove it from the model's env",
+            )
+    return dict(variables)
+
+
 def _refusal(name: str) -> tuple[str, str] | None:
     """Return why a variable may not be set, and what to do instead."""
     if name in INSTEAD:
@@ -86,7 +98,7 @@ def _refusal(name: str) -> tuple[str, str] | None:
         return "pi sets it, or it would open the server", "remove it"
     if CHOOSES_CODE.fullmatch(name):
         return "it chooses programs, libraries or where models come from", "remove it"
-    if not name.startswith(tuple(FAMILIES)):
+    if not NAME.fullmatch(name) or not name.startswith(tuple(FAMILIES)):
         close = get_close_matches(name.partition("_")[0] + "_", FAMILIES, 1, 0.75)
         meant = f"did you mean {close[0]}...? " if close else ""
         return "it is not a variable of vLLM or its libraries", f"{meant}docs/models.md lists the families"

@@ -18,6 +18,10 @@ DEEPEST = 50
 """Maximum levels of nesting; pi's own values need seven."""
 
 
+LARGEST_AMOUNT = 1e12
+"""Highest price or time of pods.json."""
+
+
 class NewerError(ValueError):
     """A newer pi wrote the file."""
 
@@ -120,6 +124,8 @@ def _pod(name: str, value: Any) -> Pod:
         host_key=_text(data.pop("host_key", ""), (*place, "host_key")),
         boot=_text(data.pop("boot", ""), (*place, "boot")),
         machine=_text(data.pop("machine", ""), (*place, "machine")),
+        price=_amount(data.pop("price", None), "a price per hour", (*place, "price")),
+        set_up_at=_amount(data.pop("set_up_at", None), "seconds since 1970", (*place, "set_up_at")),
         extra=data,
     )
 
@@ -243,6 +249,14 @@ def _bool(value: Any, place: Place) -> bool:
     return value
 
 
+def _amount(value: Any, what: str, place: Place) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LARGEST_AMOUNT:
+        raise Misread(place, f"expected {what}")
+    return value
+
+
 def _share(value: Any, place: Place) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
         raise Misread(place, "expected a number from 0 to 1")
@@ -278,6 +292,10 @@ def _pod_document(pod: Pod) -> dict[str, Any]:
         document["boot"] = pod.boot
     if pod.machine:
         document["machine"] = pod.machine
+    if pod.price is not None:
+        document["price"] = pod.price
+    if pod.set_up_at is not None:
+        document["set_up_at"] = pod.set_up_at
     return {**document, **pod.extra}
 
 

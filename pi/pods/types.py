@@ -97,6 +97,10 @@ class Pod:
     """Id of the machine's boot (`pi.on_pod.process.boot`); pods with the same id are one machine."""
     machine: str = ""
     """Id of the machine (`pi.on_pod.machine.identity`), the same after a reboot; empty for pods of an older setup."""
+    price: float | None = None
+    """Price per hour in the user's currency, by `--price`; None if the user gave none."""
+    set_up_at: float | None = None
+    """When the machine was first set up, in seconds since 1970; None for pods of an older setup."""
 
     def serving(self, name: str) -> Deployment | None:
         """Return the deployment that answers to a name: its own, or that of one of its adapters."""

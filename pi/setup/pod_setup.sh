@@ -14,6 +14,11 @@ exec </dev/null
 readonly STEPS="system mount cache uv python venv vllm flashinfer cuda hub packages shell check"
 readonly OLDEST_VLLM=0.32.0     # earlier releases have known security holes in the API key check and in /tokenize
 readonly NIGHTLY=https://wheels.vllm.ai/nightly
+readonly UV_PINNED=0.13.9       # and the sha256 of its wheels on PyPI: x86_64 and aarch64, for glibc and musl
+readonly UV_SHA256="d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19
+5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375
+2c45530751517d6c3bbc69a19473f6effe47cce047bede01ffd8af7ea7b36b25"
+readonly NVIDIA_FINGERPRINT=EB693B3035CD5710E231E123A4B469963BF863CC   # signs NVIDIA's repositories since April 2022
 readonly MAIN="$HOME/venv" BIN="$HOME/.local/bin" CACHE="$HOME/.cache/huggingface" PI_DIR="$HOME/.pi"
 : "${PI_MARK:=pi}" "${PI_VLLM:=release}" "${PI_VLLM_VERSION:=}" "${PI_PACKAGES:=[]}" "${PI_MOUNT_ARGV:=[]}" "${PI_MOUNT_TARGET:=}"
 : "${PI_DEVICE:=cpu}" "${PI_CUDA:=}" "${PI_MODELS_PATH:=}" "${PI_UPGRADE:=0}" "${PI_BESIDE:=0}" "${PI_SETUP_ONLY:=$STEPS}" "${UV_HTTP_TIMEOUT:=60}"
@@ -268,58 +273,83 @@ apply_pip_settings() { # uv reads neither PIP_* nor pip.conf
     translate SSL_CERT_FILE SSL_CERT_FILE "$(pip_setting cert)"
     translate UV_INSECURE_HOST UV_INSECURE_HOST "$(pip_setting trusted-host)"
 }
-uv_from_index() { # FOLDER: downloads and unpacks uv's newest wheel from pip's index; needs only python3
-    run within 180 python3 - "$1" <<'PYTHON'
-import base64, hashlib, html, io, os, platform, re, sys, urllib.parse as u, urllib.request, zipfile
+uv_from_index() { # FOLDER VERSION: puts uv's wheel from pip's index there, the newest if VERSION is empty; needs only python3
+    run within 180 python3 - "$1" "$2" <<'PYTHON'
+import base64, hashlib, html, os, platform, re, sys, urllib.parse as u, urllib.request
+folder, version = sys.argv[1:]
 index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL") or "https://pypi.org/simple"
 login, _, host = u.urlsplit(index).netloc.rpartition("@")
+class Redirects(urllib.request.HTTPRedirectHandler):  # the password goes to no other host, and not from https to http
+    def redirect_request(self, request, *facts):
+        new, old = super().redirect_request(request, *facts), u.urlsplit(request.full_url)
+        if new and (new.host != old.netloc or (old.scheme, new.type) == ("https", "http")):
+            new.remove_header("Authorization")
+        return new
+opener = urllib.request.build_opener(Redirects)
 def get(url):
     parts = u.urlsplit(url)
     request = urllib.request.Request(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl())
-    if login and request.host == host:
+    if login and (parts.scheme, request.host) == (u.urlsplit(index).scheme, host):
         request.add_header("Authorization", "Basic " + base64.b64encode(u.unquote(login).encode()).decode())
-    return urllib.request.urlopen(request, timeout=30).read()
+    return opener.open(request, timeout=30).read()
 page, wheels = index.rstrip("/") + "/uv/", []
 libc = "manylinux" if platform.libc_ver()[0] == "glibc" else "musllinux"
 for link in re.findall(r'href="([^"]+)"', get(page).decode()):
     link = u.urljoin(page, html.unescape(link))
-    match = re.search(r"/uv-(\d+)\.(\d+)\.(\d+)-py3-none-([\w.]+)\.whl(?:#|$)", link)
-    if match and libc in match[4] and platform.machine() in match[4]:
-        wheels.append(([int(number) for number in match.groups()[:3]], link))
-link = max(wheels)[1]
-wheel = get(link)
-digest = re.search(r"#sha256=(\w+)", link)
+    match = re.search(r"/(uv-(\d+)\.(\d+)\.(\d+)-py3-none-([\w.]+)\.whl)(?:#|$)", link)
+    wanted = match and match[1].startswith("uv-" + (version and version + "-"))
+    if wanted and libc in match[5] and platform.machine() in match[5]:
+        wheels.append(([int(number) for number in match.groups()[1:4]], "2014" in match[5], match[1], link))
+if not wheels:
+    sys.exit("the index has no uv %s for this machine" % version)
+*_, name, link = max(wheels)
+wheel, digest = get(link), re.search(r"#sha256=(\w+)", link)
 if digest and hashlib.sha256(wheel).hexdigest() != digest[1]:
-    sys.exit("uv's wheel does not match its sha256")
-os.mkdir(sys.argv[1] + "/bin")
-archive = zipfile.ZipFile(io.BytesIO(wheel))
-for name in ("uv", "uvx"):
-    member = next(item for item in archive.namelist() if item.endswith(".data/scripts/" + name))
-    with open(f"{sys.argv[1]}/bin/{name}", "wb") as file:
+    sys.exit(name + " does not match its sha256")
+with open(os.path.join(folder, name), "wb") as file:
+    file.write(wheel)
+PYTHON
+}
+unpack_uv() { # FOLDER: checks the wheel there against UV_SHA256, unless it has another version, and unpacks its programs
+    python3 - "$1" "$UV_PINNED" "$UV_SHA256" <<'PYTHON'
+import glob, hashlib, os, sys, zipfile
+folder, version, sums = sys.argv[1:]
+path = glob.glob(folder + "/uv-*.whl")[0]
+name = os.path.basename(path)
+with open(path, "rb") as file:
+    digest = hashlib.sha256(file.read()).hexdigest()
+if name.startswith("uv-%s-" % version) and digest not in sums.split():
+    sys.exit("%s is not the file that pi knows: its sha256 is %s" % (name, digest))
+os.mkdir(folder + "/bin")
+archive = zipfile.ZipFile(path)
+for program in ("uv", "uvx"):
+    member = next(item for item in archive.namelist() if item.endswith(".data/scripts/" + program))
+    with open(folder + "/bin/" + program, "wb") as file:
         file.write(archive.read(member))
     os.chmod(file.name, 0o755)
 PYTHON
 }
+fetch_uv() { # FOLDER VERSION: downloads uv's wheel with pip, which knows all of its own settings, or without pip
+    ! python3 -m pip --version >/dev/null 2>&1 ||
+        run within 180 python3 -m pip download -q --no-input --no-deps --only-binary :all: -d "$1" "uv${2:+==$2}" || true
+    [[ -n $(compgen -G "$1/uv-*.whl") ]] || uv_from_index "$1" "$2"
+}
 step_uv() {
     begin "uv, which installs Python and packages"
     ((${#TRANSLATED[@]} == 0)) || note "uv follows pip's settings: ${TRANSLATED[*]}"   # no values: they may hold passwords
-    local version script folder
+    local version folder
     version=$(uv --version 2>/dev/null | cut -d' ' -f2) || true
     if [[ -n $version ]] && at_least "$version" 0.7.0; then
         skip "uv $version"
         return
     fi
     mkdir -p -- "$BIN"
-    if script=$(curl -fsSL --connect-timeout 5 --max-time 20 https://astral.sh/uv/install.sh 2>/dev/null) &&
-        UV_INSTALL_DIR="$BIN" UV_NO_MODIFY_PATH=1 run within 120 sh -c "$script"; then
-        finish "$(uv --version | cut -d" " -f-2), from its own installer"
-        return
-    fi
-    note "cannot reach uv's installer; downloading uv from the package index"
     folder=$(mktemp -d "$BIN/.uv-XXXXXX")
-    ! python3 -m pip --version >/dev/null 2>&1 ||
-        run within 180 python3 -m pip install -q --no-input --no-deps --target "$folder" uv || true
-    if [[ -x $folder/bin/uv ]] || uv_from_index "$folder"; then mv -f -- "$folder/bin/"* "$BIN/"; fi
+    if ! fetch_uv "$folder" "$UV_PINNED" && [[ -n ${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}${UV_INDEX:-}${UV_FIND_LINKS:-} ]]; then
+        note "your package index has no uv $UV_PINNED, whose checksum pi knows: taking the newest that it has"
+        fetch_uv "$folder" "" || true
+    fi
+    if [[ -n $(compgen -G "$folder/uv-*.whl") ]] && unpack_uv "$folder"; then mv -f -- "$folder/bin/"* "$BIN/"; fi
     rm -rf -- "$folder"
     [[ -x $BIN/uv ]] || fail "cannot download uv from the package index" \
         "see the output above; set PIP_INDEX_URL to an index that this pod can reach"
@@ -498,15 +528,49 @@ step_flashinfer() {
 }
 
 # ---- CUDA toolkit ----
+nvidia_key() { # URL FILE FINGERPRINT: writes NVIDIA's key from that address, and no other key that may be with it
+    within 60 python3 - "$@" <<'PYTHON'
+import base64, hashlib, re, sys, urllib.request
+url, path, wanted = sys.argv[1:]
+data, kept, is_wanted, place = urllib.request.urlopen(url, timeout=30).read(1 << 20), b"", False, 0
+armor = re.search(rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:.+\n)*\r?\n([A-Za-z0-9+/\s]+=*)\s*=.{4}\s*-----END", data)
+data = base64.b64decode(armor[1]) if armor else data
+while place < len(data):   # OpenPGP packets (RFC 4880, 4.2)
+    begin, head, first = place, data[place], data[place + 1]
+    if not head & 0x40:
+        tag, width = head >> 2 & 15, 1 << (head & 3)
+    else:
+        tag, width = head & 63, 1 if first < 192 else 2 if first < 224 else 5
+    size = int.from_bytes(data[place + 1 : place + 1 + width], "big")
+    if head & 0x40:
+        size = first if width == 1 else size - 0xC000 + 192 if width == 2 else size & 0xFFFFFFFF
+    body = data[place + 1 + width : place + 1 + width + size]
+    place += 1 + width + size
+    if tag == 6:   # a key; its fingerprint: RFC 4880, 12.2
+        digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body).hexdigest()
+        is_wanted = digest.upper() == wanted
+    kept += data[begin:place] if is_wanted else b""
+if not kept:
+    sys.exit("NVIDIA's key is not at " + url)
+with open(path, "wb") as file:
+    file.write(kept)
+PYTHON
+}
 install_toolkit() { # CUDA_VERSION; installs it from NVIDIA's repository for this system
-    local distro machine deb
+    local distro machine repository list key keyring=/usr/share/keyrings/cuda-archive-keyring.gpg
     distro=$(sed -n 's/^ID=//p' /etc/os-release)$(sed -n 's/^VERSION_ID=//p' /etc/os-release) machine=$(uname -m)
-    distro=${distro//[\".]/}
-    deb=$(mktemp --suffix=.deb)
-    WHY="cannot reach NVIDIA's packages for $distro"
-    within 60 python3 -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' \
-        "https://developer.download.nvidia.com/compute/cuda/repos/$distro/${machine/aarch64/sbsa}/cuda-keyring_1.1-1_all.deb" \
-        "$deb" 2>/dev/null && become_root && "${SUDO[@]}" dpkg -i "$deb" && install_packages "cuda-toolkit-${1/./-}"
+    distro=${distro//[\".]/} machine=${machine/aarch64/sbsa}
+    repository=https://developer.download.nvidia.com/compute/cuda/repos/$distro/$machine
+    list=/etc/apt/sources.list.d/cuda-$distro-$machine.list   # as in NVIDIA's package cuda-keyring
+    if [[ ! -e $list ]]; then
+        key=$(mktemp)
+        WHY="cannot get NVIDIA's key for $distro"
+        nvidia_key "$repository/3bf863cc.pub" "$key" "$NVIDIA_FINGERPRINT" && become_root || return 1
+        "${SUDO[@]}" install -D -m 644 -- "$key" "$keyring"
+        rm -f -- "$key"
+        echo "deb [signed-by=$keyring] $repository/ /" | "${SUDO[@]}" tee "$list" >/dev/null
+    fi
+    install_packages "cuda-toolkit-${1/./-}"
 }
 step_cuda() {
     begin "the CUDA toolkit, needed only to compile kernels on the pod"

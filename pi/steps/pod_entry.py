@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,15 +38,21 @@ def old_address(pod: Pod) -> str | None:
     return saved.ssh if saved and saved.ssh != pod.ssh else None
 
 
-def remember_setup(pod: Pod, facts: SetupFacts, host_key: str) -> Pod:
-    """Save what the setup found and return the saved pod; the first pod becomes the active one."""
+def remember_setup(pod: Pod, facts: SetupFacts, host_key: str, price: float | None) -> Pod:
+    """Save what the setup found and return the saved pod; the first pod becomes the active one.
+
+    A price of None keeps the saved one. The time of the first setup stays until another machine replaces the pod.
+    """
 
     def edit(before: State) -> State:
         saved = before.pods.get(pod.name, pod)
+        is_replaced = _is_replaced(saved, facts)
         fresh = replace(
             saved,
             ssh=pod.ssh,
-            models={} if _is_replaced(saved, facts) else saved.models,
+            models={} if is_replaced else saved.models,
+            price=saved.price if price is None else price,
+            set_up_at=round(time.time()) if is_replaced or saved.set_up_at is None else saved.set_up_at,
             gpus=facts.gpus,
             models_path=facts.models_path,
             vllm_version=facts.vllm_version,

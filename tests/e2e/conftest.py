@@ -94,7 +94,7 @@ def pods(pi: Pi) -> Iterator[tuple[SshdPod, SshdPod]]:
         pi.ok("pods", "setup", "two", two.ssh)
         yield one, two
         for name in ("one", "two"):
-            pi("stop", "--pod", name)
+            pi("stop", "-y", "--pod", name)
         one.down()
         two.down()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +107,30 @@ class Pi:
         done = self(*words, **options)
         assert done.code == 0, f"pi {' '.join(words)} exited with {done.code}\n{done.out}\n{done.err}"
         return done.out
+
+    def at_terminal(self, *words: str, types: str = "", **environment: str) -> Done:
+        """Run pi with a terminal as stdin and stderr, and wait for its end. A user types when pi has asked."""
+        ours, theirs = pty.openpty()
+        modes = termios.tcgetattr(theirs)
+        modes[1] &= ~termios.OPOST  # lines as pi writes them
+        termios.tcsetattr(theirs, termios.TCSANOW, modes)
+        running = subprocess.Popen(
+            [program("pi"), *words],
+            env={**self.environment, **environment},
+            cwd=self.home,
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+            while chunk := terminal.read(65536):
+                shown += chunk
+                if shown.endswith((b"? ", b"] ")):
+                    os.write(terminal.fileno(), types.encode())
+        out, _ = running.communicate(timeout=patient(60))
+        return self._noted(ended(running.returncode, out, shown))
 
     def spawn(self, *words: str, **environment: str) -> Running:
         """Start pi without waiting for its end."""

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,7 @@ class Pod(SshdPod):
         """Create the files of a completed setup, with `venv` as ~/venv."""
         (self.home / "venv").symlink_to(venv)
         own = self.home / ".pi"
-        for folder in (own, own / "guard"):
-            folder.mkdir(mode=0o700)
-        (own / "guard" / "pi_guard.py").write_text((files("pi.setup") / "templates" / "pi_guard.py").read_text())
+        own.mkdir(mode=0o700)
         environment = own / "env.sh"
         environment.touch(mode=0o600)
         environment.write_text(render("environment.sh.j2", hf_token=None, api_key="sk-of-the-pods-setup"))

@@ -194,7 +194,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory, venv: Path, uv: Path, wheels
 def idle(ready: Ready) -> Iterator[Ready]:
     """The same, and no model stays when a test is over."""
     yield ready
-    ready.pi.ok("stop")
+    ready.pi.ok("stop", "-y")
 
 
 MOUNT = """#!/bin/sh

@@ -50,7 +50,7 @@ def check(pi: Pi, box: Pod, size: int, memory: float, gpus: int) -> None:
 
 def ends(pi: Pi, box: Pod, size: int, took: float) -> None:
     print(f"{size} starts took {took:.1f} s")
-    pi.ok("stop", timeout_s=600)
+    pi.ok("stop", "-y", timeout_s=600)
     assert box.quiet(0) == {} and pi.models("box") == {}
     invariants.hold([pi], [box])
 

@@ -91,7 +91,7 @@ def test_row_04_a_second_name_for_one_machine_is_reported_and_its_gpus_count_onc
         pi.ok("start", model, "--name", name, "--pod", pod)
     a, b = pi.models("box")["a"], pi.models("twin")["b"]
     assert a["port"] != b["port"] and {a["gpu"], b["gpu"]} == {"0", "1"}
-    pi.ok("stop", "--pod", "twin")
+    pi.ok("stop", "-y", "--pod", "twin")
     assert machine.quiet(0) == {}
     assert "gone (removed from pods.json)" in row(pi.ok("list"), "a")
 
@@ -638,7 +638,7 @@ def test_row_49_ages_are_right_when_the_clock_of_the_pod_is_set(pi: Pi, box: Pod
     assert re.search(r"slow is already starting \(pid \d+ on \S+, \d{1,3} s ago\)", busy.err)
     first.interrupt()
     first.ends()
-    pi.ok("stop")
+    pi.ok("stop", "-y")
 
 
 def just_now() -> list[str]:

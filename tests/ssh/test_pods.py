@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -30,6 +31,30 @@ def test_pods_are_listed_with_the_active_one_marked(pi: Pi) -> None:
     assert "2x H100 80GB HBM3 (80GB)" in box and "ssh root@1.2.3.4 -p 2222" in box
     assert lab.split()[0] == "lab"
     assert "none (CPU)" in lab and "0.32.0+cpu" in lab
+
+
+def test_a_priced_pod_is_listed_with_its_cost_and_an_idle_one_is_named_on_a_terminal(pi: Pi) -> None:
+    box = {"ssh": "ssh root@192.0.2.1", "gpus": [], "models": {"qwen": MODEL}, "price": 2.5}
+    pi.write({"pods": {"box": {**box, "set_up_at": time.time() - 36000}, "lab": {"ssh": "ssh lab"}}, "active": "box"})
+    done = pi.at_terminal("pods")
+    assert done.out.splitlines()[0].split() == [
+        "POD",
+        "GPUS",
+        "MODELS",
+        "VLLM",
+        "HOURS",
+        "COST",
+        "SSH",
+    ]
+    assert "  10.0   25.00  ssh root@192.0.2.1" in done.out and "  -      -      ssh lab" in done.out
+    assert "box: no request known for 10 h; the machine keeps running (and billing)" in done.err
+    assert "25.00 since setup (2.50 per hour)" in done.err
+    done = pi.at_terminal("pods", "remove", "box", types="no\n")
+    assert (done.code, done.id) == (5, "pod-has-models")
+    assert "qwen; they keep running. Remove box from pods.json? [y/N]" in done.err and "no request" not in done.err
+    done = pi.at_terminal("pods", "remove", "box", types="y\n")
+    assert "removed box; the machine keeps running (and billing)" in done.out
+    assert "25.00 since setup (2.50 per hour)" in done.out and list(pi.state()["pods"]) == ["lab"]
 
 
 @pytest.mark.core

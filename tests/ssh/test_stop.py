@@ -31,13 +31,32 @@ def test_one_model_is_stopped_and_the_other_goes_on(pi: Pi, box: Pod) -> None:
     assert is_alive(pi.models("box")["b"]["pid"])
 
 
-def test_without_a_name_every_model_is_stopped(pi: Pi, box: Pod) -> None:
+def test_without_a_name_only_the_user_chooses_among_several(pi: Pi, box: Pod) -> None:
     model = box.model()
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
         pi.ok("start", model, "--name", name)
-    assert sorted(pi.ok("stop").splitlines()) == ["a is stopped", "b is stopped"]
+    done = pi("stop")
+    assert (done.code, done.out, done.id) == (2, "", "stop-which")
+    assert "3 models run on box: a, b, c; stop one: pi stop NAME --pod box; or all: pi stop -y --pod box" in done.err
+    for answer in ("", "q"):
+        done = pi.at_terminal("stop", types=f"{answer}\n")
+        assert (done.code, done.id) == (2, "stop-none-chosen")
+    assert list(pi.models("box")) == ["a", "b", "c"]
+    done = pi.at_terminal("stop", types="b\n")
+    assert done.code == 0 and "which model of box should stop: a, b, c, or all?" in done.err, done
+    assert list(pi.models("box")) == ["a", "c"]
+    assert sorted(pi.ok("stop", "-y").splitlines()) == ["a is stopped", "c is stopped"]
     assert box.quiet(0) == {}
     assert pi.models("box") == {}
+
+
+def test_without_a_name_the_only_model_is_stopped(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "a")
+    done = pi("stop")
+    assert (done.code, done.out) == (0, "a is stopped\n")
+    assert done.err.endswith(
+        "no model is left on box; the machine keeps running (and billing) until you end it at the provider\n"
+    )
     assert pi.ok("stop") == "nothing runs on box\n"
 
 

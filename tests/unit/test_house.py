@@ -50,6 +50,7 @@ LATE = {
     "prompt.chat": {"readline"},
     "prompt.client": {"pi.prompt.sdk"},
     "screen": {"tabulate"},
+    "steps.spending": {"pi.steps"},
     "steps.where": {"pi.ssh.connection"},
     "": {"pi.fabric_tasks", "pi.steps"},
 }

@@ -159,7 +159,7 @@ def status(link: Any) -> None:
 def setup(link: Any) -> None:
     report = SetupReport()
     facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), report.hear, report.judge)
-    pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x")
+    pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x", None)
 
 
 def survey(link: Any) -> None:

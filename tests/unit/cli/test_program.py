@@ -64,6 +64,17 @@ def serve(c: Any, options: ServeOptions) -> None:
 
 
 @dataclass(frozen=True)
+class ClearOptions(Options):
+    name: str | None = operand("[NAME]", "which")
+    yes: bool = switch("do not ask", short="-y")
+
+
+@verb(ClearOptions)
+def clear(c: Any, options: ClearOptions) -> None:
+    """Clear a table."""
+
+
+@dataclass(frozen=True)
 class SetupOptions(Options):
     name: str = operand("NAME", "who", required=True)
     ssh: str = operand("SSH", "how", required=True, is_command=True)
@@ -101,6 +112,8 @@ READ = [
     ("each value of a repeated flag", serve, "--env A=1 a/b --env=B=2 --env -x",
      {"model": "a/b", "env": ["A=1", "B=2", "-x"]}),
     ("a switch", send, "--loud a x", {"loud": True, "name": "a", "message": ["x"]}),
+    ("a switch in its short form", clear, "-y a", {"yes": True, "name": "a"}),
+    ("a switch in its long form", clear, "a --yes", {"yes": True, "name": "a"}),
     ("a switch of two words", send, "--dry-run a x", {"dry_run": True, "name": "a", "message": ["x"]}),
     ("a short flag with its value", send, "a -n 3 x", {"times": 3, "name": "a", "message": ["x"]}),
     ("a short flag without a space", send, "a -n3 x", {"times": 3, "name": "a", "message": ["x"]}),
@@ -323,18 +336,21 @@ def test_a_wrong_call_of_a_verb_with_many_flags_prints_a_short_usage(capsys: pyt
 def test_usage_line_names_every_flag_and_operand_once(name: str) -> None:
     task: Verb = namespace()[name]
     words = usage_of(name, task).replace("[", " ").replace("]", " ").replace("|", " ").split()
-    assert [words.count(each.name) for each in flags_of(task.options)] == [1] * len(flags_of(task.options))
+    assert [words.count(each.names[0]) for each in flags_of(task.options)] == [1] * len(flags_of(task.options))
     assert all(each.written in usage_of(name, task) for each in operands_of(task.options))
 
 
 USAGES = [
     (send, "pi x NAME [PLACE] MESSAGE... [--times N] [--loud] [--dry-run]"),
+    (clear, "pi x [NAME] [-y]"),
     (serve, "pi x MODEL [--name N] [--env X=Y]... [--vllm RAW...]   (alone: lists)"),
     (setup, "pi x NAME SSH [--kind old|new] [--for X [--beside]] [--json|--quiet]"),
 ]
 
 
-@pytest.mark.parametrize(("task", "usage"), USAGES, ids=["operands", "tail and remark", "flags that belong together"])
+@pytest.mark.parametrize(
+    ("task", "usage"), USAGES, ids=["operands", "short", "tail and remark", "flags that belong together"]
+)
 def test_usage_line_is_made_of_the_declaration(task: Verb, usage: str) -> None:
     assert usage_of("x", task) == usage
 
@@ -409,6 +425,7 @@ COMPLETED = [
     ("pods to make active", ["pods", "active", ""], {"box", "lab"}),
     ("the pod to rename, not its new name", ["pods", "rename", "box", ""], set()),
     ("models to stop", ["stop", "q"], {"qwen"}),
+    ("models to stop without a question", ["stop", "-y", "q"], {"qwen"}),
     ("pods after --pod", ["list", "--pod", "l"], {"lab"}),
     ("flags", ["logs", "--l"], {"--lines"}),
     ("no flag twice", ["logs", "--lines", "3", "--l"], set()),

@@ -21,6 +21,7 @@ UNDER_INVOKE = [
     ("raw words in two parts", "start --model a/b --vllm -tp 4 --name q --vllm --eager",
      {**QWEN, "vllm": ["-tp", "4", "--eager"]}),
     ("no raw words", "start --model a/b --name q --vllm", QWEN),
+    ("a short switch", "stop -y", {"yes": True}),
     ("words of an operand", "prompt --message say hi --name q", {"name": "q", "message": ["say", "hi"]}),
 ]  # fmt: skip
 

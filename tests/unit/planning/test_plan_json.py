@@ -89,10 +89,9 @@ def test_variable_that_models_toml_may_not_set_is_rejected() -> None:
     entry = {"parameters": 1, "env": {"LD_PRELOAD": "x"}, "variants": {"bf16": {"precision": "bf16"}}}
     known = catalog.read({"model": {"a/b": entry}})
     request = Request(ModelId("a/b"), "m")
-    made = planner.plan(request, idle_pod(parse("h100"), known, {}), known)
     with pytest.raises(InputError) as caught:
-        as_json(made, request)
-    assert caught.value.id == "catalog-variable-reserved"
+        planner.plan(request, idle_pod(parse("h100"), known, {}), known)
+    assert caught.value.id == "catalog-variable-refused"
 
 
 def test_refusal_has_message_and_hint() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pi.errors import InputError
-from pi.planning import variables
+from pi.planning import catalog, published, variables
 
 ALLOWED = [
     "VLLM_LOGGING_LEVEL=DEBUG", "VLLM_ATTENTION_BACKEND=", "VLLM_USE_DEEP_GEMM=0", "NCCL_DEBUG=INFO", "NCCL_P2P_DISABLE=1",
@@ -44,6 +44,23 @@ def test_variable_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=name) as caught:
         variables.parse([f"{name}=1"])
     assert caught.value.id == "env-refused"
+
+
+OF_LAUNCHERS = ["CC", "CXX", "OPENSSL_CONF", "GCONV_PATH", "HF_ENDPOINT", "VLLM_ALLOW_INSECURE_SERIALIZATION", "here",
+                "server", "arguments", "X;touch pwned", "X=1", ""]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*(name for names in REFUSED.values() for name in names), *OF_LAUNCHERS])
+def test_variable_is_refused_in_models_toml_too(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        variables.of_catalog("a/b", {"VLLM_USE_DEEP_GEMM": "1", name: "1"})
+    assert caught.value.id == "catalog-variable-refused"
+
+
+def test_every_variable_of_the_catalog_is_allowed() -> None:
+    for spec in catalog.load(Path("/nowhere")).models:
+        for tuning in published._tunings(spec):
+            assert variables.of_catalog(spec.id, tuning.env) == dict(tuning.env)
 
 
 @pytest.mark.parametrize("text", ["", "VLLM_X", "=1", "VLLM X=1", "VLLM-X=1", "1X=1", "VLLM_\u00c4=1"])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
 import os
+import platform
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +25,7 @@ import pi
 from pi.calls.templates import render
 from tests.rig.patience import patient
 from tests.rig.pod import NOWHERE
+from tests.rig.redirects import redirecting
 from tests.rig.skips import skip, skip_if
 
 ROOT = Path(__file__).parents[3]
@@ -234,6 +240,112 @@ def test_a_models_path_inside_the_cache_is_rejected(home: Home) -> None:
     cache = cached(home)
     assert home.setup("cache", PI_MODELS_PATH=f"{cache}/models").lines("fail")[0][1].startswith("the models path ")
     assert (cache / "hub" / "blobs" / "weights").exists()
+
+
+# --- uv, from a package index without pip
+
+
+PINNED = re.search(r"UV_PINNED=([0-9.]+)", SCRIPT.read_text())[1]  # type: ignore[index]
+LIBC = "manylinux" if platform.libc_ver()[0] == "glibc" else "musllinux"
+
+
+def uv_wheel(version: str) -> tuple[str, bytes]:
+    """Return the name and the content of a wheel whose `uv` only tells its version."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for program in ("uv", "uvx"):
+            archive.writestr(f"uv-{version}.data/scripts/{program}", f"#!/bin/sh\necho uv {version}\n")
+    return f"uv-{version}-py3-none-{LIBC}_2_17_{os.uname().machine}.whl", content.getvalue()
+
+
+def index_of(*versions: str, sha256: str | None = None) -> dict[str, bytes]:
+    """Return the files of a package index with these versions of uv, and its checksums unless another is given."""
+    wheels = dict(map(uv_wheel, versions))
+    sums = {name: hashlib.sha256(wheel).hexdigest() if sha256 is None else sha256 for name, wheel in wheels.items()}
+    links = "".join(f'<a href="/files/{name}#sha256={sums[name]}">{name}</a>' for name in wheels)
+    return {"/simple/uv/": links.encode(), **{f"/files/{name}": wheel for name, wheel in wheels.items()}}
+
+
+@pytest.fixture
+def no_pip(home: Home) -> Home:
+    """A pod whose Python has no pip."""
+    home.standin("python3", f'[[ $1 != -m ]] || exit 1\nexec {sys.executable} "$@"')
+    return home
+
+
+@pytest.mark.parametrize("versions", [("0.9.0", "0.10.0"), ("0.10.0",)], ids=["the newest", "the only one"])
+def test_an_index_without_the_pinned_uv_gives_its_newest_and_setup_says_so(
+    no_pip: Home, versions: tuple[str, ...]
+) -> None:
+    with redirecting({}, index_of(*versions)) as seen:
+        outcome = no_pip.setup("uv", PIP_INDEX_URL=f"http://{seen.hosts[0]}/simple")
+    assert outcome.lines("done") == [("uv", "uv 0.10.0, from the package index")], outcome.text
+    assert ("uv", f"your package index has no uv {PINNED}, whose checksum pi knows: taking the newest that it has") in (
+        outcome.lines("note")
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (index_of(PINNED), "is not the file that pi knows: its sha256 is"),
+        (index_of("0.10.0", sha256="0" * 64), "does not match its sha256"),
+        (index_of(f"{PINNED}0", sha256="0" * 64), "does not match its sha256"),
+        ({}, "HTTP Error 404"),
+    ],
+    ids=["the pinned version, other bytes", "another checksum", "a version that begins alike", "no uv"],
+)
+def test_a_uv_that_does_not_match_its_checksum_is_not_installed(
+    no_pip: Home, files: dict[str, bytes], told: str
+) -> None:
+    with redirecting({}, files) as seen:
+        outcome = no_pip.setup("uv", PIP_INDEX_URL=f"http://{seen.hosts[0]}/simple")
+    assert outcome.code == 1 and told in outcome.text
+    assert [text.partition(" -- ")[0] for _, text in outcome.lines("fail")] == [
+        "cannot download uv from the package index"
+    ]
+    assert sorted(path.name for path in (no_pip.path / ".local/bin").iterdir()) == ["python3"]
+
+
+def test_the_password_of_an_index_stays_with_its_host(no_pip: Home) -> None:
+    moves = {"/simple/uv/": "http://{2}/there/uv/", "/there/uv/": "http://{0}/simple/back/"}
+    page = index_of("0.10.0")
+    files = {**page, "/simple/back/": page["/simple/uv/"]}
+    with redirecting(moves, files) as seen:
+        outcome = no_pip.setup("uv", PIP_INDEX_URL=f"http://me:secret@{seen.hosts[0]}/simple")
+    assert outcome.lines("done") == [("uv", "uv 0.10.0, from the package index")], outcome.text
+    assert seen.by_host[seen.hosts[2]] == {None}
+    assert seen.authorizations[seen.hosts[0], "/simple/uv/"] == "Basic bWU6c2VjcmV0"
+
+
+# --- NVIDIA's signing key
+
+
+def embedded(name: str) -> str:
+    """Return the Python program of a function of the script."""
+    return re.search(rf"^{name}\(\) .*?<<'PYTHON'\n(.*?)^PYTHON$", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)[1]  # type: ignore[index]
+
+
+KEYS = {"0FDA5193C50D7A3693B328258671C328C908FAD1": 638, "C8765DE299C83EFFF6D9C129ACD67B8475AD333B": 636}
+"""Fingerprints and sizes of the keys in two_keys.asc, as GnuPG tells and exports them."""
+
+ARMORED = (ROOT / "tests" / "fixtures" / "two_keys.asc").read_bytes()
+BINARY = base64.b64decode(ARMORED.split(b"\n\n")[1].rpartition(b"\n=")[0])
+
+
+@pytest.mark.parametrize("keys", [ARMORED, BINARY, ARMORED.replace(b"\n", b"\r\n")], ids=["armored", "binary", "CRLF"])
+def test_only_the_key_with_the_pinned_fingerprint_is_kept(keys: bytes, tmp_path: Path) -> None:
+    program, kept, place = embedded("nvidia_key"), tmp_path / "key.gpg", 0
+    (tmp_path / "keys").write_bytes(keys)
+    words = [sys.executable, "-c", program, (tmp_path / "keys").as_uri(), str(kept)]
+    for fingerprint, size in KEYS.items():
+        subprocess.run([*words, fingerprint], check=True)
+        assert kept.read_bytes() == BINARY[place : place + size]
+        place += size
+    kept.unlink()
+    refused = subprocess.run([*words, "0" * 40], capture_output=True, text=True)
+    assert refused.returncode == 1 and "NVIDIA's key is not at" in refused.stderr
+    assert not kept.exists()
 
 
 # --- pip's settings under uv's names

@@ -1,0 +1,42 @@
+"""Choose what `pi stop` stops if the user names no model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pi import screen
+from pi.calls.status import Found, read_status
+from pi.errors import InputError
+from pi.pods.types import Pod
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
+
+def chosen(pod: Pod, connection: Connection) -> str | None:
+    """Return the model that the user chooses on the terminal, or None for all: at most one of them runs.
+
+    Raises InputError if several run and nobody can be asked, or if the user chooses none.
+    """
+    running = [found.deployment.name for found in read_status(connection).found if _runs(found)]
+    if len(running) < 2:
+        return None
+    names = ", ".join(running)
+    if not screen.can_ask():
+        raise InputError(
+            "stop-which",
+            f"{len(running)} models run on {pod.name}: {names}",
+            f"stop one: pi stop NAME --pod {pod.name}; or all: pi stop -y --pod {pod.name}",
+        )
+    answer = screen.ask(f"which model of {pod.name} should stop: {names}, or all?")
+    if answer == "all" and answer not in running:
+        return None
+    if answer not in running:
+        given = f"{answer!r} is not one of them" if answer else "you chose none"
+        raise InputError("stop-none-chosen", f"stopped nothing: {given}", f"pi stop NAME, or all: pi stop -y; {names}")
+    return answer
+
+
+def _runs(found: Found) -> bool:
+    """Return whether a stop ends something: the server, a start, or processes that outlived it."""
+    return found.state not in ("crashed", "rebooted") or bool(found.left)

@@ -1,0 +1,55 @@
+"""The hub's token: where it goes if the hub redirects."""
+
+from __future__ import annotations
+
+import json
+from urllib.request import Request
+
+import pytest
+
+from pi.on_pod import hub
+from tests.rig.redirects import redirecting
+
+FILE = {"/real/config.json": json.dumps({"a": 1}).encode()}
+FROM = "/a/b/resolve/main/config.json"
+
+MOVES = {
+    "another path": ("/real/config.json", True),
+    "the same address in full": ("http://{0}/real/config.json", True),
+    "another port": ("http://{1}/real/config.json", False),
+    "another host": ("http://{2}/real/config.json", False),
+    "another host, by way of the first": ("http://{2}/back", False),
+}
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_token", lambda: "hf_CANARY")
+
+
+@pytest.mark.parametrize(("to", "keeps"), MOVES.values(), ids=MOVES)
+def test_the_token_stays_with_the_host_that_was_asked(to: str, keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redirecting({FROM: to, "/back": "http://{0}/real/config.json"}, FILE) as seen:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://{seen.hosts[0]}")
+        assert hub.json_file("a/b", "config.json") == {"a": 1}
+    first, *others = seen.authorizations.values()
+    assert first == "Bearer hf_CANARY"
+    assert others and set(others) == {"Bearer hf_CANARY" if keeps else None}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "keeps"),
+    [
+        ("https://h/a", "http://h/a", False),
+        ("https://h/a", "https://h/b", True),
+        ("http://h/a", "https://h/a", True),
+        ("https://h/a", "https://h.evil/a", False),
+        ("https://h/a", "https://h:444/a", False),
+        ("https://h/a", "https://u@h/a", False),
+    ],
+)
+def test_the_token_never_goes_from_https_to_http(old: str, new: str, keeps: bool) -> None:
+    request = Request(old, headers={"Authorization": "Bearer x"})
+    followed = hub.Redirects().redirect_request(request, None, 302, "Found", {}, new)
+    assert followed is not None
+    assert followed.has_header("Authorization") is keeps
