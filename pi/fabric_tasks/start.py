@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.calls.events import Exited
+from pi.calls.failures import ServerError
 from pi.calls.start import Started, start_model
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand, switch
@@ -118,5 +119,7 @@ def _start(
                 timeout_s=timeout_s,
                 leave=lambda: options.detach and reservation.made,
             )
+    except ServerError as failure:
+        raise report.explained(failure, known_models) from None
     finally:
         report.end()

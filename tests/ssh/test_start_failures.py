@@ -21,7 +21,7 @@ LOGS = [
     ("mem_util_too_big", 1, "memory-in-use"),
     ("port_in_use", 1, "port-taken"),
     ("corrupted_safetensors", 1, "damaged-weights"),
-    ("midstart_kill_enginecore", 1, "killed"),
+    ("midstart_kill_enginecore", 1, "ended-silently"),
     ("oom_ulimit_v_4g", 1, "exited"),
 ]
 """A few through real processes; tests/cases/failures has them all."""
