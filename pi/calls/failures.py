@@ -40,7 +40,7 @@ class ServerError(NotReadyError):
 
     def __init__(self, id: str, message: str, detail: ServerDetail, facts: StartFacts | None = None) -> None:
         self.kind, self.said, self.detail = id, message, detail
-        failure_id, cause, hint = _explained(id, message, detail, facts or _facts(detail))
+        failure_id, cause, hint = _explained(id, message, detail, facts or facts_of(detail))
         super().__init__(failure_id, cause, _with_log(hint, detail["name"]))
 
     def given(self, facts: StartFacts) -> ServerError:
@@ -49,7 +49,7 @@ class ServerError(NotReadyError):
         return ServerError(self.kind, self.said, self.detail, facts)
 
 
-def _facts(detail: ServerDetail) -> StartFacts:
+def facts_of(detail: ServerDetail) -> StartFacts:
     """Return what the log says of the start, for a pi that did not plan it."""
     venv = detail.get("venv")
     known = venv if venv and is_extra_venv(venv) else VENV

@@ -42,5 +42,5 @@ def next_words(name: str, task: Verb, before: list[str]) -> list[str]:
 POD_NAMED = ("pods.active", "pods.address", "pods.rename", "pods.remove")
 """Verbs whose first operand is the name of a pod."""
 
-MODEL_NAMED = ("stop", "logs", "prompt")
+MODEL_NAMED = ("stop", "logs", "explain", "prompt")
 """Verbs whose operand is the name of a model on a pod."""

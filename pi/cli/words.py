@@ -30,7 +30,7 @@ class Reading:
 
     def __init__(self, name: str, task: Verb, words: list[str]) -> None:
         self._usage = usage_of(name, task)
-        self._flags = {flag.name: flag for flag in flags_of(task.options)}
+        self._flags = {name: flag for flag in flags_of(task.options) for name in (flag.name, flag.short) if name}
         self._declared = operands_of(task.options)
         self._operands: list[str] = []
         self._values: dict[str, Any] = {}

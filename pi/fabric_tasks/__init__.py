@@ -22,6 +22,7 @@ VERBS = {
     "list": "list:list_models",
     "stop": "stop:stop",
     "logs": "logs:logs",
+    "explain": "explain:explain_log",
     "prompt": "prompt:prompt",
     "audit": "audit:audit",
 }

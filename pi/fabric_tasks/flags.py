@@ -32,6 +32,8 @@ class Flag:
     """Whether every word after it is its value."""
     repeats: bool = False
     """Whether it may be given more than once, each time with another value."""
+    short: str = ""
+    """A second name of one letter, such as "-n"."""
     attribute: str = ""
     default: Any = None
 
@@ -81,10 +83,12 @@ def flag(
     required: bool = False,
     requires: str = "",
     excludes: str = "",
+    short: str = "",
 ) -> Any:
     """Declare a flag with a value: an int if its default is one."""
     kind = int if isinstance(default, int) else str
-    return _declared(Flag(value, help, kind, required=required, requires=requires, excludes=excludes), default)
+    declared = Flag(value, help, kind, required=required, requires=requires, excludes=excludes, short=short)
+    return _declared(declared, default)
 
 
 def choice(choices: tuple[str, ...], help: str, default: str | None = None) -> Any:

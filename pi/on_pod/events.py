@@ -137,7 +137,7 @@ class _ServerOptions(TypedDict, total=False):
 
 
 class ServerDetail(_ServerOptions):
-    """Of a server that did not become ready: its deployment, and the end of its log.
+    """How a server ended: its deployment, and the end of its log.
 
     `kernel` are lines of the kernel's log and of the container's counters about it.
     """

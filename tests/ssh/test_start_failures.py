@@ -91,6 +91,15 @@ def test_a_server_that_lets_everyone_in_is_ended(pi: Pi, box: Pod, route: str) -
     nothing_stays(pi, box, done)
 
 
+def test_a_failed_start_can_be_explained_again(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", log=str(CASES / "failures" / "mem_util_too_big.log"), exit=-9 % 256)
+    done = pi("start", box.model(), "--name", "qwen")
+    told = pi.ok("explain", "qwen")
+    assert told.splitlines()[0] in done.err
+    assert "GiB are free" in told and "GiB are free" in done.err
+    assert pi.ok("explain") == told
+
+
 def test_a_server_killed_while_it_loads_is_reported_at_once(pi: Pi, box: Pod) -> None:
     box.fault("vllm", load_s=60, child=True, stray=True)
     running = pi.spawn("start", box.model(), "--name", "qwen")

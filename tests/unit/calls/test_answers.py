@@ -13,6 +13,7 @@ import pytest
 from pi import calls
 from pi.calls.audit import recent_changes
 from pi.calls.events import READERS
+from pi.calls.explain import read_ending
 from pi.calls.failures import ERRORS
 from pi.calls.logs import follow_log
 from pi.calls.setup import SetupRequest, set_up
@@ -25,13 +26,14 @@ from pi.errors import PiError
 from pi.fabric_tasks.stop import show_stopped
 from pi.model_id import ModelId
 from pi.on_pod import shapes
-from pi.on_pod.events import Event, FailureKind
+from pi.on_pod.events import Event, FailureKind, ServerDetail
 from pi.planning import catalog, planner
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
 from pi.steps import pod_entry, reconcile, states
 from pi.steps.reports import SetupReport, StartReport
+from pi.vllm.log import explain
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
 """Events of whole calls, as the tests' pods sent them."""
@@ -43,6 +45,7 @@ RESULTS: dict[str, Any] = {
     "start": shapes.StartAnswer,
     "stop": list[shapes.StopAnswer],
     "logs": shapes.LogsAnswer,
+    "explain": ServerDetail,
     "setup": shapes.SetupAnswer,
 }
 
@@ -143,6 +146,11 @@ def status(link: Any) -> None:
     reconcile.reconcile(POD, answer)
 
 
+def explained(link: Any) -> None:
+    ended = read_ending(link, "q")
+    explain(ended.log, ended.exit_code, ended.facts)
+
+
 def setup(link: Any) -> None:
     facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), SetupReport().hear)
     pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x")
@@ -165,6 +173,7 @@ READ: dict[str, Callable[[Any], object]] = {
     "start": start,
     "stop": stop,
     "logs": lambda link: follow_log(link, "q", lambda event: None),
+    "explain": explained,
     "setup": setup,
 }
 
