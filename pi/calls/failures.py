@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pi.calls.events import Failed
@@ -11,6 +12,7 @@ from pi.errors import BusyError, InputError, NotReadyError, PiError, RemoteError
 from pi.on_pod.events import DownloadDetail, FailureKind, FaultDetail, NameDetail, NoDetail, ServerDetail, SetupDetail
 from pi.text import one_line
 from pi.vllm.log import explain
+from pi.vllm.start_facts import StartFacts, read_facts
 from pi.vllm.venvs import VENV, is_extra_venv
 
 
@@ -32,6 +34,33 @@ class SetupError(RemoteError):
         self.tail = tail
 
 
+class ServerError(NotReadyError):
+    """A server did not become ready; `detail` is what the pod sent about it."""
+
+    def __init__(self, id: str, message: str, detail: ServerDetail, facts: StartFacts | None = None) -> None:
+        self.kind, self.said, self.detail = id, message, detail
+        failure_id, cause, hint = _explained(id, message, detail, facts or facts_of(detail))
+        super().__init__(failure_id, cause, _with_log(hint, detail["name"]))
+
+    def given(self, facts: StartFacts) -> ServerError:
+        """Return the same failure with the hint that follows from what the start was given."""
+        facts = replace(facts, kernel=tuple(self.detail.get("kernel", ())))
+        return ServerError(self.kind, self.said, self.detail, facts)
+
+
+def facts_of(detail: ServerDetail) -> StartFacts:
+    """Return what the log says of the start, for a pi that did not plan it."""
+    venv = detail.get("venv")
+    known = venv if venv and is_extra_venv(venv) else VENV
+    return replace(read_facts(detail["log"]), venv=known, kernel=tuple(detail.get("kernel", ())))
+
+
+def _explained(id: str, message: str, detail: ServerDetail, facts: StartFacts) -> tuple[str, str, str | None]:
+    """Return the id, cause and hint of a server that exited."""
+    failure = explain(detail["log"], detail.get("exit"), facts)
+    return failure.id or id, failure.cause, failure.hint
+
+
 def _plain(id: str, message: str, detail: NoDetail) -> PiError:
     return RemoteError(id, message)
 
@@ -50,12 +79,6 @@ def _lost(id: str, message: str, detail: NoDetail) -> PiError:
 
 def _killed(id: str, message: str, detail: NoDetail) -> PiError:
     return UnprovenError(id, message, "pi list shows what is left; run the command again to continue")
-
-
-def _exited(id: str, message: str, detail: ServerDetail) -> PiError:
-    venv = detail.get("venv")
-    failure = explain(detail["log"], detail.get("exit"), venv if venv and is_extra_venv(venv) else VENV)
-    return NotReadyError(failure.id or id, failure.cause, _with_log(failure.hint, detail["name"]))
 
 
 def _too_slow(id: str, message: str, detail: ServerDetail) -> PiError:
@@ -110,8 +133,8 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "name_taken": (NoDetail, _busy),
     "lost": (NoDetail, _lost),
     "killed": (NoDetail, _killed),
-    "exited": (ServerDetail, _exited),
-    "launch_failed": (ServerDetail, _exited),
+    "exited": (ServerDetail, ServerError),
+    "launch_failed": (ServerDetail, ServerError),
     "timeout": (ServerDetail, _too_slow),
     "not_ours": (ServerDetail, _not_ours),
     "unkillable": (NameDetail, _not_stopped),

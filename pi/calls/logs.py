@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pi.calls.call import Listener, call
 from pi.calls.events import Event, Log
 from pi.errors import Interrupted, PiError, UnreachableError
-from pi.on_pod.shapes import LogEnding, LogsAnswer, LogsRequest
+from pi.on_pod.shapes import LogChoice, LogEnding, LogsAnswer, LogsRequest
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -22,9 +22,29 @@ class LogEnd:
     exit_code: int | None
 
 
-def follow_log(connection: Connection, name: str, listen: Listener, *, lines: int = 200, follow: bool = True) -> LogEnd:
-    """Send a deployment's log to `listen` as Log events until its server ends, or without `follow` the log."""
-    request: LogsRequest = {"name": name, "lines": lines, "follow": follow}
+def follow_log(
+    connection: Connection,
+    name: str,
+    listen: Listener,
+    *,
+    which: LogChoice = "log",
+    lines: int = 200,
+    since_s: int | None = None,
+    grep: str | None = None,
+    follow: bool = True,
+) -> LogEnd:
+    """Send a log to `listen` as Log events: its last lines, then, with `follow`, the new ones until its server ends.
+
+    With `since_s`, all lines of the last seconds; with `grep`, the last lines that contain a text.
+    """
+    request: LogsRequest = {
+        "name": name,
+        "which": which,
+        "lines": lines,
+        "since_s": since_s,
+        "grep": grep,
+        "follow": follow and which == "log",
+    }
     result = call(connection, "logs", "follow", request, LogsAnswer, listen)
     return LogEnd(result["how"], result["exit"])
 

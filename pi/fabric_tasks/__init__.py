@@ -25,6 +25,7 @@ VERBS = {
     "wait": "wait:wait",
     "logs": "logs:logs",
     "env": "env:env",
+    "explain": "explain:explain_log",
     "prompt": "prompt:prompt",
     "audit": "audit:audit",
 }

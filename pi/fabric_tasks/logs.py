@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
 from pi.calls.events import Event, Log, Progress
 from pi.calls.logs import follow_log
-from pi.errors import Interrupted, RemoteError
+from pi.errors import InputError, Interrupted, RemoteError
 from pi.fabric_tasks.flags import flag, operand, switch
 from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
@@ -18,17 +19,40 @@ from pi.steps import where
 
 @dataclass(frozen=True)
 class LogsOptions(PodOptions):
-    name: str = operand("NAME", "which model", required=True, completes="name")
+    name: str | None = operand("[NAME]", "which model", completes="name")
     lines: int = flag("N", "begin with this many of the last lines", 200, short="-n")
+    since: str | None = flag("10m", "begin with what vLLM wrote in this time, such as 30s, 10m or 2h")
+    grep: str | None = flag("TEXT", "only lines that contain this text, in any case")
+    previous: bool = switch("the log of the start before, to its end", excludes="--setup")
+    setup: bool = switch("the log of the last pi pods setup, to its end")
     no_follow: bool = switch("print them and exit")
     raw: bool = switch("print escape sequences too; the log may then change your terminal's settings")
     json: bool = switch("print each line, and at last the end, as JSON (schema: docs/json.md)", excludes="--raw")
+
+    def named(self) -> str:
+        """Return the model's name; empty for the log of a setup. Raises InputError."""
+        if self.setup:
+            if self.name is not None:
+                raise InputError("flags-conflict", "--setup is the log of a pod, not of a model", "leave the name out")
+            return ""
+        if self.name is None:
+            raise InputError("name-missing", "which model?", "pi logs NAME; pi list shows the names")
+        return check_name(self.name, "model")
+
+    def since_s(self) -> int | None:
+        """Return the seconds of `--since`. Raises InputError."""
+        if self.since is None:
+            return None
+        found = re.fullmatch(r"([0-9]{1,6})([smhd]?)", self.since, re.ASCII)
+        if not found:
+            raise InputError("since-invalid", f"invalid --since {self.since!r}", "use a time such as 30s, 10m or 2h")
+        return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 @verb(LogsOptions, examples=("pi logs qwen", "pi logs qwen -n 50 --no-follow"))
 def logs(c: Any, options: LogsOptions) -> None:
     """Follow a model's log; Ctrl+C stops following, not the model."""
-    name = check_name(options.name, "model")
+    name = options.named()
     output = screen.LineOutput() if options.json else screen.Output(raw=options.raw)
 
     def hear(event: Event) -> None:
@@ -40,7 +64,16 @@ def logs(c: Any, options: LogsOptions) -> None:
 
     with where.targeted(c, options.pod) as (_, connection):
         try:
-            end = follow_log(connection, name, hear, lines=options.lines, follow=not options.no_follow)
+            end = follow_log(
+                connection,
+                name,
+                hear,
+                which="setup" if options.setup else "previous" if options.previous else "log",
+                lines=options.lines,
+                since_s=options.since_s(),
+                grep=options.grep,
+                follow=not options.no_follow,
+            )
         except Interrupted:
             return
         finally:

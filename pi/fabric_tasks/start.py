@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.calls.events import Download, Event, Exited, Launched
+from pi.calls.failures import ServerError
 from pi.calls.start import Started, start_model
 from pi.errors import InputError
 from pi.fabric_tasks.durations import timeout_s_of
@@ -136,5 +137,7 @@ def _start(
     except Detached:
         reservation.hand_over()
         return None
+    except ServerError as failure:
+        raise report.explained(failure, known_models) from None
     finally:
         report.end()

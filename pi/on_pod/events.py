@@ -144,10 +144,14 @@ class NameDetail(TypedDict):
 class _ServerOptions(TypedDict, total=False):
     venv: str
     exit: Optional[int]
+    kernel: List[str]
 
 
 class ServerDetail(_ServerOptions):
-    """Of a server that did not become ready: its deployment, and the end of its log."""
+    """How a server ended: its deployment, and the end of its log.
+
+    `kernel` are lines of the kernel's log and of the container's counters about it.
+    """
 
     name: str
     log: str

@@ -8,7 +8,7 @@ import re
 import time
 from typing import IO, Optional
 
-from pi.on_pod import records, redact
+from pi.on_pod import log_filter, records, redact
 from pi.on_pod.shapes import LogsAnswer, LogsRequest, Record
 from pi.on_pod.wire import PodError, Wire
 
@@ -48,18 +48,25 @@ def tail_of(path: str, size: int) -> str:
 class Follower:
     """Reads a growing file as text with whole characters and without secrets.
 
-    Begins with the last `lines` lines, or with all. Continues at the start of the file if it was cut or replaced.
-    Waits for a file that does not exist yet.
+    Begins with the last `lines` lines, with those of the last `since_s` seconds, or with all. Continues at the start
+    of the file if it was cut or replaced. Waits for a file that does not exist yet.
     """
 
-    def __init__(self, path: str, secrets: redact.Secrets, lines: Optional[int] = None) -> None:
+    def __init__(
+        self, path: str, secrets: redact.Secrets, lines: Optional[int] = None, since_s: Optional[int] = None
+    ) -> None:
         self._path = path
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._redactor = redact.Redactor(secrets)
         self._file: Optional[IO[bytes]] = None
         self._open()
+        start = 0
         if self._file and lines is not None:
-            self._file.seek(_beginning(self._file, lines))
+            start = _beginning(self._file, lines)
+        if self._file and since_s is not None:
+            start = log_filter.since(self._file, since_s, start)
+        if self._file:
+            self._file.seek(start)
 
     def read(self) -> str:
         chunk = self._file.read(CHUNK_BYTES) if self._file else b""
@@ -155,29 +162,58 @@ def follow(wire: Wire, request: LogsRequest) -> LogsAnswer:
     Returns how the server ended. Raises PodError if there is no log.
     """
     name, follows = request["name"], request["follow"]
-    record = records.load(name)
-    path = records.log_path(name)
+    record = records.load(name) if request["which"] == "log" else None
+    path = _path_of(request)
     if not os.path.exists(path):
         if record is None:
-            raise PodError("no_log", "%s has no log" % name)
+            raise PodError("no_log", _MISSING[request["which"]] % name)
         wire.progress("%s has no log yet" % name)
-    follower, shortener = Follower(path, wire.secrets, request["lines"]), Shortener()
+    reaches_back = request["grep"] is not None or request["since_s"] is not None
+    follower = Follower(path, wire.secrets, MOST_LINES if reaches_back else request["lines"], request["since_s"])
+    matching = None if request["grep"] is None else log_filter.Matching(request["grep"], request["lines"])
+    shortener = Shortener()
     is_over = False
+
+    def send(text: str) -> None:
+        if text:
+            wire.log(shortener.feed(text))
+
     while not wire.lost.is_set():
         wire.check_cancelled()
         text = follower.read()
         if text:
-            wire.log(shortener.feed(text))
+            send(matching.feed(text) if matching else text)
             is_over = False
             continue
         if is_over:
-            wire.log(shortener.feed(follower.rest()))
+            rest = follower.rest()
+            send(matching.feed(rest) + matching.rest() if matching else rest)
             return _end(name) if follows and record else {"how": None, "exit": None}
-        record = records.load(name) or record
+        record = record and (records.load(name) or record)
         is_over = not follows or record is None or not _is_at_work(record)
         if not is_over:
+            send(matching.caught_up() if matching else "")
             time.sleep(POLL_S)
     return {"how": None, "exit": None}
+
+
+MOST_LINES = 1 << 18
+"""Lines at the end of a log in which pi looks for a time or a text."""
+
+_MISSING = {
+    "log": "%s has no log",
+    "previous": "%s has no log of an earlier start",
+    "setup": "this pod has no log of a setup%.0s",
+}
+
+
+def _path_of(request: LogsRequest) -> str:
+    if request["which"] == "setup":
+        return SETUP_LOG
+    return records.log_path(request["name"]) + (".1" if request["which"] == "previous" else "")
+
+
+SETUP_LOG = os.path.join(records.HOME, "setup", "setup.log")
 
 
 def _is_at_work(record: Record) -> bool:

@@ -21,6 +21,8 @@ ModelPlace = Literal["path", "absent", "cached", "missing"]
 StopFound = Literal["running", "starting", "leftovers", "nothing"]
 """What a stop found of a deployment; "starting" if its server was not launched yet."""
 
+LogChoice = Literal["log", "previous", "setup"]
+
 LogEnding = Literal["exited", "stopped"]
 
 
@@ -55,6 +57,8 @@ class _RecordOptions(TypedDict, total=False):
     venv: str
     by: str
     created: float
+    launched: float
+    kills: Optional[int]
     boot_id: str
     owner: int
     owner_started: int
@@ -301,8 +305,13 @@ class StopRequest(TypedDict):
 
 
 class LogsRequest(TypedDict):
+    """`which` log: a model's present or previous one, or that of the last setup. `grep` is a text, not a pattern."""
+
     name: str
+    which: LogChoice
     lines: int
+    since_s: Optional[int]
+    grep: Optional[str]
     follow: bool
 
 
@@ -311,6 +320,10 @@ class WaitRequest(TypedDict):
 
     name: str
     timeout_s: Optional[int]
+
+
+class ExplainRequest(TypedDict):
+    name: Optional[str]
 
 
 class AuditRequest(TypedDict):

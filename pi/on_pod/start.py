@@ -10,7 +10,7 @@ import subprocess
 import time
 from typing import Dict, Optional, cast
 
-from pi.on_pod import arguments, audit, download, health, logs, process, records, survey
+from pi.on_pod import arguments, audit, download, endings, health, logs, process, records, survey
 from pi.on_pod.events import FailureKind
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import Launch, Record, Relaunch, Repository, Retry, StartAnswer, StartRequest
@@ -19,8 +19,6 @@ from pi.on_pod.wire import PodError, Wire
 POLL_S = 0.1
 
 TERM_PATIENCE_S = 20
-
-LOG_TAIL_BYTES = 256 * 1024
 
 RETRY_PATIENCE_S = 60
 """Time for pi's answer to a failed try; pi notices a lost connection after 20 s, and reconnects for 15 s and more."""
@@ -146,6 +144,8 @@ def _launch(record: Record) -> subprocess.Popen[bytes]:
     log = records.log_path(name)
     if os.path.exists(log):
         os.replace(log, log + ".1")
+    endings.forget(name)
+    record["launched"], record["kills"] = process.uptime_s(), endings.kills()
     with open(log, "ab") as output:
         launcher = subprocess.Popen(
             ["bash", os.path.join(records.folder(name), "launch.sh")],
@@ -174,7 +174,8 @@ def _server_pid(name: str, launcher: subprocess.Popen[bytes]) -> int:
         if launcher.poll() is not None:
             break
         time.sleep(0.02)
-    raise PodError("launch_failed", "the launcher exited at once", name=name, log=logs.tail(name, LOG_TAIL_BYTES))
+    log = logs.tail(name, endings.LOG_BYTES)
+    raise PodError("launch_failed", "the launcher exited at once", name=name, log=log)
 
 
 def _wait_until_ready(
@@ -206,9 +207,9 @@ def _send_log(wire: Wire, follower: logs.Follower) -> None:
 
 
 def _fail(kind: FailureKind, message: str, record: Record) -> None:
-    name = record["name"]
-    log = logs.tail(name, LOG_TAIL_BYTES)
-    raise PodError(kind, message, name=name, venv=record["venv"], exit=records.exit_code(name), log=log)
+    ending = endings.of(record)
+    endings.keep(ending)
+    raise PodError(kind, message, **ending)
 
 
 def _clear(wire: Wire, record: Record) -> None:

@@ -26,6 +26,7 @@ FAMILIES = {
     "HF_HUB_": "the hub's library",
     "HF_XET_": "the hub's downloads",
     "KMP_": "OpenMP",
+    "MAX_JOBS": "compilers of kernels",
     "MKL_": "MKL",
     "NCCL_": "NCCL",
     "NVIDIA_TF32_OVERRIDE": "CUDA",

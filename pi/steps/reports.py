@@ -6,11 +6,13 @@ import time
 
 from pi import addresses, screen
 from pi.calls.events import Download, Event, Exited, Launched, Log, Note, Progress, Reconnected, Reconnecting, Step
-from pi.calls.failures import SetupError
+from pi.calls.failures import ServerError, SetupError
 from pi.calls.start import Started
 from pi.planning import venvs
+from pi.planning.catalog import Catalog
 from pi.planning.corrected import corrected
 from pi.planning.preflight import MachineFacts, findings
+from pi.planning.start_facts import facts_of_start
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Deployment
@@ -30,6 +32,13 @@ class StartReport:
         self._download_bytes = 0.0
         self._log = LogReader()
         self._plan: LaunchPlan | None = None
+        self._facts: PodFacts | None = None
+
+    def explained(self, failure: ServerError, known_models: Catalog) -> ServerError:
+        """Return a failure with the hint that follows from the plan and the pod."""
+        if self._plan is None or self._facts is None:
+            return failure
+        return failure.given(facts_of_start(self._plan, self._request, self._facts, known_models))
 
     def keep_measured(self) -> None:
         """Save what vLLM measured at its last launch, for the next plan."""
@@ -56,7 +65,7 @@ class StartReport:
             screen.say(f"  {reason}")
         for warning in plan.warnings:
             screen.note(f"  note: {warning}")
-        self._plan = plan
+        self._plan, self._facts = plan, facts
         return plan
 
     def corrected(self, plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pi.vllm.arguments import Arguments
 from pi.vllm.log import Failure, explain
+from pi.vllm.start_facts import DEFAULT_SEQUENCES, FEWEST_SEQUENCES
 
 SEQUENCES, BATCH, CONTEXT, SHARE, CAPTURE = (
     "--max-num-seqs",
@@ -35,12 +36,6 @@ KEPT_SHARE = 0.9
 
 LARGEST_BATCH = 32768
 """Most tokens to which pi enlarges a batch; activations of more take several GiB."""
-
-FEWEST_SEQUENCES = 8
-"""A memory that is full with fewer sequences is not full because of them."""
-
-DEFAULT_SEQUENCES = 256
-"""vLLM's own, on most cards (`engine/arg_utils.py`, `_set_default_max_num_seqs_and_batched_tokens_args`)."""
 
 
 @dataclass(frozen=True)

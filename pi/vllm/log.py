@@ -2,7 +2,7 @@
 
 vLLM has several processes: an API server, an engine core below it, workers below that. If one fails, each process
 above it logs its own traceback, so the last lines of a log are not the cause. The cause is the last exception of the
-process that failed first. The same rules apply to the log of `hf download`.
+process that failed first, or the crash of native code before it. The same rules apply to the log of `hf download`.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ from __future__ import annotations
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NamedTuple
 
-from pi.text import one_line, safe
+from pi.text import one_line
+from pi.vllm import log_lines
+from pi.vllm.crashes import KILLED, OUT_OF_MEMORY, SILENT, Crash, core_signals, crashes, deaths, signal_name, signal_of
+from pi.vllm.deciding import deciding_line
 from pi.vllm.log_hints import advice_for
+from pi.vllm.log_lines import MAX_CHARACTERS, Line
+from pi.vllm.start_facts import StartFacts, read_facts
 
 MAX_LINES = 3
-
-MAX_CHARACTERS = 500
-"""Limits of a cause: lines, and characters per line."""
-
-MAX_LINES_READ = 10_000
-"""Counted from the end of the log; 256 KiB of a vLLM log have about 2,500 lines."""
-
-KILLED = "killed from outside (out of memory?)"
+"""Lines of a cause; each has at most MAX_CHARACTERS."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +36,26 @@ class Failure:
     hint: str | None
     calls: tuple[str, ...] = field(default=(), compare=False)
     """Functions in the traceback of the cause, the outermost first, as far as the log has them."""
+    line: int | None = field(default=None, compare=False)
+    """Where the log says it, from 1."""
 
 
-def explain(log: str, exit_code: int | None, venv: str = "venv") -> Failure:
+def explain(log: str, exit_code: int | None, facts: StartFacts | None = None) -> Failure:
     """Return why the vLLM that wrote `log` stopped.
 
-    `venv` is the folder of its venv in the pod's home.
+    `facts` tell what the start was given; without them, pi reads what the log says of it.
     `log` may be a tail that begins inside a line. `exit_code` belongs to the first process: negative or above 128 for
     a signal, None if unknown. 0 proves nothing, because a server exits with 0 after its engine was killed. Do not use
     this for a model that was stopped on purpose; its log also ends in tracebacks.
     """
-    account = _account(_lines(log), exit_code)
+    lines = log_lines.read(log)
+    facts = read_facts(log) if facts is None else facts
+    account = _account(lines, exit_code, facts.kernel)
     cause = [one_line(line, MAX_CHARACTERS) for line in account.cause[:MAX_LINES]]
-    advice = advice_for("\n".join([*cause, *account.details]), venv)
-    return Failure("\n".join(cause), advice and advice.id, advice and advice.hint, account.calls)
-
-
-class _Line(NamedTuple):
-    """A line of the log with its prefix parsed; `process` and `level` are empty if vLLM wrote none."""
-
-    number: int
-    process: str
-    level: str
-    text: str
+    details = (*account.details, *(f"in {name}" for name in account.calls), *facts.kernel)
+    advice = advice_for("\n".join([*cause, *details]), facts)
+    line = account.line.number if account.line else None
+    return Failure("\n".join(cause), advice and advice.id, advice and advice.hint, account.calls, line)
 
 
 class _Account(NamedTuple):
@@ -69,26 +64,15 @@ class _Account(NamedTuple):
     cause: list[str]
     details: list[str]
     calls: tuple[str, ...] = ()
+    line: Line | None = None
 
 
 class _Raised(NamedTuple):
     """An exception at the end of its traceback."""
 
-    line: _Line
+    line: Line
     account: _Account
 
-
-_LINE = re.compile(
-    r"""
-    \A
-    (?: \( ( [A-Za-z_][\w-]* (?:\ rank=\d+)? \ pid=\d+ ) [^)]{0,100} \) \ ? )?
-    (?: \[rank\d+\]: \ ? )?
-    (?: ( DEBUG|INFO|WARNING|ERROR|CRITICAL ) \ \d\d-\d\d\ \d\d:\d\d:\d\d (?: \ \[? [^\]\s]+ :\d+\] )? \ ? )?
-    ( .* )
-    """,
-    re.VERBOSE,
-)
-"""(EngineCore pid=95) ERROR 11-23 14:29:12 [core.py:1510] TEXT, in all variants since vLLM 0.4."""
 
 _TRACEBACK = "Traceback (most recent call last):"
 
@@ -99,24 +83,31 @@ _EXCEPTION = re.compile(
 )
 """Start of a traceback's last line. A dotted name does not have to end in Error."""
 
-_USAGE = re.compile(r"vllm[ \w]{0,40}: error: \S")
+_USAGE = re.compile(r"(?:vllm|api_server\.py)[ \w]{0,40}: error: \S")
 
 _WRAPPER = re.compile(
     r"Engine core initialization failed|Frontend process failed during|WorkerProc initialization failed"
     r"|Engine process failed to start|Executor failed|EngineDeadError|EngineCore encountered"
-    r"|Engine core process \S+ died|Process \S+ \(PID: \d+\) died"
+    r"|Engine core process \S+ died|Process \S+ \(PID: \d+\) died|Error raised in subprocess:"
+    r"|vllm\.model_executor\.models\.registry'\]' returned non-zero"
 )
+"""Exceptions of a process that lost another one."""
+
+_POINTS_ELSEWHERE = re.compile(
+    r"(?:[Ss]ee|[Cc]heck|[Ll]ook at|[Rr]efer to)\b.{0,40}\b(?:above|logs?\b|stack trace|traceback|root cause)"
+    r"|due to a previous error"
+)
+"""Exceptions that name a symptom and leave the cause to another one in the log."""
+
+_CONSEQUENCE = re.compile(
+    r"ncclRemoteError|remote process exited|Connection closed by (?:remote )?peer|Connection reset by peer"
+    r"|BrokenPipeError|EOFError$"
+    r"|RuntimeError: cancelled|RPC call to \S+ timed out|KeyboardInterrupt|CancelledError|SystemExit"
+    r"|remote process has terminated|ConnectionRefusedError"
+)
+"""Exceptions of a process whose neighbour ended first."""
 
 _WRAPPED = re.compile(r"Worker failed with error '(.+)', please check the stack trace above")
-
-_DIED = re.compile(
-    r"(?:Worker proc \S+|RayWorkerProc \S+|Engine core process \S+|engine core) (?:died|exited) unexpectedly"
-    r"(?: \(exit code: -?\d+\))?"
-)
-
-_CRASHED = re.compile(
-    r"(?:Fatal Python error|terminate called|what\(\)|Bus error|Segmentation fault|Illegal instruction)\b.*"
-)
 
 _ANNOUNCES = re.compile(r":$|\b(?:Client|Server) Error\b")
 
@@ -126,44 +117,84 @@ _READY = "Application startup complete."
 
 _ACCESS = re.compile(r'INFO: +\S+ - "[A-Z]+ \S+ HTTP/')
 
-
-def _lines(log: str) -> list[_Line]:
-    written = [line for line in safe(log).split("\n") if line and not line.isspace()]
-    return [_line(number, line) for number, line in enumerate(written[-MAX_LINES_READ:])]
+_ERRORISH = re.compile(r"(?:\S+: )?(?:fatal|error|FATAL|ERROR|Error|Fatal)\b[ :].+")
 
 
-def _line(number: int, line: str) -> _Line:
-    [(process, level, text)] = _LINE.findall(line[: 4 * MAX_CHARACTERS])
-    return _Line(number, process, level, text.rstrip())
+def _account(lines: list[Line], exit_code: int | None, kernel: Iterable[str]) -> _Account:
+    """Return the first cause that the log, the exit code or the kernel's log contains.
 
-
-def _account(lines: list[_Line], exit_code: int | None) -> _Account:
-    """Return the first cause that the log or the exit code contains.
-
-    In this order: a command line error, an exception, a crash of native code, a process that disappeared, a signal,
-    an exception that vLLM survived, the last line.
+    In this order: a command line error, an exception or a crash of native code, a process that disappeared, a signal,
+    an exception that only points elsewhere or that vLLM survived, the last line.
     """
-    ready = _last(line.number for line in lines if line.text.endswith(_READY))
-    survived = max(ready, _last(line.number for line in lines if _proves_health(line)))
-    raised = sorted(_raised(lines), key=lambda error: error.line.number)
+    ready = _last(line.at for line in lines if line.text.endswith(_READY))
+    survived = max(ready, _last(line.at for line in lines if _proves_health(line)))
+    raised = sorted(_raised(lines), key=lambda error: error.line.at)
     errors = [error for error in raised if not _WRAPPER.search(error.line.text)]
-    since = [error for error in errors if error.line.number > (survived if _of_server(error.line) else ready)]
+    since = [error for error in errors if error.line.at > (survived if _of_server(error.line) else ready)]
+    if core_signals(lines):
+        since = [error for error in since if not _outlived(error.line, lines)]
+    own = [error for error in since if not _is_secondary(error)]
 
     if usage := [line for line in lines if _USAGE.match(line.text)]:
-        return _Account([usage[-1].text], [])
+        return _Account([usage[-1].text], [], line=usage[-1])
+    crash = next(iter(crashes(lines[ready + 1 :])), None)
+    if own and not (crash and crash.line.at < min(error.line.at for error in own)):
+        return _with_later_calls(_first_to_fail(own), raised)
+    if crash:
+        return _of_crash(crash)
+    memory = [line for line in kernel if _OUT_OF_MEMORY.search(line)]
+    died = list(deaths(lines[ready + 1 :]))
+    if memory and (died or len(raised) > len(errors) or signal_of(exit_code) or not since):
+        return _Account([OUT_OF_MEMORY, memory[0]], [])
+    if signal_of(exit_code) == signal.SIGKILL:
+        return _Account([KILLED], [])
+    if died and (died[0].by_signal or not since):
+        return _of_crash(died[0])
+    if signalled := signal_of(exit_code):
+        return _Account([f"stopped by {signal_name(signalled)}"], [])
     if since:
         return _first_to_fail(since).account
-    for pattern in (_CRASHED, _DIED):
-        for line in lines[ready + 1 :]:
-            if match := pattern.search(line.text):
-                return _Account([match[0]], [])
     if len(raised) > len(errors):
-        return _Account([KILLED], [])
-    if signalled := _signal(exit_code):
-        return _Account([signalled], [])
+        return _silent(lines, raised)
     if errors and ready < 0:
         return errors[-1].account
     return _Account([_last_line(lines)], [])
+
+
+_OUT_OF_MEMORY = re.compile(r"[Oo]ut of memory|oom_kill|Killed process")
+
+
+def _of_crash(crash: Crash) -> _Account:
+    return _Account(crash.cause, crash.details, line=crash.line)
+
+
+def _silent(lines: list[Line], raised: list[_Raised]) -> _Account:
+    """Return the last line before the wrappers that looks like an error of native code, else that there is none."""
+    first = raised[0].line.at
+    said = [line for line in lines[:first] if not line.level and _ERRORISH.match(line.text)]
+    if said:
+        return _Account([said[-1].text], [], line=said[-1])
+    engine = any("EngineCore" in error.line.text or "Engine core" in error.line.text for error in raised)
+    return _Account([SILENT.format("the engine core" if engine else "a process of vLLM")], [], line=raised[0].line)
+
+
+def _with_later_calls(first: _Raised, raised: list[_Raised]) -> _Account:
+    """Return an account with the functions of later exceptions of its process, which were raised because of it."""
+    later = [error for error in raised if error.line.process == first.line.process and error.line.at > first.line.at]
+    return first.account._replace(
+        calls=(*first.account.calls, *(call for error in later for call in error.account.calls))
+    )
+
+
+def _is_secondary(error: _Raised) -> bool:
+    text = "\n".join(error.account.cause)
+    return bool(_POINTS_ELSEWHERE.search(text) or _CONSEQUENCE.search(text))
+
+
+def _outlived(line: Line, lines: list[Line]) -> bool:
+    """Return whether the process that wrote an exception went on with its work."""
+    later = (each for each in lines[line.at + 1 :] if each.process == line.process and line.process)
+    return any(each.level == "INFO" and not re.search("[Tt]erminat|[Ss]hut", each.text) for each in later)
 
 
 def _first_to_fail(errors: list[_Raised]) -> _Raised:
@@ -174,62 +205,65 @@ def _first_to_fail(errors: list[_Raised]) -> _Raised:
     return [error for error in tagged if error.line.process == tagged[0].line.process][-1]
 
 
-def _of_server(line: _Line) -> bool:
+def _of_server(line: Line) -> bool:
     return not line.process or line.process.lower().startswith("apiserver")
 
 
-def _proves_health(line: _Line) -> bool:
+def _proves_health(line: Line) -> bool:
     """Return whether the API server still worked here, so that it survived its earlier exceptions."""
     if _ACCESS.match(line.text):
         return True
     return line.level == "INFO" and bool(line.process) and _of_server(line) and "[shutdown]" not in line.text
 
 
-def _raised(lines: list[_Line]) -> Iterator[_Raised]:
+def _raised(lines: list[Line]) -> Iterator[_Raised]:
     """Yield every exception in the log, except warnings and Python's clean-up at exit."""
-    streams: dict[str, list[_Line]] = defaultdict(list)
+    streams: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         streams[line.process].append(line)
     for stream in streams.values():
         opened = 0
         for position, line in enumerate(stream):
-            if line.text == _TRACEBACK:
+            if line.text.startswith(_TRACEBACK):
                 opened = position
-            elif line.level in ("", "ERROR", "CRITICAL") and _EXCEPTION.match(line.text):
+            elif line.may_fail and _EXCEPTION.match(line.text):
                 trace = stream[max(0, opened - 1) : position]
                 if not any(_NOISE.match(traced.text) for traced in trace[:3]):
-                    account = _account_of(line, trace, _continued(stream, position))
+                    account = _account_of(line, trace, _continued(stream, position), lines)
                     yield _Raised(line, account._replace(calls=_calls(trace)))
                 opened = position + 1
 
 
-def _continued(stream: list[_Line], position: int) -> list[str]:
+def _continued(stream: list[Line], position: int) -> list[str]:
     """Return at most ten lines of the same level below an exception's first line."""
     level = stream[position].level
     below = stream[position + 1 : position + 11]
-    lines = takewhile(lambda line: line.level == level and line.text != _TRACEBACK, below)
+    lines = takewhile(lambda line: line.level == level and not line.text.startswith(_TRACEBACK), below)
     return [line.text for line in lines if line.text]
 
 
-def _account_of(line: _Line, trace: list[_Line], below: list[str]) -> _Account:
+def _account_of(line: Line, trace: list[Line], below: list[str], lines: list[Line]) -> _Account:
     """Return an exception's first line with the details that explain it.
 
-    Details are a rejected value, the source line of an exception without a message, or the line after a colon.
+    Details are a rejected value, the source line of an exception without a message, the line after a colon, or the
+    line of a compiler or of NCCL that decides.
     """
     text = line.text
     if wrapped := _WRAPPED.search(text):
-        return _Account([wrapped[1]], below)
+        return _Account([wrapped[1]], below, line=line)
     if re.search(r": \d+ validation errors? for ", text):
-        return _Account([text, *_rejected_values(below)], below)
-    if _EXCEPTION.fullmatch(text.rstrip(":")):
-        return _Account(_source(text.rstrip(":"), trace), below)
+        return _Account([text, *_rejected_values(below)], below, line=line)
+    if _EXCEPTION.fullmatch(text.rstrip(":")) and not (text.endswith(":") and below and below[0].strip()):
+        return _Account(_source(text.rstrip(":"), trace), below, line=line)
+    if decides := deciding_line(lines, line.at, text):
+        return _Account([decides.text], [lines[decides.at].text, text, *below], line=decides)
     cause = [text]
     while below[len(cause) - 1 :] and _ANNOUNCES.search(cause[-1]):
         cause.append(below[len(cause) - 1])
-    return _Account(cause, below)
+    return _Account(cause, below, line=line)
 
 
-def _calls(trace: list[_Line]) -> tuple[str, ...]:
+def _calls(trace: list[Line]) -> tuple[str, ...]:
     return tuple(frame[1] for traced in trace if (frame := _FRAME.match(traced.text)))
 
 
@@ -242,7 +276,7 @@ def _rejected_values(below: list[str]) -> Iterator[str]:
             return
 
 
-def _source(name: str, trace: list[_Line]) -> list[str]:
+def _source(name: str, trace: list[Line]) -> list[str]:
     """Return the innermost function of an exception without a message, and its source line."""
     for position in reversed(range(len(trace))):
         if frame := _FRAME.match(trace[position].text):
@@ -250,16 +284,7 @@ def _source(name: str, trace: list[_Line]) -> list[str]:
     return [name]
 
 
-def _signal(exit_code: int | None) -> str | None:
-    if exit_code is None or 0 <= exit_code <= 128:
-        return None
-    number = -exit_code if exit_code < 0 else exit_code - 128
-    if number == signal.SIGKILL:
-        return KILLED
-    return next((f"stopped by {one.name}" for one in signal.Signals if one == number), None)
-
-
-def _last_line(lines: list[_Line]) -> str:
+def _last_line(lines: list[Line]) -> str:
     for line in reversed(lines):
         if line.text.strip() and not line.text.startswith(" ") and "resource_tracker" not in line.text:
             is_news = line.level == "INFO"

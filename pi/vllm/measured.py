@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pi.vllm.corrections import DEFAULT_SEQUENCES
+from pi.vllm.start_facts import DEFAULT_SEQUENCES
 
 LONGEST_LINE = 4096
 """Characters of one line that are read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,16 @@ def test_a_long_log_passes_whole(serving: Serving) -> None:
     text = "".join(f"{n:06d} {'x' * 90}\n" for n in range(100_000))
     log(serving, text)
     assert serving.pi.ok("logs", "qwen", "--no-follow", "--lines", "100000") == text
+
+
+def test_lines_are_chosen_by_text_time_and_number(serving: Serving) -> None:
+    now = time.strftime("%m-%d %H:%M:%S")
+    path = log(serving, "INFO 01-01 00:00:00 [a.py:1] old error\nrest\n" + f"INFO {now} [a.py:1] new error\nfine\n")
+    path.with_name("qwen.log.1").write_text("the start before\n")
+    assert serving.pi.ok("logs", "qwen", "--no-follow", "--since", "10m") == f"INFO {now} [a.py:1] new error\nfine\n"
+    assert serving.pi.ok("logs", "qwen", "--no-follow", "--grep", "ERROR", "-n", "1").endswith("new error\n")
+    assert serving.pi.ok("logs", "qwen", "--previous") == "the start before\n"
+    assert "no log of a setup" in serving.pi("logs", "--setup").err
 
 
 @pytest.mark.core

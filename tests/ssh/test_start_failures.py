@@ -21,7 +21,7 @@ LOGS = [
     ("mem_util_too_big", 1, "memory-in-use"),
     ("port_in_use", 1, "port-taken"),
     ("corrupted_safetensors", 1, "damaged-weights"),
-    ("midstart_kill_enginecore", 1, "killed"),
+    ("midstart_kill_enginecore", 1, "ended-silently"),
     ("oom_ulimit_v_4g", 1, "exited"),
 ]
 """A few through real processes; tests/cases/failures has them all."""
@@ -89,6 +89,15 @@ def test_a_server_that_lets_everyone_in_is_ended(pi: Pi, box: Pod, route: str) -
     done = pi("start", box.model(), "--name", "qwen")
     assert f"{route} answered 200 without a key" in done.err
     nothing_stays(pi, box, done)
+
+
+def test_a_failed_start_can_be_explained_again(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", log=str(CASES / "failures" / "mem_util_too_big.log"), exit=-9 % 256)
+    done = pi("start", box.model(), "--name", "qwen")
+    told = pi.ok("explain", "qwen")
+    assert told.splitlines()[0] in done.err
+    assert "GiB are free" in told and "GiB are free" in done.err
+    assert pi.ok("explain") == told
 
 
 def test_a_server_killed_while_it_loads_is_reported_at_once(pi: Pi, box: Pod) -> None:

@@ -14,6 +14,7 @@ from pi import calls
 from pi.calls.audit import recent_changes
 from pi.calls.check import check
 from pi.calls.events import READERS
+from pi.calls.explain import read_ending
 from pi.calls.failures import ERRORS
 from pi.calls.logs import follow_log
 from pi.calls.setup import SetupRequest, set_up
@@ -27,7 +28,7 @@ from pi.fabric_tasks.stop import show_stopped
 from pi.model_id import ModelId
 from pi.on_pod import shapes
 from pi.on_pod.check_shapes import CheckAnswer
-from pi.on_pod.events import Event, FailureKind
+from pi.on_pod.events import Event, FailureKind, ServerDetail
 from pi.planning import catalog, planner
 from pi.planning.preflight import findings
 from pi.planning.types import PodFacts, Request
@@ -37,6 +38,7 @@ from pi.steps import check_report, listing, pod_entry, reconcile
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
 from pi.steps.reports import SetupReport, StartReport
+from pi.vllm.log import explain
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
 """Events of whole calls, as the tests' pods sent them."""
@@ -51,6 +53,7 @@ RESULTS: dict[str, Any] = {
     "start": shapes.StartAnswer,
     "stop": list[shapes.StopAnswer],
     "logs": shapes.LogsAnswer,
+    "explain": ServerDetail,
     "setup": shapes.SetupAnswer,
     "check": CheckAnswer,
 }
@@ -156,6 +159,11 @@ def status(link: Any) -> None:
     reconcile.reconcile(POD, answer)
 
 
+def explained(link: Any) -> None:
+    ended = read_ending(link, "q")
+    explain(ended.log, ended.exit_code, ended.facts)
+
+
 def setup(link: Any) -> None:
     report = SetupReport()
     facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), report.hear, report.judge)
@@ -185,6 +193,7 @@ READ: dict[str, Callable[[Any], object]] = {
     "start": start,
     "stop": stop,
     "logs": lambda link: follow_log(link, "q", lambda event: None),
+    "explain": explained,
     "setup": setup,
 }
 

@@ -336,13 +336,13 @@ def test_a_wrong_call_of_a_verb_with_many_flags_prints_a_short_usage(capsys: pyt
 def test_usage_line_names_every_flag_and_operand_once(name: str) -> None:
     task: Verb = namespace()[name]
     words = usage_of(name, task).replace("[", " ").replace("]", " ").replace("|", " ").split()
-    assert [words.count(each.names[0]) for each in flags_of(task.options)] == [1] * len(flags_of(task.options))
+    assert [words.count(each.name) for each in flags_of(task.options)] == [1] * len(flags_of(task.options))
     assert all(each.written in usage_of(name, task) for each in operands_of(task.options))
 
 
 USAGES = [
     (send, "pi x NAME [PLACE] MESSAGE... [--times N] [--loud] [--dry-run]"),
-    (clear, "pi x [NAME] [-y]"),
+    (clear, "pi x [NAME] [--yes]"),
     (serve, "pi x MODEL [--name N] [--env X=Y]... [--vllm RAW...]   (alone: lists)"),
     (setup, "pi x NAME SSH [--kind old|new] [--for X [--beside]] [--json|--quiet]"),
 ]

@@ -36,7 +36,7 @@ def test_invoke_reads_words_as_the_help_says(words: str, values: dict[str, Any])
 
 
 NOT_UNDER_INVOKE = [
-    ("a word for a number", "logs q --lines ten", "--lines 'ten' is not a whole number"),
+    ("a word for a number", "logs --name q --lines ten", "--lines 'ten' is not a whole number"),
     ("the name of a task among words", "prompt --message please list", "'list' is ambiguous"),
 ]
 

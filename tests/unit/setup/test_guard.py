@@ -302,7 +302,8 @@ def test_a_crowd_of_half_requests_leaves_room_for_everyone(port: int) -> None:
 
 def test_a_caller_with_the_key_may_wait_between_requests(port: int) -> None:
     with opened(port, WITH_KEY) as caller:
-        assert b"200 OK" in (answer := reply(caller))
+        answer = reply(caller)
+        assert b"200 OK" in answer
         while not answer.endswith(b"0\r\n\r\n"):
             answer += reply(caller)
         time.sleep(2 * REQUEST_S)

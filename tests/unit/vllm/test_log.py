@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import shlex
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pi.planning import variables
 from pi.text import one_line
-from pi.vllm.log import MAX_CHARACTERS, MAX_LINES, explain
-from pi.vllm.log_hints import HINTS
+from pi.vllm import log as vllm_log
+from pi.vllm import log_hints
+from pi.vllm import settings as settings_of_vllm
+from pi.vllm.arguments import Arguments
+from pi.vllm.log import MAX_LINES, Failure, explain
+from pi.vllm.log_lines import MAX_CHARACTERS
+from pi.vllm.start_facts import StartFacts, read_facts
 from tests.rig.cases import CASES, load, names
 
 FOLDER = CASES / "failures"
@@ -27,6 +36,7 @@ class Case:
     exit_code: int | None = None
     id: str | None = None
     hint: str | None = None
+    start: dict[str, Any] = field(default_factory=dict)
     args: str = ""
     correction: str | None = None
 
@@ -35,10 +45,19 @@ def read(name: str) -> Case:
     return load(Case, FOLDER / f"{name}.toml")
 
 
+def explained(case: Case) -> Failure:
+    """Explain a case's log; without the key `start`, with what the log says of its start."""
+    given = dict(case.start)
+    if not given:
+        return explain(case.log, case.exit_code)
+    args, kernel = Arguments.parse(shlex.split(given.pop("args", ""))), tuple(given.pop("kernel", ()))
+    return explain(case.log, case.exit_code, StartFacts(args=args, kernel=kernel, **given))
+
+
 @pytest.mark.parametrize("name", names(FOLDER))
 def test_log_gives_cause_and_hint(name: str) -> None:
     case = read(name)
-    failure = explain(case.log, case.exit_code)
+    failure = explained(case)
     assert failure.cause == case.cause.removesuffix("\n")
     assert (failure.id, failure.hint) == (case.id, case.hint)
 
@@ -58,7 +77,7 @@ def test_tail_inside_a_line_gives_the_same_cause(start: int) -> None:
 
 def test_hint_names_the_venv_that_vllm_ran_from() -> None:
     log = "ImportError: packages that were not found in your environment: timm. Run `pip install timm`"
-    assert str(explain(log, 1, "venv-0.33.0").hint).endswith("uv pip install -p ~/venv-0.33.0 timm")
+    assert str(explain(log, 1, StartFacts(venv="venv-0.33.0")).hint).endswith("uv pip install -p ~/venv-0.33.0 timm")
 
 
 @pytest.mark.parametrize(
@@ -70,11 +89,36 @@ def test_cause_is_found_in_a_huge_log(lines: list[str]) -> None:
     assert explain("\n".join(lines) + "\n", 1).cause == "ValueError: x"
 
 
-def test_every_hint_has_a_case() -> None:
-    hints = [read(name).hint for name in names(FOLDER)]
-    beginnings = [hint.partition("{")[0] for _, _, hint in HINTS]
-    unreached = [begin for begin in beginnings if not any(hint and hint.startswith(begin) for hint in hints)]
-    assert unreached == []
+def test_every_hint_has_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: set[int] = set()
+
+    def advice_for(text: str, facts: StartFacts) -> log_hints.Advice | None:
+        found = log_hints.hint_for(text)
+        reached.add(id(found and found[0]))
+        return None
+
+    monkeypatch.setattr(vllm_log, "advice_for", advice_for)
+    for name in names(FOLDER):
+        explained(read(name))
+    assert [f"{hint.id}: {hint.pattern[:60]}" for hint in log_hints.HINTS if id(hint) not in reached] == []
+
+
+def test_a_hint_never_names_what_the_start_had() -> None:
+    for name in names(FOLDER):
+        case = read(name)
+        given = dict(case.start)
+        args = Arguments.parse(shlex.split(given.pop("args", "")))
+        facts = StartFacts(args=args, **given) if given else read_facts(case.log)
+        assert not facts.already(explained(case).hint or ""), name
+
+
+def test_every_flag_of_a_hint_is_one_that_pi_takes() -> None:
+    for hint in log_hints.HINTS:
+        words = shlex.split(re.sub(r"\{\w+\}", "8", " ".join(way for way in hint.ways if way.startswith("--"))))
+        pairs = list(zip(words[::2], words[1::2], strict=True))
+        settings_of_vllm.parse([value for flag, value in pairs if flag == "--set"])
+        variables.parse([value for flag, value in pairs if flag == "--env"])
+        assert {flag for flag, _ in pairs} <= {"--set", "--env", "--memory", "--gpus", "--context", "--variant"}
 
 
 HOSTILE = [

@@ -1,0 +1,119 @@
+"""Hints: the model, its code, its weights and its adapters."""
+
+from __future__ import annotations
+
+import re
+
+from pi.vllm.hint import Hint, Values
+from pi.vllm.hints_host import INSTALL
+from pi.vllm.hints_start import SETUP
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that vLLM takes for --max-lora-rank (`config/lora.py`)."""
+
+
+def _rank(match: re.Match[str]) -> Values:
+    return {"rank": next((rank for rank in RANKS if rank >= int(match[1])), None)}
+
+
+NEWER = f"install a newer vLLM: {SETUP} --vllm nightly"
+
+HINTS = (
+    Hint(
+        "trust-remote-code",
+        r"trust_remote_code",
+        "the model contains Python code; if you trust it",
+        ("--set trust-remote-code",),
+    ),
+    Hint(
+        "architecture-unknown",
+        r"does not recognize this architecture",
+        "transformers of {vllm} does not know the model",
+        (f"{SETUP} --vllm nightly", f"{INSTALL}-U transformers"),
+    ),
+    Hint(
+        "architecture-unknown",
+        r"Model architectures .{1,300} are not supported",
+        f"{{vllm}} does not know the model: {SETUP} --vllm nightly",
+    ),
+    Hint(
+        "wrong-quantization",
+        r"Unknown quantization method|Cannot find the config file for \w+"
+        r"|does not match the quantization (?:method|argument)",
+        "the model is not in that format: leave --quantization out",
+    ),
+    Hint(
+        "gguf-unsupported",
+        r"\.gguf' is not a valid JSON",
+        "vLLM does not read GGUF files: choose the model in safetensors format",
+    ),
+    Hint(
+        "tokenizer-too-old",
+        r"untagged enum ModelWrapper|Tokenizer class \w+ does not exist",
+        "transformers or tokenizers on the pod is older than the model's tokenizer",
+        (f"{INSTALL}-U transformers tokenizers", NEWER),
+    ),
+    Hint(
+        "mistral-format",
+        r"KeyError: '(?:model\.)?layers\.\d+\.attention\.w[kqvo]\.",
+        "the weights are in Mistral's own format",
+        ("--set load-format=mistral --set config-format=mistral --set tokenizer-mode=mistral",),
+    ),
+    Hint(
+        "bitsandbytes-format",
+        r"\.(?:absmax|quant_state|nested_absmax)\b",
+        "the weights are in bitsandbytes' format",
+        ("--set quantization=bitsandbytes",),
+    ),
+    Hint(
+        "weights-missing",
+        r"No such file or directory: '[^']{0,300}\.(?:safetensors|bin|pt)'|were not initialized from checkpoint"
+        r"|referenced in index but missing"
+        r"|Some weights .{0,80}missing",
+        "weights are missing: remove the model from the pod's cache and start again",
+    ),
+    Hint(
+        "weights-unknown",
+        r"no module or parameter named|KeyError: '(?:[\w.]{1,100}\.)?(?:layers|blocks|h|experts)\.\d+\.[\w.]{1,100}'"
+        r"|[Ss]ize mismatch|shape mismatch|Attempted to load weight|loaded_weight\.shape|param\S*\.shape"
+        r"|in weight_loader"
+        r"|[Uu]nexpected key|Unrecognized weight",
+        "the files have weights that {vllm} does not expect",
+        (NEWER, "use another checkpoint of the model"),
+    ),
+    Hint(
+        "damaged-weights",
+        r"SafetensorError|Error while deserializing header|parse_safetensors_file_metadata|PytorchStreamReader"
+        r"|invalid load key|git-lfs",
+        "a weights file is damaged or incomplete: remove the model from the pod's cache and start again",
+    ),
+    Hint(
+        "no-weights",
+        r"Cannot find any model weights",
+        "there are no *.safetensors files there: check the path or the repository",
+    ),
+    Hint(
+        "adapter-rank",
+        r"LoRA rank (\d{1,4}) is greater than max_lora_rank",
+        "the adapter has a larger rank",
+        ("--set max-lora-rank={rank}",),
+        _rank,
+    ),
+    Hint(
+        "adapter-unfit",
+        r"expected target modules|unsupported LoRA weight|[Ll]o[Rr][Aa].{0,80}(?:not supported|unsupported"
+        r"|does not support|not found|modules_to_save)",
+        "vLLM cannot use this adapter with this model: check for which model it was trained",
+    ),
+    Hint(
+        "pipeline-unsupported",
+        r"[Pp]ipeline parallelism is not supported",
+        "vLLM cannot spread this model's layers",
+        ("--gpus {fewer_gpus}", "use another number of GPUs"),
+    ),
+    Hint(
+        "task-unsupported",
+        r"does not support [`'\"]?(?:--runner|--task|--convert)?\s*(?:generate|embed|pooling|classify)",
+        "the model cannot do that: leave --runner and --convert out",
+    ),
+)

@@ -1,0 +1,54 @@
+"""What the kernel says of a server that ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pi.on_pod import endings
+from pi.on_pod.shapes import Record
+
+DMESG = """\
+[  100.000000] Out of memory: Killed process 1 (python3) total-vm:1kB
+[  900.500000] Memory cgroup out of memory: Killed process 77 (VLLM::EngineCor) total-vm:98765432kB
+[  900.600000] Out of memory: Killed process 78 (postgres) total-vm:1kB
+[  901.000000] usb 1-1: new device
+[  902.000000] NVRM: Xid (PCI:0000:c1:00): 79, pid=77, GPU has fallen off the bus.
+"""
+
+
+def record(**keys: Any) -> Record:
+    return cast(Record, {"name": "q", "created": 1.0, "launched": 800.0, **keys})
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without /dev/kmsg, whose `dmesg` prints the file `dmesg.txt`."""
+    program = tmp_path / "dmesg"
+    program.write_text(f"#!/bin/sh\nexec cat {tmp_path}/dmesg.txt\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(endings, "KMSG", str(tmp_path / "none"))
+    monkeypatch.setattr(endings, "COUNTERS", (str(tmp_path / "none"), str(tmp_path / "memory.events")))
+    return tmp_path
+
+
+def test_the_kernels_log_counts_from_the_launch_and_for_vllm_only(pod: Path) -> None:
+    (pod / "dmesg.txt").write_text(DMESG)
+    (pod / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    told = endings.kernel(record(kills=0))
+    assert [line.split()[0] for line in told] == ["Memory", "NVRM:"]
+
+
+def test_the_counter_of_the_container_proves_a_kill_if_the_log_is_out_of_reach(pod: Path) -> None:
+    (pod / "dmesg").unlink()
+    (pod / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    assert endings.kernel(record(kills=1)) == ["oom_kill 1: the kernel killed a process of this container for memory"]
+    assert endings.kernel(record(kills=2)) == []
+    assert endings.kernel(record()) == []
+
+
+def test_the_real_kernel_log_of_this_machine_can_be_asked() -> None:
+    assert all(isinstance(line, str) for line in endings.kernel(record(launched=0.0)))
