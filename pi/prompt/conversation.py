@@ -81,7 +81,7 @@ def run(
     """Hold a conversation, one turn for each message; without messages on a terminal, chat.
 
     A message "-" is the text on stdin: pi adds it to the message before, or sends it alone if it is first.
-    Without messages, a pipe on stdin is the message. Returns 0, or 1 if the limit of rounds ended a turn.
+    Without messages, a pipe on stdin is the message. Returns 0, or 1 if the limit of rounds or a loop ended a turn.
 
     Raises:
         PiError: if a turn failed; Interrupted after Ctrl+C.
@@ -240,7 +240,7 @@ def _run_turns(agent: Agent, turns: Sequence[str], renderer: Renderer, saved: _S
             saved.save(renderer)
         if end.reason == "interrupted":
             raise Interrupted("interrupted", "stopped")
-        if end.reason == "max_rounds":
+        if end.reason in ("max_rounds", "loop"):
             exit_code = 1
     renderer.close()
     return exit_code
