@@ -98,7 +98,7 @@ class Agent:
         self._api: ModuleType = responses if endpoint.api == "responses" else chat_completions
         self._endpoint = endpoint
         self._client = client
-        self._toolbox = toolbox
+        self._all_tools = self._toolbox = toolbox
         self._show = show
         self.system = system
         self.system_without_tools = system_without_tools
@@ -110,6 +110,18 @@ class Agent:
         self._habits = Habits()
         self._lone_end: str | None = None
         self._reported: set[str] = set()
+
+    def use(self, endpoint: Endpoint, client: Client) -> None:
+        """Talk to another model from now on, in the same conversation."""
+        self._api = responses if endpoint.api == "responses" else chat_completions
+        self._endpoint, self._client = endpoint, client
+        self._toolbox = self._all_tools
+        self._habits, self._lone_end = Habits(), None
+        self._reported.clear()
+
+    def system_message(self) -> str | None:
+        """Return the system message of the next request."""
+        return self.system if self._toolbox.tools else self.system_without_tools
 
     def turn(self, message: str) -> TurnEnd:
         """Send a message and run all rounds until the answer.
@@ -239,7 +251,7 @@ class Agent:
     def _request(self) -> dict[str, Any]:
         tools = self._toolbox.tools
         first_of_turn = isinstance(self.history[-1], UserMessage)
-        system, history = sendable(self.system if tools else self.system_without_tools, self.history, self._habits)
+        system, history = sendable(self.system_message(), self.history, self._habits)
         body: dict[str, Any] = self._api.request(
             system,
             history,
@@ -283,8 +295,9 @@ class Agent:
         """Return the error with the exact excess if the server can count tokens."""
         if error.exact:
             return error
-        system = self.system if self._toolbox.tools else self.system_without_tools
-        body = chat_completions.request(*sendable(system, self.history, self._habits), self._toolbox.tools, "auto")
+        body = chat_completions.request(
+            *sendable(self.system_message(), self.history, self._habits), self._toolbox.tools, "auto"
+        )
         counted = self._client.count_tokens(body["messages"], body.get("tools"))
         if counted is None or counted.tokens <= counted.context:
             return error
