@@ -5,27 +5,25 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
 from pi.errors import PiError, Signalled
-from pi.prompt import chat_completions, responses, schema
+from pi.prompt import chat_completions, endings, notices, responses, schema
 from pi.prompt.answer import Answer
+from pi.prompt.brakes import Brake
 from pi.prompt.client import Client
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.events import Error, Event, Notice, Text, Thinking, ToolCall, ToolResult, TurnEnd, TurnStart
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
-from pi.prompt.refusals import ContextOverflowError, NoToolParserError, overflow
+from pi.prompt.inline_thinking import Splitter
+from pi.prompt.markup import text_call
+from pi.prompt.refusals import ContextOverflowError, HabitError, NoToolParserError, overflow
+from pi.prompt.sendable import Habits, sendable
 from pi.prompt.tools import Toolbox
 from pi.text import count, well_formed
-
-NO_TOOL_PARSER = (
-    "this model has no tool parser, so it answers without tools "
-    "(to add one: pi start ... --vllm --enable-auto-tool-choice --tool-call-parser NAME)"
-)
-CUT = "the answer is cut: it reached the token limit or the end of the context"
 
 
 @dataclass(frozen=True)
@@ -98,15 +96,32 @@ class Agent:
     ) -> None:
         self.history = history if history is not None else []
         self._api: ModuleType = responses if endpoint.api == "responses" else chat_completions
+        self._endpoint = endpoint
         self._client = client
-        self._toolbox = toolbox
+        self._all_tools = self._toolbox = toolbox
         self._show = show
-        self._system = system
-        self._system_without_tools = system_without_tools
+        self.system = system
+        self.system_without_tools = system_without_tools
         self._tool_choice = tool_choice
         self._max_rounds = max_rounds
         self._sampling = sampling or Sampling()
         self._turns = itertools.count(1)
+        self._offered = frozenset(tool.name for tool in toolbox.tools)
+        self._habits = Habits()
+        self._lone_end: str | None = None
+        self._reported: set[str] = set()
+
+    def use(self, endpoint: Endpoint, client: Client) -> None:
+        """Talk to another model from now on, in the same conversation."""
+        self._api = responses if endpoint.api == "responses" else chat_completions
+        self._endpoint, self._client = endpoint, client
+        self._toolbox = self._all_tools
+        self._habits, self._lone_end = Habits(), None
+        self._reported.clear()
+
+    def system_message(self) -> str | None:
+        """Return the system message of the next request."""
+        return self.system if self._toolbox.tools else self.system_without_tools
 
     def turn(self, message: str) -> TurnEnd:
         """Send a message and run all rounds until the answer.
@@ -139,16 +154,20 @@ class Agent:
 
     def _rounds(self, turn: _Turn) -> str:
         """Send requests until an answer has no tool calls; return why the turn ended."""
+        brake = Brake(self._offered)
         while True:
             turn.rounds += 1
             turn.text = ""
             answer = self._ask(turn)
             message = answer.message()
+            if answer.finish in endings.CUT:
+                self._show(Notice(endings.CUT[answer.finish]))
+            self._report(message, answer)
+            if error := endings.failure(answer, message):
+                raise self._client.failed(error)
             self.history.append(message)
-            if answer.finish == "length":
-                self._show(Notice(CUT))
             if not message.calls:
-                return "stop" if answer.finish == "tool_calls" else answer.finish or "stop"
+                return "stop" if answer.finish in (None, *endings.CALLS) else str(answer.finish)
             turn.tool_calls += len(message.calls)
             for call in message.calls:
                 self._show(_shown(call))
@@ -156,20 +175,69 @@ class Agent:
                 self._show(Notice(f"stopped after {count(turn.rounds, 'round')} of tool calls (--max-rounds)"))
                 self._stop("not run: the limit of rounds is reached")
                 return "max_rounds"
-            self._toolbox.run(message.calls, self._add_result)
+            self._run(message.calls, brake)
+            if brake.reason:
+                self._show(Notice(f"stopped: {brake.reason}"))
+                self._stop("stopped: no progress")
+                return "loop"
+
+    def _run(self, calls: Sequence[Call], brake: Brake) -> None:
+        """Run the calls of a message and add their results."""
+        waiting = iter(calls)
+        brake.begin_round()
+
+        def add(result: ToolMessage, seconds: float) -> None:
+            word = brake.word(next(waiting), result)
+            self._add_result(replace(result, text=result.text + word) if word else result, seconds)
+
+        self._toolbox.run(calls, add)
+
+    def _report(self, message: AssistantMessage, answer: Answer) -> None:
+        """Tell the user what the server left unread: tool calls and thinking in the text."""
+        if not message.calls and self._offered:
+            found = text_call(message.text, self._offered) or text_call(message.thinking, self._offered)
+            if found:
+                self._notify(f"call {found.parsers}", notices.text_call(self._endpoint, found))
+        if end := answer.inline.end:
+            self._lone_end = end if answer.inline.lone_end or self._lone_end == end else None
+            self._notify(f"thinking {end}", notices.inline_thinking(self._endpoint, end))
+
+    def _notify(self, about: str, text: str) -> None:
+        """Show a notice, once for a model."""
+        if about not in self._reported:
+            self._reported.add(about)
+            self._show(Notice(text))
 
     def _ask(self, turn: _Turn) -> Answer:
-        """Return the answer to a request; drop the tools if the model has no parser."""
-        if self._toolbox.tools:
+        """Return the answer to a request; change the form of requests as far as the server wants another."""
+        while True:
             try:
                 return self._send(turn)
             except NoToolParserError:
+                if not self._toolbox.tools:
+                    raise
                 self._toolbox = self._toolbox.emptied()
-                self._show(Notice(NO_TOOL_PARSER))
-        return self._send(turn)
+                self._show(Notice(notices.no_tool_parser(self._endpoint)))
+            except HabitError as error:
+                if not self._adapt(error):
+                    raise
+
+    def _adapt(self, error: HabitError) -> bool:
+        """Change a habit, once each; return whether another request makes sense."""
+        changes: dict[str, Any] = {error.habit: error.value}
+        if error.habit == "alternating":
+            changes["system_in_user"] = True
+            if self._habits.alternating and any(isinstance(message, ToolMessage) for message in self.history):
+                changes["plain_tools"] = True
+        changed = replace(self._habits, **changes)
+        is_new = changed != self._habits and (error.habit != "max_tokens" or self._habits.max_tokens is None)
+        self._habits = changed
+        if is_new:
+            self._show(Notice(error.notice))
+        return is_new
 
     def _send(self, turn: _Turn) -> Answer:
-        answer = Answer()
+        answer = Answer(self._offered, inline=Splitter(self._lone_end))
         try:
             self._receive(self._request(), answer, turn)
         except ContextOverflowError as error:
@@ -183,14 +251,21 @@ class Agent:
     def _request(self) -> dict[str, Any]:
         tools = self._toolbox.tools
         first_of_turn = isinstance(self.history[-1], UserMessage)
+        system, history = sendable(self.system_message(), self.history, self._habits)
         body: dict[str, Any] = self._api.request(
-            self._system if tools else self._system_without_tools,
-            self.history,
+            system,
+            history,
             tools,
             self._tool_choice if first_of_turn or self._tool_choice == "none" else "auto",
         )
-        wanted = {"temperature": self._sampling.temperature, self._api.MAX_TOKENS: self._sampling.max_tokens}
-        return body | {name: value for name, value in wanted.items() if value is not None}
+        return body | self._sampled()
+
+    def _sampled(self) -> dict[str, Any]:
+        """Return the fields for sampling: those that the user set, or the server wants."""
+        limits = [limit for limit in (self._sampling.max_tokens, self._habits.max_tokens) if limit is not None]
+        name = "max_completion_tokens" if self._habits.max_completion_tokens else self._api.MAX_TOKENS
+        wanted = {"temperature": self._sampling.temperature, name: min(limits, default=None)}
+        return {name: value for name, value in wanted.items() if value is not None}
 
     def _receive(self, body: dict[str, Any], answer: Answer, turn: _Turn) -> None:
         """Read a whole stream into `answer`. Its loop runs for every token."""
@@ -212,6 +287,7 @@ class Agent:
                         first = first or last
                     pending += pieces
         finally:
+            pending += answer.close()
             turn.count(answer, first, last)
             show()
 
@@ -219,12 +295,13 @@ class Agent:
         """Return the error with the exact excess if the server can count tokens."""
         if error.exact:
             return error
-        system = self._system if self._toolbox.tools else self._system_without_tools
-        body = chat_completions.request(system, self.history, self._toolbox.tools, "auto")
+        body = chat_completions.request(
+            *sendable(self.system_message(), self.history, self._habits), self._toolbox.tools, "auto"
+        )
         counted = self._client.count_tokens(body["messages"], body.get("tools"))
         if counted is None or counted.tokens <= counted.context:
             return error
-        return overflow(counted.context, counted.tokens)
+        return overflow(counted.context, counted.tokens, self._endpoint)
 
     def _add_result(self, message: ToolMessage, seconds: float) -> None:
         self.history.append(message)
@@ -260,7 +337,7 @@ def _joined(pieces: list[Thinking | Text]) -> list[Thinking | Text]:
 
 
 def _pieces(answer: Answer) -> int:
-    return len(answer.texts) + len(answer.thinking)
+    return len(answer.texts) + len(answer.thinking) + len(answer.inline_thinking)
 
 
 def _sum(first: int | None, second: int | None) -> int | None:

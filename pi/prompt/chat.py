@@ -1,31 +1,51 @@
-"""The interactive chat: each line is a message, Ctrl+C stops an answer, Ctrl+D leaves."""
+"""The interactive chat: each message is a turn, Ctrl+C stops an answer, Ctrl+D leaves."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import itertools
-import os
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pi import redaction
 from pi.errors import Interrupted, PiError, Signalled
-from pi.prompt.agent import Agent
+from pi.prompt import commands
+from pi.text import safe
 
-HISTORY_LINES = 1000
-"""Lines kept in the history of all chats."""
+if TYPE_CHECKING:
+    from pi.prompt.line_editor import LineEditor
 
 CTRL_C_CODE = 130
 """The exit code of an `Interrupted` by Ctrl+C, which ends only the answer."""
 
-WELCOME = "Ctrl+C stops an answer, Ctrl+D leaves."
+WELCOME = "Ctrl+C stops an answer, Ctrl+D leaves. /help lists the commands."
 
 
-def chat(agent: Agent, history_file: Path, stderr: TextIO, greeting: str, after_turn: Callable[[], None]) -> None:
-    """Read messages from the terminal until Ctrl+D. After a failed turn the chat continues.
+class Talk(commands.Talk, Protocol):
+    """A conversation with a model, and what its commands need."""
+
+    def turn(self, message: str) -> None:
+        """Send a message, show the answer and save the conversation. Raises PiError."""
+
+
+class Reader(Protocol):
+    """Reads messages from the user."""
+
+    def read(self) -> str:
+        """Return the next message. Raises EOFError if the user leaves, KeyboardInterrupt after Ctrl+C."""
+
+    def answering(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context for the time in which the model answers."""
+
+
+def editor(stdin: TextIO, stdout: TextIO, history_file: Path) -> LineEditor:
+    """Return an editor of lines; its package is needed only in a chat."""
+    from pi.prompt.line_editor import LineEditor
+
+    return LineEditor(stdin, stdout, history_file)
+
+
+def chat(talk: Talk, reader: Reader, stderr: TextIO, greeting: str) -> None:
+    """Read messages until the user leaves. After a failed turn the chat continues.
 
     `greeting` is the first sentence on the screen.
 
@@ -33,84 +53,36 @@ def chat(agent: Agent, history_file: Path, stderr: TextIO, greeting: str, after_
         Signalled: after a signal other than Ctrl+C's.
     """
     stderr.write(f"{greeting}. {WELCOME}\n")
-    with _line_editing(history_file) as sent:
-        while (message := _message(stderr)) is not None:
-            if not message.strip():
-                continue
-            sent.append(message)
-            try:
-                agent.turn(message)
-            except PiError as error:
-                if isinstance(error, Interrupted) and error.exit_code != CTRL_C_CODE:
-                    raise
-                stderr.write(redaction.redacted(error.render()) + "\n")
-            finally:
-                after_turn()
+    stderr.flush()
+    while (message := _message(reader, stderr)) is not None:
+        if not message.strip():
+            continue
+        try:
+            if (told := commands.answer(message, talk)) is None:
+                with reader.answering():
+                    talk.turn(message)
+            else:
+                _tell(stderr, told)
+        except commands.Leave:
+            return
+        except PiError as error:
+            if isinstance(error, Interrupted) and error.exit_code != CTRL_C_CODE:
+                raise
+            stderr.write(redaction.redacted(error.render()) + "\n")
 
 
-def _message(stderr: TextIO) -> str | None:
-    """Return the next line, or None if the user leaves. Ctrl+C discards the line."""
+def _tell(stderr: TextIO, text: str) -> None:
+    stderr.write(safe(redaction.redacted(text)) + "\n")
+    stderr.flush()
+
+
+def _message(reader: Reader, stderr: TextIO) -> str | None:
+    """Return the next message, or None if the user leaves. Ctrl+C discards what is typed."""
     while True:
         try:
-            return input("> ")
+            return reader.read()
         except EOFError:
-            stderr.write("\n")
             return None
         except KeyboardInterrupt as stop:
-            stderr.write("\n")
             if isinstance(stop, Signalled):
                 raise
-
-
-@contextlib.contextmanager
-def _line_editing(history_file: Path) -> Iterator[list[str]]:
-    """Give `input` line editing and a history, saved in a private file (0600).
-
-    Yields a list; its messages are added to the file at the end of the block.
-    """
-    sent: list[str] = []
-    try:
-        import readline
-    except ImportError:  # some builds of Python lack it
-        yield sent
-        return
-    readline.set_history_length(HISTORY_LINES)
-    with contextlib.suppress(OSError):
-        readline.read_history_file(history_file)
-    try:
-        yield sent
-    finally:
-        with contextlib.suppress(OSError):
-            _add(sent, history_file, readline)
-
-
-def _add(sent: Sequence[str], history_file: Path, readline: ModuleType) -> None:
-    """Add messages to the file as it is now, which other chats may have changed."""
-    history_file.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-    with _locked(history_file.with_name(history_file.name + ".lock")):
-        os.close(os.open(history_file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-        history_file.chmod(0o600)
-        readline.clear_history()
-        with contextlib.suppress(OSError):  # libedit refuses an empty file
-            readline.read_history_file(history_file)
-        for message, _ in itertools.groupby(sent):
-            readline.add_history(message)
-        _hide_secrets(readline)
-        readline.write_history_file(history_file)
-
-
-@contextlib.contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    """Hold a lock file. The history itself cannot serve: each write replaces it."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _hide_secrets(readline: ModuleType) -> None:
-    for position in range(readline.get_current_history_length()):
-        line = readline.get_history_item(position + 1)
-        readline.replace_history_item(position, redaction.redacted(line))

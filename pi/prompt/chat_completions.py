@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pi.prompt.answer import Answer, PartialCall, items, mapping, text
+from pi.prompt.answer import Answer, items, mapping, text
 from pi.prompt.events import Text, Thinking
+from pi.prompt.fragments import PartialCall, text_of
 from pi.prompt.history import AssistantMessage, Message, ToolMessage
 from pi.prompt.sse import DONE
 from pi.prompt.tools import Tool
@@ -65,15 +66,15 @@ def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
         delta = mapping(choice.get("delta") or choice.get("message"))
         for name in THINKING_FIELDS:
             if thinking := text(delta.get(name)):
-                answer.thinking.append(thinking)
                 answer.thinking_field = name
-                pieces.append(Thinking(thinking))
+                pieces += answer.add_thinking(thinking)
                 break
-        if content := text(delta.get("content")):
-            answer.texts.append(content)
-            pieces.append(Text(content))
+        if content := text(delta.get("content")) or text(delta.get("refusal")):
+            pieces += answer.add_text(content)
         for fragment in items(delta.get("tool_calls")):
             _add_call(fragment, answer)
+        if legacy := mapping(delta.get("function_call")):
+            _add_call({"function": legacy}, answer)
         answer.finish = text(choice.get("finish_reason")) or answer.finish
     if usage := chunk.get("usage"):
         answer.count(usage, "prompt_tokens", "completion_tokens")
@@ -81,12 +82,13 @@ def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
 
 
 def _add_call(fragment: dict[str, Any], answer: Answer) -> None:
-    """Add a fragment to the latest call of its index; a new id begins another."""
+    """Add a fragment to the call that it continues: the one with its id, or the latest of its index."""
     index, call_id = str(fragment.get("index")), text(fragment.get("id"))
-    same_index = [key for key in answer.calls if key.partition("/")[0] == index]
-    key = same_index[-1] if same_index else index
-    if same_index and call_id and answer.calls[key].id not in ("", call_id):
-        key = f"{index}/{call_id}"
     function = mapping(fragment.get("function"))
-    call = answer.calls.setdefault(key, PartialCall())
-    call.add(call_id, function.get("name"), function.get("arguments"))
+    name, arguments = text(function.get("name")), text_of(function.get("arguments"))
+    same_index = [key for key in answer.calls if key.partition("/")[0] == index]
+    same_id = [key for key in same_index if call_id and answer.calls[key].id == call_id]
+    key = next(reversed(same_id or same_index), index)
+    if same_index and answer.calls[key].begins_another(call_id, name, arguments, answer.tools):
+        key = f"{index}/{len(same_index)}"
+    answer.calls.setdefault(key, PartialCall()).add(call_id, name, arguments, answer.tools)

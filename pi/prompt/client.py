@@ -124,6 +124,10 @@ class Client:
         error = RemoteError("model-died", f"the model died while it answered: the connection closed after {after}")
         return self._explained(error)
 
+    def failed(self, error: RemoteError) -> PiError:
+        """Return the error for an answer that the server ended badly, with the model's state."""
+        return self._explained(error)
+
     def _stalled(self, pieces: int) -> PiError:
         waited, after = f"{self._idle_seconds:g} s", count(pieces, "piece")
         error = RemoteError("model-stalled", f"the model stopped answering: no data for {waited}, after {after}")
@@ -151,10 +155,14 @@ class Client:
         if not error:
             return
         code = error.get("code") if isinstance(error, dict) else None
-        raise self._worded(described(server_words(json.dumps(error)), code if type(code) is int else 500))
+        raise self._worded(
+            described(server_words(json.dumps(error)), code if type(code) is int else 500, self._endpoint)
+        )
 
     def _refused(self, error: RefusedError) -> PiError:
-        return self._worded(refused(error.status, error.body, self._endpoint.model, of_pod=self._endpoint.of_pod))
+        endpoint = self._endpoint
+        refusal = refused(error.status, error.body, endpoint.model, of_pod=endpoint.of_pod, endpoint=endpoint)
+        return self._worded(refusal)
 
     def _unanswered(self, error: RequestError) -> PiError:
         """Return the error for a request without any answer."""

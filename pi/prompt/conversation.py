@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TextIO
@@ -14,7 +14,7 @@ from typing import Literal, TextIO
 from pi import redaction, screen
 from pi.errors import InputError, Interrupted
 from pi.prompt.agent import Agent, Sampling
-from pi.prompt.chat import chat
+from pi.prompt.chat import chat, editor
 from pi.prompt.client import IDLE_SECONDS, Client
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.events import SCHEMA, Event, Notice, Start
@@ -81,7 +81,7 @@ def run(
     """Hold a conversation, one turn for each message; without messages on a terminal, chat.
 
     A message "-" is the text on stdin: pi adds it to the message before, or sends it alone if it is first.
-    Without messages, a pipe on stdin is the message. Returns 0, or 1 if the limit of rounds ended a turn.
+    Without messages, a pipe on stdin is the message. Returns 0, or 1 if the limit of rounds or a loop ended a turn.
 
     Raises:
         PiError: if a turn failed; Interrupted after Ctrl+C.
@@ -104,7 +104,12 @@ def run(
         if turns is None:
             reads = f", which reads {one_line(str(policy.root))}" if toolbox.tools else ""
             greeting = one_line(endpoint.model) + reads
-            chat(agent, config_dir / "prompt_history", stderr, greeting, lambda: saved.save(renderer))
+            reader = editor(stdin, stdout if stdout.isatty() else stderr, config_dir / "prompt_history")
+            with (
+                contextlib.closing(reader),
+                contextlib.closing(_Talk(agent, endpoint, renderer, saved, options)) as talk,
+            ):
+                chat(talk, reader, stderr, greeting)
             return 0
         return _run_turns(agent, turns, renderer, saved)
 
@@ -203,7 +208,19 @@ def _renderer(output: Output, stdout: TextIO, stderr: TextIO, *, echo: bool) -> 
         return JsonRenderer(stdout)
     if output == "quiet":
         return QuietRenderer(stdout, stderr, colour=colour)
-    return TerminalRenderer(stdout, stderr, colour=colour, echo=echo)
+    return TerminalRenderer(stdout, stderr, colour=colour, echo=echo, columns=_columns_of(stdout))
+
+
+def _columns_of(stdout: TextIO) -> Callable[[], int]:
+    """Return a function for the present width of a terminal; 0 if it is none."""
+
+    def columns() -> int:
+        try:
+            return os.get_terminal_size(stdout.fileno()).columns
+        except (OSError, ValueError):
+            return 0
+
+    return columns if stdout.isatty() else lambda: 0
 
 
 class _Saved:
@@ -212,14 +229,18 @@ class _Saved:
     def __init__(self, sessions: Sessions, model: str, working_dir: Path, *, continue_last: bool) -> None:
         self._sessions = sessions
         self.history: list[Message] = []
-        directory = Path(os.path.realpath(working_dir))
-        self.session = sessions.new(directory, model)
+        self._directory = Path(os.path.realpath(working_dir))
+        self.session = sessions.new(self._directory, model)
         if continue_last:
-            last = sessions.last(directory)
+            last = sessions.last(self._directory)
             if last is None:
                 raise InputError("no-conversation", "no saved conversation of this directory", "remove --continue")
             self.history = sessions.history(last)
             self.session = replace(last, model=model)
+
+    def begin(self) -> None:
+        """Begin another conversation with the same model."""
+        self.session = self._sessions.new(self._directory, self.session.model)
 
     def save(self, renderer: Renderer) -> None:
         """Save the messages so far, or show a notice if that fails."""
@@ -231,6 +252,61 @@ class _Saved:
             renderer.show(Notice(f"cannot save this conversation: {error.strerror}"))
 
 
+class _Talk:
+    """The conversation of a chat, which may change its model and its system message."""
+
+    def __init__(self, agent: Agent, endpoint: Endpoint, renderer: Renderer, saved: _Saved, options: Options) -> None:
+        self.history = agent.history
+        self._agent = agent
+        self._endpoint = endpoint
+        self._renderer = renderer
+        self._saved = saved
+        self._options = options
+        self._clients = contextlib.ExitStack()
+
+    @property
+    def model(self) -> str:
+        return self._endpoint.model
+
+    @property
+    def models(self) -> Sequence[str]:
+        return self._endpoint.others
+
+    @property
+    def system(self) -> str | None:
+        return self._agent.system_message()
+
+    @system.setter
+    def system(self, text: str | None) -> None:
+        self._agent.system = self._agent.system_without_tools = text
+
+    def turn(self, message: str) -> None:
+        try:
+            self._agent.turn(message)
+        finally:
+            self._saved.save(self._renderer)
+
+    def clear(self) -> None:
+        self.history.clear()
+        self._saved.begin()
+
+    def switch(self, model: str) -> None:
+        if self._endpoint.switch is None:
+            raise InputError("model-not-switchable", "this endpoint has one model", "start another pi prompt")
+        endpoint = self._endpoint.switch(model)
+        client = Client(endpoint, idle_seconds=self._options.idle_seconds)
+        self._clients.enter_context(contextlib.closing(client))
+        self._agent.use(endpoint, client)
+        self._endpoint = endpoint
+        self._saved.session = replace(self._saved.session, model=endpoint.model)
+
+    def file_name(self) -> str:
+        return f"conversation-{self._saved.session.id}.md"
+
+    def close(self) -> None:
+        self._clients.close()
+
+
 def _run_turns(agent: Agent, turns: Sequence[str], renderer: Renderer, saved: _Saved) -> int:
     exit_code = 0
     for message in turns:
@@ -240,7 +316,7 @@ def _run_turns(agent: Agent, turns: Sequence[str], renderer: Renderer, saved: _S
             saved.save(renderer)
         if end.reason == "interrupted":
             raise Interrupted("interrupted", "stopped")
-        if end.reason == "max_rounds":
+        if end.reason in ("max_rounds", "loop"):
             exit_code = 1
     renderer.close()
     return exit_code

@@ -100,10 +100,10 @@ class Error:
 class TurnEnd:
     """The turn is over.
 
-    `reason` is "stop", "length" (the answer reached the token limit), "max_rounds", "interrupted", "error", or a
-    server's own finish reason. `text` is only the final answer. Token counts are the server's, over all `rounds`
-    (requests) of the turn, and null if it reported none. `tokens_per_second` is tokens out, divided by the time
-    from the first token to the last.
+    `reason` is "stop", "length" (the answer reached the token limit), "max_rounds", "loop" (the model made the same
+    call again and again), "interrupted", "error", or a server's own finish reason. `text` is only the final answer.
+    Token counts are the server's, over all `rounds` (requests) of the turn, and null if it reported none.
+    `tokens_per_second` is tokens out, divided by the time from the first token to the last.
     """
 
     kind: ClassVar[str] = "turn_end"

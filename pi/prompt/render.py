@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, TextIO
 
@@ -18,6 +19,7 @@ from pi.prompt.events import (
     TurnStart,
     as_json,
 )
+from pi.prompt.wrapping import Wrapper
 from pi.text import Sanitizer, count, one_line, safe
 
 RESULT_LINES = 5
@@ -112,9 +114,19 @@ class TerminalRenderer:
     """Prints thinking, text, calls, shortened results and a closing line at once.
 
     Notices go to stderr. Without `colour`, headings separate thinking and answers. `echo` repeats the user's messages.
+    `columns` returns the width at which words are wrapped, 0 for none.
     """
 
-    def __init__(self, stdout: TextIO, stderr: TextIO, *, colour: bool, echo: bool) -> None:
+    def __init__(
+        self,
+        stdout: TextIO,
+        stderr: TextIO,
+        *,
+        colour: bool,
+        echo: bool,
+        columns: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._wrapper = Wrapper(columns)
         self._out = stdout
         self._err = stderr
         self._colour = colour
@@ -147,12 +159,13 @@ class TerminalRenderer:
             self._close_stretch()
             self._open_stretch(kind)
         shown = self._sanitizer.feed(text)
-        self._out.write(shown)
+        self._out.write(self._wrapper.feed(shown))
         self._line_ended = shown[-1:] == "\n" if shown else self._line_ended
 
     def _open_stretch(self, kind: type[Event]) -> None:
         thinking = kind is Thinking
         self._open = kind
+        self._wrapper.new_line()
         self._sanitizer = Sanitizer(self._colour and not thinking)
         if self._colour:
             self._out.write(DIM if thinking else "")
@@ -162,7 +175,7 @@ class TerminalRenderer:
 
     def _close_stretch(self) -> None:
         if self._open is not None:
-            rest = self._sanitizer.flush()
+            rest = self._wrapper.feed(self._sanitizer.flush())
             reset = RESET if self._colour and self._open is Thinking else ""
             self._out.write(rest + reset + ("\n" if rest or not self._line_ended else ""))
             self._open = None

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pi.prompt.answer import Answer, PartialCall, items, mapping, text
+from pi.prompt.answer import Answer, items, mapping, text
 from pi.prompt.events import Text, Thinking
+from pi.prompt.fragments import PartialCall
 from pi.prompt.history import AssistantMessage, Message, ToolMessage
 from pi.prompt.tools import Tool
 
@@ -72,13 +73,11 @@ def read(event: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
     kind = text(event.get("type"))
     delta = text(event.get("delta"))
     if kind in _TEXT and delta:
-        answer.texts.append(delta)
-        return [Text(delta)]
+        return answer.add_text(delta)
     if kind in _THINKING and delta:
-        answer.thinking.append(delta)
-        return [Thinking(delta)]
+        return answer.add_thinking(delta)
     if kind == "response.function_call_arguments.delta":
-        _call(event, answer).add("", "", delta)
+        _call(event, answer).add("", "", delta, answer.tools)
     elif kind in ("response.output_item.added", "response.output_item.done"):
         _add_item(event, answer, whole=kind.endswith("done"))
     elif kind in _ENDS or event.get("object") == "response":
@@ -96,7 +95,7 @@ def _add_item(event: dict[str, Any], answer: Answer, *, whole: bool) -> None:
     if item.get("type") != "function_call":
         return
     call = _call(event, answer)
-    call.add(item.get("call_id"), item.get("name"), "")
+    call.add(text(item.get("call_id")), text(item.get("name")), "", answer.tools)
     if whole and text(item.get("arguments")):
         call.arguments = [text(item["arguments"])]
 
@@ -108,17 +107,25 @@ def _end(response: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
     """
     pieces: list[Thinking | Text] = []
     answer.count(response.get("usage"), "input_tokens", "output_tokens")
-    thinking, texts, calls = bool(answer.thinking), bool(answer.texts), bool(answer.calls)
+    thinking, calls = bool(answer.thinking), bool(answer.calls)
+    texts = bool(answer.texts or answer.inline_thinking or answer.inline.end)
     for index, item in enumerate(items(response.get("output"))):
         kind = item.get("type")
         words = "".join(text(part.get("text")) for part in items(item.get("content")))
         if kind == "function_call" and not calls:
             _add_item({"output_index": index, "item": item}, answer, whole=True)
         elif kind == "reasoning" and words and not thinking:
-            answer.thinking.append(words)
-            pieces.append(Thinking(words))
+            pieces += answer.add_thinking(words)
         elif kind == "message" and words and not texts:
-            answer.texts.append(words)
-            pieces.append(Text(words))
-    answer.finish = "length" if response.get("status") == "incomplete" else "stop"
+            pieces += answer.add_text(words)
+    answer.finish = _finish(response)
     return pieces
+
+
+def _finish(response: dict[str, Any]) -> str:
+    """Return the reason for the end, in the words of Chat Completions."""
+    status = text(response.get("status"))
+    if status == "incomplete":
+        reason = text(mapping(response.get("incomplete_details")).get("reason"))
+        return reason if reason and reason != "max_output_tokens" else "length"
+    return "stop" if status in ("", "completed") else status

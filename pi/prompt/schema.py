@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+QUOTED = 2000
+"""Most characters of a model's invalid arguments that it gets back: its own message goes back with `{}`."""
+
 _TYPES: dict[str, type[Any]] = {"string": str, "integer": int, "array": list}
 
 
@@ -16,7 +19,7 @@ def parsed(text: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("the arguments are nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"the arguments are not valid JSON: {error}") from None
+        raise ValueError(f"the arguments are not valid JSON: {error}; you wrote: {text[:QUOTED]}") from None
     if not isinstance(arguments, dict):
         raise ValueError(f"the arguments must be a JSON object, not {json.dumps(arguments)[:60]}")
     return arguments

@@ -28,13 +28,17 @@ STREAMS = Path(__file__).parent / "streams"
 
 @dataclass
 class Reply:
-    """One HTTP answer. A number among the pieces is a pause in seconds; `whole` is false for a torn connection."""
+    """One HTTP answer. A number among the pieces is a pause in seconds; `whole` is false for a torn connection.
+
+    `when` makes it the answer to every request whose body fulfils it, before all others.
+    """
 
     pieces: list[bytes | float] = field(default_factory=list)
     status: int = 200
     content_type: str = "text/event-stream"
     headers: dict[str, str] = field(default_factory=dict)
     whole: bool = True
+    when: Callable[[Any], bool] | None = None
 
 
 @dataclass
@@ -70,7 +74,13 @@ class ReplayServer(socketserver.ThreadingTCPServer):
     def next_reply(self, request: Request) -> Reply:
         with self.lock:
             self.requests.append(request)
-            return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+            for reply in self.replies:
+                if reply.when and reply.when(request.body):
+                    return reply
+            plain = [reply for reply in self.replies if not reply.when]
+            if len(plain) > 1:
+                self.replies.remove(plain[0])
+            return plain[0]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -200,10 +210,11 @@ class Prompt:
         *messages: str,
         stdin: bytes = b"",
         stdout: io.StringIO | None = None,
+        stderr: io.StringIO | None = None,
         endpoint: Endpoint | None = None,
         **options: Any,
     ) -> Said:
-        stdout, stderr = stdout or io.StringIO(), io.StringIO()
+        stdout, stderr = stdout or io.StringIO(), stderr or io.StringIO()
         code = run(
             endpoint or self.endpoint(),
             messages,

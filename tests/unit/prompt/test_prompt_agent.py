@@ -135,7 +135,8 @@ def test_tool_choice_applies_to_the_first_request_of_a_turn(prompt: Prompt, choi
     ("api", "names"), [("chat", ("temperature", "max_tokens")), ("responses", ("temperature", "max_output_tokens"))]
 )
 def test_sampling_is_sent_only_if_given(prompt: Prompt, api: str, names: tuple[str, str]) -> None:
-    done = {"type": "response.completed", "response": {"status": "completed", "output": []}}
+    output = [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}]
+    done = {"type": "response.completed", "response": {"status": "completed", "output": output}}
     prompt.server.answer(says("x") if api == "chat" else Reply([sse(done, done=False)]))
     prompt("x", endpoint=prompt.endpoint(api=api), temperature=0.0, max_tokens=7)
     prompt("x", endpoint=prompt.endpoint(api=api))

@@ -15,15 +15,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pi.errors import Interrupted
-from pi.prompt.chat import HISTORY_LINES, chat
+from pi.prompt.chat import chat
+from pi.prompt.line_editor import HISTORY_LINES
 from tests.unit.prompt.conftest import Prompt, Reply, delta, error, says, sse
 
 CHAT = """
-import fcntl, signal, sys, termios
+import fcntl, os, signal, sys, termios
+from dataclasses import replace
 from pathlib import Path
 from pi.cli.program import _interrupt
 from pi.prompt.endpoint import Endpoint
@@ -31,8 +34,11 @@ from pi.prompt.conversation import Options, run
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal's Ctrl+C is for this process
 signal.signal(signal.SIGTERM, _interrupt)
 url, config, work = sys.argv[1:]
+os.chdir(work)
+endpoint = Endpoint(url, "m", "k")
+endpoint = replace(endpoint, others=("m", "other"), switch=lambda name: replace(endpoint, model=name))
 try:
-    sys.exit(run(Endpoint(url, "m", "k"), [], Options(), config_dir=Path(config), working_dir=Path(work),
+    sys.exit(run(endpoint, [], Options(), config_dir=Path(config), working_dir=Path(work),
                  stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))
 except KeyboardInterrupt as stop:
     sys.exit(128 + stop.args[0])
@@ -44,14 +50,20 @@ class Terminal:
 
     def __init__(self, prompt: Prompt) -> None:
         self.master, slave = pty.openpty()
-        environment = {"PATH": os.environ["PATH"], "HOME": str(prompt.config_dir.parent), "TERM": "xterm"}
+        self.root = Path(__file__).parents[3]
+        environment = {
+            "PYTHONPATH": str(self.root),
+            "PATH": os.environ["PATH"],
+            "HOME": str(prompt.config_dir.parent),
+            "TERM": "xterm",
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-c", CHAT, prompt.server.url, str(prompt.config_dir), str(prompt.working_dir)],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             env=environment,
-            cwd=Path(__file__).parents[3],
+            cwd=self.root,
             start_new_session=True,
         )
         os.close(slave)
@@ -190,15 +202,83 @@ def test_the_history_is_bounded(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize(("number", "goes_on"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_the_chat_continues_only_after_ctrl_c(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, goes_on: bool
-) -> None:
-    class Agent:
+def test_the_chat_continues_only_after_ctrl_c(number: int, goes_on: bool) -> None:
+    class Once:
+        """Talks once, fails, and is its own reader."""
+
+        lines = iter(["hi"])
+
+        def read(self) -> str:
+            try:
+                return next(self.lines)
+            except StopIteration:
+                raise EOFError from None
+
+        def answering(self) -> contextlib.AbstractContextManager[None]:
+            return contextlib.nullcontext()
+
         def turn(self, message: str) -> None:
             raise Interrupted("interrupted", "interrupted", number)
 
-    lines = iter(["hi"])
-    monkeypatch.setattr("builtins.input", lambda _: next(lines, None) or (_ for _ in ()).throw(EOFError))
-    ends = contextlib.nullcontext() if goes_on else pytest.raises(Interrupted)
-    with ends:
-        chat(Agent(), tmp_path / "history", io.StringIO(), "m", lambda: None)  # type: ignore[arg-type]
+    once: Any = Once()
+    with contextlib.nullcontext() if goes_on else pytest.raises(Interrupted):
+        chat(once, once, io.StringIO(), "m")
+
+
+def test_blocks_lines_and_what_is_typed_during_an_answer(prompt: Prompt, terminal: Terminal) -> None:
+    slow = Reply([sse(delta(content="Once upon"), done=False), 1.0, sse(delta(content=" a time"), delta("stop"))])
+    prompt.server.answer(says("One"), says("Two"), slow, says("Four"), says("Five"))
+    terminal.expect("> ")
+    terminal.type("\x1b[200~a pasted\nblock\nof lines\x1b[201~\r")
+    terminal.expect("One")
+    terminal.expect("> ")
+    terminal.type("by a key\x1b\rand by a\\\rbackslash\r")
+    terminal.expect("Two")
+    terminal.expect("> ")
+    terminal.type("Tell a story\r")
+    terminal.expect("Once upon")
+    terminal.type("typed meanwhile\r\x1b[200~and\npasted\x1b[201~\r")
+    terminal.expect(" a time")
+    assert "typed" not in terminal.seen, "it would be in the middle of the answer"
+    terminal.expect("Four")
+    terminal.expect("Five")
+    terminal.expect("> ")
+    terminal.type("/exit\r")
+    assert terminal.process.wait(10) == 0
+    asked = [request.body["messages"][-1]["content"] for request in prompt.server.requests]
+    assert asked == [
+        "a pasted\nblock\nof lines",
+        "by a key\nand by a\nbackslash",
+        "Tell a story",
+        "typed meanwhile",
+        "and\npasted",
+    ]
+    saved = (prompt.config_dir / "prompt_history").read_text().split("\n")
+    assert saved[0] == "a pasted\u2028block\u2028of lines", "the next chat reads it as one message"
+
+
+def test_the_commands_of_a_chat(prompt: Prompt, terminal: Terminal) -> None:
+    prompt.server.answer(says("Hello"), says("Again"), says("Anew"))
+    terminal.expect("> ")
+    for typed, shown in [
+        ("/help", "/save FILE"),
+        ("Hi", "Hello"),
+        ("/save talk.md", "saved as talk.md"),
+        ("/save talk.md", "talk.md exists"),
+        ("/system Be brief.", "the system message is replaced"),
+        ("/clear", "new conversation"),
+        ("And now?", "Again"),
+        ("/model other", "now talking to other"),
+        ("Still?", "Anew"),
+        ("/nonsense", "unknown command /nonsense"),
+    ]:
+        terminal.type(typed + "\r")
+        terminal.expect(shown)
+        terminal.expect("> ")
+    terminal.type("\x04")
+    assert terminal.process.wait(10) == 0
+    assert (prompt.working_dir / "talk.md").read_text() == "## You\n\nHi\n\n## Model\n\nHello\n"
+    last = prompt.server.requests[-1].body
+    assert last["model"] == "other"
+    assert [message["content"] for message in last["messages"]] == ["Be brief.", "And now?", "Again", "Still?"]
+    assert len(list((prompt.config_dir / "conversations").iterdir())) == 2
