@@ -8,7 +8,6 @@ import subprocess
 
 from pi.ssh.process import PRIVATE, end
 
-
 BUFFER_BYTES = 4 * 1024 * 1024
 """Room for what ssh has received, as TCP has for `ssh -L`; the system may give less."""
 
