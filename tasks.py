@@ -106,12 +106,21 @@ def demo(c: Context, until: str = "") -> None:
     raise Exit(code=play(ROOT / ".demo", until))
 
 
-@task
-def bench(c: Context) -> None:
+@task(
+    help={
+        "peers": "next to the TypeScript pi and to ssh, at round trips of 0, 20 and 80 ms (minutes)",
+        "rounds": "with --peers: how often each pair runs",
+    }
+)
+def bench(c: Context, peers: bool = False, rounds: int = 9) -> None:
     """Measure pi's speed next to comparable programs."""
-    from chores.bench import report
+    from chores import bench as alone
+    from chores import bench_peers
 
-    report()
+    if peers:
+        bench_peers.report(rounds)
+    else:
+        alone.report()
 
 
 @task

@@ -14,7 +14,8 @@ else:
 from pi.errors import InputError
 
 SETTINGS = "config.toml"
-"""File in pi's folder: `catalog_url = "https://..."` is where `pi models --refresh` finds a newer catalog."""
+"""File in pi's folder: `catalog_url = "https://..."` is where `pi models --refresh` finds a newer catalog, and
+`ssh_persist = 0` switches warm connections off (`pi.ssh.masters`)."""
 
 
 def config_dir() -> Path:
@@ -28,16 +29,21 @@ def config_dir() -> Path:
 
 def setting(folder: Path, key: str) -> str | None:
     """Return a text from config.toml in the folder, or None. Raises InputError if the file is invalid."""
+    value = value_of(folder, key)
+    if value is not None and not isinstance(value, str):
+        raise InputError("settings-invalid", f"{folder / SETTINGS}: {key} is not a text")
+    return value
+
+
+def value_of(folder: Path, key: str) -> object:
+    """Return a value of any type from config.toml in the folder, or None. Raises InputError if the file is invalid."""
     file = folder / SETTINGS
     try:
         with file.open("rb") as opened:
-            value = tomllib.load(opened).get(key)
+            return tomllib.load(opened).get(key)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InputError("settings-unreadable", f"cannot read {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise InputError("settings-invalid", f"{file}: {problem}") from None
-    if value is not None and not isinstance(value, str):
-        raise InputError("settings-invalid", f"{file}: {key} is not a text")
-    return value

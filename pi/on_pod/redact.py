@@ -9,13 +9,19 @@ import os
 import re
 import shlex
 from functools import cached_property
-from typing import Any, Iterable, Iterator, Optional
+from typing import Any, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import quote
 
 MASK = "***"
 
 SHORTEST = 8
 """Characters of the shortest value that is treated as a secret; a shorter one occurs in ordinary text."""
+
+LONG = 4096
+"""Characters of a text for which it pays to look for single characters first."""
+
+FREQUENT = "KLBGRNOTMPCASEDIF_:/.-0123456789vkybwgpfmuchdlrsnioate"
+"""Characters of logs; those that are missing here, such as Q and z, are rarer, those at the end are in each line."""
 
 NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PI_API_KEY", "VLLM_API_KEY", "OPENAI_API_KEY")
 """Environment variables that contain secrets."""
@@ -47,7 +53,15 @@ class Secrets:
         return self.pattern.sub(MASK, text) if self.are_in(text) else text
 
     def are_in(self, text: str) -> bool:
-        return any(form in text for form in self.forms)
+        return any(form in text for form in (self.forms if len(text) < LONG else self._possible_in(text)))
+
+    def _possible_in(self, text: str) -> List[str]:
+        """Return the forms whose rarest characters all occur in a text; one character is found twenty times as fast."""
+        return [form for form, rarest in self._rarest if all(map(text.__contains__, rarest))]
+
+    @cached_property
+    def _rarest(self) -> List[Tuple[str, str]]:
+        return [(form, "".join(sorted(set(form), key=FREQUENT.find)[:10])) for form in self.forms]
 
     def hide_all(self, value: Any) -> Any:
         """Return a JSON value with the secrets in its texts hidden; keys stay as they are."""

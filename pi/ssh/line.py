@@ -8,12 +8,17 @@ import subprocess
 
 from pi.ssh.process import PRIVATE, end
 
+BUFFER_BYTES = 4 * 1024 * 1024
+"""Room for what ssh has received, as TCP has for `ssh -L`; the system may give less."""
+
 
 class Line:
     """A socket whose other end is `ssh -W`, with a socket's methods, time-outs and errors."""
 
     def __init__(self, words: list[str]) -> None:
         self._socket, theirs = socket.socketpair()
+        with contextlib.suppress(OSError):
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         with theirs:
             self._process = subprocess.Popen(
                 words,

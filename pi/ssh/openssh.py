@@ -167,7 +167,7 @@ class OpenSsh:
         if self._session:
             self._session.close()
             self._session = None
-        if not masters.persist_s():
+        if not self._persist_s:
             self._control("exit")
 
     def _setting(self, name: str, default: str | None = None) -> str:
@@ -192,7 +192,7 @@ class OpenSsh:
     def _ssh(self, log: Log | None = None, *, alone: bool = False) -> list[str]:
         """Return `ssh` with pi's options; the user's words follow. `alone` shares no connection."""
         control = None if alone else self._control_path
-        options = {**self._options, **(masters.shared(control) if control else masters.ALONE)}
+        options = {**self._options, **(masters.shared(control, self._persist_s) if control else masters.ALONE)}
         words = ["ssh", *(["-v", "-E", str(log.path)] if log else ["-q"])]
         for name, value in options.items():
             words += ["-o", f"{name}={value}"]
@@ -235,7 +235,11 @@ class OpenSsh:
     def _control_path(self) -> Path | None:
         """The socket of this way's connection, which the next command uses too, unless warm connections are off."""
         described = repr((self._words, sorted(self._settings.items()), self._options, self._folder))
-        return masters.socket_path(self._folder, described)
+        return masters.socket_path(self._folder, described, self._persist_s)
+
+    @cached_property
+    def _persist_s(self) -> int:
+        return masters.persist_s(self._folder)
 
     def _leave_master(self) -> None:
         """Let a dead warm connection take no new commands; others that use it keep it."""

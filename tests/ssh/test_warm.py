@@ -135,6 +135,14 @@ def test_zero_leaves_none_after_a_kill(warm: Pi, box: Pod) -> None:
     warm.ok("stop")
 
 
+def test_config_toml_switches_warm_connections_off(warm: Pi, box: Pod) -> None:
+    (warm.config / "config.toml").write_text("ssh_persist = 0\n")
+    del warm.environment["PI_SSH_PERSIST"]
+    warm.ok("list")
+    assert until(lambda: not masters(warm), patience_s=1)
+    assert sockets(warm) == []
+
+
 def test_a_number_of_seconds_that_is_none_is_refused(warm: Pi, box: Pod) -> None:
     done = warm("list", PI_SSH_PERSIST="soon")
     assert (done.code, done.out, done.id) == (2, "", "persist-invalid")

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pi import faults, redaction, screen
-from pi.on_pod.redact import MASK, NAMES, SHORTEST, Redactor, Secrets, in_environment_file
+from pi.on_pod.redact import LONG, MASK, NAMES, SHORTEST, Redactor, Secrets, in_environment_file
 from pi.prompt.events import Error, Event, Text, Thinking, ToolCall, ToolResult, TurnEnd
 from pi.prompt.history import AssistantMessage, UserMessage
 from pi.prompt.render import JsonRenderer, RedactingRenderer, TerminalRenderer
@@ -60,6 +60,8 @@ def test_a_secret_is_hidden_in_every_encoding(way, secret: str) -> None:  # type
     written = way(secret)
     hidden = Secrets([secret]).hide(written)
     assert MASK in hidden and hidden != written
+    log = "INFO 11-23 10:00:00 [core.py:99] loading\n" * 200
+    assert len(log) > LONG and Secrets([secret]).hide(log + written + log) == log + hidden + log
     for part in (secret, "CANARY", 'a"b', "c/d", "d%2Be", "b\\"):
         assert part not in hidden
 
