@@ -20,7 +20,7 @@ def list_models(c: Any, options: PodOptions) -> None:
         status = read_status(connection)
         host = connection.host
     _warn(pod, status)
-    if status.found or pod.models:
+    if status.names or pod.models:
         screen.table(states.rows(pod, status, host), states.HEADERS)
     else:
         screen.say(f"no models on {pod.name}; start one: pi start MODEL --name NAME")

@@ -8,8 +8,9 @@ import re
 import time
 from typing import IO, Optional
 
-from pi.on_pod import records, redact
-from pi.on_pod.shapes import LogsAnswer, LogsRequest, Record
+from pi.on_pod import reading, records, redact, unrecorded
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.shapes import LogsAnswer, LogsRequest
 from pi.on_pod.wire import PodError, Wire
 
 CHUNK_BYTES = 64 * 1024
@@ -36,11 +37,11 @@ def tail(name: str, size: int) -> str:
 def tail_of(path: str, size: int) -> str:
     """Return the last `size` bytes of a file as text, from the start of a line: half a secret cannot be hidden."""
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(reading.opened(path), "rb") as file:
             start = max(0, os.fstat(file.fileno()).st_size - size)
             file.seek(start)
             text = file.read(size).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, reading.ReadError):
         return ""
     return re.split("[\r\n]", text, maxsplit=1)[-1] if start else text
 
@@ -74,8 +75,8 @@ class Follower:
 
     def _open(self) -> None:
         try:
-            fresh = open(self._path, "rb", buffering=0)  # noqa: SIM115 - open as long as the follower lives
-        except OSError:
+            fresh = os.fdopen(reading.opened(self._path), "rb", buffering=0)
+        except reading.ReadError:
             return
         if self._file:
             self._file.close()
@@ -143,6 +144,8 @@ def follow(wire: Wire, request: LogsRequest) -> LogsAnswer:
         if record is None:
             raise PodError("no_log", "%s has no log" % name)
         wire.progress("%s has no log yet" % name)
+    elif record is None and follows and unrecorded.find(name):
+        wire.progress("%s has no valid record on the pod; this is its log up to now" % name)
     follower, shortener = Follower(path, wire.secrets, request["lines"]), Shortener()
     while not wire.lost.is_set():
         is_over = not follows or record is None or not _is_at_work(record)

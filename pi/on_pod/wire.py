@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Any, Callable, Iterable, NoReturn, Optional
 
-from pi.on_pod import redact
+from pi.on_pod import private, redact
 from pi.on_pod.events import Event, FailedEvent, FailureKind
 from pi.on_pod.journal import Journal
 from pi.on_pod.pace import paced
@@ -190,9 +190,12 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
     with contextlib.suppress(OSError):
         os.setsid()
     os.umask(0o077)
-    wire = Wire(call["mark"], Journal(call["journal"]) if call["journal"] else None)
+    objection = private.objection(is_setup=call["module"] == "setup")
+    wire = Wire(call["mark"], Journal(call["journal"]) if call["journal"] and not objection else None)
     wire.who = call["who"]
     try:
+        if objection:
+            raise PodError("not_private", objection)
         wire.emit({"event": "done", "result": verb(wire, call["request"])})
     except Cancelled:
         wire.emit({"event": "cancelled"})

@@ -49,8 +49,7 @@ def ended_by_reboot(pod: Pod, status: Status) -> list[Deployment]:
 
 
 def _absent(pod: Pod, status: Status) -> list[Deployment]:
-    there = {found.deployment.name for found in status.found}
-    return [model for name, model in pod.models.items() if name not in there]
+    return [model for name, model in pod.models.items() if name not in status.names]
 
 
 def _is_on_its_way(model: Deployment) -> bool:

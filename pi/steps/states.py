@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pi import addresses, screen
-from pi.calls.status import Found, Status
+from pi.calls.status import Found, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import one_line
@@ -18,8 +18,8 @@ Row = tuple[object, ...]
 def rows(pod: Pod, status: Status, host: str) -> list[Row]:
     """Return a row for each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
     listed = [_row(found, pod.models.get(found.deployment.name), host, status) for found in status.found]
-    there = {found.deployment.name for found in status.found}
-    absent = [model for name, model in pod.models.items() if name not in there]
+    listed += [_unrecorded_row(model, pod.models.get(model.name)) for model in status.unrecorded]
+    absent = [model for name, model in pod.models.items() if name not in status.names]
     return listed + [
         (model.name, model.model, _gpus(model), model.port, "-", _absent_state(pod, model, status), "")
         for model in absent
@@ -30,7 +30,10 @@ def state_of(pod: Pod, name: str, status: Status) -> str:
     """Describe the state of a model of pods.json."""
     saved = pod.models[name]
     found = next((found for found in status.found if found.deployment.name == name), None)
-    return _found_state(found, saved, status) if found else _absent_state(pod, saved, status)
+    if found:
+        return _found_state(found, saved, status)
+    unrecorded = next((model for model in status.unrecorded if model.name == name), None)
+    return _unrecorded_state(unrecorded) if unrecorded else _absent_state(pod, saved, status)
 
 
 def _row(found: Found, saved: Deployment | None, host: str, status: Status) -> Row:
@@ -40,6 +43,22 @@ def _row(found: Found, saved: Deployment | None, host: str, status: Status) -> R
         url = "over SSH only" if model.private else addresses.url(host, model.port, status.public)
     state = _found_state(found, saved, status)
     return model.name, model.model, _gpus(model), model.port, found.context or "-", state, url
+
+
+def _unrecorded_row(model: Unrecorded, saved: Deployment | None) -> Row:
+    """Return the row of a model without a valid record, with what the pod or else pods.json knows of it."""
+    name = model.model or (saved.model if saved else "-")
+    gpus = ",".join(map(str, model.gpus)) or (_gpus(saved) if saved else "-")
+    port = model.port or (saved.port if saved else "-")
+    return model.name, one_line(name), gpus, port, "-", _unrecorded_state(model), ""
+
+
+def _unrecorded_state(model: Unrecorded) -> str:
+    record = f"its record on the pod is damaged: {one_line(model.problem, 160)}"
+    if not model.pids:
+        return f"not running; {record}; pi stop {model.name} removes it"
+    record = record if model.problem else "the pod has no record of it"
+    return f"running (pid {model.pids[0]}), but {record}; pi stop {model.name} stops it"
 
 
 def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:
