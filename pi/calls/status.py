@@ -70,6 +70,8 @@ class Status:
     """Lines of nvidia-smi that do not describe a GPU, or why it does not answer."""
     storage: str | None
     """Why the pod's models are out of reach; None if they are not."""
+    full: str | None
+    """A folder on the pod whose disk is full; None if there is none."""
     vllm_version: str | None
     extra_venvs: dict[str, str]
     """Versions of vLLM in the extra venvs, by folder."""
@@ -99,6 +101,7 @@ def read_status(connection: Connection) -> Status:
         gpus=tuple(cards),
         unread_gpus=unread,
         storage=result["storage"],
+        full=result["full"],
         vllm_version=result["vllm_version"],
         extra_venvs=extra_venvs(result["extra_venvs"]),
         public=result["public"],

@@ -33,5 +33,7 @@ def _warn(pod: Pod, status: Status) -> None:
     """Print what is wrong with the pod itself."""
     for warning in gpus.lost(pod.gpus, status.gpus, status.unread_gpus):
         screen.note(f"warning: {warning}")
+    if status.full:
+        screen.note(f"warning: the pod's disk is full ({status.full}); logs and starts fail until you free space")
     if status.storage:
         screen.note(f"warning: cannot reach the models' storage: {status.storage}")

@@ -284,11 +284,15 @@ class _MachineOption(TypedDict, total=False):
 
 
 class StatusAnswer(_MachineOption):
-    """`storage` says why the pod's models are out of reach; `up_s` is the pod's uptime in seconds."""
+    """`storage` says why the pod's models are out of reach; `up_s` is the pod's uptime in seconds.
+
+    `full` is the first of pi's folders whose disk is full.
+    """
 
     deployments: List[DeploymentStatus]
     unrecorded: List[Unrecorded]
     storage: Optional[str]
+    full: Optional[str]
     boot_id: str
     boot: str
     up_s: float

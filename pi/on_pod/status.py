@@ -24,6 +24,7 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         "deployments": deployments,
         "unrecorded": list(map(unrecorded.described, unrecorded.find_all())),
         "storage": trouble.result(),
+        "full": storage.full((records.HOME, records.LOGS)),
         "boot_id": process.boot_id(),
         "boot": process.boot(),
         "machine": machine.identity(),
