@@ -24,7 +24,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 Value = TypeVar("Value")
 
 
-class ReadError(Exception):
+class ReadError(ValueError):
     """Why pi does not read a file, as a clause such as "it is a FIFO, not a file". `is_missing`: it does not exist."""
 
     def __init__(self, problem: str, is_missing: bool = False) -> None:
@@ -122,7 +122,11 @@ def _too_large(limit: int) -> ReadError:
 
 def document(path: str, limit: int = MAX_BYTES) -> Any:
     """Return the value in a JSON file. Raises ReadError."""
-    content = data(path, limit)
+    return parsed(data(path, limit))
+
+
+def parsed(content: bytes) -> Any:
+    """Return the value of a JSON text that others made. Raises ReadError."""
     try:
         value = json.loads(content.decode("utf-8", "replace"), parse_int=_int)
     except RecursionError:

@@ -78,6 +78,7 @@ def _cache_folder() -> str:
 
 def existing(path: str) -> str:
     """Return the nearest folder of a path that exists."""
+    path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return path

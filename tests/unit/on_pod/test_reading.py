@@ -14,7 +14,7 @@ import pytest
 
 from pi.calls.events import Failed
 from pi.calls.failures import error_of
-from pi.on_pod import pace, reading, storage, survey
+from pi.on_pod import hub, pace, reading, storage, survey
 from pi.on_pod.shapes import SurveyRequest
 from pi.on_pod.wire import PodError
 
@@ -108,3 +108,15 @@ def test_a_directory_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(reading.ReadError) as raised:
         reading.data(str(tmp_path / "x"))
     assert raised.value.is_missing
+
+
+@pytest.mark.parametrize("text", [b"[" * 10**5, b"9" * 10**6, b"", b"\xff", b'{"a":' * 60 + b"1" + b"}" * 60])
+def test_json_that_the_hub_sends_is_held_against_the_same_limits(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_fetch", lambda path: text)
+    assert hub.json_file("a/b", "config.json") is None
+    assert hub.describe("a/b") == {"where": "missing"}
+
+
+def test_a_relative_cache_has_an_existing_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage.existing("no/such/cache") == str(tmp_path)
