@@ -30,7 +30,7 @@ from pi.calls.events import (
 )
 from pi.calls.failures import error_of
 from pi.calls.validation import checked
-from pi.errors import Interrupted, LeftRunning, PiError, RemoteError, UnreachableError, signal_of
+from pi.errors import Interrupted, LeftRunning, PiError, RemoteError, UnprovenError, UnreachableError, signal_of
 from pi.on_pod import shapes
 from pi.on_pod.pace import paced
 from pi.pods.changes import who
@@ -263,7 +263,7 @@ def _followed(running: Call, listen: Listener, decide: Callable[[Question, Call]
             return event.result
         if isinstance(event, Failed):
             raise error_of(event)
-    raise Interrupted("cancelled", "cancelled; pi stopped the work on the pod")
+    raise UnprovenError("cancelled", "the pod cancelled the work, and not for this pi", "pi list shows what runs")
 
 
 def _reconnected(connection: Connection, lost: Call, listen: Listener) -> Call:

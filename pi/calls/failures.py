@@ -69,6 +69,27 @@ def _busy(id: str, message: str, detail: NoDetail) -> PiError:
     return BusyError(id, message, "pi list shows what runs; pi stop NAME frees it")
 
 
+def _locked(id: str, message: str, detail: NoDetail) -> PiError:
+    return BusyError(id, message, "try again; if it stays, end that process on the pod: kill PID")
+
+
+def _damaged(id: str, message: str, detail: NameDetail) -> PiError:
+    return RemoteError(id, message, f"look at it on the pod, and delete it: rm -r ~/.pi/{detail['name']}")
+
+
+def _not_private(id: str, message: str, detail: NoDetail) -> PiError:
+    hint = "check who changed it; then delete it there and set the pod up again: pi pods setup NAME"
+    return RemoteError(id, message, hint)
+
+
+def _stopped(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "its downloads stay cached; to start it, repeat the command")
+
+
+def _unreadable(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "replace that file on the pod, then try again")
+
+
 def _bad_arguments(id: str, message: str, detail: NoDetail) -> PiError:
     return InputError(id, message, "fix --set, --env or --vllm; pi downloaded nothing")
 
@@ -129,7 +150,8 @@ def _with_log(hint: str | None, name: str) -> str:
 
 ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "bad_arguments": (NoDetail, _bad_arguments),
-    "busy": (NoDetail, _busy),
+    "damaged": (NameDetail, _damaged),
+    "locked": (NoDetail, _locked),
     "name_taken": (NoDetail, _busy),
     "lost": (NoDetail, _lost),
     "killed": (NoDetail, _killed),
@@ -137,6 +159,9 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "launch_failed": (ServerDetail, ServerError),
     "timeout": (ServerDetail, _too_slow),
     "not_ours": (ServerDetail, _not_ours),
+    "not_private": (NoDetail, _not_private),
+    "stopped": (NoDetail, _stopped),
+    "unreadable": (NoDetail, _unreadable),
     "unkillable": (NameDetail, _not_stopped),
     "not_free": (NameDetail, _not_stopped),
     "disk_full": (NoDetail, _disk_full),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pi.on_pod.shapes import Record
+from pi.on_pod.record_shapes import Record
 from pi.pods import apis
 from pi.pods.types import NAME, Deployment
 from pi.vllm.venvs import is_extra_venv

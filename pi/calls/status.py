@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from pi.calls.call import call
 from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
-from pi.on_pod.shapes import DeploymentStatus, ModelState, StatusAnswer, StatusRequest
+from pi.on_pod import record_shapes as shapes
+from pi.on_pod.record_shapes import ModelState
+from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
@@ -47,15 +49,31 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Unrecorded:
+    """A model whose record on the pod is missing or damaged; `problem` is empty if it is missing."""
+
+    name: str
+    problem: str
+    pids: tuple[int, ...]
+    """Its living processes."""
+    model: str | None
+    port: int | None
+    gpus: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Status:
     """All deployments of a pod, and the pod itself."""
 
     found: tuple[Found, ...]
+    unrecorded: tuple[Unrecorded, ...]
     gpus: tuple[Gpu, ...]
     unread_gpus: tuple[str, ...]
     """Lines of nvidia-smi that do not describe a GPU, or why it does not answer."""
     storage: str | None
     """Why the pod's models are out of reach; None if they are not."""
+    full: str | None
+    """A folder on the pod whose disk is full; None if there is none."""
     vllm_version: str | None
     extra_venvs: dict[str, str]
     """Versions of vLLM in the extra venvs, by folder."""
@@ -68,6 +86,11 @@ class Status:
     up_s: float
     """Seconds since the pod was started."""
 
+    @property
+    def names(self) -> set[str]:
+        """Return the names of all models that the pod knows."""
+        return {found.deployment.name for found in self.found} | {model.name for model in self.unrecorded}
+
 
 def read_status(connection: Connection) -> Status:
     """Return the state of every deployment and of the pod, in one call."""
@@ -76,9 +99,11 @@ def read_status(connection: Connection) -> Status:
     cards, unread = read_gpus(result["gpus"])
     return Status(
         found=tuple(map(found_of, result["deployments"])),
+        unrecorded=tuple(map(_unrecorded, result["unrecorded"])),
         gpus=tuple(cards),
         unread_gpus=unread,
         storage=result["storage"],
+        full=result["full"],
         vllm_version=result["vllm_version"],
         extra_venvs=extra_venvs(result["extra_venvs"]),
         public=result["public"],
@@ -86,6 +111,17 @@ def read_status(connection: Connection) -> Status:
         boot=result["boot"],
         machine=result.get("machine", ""),
         up_s=result["up_s"],
+    )
+
+
+def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
+    return Unrecorded(
+        name=model["name"],
+        problem=model["problem"],
+        pids=tuple(model["pids"]),
+        model=model["model"],
+        port=model["port"],
+        gpus=tuple(model["gpus"]),
     )
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from pi.calls.call import call
 from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
+from pi.errors import InputError
 from pi.on_pod import survey as on_pod
 from pi.on_pod.gpus import AMD, NOT_FOUND
 from pi.on_pod.shapes import ModelFacts, NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
+from pi.on_pod.wire import PodError
 from pi.planning.adapters import AdapterFacts
 from pi.planning.model_card import ModelCard, Verdict, card_of, ids_in
 from pi.planning.types import Device, GpuProcess, PodFacts
@@ -77,8 +79,11 @@ def facts(survey: Survey) -> PodFacts:
 
 
 def with_model_here(facts: PodFacts, folder: str) -> PodFacts:
-    """Add the facts of a model in a folder of this machine, read as a pod reads its own."""
-    model = on_pod.model_facts(folder)
+    """Add the facts of a model in a folder of this machine, read as a pod reads its own. Raises InputError."""
+    try:
+        model = on_pod.model_facts(folder)
+    except PodError as error:
+        raise InputError("model-unreadable", str(error), "replace that file, then try again") from None
     return replace(
         facts,
         config=model.get("config"),

@@ -33,6 +33,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "gpus": (0, 999),
     "pid": PID_LIMITS,
     "left": PID_LIMITS,
+    "pids": PID_LIMITS,
     "started": (0, 2**63),
     "memory_share": (0, 1),
     "context": (0, 2**40),

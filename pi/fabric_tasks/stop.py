@@ -55,6 +55,7 @@ def stop(c: Any, options: StopOptions) -> None:
 OUTCOMES = {
     "running": "is stopped",
     "starting": "is stopped before it was ready; its downloads stay cached",
+    "unrecorded": "is stopped; it ran without a valid record on the pod",
     "leftovers": "was not running any more; removed what it had left",
     "nothing": "was not on the pod any more; removed from pods.json",
 }

@@ -37,7 +37,7 @@ def wait(c: Any, options: WaitOptions) -> None:
         finally:
             report.end()
         found = require_ready(pod, name, waited, time.monotonic() - began)
-        reconcile.adopt(pod, found)
+        reconcile.adopt(pod, [found.deployment])
         seen = listing.see(pod, connection)
     model = next(model for model in states.listed(pod, seen.status, seen.host) if model.model.name == name)
     took = round(time.monotonic() - began, 1)

@@ -12,7 +12,8 @@ from typing import Any
 
 from pi.on_pod import process
 from pi.on_pod.pace import paced
-from pi.on_pod.shapes import ArgumentCheck, Record
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.shapes import ArgumentCheck
 from pi.on_pod.wire import PodError, Wire
 
 PATIENCE_S = 180

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, Callable, Dict, Iterable, Optional
 
-from pi.on_pod import checkpoint
+from pi.on_pod import checkpoint, reading
 from pi.on_pod.shapes import ModelCard
 
 MARKS = (
@@ -87,11 +87,7 @@ def template_text(tokenizer: Any, jinja: Any) -> Optional[str]:
 
 def origins_of(folder: str) -> list[str]:
     """Return `base_model` of the README.md in a folder; its front matter is YAML."""
-    try:
-        with open(os.path.join(folder, "README.md"), encoding="utf-8", errors="replace") as file:
-            front = file.read(README_BYTES).split("\n---", 1)[0]
-    except OSError:
-        return []
+    front = reading.beginning(os.path.join(folder, "README.md"), README_BYTES).split("\n---", 1)[0]
     entry = re.search(r"^base_model:[ \t]*(.*(?:\n[ \t]*- .*)*)", front, re.MULTILINE)
     words = re.split(r"[\s,\[\]\"']+", entry.group(1)) if entry else []
     return model_ids(words)

@@ -15,7 +15,7 @@ from typing import Iterator, List, Optional
 
 from pi.on_pod import logs, records
 from pi.on_pod.events import ServerDetail
-from pi.on_pod.shapes import Record
+from pi.on_pod.record_shapes import Record
 
 KMSG = "/dev/kmsg"
 

@@ -12,23 +12,27 @@ StepVerb = Literal["step", "note", "done", "skip", "fail"]
 
 FailureKind = Literal[
     "bad_arguments",
-    "busy",
+    "damaged",
     "disk_full",
     "download_failed",
     "exited",
     "killed",
     "launch_failed",
+    "locked",
     "lost",
     "name_taken",
     "no_log",
     "no_model",
     "not_free",
     "not_ours",
+    "not_private",
     "setup_failed",
+    "stopped",
     "storage",
     "timeout",
     "unexpected",
     "unkillable",
+    "unreadable",
 ]
 
 

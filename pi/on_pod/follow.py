@@ -24,13 +24,16 @@ class Reader:
         self._pending = b""
 
     def next(self) -> Optional[dict[str, Any]]:
-        """Return the next whole line, or None if there is none yet."""
-        self._pending += self._file.readline()
-        if not self._pending.endswith(b"\n"):
-            return None
-        line, self._pending = self._pending, b""
-        event: dict[str, Any] = json.loads(line)
-        return event
+        """Return the next event, or None if there is none yet. Ignores lines that a full disk cut off."""
+        while True:
+            self._pending += self._file.readline()
+            if not self._pending.endswith(b"\n"):
+                return None
+            line, self._pending = self._pending, b""
+            with contextlib.suppress(ValueError, RecursionError):
+                event = json.loads(line)
+                if isinstance(event, dict):
+                    return event
 
 
 def follow(wire: Wire, request: FollowRequest) -> Any:
@@ -42,7 +45,7 @@ def follow(wire: Wire, request: FollowRequest) -> Any:
         reader = Reader(journal.path(request["call"]))
     except OSError:
         raise PodError("lost", "the connection was lost before the work began") from None
-    owner = reader.next() or {"pid": 0, "started": 0, "boot_id": ""}
+    owner = {"pid": 0, "started": 0, "boot_id": "", **(reader.next() or {})}
     for _ in range(request["after"]):
         reader.next()
     is_cancelled = False
@@ -50,7 +53,7 @@ def follow(wire: Wire, request: FollowRequest) -> Any:
         is_over = not process.is_alive(owner["pid"], owner["started"], owner["boot_id"])
         event = reader.next()
         if event:
-            if event["event"] in ("done", "failed", "cancelled"):
+            if event.get("event") in ("done", "failed", "cancelled"):
                 return _ending(event)
             if event["event"] == "log":
                 wire.log(event["text"])

@@ -13,7 +13,8 @@ from typing import Iterable, NamedTuple, Optional
 
 from pi.on_pod import process
 from pi.on_pod.pace import paced
-from pi.on_pod.shapes import GpuUse, NvidiaSmi, Record
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.shapes import GpuUse, NvidiaSmi
 
 MAX_ANSWER = 64 * 1024
 """Bytes that are read of an answer of nvidia-smi; 16 GPUs need about 2,000."""
@@ -202,6 +203,13 @@ def held_mib(pids: Iterable[int]) -> dict[int, int]:
         if use["pid"] in wanted:
             held[use["pid"]] = held.get(use["pid"], 0) + use["mib"]
     return held
+
+
+def used_by(pids: Iterable[int]) -> list[int]:
+    """Return the GPUs on which these processes hold memory."""
+    wanted = set(pids)
+    uuids = {use["uuid"] for use in processes() if use["pid"] in wanted} if wanted else set()
+    return sorted(gpu for gpu, card in cards(range(1000)).items() if card.uuid in uuids) if uuids else []
 
 
 class MemoryCheck:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
-from typing import Any, Optional
+import time
+from typing import Any, Optional, cast
 
 from pi.on_pod import process, records
-from pi.on_pod.shapes import Record
+from pi.on_pod.record_shapes import Record
 
 LOOPBACK = "127.0.0.1"
 
@@ -22,27 +24,58 @@ GUARD_PATIENCE_S = 10
 def get(
     port: int, path: str, key: Optional[str] = None, timeout_s: float = 3, host: str = LOOPBACK
 ) -> tuple[int, bytes]:
-    """Return status and up to 1 MiB of body of `http://host:port/path`; status 0 if nothing answers."""
-    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+    """Return status and up to 1 MiB of body of `http://host:port/path`; status 0 if nothing answers.
+
+    The whole answer must come within `timeout_s`: a server may send a byte now and then.
+    """
+    deadline = time.monotonic() + timeout_s
+    connection = http.client.HTTPConnection(host, port, timeout=max(0.05, timeout_s))
     try:
         connection.request("GET", path, headers={"Authorization": "Bearer " + key} if key else {})
-        reply = connection.getresponse()
-        return reply.status, reply.read(1 << 20)
+        with http.client.HTTPResponse(cast(socket.socket, _Limited(connection.sock, deadline)), method="GET") as reply:
+            reply.begin()
+            return reply.status, reply.read(1 << 20)
     except (OSError, http.client.HTTPException):
         return 0, b""
     finally:
         connection.close()
 
 
-def is_up(port: int) -> bool:
-    return get(port, "/health")[0] == 200
+class _Limited(io.RawIOBase):
+    """The stream of a socket, up to a deadline. Raises TimeoutError after that."""
+
+    def __init__(self, source: socket.socket, deadline: float) -> None:
+        self._source = source
+        self._deadline = deadline
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._source.settimeout(left)
+        return self._source.recv_into(buffer)
 
 
-def objection(record: Record, key: str) -> Optional[str]:
+def is_up(port: int, deadline: float = float("inf")) -> bool:
+    return get(port, "/health", timeout_s=_until(deadline, 3))[0] == 200
+
+
+def _until(deadline: float, timeout_s: float) -> float:
+    """Return the time-out, or what is left up to the deadline."""
+    return min(timeout_s, max(0.05, deadline - time.monotonic()))
+
+
+def objection(record: Record, key: str, deadline: float = float("inf")) -> Optional[str]:
     """Return why a healthy server is not this deployment, or None if it is.
 
     Another process or another model may answer on the port, or the server may answer without the key. The last is
-    also checked at the pod's outer address.
+    also checked at the pod's outer address. After the deadline, every request fails.
     """
     port = record["port"]
     living = records.living(record)
@@ -50,13 +83,13 @@ def objection(record: Record, key: str) -> Optional[str]:
     if others or not process.holders(process.sockets(port), living):
         who = ", ".join(others) or "it has exited"
         return "another process answers on port %d: %s" % (port, who)
-    status, body = get(port, "/v1/models", key)
+    status, body = get(port, "/v1/models", key, _until(deadline, 3))
     if status != 200:
         return "/v1/models answered %d to the model's own key" % status
     served = _served(body)
     if record["name"] not in served:
         return "/v1/models lists %s, not %s" % (", ".join(sorted(served)) or "nothing", record["name"])
-    return _open_door(port, bool(record.get("private")))
+    return _open_door(port, bool(record.get("private")), deadline)
 
 
 def note_context(record: Record, key: str) -> None:
@@ -66,14 +99,14 @@ def note_context(record: Record, key: str) -> None:
         record["context"] = length
 
 
-def _open_door(port: int, private: bool) -> Optional[str]:
+def _open_door(port: int, private: bool, deadline: float) -> Optional[str]:
     """Return the first route that answers without the key, here or at the outer address, or None."""
     outer = outer_address()
-    if private and outer and get(port, "/health", host=outer)[0]:
+    if private and outer and get(port, "/health", timeout_s=_until(deadline, 3), host=outer)[0]:
         return "the server is private but answers at %s:%d" % (outer, port)
     for host in [LOOPBACK] + ([outer] if outer and not private else []):
         for path in GUARDED:
-            status = get(port, path, timeout_s=GUARD_PATIENCE_S, host=host)[0]
+            status = get(port, path, timeout_s=_until(deadline, GUARD_PATIENCE_S), host=host)[0]
             if status != 401:
                 answer = "%s:%d%s answered %s without a key" % (host, port, path, status or "nothing")
                 return "pi's guard is not in front of this server: " + answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from functools import lru_cache
@@ -11,7 +10,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from pi.on_pod import card, checkpoint
+from pi.on_pod import card, checkpoint, reading
 from pi.on_pod.shapes import ModelFacts
 
 TIMEOUT_S = 8
@@ -106,7 +105,7 @@ def _text(model: str, name: str) -> Optional[str]:
 
 
 def _get(path: str) -> Any:
-    return json.loads(_fetch(path))
+    return reading.parsed(_fetch(path))
 
 
 def _fetch(path: str) -> bytes:

@@ -8,8 +8,9 @@ import re
 import time
 from typing import IO, Optional
 
-from pi.on_pod import log_filter, records, redact
-from pi.on_pod.shapes import LogsAnswer, LogsRequest, Record
+from pi.on_pod import log_filter, reading, records, redact, unrecorded
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.shapes import LogsAnswer, LogsRequest
 from pi.on_pod.wire import PodError, Wire
 
 CHUNK_BYTES = 128 * 1024
@@ -36,11 +37,11 @@ def tail(name: str, size: int) -> str:
 def tail_of(path: str, size: int) -> str:
     """Return the last `size` bytes of a file as text, from the start of a line: half a secret cannot be hidden."""
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(reading.opened(path), "rb") as file:
             start = max(0, os.fstat(file.fileno()).st_size - size)
             file.seek(start)
             text = file.read(size).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, reading.ReadError):
         return ""
     return re.split("[\r\n]", text, maxsplit=1)[-1] if start else text
 
@@ -81,8 +82,8 @@ class Follower:
 
     def _open(self) -> None:
         try:
-            fresh = open(self._path, "rb", buffering=0)  # noqa: SIM115 - open as long as the follower lives
-        except OSError:
+            fresh = os.fdopen(reading.opened(self._path), "rb", buffering=0)
+        except reading.ReadError:
             return
         if self._file:
             self._file.close()
@@ -168,6 +169,8 @@ def follow(wire: Wire, request: LogsRequest) -> LogsAnswer:
         if record is None:
             raise PodError("no_log", _MISSING[request["which"]] % name)
         wire.progress("%s has no log yet" % name)
+    elif record is None and follows and request["which"] == "log" and unrecorded.find(name):
+        wire.progress("%s has no valid record on the pod; this is its log up to now" % name)
     reaches_back = request["grep"] is not None or request["since_s"] is not None
     follower = Follower(path, wire.secrets, MOST_LINES if reaches_back else request["lines"], request["since_s"])
     matching = None if request["grep"] is None else log_filter.Matching(request["grep"], request["lines"])

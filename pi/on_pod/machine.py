@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
 
-from pi.on_pod import records
+from pi.on_pod import reading, records
 
 FILE = os.path.join(records.HOME, "machine")
 """A random id that setup writes once."""
@@ -40,6 +39,4 @@ def _given() -> str:
 
 
 def _read(path: str) -> str:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        return file.read(100).decode("ascii", "replace").strip()
-    return ""
+    return reading.beginning(path, 100).strip()

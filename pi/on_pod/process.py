@@ -73,15 +73,49 @@ def members(session: int, instance: str) -> list[int]:
     A child that leaves the session keeps its environment. vLLM's engine processes stay in the session, but
     overwrite their environment with their new name (setproctitle).
     """
-    mark = ("PI_INSTANCE=" + instance).encode()
+    return members_of({session}, {instance})
+
+
+def members_of(sessions: Iterable[int], instances: Iterable[str]) -> list[int]:
+    """Return the living processes of these sessions, and those with one of these ids in their environment."""
+    sessions, marks = set(sessions), {("PI_INSTANCE=" + instance).encode() for instance in instances if instance}
     living = []
     for pid in pids():
         fields = stat(pid)
         if not fields or fields[0] in "ZX" or pid == os.getpid():
             continue
-        if fields[1] == session or mark in _read_bytes("/proc/%d/environ" % pid).split(b"\0"):
+        if fields[1] in sessions or marks.intersection(_read_bytes("/proc/%d/environ" % pid).split(b"\0")):
             living.append(pid)
     return living
+
+
+def environment(pid: int, name: str) -> dict[str, str]:
+    """Return the environment that a process was started with, if this variable is in it, else {}."""
+    text = b"\0" + _read_bytes("/proc/%d/environ" % pid)
+    if b"\0%s=" % name.encode() not in text:
+        return {}
+    return dict(os.fsdecode(entry).partition("=")[::2] for entry in text.split(b"\0") if b"=" in entry)
+
+
+def words(pid: int) -> list[str]:
+    """Return the command line of a process, or [] if it has ended."""
+    return [os.fsdecode(word) for word in _read_bytes("/proc/%d/cmdline" % pid).split(b"\0")[:-1]]
+
+
+def is_own(pid: int) -> bool:
+    """Return whether this account runs the process."""
+    try:
+        return os.stat("/proc/%d" % pid).st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def output(pid: int) -> str:
+    """Return the path of a process's standard output, or "" if it has none."""
+    try:
+        return os.readlink("/proc/%d/fd/1" % pid)
+    except OSError:
+        return ""
 
 
 Tell = Callable[[str], None]
@@ -95,13 +129,19 @@ class Ending(NamedTuple):
     forced_after_s: Optional[float]
 
 
-def end(tell: Tell, leader: Optional[int], find_members: Callable[[], list[int]], patience_s: float) -> Ending:
-    """Send TERM to the leader, wait, then send KILL to all that `find_members()` still returns.
+def end(
+    tell: Tell,
+    leader: Optional[int],
+    find_members: Callable[[], list[int]],
+    patience_s: float,
+    number: signal.Signals = signal.SIGTERM,
+) -> Ending:
+    """Send TERM (or `number`) to the leader, wait, then send KILL to all that `find_members()` still returns.
 
     Only the leader gets TERM: vLLM's API server may hang if its whole group gets it.
     """
     if leader is not None:
-        _signal(leader, signal.SIGTERM)
+        _signal(leader, number)
     else:
         patience_s = 0
     if _gone(tell, find_members, patience_s):
@@ -152,9 +192,19 @@ def listening_ports() -> set[int]:
     return {listener.port for listener in _listeners()}
 
 
-def sockets(port: int) -> set[str]:
-    """Return the sockets that listen on a port; with SO_REUSEPORT, there may be several."""
-    return {listener.socket for listener in _listeners() if listener.port == port}
+def sockets(port: Optional[int] = None) -> set[str]:
+    """Return the sockets that listen on a port, or on any; with SO_REUSEPORT, one port may have several."""
+    return {listener.socket for listener in _listeners() if port in (None, listener.port)}
+
+
+def ports(of: set[str]) -> list[int]:
+    """Return the ports of these sockets."""
+    return sorted({listener.port for listener in _listeners() if listener.socket in of})
+
+
+def ports_of(owners: Iterable[int]) -> set[int]:
+    """Return the TCP ports on which these processes listen."""
+    return set(ports(set(holders(sockets(), owners))))
 
 
 def public_ports(owners: Iterable[int]) -> set[int]:

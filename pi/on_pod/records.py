@@ -11,11 +11,14 @@ import fcntl
 import json
 import os
 import shutil
+import stat
+import threading
 import time
-from typing import Iterator, Optional, cast
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Union, cast
 
-from pi.on_pod import process
-from pi.on_pod.shapes import LiveRecord, Record
+from pi.on_pod import process, reading, record_check
+from pi.on_pod.pace import paced
+from pi.on_pod.record_shapes import LiveRecord, Record
 from pi.on_pod.wire import PodError, Wire
 
 HOME = os.path.expanduser("~/.pi")
@@ -23,6 +26,9 @@ HOME = os.path.expanduser("~/.pi")
 RUN = os.path.join(HOME, "run")
 
 NO_SESSION = -1
+
+STOPPED = "stopped"
+"""File in a deployment's folder: who stops it. It is no field of the record, which the starting call writes too."""
 
 LOGS = os.path.expanduser("~/.vllm_logs")
 
@@ -35,14 +41,21 @@ def log_path(name: str) -> str:
     return os.path.join(LOGS, name + ".log")
 
 
+LOST_PATIENCE_S = 5
+"""Seconds after a lost connection in which a call must give up the lock; the program ends itself then."""
+
+HOLDER_BYTES = 300
+
+
 @contextlib.contextmanager
 def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
     """Hold the pod's lock, under which pi chooses a port, GPUs and a name. The kernel frees it if its holder dies.
 
-    Waits up to `patience_s` for each holder, one after the other. Raises PodError after that.
+    Waits up to `patience_s` for each holder, one after the other. Raises PodError after that. A holder whose pi is
+    gone ends within seconds, even if it waits for storage that does not answer.
     """
     os.makedirs(HOME, mode=0o700, exist_ok=True)
-    with open(os.path.join(HOME, "lock"), "a+") as file:
+    with os.fdopen(_lock_file(), "r+", encoding="utf-8", errors="replace") as file:
         holder, since = "", time.monotonic()
         while True:
             try:
@@ -51,25 +64,60 @@ def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
             except OSError:
                 wire.check_cancelled()
             file.seek(0)
-            current = file.read()
+            current = file.read(HOLDER_BYTES)
             if current != holder:
                 holder, since = current, time.monotonic()
             elif time.monotonic() - since > patience_s:
-                raise PodError("busy", "%s has held this pod's lock for %d s" % (holder or "another pi", patience_s))
+                raise PodError("locked", "%s has held this pod's lock for %d s" % (holder or "another pi", patience_s))
             time.sleep(0.05)
         with contextlib.suppress(OSError):  # a full disk: others wait without a name
             os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), ("pid %d on the pod, for %s," % (os.getpid(), wire.who)).encode())
-        yield
+            os.pwrite(file.fileno(), ("pid %d on the pod, for %s," % (os.getpid(), wire.who)).encode(), 0)
+        is_done = threading.Event()
+        threading.Thread(target=_end_if_lost, args=(wire, is_done), daemon=True).start()
+        try:
+            yield
+        finally:
+            is_done.set()
+
+
+def _lock_file() -> int:
+    """Return the open lock file. Raises PodError if another kind of file has its name."""
+    path = os.path.join(HOME, "lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        problem = "it is not a file"
+    except OSError as error:
+        if error.errno in reading.FULL:
+            raise
+        problem = (error.strerror or "unknown error").lower()
+    raise PodError("damaged", "cannot use ~/.pi/lock on the pod: %s" % problem, name="lock")
+
+
+def _end_if_lost(wire: Wire, is_done: threading.Event) -> None:
+    """End the program if its pi is gone and it still holds the lock after a while: it may wait for a dead mount."""
+    while not is_done.wait(0.2):
+        if wire.lost.is_set():
+            if not is_done.wait(paced(LOST_PATIENCE_S)):
+                os._exit(1)
+            return
 
 
 def write(name: str, file_name: str, text: str) -> None:
     """Write a private file into a deployment's folder, whole or not at all."""
     os.makedirs(folder(name), mode=0o700, exist_ok=True)
     path = os.path.join(folder(name), file_name)
-    with open(path + ".new", "w", opener=_private) as file:
-        file.write(text)
-    os.replace(path + ".new", path)
+    try:
+        with open(path + ".new", "w", opener=_private) as file:
+            file.write(text)
+        os.replace(path + ".new", path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path + ".new")
+        raise
 
 
 def _private(path: str, flags: int) -> int:
@@ -78,37 +126,75 @@ def _private(path: str, flags: int) -> int:
 
 def key(name: str) -> str:
     """Return the key of a deployment; empty if it has none."""
-    try:
-        with open(os.path.join(folder(name), "key")) as file:
-            return file.read()
-    except OSError:
-        return ""
+    return reading.text(os.path.join(folder(name), "key"))
 
 
 def save(record: Record) -> None:
-    write(record["name"], "record.json", json.dumps(record))
+    write(record["name"], "record.json", json.dumps(dict(record, version=record_check.VERSION)))
+
+
+class Damaged(NamedTuple):
+    """A record that this pi cannot use: why, and the fields that are valid by themselves."""
+
+    name: str
+    problem: str
+    known: Dict[str, Any]
+
+
+def read(name: str) -> Union[Record, Damaged, None]:
+    """Return a deployment's record, or what is wrong with it. Only a record that does not exist is None."""
+    path = os.path.join(folder(name), "record.json")
+    try:
+        owner = os.lstat(path).st_uid
+        is_own = owner == os.stat(HOME).st_uid
+        value = reading.document(path) if is_own else None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Damaged(name, (error.strerror or "unknown error").lower(), {})
+    except reading.ReadError as error:
+        return None if error.is_missing and not os.path.islink(path) else Damaged(name, str(error), {})
+    if not is_own:
+        return Damaged(name, "it belongs to another user (uid %d)" % owner, {})
+    problem = record_check.problem(value, name)
+    return Damaged(name, problem, record_check.valid_fields(value)) if problem else cast(Record, value)
 
 
 def load(name: str) -> Optional[Record]:
-    """Return a deployment's record, or None if the pod has none."""
-    try:
-        with open(os.path.join(folder(name), "record.json")) as file:
-            record: Record = json.load(file)
-            return record
-    except (OSError, ValueError):
-        return None
+    """Return a deployment's record, or None if the pod has no valid one."""
+    record = read(name)
+    return None if isinstance(record, Damaged) else record
 
 
 def load_all() -> list[Record]:
+    """Return every valid record."""
+    return read_all()[0]
+
+
+def read_all() -> tuple[list[Record], list[Damaged]]:
+    """Return the valid records, and those that this pi cannot use."""
+    found = [record for record in map(read, _names()) if record]
+    damaged = [record for record in found if isinstance(record, Damaged)]
+    return [record for record in found if not isinstance(record, Damaged)], damaged
+
+
+def _names() -> list[str]:
     try:
-        names = sorted(os.listdir(RUN))
-    except OSError:
+        names = os.listdir(RUN)
+    except FileNotFoundError:
         return []
-    return [record for record in map(load, names) if record]
+    except OSError as error:
+        raise PodError("damaged", "cannot read ~/.pi/run on the pod: %s" % error.strerror, name="run") from None
+    return sorted(filter(record_check.NAME.fullmatch, names))
 
 
 def forget(name: str) -> None:
+    """Delete the folder of a deployment. Raises PodError if it stays."""
     shutil.rmtree(folder(name), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.unlink(folder(name))
+    if os.path.lexists(folder(name)):
+        raise PodError("damaged", "cannot delete ~/.pi/run/%s on the pod" % name, name="run/" + name)
 
 
 def forget_server(name: str) -> None:
@@ -138,13 +224,18 @@ def ended_s_ago(name: str) -> Optional[float]:
     return max(0.0, process.uptime_s() - ended[1]) if ended else None
 
 
+def stopper(name: str) -> Optional[str]:
+    """Return who stopped a deployment, or None if nobody did."""
+    path = os.path.join(folder(name), STOPPED)
+    return (reading.beginning(path, 200).strip() or "another pi") if os.path.lexists(path) else None
+
+
 def _exit(name: str) -> Optional[tuple[int, float]]:
     """Return exit code and uptime at the end, as the launcher wrote them."""
     try:
-        with open(os.path.join(folder(name), "exit")) as file:
-            code, when = file.read().split()[:2]
-            return int(code), float(when)
-    except (OSError, ValueError):
+        code, when = reading.text(os.path.join(folder(name), "exit"), 100).split()[:2]
+        return int(code), float(when)
+    except ValueError:
         return None
 
 
@@ -168,10 +259,10 @@ def is_starting(record: Record) -> bool:
 
 def living(record: Record) -> list[int]:
     """Return the living processes of a deployment and its launcher."""
-    return process.members(_session(record), record["instance"])
+    return process.members(session_of(record), record["instance"])
 
 
-def _session(record: Record) -> int:
+def session_of(record: Record) -> int:
     """Return its session, or NO_SESSION if the number may mean another: after a reboot, or with a younger leader."""
     session: int = record.get("session", NO_SESSION)
     leader = process.stat(session)

@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import quote
 
+from pi.on_pod import reading
+
 MASK = "***"
 
 SHORTEST = 8
@@ -150,10 +152,10 @@ def _in_base64(data: bytes) -> list[str]:
 
 def stored() -> list[str]:
     """Return the secrets on this pod: those of the environment file, and each deployment's key."""
-    values = in_environment_file(_text(os.path.join(_PI, "env.sh")))
+    values = in_environment_file(reading.text(os.path.join(_PI, "env.sh")))
     with contextlib.suppress(OSError):
         for name in os.listdir(os.path.join(_PI, "run")):
-            values.append(_text(os.path.join(_PI, "run", name, "key")))
+            values.append(reading.text(os.path.join(_PI, "run", name, "key")).strip())
     return values
 
 
@@ -166,11 +168,3 @@ def in_environment_file(text: str) -> list[str]:
             name, _, value = words[1].partition("=") if words[:1] == ["export"] and words[1:] else ("", "", "")
             values += [value] if name in NAMES else []
     return values
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

@@ -8,6 +8,7 @@ import os
 import re
 from typing import Any, Dict, Iterator, Optional
 
+from pi.on_pod import reading
 from pi.on_pod.shapes import Verdict, VerdictKind
 
 CONVERTED = (
@@ -72,7 +73,7 @@ def _variants(name: str) -> set[str]:
 def _is_own_type(package: str, config: dict[str, Any]) -> bool:
     """Return whether vLLM has a configuration for the model_type, which may name another architecture."""
     kind = str(config.get("model_type", ""))
-    text = text_of(os.path.join(package, "transformers_utils", "config.py"))
+    text = reading.text(os.path.join(package, "transformers_utils", "config.py"))
     return bool(kind) and bool(re.search(r"\b%s=\"|\"%s\": *\"" % (re.escape(kind), re.escape(kind)), text))
 
 
@@ -85,7 +86,7 @@ def _by_transformers(packages: str, name: str, config: dict[str, Any]) -> bool:
     if config.get("is_encoder_decoder") or not kind.isidentifier():
         return False
     path = os.path.join(packages, "transformers", "models", kind, "modeling_%s.py" % kind)
-    text = text_of(path)
+    text = reading.text(path)
     return "class %s(" % name in text and "_supports_attention_backend = True" in text
 
 
@@ -125,7 +126,7 @@ def _tables(path: str) -> dict[str, dict[str, Any]]:
 def _assignments(path: str) -> Iterator[tuple[str, ast.expr]]:
     """Yield the names and values that a module assigns at its top level."""
     try:
-        body = ast.parse(text_of(path)).body
+        body = ast.parse(reading.text(path)).body
     except (SyntaxError, ValueError, RecursionError):
         return
     for node in body:
@@ -138,18 +139,9 @@ def _assignments(path: str) -> Iterator[tuple[str, ast.expr]]:
 def _has_plugins(packages: str) -> bool:
     """Return whether an installed package extends vLLM."""
     paths = glob.glob(os.path.join(glob.escape(packages), "*.dist-info", "entry_points.txt"))
-    return any("[vllm.general_plugins]" in text_of(path) for path in paths if "/vllm-" not in path)
+    return any("[vllm.general_plugins]" in reading.text(path) for path in paths if "/vllm-" not in path)
 
 
 def _package(venv: str, name: str) -> Optional[str]:
     found = glob.glob(os.path.join(glob.escape(venv), "lib", "python3*", "site-packages", name))
     return found[0] if found else None
-
-
-def text_of(path: str) -> str:
-    """Return the text of a file, or "" if it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

@@ -1,100 +1,29 @@
 """Shapes of requests and answers between pi and a pod, and of a deployment's record; `events` has the events.
 
 Both ends use them: mypy checks the code against them, and `pi.calls.validation` checks what arrives.
-They need Python 3.8: optional keys stand in a `total=False` base class, and types that Python evaluates at run
-time come from `typing`.
+`record_shapes` has the shapes of records. They need Python 3.8: optional keys stand in a `total=False` base class,
+and types that Python evaluates at run time come from `typing`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Literal, Optional, TypedDict
 
-Status = Literal["starting", "running"]
-"""What a record says of its deployment."""
-
-ModelState = Literal["running", "starting", "unresponsive", "crashed", "rebooted"]
-"""What a deployment is doing now; "rebooted" if its pod was restarted since."""
+from pi.on_pod.record_shapes import LiveRecord, Record, Reservation, Unrecorded
 
 ModelPlace = Literal["path", "absent", "cached", "missing"]
 """Where a model's files are: "path" or "absent" for a path on the pod, "cached" or "missing" for a hub id."""
 
-StopFound = Literal["running", "starting", "leftovers", "nothing"]
-"""What a stop found of a deployment; "starting" if its server was not launched yet."""
+StopFound = Literal["running", "starting", "leftovers", "unrecorded", "nothing"]
+"""What a stop found of a deployment; "starting" if its server was not launched yet, "unrecorded" if it ran without a
+valid record."""
 
 LogChoice = Literal["log", "previous", "setup"]
 
 LogEnding = Literal["exited", "stopped"]
 
 
-# --- a deployment's record
-
-
-class Reservation(TypedDict):
-    """The part of a record that pi chooses.
-
-    `by` names the pi that started it, `venv` the folder of its vLLM, `adapters` the names of its LoRA adapters.
-    """
-
-    name: str
-    model: str
-    port: int
-    gpus: List[int]
-    memory_share: Optional[float]
-    api: str
-    private: bool
-    venv: str
-    instance: str
-    by: str
-    adapters: List[str]
-
-
-class _RecordOptions(TypedDict, total=False):
-    """Keys that come while a start proceeds, and those that records of older versions lack."""
-
-    memory_share: Optional[float]
-    api: str
-    private: bool
-    venv: str
-    by: str
-    created: float
-    launched: float
-    kills: Optional[int]
-    boot_id: str
-    owner: int
-    owner_started: int
-    session: int
-    phase: str
-    pid: int
-    started: int
-    side_doors: List[int]
-    ready_after_s: float
-    context: Optional[int]
-    stopping: bool
-    adapters: List[str]
-
-
-class Record(_RecordOptions):
-    """`record.json` of a deployment.
-
-    `owner` is the process that starts it, `pid` its server, and `session` the session of its processes.
-    `created` is the pod's uptime in seconds; `started` and `owner_started` are start times in ticks.
-    `context` is the server's longest context in tokens.
-    """
-
-    name: str
-    model: str
-    port: int
-    gpus: List[int]
-    status: Status
-    instance: str
-
-
-class LiveRecord(Record):
-    """A record with the deployment's present state. `exit` and `ended_s_ago` tell how and when its server ended."""
-
-    state: ModelState
-    exit: Optional[int]
-    ended_s_ago: Optional[float]
+# --- the state of a deployment
 
 
 class _StatusOptions(TypedDict, total=False):
@@ -377,10 +306,15 @@ class _MachineOption(TypedDict, total=False):
 
 
 class StatusAnswer(_MachineOption):
-    """`storage` says why the pod's models are out of reach; `up_s` is the pod's uptime in seconds."""
+    """`storage` says why the pod's models are out of reach; `up_s` is the pod's uptime in seconds.
+
+    `full` is the first of pi's folders whose disk is full.
+    """
 
     deployments: List[DeploymentStatus]
+    unrecorded: List[Unrecorded]
     storage: Optional[str]
+    full: Optional[str]
     boot_id: str
     boot: str
     up_s: float

@@ -5,16 +5,32 @@ If vLLM exits before it is ready, pi gets its log and may correct an argument. T
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import tempfile
 import time
-from typing import Dict, Optional, cast
+from typing import Dict, NoReturn, Optional, cast
 
-from pi.on_pod import arguments, audit, download, endings, health, logs, process, records, survey
+from pi.on_pod import (
+    arguments,
+    audit,
+    download,
+    endings,
+    health,
+    logs,
+    process,
+    reading,
+    records,
+    storage,
+    survey,
+    unrecorded,
+)
 from pi.on_pod.events import FailureKind
 from pi.on_pod.pace import paced
-from pi.on_pod.shapes import Launch, Record, Relaunch, Repository, Retry, StartAnswer, StartRequest
-from pi.on_pod.wire import PodError, Wire
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.shapes import Launch, Relaunch, Repository, Retry, StartAnswer, StartRequest
+from pi.on_pod.wire import Cancelled, PodError, Wire
 
 POLL_S = 0.1
 
@@ -48,8 +64,11 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         health.note_context(record, plan["key"])
         record["status"] = "running"
         records.save(record)
-    except Exception:
+    except Exception as error:
+        by = records.stopper(record["name"]) if isinstance(error, Cancelled) else None
         _clear(wire, record)
+        if by:
+            raise PodError("stopped", "%s was stopped while it started, by %s" % (record["name"], by)) from None
         raise
     return {"record": record, "side_doors": record["side_doors"]}
 
@@ -58,10 +77,19 @@ def _check_name(name: str) -> None:
     """Delete the record of a crashed deployment. Raises PodError if the name is in use."""
     record = records.load(name)
     if record is None:
+        loose = unrecorded.find(name)
+        if loose:
+            raise PodError("name_taken", "%s %s" % (name, _trouble(loose)))
         return
     if records.is_starting(record) or records.living(record):
         raise PodError("name_taken", "%s is already %s" % (name, _doing(record)))
     records.forget(name)
+
+
+def _trouble(model: unrecorded.Model) -> str:
+    pids = unrecorded.living(model)
+    runs = "runs (pid %d)" % pids[0] if pids else "has ended"
+    return "%s, and its record on the pod is %s" % (runs, "damaged: " + model.problem if model.problem else "missing")
 
 
 def _doing(record: Record) -> str:
@@ -122,7 +150,7 @@ def _serve(wire: Wire, record: Record, plan: Launch) -> None:
 
 
 def _try(wire: Wire, record: Record, plan: Launch, deadline: float) -> None:
-    _wait_until_ready(wire, record, _launch(record), plan, deadline)
+    _wait_until_ready(wire, record, _launch(wire, record, plan, deadline), plan, deadline)
 
 
 def _correction(wire: Wire, error: PodError) -> Optional[Relaunch]:
@@ -137,7 +165,7 @@ def _write(record: Record, files: Dict[str, str]) -> None:
         records.write(record["name"], file_name, text)
 
 
-def _launch(record: Record) -> subprocess.Popen[bytes]:
+def _launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subprocess.Popen[bytes]:
     """Start the launcher in a new session, with its log in ~/.vllm_logs. Returns the launcher."""
     name = record["name"]
     os.makedirs(records.LOGS, exist_ok=True)
@@ -157,25 +185,27 @@ def _launch(record: Record) -> subprocess.Popen[bytes]:
         )
     record["session"] = launcher.pid
     record["phase"] = "loading"
-    record["pid"] = server = _server_pid(name, launcher)
+    record["pid"] = server = _server_pid(wire, record, launcher, plan, deadline)
     fields = process.stat(server)
     record["started"] = fields[2] if fields else 0
     records.save(record)
     return launcher
 
 
-def _server_pid(name: str, launcher: subprocess.Popen[bytes]) -> int:
-    """Return the pid of vLLM's API server, which the launcher writes to a file."""
-    path = os.path.join(records.folder(name), "pid")
-    for _ in range(200):
-        if os.path.exists(path):
-            with open(path) as file:
-                return int(file.read())
-        if launcher.poll() is not None:
-            break
+def _server_pid(wire: Wire, record: Record, launcher: subprocess.Popen[bytes], plan: Launch, deadline: float) -> int:
+    """Return the pid of vLLM's API server, which the launcher writes to a file. Waits while the launcher lives."""
+    path = os.path.join(records.folder(record["name"]), "pid")
+    while True:
+        has_ended = launcher.poll() is not None
+        text = reading.beginning(path, 20).strip()
+        if text.isdecimal():
+            return int(text)
+        if has_ended:
+            _fail("launch_failed", "the launcher exited before it ran vLLM", record)
+        wire.check_cancelled()
+        if time.monotonic() > deadline:
+            _fail_late(record, plan)
         time.sleep(0.02)
-    log = logs.tail(name, endings.LOG_BYTES)
-    raise PodError("launch_failed", "the launcher exited at once", name=name, log=log)
 
 
 def _wait_until_ready(
@@ -188,15 +218,15 @@ def _wait_until_ready(
         wire.check_cancelled()
         if launcher.poll() is not None or not records.is_running(record):
             _fail("exited", "vLLM exited before it was ready", record)
-        if health.is_up(record["port"]):
-            reason = health.objection(record, plan["key"])
-            if reason:
+        if health.is_up(record["port"], deadline):
+            reason = health.objection(record, plan["key"], deadline)
+            if reason and time.monotonic() < deadline:
                 _fail("not_ours", reason, record)
-            _send_log(wire, follower)  # what came since, with vLLM's figures of its memory
-            return
+            if not reason:
+                _send_log(wire, follower)  # what came since, with vLLM's figures of its memory
+                return
         if time.monotonic() > deadline:
-            late = "%s was not ready after %s s; pi stopped it" % (record["name"], plan["timeout_s"])
-            _fail("timeout", late, record)
+            _fail_late(record, plan)
         time.sleep(POLL_S)
 
 
@@ -206,7 +236,14 @@ def _send_log(wire: Wire, follower: logs.Follower) -> None:
         wire.log(text)
 
 
-def _fail(kind: FailureKind, message: str, record: Record) -> None:
+def _fail_late(record: Record, plan: Launch) -> NoReturn:
+    _fail("timeout", "%s was not ready after %s s; pi stopped it" % (record["name"], plan["timeout_s"]), record)
+
+
+def _fail(kind: FailureKind, message: str, record: Record) -> NoReturn:
+    full = storage.full((records.HOME, records.LOGS, tempfile.gettempdir(), os.path.expanduser("~/.cache")))
+    if full:
+        raise PodError("disk_full", "the pod's disk is full (%s): %s" % (full, message))
     ending = endings.of(record)
     endings.keep(ending)
     raise PodError(kind, message, **ending)
@@ -215,7 +252,8 @@ def _fail(kind: FailureKind, message: str, record: Record) -> None:
 def _clear(wire: Wire, record: Record) -> None:
     """End a failed start and delete its record, to free its port, GPUs and name. Keeps the log."""
     _end_processes(wire, record)
-    records.forget(record["name"])
+    with contextlib.suppress(PodError):  # the cause of the failed start matters more
+        records.forget(record["name"])
 
 
 def _end_processes(wire: Wire, record: Record) -> None:

@@ -6,8 +6,9 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from pi.on_pod import container, gpus, health, logs, machine, process, records, storage, venvs
-from pi.on_pod.shapes import DeploymentStatus, Record, StatusAnswer, StatusRequest
+from pi.on_pod import container, gpus, health, logs, machine, process, records, storage, unrecorded, venvs
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
 from pi.on_pod.wire import Wire
 
 LOG_TAIL_BYTES = 64 * 1024
@@ -21,7 +22,9 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         deployments = list(pool.map(described, recorded))
     return {
         "deployments": deployments,
+        "unrecorded": list(map(unrecorded.described, unrecorded.find_all())),
         "storage": trouble.result(),
+        "full": storage.full((records.HOME, records.LOGS)),
         "boot_id": process.boot_id(),
         "boot": process.boot(),
         "machine": machine.identity(),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
-from typing import cast
+from typing import Callable, Optional, cast
 
-from pi.on_pod import audit, gpus, process, records
+from pi.on_pod import audit, gpus, process, records, unrecorded
 from pi.on_pod.pace import paced
-from pi.on_pod.shapes import Record, StopAnswer, StopRequest
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.shapes import StopAnswer, StopRequest
 from pi.on_pod.wire import PodError, Wire
 
 TERM_PATIENCE_S = 20
+
+OWNER_PATIENCE_S = 35
+"""Seconds in which a start that is under way ends what it launched and reports that it was stopped."""
 
 PROOF_PATIENCE_S = 15
 """Seconds that port and GPU memory may take to be free after the last process ended."""
@@ -22,35 +27,42 @@ def stop(wire: Wire, request: StopRequest) -> list[StopAnswer]:
 
     Raises PodError, and keeps the record, if processes, port or GPU memory of a deployment are not free.
     """
-    names = request["names"] or [record["name"] for record in records.load_all()]
-    return [_stop(wire, name) if records.load(name) else {"name": name, "found": "nothing"} for name in names]
+    names = request["names"] or [record["name"] for record in records.load_all()] + [
+        model.name for model in unrecorded.find_all()
+    ]
+    return [_stop(wire, name) if records.read(name) or unrecorded.find(name) else _nothing(name) for name in names]
+
+
+def _nothing(name: str) -> StopAnswer:
+    return {"name": name, "found": "nothing"}
 
 
 @audit.logged("stop")
 def _stop(wire: Wire, name: str) -> StopAnswer:
-    record = records.load(name)
-    if record is None:
-        return {"name": name, "found": "nothing"}
     wire.progress("stopping %s" % name)
+    record = records.load(name)
+    if record:
+        return _stop_recorded(wire, record)
+    model = unrecorded.find(name)
+    return _stop_unrecorded(wire, model) if model else _nothing(name)
+
+
+def _stop_recorded(wire: Wire, record: Record) -> StopAnswer:
     was_running, was_starting = records.is_running(record), records.is_starting(record)
     with contextlib.suppress(OSError):  # a full disk: only `pi logs` then reports another ending
         records.save(cast(Record, dict(record, stopping=True)))
+        records.write(record["name"], records.STOPPED, wire.who)
     if was_starting:
-        process.end(wire.progress, record["owner"], lambda: _owner(record), 2)
+        record = _end_start(wire, record)
+        was_running = records.is_running(record)
     living = records.living(record)
-    shared = {gpu for other in records.load_all() if other["name"] != name for gpu in other["gpus"]}
-    memory = gpus.MemoryCheck(record, living, shared)
+    memory = gpus.MemoryCheck(record, living, _shared(record["name"]))
     port = set(process.holders(process.sockets(record["port"]), living))
-    leader = record["pid"] if was_running else None
-    ending = process.end(wire.progress, leader, lambda: records.living(record), TERM_PATIENCE_S)
-    if not ending.gone:
-        left = records.living(record)
-        states = ["pid %d survives KILL (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in left]
-        raise PodError("unkillable", "cannot stop %s: %s" % (name, ", ".join(states)), name=name)
-    _prove_free(wire, record, port, memory)
-    records.forget(name)
+    ending = _end(wire, record["name"], record["pid"] if was_running else None, lambda: records.living(record))
+    _prove_free(wire, record["name"], port, memory)
+    records.forget(record["name"])
     return {
-        "name": name,
+        "name": record["name"],
         "found": "running" if was_running else "starting" if was_starting else "leftovers",
         "forced_after_s": ending.forced_after_s,
         "memory_proven": memory.is_possible,
@@ -58,12 +70,47 @@ def _stop(wire: Wire, name: str) -> StopAnswer:
     }
 
 
-def _prove_free(wire: Wire, record: Record, port: set[str], memory: gpus.MemoryCheck) -> None:
+def _stop_unrecorded(wire: Wire, model: unrecorded.Model) -> StopAnswer:
+    """Stop a model whose record is missing or damaged, by the marks of its processes."""
+    living = unrecorded.living(model)
+    known = unrecorded.described(model)
+    on_gpus = known["gpus"] or gpus.used_by(living)
+    record = cast(Record, dict(known, gpus=on_gpus, memory_share=model.known.get("memory_share")))
+    memory = gpus.MemoryCheck(record, living, _shared(model.name))
+    port = set(process.holders(process.sockets(), living))
+    server = unrecorded.server(living, model.sessions)
+    ending = _end(wire, model.name, server, lambda: unrecorded.living(model))
+    _prove_free(wire, model.name, port, memory)
+    if model.problem:
+        records.forget(model.name)
+    return {
+        "name": model.name,
+        "found": "unrecorded" if living else "leftovers",
+        "forced_after_s": ending.forced_after_s,
+        "memory_proven": memory.is_possible,
+    }
+
+
+def _shared(name: str) -> set[int]:
+    """Return the GPUs that other deployments use too."""
+    return {gpu for other in records.load_all() if other["name"] != name for gpu in other["gpus"]}
+
+
+def _end(wire: Wire, name: str, leader: Optional[int], living: Callable[[], list[int]]) -> process.Ending:
+    """End all processes of a deployment. Raises PodError if one stays."""
+    ending = process.end(wire.progress, leader, living, TERM_PATIENCE_S)
+    if not ending.gone:
+        states = ["pid %d survives KILL (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in living()]
+        raise PodError("unkillable", "cannot stop %s: %s" % (name, ", ".join(states)), name=name)
+    return ending
+
+
+def _prove_free(wire: Wire, name: str, sockets: set[str], memory: gpus.MemoryCheck) -> None:
     """Wait until the deployment's sockets are closed and its GPU memory is free. Raises PodError if they are not."""
     deadline = time.monotonic() + paced(PROOF_PATIENCE_S)
     is_last = False
     while True:
-        held = port & process.sockets(record["port"])
+        held = sockets & process.sockets()
         missing = None if held else memory.missing()
         if not held and missing is None:
             return
@@ -74,8 +121,15 @@ def _prove_free(wire: Wire, record: Record, port: set[str], memory: gpus.MemoryC
         time.sleep(0.3)
     if held:
         who = map(process.described, set(process.holders(held, process.pids()).values()))
-        missing = "port %d is still open in %s" % (record["port"], ", ".join(who) or "a process of another user")
-    raise PodError("not_free", "%s has ended, but %s" % (record["name"], missing), name=record["name"])
+        ports = ", ".join(map(str, process.ports(held)))
+        missing = "port %s is still open in %s" % (ports, ", ".join(who) or "a process of another user")
+    raise PodError("not_free", "%s has ended, but %s" % (name, missing), name=name)
+
+
+def _end_start(wire: Wire, record: Record) -> Record:
+    """Have the call that starts a deployment end its work. Returns the last record that it left."""
+    process.end(wire.progress, record["owner"], lambda: _owner(record), OWNER_PATIENCE_S, signal.SIGUSR1)
+    return records.load(record["name"]) or record
 
 
 def _owner(record: Record) -> list[int]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Optional
+import tempfile
+from typing import Iterable, Optional
 
-from pi.on_pod import process
+from pi.on_pod import process, reading
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError
 
 PATIENCE_S = 5
+
+PROBE_BYTES = 64 * 1024
+"""Bytes that a disk must have free not to be called full."""
 
 ABSENT = "No such file or directory"
 
@@ -47,6 +51,18 @@ def trouble(path: Optional[str] = None) -> Optional[str]:
     return None if problem == ABSENT else "%s: %s" % (path or _cache_folder(), problem)
 
 
+def full(paths: Iterable[str]) -> Optional[str]:
+    """Return the first of these folders whose disk or quota is full, or None. Tries to write there."""
+    for path in paths:
+        try:
+            with tempfile.TemporaryFile(dir=existing(path)) as file:
+                file.write(bytes(PROBE_BYTES))
+        except OSError as error:
+            if error.errno in reading.FULL:
+                return path
+    return None
+
+
 def check(path: Optional[str] = None) -> None:
     """Raise PodError if models are out of reach."""
     problem = trouble(path)
@@ -62,6 +78,7 @@ def _cache_folder() -> str:
 
 def existing(path: str) -> str:
     """Return the nearest folder of a path that exists."""
+    path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return path

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import itertools
 import os
+import re
 import shutil
+import stat
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Optional
+from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
-from pi.on_pod import card, checkpoint, container, gpus, hub, process, records, registry, storage, venvs
-from pi.on_pod.shapes import (
-    AdapterFacts,
-    ModelFacts,
-    NamedGpuUse,
-    Record,
-    Repository,
-    Survey,
-    SurveyRequest,
+from pi.on_pod import (
+    card,
+    checkpoint,
+    container,
+    gpus,
+    hub,
+    process,
+    reading,
+    records,
+    registry,
+    storage,
+    unrecorded,
+    venvs,
 )
-from pi.on_pod.wire import Wire
+from pi.on_pod.pace import paced
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.shapes import AdapterFacts, ModelFacts, NamedGpuUse, Repository, Survey, SurveyRequest
+from pi.on_pod.wire import PodError, Wire
+
+FILES_PATIENCE_S = 40
+"""Seconds for the files of a request's models, on slow storage; others wait 60 s for the lock."""
+
+HUB_PATIENCE_S = 20
+"""Seconds for all that the hub says about one model."""
+
+REF_BYTES = 1024
+
+MOST_FILES = 100_000
+"""Files of a model's folder; the largest repositories have some thousands."""
+
+READ_BY_VLLM = (".json", ".safetensors", ".bin", ".pt", ".jinja", ".model")
+
+Value = TypeVar("Value")
 
 
 def survey(request: SurveyRequest) -> Survey:
@@ -31,36 +56,65 @@ def survey(request: SurveyRequest) -> Survey:
     storage.check()
     if model and is_path(model):
         storage.check(os.path.expanduser(model))
-    recorded = records.load_all()
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    recorded, loose = records.load_all(), list(map(unrecorded.described, unrecorded.find_all()))
+    with ThreadPoolExecutor(max_workers=2) as pool:
         computing = pool.submit(_gpu_processes, recorded)
-        adapters = {source: pool.submit(adapter_facts, source) for source in request["adapters"]}
-        sized = {each: pool.submit(_weights_bytes, each) for each in request["checkpoints"]}
-        described_model = _described_model(model, request["ask_hub"]) if model else None
-        cards = gpus.described(request["gpu_query"])
-        sizes = {each: future.result() for each, future in sized.items()}
+        cards = pool.submit(gpus.described, request["gpu_query"])
+        files = _read_files(request)
     return {
-        "gpus": cards,
+        "gpus": cards.result(),
         "gpu_processes": computing.result(),
-        "ports": sorted(process.listening_ports()),
+        "ports": sorted(process.listening_ports().union(model["port"] for model in loose if model["port"])),
         "records": [records.described(record) for record in recorded],
         "vllm_version": venvs.vllm_version(),
         "extra_venvs": venvs.extra_venvs(),
         "memory_mib": meminfo("MemTotal") // 1024,
         "cpus": len(os.sched_getaffinity(0)),
-        "disk_free_bytes": shutil.disk_usage(storage.existing(storage.hub_cache())).free,
+        "disk_free_bytes": files.free,
         "public": container.ports(),
-        "model": described_model,
-        "adapters": {source: reading.result() for source, reading in adapters.items()},
-        "sizes": {each: size for each, size in sizes.items() if size},
+        "model": files.model,
+        "adapters": files.adapters,
+        "sizes": files.sizes,
     }
+
+
+class Files(NamedTuple):
+    """What the files of a request's models say, and the free bytes where the hub's cache is."""
+
+    model: Optional[ModelFacts]
+    adapters: dict[str, AdapterFacts]
+    sizes: dict[str, int]
+    free: int
+
+
+def _read_files(request: SurveyRequest) -> Files:
+    """Read the files of a request's models. Raises PodError if storage does not answer in time."""
+    try:
+        return reading.within(paced(FILES_PATIENCE_S), lambda: _files(request))
+    except TimeoutError:
+        raise PodError("storage", "models cannot be read: no answer within %d s" % FILES_PATIENCE_S) from None
+
+
+def _files(request: SurveyRequest) -> Files:
+    model = request["model"]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        adapters = {source: pool.submit(adapter_facts, source) for source in request["adapters"]}
+        sized = {each: pool.submit(_weights_bytes, each) for each in request["checkpoints"]}
+        described = _described_model(model, request["ask_hub"]) if model else None
+        sizes = {each: future.result() for each, future in sized.items()}
+        return Files(
+            described,
+            {source: future.result() for source, future in adapters.items()},
+            {each: size for each, size in sizes.items() if size},
+            shutil.disk_usage(storage.existing(storage.hub_cache())).free,
+        )
 
 
 def _described_model(model: str, ask_hub: bool) -> ModelFacts:
     """Return the facts of the request's model, from its files or from the hub, with the verdicts of the vLLMs."""
     found = model_facts(model)
     if found["where"] == "missing" and ask_hub and not hub.is_offline():
-        found = hub.describe(model)
+        found = _of_hub(lambda: hub.describe(model), found)
     config = found.get("config")
     if config:
         folders = {os.path.basename(venvs.VENV), *venvs.extra_venvs()}
@@ -74,7 +128,15 @@ def _weights_bytes(model: str) -> Optional[int]:
     found = model_facts(model)
     if found["where"] != "missing" or hub.is_offline():
         return found.get("weights_bytes")
-    return hub.weights_bytes(model)
+    return _of_hub(lambda: hub.weights_bytes(model), None)
+
+
+def _of_hub(ask: Callable[[], Value], otherwise: Value) -> Value:
+    """Return what the hub answers, or the other value if it takes too long: its time-out is one for each read."""
+    try:
+        return reading.within(paced(HUB_PATIENCE_S), ask)
+    except TimeoutError:
+        return otherwise
 
 
 def _gpu_processes(recorded: list[Record]) -> list[NamedGpuUse]:
@@ -111,11 +173,9 @@ def snapshot_of(model: str, load_format: str = "auto") -> Optional[str]:
 def _cached(model: str, revision: Optional[str] = None) -> Optional[str]:
     """Return the folder of a revision in the hub's cache, or None. A commit has no file in `refs`."""
     repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
-    try:
-        with open(os.path.join(repo, "refs", revision or "main")) as file:
-            commit = file.read().strip()
-    except OSError:
-        commit = revision or ""
+    commit = reading.text(os.path.join(repo, "refs", revision or "main"), REF_BYTES).strip() or revision or ""
+    if not re.fullmatch(r"\w[\w.-]*", commit):
+        return None
     snapshot = os.path.join(repo, "snapshots", commit)
     return snapshot if commit and os.path.isdir(snapshot) else None
 
@@ -162,7 +222,7 @@ def adapter_facts(source: str) -> AdapterFacts:
 
 
 def _is_whole(snapshot: str, load_format: str) -> bool:
-    names = _names(snapshot)
+    names = _sizes(snapshot)
     index = checkpoint.index_name(names, load_format)
     content = (_json(os.path.join(snapshot, index)) or {}) if index else None
     return checkpoint.whole(names, content, load_format)
@@ -170,10 +230,10 @@ def _is_whole(snapshot: str, load_format: str) -> bool:
 
 def files(folder: str, load_format: str = "auto") -> ModelFacts:
     """Read the config, the size of the weights and the card in a model's folder."""
-    sizes = {name: os.path.getsize(os.path.join(folder, name)) for name in _names(folder)}
+    sizes = _sizes(folder)
     index = checkpoint.index_name(sizes, load_format)
     content = _json(os.path.join(folder, index)) if index else None
-    jinja = registry.text_of(os.path.join(folder, "chat_template.jinja"))
+    jinja = reading.text(os.path.join(folder, "chat_template.jinja"))
     template = card.template_text(_json(os.path.join(folder, "tokenizer_config.json")), jinja)
     return {
         "where": "path",
@@ -183,20 +243,40 @@ def files(folder: str, load_format: str = "auto") -> ModelFacts:
     }
 
 
-def _names(folder: str) -> list[str]:
-    """Return the files in a folder, without links to missing files."""
-    try:
-        return [entry.name for entry in os.scandir(folder) if entry.is_file()]
-    except OSError:
-        return []
+def _sizes(folder: str) -> dict[str, int]:
+    """Return the bytes of the files in a folder, without links to nowhere or in a circle.
+
+    Raises PodError if a file that vLLM reads is something else, such as a FIFO.
+    """
+    sizes = {}
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in itertools.islice(entries, MOST_FILES):
+            with contextlib.suppress(OSError):
+                found = entry.stat()
+                if stat.S_ISREG(found.st_mode):
+                    sizes[entry.name] = found.st_size
+                elif not stat.S_ISDIR(found.st_mode) and entry.name.endswith(READ_BY_VLLM):
+                    raise _unreadable(entry.path, "it is %s, not a file" % reading.kind(found))
+    return sizes
+
+
+def _unreadable(path: str, problem: str) -> PodError:
+    return PodError("unreadable", "cannot read %s: %s" % (path, problem))
 
 
 def _json(path: str) -> Any:
+    """Return the value of a JSON file, or None if it does not exist or has no JSON.
+
+    Raises PodError for a file that vLLM could not read either, such as a FIFO.
+    """
     try:
-        with open(path) as file:
-            return json.load(file)
-    except (OSError, ValueError):
+        return reading.document(path)
+    except reading.NotJson:
         return None
+    except reading.ReadError as error:
+        if error.is_missing:
+            return None
+        raise _unreadable(path, str(error)) from None
 
 
 def meminfo(field: str) -> int:

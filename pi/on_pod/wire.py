@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Any, Callable, Iterable, NoReturn, Optional
 
-from pi.on_pod import container, redact
+from pi.on_pod import container, private, redact
 from pi.on_pod.events import Event, FailedEvent, FailureKind
 from pi.on_pod.journal import Journal
 from pi.on_pod.pace import paced
@@ -204,9 +204,12 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
         os.setsid()
     os.umask(0o077)
     container.adopt()
-    wire = Wire(call["mark"], _journal(call["journal"]))
+    objection = private.objection(is_setup=call["module"] == "setup")
+    wire = Wire(call["mark"], None if objection else _journal(call["journal"]))
     wire.who = call["who"]
     try:
+        if objection:
+            raise PodError("not_private", objection)
         wire.emit({"event": "done", "result": verb(wire, call["request"])})
     except Cancelled:
         wire.emit({"event": "cancelled"})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 from pi import config, screen
 from pi.planning import catalog, machines, offers
-from pi.planning.preflight import INSTALLED_GB, Findings, Folder, Line, MachineFacts, download_gb, gpus_line
+from pi.planning.preflight import INSTALLED_GB, Finding, Findings, Folder, Line, MachineFacts, download_gb, gpus_line
 from pi.planning.types import FIRST_PORT, PodFacts
 from pi.pods.types import Pod
+from pi.steps.json_shapes import CheckJson, FindingJson
 from pi.steps.pod_summary import gpu_summary
 
 SHOWN = 5
@@ -51,12 +49,12 @@ def show(facts: MachineFacts, found: Findings, opened_s: float) -> None:
         screen.say(f"note: {each.text}{f'; {each.hint}' if each.hint else ''}")
 
 
-def as_json(facts: MachineFacts, found: Findings) -> dict[str, Any]:
+def as_json(facts: MachineFacts, found: Findings) -> CheckJson:
     """Return the facts and the findings for scripts."""
     return {
         "ok": not found.stops,
-        "problems": [_finding(asdict(each)) for each in found.stops],
-        "notes": [_finding(asdict(each)) for each in found.notes],
+        "problems": list(map(_finding, found.stops)),
+        "notes": list(map(_finding, found.notes)),
         "device": facts.device,
         "gpus": [{"id": gpu.id, "name": gpu.name, "memory_mib": gpu.memory_mib} for gpu in facts.gpus],
         "cuda": facts.cuda,
@@ -71,7 +69,9 @@ def as_json(facts: MachineFacts, found: Findings) -> dict[str, Any]:
         "disk_free_bytes": {"home": facts.home.free_bytes, "models": facts.models.free_bytes},
         "taken_ports": sorted(facts.ports),
         "mapped_ports": dict(facts.public),
-        "network": [asdict(line) for line in facts.lines],
+        "network": [
+            {"host": line.host, "bytes_per_s": line.bytes_per_s, "problem": line.problem} for line in facts.lines
+        ],
         "vllm_version": facts.vllm_version,
         "download_gb": download_gb(facts),
         "setup_s": seconds_of_setup(facts),
@@ -79,8 +79,8 @@ def as_json(facts: MachineFacts, found: Findings) -> dict[str, Any]:
     }
 
 
-def _finding(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in ("step", "text", "hint")}
+def _finding(found: Finding) -> FindingJson:
+    return {"step": found.step, "text": found.text, "hint": found.hint}
 
 
 def fitting(facts: MachineFacts) -> list[str]:

@@ -34,7 +34,7 @@ class ModelJson(TypedDict):
 
     name: str
     model: str
-    state: Literal["running", "starting", "unresponsive", "crashed", "stopped", "gone"]
+    state: Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
     sentence: str
     gpus: list[int]
     port: int
@@ -168,3 +168,69 @@ class TunnelsJson(TypedDict):
     """`pi tunnel --list --json`."""
 
     tunnels: list[TunnelJson]
+
+
+class FindingJson(TypedDict):
+    """One thing about a machine that stops its setup or that its user should know."""
+
+    step: str
+    text: str
+    hint: str
+
+
+class CardJson(TypedDict):
+    """A GPU of a machine that is no pod yet."""
+
+    id: int
+    name: str
+    memory_mib: int
+
+
+class LineJson(TypedDict):
+    """How fast a machine reads from an index or a hub; `problem` says why it cannot."""
+
+    host: str
+    bytes_per_s: int | None
+    problem: str | None
+
+
+class DiskJson(TypedDict):
+    """Free bytes where the home and the models are."""
+
+    home: int
+    models: int
+
+
+class CheckJson(TypedDict):
+    """`pi pods check --json`. `setup_s` is about how long setup takes, `fits` are models that run on the machine."""
+
+    ok: bool
+    problems: list[FindingJson]
+    notes: list[FindingJson]
+    device: str
+    gpus: list[CardJson]
+    cuda: str | None
+    system: str
+    arch: str
+    glibc: str | None
+    python: str
+    user: str
+    rights: Literal["root", "sudo", "none"]
+    memory_mib: int
+    cpus: int
+    disk_free_bytes: DiskJson
+    taken_ports: list[int]
+    mapped_ports: dict[str, str]
+    network: list[LineJson]
+    vllm_version: str | None
+    download_gb: float
+    setup_s: int | None
+    fits: list[str]
+
+
+class ExplainJson(TypedDict):
+    """`pi explain --json`. `line` is the line of the log that says the cause, from 1."""
+
+    cause: str
+    hint: str | None
+    line: int | None

@@ -61,6 +61,8 @@ def warnings(pod: Pod, status: Status) -> list[str]:
     silent = gpus.is_silent(status.unread_gpus) and pod.gpus
     found = [f"cannot read the GPUs: {status.unread_gpus[0]}"] if silent else []
     found += gpus.lost(pod.gpus, status.gpus, status.unread_gpus)
+    if status.full:
+        found.append(f"the pod's disk is full ({status.full}); logs and starts fail until you free space")
     return found + ([f"cannot reach the models' storage: {status.storage}"] if status.storage else [])
 
 

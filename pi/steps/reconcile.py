@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pi import screen
-from pi.calls.status import Found, Status
+from pi.calls.status import Status
 from pi.pods import changes, file_format, state
 from pi.pods.types import Deployment, Pod, State
 from pi.steps import where
@@ -49,8 +49,7 @@ def ended_by_reboot(pod: Pod, status: Status) -> list[Deployment]:
 
 
 def _absent(pod: Pod, status: Status) -> list[Deployment]:
-    there = {found.deployment.name for found in status.found}
-    return [model for name, model in pod.models.items() if name not in there]
+    return [model for name, model in pod.models.items() if name not in status.names]
 
 
 def _is_on_its_way(model: Deployment) -> bool:
@@ -63,9 +62,7 @@ def reconcile(pod: Pod, status: Status) -> None:
     machine = pod.machine or status.machine
     if (pod.boot, pod.machine) != (status.boot, machine):
         state.change(lambda before: before.with_pod(replace(before.pod(pod.name), boot=status.boot, machine=machine)))
-    for found in status.found:
-        if found.state == "running":
-            adopt(pod, found)
+    adopt(pod, [found.deployment for found in status.found if found.state == "running"])
 
 
 def _forget_gone(pod: Pod, gone: list[Deployment]) -> None:
@@ -75,13 +72,23 @@ def _forget_gone(pod: Pod, gone: list[Deployment]) -> None:
         changes.note("forget", f"{pod.name}/{model.name}")
 
 
-def adopt(pod: Pod, found: Found) -> None:
-    """Save a running model if pods.json lacks it, or has it as starting or as an earlier instance."""
-    model = found.deployment
-    saved = pod.models.get(model.name)
-    if saved and saved.status != "starting" and saved.instance == model.instance:
+def adopt(pod: Pod, running: list[Deployment]) -> None:
+    """Save running models that pods.json lacks, or has as starting or as an earlier instance, in one change."""
+    fresh = [model for model in running if not _is_known(pod.models.get(model.name), model)]
+    if not fresh:
         return
-    remember(pod, model)
-    if saved is None:
-        changes.note("adopt", f"{pod.name}/{model.name}")
-        screen.note(f"{model.name} was started from elsewhere; added it to pods.json")
+    models = {model.name: model for model in fresh}
+
+    def edit(before: State) -> State:
+        saved = before.pod(pod.name)
+        return before.with_pod(replace(saved, models={**saved.models, **models}))
+
+    state.change(edit)
+    for model in fresh:
+        if model.name not in pod.models:
+            changes.note("adopt", f"{pod.name}/{model.name}")
+            screen.note(f"{model.name} was started from elsewhere; added it to pods.json")
+
+
+def _is_known(saved: Deployment | None, model: Deployment) -> bool:
+    return saved is not None and saved.status != "starting" and saved.instance == model.instance

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from pi import addresses, screen
-from pi.calls.status import Found, Status
+from pi.calls.status import Found, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
 from pi.steps.json_shapes import ModelJson
 from pi.steps.reconcile import ended_by_reboot, gone_from
@@ -15,8 +15,9 @@ from pi.text import one_line
 
 HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "URL")
 
-State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "gone"]
-"""What a model does now; "stopped" by a reboot, "gone" if its pod does not know it."""
+State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
+"""What a model does now; "stopped" by a reboot, "unrecorded" if the pod has no valid record of it, "gone" if it
+does not know it at all."""
 
 COLOURS: dict[str, str] = {
     "running": "32",
@@ -24,6 +25,7 @@ COLOURS: dict[str, str] = {
     "unresponsive": "31",
     "crashed": "31",
     "stopped": "33",
+    "unrecorded": "31",
     "gone": "2",
 }
 """Colour (SGR) of each state on a terminal."""
@@ -64,14 +66,15 @@ class Listed:
         model = self.model
         url = "over SSH only" if self.state == "running" and model.private else self.url or ""
         context = str(self.context or "-")
-        return model.name, str(model.model), _gpus(model), str(model.port), context, self.state, url
+        return model.name, one_line(model.model), _gpus(model), str(model.port or "-"), context, self.state, url
 
 
 def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
     """Return each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
-    there = {found.deployment.name for found in status.found}
-    return [_present(found, pod.models.get(found.deployment.name), host, status) for found in status.found] + [
-        _absent(pod, model, status) for name, model in pod.models.items() if name not in there
+    return [
+        *(_present(found, pod.models.get(found.deployment.name), host, status) for found in status.found),
+        *(_unrecorded(model, pod.models.get(model.name)) for model in status.unrecorded),
+        *(_absent(pod, model, status) for name, model in pod.models.items() if name not in status.names),
     ]
 
 
@@ -97,7 +100,30 @@ def state_of(pod: Pod, name: str, status: Status) -> str:
     """Describe the state of a model of pods.json."""
     saved = pod.models[name]
     found = next((found for found in status.found if found.deployment.name == name), None)
-    return _found_state(found, saved, status) if found else _absent_state(pod, saved, status)
+    if found:
+        return _found_state(found, saved, status)
+    unrecorded = next((model for model in status.unrecorded if model.name == name), None)
+    return _unrecorded_state(unrecorded) if unrecorded else _absent_state(pod, saved, status)
+
+
+def _unrecorded(found: Unrecorded, saved: Deployment | None) -> Listed:
+    """Return a model without a valid record, with what the pod or else pods.json knows of it."""
+    model = replace(
+        saved or Deployment(found.name, "-", 0, (), 0),
+        model=found.model or (saved.model if saved else "-"),
+        gpus=found.gpus or (saved.gpus if saved else ()),
+        port=found.port or (saved.port if saved else 0),
+        pid=next(iter(found.pids), 0),
+    )
+    return Listed(model, "unrecorded", _unrecorded_state(found))
+
+
+def _unrecorded_state(model: Unrecorded) -> str:
+    record = f"its record on the pod is damaged: {one_line(model.problem, 160)}"
+    if not model.pids:
+        return f"not running; {record}; pi stop {model.name} removes it"
+    record = record if model.problem else "the pod has no record of it"
+    return f"running (pid {model.pids[0]}), but {record}; pi stop {model.name} stops it"
 
 
 def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:

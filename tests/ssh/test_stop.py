@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -101,7 +102,9 @@ def test_a_start_that_is_under_way_can_be_stopped(pi: Pi, box: Pod) -> None:
     starting = pi.spawn("start", box.model(), "--name", "qwen")
     starting.reads("waiting until it is ready")
     pi.ok("stop", "qwen")
-    assert starting.ends().code != 0
+    done = starting.ends()
+    assert (done.code, done.id) == (1, "stopped")
+    assert "qwen was stopped while it started, by " in done.err and "connection" not in done.err
     assert box.quiet() == {}
     assert box.records() == [] and pi.models("box") == {}
 
@@ -111,7 +114,7 @@ def test_a_download_that_is_under_way_can_be_stopped(pi: Pi, box: Pod) -> None:
     starting = pi.spawn("start", "Acme/Tiny-1B", "--name", "tiny")
     assert until(lambda: any("hf download" in words for words in box.processes().values()))
     pi.ok("stop", "tiny")
-    assert starting.ends().code != 0
+    assert starting.ends().id == "stopped"
     assert box.quiet() == {}
     assert box.records() == [] and pi.models("box") == {}
 
@@ -132,3 +135,27 @@ def test_a_server_that_ignores_term_is_forced_with_all_its_children(pi: Pi, box:
     assert "waiting for 4 processes to end" in done.err
     assert box.quiet(0) == {}
     assert box.records() == []
+
+
+def test_a_model_whose_record_is_damaged_or_gone_is_listed_and_stopped(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    pid, run = pi.models("box")["qwen"]["pid"], box.home / ".pi" / "run"
+    (run / "qwen" / "record.json").write_text("{")
+    assert "but its record on the pod is damaged: it is not valid JSON; pi stop qwen stops it" in pi.ok("list")
+    shutil.rmtree(run)
+    assert "but the pod has no record of it; pi stop qwen stops it" in pi.ok("list")
+    assert pi.models("box")["qwen"]["pid"] == pid
+    assert pi("start", str(box.home / "models" / "m"), "--name", "qwen").id == "name-taken"
+    assert pi.ok("stop") == "qwen is stopped; it ran without a valid record on the pod\n"
+    assert pi.models("box") == {} and box.quiet(0) == {}
+
+
+def test_a_pod_whose_files_others_may_write_is_not_used(pi: Pi, box: Pod) -> None:
+    own = box.home / ".pi"
+    own.chmod(0o777)
+    pi.ok("list")
+    assert own.stat().st_mode & 0o777 == 0o700
+    (own / "env.sh").chmod(0o666)
+    done = pi("list")
+    assert (done.code, done.id) == (1, "not-private")
+    assert "other users may write ~/.pi/env.sh on the pod" in done.err

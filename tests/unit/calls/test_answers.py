@@ -333,3 +333,8 @@ def test_a_line_that_is_no_event_is_the_pods_wrong_answer(line: bytes) -> None:
     with pytest.raises(PiError, match="wrong answer") as raised:
         read_status(link)
     assert raised.value.exit_code == 1
+
+
+def test_a_cancel_that_nobody_asked_for_is_not_an_interrupt() -> None:
+    error = outcome("status", [{"event": "cancelled"}])
+    assert error and (error.id, error.exit_code) == ("cancelled", 1)

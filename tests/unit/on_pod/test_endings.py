@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from pi.on_pod import endings
-from pi.on_pod.shapes import Record
+from pi.on_pod.record_shapes import Record
 
 DMESG = """\
 [  100.000000] Out of memory: Killed process 1 (python3) total-vm:1kB

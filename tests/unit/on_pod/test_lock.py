@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pi.on_pod import records, wire
+from pi.on_pod import records
 from pi.on_pod.wire import PodError
-
-
-class Wire(wire.Wire):
-    """Of a call, what the lock needs: who is calling, and whether that was cancelled."""
-
-    def __init__(self) -> None:
-        self.who = "ann@laptop"
-
-    def check_cancelled(self) -> None:
-        """It never was."""
+from tests.unit.on_pod.conftest import Wire
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +55,32 @@ def test_one_holder_is_waited_for_so_long_and_then_named(home: Path) -> None:
 def test_many_holders_are_waited_for_as_long_as_the_lock_passes_on(home: Path) -> None:
     with holder(home, 6, 0.5), records.locked(Wire(), 2):
         assert "for ann@laptop," in (home / "lock").read_text()
+
+
+STUCK = """
+import sys, time
+from pi.on_pod import records
+from tests.unit.on_pod.conftest import Wire
+
+records.HOME = sys.argv[1]
+call = Wire()
+with records.locked(call):
+    print("held", flush=True)
+    call.lost.set()
+    time.sleep(300)
+"""
+
+
+def test_a_holder_whose_pi_is_gone_frees_the_lock_though_its_storage_never_answers(home: Path) -> None:
+    words = [sys.executable, "-c", STUCK, str(home)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ, "PI_TEST_PACE": "0.05"}) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        with records.locked(Wire(), 60):
+            assert time.monotonic() - began < 10 and other.wait(5) == 1
+
+
+def test_a_lock_that_is_not_a_file_is_reported(home: Path) -> None:
+    os.mkfifo(home / "lock")
+    with pytest.raises(PodError, match=r"cannot use ~/\.pi/lock on the pod: it is not a file"), records.locked(Wire()):
+        pytest.fail("it was held")

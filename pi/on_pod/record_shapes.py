@@ -1,0 +1,95 @@
+"""Shapes of a deployment's record, which the pod keeps, and of models that have no valid one (see `shapes`)."""
+
+from __future__ import annotations
+
+from typing import List, Literal, Optional, TypedDict
+
+Status = Literal["starting", "running"]
+"""What a record says of its deployment."""
+
+ModelState = Literal["running", "starting", "unresponsive", "crashed", "rebooted"]
+"""What a deployment is doing now; "rebooted" if its pod was restarted since."""
+
+
+class Reservation(TypedDict):
+    """The part of a record that pi chooses.
+
+    `by` names the pi that started it, `venv` the folder of its vLLM, `adapters` the names of its LoRA adapters.
+    """
+
+    name: str
+    model: str
+    port: int
+    gpus: List[int]
+    memory_share: Optional[float]
+    api: str
+    private: bool
+    venv: str
+    instance: str
+    by: str
+    adapters: List[str]
+
+
+class _RecordOptions(TypedDict, total=False):
+    """Keys that come while a start proceeds, and those that records of older versions lack."""
+
+    version: int
+    memory_share: Optional[float]
+    api: str
+    private: bool
+    venv: str
+    by: str
+    created: float
+    launched: float
+    kills: Optional[int]
+    boot_id: str
+    owner: int
+    owner_started: int
+    session: int
+    phase: str
+    pid: int
+    started: int
+    side_doors: List[int]
+    ready_after_s: float
+    context: Optional[int]
+    stopping: bool
+    adapters: List[str]
+
+
+class Record(_RecordOptions):
+    """`record.json` of a deployment.
+
+    `owner` is the process that starts it, `pid` its server, and `session` the session of its processes.
+    `created` is the pod's uptime in seconds; `started` and `owner_started` are start times in ticks.
+    `context` is the server's longest context in tokens.
+    """
+
+    name: str
+    model: str
+    port: int
+    gpus: List[int]
+    status: Status
+    instance: str
+
+
+class LiveRecord(Record):
+    """A record with the deployment's present state. `exit` and `ended_s_ago` tell how and when its server ended."""
+
+    state: ModelState
+    exit: Optional[int]
+    ended_s_ago: Optional[float]
+
+
+class Unrecorded(TypedDict):
+    """A model whose record is missing or invalid.
+
+    `problem` says what is wrong with the record, empty if there is none. `pids` are its living processes. `model`,
+    `port` and `gpus` are what is known of it.
+    """
+
+    name: str
+    problem: str
+    pids: List[int]
+    model: Optional[str]
+    port: Optional[int]
+    gpus: List[int]
