@@ -78,6 +78,7 @@ class Agent:
     `system` is the system message while the model has tools, `system_without_tools` while it has none. A
     `tool_choice` other than "none" applies only to the first request of a turn; after that the model chooses.
     `history` contains the messages so far, and those of each turn that succeeds.
+    `is_news` returns whether to show the notice that the model has no tool parser.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Agent:
         tool_choice: str = "auto",
         max_rounds: int = 50,
         sampling: Sampling | None = None,
+        is_news: Callable[[str], bool] = lambda text: True,
     ) -> None:
         self.history = history if history is not None else []
         self._api: ModuleType = responses if endpoint.api == "responses" else chat_completions
@@ -106,6 +108,7 @@ class Agent:
         self._max_rounds = max_rounds
         self._sampling = sampling or Sampling()
         self._turns = itertools.count(1)
+        self._is_news = is_news
         self._offered = frozenset(tool.name for tool in toolbox.tools)
         self._habits = Habits()
         self._lone_end: str | None = None
@@ -200,7 +203,7 @@ class Agent:
                 self._notify(f"call {found.parsers}", notices.text_call(self._endpoint, found))
         if end := answer.inline.end:
             self._lone_end = end if answer.inline.lone_end or self._lone_end == end else None
-            self._notify(f"thinking {end}", notices.inline_thinking(self._endpoint, end))
+            self._notify(f"thinking {end}", notices.inline_thinking(self._endpoint, answer.inline))
 
     def _notify(self, about: str, text: str) -> None:
         """Show a notice, once for a model."""
@@ -217,7 +220,8 @@ class Agent:
                 if not self._toolbox.tools:
                     raise
                 self._toolbox = self._toolbox.emptied()
-                self._show(Notice(notices.no_tool_parser(self._endpoint)))
+                if self._is_news(notice := notices.no_tool_parser(self._endpoint)):
+                    self._show(Notice(notice))
             except HabitError as error:
                 if not self._adapt(error):
                     raise

@@ -26,6 +26,8 @@ class Answer:
     thinking_field: str = "reasoning"
     calls: dict[str, PartialCall] = field(default_factory=dict)
     finish: str | None = None
+    problem: str = ""
+    """What the server says about a bad end."""
     tokens_in: int | None = None
     tokens_out: int | None = None
     inline: Splitter = field(default_factory=Splitter)

@@ -63,7 +63,9 @@ def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
         return []
     pieces: list[Thinking | Text] = []
     for choice in items(chunk.get("choices"))[:1]:
-        delta = mapping(choice.get("delta") or choice.get("message"))
+        delta = mapping(choice.get("delta"))
+        if not delta and not (answer.texts or answer.thinking or answer.inline_thinking or answer.calls):
+            delta = mapping(choice.get("message"))  # of an answer that was not streamed
         for name in THINKING_FIELDS:
             if thinking := text(delta.get(name)):
                 answer.thinking_field = name
@@ -76,18 +78,24 @@ def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
         if legacy := mapping(delta.get("function_call")):
             _add_call({"function": legacy}, answer)
         answer.finish = text(choice.get("finish_reason")) or answer.finish
+        answer.problem = text(mapping(choice.get("error")).get("message")) or answer.problem
     if usage := chunk.get("usage"):
         answer.count(usage, "prompt_tokens", "completion_tokens")
     return pieces
 
 
 def _add_call(fragment: dict[str, Any], answer: Answer) -> None:
-    """Add a fragment to the call that it continues: the one with its id, or the latest of its index."""
+    """Add a fragment to the call that it continues: the one with its id, or the latest of its index.
+
+    Without a name, a fragment with a new index continues a call, too.
+    """
     index, call_id = str(fragment.get("index")), text(fragment.get("id"))
-    function = mapping(fragment.get("function"))
+    function = mapping(fragment.get("function")) or fragment
     name, arguments = text(function.get("name")), text_of(function.get("arguments"))
     same_index = [key for key in answer.calls if key.partition("/")[0] == index]
     same_id = [key for key in same_index if call_id and answer.calls[key].id == call_id]
+    if not name and not same_index:
+        same_id = [key for key, call in answer.calls.items() if call_id in ("", call.id)]
     key = next(reversed(same_id or same_index), index)
     if same_index and answer.calls[key].begins_another(call_id, name, arguments, answer.tools):
         key = f"{index}/{len(same_index)}"

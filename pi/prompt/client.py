@@ -27,6 +27,9 @@ IDLE_SECONDS = 60.0
 
 TOKENIZE_SECONDS = 10.0
 
+ERROR_FIELDS = {"message", "detail"}
+"""Fields of an object in the stream that is only an error, as proxies send it."""
+
 PRELUDE = ("response.created", "response.queued", "response.in_progress")
 """Events that the Responses API sends at once, before the model has read the prompt."""
 
@@ -152,6 +155,8 @@ class Client:
             error = (item.get("response") or {}).get("error") or "the response failed"
         elif item.get("type") == "error" or item.get("object") == "error":
             error = error or item
+        elif not error and "choices" not in item and "type" not in item and ERROR_FIELDS & item.keys():
+            error = item
         if not error:
             return
         code = error.get("code") if isinstance(error, dict) else None

@@ -21,6 +21,7 @@ from pi.prompt.events import SCHEMA, Event, Notice, Start
 from pi.prompt.history import Message
 from pi.prompt.paths import PathPolicy
 from pi.prompt.render import JsonRenderer, QuietRenderer, RedactingRenderer, Renderer, TerminalRenderer
+from pi.prompt.said_once import SaidOnce
 from pi.prompt.sessions import Sessions
 from pi.prompt.tools import TOOLS, Toolbox
 from pi.text import one_line, well_formed
@@ -99,7 +100,7 @@ def run(
     policy = PathPolicy.of(working_dir, config_dir, allow_outside=options.allow_outside)
     toolbox = Toolbox(policy, TOOLS if options.tools else ())
     with contextlib.closing(Client(endpoint, idle_seconds=options.idle_seconds)) as client:
-        agent = _agent(endpoint, client, toolbox, renderer, options, saved, policy)
+        agent = _agent(endpoint, client, toolbox, renderer, options, saved, policy, config_dir)
         renderer.show(_start(endpoint, options, saved, toolbox))
         if turns is None:
             reads = f", which reads {one_line(str(policy.root))}" if toolbox.tools else ""
@@ -122,7 +123,9 @@ def _agent(
     options: Options,
     saved: _Saved,
     policy: PathPolicy,
+    config_dir: Path,
 ) -> Agent:
+    said = SaidOnce(config_dir)
     return Agent(
         endpoint,
         client,
@@ -134,6 +137,7 @@ def _agent(
         tool_choice=options.tool_choice,
         max_rounds=options.max_rounds,
         sampling=Sampling(options.temperature, options.max_tokens),
+        is_news=lambda text: options.output == "json" or said.is_new(endpoint.base_url, text),
     )
 
 

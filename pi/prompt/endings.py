@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pi.errors import RemoteError
 from pi.prompt.answer import Answer
 from pi.prompt.history import AssistantMessage
@@ -35,6 +37,9 @@ CUT = {
 }
 """Notices for finish reasons of an answer that has an end too early."""
 
+_SPECIAL_TOKEN = re.compile(r"<\|[a-z_]+\|>|</?s>|<(?:eos|bos|pad|unk|end_of_turn)>|\[/?INST\]", re.IGNORECASE)
+"""A token of a chat template that a server left in the text; alone it is no answer."""
+
 CALLS = ("tool_calls", "function_call", "tool_use")
 """Finish reasons that announce tool calls."""
 
@@ -44,8 +49,9 @@ def failure(answer: Answer, message: AssistantMessage) -> RemoteError | None:
     finish = (answer.finish or "").lower()
     if finish in FAILED:
         id, words = FAILED[finish]
-        return RemoteError(id, f"{words} (finish reason {one_line(finish, 40)!r})", HINTS[id])
-    if message.calls or message.text.strip():
+        problem = f": {one_line(answer.problem)}" if answer.problem else ""
+        return RemoteError(id, f"{words} (finish reason {finish!r}){problem}", HINTS[id])
+    if message.calls or _SPECIAL_TOKEN.sub("", message.text).strip():
         return None
     if finish in CALLS:
         return RemoteError(

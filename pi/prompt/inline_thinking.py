@@ -31,6 +31,7 @@ PAIRS = {
     "<|content_thinking|>": "<|end_message|>",
     "<|channel>thought": "<channel|>",
     "<|channel|>analysis<|message|>": "<|end|>",
+    "Here is my thought process:": "Here is my response:",
 }
 """Tags that begin and end thinking."""
 
@@ -45,16 +46,20 @@ PARSERS = {
     "<|end_message|>": "inkling",
     "<channel|>": "gemma4",
     "<|end|>": "openai_gptoss",
+    "Here is my response:": "granite",
 }
 """vLLM's reasoning parser by the tag that ends thinking; many families share `</think>`."""
 
 DROPPED = ("<|start|>assistant", "<|channel|>final<|message|>", "<|return|>")
 """Marks of GPT-OSS around the answer."""
 
-LONE_ENDS = frozenset(PAIRS.values()) - {"<|end|>", "<|end_message|>", "<channel|>"}
+AROUND_ANSWER = ("<answer>", "</answer>")
+"""Tags around an answer after thinking (Hunyuan)."""
+
+LONE_ENDS = frozenset(PAIRS.values()) - {"<|end|>", "<|end_message|>", "<channel|>", "Here is my response:"}
 """Ends that count without a beginning, which the chat template may have written."""
 
-_TAGS = sorted({*PAIRS, *PAIRS.values(), *DROPPED}, key=len, reverse=True)
+_TAGS = sorted({*PAIRS, *PAIRS.values(), *DROPPED, *AROUND_ANSWER}, key=len, reverse=True)
 _TAG = re.compile("|".join(map(re.escape, _TAGS)))
 _BEGINNINGS = frozenset(tag[:length] for tag in _TAGS for length in range(1, len(tag)))
 _LONGEST = max(map(len, _TAGS)) - 1
@@ -133,7 +138,7 @@ class Splitter:
             return []
         if self.inside and self.assumed and PAIRS.get(tag) == self.end and not self._line:
             return []  # it did write the beginning this time
-        if tag in DROPPED and (starts_line or self.end):
+        if (tag in DROPPED and starts_line) or (tag in (*DROPPED, *AROUND_ANSWER) and self.end and not self.inside):
             return []
         if not self.inside and tag in LONE_ENDS and self._ends_here(after):
             self.end, self.lone_end, self._line = tag, True, ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pi.prompt.endpoint import Endpoint
-from pi.prompt.inline_thinking import PARSERS
+from pi.prompt.inline_thinking import PARSERS, Splitter
 from pi.prompt.markup import TextCall
 from pi.text import one_line
 
@@ -28,10 +28,13 @@ def text_call(endpoint: Endpoint, call: TextCall) -> str:
     )
 
 
-def inline_thinking(endpoint: Endpoint, end: str) -> str:
-    """Describe thinking inside the text, which ended with the tag `end`."""
+def inline_thinking(endpoint: Endpoint, inline: Splitter) -> str:
+    """Describe thinking inside the text, with the command that starts the model with a reasoning parser."""
+    end = inline.end or ""
     parser = PARSERS.get(end) or endpoint.parsers()[1] or USUAL_REASONING_PARSER
+    late = inline.lone_end
+    what = f"the text before {end} was thinking, which is not part of the answer" if late else "pi separated it"
     return (
-        "the model wrote its thinking into the text, and pi separated it; "
+        f"the model wrote its thinking into the text; {what}; "
         f"to let the server do that: {endpoint.started_with(reasoning_parser=parser)}"
     )

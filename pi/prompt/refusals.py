@@ -80,7 +80,9 @@ def refused(status: int, body: str, model: str, *, of_pod: bool, endpoint: Endpo
         return RemoteError(
             "endpoint-lacks-route",
             "the endpoint has no such route (404)",
-            "a base URL usually ends in /v1; a model for embeddings has no route for chats",
+            "use --api chat"
+            if endpoint.api == "responses"
+            else "a base URL usually ends in /v1; a model for embeddings has no route for chats",
         )
     return described(words, status, endpoint)
 

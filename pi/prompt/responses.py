@@ -16,7 +16,7 @@ from pi.prompt.tools import Tool
 
 _THINKING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
 _TEXT = ("response.output_text.delta", "response.refusal.delta")
-_ENDS = ("response.completed", "response.incomplete")
+_ENDS = ("response.completed", "response.incomplete", "response.cancelled")
 
 MAX_TOKENS = "max_output_tokens"
 """Name of the field that limits an answer's tokens."""

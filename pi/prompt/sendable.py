@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from pi.prompt.fragments import ID_LENGTH, is_object
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
 
+NO_ANSWER = "(no answer)"
+"""Stands for an empty answer of an older conversation, which some servers refuse."""
+
 
 @dataclass(frozen=True)
 class Habits:
@@ -45,9 +48,11 @@ def sendable(system: str | None, history: Sequence[Message], habits: Habits) -> 
 
 def _valid(message: Message) -> Message:
     """Return a message whose calls every server can read: arguments as a JSON object, a plain name."""
-    if isinstance(message, AssistantMessage) and message.calls:
-        return replace(message, calls=tuple(map(_valid_call, message.calls)))
-    return message
+    if not isinstance(message, AssistantMessage):
+        return message
+    if not message.calls and not message.text.strip():
+        return replace(message, text=NO_ANSWER)
+    return replace(message, calls=tuple(map(_valid_call, message.calls)))
 
 
 def _valid_call(call: Call) -> Call:

@@ -11,22 +11,25 @@ from dataclasses import dataclass
 _N = r"([\d,]+)"
 
 _LIMIT = (
-    r"(?:maximum context length is|maximum model length of|context length \(|context size \(|"
-    r"max_new_tokens` must be <=)\D{0,3}([\d,]+)"
+    r"(?:maximum context length (?:is|of)|maximum model length of|context length \(|context size \(|"
+    r"maximum input length \(|max_new_tokens` must be <=|tokens >)\D{0,3}([\d,]+)"
 )
 _USED = (
-    r"(?:your prompt contains|you requested|resulted in|input length \(|prompt \(length|request \()"
+    r"(?:your prompt contains|your request has|you requested(?: a total of)?|resulted in|input length \(|input \(|"
+    r"prompt \(length|prompt length \(|request \(|prompt is too long:)"
     r"\s*((?:at least )?)([\d,]+)\b(?! (?:characters|output))"
 )
 _PROMPT = (
     rf"\({_N} in the messages, {_N} in the completion",
     rf"requested {_N} output tokens and your prompt contains (?:at least )?(?P<prompt>[\d,]+)",
     rf"your request has {_N} input tokens",
+    rf"{_N} tokens from the input messages",
     rf"given: {_N} `inputs` tokens",
 )
 """How servers count the prompt alone, in a refusal of the whole."""
 
-_MOST = rf"(?:supports? at most|must be (?:less than or equal to|<=|≤)) {_N}(?: completion| output)? tokens"
+_MOST = rf"(?:supports? at most|must be (?:less than or equal to|<=|≤|at most)|range of max_tokens is \[1,) {_N}"
+_NO_ROOM = re.compile(r"max_(?:completion_)?tokens must be at least 1, got -?\d")
 _SUBJECT = re.compile(r"max_(?:completion_|new_|output_)?tokens|completion|output tokens")
 
 
@@ -50,6 +53,8 @@ def excess(words: str) -> Overflow | Room | None:
     """Return what a refusal says about lengths, or None."""
     lowered = words.lower()
     limit = re.search(_LIMIT, lowered)
+    if _NO_ROOM.search(lowered):
+        return Overflow()
     if _SUBJECT.search(lowered):
         most = re.search(_MOST, lowered)
         if most and not limit:

@@ -56,8 +56,8 @@ def reply(written: str) -> Reply:
 
 def _event(line: str) -> bytes:
     word, _, rest = line.partition(" ")
-    if line.startswith('{"type": "response.') or line.startswith('{"error"'):
-        return sse(json.loads(line), done=False)
+    if line.startswith(('{"type": "response.', "raw ")):
+        return sse(json.loads(line.removeprefix("raw ")), done=False)
     if line.startswith("{"):
         fields = json.loads(line)
         return sse(delta(fields.pop("finish", None), **fields), done=False)

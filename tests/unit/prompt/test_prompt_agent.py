@@ -202,6 +202,18 @@ def test_a_model_without_a_tool_parser_answers_without_tools(prompt: Prompt, wor
     assert prompt.server.requests[1].body["messages"] == [{"role": "user", "content": "one"}]
 
 
+def test_the_notice_of_a_missing_parser_comes_once_for_a_model(prompt: Prompt) -> None:
+    refused = error(400, NO_PARSER)
+    shown = []
+    for output, model in [("terminal", "m"), ("terminal", "m"), ("quiet", "m"), ("json", "m"), ("terminal", "other")]:
+        prompt.server.answer(refused, says("Hi"))
+        said = prompt("one", output=output, endpoint=prompt.endpoint(model=model))
+        shown.append("--tool-call-parser" in said.stderr + said.stdout)
+    assert shown == [True, False, False, True, True]
+    [remembered] = prompt.config_dir.glob("prompt_notices")
+    assert remembered.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_refusal_of_tools_that_were_not_sent_is_an_error(prompt: Prompt) -> None:
     prompt.server.answer(error(400, NO_PARSER))
     with fails(RemoteError, "no-tool-parser"):
