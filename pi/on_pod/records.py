@@ -1,4 +1,4 @@
-"""Records of the pod's deployments, one private folder each under ~/.pi/run, and the pod's lock.
+"""Records of the pod's deployments, one private folder each under ~/.pi/run.
 
 A folder contains `record.json` (name, model, port, GPUs, process identity), `launch.sh`, `key`, `pid` and, after
 the server ended, `exit`. pi can restore a lost pods.json from them. The guard touches `asked` for requests.
@@ -7,19 +7,14 @@ the server ended, `exit`. pi can restore a lost pods.json from them. The guard t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import stat
-import threading
-import time
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Union, cast
+from typing import Any, Dict, NamedTuple, Optional, Union, cast
 
 from pi.on_pod import process, reading, record_check
-from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import LiveRecord, Record
-from pi.on_pod.wire import PodError, Wire
+from pi.on_pod.wire import PodError
 
 HOME = os.path.expanduser("~/.pi")
 
@@ -39,71 +34,6 @@ def folder(name: str) -> str:
 
 def log_path(name: str) -> str:
     return os.path.join(LOGS, name + ".log")
-
-
-LOST_PATIENCE_S = 5
-"""Seconds after a lost connection in which a call must give up the lock; the program ends itself then."""
-
-HOLDER_BYTES = 300
-
-
-@contextlib.contextmanager
-def locked(wire: Wire, patience_s: float = 60) -> Iterator[None]:
-    """Hold the pod's lock, under which pi chooses a port, GPUs and a name. The kernel frees it if its holder dies.
-
-    Waits up to `patience_s` for each holder, one after the other. Raises PodError after that. A holder whose pi is
-    gone ends within seconds, even if it waits for storage that does not answer.
-    """
-    os.makedirs(HOME, mode=0o700, exist_ok=True)
-    with os.fdopen(_lock_file(), "r+", encoding="utf-8", errors="replace") as file:
-        holder, since = "", time.monotonic()
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                wire.check_cancelled()
-            file.seek(0)
-            current = file.read(HOLDER_BYTES)
-            if current != holder:
-                holder, since = current, time.monotonic()
-            elif time.monotonic() - since > patience_s:
-                raise PodError("locked", "%s has held this pod's lock for %d s" % (holder or "another pi", patience_s))
-            time.sleep(0.05)
-        with contextlib.suppress(OSError):  # a full disk: others wait without a name
-            os.ftruncate(file.fileno(), 0)
-            os.pwrite(file.fileno(), ("pid %d on the pod, for %s," % (os.getpid(), wire.who)).encode(), 0)
-        is_done = threading.Event()
-        threading.Thread(target=_end_if_lost, args=(wire, is_done), daemon=True).start()
-        try:
-            yield
-        finally:
-            is_done.set()
-
-
-def _lock_file() -> int:
-    """Return the open lock file. Raises PodError if another kind of file has its name."""
-    path = os.path.join(HOME, "lock")
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
-        problem = "it is not a file"
-    except OSError as error:
-        if error.errno in reading.FULL:
-            raise
-        problem = (error.strerror or "unknown error").lower()
-    raise PodError("damaged", "cannot use ~/.pi/lock on the pod: %s" % problem, name="lock")
-
-
-def _end_if_lost(wire: Wire, is_done: threading.Event) -> None:
-    """End the program if its pi is gone and it still holds the lock after a while: it may wait for a dead mount."""
-    while not is_done.wait(0.2):
-        if wire.lost.is_set():
-            if not is_done.wait(paced(LOST_PATIENCE_S)):
-                os._exit(1)
-            return
 
 
 def write(name: str, file_name: str, text: str) -> None:

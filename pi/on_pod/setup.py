@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -12,7 +11,7 @@ import subprocess
 import time
 from typing import IO, Iterator, cast, get_args
 
-from pi.on_pod import audit, check, machine, process, records, redact
+from pi.on_pod import audit, check, lock, machine, process, records, redact
 from pi.on_pod.events import StepVerb
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest
@@ -40,8 +39,8 @@ def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
         raise PodError("lost", "pi did not answer")
     folder = os.path.join(records.HOME, "setup")
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    with open(os.path.join(folder, "lock"), "a") as lock:
-        _take(wire, lock)
+    with lock.opened("setup/lock") as descriptor:
+        _take(wire, descriptor)
         _write_files(request["files"])
         machine.give()
         script = subprocess.Popen(
@@ -83,17 +82,16 @@ def _write_files(files: dict[str, str]) -> None:
         os.replace(path + ".new", path)
 
 
-def _take(wire: Wire, lock: IO[str]) -> None:
-    waiting = False
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            wire.check_cancelled()
-        if not waiting:
-            text = "waiting for another setup of this pod"
+def _take(wire: Wire, descriptor: int) -> None:
+    """Lock the setup of this pod. Waits for another setup, and reports whose it is."""
+    current = ""
+    while not lock.take(wire, descriptor):
+        wire.check_cancelled()
+        found = lock.holder(descriptor).rstrip(",")
+        if found != current:
+            text = "waiting for another setup of this pod (%s)" % found
             wire.emit({"event": "step", "verb": "note", "step": "lock", "text": text})
-            waiting = True
+            current = found
         time.sleep(0.1)
 
 

@@ -18,6 +18,7 @@ from pi.on_pod import (
     download,
     endings,
     health,
+    lock,
     logs,
     process,
     reading,
@@ -47,7 +48,7 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
     Survey, plan and reservation happen under the pod's lock, so that two starts never choose the same name, port
     or GPU. This process owns the reservation, which is valid while it lives.
     """
-    with records.locked(wire):
+    with lock.locked(wire):
         _check_name(request["name"])
         wire.emit({"event": "survey", "facts": survey.survey(request)})
         plan: Launch = wire.answer(timeout_s=60)

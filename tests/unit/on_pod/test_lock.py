@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pi.on_pod import records
+from pi.on_pod import lock, records
 from pi.on_pod.wire import PodError
 from tests.unit.on_pod.conftest import Wire
 
@@ -45,26 +45,26 @@ def holder(home: Path, turns: int, seconds: float) -> Any:
 
 def test_one_holder_is_waited_for_so_long_and_then_named(home: Path) -> None:
     with holder(home, 1, 60) as other:
-        with pytest.raises(PodError, match="turn 0 has held this pod's lock for 0 s"), records.locked(Wire(), 0.4):
+        with pytest.raises(PodError, match="turn 0 has held this pod's lock for 0 s"), lock.locked(Wire(), 0.4):
             pytest.fail("it was held")
         other.kill()
-    with records.locked(Wire(), 5):
+    with lock.locked(Wire(), 5):
         assert (home / "lock").read_text().endswith("for ann@laptop,")
 
 
 def test_many_holders_are_waited_for_as_long_as_the_lock_passes_on(home: Path) -> None:
-    with holder(home, 6, 0.5), records.locked(Wire(), 2):
+    with holder(home, 6, 0.5), lock.locked(Wire(), 2):
         assert "for ann@laptop," in (home / "lock").read_text()
 
 
 STUCK = """
 import sys, time
-from pi.on_pod import records
+from pi.on_pod import lock, records
 from tests.unit.on_pod.conftest import Wire
 
 records.HOME = sys.argv[1]
 call = Wire()
-with records.locked(call):
+with lock.locked(call):
     print("held", flush=True)
     call.lost.set()
     time.sleep(300)
@@ -76,11 +76,11 @@ def test_a_holder_whose_pi_is_gone_frees_the_lock_though_its_storage_never_answe
     with subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ, "PI_TEST_PACE": "0.05"}) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
         began = time.monotonic()
-        with records.locked(Wire(), 60):
+        with lock.locked(Wire(), 60):
             assert time.monotonic() - began < 10 and other.wait(5) == 1
 
 
 def test_a_lock_that_is_not_a_file_is_reported(home: Path) -> None:
     os.mkfifo(home / "lock")
-    with pytest.raises(PodError, match=r"cannot use ~/\.pi/lock on the pod: it is not a file"), records.locked(Wire()):
+    with pytest.raises(PodError, match=r"cannot use ~/\.pi/lock on the pod: it is not a file"), lock.locked(Wire()):
         pytest.fail("it was held")
