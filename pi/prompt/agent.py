@@ -13,6 +13,7 @@ from typing import Any
 from pi.errors import PiError, Signalled
 from pi.prompt import chat_completions, responses, schema
 from pi.prompt.answer import Answer
+from pi.prompt.ceilings import AnswerMeter, check_conversation
 from pi.prompt.client import Client
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.events import Error, Event, Notice, Text, Thinking, ToolCall, ToolResult, TurnEnd, TurnStart
@@ -140,6 +141,7 @@ class Agent:
     def _rounds(self, turn: _Turn) -> str:
         """Send requests until an answer has no tool calls; return why the turn ended."""
         while True:
+            check_conversation(self.history)
             turn.rounds += 1
             turn.text = ""
             answer = self._ask(turn)
@@ -197,6 +199,7 @@ class Agent:
         first = last = None
         read = self._api.read
         pending: list[Thinking | Text] = []
+        meter = AnswerMeter(answer)
 
         def show() -> None:
             pieces, pending[:] = _joined(pending), []
@@ -204,9 +207,10 @@ class Agent:
                 self._show(piece)
 
         try:
-            with contextlib.closing(self._client.stream(body, before_wait=show)) as stream:
+            with contextlib.closing(self._client.stream(body, before_wait=show, amount=meter.amount)) as stream:
                 for item in stream:
                     pieces = read(item, answer)
+                    meter.add(pieces)
                     if pieces or answer.calls:
                         last = time.monotonic()
                         first = first or last
