@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from pi import screen
+from pi.calls.setup import SetupFacts
 from pi.errors import InputError
 from pi.pods import state
 from pi.pods.gpus import Gpu
 from pi.pods.types import Pod, State
-from pi.steps import spending
+from pi.steps import pod_entry, spending
 
 H100 = Gpu(0, "H100 80GB HBM3", 81559)
 HOUR = 3600
@@ -63,6 +64,25 @@ def test_prices_toml_prices_the_gpus_of_a_pod_without_a_price(folder: Path) -> N
     assert spending.per_hour(replace(two, price=2.49)) == 2.49
     mixed = replace(two, gpus=(H100, Gpu(1, "Tesla P40", 24576)))
     assert spending.per_hour(mixed) is None
+
+
+def test_setup_keeps_price_and_time_until_another_machine_replaces_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    def set_up(machine: str, price: float | None = None) -> Pod:
+        facts = SetupFacts((), (), "0.32.0", {}, None, "3.12", boot="b/1", machine=machine)
+        return pod_entry.remember_setup(Pod("box", "ssh box"), facts, "ssh-ed25519 SHA256:x", price)
+
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    first = set_up("m1", 2.49)
+    assert (first.price, first.set_up_at) == (2.49, now)
+    now += HOUR
+    again = set_up("m1")
+    assert (again.price, again.set_up_at) == (2.49, now - HOUR)
+    assert spending.since_setup(again) == ("1.0", "2.49")
+    replaced = replace(again, boot="b/0")
+    state.change(lambda before: before.with_pod(replaced))
+    other = set_up("m2", 1.0)
+    assert (other.price, other.set_up_at) == (1.0, now)
 
 
 def test_cost_is_said_where_billing_is() -> None:
