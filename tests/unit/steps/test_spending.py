@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -133,6 +134,21 @@ def test_use_of_a_pod_counts_also_under_another_name(capsys: pytest.CaptureFixtu
     known(pod("other", machine="m1"), pod("idle"))
     spending.remind()
     assert capsys.readouterr().err.startswith("idle: ")
+
+
+@pytest.mark.parametrize(
+    ("ages", "is_idle"),
+    [((None,), True), ((None, 9.0 * HOUR), True), ((3.0 * HOUR, 60.0), False), ((), True)],
+    ids=["no request", "long ago", "a minute ago", "no model"],
+)
+def test_requests_that_the_guards_noted_count_as_use(
+    ages: tuple[float | None, ...], is_idle: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known(pod())
+    found = [SimpleNamespace(asked_s_ago=age) for age in ages]
+    spending.note_asked(pod(), SimpleNamespace(found=found))  # type: ignore[arg-type]
+    spending.remind()
+    assert ("no request known" in capsys.readouterr().err) is is_idle
 
 
 def test_two_names_of_one_machine_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
