@@ -51,10 +51,10 @@ def test_a_price_that_cannot_be_read_is_rejected(text: str) -> None:
 
 
 def test_hours_and_cost_are_counted_since_setup() -> None:
-    assert spending.since_setup(pod()) == ("10.0", "25.00")
-    assert spending.since_setup(pod(price=None)) == ("10.0", "-")
-    assert spending.since_setup(pod(set_up_h=None)) == ("-", "-")
-    assert spending.since_setup(pod(set_up_h=-5)) == ("0.0", "0.00")
+    assert spending.since_setup(pod(), 2.5) == ("10.0", "25.00")
+    assert spending.since_setup(pod(), None) == ("10.0", "-")
+    assert spending.since_setup(pod(set_up_h=None), 2.5) == ("-", "-")
+    assert spending.since_setup(pod(set_up_h=-5), 2.5) == ("0.0", "0.00")
 
 
 def test_prices_toml_prices_the_gpus_of_a_pod_without_a_price(folder: Path) -> None:
@@ -79,11 +79,18 @@ def test_setup_keeps_price_and_time_until_another_machine_replaces_the_pod(monke
     now += HOUR
     again = set_up("m1")
     assert (again.price, again.set_up_at) == (2.49, now - HOUR)
-    assert spending.since_setup(again) == ("1.0", "2.49")
+    assert spending.since_setup(again, again.price) == ("1.0", "2.49")
     replaced = replace(again, boot="b/0")
     state.change(lambda before: before.with_pod(replaced))
     other = set_up("m2", 1.0)
     assert (other.price, other.set_up_at) == (1.0, now)
+
+
+def test_broken_prices_cost_a_note_and_no_list_of_pods(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "prices.toml").write_text("h100 = 'cheap'\n")
+    pods = {"a": pod(price=None, gpus=(H100,)), "b": pod()}
+    assert spending.prices(pods) == {"a": None, "b": 2.5}
+    assert "ignoring your prices: " in capsys.readouterr().err
 
 
 def test_cost_is_said_where_billing_is() -> None:
