@@ -33,13 +33,14 @@ def list_pods(c: Any, options: PodsOptions) -> None:
     if not saved.pods:
         screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
         return
-    is_priced = any(spending.per_hour(pod) is not None for pod in saved.pods.values())
+    prices = spending.prices(saved.pods)
+    is_priced = any(price is not None for price in prices.values())
     rows = [("", "POD", "GPUS", "MODELS", "VLLM", *(("HOURS", "COST") if is_priced else ()), "SSH")]
     for name, pod in saved.pods.items():
         mark = "*" if name == saved.active else ""
         first = firsts[name]
         cards = gpu_summary(pod) if first == name else f"same machine as {first}"
-        spent = spending.since_setup(pod) if first == name else ("-", "-")
+        spent = spending.since_setup(pod, prices[name]) if first == name else ("-", "-")
         models = str(len(pod.models) or "-")
         rows.append((mark, name, cards, models, versions(pod), *(spent if is_priced else ()), pod.ssh))
     screen.columns(rows)

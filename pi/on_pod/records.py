@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from typing import Any, Dict, NamedTuple, Optional, Union, cast
 
 from pi.on_pod import process, reading, record_check

@@ -14,6 +14,7 @@ from pi.errors import PiError, Signalled
 from pi.prompt import chat_completions, endings, notices, responses, schema
 from pi.prompt.answer import Answer
 from pi.prompt.brakes import Brake
+from pi.prompt.ceilings import AnswerMeter, check_conversation
 from pi.prompt.client import Client
 from pi.prompt.endpoint import Endpoint
 from pi.prompt.events import Error, Event, Notice, Text, Thinking, ToolCall, ToolResult, TurnEnd, TurnStart
@@ -159,6 +160,7 @@ class Agent:
         """Send requests until an answer has no tool calls; return why the turn ended."""
         brake = Brake(self._offered)
         while True:
+            check_conversation(self.history)
             turn.rounds += 1
             turn.text = ""
             answer = self._ask(turn)
@@ -276,6 +278,7 @@ class Agent:
         first = last = None
         read = self._api.read
         pending: list[Thinking | Text] = []
+        meter = AnswerMeter(answer)
 
         def show() -> None:
             pieces, pending[:] = _joined(pending), []
@@ -283,9 +286,10 @@ class Agent:
                 self._show(piece)
 
         try:
-            with contextlib.closing(self._client.stream(body, before_wait=show)) as stream:
+            with contextlib.closing(self._client.stream(body, before_wait=show, amount=meter.amount)) as stream:
                 for item in stream:
                     pieces = read(item, answer)
+                    meter.add(pieces)
                     if pieces or answer.calls:
                         last = time.monotonic()
                         first = first or last

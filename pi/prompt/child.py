@@ -31,8 +31,10 @@ class Finished:
     output: bytes
 
 
-def run(argv: Sequence[str | Path], directory: Path, deadline: Deadline, limit: int) -> Finished:
-    """Run a program until it exits or has printed more than `limit` bytes.
+def run(
+    argv: Sequence[str | Path], directory: Path, deadline: Deadline, limit: int, descriptors: Sequence[int] = ()
+) -> Finished:
+    """Run a program until it exits or has printed more than `limit` bytes. It inherits the open `descriptors`.
 
     Raises:
         ToolError: if it cannot start or the time is up. The program and its children are then killed.
@@ -46,6 +48,7 @@ def run(argv: Sequence[str | Path], directory: Path, deadline: Deadline, limit: 
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=descriptors,
         )
     except (OSError, ValueError) as error:
         raise ToolError(f"cannot run {Path(argv[0]).name}: {error}") from None

@@ -83,11 +83,16 @@ class Client:
         self._connection.close()
 
     def stream(
-        self, body: dict[str, Any], before_wait: Callable[[], None] = lambda: None
+        self,
+        body: dict[str, Any],
+        before_wait: Callable[[], None] = lambda: None,
+        amount: Callable[[], object] = object,
     ) -> Generator[dict[str, Any], None, None]:
         """Send a request and yield the objects of its answer; `sse.DONE` stands for "[DONE]".
 
-        Calls `before_wait` when all received objects are consumed and the next read may block.
+        Calls `before_wait` when all received objects are consumed and the next read may block. `amount` tells how
+        much the answer contains: while it stays the same, the server makes no progress, whatever it sends. By default,
+        every object is progress.
 
         Raises:
             PiError: if anything fails, also in mid-stream. A stream that just ends may be incomplete: the
@@ -96,16 +101,19 @@ class Client:
         route = "/responses" if self._endpoint.api == "responses" else "/chat/completions"
         try:
             with self._connection.stream(route, {"model": self._endpoint.model, **body}) as response:
-                yield from self._objects(response, before_wait)
+                yield from self._objects(response, before_wait, amount)
         except RefusedError as error:
             raise self._refused(error) from None
         except RequestError as error:
             raise self._unanswered(error) from None
 
-    def _objects(self, response: Response, before_wait: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    def _objects(
+        self, response: Response, before_wait: Callable[[], None], amount: Callable[[], object]
+    ) -> Iterator[dict[str, Any]]:
         response.incoming.before_wait = before_wait
         pieces = 0
         begun = False
+        before = amount()
         try:
             for item in _decoded(response):
                 self._raise_error_in(item)
@@ -114,6 +122,9 @@ class Client:
                     response.incoming.flow(self._idle_seconds)
                 pieces += 1
                 yield item
+                if (now := amount()) != before:
+                    before = now
+                    response.incoming.progressed()
         except SilentError:
             if not begun:
                 raise self._silent() from None
@@ -133,7 +144,7 @@ class Client:
 
     def _stalled(self, pieces: int) -> PiError:
         waited, after = f"{self._idle_seconds:g} s", count(pieces, "piece")
-        error = RemoteError("model-stalled", f"the model stopped answering: no data for {waited}, after {after}")
+        error = RemoteError("model-stalled", f"the model stopped answering: no progress for {waited}, after {after}")
         return self._explained(error)
 
     def count_tokens(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> TokenCount | None:

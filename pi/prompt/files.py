@@ -135,8 +135,10 @@ def rg(policy: PathPolicy, deadline: Deadline, args: str) -> str:
     binary = ripgrep.find()
     if binary is None:
         raise ToolError("ripgrep is not installed on the user's machine; use glob and read instead")
-    finished = child.run([binary, *ripgrep.command(args, policy)], policy.root, deadline, RESULT_BYTES)
-    output = finished.output.decode("utf-8", "replace")
+    with ripgrep.opened(ripgrep.command(args, policy), policy) as search:
+        finished = child.run([binary, *search.words], policy.root, deadline, RESULT_BYTES, search.descriptors)
+        search.check()
+    output = search.named(finished.output.decode("utf-8", "replace"))
     if finished.exit_code is None:
         return cut(output, "", RESULT_BYTES) + "\n[cut: too much output; use a narrower pattern, path or --max-count]"
     if finished.exit_code == 2 and output.startswith(("rg:", "error:", "regex parse error:")):

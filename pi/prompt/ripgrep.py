@@ -8,6 +8,8 @@ Source of flags and their parsing: ripgrep 14 and 15, crates/core/flags.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shlex
@@ -15,7 +17,7 @@ import shutil
 import stat
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +105,74 @@ def command(arguments: str, policy: PathPolicy) -> list[str]:
         "--",
         *([_operand(path, policy) for path in operands] or [_root(policy)]),
     ]
+
+
+@dataclass
+class Search:
+    """A command whose file operands are open files, so that nobody can replace them after the check.
+
+    Directories keep their names, because the globs match names: `check` tells if one was replaced meanwhile.
+    """
+
+    words: list[str]
+    descriptors: list[int] = field(default_factory=list)
+    _names: dict[str, str] = field(default_factory=dict)
+    _directories: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Device and inode of each directory, by its operand."""
+    root: Path = Path()
+
+    def add(self, operand: str, policy: PathPolicy) -> None:
+        path = self.root / operand
+        if path.is_dir():
+            descriptor = policy.open_directory(path)
+            self._directories[operand] = _identity(os.fstat(descriptor))
+            os.close(descriptor)
+            self.words.append(operand)
+            return
+        descriptor = policy.open_file(path)
+        self.descriptors.append(descriptor)
+        opened_name = f"{DESCRIPTORS}/{descriptor}"
+        self._names[opened_name] = operand
+        self.words.append(opened_name)
+
+    def check(self) -> None:
+        """Raise ToolError if a directory is not the one that was checked."""
+        for operand, identity in self._directories.items():
+            try:
+                now = _identity((self.root / operand).lstat() if operand != "./" else self.root.lstat())
+            except OSError:
+                now = None
+            if now != identity:
+                raise ToolError(f"{operand} was replaced while rg ran; search again")
+
+    def named(self, output: str) -> str:
+        """Return the output with the names of files instead of their descriptors."""
+        for opened_name, operand in self._names.items():
+            output = re.sub(rf"(?m)^{opened_name}(?=[:-]|$)", lambda _, name=operand: name, output)  # type: ignore[misc]
+            output = output.replace(f'"path":{{"text":"{opened_name}"}}', f'"path":{{"text":{json.dumps(operand)}}}')
+        return output
+
+
+DESCRIPTORS = "/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd"
+
+
+@contextlib.contextmanager
+def opened(command: Sequence[str], policy: PathPolicy) -> Iterator[Search]:
+    """Open the operands of a command and yield the search. Raises ToolError if one may not be read any more."""
+    words = list(command)
+    end = words.index("--") + 1
+    search = Search(words[:end], root=policy.root)
+    try:
+        for operand in words[end:]:
+            search.add(operand, policy)
+        yield search
+    finally:
+        for descriptor in search.descriptors:
+            os.close(descriptor)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _split(arguments: str) -> list[str]:

@@ -17,10 +17,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pi import redaction
+from pi.errors import InputError
 from pi.prompt.history import Message, UserMessage, complete, from_json, to_json
 from pi.text import well_formed
 
 VERSION = 1
+
+FILE_BYTES = 100_000_000
+"""Largest file that pi reads: JSON needs up to six bytes for each character of a conversation."""
+
+HEAD_BYTES = 64 * 1024
+"""Largest first line of a file."""
 
 MAX_SAVED = 200
 """Most conversations on disk; saving a new one deletes older ones."""
@@ -65,11 +72,21 @@ class Sessions:
         return next((session for session in self.all() if session.directory == directory), None)
 
     def history(self, session: Session) -> list[Message]:
-        """Return the readable messages of a conversation, up to a point where it can continue."""
+        """Return the readable messages of a conversation, up to a point where it can continue.
+
+        Raises InputError if the file is too large.
+        """
+        path = self._path(session)
+        if path.stat().st_size > FILE_BYTES:
+            raise InputError(
+                "conversation-file-too-large",
+                f"{path} has more than {FILE_BYTES // 10**6} MB",
+                "begin a new conversation: pi prompt without --continue",
+            )
         messages: list[Message] = []
         with (
             contextlib.suppress(ValueError),
-            self._path(session).open(encoding="utf-8", errors="replace") as file,
+            path.open(encoding="utf-8", errors="replace") as file,
         ):
             for line in itertools.islice(file, 1, None):
                 messages.append(from_json(json.loads(line)))
@@ -109,7 +126,7 @@ def _session(path: Path) -> Session | None:
     """Return the conversation in a file's first line, or None if it is not one."""
     try:
         with path.open(encoding="utf-8") as file:
-            head = json.loads(file.readline())
+            head = json.loads(file.readline(HEAD_BYTES))
         if head["version"] != VERSION:
             return None
         directory, model, started, first = (str(head[name]) for name in ("directory", "model", "started", "first"))

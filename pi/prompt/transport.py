@@ -38,6 +38,7 @@ class Incoming(io.RawIOBase):
 
     Waking up for each token is slow. Calls `before_wait` when the reader has consumed all bytes. A time-out is a number
     of short waits, without a clock, so it excludes the time in which the user has stopped the process (Ctrl+Z).
+    Waits count together until `progressed` is called: bytes alone, such as comments, do not renew the patience.
     """
 
     def __init__(self, line: Line, patience_s: float) -> None:
@@ -46,11 +47,17 @@ class Incoming(io.RawIOBase):
         self._patience_s = patience_s
         self._rests_from: float | None = None
         self._caught_up = False
+        self._waited_s = 0.0
+
+    def progressed(self) -> None:
+        """Renew the patience."""
+        self._waited_s = 0.0
 
     def flow(self, patience_s: float) -> None:
         """Begin to pause between reads, and limit a pause of the server to `patience_s`."""
         self._patience_s = patience_s
         self._rests_from = time.monotonic() + FIRST_S
+        self.progressed()
 
     def readable(self) -> bool:
         return True
@@ -80,14 +87,18 @@ class Incoming(io.RawIOBase):
         return bytes(more)
 
     def _receive(self, size: int) -> bytes:
-        self._line.settimeout(self._patience_s / WAITS)
-        for _ in range(WAITS):
+        short_s = self._patience_s / WAITS
+        self._line.settimeout(short_s)
+        while self._waited_s < self._patience_s - short_s / 2:
+            began = time.monotonic()
             try:
                 return self._line.recv(size)
             except TimeoutError:
                 continue
             except OSError as error:
                 raise httpx2.ReadError(_words(error)) from error
+            finally:
+                self._waited_s += min(time.monotonic() - began, short_s)
         raise httpx2.ReadTimeout("nothing came")
 
 

@@ -331,7 +331,7 @@ PYTHON
 }
 fetch_uv() { # FOLDER VERSION: downloads uv's wheel with pip, which knows all of its own settings, or without pip
     ! python3 -m pip --version >/dev/null 2>&1 ||
-        run within 180 python3 -m pip download -q --no-input --no-deps --only-binary :all: -d "$1" "uv${2:+==$2}" || true
+        run within 180 python3 -m pip download -q --no-input --retries 1 --no-deps --only-binary :all: -d "$1" "uv${2:+==$2}" || true
     [[ -n $(compgen -G "$1/uv-*.whl") ]] || uv_from_index "$1" "$2"
 }
 step_uv() {

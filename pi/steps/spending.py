@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,14 +55,23 @@ def per_hour(pod: Pod) -> float | None:
     return kept_prices.of_gpus(pod.gpus)
 
 
+def prices(pods: Mapping[str, Pod]) -> dict[str, float | None]:
+    """Return what each pod costs per hour. A broken prices.toml costs a note."""
+    try:
+        return {name: per_hour(pod) for name, pod in pods.items()}
+    except InputError as error:
+        screen.note(f"ignoring your prices: {error.message}")
+        return {name: pod.price for name, pod in pods.items()}
+
+
 def hours(pod: Pod) -> float | None:
     """Return the hours since the pod's setup, or None if that time is unknown."""
     return None if pod.set_up_at is None else max(0.0, (time.time() - pod.set_up_at) / 3600)
 
 
-def since_setup(pod: Pod) -> tuple[str, str]:
-    """Return hours and cost since setup, for a table; "-" if unknown."""
-    duration, price = hours(pod), per_hour(pod)
+def since_setup(pod: Pod, price: float | None) -> tuple[str, str]:
+    """Return hours and cost since setup at a price per hour, for a table; "-" if unknown."""
+    duration = hours(pod)
     shown = "-" if duration is None else f"{duration:.1f}"
     return shown, "-" if duration is None or price is None else f"{duration * price:.2f}"
 

@@ -42,8 +42,10 @@ def test_a_bare_machine_becomes_a_pod_without_gpus(ready: Ready) -> None:
         "host_key": f"ssh-ed25519 {fingerprint(ready.machine)}",
         "boot": boot(),
         "machine": ready.pi.state()["pods"]["box"]["machine"],
+        "set_up_at": ready.pi.state()["pods"]["box"]["set_up_at"],
     }
     assert re.fullmatch("[0-9a-f]{32}", pod["machine"])
+    assert 0 <= time.time() - pod["set_up_at"] < 600
     assert ready.pi.state() == {"version": 1, "pods": {"box": pod}, "active": "box"}
     [_, line] = ready.pi.ok("pods").splitlines()
     assert line.split()[:4] == ["*", "box", "none", "(CPU)"] and "0.32.0+cpu" in line

@@ -229,6 +229,7 @@ WRONG = [
     ("an invalid pod name", ["pods", "setup", "a/b", "ssh h"], "invalid pod name"),
     ("not an ssh command", ["pods", "setup", "box", "rm -rf /"], "rm is not an ssh command"),
     ("an unknown kind of vLLM", ["pods", "setup", "box", "ssh h", "--vllm", "best"], "invalid --vllm 'best'"),
+    ("a price that is not one", ["pods", "setup", "box", "ssh h", "--price", "cheap"], "invalid --price 'cheap'"),
     ("two mount commands", ["pods", "setup", "box", "ssh h", "--mount", "mount a /b; id"], "one plain command"),
     ("a system folder", ["pods", "setup", "box", "ssh h", "--models-path", "/etc"], "is a system directory"),
     ("an unknown shell", ["--print-completion-script", "tcsh"], "usage: pi --print-completion-script bash|zsh|fish"),

@@ -59,7 +59,8 @@ def test_a_written_state_is_read_back(file: Path) -> None:
     begun = Deployment("s", "Qwen/Y", 8003, (1,), 0, "starting", owner=Owner(123, "laptop", 1.5))
     gpu = Gpu(0, "H100", 81559, compute_capability=(9, 0))
     extra_venvs = {"venv-0.33.0": "0.33.1"}
-    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", extra_venvs, {"mine": 1})
+    pod = Pod("dc1", "ssh root@h", (gpu,), {"q": model, "s": begun}, "/mnt/m", "0.32.0", extra_venvs, {"mine": 1},
+              price=2.49, set_up_at=1_795_000_000)  # fmt: skip
     after = state.change(lambda before: replace(before.with_pod(pod), active="dc1"))
     assert state.load() == after == State({"dc1": pod}, "dc1")
 
@@ -217,6 +218,9 @@ BROKEN = {
     "a version that is a list": '{"pods": {"a": {"ssh": "x", "vllmBeside": {"venv-nightly": []}}}}',
     "a wrong adapter": '{"pods": {"a": {"ssh": "x", "models": {"m": {"model": "x", "port": 1, "pid": 2, "adapters": ["/"]}}}}}',
     "a folder with a line break": '{"pods": {"a": {"ssh": "x", "vllmBeside": {"venv\\n": "1"}}}}',
+    "a price as text": '{"pods": {"a": {"ssh": "x", "price": "2.49"}}}',
+    "a price below zero": '{"pods": {"a": {"ssh": "x", "price": -1}}}',
+    "a setup at no time": '{"pods": {"a": {"ssh": "x", "set_up_at": true}}}',
     "nested too deeply": "[" * 100_000,
     "not UTF-8": b'{"pods": {"\xff": {}}}',
     "a newer version": '{"version": 999, "pods": {}}',

@@ -289,3 +289,77 @@ def test_failures_of_ripgrep_do_not_look_like_no_matches(
     monkeypatch.setattr(ripgrep, "find", lambda: binary)
     message = Toolbox(policy).call(Call("1", "rg", '{"args": "x"}'), threading.Event())
     assert (message.text, message.is_error) == (says, is_error)
+
+
+@pytest.fixture
+def two_files(policy: PathPolicy) -> PathPolicy:
+    (policy.root / "b c.txt").write_text("TODO two\n")
+    return policy
+
+
+NAMED = {
+    "TODO src/a.py": ["TODO one"],
+    "-n TODO src/a.py 'b c.txt'": ["./b c.txt:1:TODO two", "./src/a.py:1:TODO one"],
+    "-H -A1 TODO src/a.py": ["./src/a.py-other", "./src/a.py:TODO one"],
+    "-c TODO src/a.py 'b c.txt'": ["./b c.txt:1", "./src/a.py:1"],
+    "-l TODO src/a.py": ["./src/a.py"],
+    "--files src/a.py": ["./src/a.py"],
+    "-H --heading -n TODO src/a.py": ["./src/a.py", "1:TODO one"],
+    "-n TODO src 'b c.txt'": ["./b c.txt:1:TODO two", "./src/a.py:1:TODO one"],
+}
+
+
+@pytest.mark.parametrize(("args", "lines"), NAMED.items(), ids=NAMED)
+def test_open_files_appear_under_their_names(two_files: PathPolicy, args: str, lines: list[str]) -> None:
+    assert sorted(run(two_files, args).splitlines()) == lines
+
+
+def test_open_files_appear_under_their_names_in_json(two_files: PathPolicy) -> None:
+    shown = run(two_files, "--json TODO 'b c.txt'")
+    assert '"path":{"text":"./b c.txt"}' in shown and "/fd/" not in shown
+
+
+def swapping(tmp_path: Path, script: str) -> Path:
+    """Return a program that runs a script, as another process may at that moment, and then ripgrep."""
+    real, binary = ripgrep.find(), tmp_path / "swapping-rg"
+    binary.write_text(f'#!/bin/sh\ncd {shlex.quote(str(tmp_path))}\n{script}\ncd root\nexec {real} "$@"\n')
+    binary.chmod(0o755)
+    return binary
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "a.py").write_text(f"TODO {SECRET}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "script", ["ln -sfn ../../outside/a.py root/src/a.py", "mv root/src root/x; ln -s ../outside root/src"]
+)
+def test_a_file_that_is_swapped_after_the_check_is_not_the_one_that_rg_reads(
+    policy: PathPolicy, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    binary = swapping(tmp_path, script)
+    monkeypatch.setattr(ripgrep, "find", lambda: binary)
+    assert run(policy, "TODO src/a.py") == "TODO one\n"
+
+
+def test_a_directory_that_is_swapped_after_the_check_gives_no_result(
+    policy: PathPolicy, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = swapping(tmp_path, "mv root/src root/x; ln -s ../outside root/src")
+    monkeypatch.setattr(ripgrep, "find", lambda: binary)
+    with pytest.raises(ToolError, match=r"\./src was replaced while rg ran"):
+        run(policy, "TODO src")
+
+
+def test_a_file_that_is_swapped_before_rg_starts_is_not_opened(
+    policy: PathPolicy, outside: Path, tmp_path: Path
+) -> None:
+    words = ripgrep.command("TODO src/a.py", policy)
+    (policy.root / "src" / "a.py").unlink()
+    (policy.root / "src" / "a.py").symlink_to(outside / "a.py")
+    with pytest.raises(ToolError, match="cannot open"), ripgrep.opened(words, policy):
+        pass

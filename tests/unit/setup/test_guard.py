@@ -74,7 +74,8 @@ def answered(app: Any, method: str, path: str, headers: Headers | None = None, k
     """Return the first message of the answer to a request, with its headers as a dictionary."""
     sent: list[dict[str, Any]] = []
     scope: dict[str, Any] = {
-        "type": kind, "path": path, "raw_path": path.encode(), "query_string": b"",
+        "type": kind, "path": path.partition("?")[0], "raw_path": path.encode(),
+        "query_string": path.partition("?")[2].encode(),
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers or []],
     }  # fmt: skip
     if kind == "http":
@@ -151,6 +152,14 @@ def test_a_caller_without_the_key_reaches_nothing(headers: Headers, guard: Any, 
     assert answered(guard, "POST", "/health", headers)["status"] == 401
     assert answered(guard, "", "/v1/realtime", headers, "websocket")["type"] == "websocket.close"
     assert answered(guard, "", "/health", headers, "websocket")["type"] == "websocket.close"
+    assert routes.reached == []
+
+
+@pytest.mark.parametrize(
+    "target", ["/v1/models?api_key={}", "/v1/models?key={}", "/v1/models;x-api-key={}", "/{}/metrics"]
+)
+def test_the_key_in_an_address_opens_nothing(target: str, guard: Any, routes: Routes) -> None:
+    assert answered(guard, "GET", target.format(KEY))["status"] == 401
     assert routes.reached == []
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pi import screen
+from pi.calls.setup import SetupFacts
 from pi.errors import InputError
 from pi.pods import state
 from pi.pods.gpus import Gpu
 from pi.pods.types import Pod, State
-from pi.steps import spending
+from pi.steps import pod_entry, spending
 
 H100 = Gpu(0, "H100 80GB HBM3", 81559)
 HOUR = 3600
@@ -49,10 +51,10 @@ def test_a_price_that_cannot_be_read_is_rejected(text: str) -> None:
 
 
 def test_hours_and_cost_are_counted_since_setup() -> None:
-    assert spending.since_setup(pod()) == ("10.0", "25.00")
-    assert spending.since_setup(pod(price=None)) == ("10.0", "-")
-    assert spending.since_setup(pod(set_up_h=None)) == ("-", "-")
-    assert spending.since_setup(pod(set_up_h=-5)) == ("0.0", "0.00")
+    assert spending.since_setup(pod(), 2.5) == ("10.0", "25.00")
+    assert spending.since_setup(pod(), None) == ("10.0", "-")
+    assert spending.since_setup(pod(set_up_h=None), 2.5) == ("-", "-")
+    assert spending.since_setup(pod(set_up_h=-5), 2.5) == ("0.0", "0.00")
 
 
 def test_prices_toml_prices_the_gpus_of_a_pod_without_a_price(folder: Path) -> None:
@@ -63,6 +65,32 @@ def test_prices_toml_prices_the_gpus_of_a_pod_without_a_price(folder: Path) -> N
     assert spending.per_hour(replace(two, price=2.49)) == 2.49
     mixed = replace(two, gpus=(H100, Gpu(1, "Tesla P40", 24576)))
     assert spending.per_hour(mixed) is None
+
+
+def test_setup_keeps_price_and_time_until_another_machine_replaces_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    def set_up(machine: str, price: float | None = None) -> Pod:
+        facts = SetupFacts((), "0.32.0", {}, None, "3.12", boot="b/1", machine=machine)
+        return pod_entry.remember_setup(Pod("box", "ssh box"), facts, "ssh-ed25519 SHA256:x", price)
+
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    first = set_up("m1", 2.49)
+    assert (first.price, first.set_up_at) == (2.49, now)
+    now += HOUR
+    again = set_up("m1")
+    assert (again.price, again.set_up_at) == (2.49, now - HOUR)
+    assert spending.since_setup(again, again.price) == ("1.0", "2.49")
+    replaced = replace(again, boot="b/0")
+    state.change(lambda before: before.with_pod(replaced))
+    other = set_up("m2", 1.0)
+    assert (other.price, other.set_up_at) == (1.0, now)
+
+
+def test_broken_prices_cost_a_note_and_no_list_of_pods(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "prices.toml").write_text("h100 = 'cheap'\n")
+    pods = {"a": pod(price=None, gpus=(H100,)), "b": pod()}
+    assert spending.prices(pods) == {"a": None, "b": 2.5}
+    assert "ignoring your prices: " in capsys.readouterr().err
 
 
 def test_cost_is_said_where_billing_is() -> None:
@@ -113,6 +141,21 @@ def test_use_of_a_pod_counts_also_under_another_name(capsys: pytest.CaptureFixtu
     known(pod("other", machine="m1"), pod("idle"))
     spending.remind()
     assert capsys.readouterr().err.startswith("idle: ")
+
+
+@pytest.mark.parametrize(
+    ("ages", "is_idle"),
+    [((None,), True), ((None, 9.0 * HOUR), True), ((3.0 * HOUR, 60.0), False), ((), True)],
+    ids=["no request", "long ago", "a minute ago", "no model"],
+)
+def test_requests_that_the_guards_noted_count_as_use(
+    ages: tuple[float | None, ...], is_idle: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known(pod())
+    found = [SimpleNamespace(asked_s_ago=age) for age in ages]
+    spending.note_asked(pod(), SimpleNamespace(found=found))  # type: ignore[arg-type]
+    spending.remind()
+    assert ("no request known" in capsys.readouterr().err) is is_idle
 
 
 def test_two_names_of_one_machine_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
