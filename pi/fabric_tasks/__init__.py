@@ -25,6 +25,9 @@ VERBS = {
     "logs": "logs:logs",
     "env": "env:env",
     "prompt": "prompt:prompt",
+    "tunnel": "tunnel:tunnel",
+    "shell": "shell:shell",
+    "ssh": "ssh:ssh",
     "audit": "audit:audit",
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""

@@ -14,6 +14,7 @@ from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
 from pi.pods.types import Pod, State
 from pi.ssh import target
+from pi.steps import tunnels
 
 BILLING = "the machine keeps running (and billing) until you end it at the provider"
 
@@ -31,6 +32,8 @@ def remove(c: Any, options: RemoveOptions) -> None:
     before = state.load()
     after = state.change(lambda saved: _without(saved, name, options.force))
     changes.note("remove", name)
+    for tunnel in tunnels.leave(name):
+        screen.note(f"closed the tunnel to {tunnel.model}")
     pod = before.pod(name)
     screen.say(f"removed {name}; {BILLING}")
     _show_what_stays(pod)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pi.errors import InputError, NotReadyError
 from pi.pods.types import Pod
-from pi.steps import listing, reconcile, states, where
+from pi.steps import listing, reconcile, states, tunnels, where
 
 
 def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
@@ -14,6 +14,8 @@ def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
 
     Raises InputError for an unknown or private model, and NotReadyError if it does not run.
     """
+    if open_tunnel := tunnels.opened_to(pod.name, _served_by(pod, name)):
+        return open_tunnel.url
     with where.connected(c, pod, named=is_named) as connection:
         seen = listing.see(pod, connection)
     models = states.listed(pod, seen.status, seen.host)
@@ -31,3 +33,9 @@ def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
             f"open a tunnel: pi tunnel {name} --background",
         )
     return found.url
+
+
+def _served_by(pod: Pod, name: str) -> str:
+    """Return the model that serves a name of pods.json."""
+    model = pod.serving(name)
+    return model.name if model else name

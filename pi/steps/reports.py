@@ -201,7 +201,7 @@ def _show_call(deployment: Deployment, url: str, reachable: bool) -> None:
         return
     port, routes = deployment.port, " and ".join(apis.APIS[deployment.api].routes)
     if not reachable:
-        screen.say(f"  ssh -L {port}:127.0.0.1:{port} ... forwards its port; then:")
+        screen.say(f"  pi tunnel {deployment.name} makes it answer on this machine; then:")
         url = f"http://127.0.0.1:{port}/v1"
     screen.say(f"  {deployment.name} answers to {apis.APIS[deployment.api].answers}, at {routes}:")
     screen.say(f"  {apis.example(deployment.api, deployment.name, url)}")
