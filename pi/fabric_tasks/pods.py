@@ -38,7 +38,7 @@ def list_pods(c: Any, options: PodsOptions) -> None:
         first = firsts[name]
         cards = gpu_summary(pod) if first == name else f"same machine as {first}"
         rows.append((mark, name, cards, str(len(pod.models) or "-"), versions(pod), pod.ssh))
-    screen.columns(rows)
+    screen.columns(rows, label=1)
 
 
 def _first_names(saved: State) -> dict[str, str]:

@@ -13,10 +13,10 @@ from pi import faults, screen
 from pi.errors import PiError, RemoteError
 from pi.pods.types import Pod
 from pi.steps import where
-from pi.steps.json_shapes import ErrorJson
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
+    from pi.steps.json_shapes import ErrorJson
 
 AT_ONCE = 32
 """Pods that are asked at the same time; each needs a process here."""

@@ -16,11 +16,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pi import config
 from pi.errors import BusyError, InputError, RemoteError
-from pi.steps.json_shapes import TunnelJson
+
+if TYPE_CHECKING:
+    from pi.steps.json_shapes import TunnelJson
 
 LOOPBACK = "127.0.0.1"
 
