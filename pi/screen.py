@@ -98,6 +98,21 @@ def note(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
+def can_ask() -> bool:
+    """Return whether a user sits at a terminal, sees questions and can answer them."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(question: str) -> str:
+    """Print a question on stderr and return the line that the user types; empty at the end of the input."""
+    sys.stderr.write(printable(question) + " ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        sys.stderr.write("\n")
+    return answer.strip()
+
+
 def columns(rows: Sequence[Sequence[str]], label: int | None = None) -> None:
     """Print rows in aligned columns without tabulate, whose import takes 40 ms.
 
