@@ -41,6 +41,7 @@ VARIES = {
     r'"tokens_per_second": (null|[\d.]+)': '"tokens_per_second": N',
     r" at /\S*/python3[.\d]*": " at PYTHON",
     r"\bpid \d+": "pid N",
+    r"\b(up|connecting) +\d+": r"\1 N",
     r"\bPython 3(\.\d+)+": "Python 3",
     r"\buv \d+(\.\d+)+": "uv N",
     r"-{3,}": "---",

@@ -118,12 +118,21 @@ def ask(question: str) -> str:
     return answer.strip()
 
 
-def columns(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in aligned columns without tabulate, whose import takes 40 ms."""
+def columns(rows: Sequence[Sequence[str]], label: int | None = None) -> None:
+    """Print rows in aligned columns without tabulate, whose import takes 40 ms.
+
+    With `label`, if they are wider than the terminal, the last column follows below, after the cell at that place.
+    """
     rows = [[one_line(cell, CELL) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    below: list[str] = []
+    room, widths = width(), [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if label is not None and room and sum(widths) + GAP * (len(widths) - 1) > room:
+        below = [f"  {row[label]}: {row[-1]}" for row in rows[1:]]
+        rows, widths = [row[:-1] for row in rows], widths[:-1]
     for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip())
+    for line in below:
+        say(line)
 
 
 def table(

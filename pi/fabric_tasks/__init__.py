@@ -27,6 +27,10 @@ VERBS = {
     "env": "env:env",
     "explain": "explain:explain_log",
     "prompt": "prompt:prompt",
+    "tunnel": "tunnel:tunnel",
+    "key.show": "key:show",
+    "shell": "shell:shell",
+    "ssh": "ssh:ssh",
     "audit": "audit:audit",
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""

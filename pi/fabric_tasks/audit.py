@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pi import screen
 from pi.calls.audit import recent_changes
@@ -13,7 +13,9 @@ from pi.fabric_tasks.reading import PodsOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.steps import group, where
 from pi.steps.group import Asked
-from pi.steps.json_shapes import AuditJson, ChangeJson
+
+if TYPE_CHECKING:
+    from pi.steps.json_shapes import AuditJson, ChangeJson
 
 HEADERS = ("TIME (UTC)", "WHO", "COMMAND", "NAME", "RESULT")
 
@@ -48,7 +50,7 @@ def _show(asked: list[Asked[list[list[str]]]]) -> None:
     else:
         rows, headers = asked[0].answer or [], HEADERS
     if rows:
-        screen.table(rows, headers)
+        screen.table(rows, headers, shrink="WHO", below="RESULT")
     for each in asked:
         if each.answer == []:
             screen.say(f"no changes on {each.pod.name} yet")
@@ -60,7 +62,7 @@ def _as_json(asked: list[Asked[list[list[str]]]]) -> AuditJson:
             {
                 "pod": each.pod.name,
                 "error": group.error_json(each.error),
-                "changes": [cast(ChangeJson, dict(zip(FIELDS, row, strict=True))) for row in each.answer or ()],
+                "changes": [cast("ChangeJson", dict(zip(FIELDS, row, strict=True))) for row in each.answer or ()],
             }
             for each in asked
         ]

@@ -43,7 +43,7 @@ def list_pods(c: Any, options: PodsOptions) -> None:
         spent = spending.since_setup(pod, prices[name]) if first == name else ("-", "-")
         models = str(len(pod.models) or "-")
         rows.append((mark, name, cards, models, versions(pod), *(spent if is_priced else ()), pod.ssh))
-    screen.columns(rows)
+    screen.columns(rows, label=1)
 
 
 def _first_names(saved: State) -> dict[str, str]:

@@ -84,4 +84,4 @@ def _list_sessions(as_json: bool) -> None:
         screen.say("no saved conversations yet")
         return
     rows = [(each.started, each.model, each.directory, one_line(each.first, FIRST_WIDTH)) for each in saved]
-    screen.table(rows, ("STARTED", "MODEL", "DIRECTORY", "BEGINS WITH"))
+    screen.table(rows, ("STARTED", "MODEL", "DIRECTORY", "BEGINS WITH"), shrink="DIRECTORY", below="BEGINS WITH")

@@ -23,6 +23,6 @@ class PodsOptions(Options):
     all_pods: bool = switch("every pod, all at the same time", excludes="--pod")
 
 
-def json_switch() -> Any:
+def json_switch(*, requires: str = "") -> Any:
     """Declare `--json`; docs/json.md has the schema."""
-    return switch("print JSON (schema: docs/json.md)")
+    return switch("print JSON (schema: docs/json.md)", requires=requires)

@@ -14,7 +14,7 @@ from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
 from pi.pods.types import Pod, State
 from pi.ssh import target
-from pi.steps import spending
+from pi.steps import spending, tunnels
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ def remove(c: Any, options: RemoveOptions) -> None:
     is_agreed = options.force or _agrees(before, name)
     after = state.change(lambda saved: _without(saved, name, is_agreed))
     changes.note("remove", name)
+    for tunnel in tunnels.leave(name):
+        screen.note(f"closed the tunnel to {tunnel.model}")
     pod = before.pod(name)
     screen.say(f"removed {name}; the machine {spending.still_bills(pod)}")
     _show_what_stays(pod)

@@ -11,6 +11,7 @@ from pi.fabric_tasks.flags import Options, operand
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
 from pi.pods.types import State, check_name
+from pi.steps import tunnels
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ def rename(c: Any, options: RenameOptions) -> None:
     check_name(options.new, "pod")
     state.change(lambda before: _renamed(before, options.old, options.new))
     changes.note("rename", f"{options.old} to {options.new}")
+    for tunnel in tunnels.leave(options.old):
+        screen.note(f"closed the tunnel to {tunnel.model}; open it again: pi tunnel {tunnel.model} -p {options.new}")
     screen.say(f"{options.old} is called {options.new} now")
 
 

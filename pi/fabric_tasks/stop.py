@@ -10,25 +10,30 @@ from pi.calls.events import Progress
 from pi.calls.stop import Stopped, stop_models
 from pi.errors import InputError
 from pi.fabric_tasks.flags import operand, switch
-from pi.fabric_tasks.options import PodOptions
+from pi.fabric_tasks.reading import PodsOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes
 from pi.pods.types import check_name
-from pi.steps import reconcile, spending, to_stop, where
+from pi.steps import group, reconcile, spending, to_stop, where
+from pi.steps.stop_several import stop_several
 
 
 @dataclass(frozen=True)
-class StopOptions(PodOptions):
+class StopOptions(PodsOptions):
     name: str | None = operand("[NAME]", "which model; without it the only one, or pi asks which", completes="name")
-    yes: bool = switch("without NAME: stop all models of the pod, and do not ask", short="-y")
+    yes: bool = switch("without NAME: stop all models of the pod; on several pods: do not ask", short="-y")
 
 
-@verb(StopOptions, examples=("pi stop qwen", "pi stop -y"))
+@verb(StopOptions, examples=("pi stop qwen", "pi stop -y", "pi stop --all-pods -y"))
 def stop(c: Any, options: StopOptions) -> None:
     """Stop a model, or all models on the pod with -y, and wait until GPU and port are free."""
     if options.name:
         check_name(options.name, "model")
-    with where.targeted(c, options.pod) as (pod, connection):
+    chosen = where.several(c, options.pod, options.all_pods)
+    if len(chosen.pods) > 1:
+        return _stop_several(c, chosen, options)
+    pod = chosen.pods[0]
+    with where.connected(c, pod, named=chosen.is_named) as connection:
         name = options.name or (None if options.yes else to_stop.chosen(pod, connection))
         with changes.change("stop", f"{pod.name}/{name or '*'}"), screen.progress() as line:
             found = stop_models(
@@ -52,6 +57,18 @@ def stop(c: Any, options: StopOptions) -> None:
         screen.note(f"no model is left on {pod.name}; the machine {spending.still_bills(pod)}")
 
 
+def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
+    stopped = stop_several(c, chosen, options.name, options.yes)
+    for each in stopped:
+        for one in each.answer or ():
+            show_stopped(one, f"{each.pod.name}: ")
+    if not stopped:
+        screen.say(
+            f"{f'no model {options.name!r}' if options.name else 'no model'} runs on these {len(chosen.pods)} pods"
+        )
+    group.raise_failed(stopped, len(chosen.pods))
+
+
 OUTCOMES = {
     "running": "is stopped",
     "starting": "is stopped before it was ready; its downloads stay cached",
@@ -61,9 +78,9 @@ OUTCOMES = {
 }
 
 
-def show_stopped(stopped: Stopped) -> None:
+def show_stopped(stopped: Stopped, place: str = "") -> None:
     forced = f" (forced after {stopped.forced_after_s:.0f} s)" if stopped.forced_after_s else ""
-    screen.say(f"{stopped.name} {OUTCOMES[stopped.found]}{forced}")
+    screen.say(f"{place}{stopped.name} {OUTCOMES[stopped.found]}{forced}")
     if not stopped.memory_proven:
         screen.note("  nvidia-smi does not answer, so pi cannot tell whether its GPU memory is free; see: pi list")
     if stopped.other_processes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from collections.abc import Iterable
 
 from fabric import Config
 from fabric import Connection as FabricConnection
@@ -72,6 +73,21 @@ class Connection(FabricConnection):  # type: ignore[misc]
         self.open()
         stream: Stream = self._way.stream(command)
         return stream
+
+    def words(self, command: str, *, terminal: bool = False) -> list[str]:
+        """Return the words of a local program that runs a command line of the login shell on the pod."""
+        words: list[str] = self._way.words(command, terminal=terminal)
+        return words
+
+    def shell_words(self) -> list[str]:
+        """Return the words of a local program that opens the login shell on the pod."""
+        words: list[str] = self._way.shell_words()
+        return words
+
+    def forward_words(self, ports: Iterable[tuple[int, int]]) -> list[str]:
+        """Return the words of a local program that forwards local ports to ports of the pod."""
+        words: list[str] = self._way.forward_words(ports)
+        return words
 
     def dial(self, port: int) -> Line:
         """Connect to a port of the pod's loopback."""

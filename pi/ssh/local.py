@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
+from pi.errors import InputError
 from pi.ssh.process import Stream
 
 CONNECT_TIMEOUT_S = 10
@@ -37,6 +40,13 @@ class Local:
 
     def words(self, command: str, *, terminal: bool = False) -> list[str]:
         return ["/bin/sh", "-c", command]
+
+    def shell_words(self) -> list[str]:
+        return [os.environ.get("SHELL") or "/bin/sh", "-l"]
+
+    def forward_words(self, ports: Iterable[tuple[int, int]]) -> list[str]:
+        """This machine needs no tunnel to itself."""
+        raise InputError("tunnel-local", "the pod is this machine, and needs no tunnel")
 
     def forget_host_key(self) -> None:
         """This machine has none."""

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -152,6 +153,19 @@ class OpenSsh:
     def words(self, command: str, *, terminal: bool = False) -> list[str]:
         """Return the words that run a command of the login shell on the pod."""
         return [*self._ssh(), *_NO_FORWARDINGS, *(["-tt"] if terminal else []), *self._words, command]
+
+    def shell_words(self) -> list[str]:
+        """Return the words that open the login shell on the pod."""
+        return [*self._ssh(), *_NO_FORWARDINGS, "-t", *self._words]
+
+    def forward_words(self, ports: Iterable[tuple[int, int]]) -> list[str]:
+        """Return the words that forward local ports to ports of the pod's loopback, until their stdin is closed.
+
+        They use a connection of their own: a shared one ends with those who opened it.
+        """
+        loopback = "127.0.0.1"
+        forwards = [word for here, there in ports for word in ("-L", f"{loopback}:{here}:{loopback}:{there}")]
+        return [*self._ssh(alone=True), "-o", "ExitOnForwardFailure=no", *forwards, *self._words, "cat >/dev/null"]
 
     def command_as(self, user: str) -> str:
         """Return the ssh command of this way for another user."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pi.errors import InputError, NotReadyError
 from pi.pods.types import Pod
-from pi.steps import listing, reconcile, states, where
+from pi.steps import listing, reconcile, states, tunnels, where
 
 
 def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
@@ -14,6 +14,10 @@ def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
 
     Raises InputError for an unknown or private model, and NotReadyError if it does not run.
     """
+    model = pod.serving(name)
+    tunnel = tunnels.opened_to(pod.name, model.name) if model else None
+    if model and tunnel and tunnel.remote == model.port:
+        return tunnel.url
     with where.connected(c, pod, named=is_named) as connection:
         seen = listing.see(pod, connection)
     models = states.listed(pod, seen.status, seen.host)

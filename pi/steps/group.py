@@ -13,10 +13,10 @@ from pi import faults, screen
 from pi.errors import PiError, RemoteError
 from pi.pods.types import Pod
 from pi.steps import where
-from pi.steps.json_shapes import ErrorJson
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
+    from pi.steps.json_shapes import ErrorJson
 
 AT_ONCE = 32
 """Pods that are asked at the same time; each needs a process here."""
@@ -72,17 +72,17 @@ def ask(c: Any, chosen: where.Chosen, question: Callable[[Pod, Connection], Answ
     return [found[place] for place in range(len(chosen.pods))]
 
 
-def raise_failed(asked: Sequence[Asked[Answer]]) -> None:
-    """Raise the error of the only pod. For several, print each error and raise RemoteError with the sum."""
-    failed = [each for each in asked if each.error]
-    if len(asked) == 1 and failed and failed[0].error:
+def raise_failed(asked: Sequence[Asked[Answer]], pods: int | None = None) -> None:
+    """Raise the error of the only pod. For several (`pods`), print each error and raise RemoteError with the sum."""
+    failed, pods = [each for each in asked if each.error], pods or len(asked)
+    if pods == 1 and failed and failed[0].error:
         raise failed[0].error
     for each in failed:
         if each.error:
             screen.note(each.error.render())
     if failed:
         names = ", ".join(each.pod.name for each in failed)
-        raise RemoteError("pods-failed", f"{len(failed)} of {len(asked)} pods failed: {names}")
+        raise RemoteError("pods-failed", f"{len(failed)} of {pods} pods failed: {names}")
 
 
 def error_json(error: PiError | None) -> ErrorJson | None:

@@ -13,10 +13,10 @@ from pi.pods.gpus import Gpu
 from pi.pods.types import Pod
 from pi.steps import states
 from pi.steps.group import Asked, error_json
-from pi.steps.json_shapes import GpuJson, ListJson, PodStatusJson
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
+    from pi.steps.json_shapes import GpuJson, ListJson, PodStatusJson
 
 
 @dataclass(frozen=True)

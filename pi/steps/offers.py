@@ -83,7 +83,7 @@ def _show_group(kind: str, group: list[Offer], everything: bool) -> None:
     memory = "GIB TOTAL" if kind == offers.MORE else "GIB EACH"
     priced = any(offer.price_per_hour is not None for offer in group)
     headers = ("MODEL", "AS", "GPUS", memory, "CONTEXT", *(["PER HOUR"] if priced else []), "NEEDS")
-    screen.table([_row(offer, priced) for offer in group], headers)
+    screen.table([_row(offer, priced) for offer in group], headers, shrink="MODEL", below="NEEDS")
     screen.say()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from pi.pods.gpus import memory_label
 from pi.pods.types import Pod
-from pi.steps.json_shapes import PodJson
+
+if TYPE_CHECKING:
+    from pi.steps.json_shapes import PodJson
 
 
 def gpu_summary(pod: Pod) -> str:

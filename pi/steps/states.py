@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from pi import addresses, screen
 from pi.calls.status import Found, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
-from pi.steps.json_shapes import ModelJson
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import one_line
+
+if TYPE_CHECKING:
+    from pi.steps.json_shapes import ModelJson
 
 HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "URL")
 

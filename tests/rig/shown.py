@@ -18,6 +18,9 @@ ADDRESS = "203.0.113.7"
 
 PORT = 22022
 
+TUNNEL = "the tunnel's port"
+"""Stands for a port of the laptop until all others are replaced: here the pod itself has the first port."""
+
 LEFT_OUT = (
     "  note: uv follows pip's settings",
     "  note: cannot reach download.pytorch.org",
@@ -35,6 +38,7 @@ class Laptop:
         self.directory = pi.home / "project"
         self.directory.mkdir()
         self._names = {str(pi.home): "/home/me"}
+        self._tunnel = f"127.0.0.1:{first_free_port() + 1}"
         for name in ("pi", "fab"):
             (pi.bin / name).symlink_to(program(name))
         if pod:
@@ -64,6 +68,7 @@ class Laptop:
         return path
 
     def _as_on_the_page(self, text: str) -> str:
+        text = text.replace(self._tunnel, TUNNEL)
         for real, shown in self._names.items():
             text = text.replace(real, shown)
         text = re.sub(r"(?<=, )\d+ days? old", "100 days old", text)
@@ -71,6 +76,7 @@ class Laptop:
         here = f"{login()}@{gethostname()}"
         text = re.sub(f"{re.escape(here)} *", lambda cell: "me@pc".ljust(len(cell[0])), text)
         text = text.replace(f"{login()}@", "root@")
+        text = text.replace(TUNNEL, "127.0.0.1:8001")
         return "".join(f"{line.rstrip()}\n" for line in text.splitlines() if not line.startswith(LEFT_OUT))
 
 

@@ -82,3 +82,10 @@ def test_all_pods_answer_at_once_and_a_dead_one_delays_nobody(pi: Pi, new_pod: N
     table = pi.ok("audit", "-p", "one,two")
     assert table.splitlines()[0].split()[0] == "POD" and "no changes on two yet" in table
     assert pi("list", "-p", "one,nowhere").id == "unknown-pod"
+    asks = pi("stop", "--all-pods")
+    assert (asks.code, asks.id) == (2, "stop-unconfirmed") and "  one: qwen\n" in asks.err
+    assert "running" in pi.ok("list")
+    stops = pi("stop", "--all-pods", "-y")
+    assert (stops.code, stops.id, stops.out) == (1, "pods-failed", "one: qwen is stopped\n")
+    assert pi.models("one") == {}
+    assert pi.ok("stop", "-p", "one,two", "-y") == "no model runs on these 2 pods\n"

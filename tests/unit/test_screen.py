@@ -44,6 +44,19 @@ def test_a_table_fits_the_terminal(columns: int, moved: bool, monkeypatch: pytes
     assert ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8" in lines[1]) == (columns == 200)
 
 
+def test_columns_that_are_too_wide_move_the_last_one_below(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("", "POD", "GPUS", "SSH"), ("*", "dc1", "2x H100", "ssh root@203.0.113.7 -p 22022")]
+    monkeypatch.setattr(screen, "width", lambda: 40)
+    screen.columns(rows, label=1)
+    assert capsys.readouterr().out.splitlines() == [
+        "   POD  GPUS",
+        "*  dc1  2x H100",
+        "  dc1: ssh root@203.0.113.7 -p 22022",
+    ]
+
+
 def test_a_table_in_a_pipe_is_whole() -> None:
     [_, line] = screen.table_text(ROWS, HEADERS, shrink="MODEL", below="URL").splitlines()
     assert line.split() == list(ROWS[0])

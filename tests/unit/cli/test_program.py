@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from dataclasses import MISSING, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -286,9 +287,11 @@ def test_a_verb_has_examples_that_it_can_read(name: str, capsys: pytest.CaptureF
     assert task.examples
     for example in task.examples:
         assert f"\n  {example}\n" in printed
-        command = re.search(rf"\bpi {typed(name)}( [^|>&)]*)?", example)
-        assert command, example
-        words = shlex.split(command[0])
+        inner = re.search(r"\$\((.*)\)", example)
+        lexer = shlex.shlex(inner[1] if inner else example, posix=True, punctuation_chars="|&>")
+        lexer.whitespace_split = True
+        groups = [list(group) for is_word, group in groupby(lexer, lambda word: word[0] not in "|&>") if is_word]
+        [words] = [group for group in groups if group[: 1 + len(typed(name).split())] == ["pi", *typed(name).split()]]
         options_from(task.options, Reading(name, task, words[1 + len(typed(name).split()) :]).values())
 
 
@@ -431,6 +434,7 @@ COMPLETED = [
     ("flags", ["logs", "--l"], {"--lines"}),
     ("no flag twice", ["logs", "--lines", "3", "--l"], set()),
     ("a value after an equals sign", ["list", "--pod=l"], {"--pod=lab"}),
+    ("a second pod after a comma", ["list", "-p", "box,"], {"box,lab"}),
     ("a value after a short flag", ["list", "-p", "l"], {"lab"}),
     ("no more names than the verb takes", ["stop", "qwen", ""], set()),
     ("the models of the typed pod", ["stop", "--pod", "lab", ""], set()),
