@@ -33,6 +33,8 @@ MODULES = (
     "explain",
     "download",
     "arguments",
+    "stacks",
+    "watch",
     "start",
     "stop",
     "status",

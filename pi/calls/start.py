@@ -142,4 +142,5 @@ def _relaunch(plan: LaunchPlan, instance: str, private: bool) -> Relaunch:
 def _files(plan: LaunchPlan, instance: str, private: bool) -> dict[str, str]:
     environment, argv = server(plan, private)
     values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
-    return {"launch.sh": render("launch.sh.j2", **values)}
+    stacks = (files("pi.setup") / "templates" / "sitecustomize.py").read_text("utf-8")
+    return {"launch.sh": render("launch.sh.j2", **values), "sitecustomize.py": stacks}

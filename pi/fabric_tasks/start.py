@@ -69,8 +69,9 @@ def start(c: Any, options: StartOptions) -> None:
     key = keys.api_key()
     began = time.monotonic()
     with where.targeted(c, options.pod) as (pod, connection), changes.change("start", f"{pod.name}/{request.name}"):
-        report = StartReport(request, pod.name, options.detach)
-        started = _start(pod, connection, report, request, options, key=key, timeout_s=timeout_s)
+        known_models = catalog.load(config.config_dir())
+        report = StartReport(request, pod.name, options.detach, known_models)
+        started = _start(pod, connection, report, request, options, known_models, key=key, timeout_s=timeout_s)
         reconcile.remember_started(pod, started.deployment)
     report.keep_measured()
     screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
@@ -84,13 +85,13 @@ def _start(
     report: StartReport,
     request: Request,
     options: StartOptions,
+    known_models: catalog.Catalog,
     *,
     key: str,
     timeout_s: int | None,
 ) -> Started:
     """Have the pod start the model, by a plan made and reserved here when it reports its facts."""
-    known_models, known_starts = catalog.load(config.config_dir()), measurements.load()
-    prices = kept_prices.load()
+    known_starts, prices = measurements.load(), kept_prices.load()
     reservation = Reservation(pod, options.private)
 
     def decide(facts: PodFacts) -> LaunchPlan:
@@ -120,6 +121,6 @@ def _start(
                 leave=lambda: options.detach and reservation.made,
             )
     except ServerError as failure:
-        raise report.explained(failure, known_models) from None
+        raise report.explained(failure) from None
     finally:
         report.end()

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from typing import Dict, Optional, cast
+from typing import Any, Dict, Optional, cast
 
-from pi.on_pod import arguments, audit, download, endings, health, logs, process, records, survey
+from pi.on_pod import arguments, audit, download, endings, health, logs, process, records, stacks, survey, watch
 from pi.on_pod.events import FailureKind
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import Launch, Record, Relaunch, Repository, Retry, StartAnswer, StartRequest
@@ -182,9 +182,9 @@ def _wait_until_ready(
     wire: Wire, record: Record, launcher: subprocess.Popen[bytes], plan: Launch, deadline: float
 ) -> None:
     wire.emit({"event": "launched", "pid": record["pid"], "port": record["port"]})
-    follower = logs.Follower(records.log_path(record["name"]), wire.secrets)
+    follower, progress = logs.Follower(records.log_path(record["name"]), wire.secrets), watch.Watch()
     while True:
-        _send_log(wire, follower)
+        progress.feed(_send_log(wire, follower))
         wire.check_cancelled()
         if launcher.poll() is not None or not records.is_running(record):
             _fail("exited", "vLLM exited before it was ready", record)
@@ -196,20 +196,33 @@ def _wait_until_ready(
             return
         if time.monotonic() > deadline:
             late = "%s was not ready after %s s; pi stopped it" % (record["name"], plan["timeout_s"])
-            _fail("timeout", late, record)
+            _fail("timeout", late, record, {"still_s": progress.still_s(), "processes": stacks.of(record)})
+        if progress.is_due():
+            _report_still(wire, record, progress.still_s())
         time.sleep(POLL_S)
 
 
-def _send_log(wire: Wire, follower: logs.Follower) -> None:
+def _send_log(wire: Wire, follower: logs.Follower) -> str:
+    """Send what a log has got since, and return it."""
     text = follower.read()
     if text:
         wire.emit({"event": "log", "text": text})
+    return text
 
 
-def _fail(kind: FailureKind, message: str, record: Record) -> None:
+STILL_LOG_BYTES = 16 * 1024
+
+
+def _report_still(wire: Wire, record: Record, seconds: float) -> None:
+    """Tell pi where the processes stand, if the log does not move."""
+    log = logs.tail(record["name"], STILL_LOG_BYTES)
+    wire.emit({"event": "still", "seconds": round(seconds), "log": log, "processes": stacks.of(record)})
+
+
+def _fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[str, Any]] = None) -> None:
     ending = endings.of(record)
     endings.keep(ending)
-    raise PodError(kind, message, **ending)
+    raise PodError(kind, message, **{**ending, **(more or {})})
 
 
 def _clear(wire: Wire, record: Record) -> None:
