@@ -102,7 +102,9 @@ def end(tell: Tell, leader: Optional[int], find_members: Callable[[], list[int]]
     """
     if leader is not None:
         _signal(leader, signal.SIGTERM)
-        _signal(leader, signal.SIGCONT)  # a stopped process gets its TERM only then
+        fields = stat(leader)
+        if fields and fields[0] in "Tt":  # a stopped process gets its TERM only when it continues
+            _signal(leader, signal.SIGCONT)
     else:
         patience_s = 0
     if _gone(tell, find_members, patience_s):
