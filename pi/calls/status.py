@@ -14,6 +14,7 @@ from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
 from pi.vllm.log import explain
+from pi.vllm.start_facts import StartFacts
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -90,6 +91,10 @@ def read_status(connection: Connection) -> Status:
 LAST_LINES = 3
 
 
+def _cause(log: str, record: DeploymentStatus) -> str:
+    return explain(log, record["exit"], StartFacts(kernel=tuple(record.get("kernel", ())))).cause
+
+
 def _found(record: DeploymentStatus) -> Found:
     log = record.get("log", "") if record["state"] == "crashed" else ""
     return Found(
@@ -97,7 +102,7 @@ def _found(record: DeploymentStatus) -> Found:
         state=record["state"],
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],
-        cause=explain(log, record["exit"]).cause if log else record.get("objection"),
+        cause=_cause(log, record) if log else record.get("objection"),
         last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
         left=tuple(record.get("left", ())),
         held_mib=sum(record.get("held_mib", {}).values()),

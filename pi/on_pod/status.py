@@ -6,7 +6,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from pi.on_pod import gpus, health, logs, machine, process, records, storage, survey
+from pi.on_pod import endings, gpus, health, logs, machine, process, records, storage, survey
 from pi.on_pod.shapes import DeploymentStatus, Record, StatusAnswer, StatusRequest
 from pi.on_pod.wire import Wire
 
@@ -42,7 +42,7 @@ def _described(record: Record) -> DeploymentStatus:
         if not health.is_up(record["port"]):
             now["state"] = "unresponsive"
     if now["state"] not in ("running", "starting"):
-        now["log"] = logs.tail(record["name"], LOG_TAIL_BYTES)
+        now["log"], now["kernel"] = logs.tail(record["name"], LOG_TAIL_BYTES), endings.kernel(record)
         now["left"] = records.living(record)
         held = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
         now["held_mib"] = {str(pid): mib for pid, mib in held.items()}

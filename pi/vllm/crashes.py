@@ -132,12 +132,17 @@ def core_signals(lines: list[Line]) -> set[int]:
     return {-int(code) for text in cores for _, code in _CODE.findall(text) if code.startswith("-")}
 
 
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+"""Signals by which a process ends itself; others come from outside."""
+
+
 def _ending(name: str, code: str) -> str:
     if not code.startswith("-"):
         return SILENT.format(name) + ("" if code == "None" else f" (exit code {code})")
     if -int(code) == signal.SIGKILL:
         return f"{name}: {KILLED}"
-    return f"{name} crashed: {signal_name(-int(code)) or f'signal {code[1:]}'}"
+    verb = "crashed" if -int(code) in CRASHES else "was stopped"
+    return f"{name} {verb}: {signal_name(-int(code)) or f'signal {code[1:]}'}"
 
 
 def signal_of(exit_code: int | None) -> int | None:

@@ -49,6 +49,8 @@ _NCCL = _Tool(
     re.compile(r"NCCL INFO|NET/(?:IB|Plugin|OFI)|Bootstrap :|No plugin found"),
 )
 
+_RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception)\b")
+
 _LAST_ERROR = re.compile(r"Last error:\s*(.*)")
 
 
@@ -80,7 +82,7 @@ def _decides(line: Line, tool: _Tool) -> Line | None:
     match = tool.deciding.search(line.text)
     if not match or not line.may_fail or tool.repeated.search(line.text):
         return None
-    if tool.exception.search(line.text) and match[0] != line.text:  # an exception that quotes its command line
+    if tool.exception.search(line.text) and _RAISED.match(line.text):  # an exception that quotes its command line
         return None
     return line._replace(text=match[1] if match.groups() and match[1] else line.text.strip())
 

@@ -236,12 +236,18 @@ HINTS = (
 
 LAST = (
     Hint(
+        "packages-differ",
+        r"([A-Za-z][\w.-]{0,40}(?:[<>=!~]=?[\w.]{1,20},?){1,4}) is required for a normal functioning of this module",
+        "a Python package has another version than transformers needs",
+        (f"{INSTALL}'{{0}}'", f"run {SETUP} again"),
+    ),
+    Hint(
         "packages-missing",
         r"pip3? install (?:-U |--upgrade |-q )?[`'\"]?([A-Za-z][\w.-]{1,40}(?:\[\w{1,20}\])?(?:(?:==|>=|<=|<"
         r"|>)[\w.]{1,20})?)"
         r"(?=[`'\",\s]|\.?$|\.\s)",
         "a Python package is missing or too old",
-        (f"{INSTALL}'{{0}}'",),
+        (f"{INSTALL}-U '{{0}}'",),
     ),
     Hint(
         "packages-missing",
@@ -255,6 +261,22 @@ LAST = (
         r"PackageNotFoundError|undefined symbol|cannot open shared object|torchvision::nms|cannot import name"
         r"|vllm\._C",
         f"vLLM on the pod is incomplete, or its packages do not belong together: run {SETUP} again",
+    ),
+    Hint(
+        "build-failed",
+        r"Ninja build failed|returned non-zero exit status|NVCC compilation failed|Failed to compile|InductorError"
+        r"|Error (?:building extension|compiling)|CompilationError|BackendCompilerFailed|CppCompileError",
+        "a kernel could not be compiled here",
+        (
+            "--set attention-backend=FLASH_ATTN --env VLLM_USE_FLASHINFER_SAMPLER=0",
+            "--set enforce-eager",
+            "on the pod, rm -rf ~/.cache/flashinfer ~/.cache/vllm ~/.triton",
+        ),
+    ),
+    Hint(
+        "stopped-from-outside",
+        r"SIG(?:TERM|INT|HUP|QUIT|USR1|USR2)\b",
+        "something else on the pod stopped vLLM, such as its provider, a supervisor or another user",
     ),
     Hint(
         "processor-too-old",
