@@ -189,8 +189,14 @@ def frames_of(stack: str) -> list[str]:
 def shown(processes: Iterable[Process]) -> Iterator[str]:
     """Yield one line for each process that does not only wait: the innermost functions of its main thread."""
     for each in processes:
-        threads = re.split(r"^(?=(?:Current )?[Tt]hread )", each.stack, flags=re.MULTILINE)
-        main = next((frames for thread in reversed(threads) if (frames := frames_of(thread))), [])
+        main = _main_thread(each)
         if main and not _WAITS.search(main[0]):
             short = ", ".join(re.sub(r"\(\S*/([^/]+:\d+)\)", r"(\1)", frame) for frame in main[:FRAMES_SHOWN])
             yield one_line(f"{each.name} (pid {each.pid}): {short}", 300)
+
+
+def _main_thread(process: Process) -> list[str]:
+    """Return the frames of a main thread, the innermost first: `py-spy` names it, `faulthandler` writes it last."""
+    threads = re.split(r"^(?=(?:Current )?[Tt]hread )", process.stack, flags=re.MULTILINE)
+    named = [thread for thread in threads if re.match(rf'Thread {process.pid} |.*"MainThread"', thread)]
+    return next((frames for thread in named or reversed(threads) if (frames := frames_of(thread))), [])

@@ -39,8 +39,8 @@ HINTS = (
     ),
     Hint(
         "weights-not-divisible",
-        r"is not divisible by (?:\d+|weight quantization block_|min_thread_|the number of|tensor|tp_size)|divisible by tp"
-        r"|not aligned with the quantized weight shape|too large tensor parallel size"
+        r"is not divisible by (?:\d+|weight quantization block_|min_thread_|the number of|tensor|tp_size)"
+        r"|divisible by tp|not aligned with the quantized weight shape|too large tensor parallel size"
         r"|must be divisible by .{0,30}block",
         "the weights cannot be split over so many GPUs",
         ("--gpus {fewer_gpus}", "--set enable-expert-parallel", "--variant {smaller}", "use another number of GPUs"),

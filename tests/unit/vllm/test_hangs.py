@@ -32,6 +32,8 @@ Python v3.12.3 (/usr/bin/python3.12)
 Thread 71 (active): "MainThread"
     ncclCommInitRank (vllm/distributed/device_communicators/pynccl_wrapper.py:421)
     __init__ (vllm/distributed/device_communicators/pynccl.py:118)
+Thread 99 (idle): "Thread-1 (_run)"
+    run (tqdm/_monitor.py:60)
 """
 
 SERVER = Process(60, "vllm", "S", WAITING.replace("threading.py", "selectors.py"))
