@@ -50,7 +50,7 @@ _BANNERS = re.compile(
     re.VERBOSE,
 )
 
-_AT_THE_START = re.compile(r"CUDA (?:driver )?error\b.*|NCCL WARN .+|\[?FATAL\]?\b.+|NVRM: Xid.*|Killed$")
+_AT_THE_START = re.compile(r"CUDA (?:driver )?error\b.*|NCCL WARN .+|\[?FATAL\]?\b.+|NVRM: Xid.*")
 """Messages of native code that end a process, if its line begins with them."""
 
 _WHAT = re.compile(r"\s*what\(\): +(.+)")

@@ -285,7 +285,7 @@ LAST = (
     ),
     Hint(
         "killed",
-        r"^killed from outside|: killed from outside|exit code: -9\)",
+        r"^killed from outside|: killed from outside|exit code: -9\)|^(?:\S+: line \d+: +\d+ )?Killed\b",
         "dmesg on the pod shows what the kernel killed; a smaller model or a pod with more main memory helps",
     ),
     Hint(
