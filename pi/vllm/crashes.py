@@ -41,11 +41,10 @@ _BANNERS = re.compile(
     | (?:Bus\ error|Segmentation\ fault|Illegal\ instruction|Floating\ point\ exception)\b.*
     | Aborted\ \(core\ dumped\)
     | LLVM\ ERROR:\ .+
-    | \S+:\d+:\ .*Assertion\ .+\ failed\b.*
-    | python[\d.]*:\ .*Assertion\ .+\ failed\b.*
+    | Assertion\ .+\ failed\b.*
     | (?:libgomp|OMP|OpenBLAS\ blas_thread_init|libnuma):\ .*(?:fail|[Ee]rror|unavailable).*
-    | \S*:?\ ?symbol\ lookup\ error:\ .+
-    | \S*:?\ ?error\ while\ loading\ shared\ libraries:\ .+
+    | symbol\ lookup\ error:\ .+
+    | error\ while\ loading\ shared\ libraries:\ .+
     """,
     re.VERBOSE,
 )

@@ -30,9 +30,9 @@ _COMPILER = _Tool(
         r"|Failed to compile"
     ),
     re.compile(
-        r"(?:\S+:)?\d*:?\d*:? ?fatal error: .+|(?:nvcc|ptxas|nvlink|cicc) +(?:fatal|error)\s*: .+|#error\b.+"
-        r"|cannot find -l.+|undefined reference to .+|(?:/\S+/)?(?:ba)?sh: .*(?:not found|No such file).*"
-        r"|\b(?:error|Error|ERROR)\b[: ].+|\S+: command not found|(?:^|[: ])Killed\b.*|No space left on device"
+        r"fatal error: .+|(?:nvcc|ptxas|nvlink|cicc) +(?:fatal|error)\s*: .+|#error\b.+"
+        r"|cannot find -l.+|undefined reference to .+|\b(?:ba)?sh: .*(?:not found|No such file).*"
+        r"|\b(?:error|Error|ERROR)\b[: ].+|: command not found|(?:^|[: ])Killed\b.*|No space left on device"
         r"|is not recognized .+|cannot execute .+"
     ),
     re.compile(

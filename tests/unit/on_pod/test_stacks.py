@@ -59,11 +59,12 @@ def described(child: subprocess.Popen[str]) -> dict[str, object]:
     return dict(stacks._described(record(child), child.pid))
 
 
-def test_a_process_writes_its_stack_on_the_signal_and_lives_on(process: subprocess.Popen[str]) -> None:
+def test_a_process_writes_its_stack_on_the_signal_and_lives_on(
+    process: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacks, "PATIENCE_S", 30)
     for _ in range(2):
-        told = described(process)
-        assert "in waits_here" in str(told["stack"])
-        assert told["state"] == "S"
+        assert "in waits_here" in str(described(process)["stack"])
     assert process.poll() is None
 
 
