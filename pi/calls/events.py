@@ -13,6 +13,7 @@ from pi.on_pod import events as sent
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.events import FailureKind, StepVerb
 from pi.on_pod.shapes import Survey
+from pi.vllm.hangs import Process
 
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one event; the longest real one is a log tail of 256 KiB, escaped."""
@@ -97,6 +98,15 @@ class Checked:
     facts: CheckAnswer
 
 
+@dataclass(frozen=True)
+class Still:
+    """The log of a start has not moved for some seconds; `log` is its end."""
+
+    seconds: float
+    log: str
+    processes: tuple[Process, ...]
+
+
 Question = Surveyed | Exited | Checked
 """Events that pi answers."""
 
@@ -156,6 +166,7 @@ Event = (
     | Step
     | Launched
     | Question
+    | Still
     | Alive
     | Cancelling
     | Reconnecting
@@ -250,6 +261,16 @@ def _exited(data: object) -> Exited:
     return Exited(event["log"], event["exit"])
 
 
+def _still(data: object) -> Still:
+    event = checked(sent.StillEvent, data)
+    return Still(event["seconds"], event["log"], processes_of(event["processes"]))
+
+
+def processes_of(sent_ones: list[sent.ProcessDetail]) -> tuple[Process, ...]:
+    """Return a pod's processes as `pi.vllm.hangs` reads them."""
+    return tuple(Process(each["pid"], each["program"], each["state"], each["stack"]) for each in sent_ones)
+
+
 def _failed(data: object) -> Failed:
     event = checked(sent.FailedEvent, data)
     return Failed(event["kind"], event["message"], event["detail"])
@@ -265,6 +286,7 @@ READERS: dict[str, Callable[[object], Event | _LogAhead]] = {
     "survey": lambda data: Surveyed(checked(sent.SurveyEvent, data)["facts"]),
     "checked": lambda data: Checked(checked(sent.CheckedEvent, data)["facts"]),
     "exited": _exited,
+    "still": _still,
     "alive": lambda data: Alive(),
     "done": lambda data: Done(checked(sent.DoneEvent, data)["result"]),
     "failed": _failed,

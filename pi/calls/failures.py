@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from pi.calls.events import Failed
+from pi.calls.events import Failed, processes_of
 from pi.calls.validation import checked
 from pi.errors import BusyError, InputError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
 from pi.on_pod.events import DownloadDetail, FailureKind, FaultDetail, NameDetail, NoDetail, ServerDetail, SetupDetail
 from pi.text import one_line
+from pi.vllm.hangs import STILL_S, place_of
 from pi.vllm.log import explain
 from pi.vllm.start_facts import StartFacts, read_facts
 from pi.vllm.venvs import VENV, is_extra_venv
@@ -56,9 +57,21 @@ def facts_of(detail: ServerDetail) -> StartFacts:
 
 
 def _explained(id: str, message: str, detail: ServerDetail, facts: StartFacts) -> tuple[str, str, str | None]:
-    """Return the id, cause and hint of a server that exited."""
-    failure = explain(detail["log"], detail.get("exit"), facts)
-    return failure.id or id, failure.cause, failure.hint
+    """Return the id, cause and hint of a server that exited, or that pi stopped because it took too long."""
+    if id != "timeout":
+        failure = explain(detail["log"], detail.get("exit"), facts)
+        return failure.id or id, failure.cause, failure.hint
+    lines = detail["log"].strip().splitlines()
+    last = one_line(lines[-1], 300) if lines else "nothing"
+    place = place_of(detail["log"], processes_of(detail.get("processes", [])), facts)
+    doing = f" while {place.doing}" if place else ""
+    stands = detail.get("still_s", 0.0) >= STILL_S or (place is not None and place.id in NEVER_ENDS)
+    hint = place.hint if place and stands else "to wait longer: --timeout SECONDS"
+    return id, f"{message}{doing}; its log ends with: {last}", hint
+
+
+NEVER_ENDS = ("stands-stopped", "stands-at-broadcast")
+"""Places at which waiting longer never helps."""
 
 
 def _plain(id: str, message: str, detail: NoDetail) -> PiError:
@@ -100,13 +113,6 @@ def _lost(id: str, message: str, detail: NoDetail) -> PiError:
 
 def _killed(id: str, message: str, detail: NoDetail) -> PiError:
     return UnprovenError(id, message, "pi list shows what is left; run the command again to continue")
-
-
-def _too_slow(id: str, message: str, detail: ServerDetail) -> PiError:
-    lines = detail["log"].strip().splitlines()
-    last = one_line(lines[-1], 300) if lines else "nothing"
-    hint = _with_log("to wait longer: --timeout SECONDS", detail["name"])
-    return NotReadyError(id, f"{message}; its log ends with: {last}", hint)
 
 
 def _not_ours(id: str, message: str, detail: ServerDetail) -> PiError:
@@ -157,7 +163,7 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "killed": (NoDetail, _killed),
     "exited": (ServerDetail, ServerError),
     "launch_failed": (ServerDetail, ServerError),
-    "timeout": (ServerDetail, _too_slow),
+    "timeout": (ServerDetail, ServerError),
     "not_ours": (ServerDetail, _not_ours),
     "not_private": (NoDetail, _not_private),
     "stopped": (NoDetail, _stopped),

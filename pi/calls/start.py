@@ -143,5 +143,9 @@ def _relaunch(plan: LaunchPlan, instance: str, private: bool) -> Relaunch:
 def _files(plan: LaunchPlan, instance: str, private: bool) -> dict[str, str]:
     environment, argv = server(plan, private)
     values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
-    guard = (files("pi.setup") / "templates" / "pi_guard.py").read_text("utf-8")
-    return {"launch.sh": render("launch.sh.j2", **values), "pi_guard.py": guard}
+    own = {name: (files("pi.setup") / "templates" / name).read_text("utf-8") for name in OWN_FILES}
+    return {"launch.sh": render("launch.sh.j2", **values), **own}
+
+
+OWN_FILES = ("pi_guard.py", "sitecustomize.py")
+"""Modules of pi that run within the server."""

@@ -15,6 +15,7 @@ from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
 from pi.vllm.log import explain
+from pi.vllm.start_facts import StartFacts
 from pi.vllm.venvs import extra_venvs
 
 if TYPE_CHECKING:
@@ -128,6 +129,10 @@ def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
 LAST_LINES = 3
 
 
+def _cause(log: str, record: DeploymentStatus) -> str:
+    return explain(log, record["exit"], StartFacts(kernel=tuple(record.get("kernel", ())))).cause
+
+
 def found_of(record: DeploymentStatus) -> Found:
     """Return a deployment as the pod reports it, with the cause of a crash."""
     log = record.get("log", "") if record["state"] == "crashed" else ""
@@ -136,7 +141,7 @@ def found_of(record: DeploymentStatus) -> Found:
         state=record["state"],
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],
-        cause=explain(log, record["exit"]).cause if log else record.get("objection"),
+        cause=_cause(log, record) if log else record.get("objection"),
         last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
         left=tuple(record.get("left", ())),
         held_mib=sum(record.get("held_mib", {}).values()),

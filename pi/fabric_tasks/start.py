@@ -72,8 +72,9 @@ def start(c: Any, options: StartOptions) -> None:
     key = keys.api_key()
     began = time.monotonic()
     with where.targeted(c, options.pod) as (pod, connection), changes.change("start", f"{pod.name}/{request.name}"):
-        report = StartReport(request, pod.name)
-        started = _start(pod, connection, report, request, options, key=key, timeout_s=timeout_s)
+        known_models = catalog.load(config.config_dir())
+        report = StartReport(request, pod.name, known_models)
+        started = _start(pod, connection, report, request, options, known_models, key=key, timeout_s=timeout_s)
         if started is None:
             screen.say(f"{request.name} is starting on {pod.name}; pi wait {request.name} waits until it is ready")
             return
@@ -91,6 +92,7 @@ def _start(
     report: StartReport,
     request: Request,
     options: StartOptions,
+    known_models: catalog.Catalog,
     *,
     key: str,
     timeout_s: int | None,
@@ -99,8 +101,7 @@ def _start(
 
     Returns None if the user detached it.
     """
-    known_models, known_starts = catalog.load(config.config_dir()), measurements.load()
-    prices = kept_prices.load()
+    known_starts, prices = measurements.load(), kept_prices.load()
     reservation = Reservation(pod, options.private)
 
     def decide(facts: PodFacts) -> LaunchPlan:
@@ -138,6 +139,6 @@ def _start(
         reservation.hand_over()
         return None
     except ServerError as failure:
-        raise report.explained(failure, known_models) from None
+        raise report.explained(failure) from None
     finally:
         report.end()

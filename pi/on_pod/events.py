@@ -93,6 +93,24 @@ class ExitedEvent(TypedDict):
     exit: Optional[int]
 
 
+class ProcessDetail(TypedDict):
+    """A process of a deployment: its state as in /proc/PID/stat, and the stacks of its threads, if it told them."""
+
+    pid: int
+    program: str
+    state: str
+    stack: str
+
+
+class StillEvent(TypedDict):
+    """The log of a start has not moved for some seconds."""
+
+    event: Literal["still"]
+    seconds: float
+    log: str
+    processes: List[ProcessDetail]
+
+
 class AliveEvent(TypedDict):
     event: Literal["alive"]
 
@@ -129,6 +147,7 @@ Event = Union[
     SurveyEvent,
     CheckedEvent,
     ExitedEvent,
+    StillEvent,
     AliveEvent,
     CancellingEvent,
     DoneEvent,
@@ -149,12 +168,15 @@ class _ServerOptions(TypedDict, total=False):
     venv: str
     exit: Optional[int]
     kernel: List[str]
+    still_s: float
+    processes: List[ProcessDetail]
 
 
 class ServerDetail(_ServerOptions):
     """How a server ended: its deployment, and the end of its log.
 
-    `kernel` are lines of the kernel's log and of the container's counters about it.
+    `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
+    `still_s` are the seconds since its log moved, and `processes` what they did.
     """
 
     name: str

@@ -142,6 +142,9 @@ def end(
     """
     if leader is not None:
         _signal(leader, number)
+        fields = stat(leader)
+        if fields and fields[0] in "Tt":  # a stopped process gets its signal only when it continues
+            _signal(leader, signal.SIGCONT)
     else:
         patience_s = 0
     if _gone(tell, find_members, patience_s):

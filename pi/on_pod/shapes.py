@@ -30,6 +30,7 @@ class _StatusOptions(TypedDict, total=False):
     other_processes: List[str]
     objection: str
     log: str
+    kernel: List[str]
     left: List[int]
     held_mib: Dict[str, int]
     asked_s_ago: float

@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 import time
-from typing import Dict, NoReturn, Optional, cast
+from typing import Any, Dict, NoReturn, Optional, cast
 
 from pi.on_pod import (
     arguments,
@@ -23,9 +23,11 @@ from pi.on_pod import (
     process,
     reading,
     records,
+    stacks,
     storage,
     survey,
     unrecorded,
+    watch,
 )
 from pi.on_pod.events import FailureKind
 from pi.on_pod.pace import paced
@@ -213,9 +215,9 @@ def _wait_until_ready(
     wire: Wire, record: Record, launcher: subprocess.Popen[bytes], plan: Launch, deadline: float
 ) -> None:
     wire.emit({"event": "launched", "pid": record["pid"], "port": record["port"]})
-    follower = logs.Follower(records.log_path(record["name"]), wire.secrets)
+    follower, progress = logs.Follower(records.log_path(record["name"]), wire.secrets), watch.Watch()
     while True:
-        _send_log(wire, follower)
+        progress.feed(_send_log(wire, follower))
         wire.check_cancelled()
         if launcher.poll() is not None or not records.is_running(record):
             _fail("exited", "vLLM exited before it was ready", record)
@@ -227,27 +229,41 @@ def _wait_until_ready(
                 _send_log(wire, follower)  # what came since, with vLLM's figures of its memory
                 return
         if time.monotonic() > deadline:
-            _fail_late(record, plan)
+            _fail_late(record, plan, progress.still_s())
+        if progress.is_due():
+            _report_still(wire, record, progress.still_s())
         time.sleep(POLL_S)
 
 
-def _send_log(wire: Wire, follower: logs.Follower) -> None:
+def _send_log(wire: Wire, follower: logs.Follower) -> str:
+    """Send what a log has got since, and return it."""
     text = follower.read()
     if text:
         wire.log(text)
+    return text
 
 
-def _fail_late(record: Record, plan: Launch) -> NoReturn:
-    _fail("timeout", "%s was not ready after %s s; pi stopped it" % (record["name"], plan["timeout_s"]), record)
+STILL_LOG_BYTES = 16 * 1024
 
 
-def _fail(kind: FailureKind, message: str, record: Record) -> NoReturn:
+def _report_still(wire: Wire, record: Record, seconds: float) -> None:
+    """Tell pi where the processes stand, if the log does not move."""
+    log = logs.tail(record["name"], STILL_LOG_BYTES)
+    wire.emit({"event": "still", "seconds": round(seconds), "log": log, "processes": stacks.of(record)})
+
+
+def _fail_late(record: Record, plan: Launch, still_s: float = 0) -> NoReturn:
+    late = "%s was not ready after %s s; pi stopped it" % (record["name"], plan["timeout_s"])
+    _fail("timeout", late, record, {"still_s": still_s, "processes": stacks.of(record)})
+
+
+def _fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[str, Any]] = None) -> NoReturn:
     full = storage.full((records.HOME, records.LOGS, tempfile.gettempdir(), os.path.expanduser("~/.cache")))
     if full:
         raise PodError("disk_full", "the pod's disk is full (%s): %s" % (full, message))
     ending = endings.of(record)
     endings.keep(ending)
-    raise PodError(kind, message, **ending)
+    raise PodError(kind, message, **{**ending, **(more or {})})
 
 
 def _clear(wire: Wire, record: Record) -> None:

@@ -6,7 +6,19 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from pi.on_pod import container, gpus, health, logs, machine, process, records, storage, unrecorded, venvs
+from pi.on_pod import (
+    container,
+    endings,
+    gpus,
+    health,
+    logs,
+    machine,
+    process,
+    records,
+    storage,
+    unrecorded,
+    venvs,
+)
 from pi.on_pod.record_shapes import Record
 from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
 from pi.on_pod.wire import Wire
@@ -49,7 +61,7 @@ def described(record: Record) -> DeploymentStatus:
     if asked_s_ago is not None:
         now["asked_s_ago"] = asked_s_ago
     if now["state"] not in ("running", "starting"):
-        now["log"] = logs.tail(record["name"], LOG_TAIL_BYTES)
+        now["log"], now["kernel"] = logs.tail(record["name"], LOG_TAIL_BYTES), endings.kernel(record)
         now["left"] = records.living(record)
         held = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
         now["held_mib"] = {str(pid): mib for pid, mib in held.items()}

@@ -597,6 +597,7 @@ step_hub() {
     begin "huggingface-hub, which downloads models"
     local version
     [[ -n $(version_of huggingface-hub) ]] || install -q huggingface-hub
+    [[ -n $(version_of py-spy) ]] || install -q py-spy || true   # reads the stacks of a start that hangs
     version=$(version_of huggingface-hub)
     fact hub "$version"
     if at_least "$version" 1.0; then

@@ -5,7 +5,19 @@ from __future__ import annotations
 import time
 
 from pi import addresses, screen
-from pi.calls.events import Download, Event, Exited, Launched, Log, Note, Progress, Reconnected, Reconnecting, Step
+from pi.calls.events import (
+    Download,
+    Event,
+    Exited,
+    Launched,
+    Log,
+    Note,
+    Progress,
+    Reconnected,
+    Reconnecting,
+    Step,
+    Still,
+)
 from pi.calls.failures import ServerError, SetupError
 from pi.calls.start import Started
 from pi.planning import venvs
@@ -19,14 +31,16 @@ from pi.pods.types import Deployment
 from pi.steps import keys, measurements
 from pi.steps.check_report import machine_line
 from pi.vllm.corrections import SEQUENCES
+from pi.vllm.hangs import place_of, shown
 from pi.vllm.measured import LogReader, room
+from pi.vllm.start_facts import StartFacts
 
 
 class StartReport:
     """Shows a start: the plan, the download, then the time and vLLM's last log line."""
 
-    def __init__(self, request: Request, pod: str) -> None:
-        self._request, self._pod = request, pod
+    def __init__(self, request: Request, pod: str, known_models: Catalog | None = None) -> None:
+        self._request, self._pod, self._known_models = request, pod, known_models
         self._line = screen.Progress()
         self._began = time.monotonic()
         self._download_bytes = 0.0
@@ -34,11 +48,24 @@ class StartReport:
         self._plan: LaunchPlan | None = None
         self._facts: PodFacts | None = None
 
-    def explained(self, failure: ServerError, known_models: Catalog) -> ServerError:
+    def explained(self, failure: ServerError) -> ServerError:
         """Return a failure with the hint that follows from the plan and the pod."""
-        if self._plan is None or self._facts is None:
-            return failure
-        return failure.given(facts_of_start(self._plan, self._request, self._facts, known_models))
+        return failure.given(self._start_facts()) if self._plan else failure
+
+    def _start_facts(self) -> StartFacts:
+        if self._plan is None or self._facts is None or self._known_models is None:
+            return StartFacts()
+        return facts_of_start(self._plan, self._request, self._facts, self._known_models)
+
+    def _still(self, event: Still) -> None:
+        """Print where vLLM stands if its log does not move, what its processes do, and a hint."""
+        place = place_of(event.log, event.processes, self._start_facts())
+        doing = f": {place.doing}" if place else ""
+        screen.note(f"  note: no progress for {screen.seconds(event.seconds)}{doing}")
+        for line in shown(event.processes):
+            screen.note(f"    {line}")
+        if place and place.hint:
+            screen.note(f"  {place.hint}")
 
     def keep_measured(self) -> None:
         """Save what vLLM measured at its last launch, for the next plan."""
@@ -100,6 +127,9 @@ class StartReport:
                 self._log.feed(text)
                 if text.strip():
                     self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
+            case Still():
+                self._line.clear()
+                self._still(event)
             case Reconnecting() | Reconnected():
                 self._line.clear()
                 reconnecting(event)

@@ -41,16 +41,15 @@ _BANNERS = re.compile(
     | (?:Bus\ error|Segmentation\ fault|Illegal\ instruction|Floating\ point\ exception)\b.*
     | Aborted\ \(core\ dumped\)
     | LLVM\ ERROR:\ .+
-    | \S+:\d+:\ .*Assertion\ .+\ failed\b.*
-    | python[\d.]*:\ .*Assertion\ .+\ failed\b.*
+    | Assertion\ .+\ failed\b.*
     | (?:libgomp|OMP|OpenBLAS\ blas_thread_init|libnuma):\ .*(?:fail|[Ee]rror|unavailable).*
-    | \S*:?\ ?symbol\ lookup\ error:\ .+
-    | \S*:?\ ?error\ while\ loading\ shared\ libraries:\ .+
+    | symbol\ lookup\ error:\ .+
+    | error\ while\ loading\ shared\ libraries:\ .+
     """,
     re.VERBOSE,
 )
 
-_AT_THE_START = re.compile(r"CUDA (?:driver )?error\b.*|NCCL WARN .+|\[?FATAL\]?\b.+|NVRM: Xid.*|Killed$")
+_AT_THE_START = re.compile(r"CUDA (?:driver )?error\b.*|NCCL WARN .+|\[?FATAL\]?\b.+|NVRM: Xid.*")
 """Messages of native code that end a process, if its line begins with them."""
 
 _WHAT = re.compile(r"\s*what\(\): +(.+)")
@@ -132,12 +131,17 @@ def core_signals(lines: list[Line]) -> set[int]:
     return {-int(code) for text in cores for _, code in _CODE.findall(text) if code.startswith("-")}
 
 
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+"""Signals by which a process ends itself; others come from outside."""
+
+
 def _ending(name: str, code: str) -> str:
     if not code.startswith("-"):
         return SILENT.format(name) + ("" if code == "None" else f" (exit code {code})")
     if -int(code) == signal.SIGKILL:
         return f"{name}: {KILLED}"
-    return f"{name} crashed: {signal_name(-int(code)) or f'signal {code[1:]}'}"
+    verb = "crashed" if -int(code) in CRASHES else "was stopped"
+    return f"{name} {verb}: {signal_name(-int(code)) or f'signal {code[1:]}'}"
 
 
 def signal_of(exit_code: int | None) -> int | None:

@@ -30,9 +30,9 @@ _COMPILER = _Tool(
         r"|Failed to compile"
     ),
     re.compile(
-        r"(?:\S+:)?\d*:?\d*:? ?fatal error: .+|(?:nvcc|ptxas|nvlink|cicc) +(?:fatal|error)\s*: .+|#error\b.+"
-        r"|cannot find -l.+|undefined reference to .+|(?:/\S+/)?(?:ba)?sh: .*(?:not found|No such file).*"
-        r"|\b(?:error|Error|ERROR)\b[: ].+|\S+: command not found|(?:^|[: ])Killed\b.*|No space left on device"
+        r"fatal error: .+|(?:nvcc|ptxas|nvlink|cicc) +(?:fatal|error)\s*: .+|#error\b.+"
+        r"|cannot find -l.+|undefined reference to .+|\b(?:ba)?sh: .*(?:not found|No such file).*"
+        r"|\b(?:error|Error|ERROR)\b[: ].+|: command not found|(?:^|[: ])Killed\b.*|No space left on device"
         r"|is not recognized .+|cannot execute .+"
     ),
     re.compile(
@@ -48,6 +48,8 @@ _NCCL = _Tool(
     re.compile(r"NCCL WARN (.+)"),
     re.compile(r"NCCL INFO|NET/(?:IB|Plugin|OFI)|Bootstrap :|No plugin found"),
 )
+
+_RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception)\b")
 
 _LAST_ERROR = re.compile(r"Last error:\s*(.*)")
 
@@ -80,7 +82,7 @@ def _decides(line: Line, tool: _Tool) -> Line | None:
     match = tool.deciding.search(line.text)
     if not match or not line.may_fail or tool.repeated.search(line.text):
         return None
-    if tool.exception.search(line.text) and match[0] != line.text:  # an exception that quotes its command line
+    if tool.exception.search(line.text) and _RAISED.match(line.text):  # an exception that quotes its command line
         return None
     return line._replace(text=match[1] if match.groups() and match[1] else line.text.strip())
 

@@ -39,8 +39,8 @@ HINTS = (
     ),
     Hint(
         "weights-not-divisible",
-        r"is not divisible by (?:weight quantization block_|min_thread_|the number of|tensor|tp_size)|divisible by tp"
-        r"|not aligned with the quantized weight shape|too large tensor parallel size"
+        r"is not divisible by (?:\d+|weight quantization block_|min_thread_|the number of|tensor|tp_size)"
+        r"|divisible by tp|not aligned with the quantized weight shape|too large tensor parallel size"
         r"|must be divisible by .{0,30}block",
         "the weights cannot be split over so many GPUs",
         ("--gpus {fewer_gpus}", "--set enable-expert-parallel", "--variant {smaller}", "use another number of GPUs"),
@@ -77,7 +77,7 @@ HINTS = (
     ),
     Hint(
         "link-missing",
-        r"cannot find -lcuda(?:rt)?\b",
+        r"cannot find -lcuda\b|undefined reference to .cu[A-Z]",
         "the linker finds no libcuda.so: on the pod, as root: ldconfig; ln -s libcuda.so.1 beside it as libcuda.so"
         "; if there is none, run the container with the driver (NVIDIA_DRIVER_CAPABILITIES=all)",
     ),
@@ -156,6 +156,12 @@ HINTS = (
         r"|collective operation timeout|No available shared memory broadcast block|cudaIpc|P2P|p2p",
         "the GPUs cannot reach each other's memory",
         (NO_P2P, "--gpus 1", "use a pod whose GPUs have NVLink"),
+    ),
+    Hint(
+        "worker-too-slow",
+        r"RPC call to \S+ timed out",
+        "a worker did not answer in time: it hangs, or it works longer than vLLM waits",
+        (NO_P2P, "--env VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS=1800"),
     ),
     Hint(
         "nccl-network",

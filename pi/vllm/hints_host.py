@@ -236,12 +236,18 @@ HINTS = (
 
 LAST = (
     Hint(
+        "packages-differ",
+        r"([A-Za-z][\w.-]{0,40}(?:[<>=!~]=?[\w.]{1,20},?){1,4}) is required for a normal functioning of this module",
+        "a Python package has another version than transformers needs",
+        (f"{INSTALL}'{{0}}'", f"run {SETUP} again"),
+    ),
+    Hint(
         "packages-missing",
         r"pip3? install (?:-U |--upgrade |-q )?[`'\"]?([A-Za-z][\w.-]{1,40}(?:\[\w{1,20}\])?(?:(?:==|>=|<=|<"
         r"|>)[\w.]{1,20})?)"
         r"(?=[`'\",\s]|\.?$|\.\s)",
         "a Python package is missing or too old",
-        (f"{INSTALL}'{{0}}'",),
+        (f"{INSTALL}-U '{{0}}'",),
     ),
     Hint(
         "packages-missing",
@@ -257,13 +263,29 @@ LAST = (
         f"vLLM on the pod is incomplete, or its packages do not belong together: run {SETUP} again",
     ),
     Hint(
+        "build-failed",
+        r"Ninja build failed|returned non-zero exit status|NVCC compilation failed|Failed to compile|InductorError"
+        r"|Error (?:building extension|compiling)|CompilationError|BackendCompilerFailed|CppCompileError",
+        "a kernel could not be compiled here",
+        (
+            "--set attention-backend=FLASH_ATTN --env VLLM_USE_FLASHINFER_SAMPLER=0",
+            "--set enforce-eager",
+            "on the pod, rm -rf ~/.cache/flashinfer ~/.cache/vllm ~/.triton",
+        ),
+    ),
+    Hint(
+        "stopped-from-outside",
+        r"SIG(?:TERM|INT|HUP|QUIT|USR1|USR2)\b",
+        "something else on the pod stopped vLLM, such as its provider, a supervisor or another user",
+    ),
+    Hint(
         "processor-too-old",
         r"SIGILL|Illegal instruction",
         "{vllm} needs a newer processor than the pod has: choose another pod",
     ),
     Hint(
         "killed",
-        r"^killed from outside|: killed from outside|exit code: -9\)",
+        r"^killed from outside|: killed from outside|exit code: -9\)|^(?:\S+: line \d+: +\d+ )?Killed\b",
         "dmesg on the pod shows what the kernel killed; a smaller model or a pod with more main memory helps",
     ),
     Hint(

@@ -35,7 +35,8 @@ HINTS = (
     Hint(
         "context-over-model",
         r"derived max_model_len \([a-z_]+=(\d{1,12})",
-        "the model's context is shorter: pi start ... --context {0}",
+        "the model's context is shorter",
+        ("--context {0}",),
     ),
     Hint(
         "too-many-sequences",
@@ -54,17 +55,20 @@ HINTS = (
     Hint(
         "batch-below-context",
         r"is smaller than max_model_len \((\d{1,9})\)",
-        "give a batch as many tokens as the context: --set max-num-batched-tokens={0}",
+        "give a batch as many tokens as the context",
+        ("--set max-num-batched-tokens={0}",),
     ),
     Hint(
         "batch-below-sequences",
         r"max_num_batched_tokens \((\d{1,9})\) must be greater than or equal to max_num_seqs",
-        "each sequence needs a token of a batch: --set max-num-seqs={0}",
+        "each sequence needs a token of a batch",
+        ("--set max-num-seqs={0}",),
     ),
     Hint(
         "batch-below-image",
         r"max_tokens_per_mm_item \((\d{1,9})\) is larger than max_num_batched_tokens",
-        "give a batch as many tokens as an image: --set max-num-batched-tokens={0}",
+        "give a batch as many tokens as an image",
+        ("--set max-num-batched-tokens={0}",),
     ),
     Hint(
         "no-room-for-cache",
@@ -120,7 +124,7 @@ HINTS = (
     ),
     Hint(
         "build-killed",
-        r"Killed signal terminated program|died due to signal 9|(?:^|: )Killed$",
+        r"Killed signal terminated program|died due to signal 9|(?:^|: )Killed$[\s\S]*(?:[Nn]inja|nvcc|non-zero exit)",
         "the pod's main memory was full while it compiled",
         ("--env MAX_JOBS=1", "use a pod with more main memory"),
     ),

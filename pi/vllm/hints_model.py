@@ -44,7 +44,7 @@ HINTS = (
     ),
     Hint(
         "gguf-unsupported",
-        r"\.gguf' is not a valid JSON",
+        r"\.gguf' is not a valid JSON|GGUF model with architecture",
         "vLLM does not read GGUF files: choose the model in safetensors format",
     ),
     Hint(

@@ -118,7 +118,12 @@ HINTS = (
     ),
     Hint(
         "no-permission",
-        r"Permission denied: '((?:/[\w.@+-]{1,80}){1,3})",
+        r"Permission denied: '((?:/[\w.@+-]{1,80}){1,3})(?=[^']*(?:huggingface|/hub/|models--|safetensors))",
         f"another user owns it: on the pod, sudo chown -R $(id -un) {{0}}; or {SETUP} --models-path PATH",
+    ),
+    Hint(
+        "no-permission",
+        r"Permission denied: '((?:/[\w.@+-]{1,80}){1,3})",
+        "another user owns it: on the pod, sudo chown -R $(id -un) {0}",
     ),
 )

@@ -158,7 +158,7 @@ def _account(lines: list[Line], exit_code: int | None, kernel: Iterable[str]) ->
         return _silent(lines, raised)
     if errors and ready < 0:
         return errors[-1].account
-    return _Account([_last_line(lines)], [])
+    return _last_line(lines)
 
 
 _OUT_OF_MEMORY = re.compile(r"[Oo]ut of memory|oom_kill|Killed process")
@@ -284,12 +284,12 @@ def _source(name: str, trace: list[Line]) -> list[str]:
     return [name]
 
 
-def _last_line(lines: list[Line]) -> str:
+def _last_line(lines: list[Line]) -> _Account:
     for line in reversed(lines):
         if line.text.strip() and not line.text.startswith(" ") and "resource_tracker" not in line.text:
-            is_news = line.level == "INFO"
-            return f"vLLM gave no reason; its log ends with: {line.text}" if is_news else line.text
-    return "vLLM wrote nothing to its log"
+            news = "vLLM gave no reason; its log ends with: " if line.level == "INFO" else ""
+            return _Account([news + line.text], [], line=line)
+    return _Account(["vLLM wrote nothing to its log"], [])
 
 
 def _last(numbers: Iterator[int]) -> int:

@@ -100,7 +100,7 @@ def _foreign(texts: list[str]) -> re.Pattern[str]:
 def _parts(line: str) -> Iterator[tuple[str, str, str]]:
     """Yield process, level and text of a line; what stands before or after a progress bar is a line of its own."""
     process, level, text = _parsed(line[: 4 * MAX_CHARACTERS])
-    bar = _BAR.search(text)
+    bar = _BAR.search(text) if "%" in text else None
     if bar is None:
         yield process, level, text
         return

@@ -134,6 +134,7 @@ _FLAGS = re.compile(r"(--(?:memory|gpus|context|variant|set|env)) (\S+?)(?=[,;)]
 
 def read_facts(log: str) -> StartFacts:
     """Return what a log itself says of its start: arguments that are not vLLM's defaults, and vLLM's version."""
+    log = log[:HEAD_CHARACTERS]
     found = re.search(r"non-default args: \{(.*)\}", log) or re.search(r"args: Namespace\((.*)\)", log)
     pairs = _PAIRS.findall(found[1][:20_000]) if found else []
     args = Arguments(tuple(_argument(*pair) for pair in pairs if _value_of(pair).usable))
@@ -151,6 +152,9 @@ def read_facts(log: str) -> StartFacts:
         version=version[1] if version else None,
     )
 
+
+HEAD_CHARACTERS = 2 << 20
+"""At the beginning of a log, where vLLM writes what it was given."""
 
 _PAIRS = re.compile(r"(?:^|[{,(] ?)'?([a-z][a-z0-9_]{1,60})'?[:=] ?(?:'([^'\n]{0,200})'|(-?[\w.]{1,40}))(?=[,})]|$)")
 

@@ -35,6 +35,7 @@ def make_wheels(folder: Path, version: str = VLLM) -> Path:
     wheel(folder, "torch", "2.11.0", {"torch.py": TORCH})
     wheel(folder, "flashinfer-python", "0.6.1", {"flashinfer.py": ""}, ("flashinfer-cubin",))
     wheel(folder, "flashinfer-cubin", "0.6.1", {"flashinfer_cubin.py": ""})
+    wheel(folder, "py-spy", "0.4.1", {"py_spy.py": ""})
     wheel(folder, "extra", "1.0", {"extra.py": ""})
     hub = {"standin_hf.py": Path(standin_hf.__file__).read_text()}
     wheel(folder, "huggingface-hub", "2.4.0", hub, (), "hf = standin_hf:main")

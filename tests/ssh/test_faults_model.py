@@ -221,6 +221,18 @@ def test_row_27_a_model_that_never_becomes_ready_is_stopped_after_the_timeout(pi
     nothing_stays(pi, box, done)
 
 
+def test_row_27_a_server_that_a_signal_stopped_is_told_from_a_slow_one(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", load_s=60)
+    running = pi.spawn("start", box.model(), "--name", "qwen", "--timeout", "3")
+    running.reads("waiting until it is ready")
+    server = box.record("qwen")["pid"]
+    os.kill(server, signal.SIGSTOP)
+    done = running.ends()
+    assert re.search(rf"pi stopped it while \S+ \(pid {server}\) is stopped by a signal; its log ends", done.err)
+    assert f"on the pod: kill -CONT {server}" in done.err
+    nothing_stays(pi, box, done)
+
+
 def test_row_27_a_timeout_that_is_no_number_of_seconds_is_refused(pi: Pi, box: Pod) -> None:
     for wrong in ("0", "-3", "soon", "1.5"):
         done = pi("start", box.model(f"m{wrong}"), "--name", "qwen", "--timeout", wrong)

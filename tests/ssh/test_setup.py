@@ -191,7 +191,7 @@ def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> No
         (1, "H200", "140GB", 143771),
     ]
     packages = subprocess.check_output([machine.home / "venv/bin/python", "-c", PACKAGES], text=True)
-    assert {"flashinfer-python", "flashinfer-cubin", "vllm", "huggingface-hub"} <= set(packages.split())
+    assert {"flashinfer-python", "flashinfer-cubin", "vllm", "huggingface-hub", "py-spy"} <= set(packages.split())
     assert "2x H200 (140GB)" in pi.ok("pods")
     assert "GPU 0" in pi.ok("start", machine.model(), "--name", "qwen")
 

@@ -1,0 +1,102 @@
+"""Starts of the real vLLM that fail or hang on purpose: the cause and the hint that `pi start` prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pi.on_pod import process
+from tests.e2e.conftest import Pi
+from tests.e2e.test_main_job import Pods, living
+from tests.rig.pod import until
+from tests.rig.skips import skip
+
+
+@pytest.fixture(autouse=True)
+def _ids(pi: Pi, pods: Pods) -> Iterator[None]:
+    """Errors show their ids, and nothing stays on pod `one`."""
+    pi.ok("pods", "active", "one")
+    pi.environment["PI_DEBUG"] = "1"
+    yield
+    del pi.environment["PI_DEBUG"]
+    pi("stop", "failing")
+    assert until(lambda: not living(pods[0]), 30)
+
+
+def failed(done: subprocess.CompletedProcess[str] | tuple[int, str]) -> str:
+    code, told = done if isinstance(done, tuple) else (done.returncode, done.stderr)
+    assert code == 6, told
+    return told
+
+
+def engine(pods: Pods) -> int:
+    """Return the engine core of the start, as soon as it runs."""
+
+    def found() -> list[int]:
+        return [pid for pid in living(pods[0]) if "EngineCor" in process.described(pid)]
+
+    assert until(lambda: bool(found()), 120)
+    return found()[0]
+
+
+def starting(pi: Pi, *words: str) -> subprocess.Popen[str]:
+    return pi.spawn("start", *words, "--name", "failing")
+
+
+def ended(running: subprocess.Popen[str]) -> str:
+    _, told = running.communicate(timeout=300)
+    return failed((running.returncode, told))
+
+
+def test_a_context_longer_than_the_models_names_its_own(pi: Pi, model: str) -> None:
+    told = failed(pi("start", model, "--name", "failing", "--vllm", "--max-model-len", "99999999"))
+    assert "[context-over-model]" in told
+    assert re.search(r"pi start \.\.\. --vllm \.\.\. --max-model-len \d+", told)
+
+
+def test_damaged_weights_are_named(pi: Pi, model: str, tmp_path: Path) -> None:
+    if not Path(model).is_dir():
+        skip("hub")
+    copy = shutil.copytree(Path(model).resolve(), tmp_path / "m")
+    for weights in copy.glob("*.safetensors"):
+        weights.write_bytes(b"\xff" * 64)
+    assert "[damaged-weights]" in failed(pi("start", str(copy), "--name", "failing"))
+
+
+def test_a_killed_engine_is_not_told_as_a_lack_of_memory_without_proof(pi: Pi, pods: Pods, model: str) -> None:
+    running = starting(pi, model)
+    os.kill(engine(pods), signal.SIGKILL)
+    told = ended(running)
+    assert "[killed]" in told or "[ended-silently]" in told
+    assert "main memory was full" not in told
+
+
+def test_a_killed_server_is_told_by_its_own_exit_code(pi: Pi, pods: Pods, model: str) -> None:
+    running = starting(pi, model)
+    engine(pods)
+    record = (pods[0].home / ".pi" / "run" / "failing" / "pid").read_text()
+    os.kill(int(record), signal.SIGKILL)
+    assert "[killed]" in ended(running)
+
+
+def test_a_crash_of_native_code_is_told_with_its_signal(pi: Pi, pods: Pods, model: str) -> None:
+    running = starting(pi, model)
+    os.kill(engine(pods), signal.SIGSEGV)
+    told = ended(running)
+    assert re.search(r"SIGSEGV|Segmentation fault|ended and wrote no reason", told)
+    assert "out of memory" not in told
+
+
+def test_a_stopped_worker_is_found_with_its_state(pi: Pi, pods: Pods, model: str) -> None:
+    running = starting(pi, model, "--timeout", "40")
+    hung = engine(pods)
+    os.kill(hung, signal.SIGSTOP)
+    told = ended(running)
+    assert "is stopped by a signal" in told and f"kill -CONT {hung}" in told
