@@ -36,6 +36,7 @@ MODULES = (
     "stop",
     "status",
     "check",
+    "traffic",
     "setup",
 )
 """Modules of `pi.on_pod` in the order in which they import each other."""

@@ -134,6 +134,7 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
     return {
         "env.sh": render("environment.sh.j2", hf_token=request.hf_token, api_key=request.api_key),
         "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text("utf-8"),
+        "setup/check_vllm.py": (folder / "templates" / "check_vllm.py").read_text("utf-8"),
         "guard/pi_guard.py": (folder / "templates" / "pi_guard.py").read_text("utf-8"),
     }
 

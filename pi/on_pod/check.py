@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import urljoin, urlsplit
 from urllib.request import Request, urlopen
 
-from pi.on_pod import container, gpus, machine, process, storage, survey
+from pi.on_pod import container, gpus, machine, process, records, storage, survey
 from pi.on_pod.check_shapes import CheckAnswer, CheckRequest, FolderFacts, LineFacts, Rights, VenvFacts
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import Wire
@@ -153,8 +153,10 @@ def _venv(folder: str) -> Optional[VenvFacts]:
         return None
     code = "import platform; print(platform.python_version())"
     version = _answer([os.path.join(folder, "bin", "python"), "-I", "-S", "-c", code], FOLDER_PATIENCE_S)
-    marks = (os.path.join(folder, ".pi-made"), os.path.join(folder, ".pi-checked"))
-    return {"python": version or None, "made_by_pi": any(map(os.path.exists, marks))}
+    making = os.path.join(records.HOME, "making-" + os.path.basename(folder))
+    marks = (os.path.join(folder, ".pi-made"), os.path.join(folder, ".pi-checked"), making)
+    is_adopted = os.path.exists(os.path.join(folder, ".pi-adopted"))
+    return {"python": version or None, "made_by_pi": any(map(os.path.exists, marks)) and not is_adopted}
 
 
 def _package_lock() -> Optional[str]:

@@ -30,6 +30,9 @@ INSTALLED_GB = {"cuda": 12.0, "cpu": 3.0}
 MODELS_GB = 2.0
 """Space for models below which not even a small one fits."""
 
+PYTHON = ("3.11", "3.14.999")
+"""The oldest and the newest Python that vLLM supports."""
+
 CLOCK_S = 300
 """A pod's clock that is wrong by more makes certificates invalid."""
 
@@ -130,7 +133,15 @@ class Findings:
 
 def findings(facts: MachineFacts) -> Findings:
     """Return what stands in the way of a setup of this machine, and what its user should know."""
-    rules: tuple[Callable[[MachineFacts], Iterator[Finding]], ...] = (_gpus, _system, _folders, _packages, _hub, _clock)
+    rules: tuple[Callable[[MachineFacts], Iterator[Finding]], ...] = (
+        _gpus,
+        _system,
+        _folders,
+        _venv,
+        _packages,
+        _hub,
+        _clock,
+    )
     return Findings(tuple(found for rule in rules for found in rule(facts)))
 
 
@@ -261,6 +272,25 @@ def needed_gb(facts: MachineFacts) -> float:
 def download_gb(facts: MachineFacts) -> float:
     """Return what a setup downloads, in GB; 0 if vLLM is already there."""
     return 0 if facts.has_vllm else DOWNLOAD_GB["cpu" if facts.device == "cpu" else "cuda"]
+
+
+def _venv(facts: MachineFacts) -> Iterator[Finding]:
+    """Say what a ~/venv is that pi did not make. Setup never changes or moves it."""
+    if facts.venv is None or facts.made_venv:
+        return
+    usable = bool(facts.venv) and not too_old(facts.venv, PYTHON[0]) and not too_old(PYTHON[1], facts.venv)
+    if usable and facts.has_vllm:
+        yield _note("venv", f"~/venv is not from pi; setup uses its vLLM {facts.vllm_version} and does not change it")
+        return
+    if not facts.venv:
+        what = "it is not a working virtual environment"
+    else:
+        what = f"it has Python {facts.venv}{' without vLLM' if usable else ', and vLLM needs 3.11 to 3.14'}"
+    yield _stop(
+        "venv",
+        f"~/venv is not from pi: {what}",
+        "pi leaves it alone; move it away (mv ~/venv ~/venv.mine), then run setup again",
+    )
 
 
 def _packages(facts: MachineFacts) -> Iterator[Finding]:

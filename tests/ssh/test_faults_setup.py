@@ -53,10 +53,13 @@ def set_up(pi: Pi, pod: Pod, *words: str) -> Done:
 
 
 def refused(pi: Pi, pod: Pod, done: Done, step: str, told: str) -> None:
-    """The setup failed at this step in these words, and there is no pod, and nothing at work on the machine."""
+    """The setup failed at this step in these words, keeps only the address, and leaves nothing at work."""
     assert done.code == 1, done
     assert f"pi: setup failed at step '{step}': {told}" in done.err
-    assert not pi.state_file.exists()
+    assert f"to repeat it: pi pods setup {pod.name} '{pod.ssh}'" in done.err
+    kept = pi.state()
+    assert kept["active"] is None and kept["pods"][pod.name]["ssh"] == pod.ssh
+    assert kept["pods"][pod.name]["gpus"] == []
     assert pod.quiet() == {}
 
 

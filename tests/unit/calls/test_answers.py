@@ -34,7 +34,8 @@ from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
 from pi.steps import check_report, pod_entry, reconcile, states
-from pi.steps.reports import SetupReport, StartReport
+from pi.steps.reports import StartReport
+from pi.steps.setup_report import SetupReport
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
 """Events of whole calls, as the tests' pods sent them."""
@@ -148,7 +149,7 @@ def status(link: Any) -> None:
 
 
 def setup(link: Any) -> None:
-    report = SetupReport()
+    report = SetupReport("box")
     facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), report.hear, report.judge)
     pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x")
 
