@@ -196,6 +196,11 @@ def whole_seconds(duration: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def clock_since(began: float, more: str = "") -> Callable[[], str]:
+    """Return the clock of something that began at this time, such as " (42 s; last time 2 min 10 s)"."""
+    return lambda: f" ({whole_seconds(time.monotonic() - began)}{more})"
+
+
 def left(rest: float, per_second: float) -> str:
     """Format how long the rest of a download takes, such as ", about 2 min left"; empty if that is unknown."""
     if rest <= 0 or per_second <= 0 or rest / per_second > 86400:

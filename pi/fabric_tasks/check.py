@@ -47,7 +47,9 @@ def check_machine(c: Any, options: CheckOptions) -> None:
     began = time.monotonic()
     with where.connected(c, pod, named=True, fresh=saved is None) as connection:
         opened_s = time.monotonic() - began
-        facts = check(connection, os.environ, models_path)
+        with screen.progress() as line:
+            line.run("  asking the machine", screen.clock_since(began), quiet=True)
+            facts = check(connection, os.environ, models_path)
     found = findings(facts)
     if options.json:
         screen.say(json.dumps(check_report.as_json(facts, found), indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pi import screen
@@ -17,7 +18,10 @@ from pi.steps import reconcile, states, where
 def list_models(c: Any, options: PodOptions) -> None:
     """List the pod's models and their current state."""
     with where.targeted(c, options.pod) as (pod, connection):
-        status = read_status(connection)
+        began = time.monotonic()
+        with screen.progress() as line:
+            line.run("  asking the pod", screen.clock_since(began), quiet=True)
+            status = read_status(connection)
         host = connection.host
     _warn(pod, status)
     if status.found or pod.models:

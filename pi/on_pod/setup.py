@@ -36,7 +36,7 @@ def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
     A second call waits for the first.
     """
     wire.hide(redact.in_environment_file(request["files"]["env.sh"]))
-    facts = check.look(request["check"])
+    facts = check.patiently(wire, request["check"])
     if wire.ask({"event": "checked", "facts": facts}, paced(ANSWER_S)) is None:
         raise PodError("lost", "pi did not answer")
     folder = os.path.join(records.HOME, "setup")

@@ -41,6 +41,7 @@ class StartReport:
         self._download_bytes = 0.0
         self._log = LogReader()
         self._plan: LaunchPlan | None = None
+        self._line.run("  asking the pod", screen.clock_since(self._began), quiet=True)
 
     def keep_measured(self) -> None:
         """Save what vLLM measured at its last launch, for the next plan."""
@@ -57,6 +58,7 @@ class StartReport:
 
     def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
         """Print the plan and return it. Raises InputError if every vLLM on the pod is too old for it."""
+        self._line.clear()
         refusal = venvs.refusal(plan, facts, self._pod)
         if refusal:
             raise refusal
@@ -135,7 +137,7 @@ class StartReport:
         before = self._before.get(phase)
         last = f"; last time {screen.whole_seconds(before)}" if before else ""
         named = f"{phase}: " if phase and phase not in text.lower() else ""
-        self._line.run(f"  {named}{text}", lambda: f" ({screen.whole_seconds(time.monotonic() - began)}{last})")
+        self._line.run(f"  {named}{text}", screen.clock_since(began, last))
 
     def keep_durations(self) -> None:
         """Save how long each phase took, and print the longest ones."""

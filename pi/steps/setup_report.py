@@ -28,6 +28,7 @@ class SetupReport:
         self._step, self._purpose, self._text = "", "", ""
         self._work = f"setup {pod}"
         self._before, self._took = durations.load(self._work), dict[str, float]()
+        self._show("- machine: what it has", quiet=True)
 
     def judge(self, machine: MachineFacts) -> None:
         """Print what the check of a machine found. Raises SetupError if it cannot be set up."""
@@ -80,7 +81,7 @@ class SetupReport:
     def _show(self, text: str, *, quiet: bool = False) -> None:
         began, before = self._began, self._before.get(self._step)
         last = f"; last time {screen.whole_seconds(before)}" if before else ""
-        self._live.run(text, lambda: f" ({screen.whole_seconds(time.monotonic() - began)}{last})", quiet=quiet)
+        self._live.run(text, screen.clock_since(began, last), quiet=quiet)
 
     def _announce(self) -> None:
         self._live.clear()
