@@ -70,6 +70,7 @@ def test_a_terminal_sees_each_step_when_it_begins_and_how_long_it_took_last_time
 
     drawn = on_terminal(work, monkeypatch)
     assert drawn == [
+        "- machine: what it has (0 s)",
         "- system: Debian packages (0 s)",
         "- vllm: vLLM (release), built for cuda (0 s; last time 2 min 10 s)",
         "    Resolved 150 packages in 1.2s (0 s; last time 2 min 10 s)",
@@ -148,6 +149,7 @@ def test_a_start_shows_phases_without_prefixes(
 
     drawn = on_terminal(work, monkeypatch)
     assert drawn == [
+        "  asking the pod (0 s)",
         "  downloading 1.0 GiB, 0 MiB/s; Ctrl+C cancels (0 s)",
         "  loading weights: Starting to load model Qwen/Qwen3-8B... (0 s; last time 1 min 15 s)",
         "  loading weights: Loading safetensors checkpoint shards: 50% Completed (0 s; last time 1 min 15 s)",
