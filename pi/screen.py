@@ -151,7 +151,10 @@ class Progress:
         while True:
             time.sleep(1)
             with self._drawing, contextlib.suppress(OSError, ValueError):
-                if self._running and (self._live or time.monotonic() >= self._due):
+                if self._running is None:
+                    self._ticker = None
+                    return
+                if self._live or time.monotonic() >= self._due:
                     self._due = time.monotonic() + paced(RUNNING_S[1])
                     text, clock = self._running
                     self._put(text, clock(), always=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,8 @@ def set_up(
     def answer(event: Question, running: Call) -> None:
         if not isinstance(event, Checked):
             return
-        machine[:] = [machine_facts(event.facts, request.models_path or request.mount_target)]
+        facts = machine_facts(event.facts, request.models_path or request.mount_target)
+        machine[:] = [replace(facts, installs=request.upgrade or request.extra_venv)]
         try:
             judge(machine[0])
         except PiError:

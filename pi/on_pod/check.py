@@ -45,6 +45,7 @@ MAX_PAGE = 8 * 1024 * 1024
 
 def check(wire: Wire, request: CheckRequest) -> CheckAnswer:
     """Return the facts of the machine. Changes nothing but files that it removes again."""
+    wire.progress("asking the machine")
     return patiently(wire, request)
 
 
@@ -96,6 +97,7 @@ def look(request: CheckRequest) -> CheckAnswer:
         "hub_variables": {name: os.environ[name] for name in HUB_VARIABLES if os.environ.get(name)},
         "ports": sorted(process.listening_ports()),
         "public": container.ports(),
+        "hides_variables": container.hides_variables(),
         "lines": [line.result() for line in lines],
         "boot": process.boot(),
         "machine": machine.identity(),

@@ -95,7 +95,10 @@ class MachineFacts:
     hub_variables: Mapping[str, str]
     ports: frozenset[int]
     public: Mapping[str, str]
+    hides_variables: bool = False
     lines: tuple[Line, ...] = ()
+    installs: bool = False
+    """Whether the setup installs a vLLM though one is there: an upgrade, or an extra venv."""
     models_path: str | None = None
     """The folder for models that the user asked for."""
     boot: str = ""
@@ -139,6 +142,7 @@ def findings(facts: MachineFacts) -> Findings:
         _folders,
         _venv,
         _packages,
+        _ports,
         _hub,
         _clock,
     )
@@ -243,12 +247,10 @@ def _folders(facts: MachineFacts) -> Iterator[Finding]:
             f"programs in {home.path} do not run: it is mounted noexec",
             f"as root, run: mount -o remount,exec {home.path}; or use another account or image",
         )
-    elif not facts.has_vllm and home.free_gb < needed_gb(facts):
-        yield _stop(
-            "system",
-            f"{home.path} has {home.free_gb:.1f} GB free, and vLLM needs about {needed_gb(facts):g} GB there",
-            "rent a larger disk, or free space",
-        )
+    elif home.free_gb < needed_gb(facts) and (facts.installs or not facts.has_vllm):
+        make = _note if facts.has_vllm else _stop
+        text = f"{home.path} has {home.free_gb:.1f} GB free, and vLLM needs about {needed_gb(facts):g} GB there"
+        yield make("system", text, "rent a larger disk, or free space")
     if temporary.problem:
         yield _note("system", f"cannot write {temporary.path} ({temporary.problem})", "set TMPDIR to another folder")
     elif not temporary.runs:
@@ -305,6 +307,15 @@ def _packages(facts: MachineFacts) -> Iterator[Finding]:
             )
         elif facts.package_lock:
             yield _note("system", f"{facts.package_lock} is installing packages; setup waits for it up to 2 min")
+
+
+def _ports(facts: MachineFacts) -> Iterator[Finding]:
+    if facts.hides_variables and not facts.public:
+        yield _note(
+            "system",
+            "the container's first process hides its variables, so pi does not see how the provider maps ports",
+            "if it maps them, write the variables (such as VAST_TCP_PORT_8001=40001) to /etc/environment",
+        )
 
 
 def _hub(facts: MachineFacts) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from pi.text import one_line
 PREFIX = re.compile(
     r"\A(?:\([A-Za-z_][\w-]*[^)]{0,120}\) ?)?(?:\[rank\d+\]: ?)?"
     r"(?:(?:DEBUG|INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d (?:\[?[^\]\s]+:\d+\])? ?)?"
+    r"(?:(?:INFO|WARNING|ERROR): +)?"
 )
 """The prefix of a line, such as "(EngineCore pid=95) INFO 11-23 14:29:12 [core.py:1510] "."""
 
@@ -25,7 +26,10 @@ PHASES: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     ("measuring memory", re.compile(r"KV cache (?:memory|size)|(?i:profiling)")),
-    ("opening its port", re.compile(r"Starting vLLM (?:API )?server|Started server process|Waiting for application")),
+    (
+        "opening its port",
+        re.compile(r"Starting vLLM (?:API )?server|Started server process|Waiting for application|startup complete"),
+    ),
     (
         "starting its engine",
         re.compile(r"Initializing a V\d LLM engine|non-default args|world_size=|vLLM API server version"),

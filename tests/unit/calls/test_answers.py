@@ -128,15 +128,18 @@ def start(link: Any) -> None:
         return report.planned(planner.plan(REQUEST, facts, CATALOG), facts)
 
     report = StartReport(REQUEST, "box", False)
-    started = start_model(
-        link,
-        model=REQUEST.model,
-        name="q",
-        key="sk-0123456789abcdef",
-        decide=decide,
-        correct=report.corrected,
-        listen=report.hear,
-    )
+    try:
+        started = start_model(
+            link,
+            model=REQUEST.model,
+            name="q",
+            key="sk-0123456789abcdef",
+            decide=decide,
+            correct=report.corrected,
+            listen=report.hear,
+        )
+    finally:
+        report.end()
     reconcile.remember_started(POD, started.deployment)
 
 
@@ -150,7 +153,10 @@ def status(link: Any) -> None:
 
 def setup(link: Any) -> None:
     report = SetupReport("box")
-    facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), report.hear, report.judge)
+    try:
+        facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), report.hear, report.judge)
+    finally:
+        report.end()
     pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x")
 
 
@@ -241,6 +247,7 @@ CASES = [
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setattr(calls.start, "render", lambda *_, **values: "")  # what pi sends is of no matter, and slow
+    monkeypatch.setattr(calls.setup, "_setup_files", lambda request: {})
     state.change(lambda known: State({"box": POD}, "box"))
 
 

@@ -160,6 +160,11 @@ NOTES: dict[str, tuple[dict[str, Any], str]] = {
         {"venv": "3.14.2", "vllm_version": "0.33.0"},
         "setup uses its vLLM 0.33.0 and does not change it",
     ),
+    "hidden variables": ({"hides_variables": True}, "does not see how the provider maps ports"),
+    "a small disk for an extra venv": (
+        {"vllm_version": "0.33.0", "installs": True, "home": Folder("/root", 5 * 10**9)},
+        "/root has 5.0 GB free, and vLLM needs about 12 GB",
+    ),
     "the hub's variables": (
         {"hub_variables": {"HF_HOME": "/x/hf"}, "models_path": "/mnt/store"},
         "models go to /mnt/store: pi's servers ignore the pod's HF_HOME=/x/hf",
@@ -180,6 +185,7 @@ SILENT: dict[str, dict[str, Any]] = {
     "hub variables without a requested folder": {"hub_variables": {"HF_HOME": "/x/hf"}},
     "a lock while nothing is to be installed": {"package_lock": "pid 77 (apt-get)"},
     "pi's own venv, broken": {"venv": "", "made_venv": True},
+    "hidden variables that other processes have": {"hides_variables": True, "public": {"PUBLIC_IPADDR": "203.0.113.9"}},
     "GB10": {"gpus": (Gpu(0, "GB10", 122570, compute_capability=(12, 1)),)},
     "T4, the oldest": {"gpus": (Gpu(0, "Tesla T4", 15360, compute_capability=(7, 5)),)},
     "a card that does not tell its capability": {"gpus": (Gpu(0, "Unknown", 15360),)},

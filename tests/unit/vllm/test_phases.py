@@ -44,6 +44,7 @@ LINES = [
     (ENGINE + "init engine (profile, create kv cache, warmup model) took 41.3 seconds", "warming up", None),
     ("(APIServer pid=12) INFO 11-23 14:31:00 [launcher.py:38] Starting vLLM server on http://0.0.0.0:8001", "opening its port", None),
     ("INFO:     Started server process [12]", "opening its port", None),
+    ("INFO:     Application startup complete.", "opening its port", "Application startup complete."),
     ("[rank0]: W1123 NCCL version 2.30.7", None, "W1123 NCCL version 2.30.7"),
     ("", None, ""),
     ("(" * 5000, None, None),
@@ -67,5 +68,6 @@ def test_a_whole_log_goes_through_its_phases_in_order(name: str) -> None:
         "measuring memory",
         "capturing CUDA graphs",
         "warming up",
+        "opening its port",
     ]
     assert phases == [phase for phase in usual if phase in phases] and len(phases) > 2
