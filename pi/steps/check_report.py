@@ -20,7 +20,7 @@ PORTS = 9
 
 RIGHTS = {"root": "root", "sudo": "sudo without a password", "none": "neither root nor sudo"}
 
-INSTALL_S = {"cuda": 120, "cpu": 60}
+INSTALL_S = {"cuda": 180, "cpu": 120}
 """About how long setup works besides the download: unpacking, checks."""
 
 

@@ -34,6 +34,7 @@ def keep(work: str, steps: Mapping[str, float]) -> None:
     if not steps:
         return
     try:
+        config_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
         with state.locked(config_dir() / "durations.json.lock"):
             saved = _all()
             newest = {**saved.pop(work, {}), **{name: round(took, 1) for name, took in steps.items()}}

@@ -27,7 +27,6 @@ from pi.steps.setup_report import SetupReport
 @pytest.fixture(autouse=True)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "config"
-    folder.mkdir(mode=0o700)
     monkeypatch.setenv("PI_CONFIG_DIR", str(folder))
     return folder
 
@@ -175,6 +174,7 @@ DAMAGED = [
 
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_file_of_durations_is_an_empty_one(config: Path, content: bytes) -> None:
+    config.mkdir()
     durations.path().write_bytes(content)
     assert durations.load("setup box") == {}
     durations.keep("setup box", {"vllm": 3.04})
