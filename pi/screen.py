@@ -6,13 +6,17 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pi import redaction
 from pi.errors import OutputError
 from pi.on_pod.pace import paced
 from pi.text import Sanitizer, one_line, safe
+
+RUNNING_S = (5, 30)
+"""Without a terminal: after how long a running text is printed, and how often then."""
 
 CELL = 500
 """Maximum characters of a table cell."""
@@ -250,32 +254,71 @@ class LineOutput:
 
 
 class Progress:
-    """Progress on stderr: one rewritten line on a terminal, otherwise a new line at most every 10 s."""
+    """Progress on stderr: on a terminal one line that is drawn anew, otherwise a line at most every 10 s.
+
+    A running text (`run`) is drawn each second, so that its clock moves; a narrow terminal shortens the text. Without a
+    terminal it is printed after 5 s and then every 30 s.
+    """
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._last = ("", 0.0)
         self._open = False
+        self._running: tuple[str, Callable[[], str]] | None = None
+        self._due = 0.0
+        self._drawing = threading.RLock()
+        self._ticker: threading.Thread | None = None
 
     def show(self, text: str) -> None:
+        """Show a text until the next one."""
+        with self._drawing:
+            self._running = None
+            self._put(text)
+
+    def run(self, text: str, clock: Callable[[], str], *, quiet: bool = False) -> None:
+        """Show a text with a clock that moves. A `quiet` one appears without a terminal only if it lasts."""
+        with self._drawing:
+            self._running = (text, clock)
+            self._due = time.monotonic() + paced(RUNNING_S[0])
+            if self._live or not quiet:
+                self._put(text, clock())
+            if self._ticker is None:
+                self._ticker = threading.Thread(target=self._tick, daemon=True)
+                self._ticker.start()
+
+    def clear(self) -> None:
+        with self._drawing:
+            self._running = None
+            if self._open:
+                sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
+                self._open = False
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(1)
+            with self._drawing, contextlib.suppress(OSError, ValueError):
+                if self._running is None:
+                    self._ticker = None
+                    return
+                if self._live or time.monotonic() >= self._due:
+                    self._due = time.monotonic() + paced(RUNNING_S[1])
+                    text, clock = self._running
+                    self._put(text, clock(), always=True)
+
+    def _put(self, text: str, clock: str = "", always: bool = False) -> None:
         text = printable(text).replace("\n", " ")
         last, printed_at = self._last
         if self._live:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
-            sys.stderr.write("\r\x1b[K" + text[: max(1, width - 1)])
+            width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+            sys.stderr.write("\r\x1b[K" + (text[: max(0, width - len(clock))] + clock)[: max(1, width)])
             self._open = True
-        elif text != last and time.monotonic() - printed_at >= paced(10):
-            sys.stderr.write(text[:160] + "\n")
+        elif always or (text != last and time.monotonic() - printed_at >= paced(10)):
+            sys.stderr.write(text[: 160 - len(clock)] + clock + "\n")
         else:
             return
         sys.stderr.flush()
         self._last = (text, time.monotonic())
-
-    def clear(self) -> None:
-        if self._open:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._open = False
 
 
 @contextlib.contextmanager
@@ -295,6 +338,24 @@ def gib(count: float) -> str:
 def seconds(duration: float) -> str:
     minutes, rest = divmod(round(duration), 60)
     return f"{duration:.1f} s" if duration < 100 else f"{minutes} min {rest} s"
+
+
+def whole_seconds(duration: float) -> str:
+    """Format a clock that moves, such as "42 s" or "3 min 5 s"."""
+    minutes, rest = divmod(int(duration), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def clock_since(began: float, more: str = "") -> Callable[[], str]:
+    """Return the clock of something that began at this time, such as " (42 s; last time 2 min 10 s)"."""
+    return lambda: f" ({whole_seconds(time.monotonic() - began)}{more})"
+
+
+def left(rest: float, per_second: float) -> str:
+    """Format how long the rest of a download takes, such as ", about 2 min left"; empty if that is unknown."""
+    if rest <= 0 or per_second <= 0 or rest / per_second > 86400:
+        return ""
+    return f", about {whole_seconds(max(1, rest / per_second))} left"
 
 
 def ago(duration: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pi.calls.bootstrap import TRY_PYTHON
-from pi.calls.call import call
+from pi.calls.call import Listener, call
 from pi.calls.gpus import read_gpus
 from pi.calls.survey import device_of
 from pi.on_pod.check_shapes import CheckAnswer, CheckRequest, FolderFacts
@@ -33,10 +33,20 @@ HUB_SAMPLE = "gpt2/resolve/main/model.safetensors"
 """A public file of 548 MB; pi reads it for at most 1.5 s."""
 
 
-def check(connection: Connection, mirrors: Mapping[str, str], models_path: str | None = None) -> MachineFacts:
-    """Return what a machine has before its setup. Installs nothing, and changes nothing."""
+def check(
+    connection: Connection,
+    mirrors: Mapping[str, str],
+    models_path: str | None = None,
+    listen: Listener = lambda event: None,
+) -> MachineFacts:
+    """Return what a machine has before its setup. Installs nothing, and changes nothing.
+
+    `listen` gets an event as soon as pi's program runs on the machine.
+    """
     asked = check_request(models_path, addresses(mirrors))
-    return machine_facts(call(connection, "check", "check", asked, CheckAnswer, preparation=TRY_PYTHON), models_path)
+    return machine_facts(
+        call(connection, "check", "check", asked, CheckAnswer, preparation=TRY_PYTHON, listen=listen), models_path
+    )
 
 
 def check_request(models_path: str | None, measured: list[str]) -> CheckRequest:
@@ -85,6 +95,7 @@ def machine_facts(answer: CheckAnswer, models_path: str | None) -> MachineFacts:
         hub_variables=answer["hub_variables"],
         ports=frozenset(answer["ports"]),
         public=answer["public"],
+        hides_variables=answer["hides_variables"],
         lines=tuple(
             Line(one_line(line["host"], 60), line["bytes_per_s"], line["problem"] and one_line(line["problem"], 120))
             for line in answer["lines"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,8 @@ def set_up(
     def answer(event: Question, running: Call) -> None:
         if not isinstance(event, Checked):
             return
-        machine[:] = [machine_facts(event.facts, request.models_path or request.mount_target)]
+        facts = machine_facts(event.facts, request.models_path or request.mount_target)
+        machine[:] = [replace(facts, installs=request.upgrade or request.extra_venv)]
         try:
             judge(machine[0])
         except PiError:
@@ -134,6 +135,7 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
     return {
         "env.sh": render("environment.sh.j2", hf_token=request.hf_token, api_key=request.api_key),
         "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text("utf-8"),
+        "setup/check_vllm.py": (folder / "templates" / "check_vllm.py").read_text("utf-8"),
     }
 
 

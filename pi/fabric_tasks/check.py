@@ -51,12 +51,15 @@ def check_machine(c: Any, options: CheckOptions) -> None:
     began = time.monotonic()
     with where.connected(c, pod, named=True, fresh=saved is None) as connection:
         opened_s = time.monotonic() - began
-        facts = check(connection, os.environ, models_path)
+        asked, ran = time.monotonic(), list[float]()
+        with screen.progress() as line:
+            line.run("  asking the machine", screen.clock_since(began), quiet=True)
+            facts = check(connection, os.environ, models_path, lambda event: ran.append(time.monotonic()))
     found = findings(facts)
     if options.json:
         screen.say(json.dumps(check_report.as_json(facts, found), indent=2))
         raise Exit(code=1 if found.stops else 0)
-    check_report.show(facts, found, opened_s)
+    check_report.show(facts, found, opened_s, (ran or [asked])[0] - asked)
     for each in found.stops[1:]:
         screen.note(f"{each.text}; {each.hint}")
     for first in found.stops:

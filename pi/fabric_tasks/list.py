@@ -29,7 +29,10 @@ def list_models(c: Any, options: ListOptions) -> None:
     """List the pod's models and their current state."""
     if options.watch:
         return _watch(c, options)
-    asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
+    began = time.monotonic()
+    with screen.progress() as line:
+        line.run("  asking the pod", screen.clock_since(began), quiet=True)
+        asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
     if options.json:
         screen.say_json(listing.as_json(asked))
     else:

@@ -19,7 +19,7 @@ from pi.pods.types import Pod, check_name
 from pi.setup import mounts
 from pi.ssh import target
 from pi.steps import keys, moved, pod_entry, spending, where
-from pi.steps.reports import SetupReport
+from pi.steps.setup_report import SetupReport
 from pi.steps.vllm_choice import vllm_for
 
 if TYPE_CHECKING:
@@ -80,21 +80,12 @@ def setup(c: Any, options: SetupOptions) -> None:
             screen.say(f"{pod.name} is ready after {took}: {pod_entry.describe(facts)}")
         finally:
             if options.generate_key:
-                _show_new_key(request.api_key)
+                keys.keep_new(request.api_key)
         pod_entry.adopt_models(connection, pod)
     spending.note_use(pod)
+    screen.say(pod_entry.next_step(pod))
     if moved_from and new_host_key:
         screen.note(f"{pod.name} was {moved_from}; if that is another machine, it runs (and costs) until you end it")
-
-
-def _show_new_key(key: str) -> None:
-    try:
-        keys.save(key)
-        screen.say(f"the key of your models is in {keys.key_file()}; pi key show prints it; wherever you call them:")
-    except InputError as error:
-        screen.note(error.render())
-        screen.say("the key of your models, shown only now; keep it, and set it wherever you call them:")
-    screen.reveal(f"  export PI_API_KEY={key}")
 
 
 def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
@@ -131,15 +122,22 @@ def _check_named(options: SetupOptions) -> None:
 
 def _set_up(connection: Connection, pod: Pod, request: SetupRequest, again: str) -> SetupFacts:
     """Set the pod up and show its steps. An error quotes the step's last lines, or how to continue."""
-    report = SetupReport()
+    report = SetupReport(pod.name)
     try:
-        return set_up(connection, pod.name, request, report.hear, report.judge)
+        facts = set_up(connection, pod.name, request, report.hear, report.judge)
     except SetupError as error:
         report.quote(error.tail)
+        error.hint = f"{error.hint}\n  to repeat it: {again}"
+        pod_entry.keep_address(pod, connection.host_key)
         raise
     except Interrupted as stop:
         stop.hint = f"continue from there: {again}"
+        pod_entry.keep_address(pod, connection.host_key)
         raise
+    finally:
+        report.end()
+    report.keep_durations()
+    return facts
 
 
 def _command(pod: Pod, options: SetupOptions, moved_from: str | None) -> str:

@@ -83,6 +83,7 @@ def start(c: Any, options: StartOptions) -> None:
     report.keep_measured()
     screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
     report.show_room(started)
+    report.keep_durations()
     show_how_to_call(started, connection.host)
 
 

@@ -10,16 +10,16 @@ import shutil
 import subprocess
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import List, Optional
 from urllib.error import HTTPError
 from urllib.parse import urljoin, urlsplit
 from urllib.request import Request, urlopen
 
-from pi.on_pod import container, gpus, machine, process, storage, survey, venvs
+from pi.on_pod import container, gpus, machine, process, records, storage, survey, venvs
 from pi.on_pod.check_shapes import CheckAnswer, CheckRequest, FolderFacts, LineFacts, Rights, VenvFacts
 from pi.on_pod.pace import paced
-from pi.on_pod.wire import Wire
+from pi.on_pod.wire import Cancelled, Wire
 
 PROGRAMS = ("g++", "curl", "bash", "flock", "timeout", "realpath")
 """Programs that setup uses or installs."""
@@ -28,6 +28,8 @@ LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/list
 
 HUB_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "XDG_CACHE_HOME")
 """Variables by which huggingface_hub and transformers choose where models are."""
+
+POLL_S = 0.2
 
 FOLDER_PATIENCE_S = 5
 
@@ -43,7 +45,22 @@ MAX_PAGE = 8 * 1024 * 1024
 
 def check(wire: Wire, request: CheckRequest) -> CheckAnswer:
     """Return the facts of the machine. Changes nothing but files that it removes again."""
-    return look(request)
+    wire.progress("asking the machine")
+    return patiently(wire, request)
+
+
+def patiently(wire: Wire, request: CheckRequest) -> CheckAnswer:
+    """Return the facts of the machine, which may take as long as nvidia-smi. Raises Cancelled."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    looking = pool.submit(look, request)
+    while not looking.done():
+        wait([looking], POLL_S)
+        try:
+            wire.check_cancelled()
+        except Cancelled:
+            gpus.give_up()
+            raise
+    return looking.result()
 
 
 def look(request: CheckRequest) -> CheckAnswer:
@@ -80,6 +97,7 @@ def look(request: CheckRequest) -> CheckAnswer:
         "hub_variables": {name: os.environ[name] for name in HUB_VARIABLES if os.environ.get(name)},
         "ports": sorted(process.listening_ports()),
         "public": container.ports(),
+        "hides_variables": container.hides_variables(),
         "lines": [line.result() for line in lines],
         "boot": process.boot(),
         "machine": machine.identity(),
@@ -153,8 +171,10 @@ def _venv(folder: str) -> Optional[VenvFacts]:
         return None
     code = "import platform; print(platform.python_version())"
     version = _answer([os.path.join(folder, "bin", "python"), "-I", "-S", "-c", code], FOLDER_PATIENCE_S)
-    marks = (os.path.join(folder, ".pi-made"), os.path.join(folder, ".pi-checked"))
-    return {"python": version or None, "made_by_pi": any(map(os.path.exists, marks))}
+    making = os.path.join(records.HOME, "making-" + os.path.basename(folder))
+    marks = (os.path.join(folder, ".pi-made"), os.path.join(folder, ".pi-checked"), making)
+    is_adopted = os.path.exists(os.path.join(folder, ".pi-adopted"))
+    return {"python": version or None, "made_by_pi": any(map(os.path.exists, marks)) and not is_adopted}
 
 
 def _package_lock() -> Optional[str]:

@@ -46,7 +46,7 @@ class CheckAnswer(TypedDict):
     """What a machine has before its setup.
 
     `cuda` is the newest CUDA that the driver supports, `package_lock` the process that installs packages now,
-    `time_s` the pod's clock in seconds since 1970.
+    `time_s` the pod's clock in seconds since 1970. `hides_variables`: the container's variables cannot be read.
     """
 
     gpus: NvidiaSmi
@@ -71,6 +71,7 @@ class CheckAnswer(TypedDict):
     hub_variables: Dict[str, str]
     ports: List[int]
     public: Dict[str, str]
+    hides_variables: bool
     lines: List[LineFacts]
     boot: str
     machine: str

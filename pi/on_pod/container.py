@@ -44,6 +44,12 @@ def ports() -> Dict[str, str]:
     return {name: value for name, value in found.items() if PORTS.fullmatch(name)}
 
 
+def hides_variables() -> bool:
+    """Return whether the first process has overwritten its variables, as an sshd does."""
+    environ = _read(os.path.join(PROC, "1", "environ"))
+    return bool(environ) and not _of_process(environ)
+
+
 def variables() -> Dict[str, str]:
     """Return the variables of the container, of the first process above all.
 

@@ -142,6 +142,7 @@ def _ask(words: list[str]) -> NvidiaSmi:
     except OSError as error:
         return {"text": "", "error": str(error)}
     assert child.stdout is not None
+    _asked.add(child.pid)
     deadline = time.monotonic() + paced(PATIENCE_S)
     try:
         with child.stdout:
@@ -152,8 +153,20 @@ def _ask(words: list[str]) -> NvidiaSmi:
     except (TimeoutError, subprocess.TimeoutExpired):
         process.kill_group(child.pid)
         return {"text": "", "error": "%s within %d s" % (SILENT, PATIENCE_S)}
+    finally:
+        _asked.discard(child.pid)
     text = answer.decode("utf-8", "replace")
     return {"text": text, "error": text.strip() if code else None}
+
+
+_asked: set[int] = set()
+"""Pids of nvidia-smi whose answers are awaited."""
+
+
+def give_up() -> None:
+    """Kill what still waits for the driver."""
+    for pid in list(_asked):
+        process.kill_group(pid)
 
 
 def _read(pipe: int, deadline: float) -> bytes:

@@ -9,10 +9,10 @@ from typing import Optional
 
 HOME = os.path.expanduser("~/.pi")
 
-FOLDERS = ("", "run", "guard", "calls", "setup", "hf", "../.vllm_logs")
+FOLDERS = ("", "run", "calls", "setup", "hf", "../.vllm_logs")
 """Folders below HOME."""
 
-RUN_OR_READ = ("env.sh", "guard/pi_guard.py", "machine")
+RUN_OR_READ = ("env.sh", "machine")
 """Files of a setup, which calls run or read."""
 
 

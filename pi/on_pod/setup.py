@@ -9,12 +9,13 @@ import select
 import signal
 import subprocess
 import time
-from typing import IO, Iterator, cast, get_args
+from typing import IO, Callable, Iterator, cast, get_args
 
 from pi.on_pod import audit, check, lock, machine, process, records, redact
 from pi.on_pod.events import StepVerb
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest
+from pi.on_pod.traffic import Traffic
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 TAIL_LINES = 25
@@ -34,7 +35,7 @@ def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
     A second call waits for the first.
     """
     wire.hide(redact.in_environment_file(request["files"]["env.sh"]))
-    facts = check.look(request["check"])
+    facts = check.patiently(wire, request["check"])
     if wire.ask({"event": "checked", "facts": facts}, paced(ANSWER_S)) is None:
         raise PodError("lost", "pi did not answer")
     folder = os.path.join(records.HOME, "setup")
@@ -98,11 +99,19 @@ def _take(wire: Wire, descriptor: int) -> None:
 def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: str) -> SetupFacts:
     facts: dict[str, list[str]] = collections.defaultdict(list)
     tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
-    failure, step = "", ""
+    failure, step, traffic = "", "", Traffic()
+
+    def tick() -> None:
+        wire.check_cancelled()
+        download = traffic.event()
+        if download:
+            wire.emit(download)
+
     with open(log_path, "wb", buffering=0) as log:
-        for line in _lines(wire, script):
+        for line in _lines(script, tick):
             if not line.startswith(mark + "\t"):
                 tail.append(line)
+                traffic.read(line)
                 hidden = wire.secrets.hide(line)
                 _note(log, hidden)
                 wire.log(hidden + "\n")
@@ -116,6 +125,7 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
             if verb == "step":
                 step = arg
                 tail.clear()
+                traffic.begin()
             if verb == "fail":
                 step, failure = arg, text
     if script.wait():
@@ -137,13 +147,13 @@ def _ending(code: int) -> str:
     return "pod_setup.sh ended with exit code %d" % code
 
 
-def _lines(wire: Wire, script: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Yield the lines of the script's output; a carriage return ends a line too. Raises Cancelled."""
+def _lines(script: subprocess.Popen[bytes], tick: Callable[[], None]) -> Iterator[str]:
+    """Yield the lines of the script's output; a carriage return ends a line too. Calls `tick` all the time."""
     assert script.stdout is not None
     descriptor, pending = script.stdout.fileno(), b""
     os.set_blocking(descriptor, False)
     while True:
-        wire.check_cancelled()
+        tick()
         has_ended = script.poll() is not None
         try:
             chunk = os.read(descriptor, 65536)

@@ -16,13 +16,23 @@ PATIENCE_S = 5
 PROBE_BYTES = 64 * 1024
 """Bytes that a disk must have free not to be called full."""
 
+CHOSEN = "~/.pi/models"
+"""A link that setup makes to the folder of --models-path or --mount; ~/.cache/huggingface leads there, too."""
+
 ABSENT = "No such file or directory"
 
 
 def hub_cache() -> str:
-    """Return the folder where huggingface_hub keeps models (its documented variables, in its order)."""
-    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
-    return os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+    """Return the folder where huggingface_hub keeps models (its documented variables, in its order).
+
+    A folder that a setup chose (`CHOSEN`) comes first, as in ~/.pi/env.sh.
+    """
+    cache = os.path.expanduser("~/.cache")
+    if os.path.islink(os.path.expanduser(CHOSEN)):
+        return os.path.join(cache, "huggingface", "hub")
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or cache, "huggingface")
+    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return own or os.path.join(home, "hub")
 
 
 def trouble(path: Optional[str] = None) -> Optional[str]:

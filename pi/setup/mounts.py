@@ -49,7 +49,7 @@ class Mount:
 def parse(text: str) -> Mount:
     """Return the mount command as words, and its target.
 
-    The target is the last absolute path that is not an option's value.
+    The target is the last absolute path that is not an option's value; sources may be devices such as /dev/vdb.
     Raises InputError unless the text is one plain mount command onto a directory of its own.
     """
     if set(text) & set(";&|<>$`\n\r\0"):
@@ -76,15 +76,15 @@ def parse(text: str) -> Mount:
             f"begin with one of: {', '.join(PROGRAMS)}",
         )
     paths = [word for before, word in pairwise(words) if word.startswith("/") and before not in WITH_VALUE]
-    remote_share = 1 if paths and re.match("//[^/]", paths[0]) else 0  # cifs: //server/share
-    local = [directory(path, "--mount") for path in paths[remote_share:]]
-    if not local:
+    if paths and re.match("//[^/]", paths[0]):  # cifs: //server/share
+        paths = paths[1:]
+    if not paths:
         raise InputError(
             "mount-without-directory",
             f"--mount {text!r} has no directory to mount on",
             "end the command with an absolute path",
         )
-    return Mount(tuple(words), local[-1])
+    return Mount(tuple(words), directory(paths[-1], "--mount"))
 
 
 def _check_options(words: list[str]) -> None:

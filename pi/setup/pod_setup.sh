@@ -198,16 +198,23 @@ move_in() { # FROM TO: moves every file that TO does not contain; partial copies
     done < <(cd "$from" && find . ! -type d -print0)
     find "$from" -depth -type d -empty -delete
 }
+models_place() { # where models go if nobody asked for a folder, now or earlier: by the hub's own variables
+    if [[ -L $PI_DIR/models ]]; then echo "$CACHE"; else
+        echo "${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}}}"
+    fi
+}
 step_cache() {
-    local folder=${PI_MODELS_PATH:-$PI_MOUNT_TARGET} token kept advice
+    local folder=${PI_MODELS_PATH:-$PI_MOUNT_TARGET} token kept advice place
     advice="make it writable for $(id -un), or choose another folder with --models-path; then run setup again"
     begin "the folder for models${folder:+: $CACHE becomes a link to $folder}"
     if [[ -z $folder ]]; then
-        if ! folder=$(within 5 realpath -m -- "$CACHE") || ! within 5 mkdir -p -- "$folder"; then
-            fail "cannot use $(readlink -- "$CACHE" || echo "$CACHE") (dead mount?)" "as root, mount it again, or $advice"
+        place=$(models_place)
+        if ! folder=$(within 5 realpath -m -- "$place") || ! within 5 mkdir -p -- "$folder"; then
+            fail "cannot use $(readlink -- "$place" || echo "$place") (dead mount?)" "as root, mount it again, or $advice"
         fi
         check_writable "$folder" "$advice"
         fact models_path "$folder"
+        [[ $place == "$CACHE" ]] || note "this pod's own variables choose the folder; to choose another one: --models-path"
         skip "models stay in $folder"
         return
     fi
@@ -215,6 +222,7 @@ step_cache() {
     [[ $folder != "$CACHE"/* ]] || fail "the models path $folder is inside $CACHE" "choose a folder outside of it"
     within 20 mkdir -p -- "$folder" || fail "cannot create $folder" "$advice"
     check_writable "$folder" "$advice"
+    ln -sfnT -- "$folder" "$PI_DIR/models"   # from now on, env.sh overrules the hub's variables
     if [[ $(within 20 realpath -m -- "$CACHE") == "$(within 20 realpath -- "$folder")" ]]; then
         skip "$CACHE is already $folder"
         return
@@ -393,6 +401,18 @@ plan_vllm() {
 usable_venv() {
     "$VENV/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
 }
+is_ours() { [[ ! -e $VENV/.pi-adopted && (-e $VENV/.pi-made || -e $VENV/.pi-checked || -e $PI_DIR/making-${VENV##*/}) ]]; }
+mark_venv() { # keeps whether pi made the venv, which earlier versions of pi did not
+    if is_ours; then
+        [[ -e $VENV/.pi-made ]] || touch -- "$VENV/.pi-made"
+    elif [[ ! -e $VENV/.pi-adopted ]]; then
+        touch -- "$VENV/.pi-adopted"
+    fi
+}
+refuse_foreign() { # WHAT PI WOULD DO: it never changes or moves a venv that it did not make
+    is_ours || fail "$VENV is not from pi, and pi does not $1 it" \
+        "move it away (mv $VENV $VENV.mine), then run setup again"
+}
 choose_venv() { # for an extra venv: takes the oldest one that is new enough, else a new one named after the version
     [[ $PI_BESIDE == 1 ]] || return 0
     local version folder found
@@ -409,16 +429,31 @@ choose_venv() { # for an extra venv: takes the oldest one that is new enough, el
     VENV=${found#* }
     [[ -n $found ]] || VENV=$MAIN-$([[ $PI_VLLM == nightly ]] && echo nightly || echo "$MINIMUM")
 }
+uv_words() { # OUTPUT of uv: its error and the first cause, in one line
+    sed '/^[[:space:]]*$/d' <<<"$1" | sed -n '/^error:/,$p' | head -n 2 | paste -sd' ' | sed -E 's/^error: //; s/ *cause: /: /'
+}
+find_python() { # VERSION: sets FOUND to its path; keeps uv's words unless there is just no such Python
+    local output
+    FOUND=""
+    if output=$(uv python find --no-python-downloads --system "$1" 2>&1); then
+        FOUND=$(last_line "$output")
+        return
+    fi
+    [[ ${output,,} == *"no interpreter found"* ]] || WORDS=$(uv_words "$output")
+    return 1
+}
 choose_python() { # the first Python for which all wheels exist; prefers 3.12 and downloads it if necessary
     [[ -z $PYTHON ]] || return 0
-    local version path problem=""
+    local version path="" problem="" offline="" WORDS="" FOUND
     plan_vllm
-    if ! uv python find --no-python-downloads --system 3.12 >/dev/null 2>&1; then
-        run within 30 uv python install -q --no-bin 3.12 2>/dev/null ||
-            note "cannot download Python 3.12; using an installed Python"
+    if ! find_python 3.12 && ! run within 30 uv python install -q --no-bin 3.12 2>"$PI_DIR/uv-words"; then
+        offline=$(uv_words "$(cat "$PI_DIR/uv-words")")
+        note "cannot download Python 3.12${offline:+ ($offline)}; using an installed Python"
     fi
+    rm -f -- "$PI_DIR/uv-words"
     for version in 3.12 3.13 3.11 3.14; do
-        path=$(uv python find --no-python-downloads --system "$version" 2>/dev/null) || continue
+        find_python "$version" || continue
+        path=$FOUND
         if problem=$(within 180 uv pip compile -q --python "$path" "${OPTIONS[@]}" - <<<"$REQUIREMENT" 2>&1); then
             PYTHON=$path
             return
@@ -426,9 +461,12 @@ choose_python() { # the first Python for which all wheels exist; prefers 3.12 an
         echo "$problem"
         note "cannot install $REQUIREMENT for Python $version"
     done
-    [[ -z $problem ]] || fail "cannot install $REQUIREMENT for any Python of this pod" \
+    problem=$(uv_words "$problem")
+    [[ -z $path ]] || fail "cannot install $REQUIREMENT for any Python of this pod${problem:+: $problem}" \
         "see uv's output above; set PIP_INDEX_URL, PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to where its wheels are"
-    fail "no Python that vLLM supports (3.11 to 3.14) is installed, and pi cannot download 3.12" \
+    [[ -z $WORDS ]] || fail "uv finds no Python that vLLM supports (3.11 to 3.14): $WORDS" \
+        "repair what uv names, or install python3.12; then run setup again"
+    fail "no Python that vLLM supports (3.11 to 3.14) is installed, and pi cannot download 3.12${offline:+: $offline}" \
         "install python3.12, or set UV_PYTHON_INSTALL_MIRROR; then run setup again"
 }
 step_python() {
@@ -447,12 +485,14 @@ step_python() {
 }
 step_venv() {
     begin "the virtual environment $VENV"
-    local users broken
+    local users broken output
     [[ -z $NEW_ENOUGH ]] || note "its vLLM $NEW_ENOUGH is new enough: no extra venv necessary"
     if usable_venv; then
+        mark_venv
         skip "it works"
         return
     fi
+    if [[ -e $VENV || -L $VENV ]]; then refuse_foreign move; fi
     choose_python
     if [[ -e $VENV || -L $VENV ]]; then
         users=$(venv_users)
@@ -461,7 +501,11 @@ step_venv() {
         mv -T -- "$VENV" "$broken"
         note "moved the broken venv to $broken; you can delete it"
     fi
-    uv venv -q --python "$PYTHON" "$VENV"
+    touch -- "$PI_DIR/making-${VENV##*/}"
+    output=$(uv venv -q --python "$PYTHON" "$VENV" 2>&1) || 
+        fail "cannot make $VENV: $(uv_words "$output")" "repair what uv names, then run setup again"
+    touch -- "$VENV/.pi-made"
+    rm -f -- "$PI_DIR/making-${VENV##*/}"
     finish "made with $("$VENV/bin/python" -V)"
 }
 
@@ -501,6 +545,7 @@ step_vllm() {
         skip "vLLM $installed, the newest for this pod"
         return
     fi
+    refuse_foreign change
     [[ -z $installed ]] || OPTIONS+=(--upgrade)
     rm -f -- "$VENV/.pi-checked"
     install "${OPTIONS[@]}" "$REQUIREMENT" ||
@@ -644,27 +689,21 @@ step_shell() {
 venv_state() { echo "$PI_DEVICE $PI_CUDA $(stat -Lc %Y "$VENV"/lib/python3*/site-packages)"; }
 step_check() {
     begin "a test that vLLM and PyTorch load and find the $PI_DEVICE"
-    local seen="$VENV/.pi-checked" version extra
+    local seen="$VENV/.pi-checked" version extra archs old
     if [[ $(head -n 1 "$seen" 2>/dev/null) == "$(venv_state)" ]]; then
         skip "nothing has changed since the last check"
     else
         rm -f -- "$seen"
         export VLLM_LOGGING_LEVEL=ERROR VLLM_NO_USAGE_STATS=1
-        run within 600 "$VENV/bin/python" -c 'import importlib.util, sys, torch
-cuda = sys.argv[1] == "cuda"
-if cuda and not torch.cuda.is_available():
-    sys.exit(f"torch.cuda.is_available() is False: PyTorch {torch.__version__} cannot use this driver")
-import vllm.platforms
-if cuda:
-    vllm.platforms.current_platform.import_kernels()
-    for name in ("_C", "_C_stable_libtorch"):
-        if importlib.util.find_spec("vllm." + name): importlib.import_module("vllm." + name)
-if vllm.platforms.current_platform.device_type != sys.argv[1]:
-    sys.exit(f"vLLM {vllm.__version__} was built for {vllm.platforms.current_platform.device_type!r}, not {sys.argv[1]}")' \
-            "$PI_DEVICE" ||
-            fail "cannot load vLLM" "see the last line above; to install it again, remove $VENV and run setup again"
+        run within 600 "$VENV/bin/python" "$PI_DIR/setup/check_vllm.py" "$PI_DEVICE" >"$PI_DIR/cards" ||
+            fail "cannot load vLLM" "see the last line above; to install it again, move $VENV away and run setup again"
+        archs=$(sed -n 's/^archs\t//p' "$PI_DIR/cards")
+        while IFS= read -r old; do
+            note "PyTorch has no code for $old: start models on the other GPUs"
+        done < <(sed -n 's/^old\t//p' "$PI_DIR/cards")
+        rm -f -- "$PI_DIR/cards"
         version=$(within 600 "$VENV/bin/vllm" --version) || fail "cannot run the command vllm" "see the last line above"
-        printf '%s\n%s\n%s\n' "$(venv_state)" "$(last_line "$version")" "$(version_of torch)" >"$seen"
+        printf '%s\n%s\n%s\n%s\n' "$(venv_state)" "$(last_line "$version")" "$(version_of torch)" "$archs" >"$seen"
         finish "vLLM $(last_line "$version") loads"
     fi
     fact vllm_version "$(version_of vllm "$MAIN")"

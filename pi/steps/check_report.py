@@ -18,7 +18,7 @@ PORTS = 9
 
 RIGHTS = {"root": "root", "sudo": "sudo without a password", "none": "neither root nor sudo"}
 
-INSTALL_S = {"cuda": 120, "cpu": 60}
+INSTALL_S = {"cuda": 180, "cpu": 120}
 """About how long setup works besides the download: unpacking, checks."""
 
 
@@ -28,10 +28,13 @@ def machine_line(facts: MachineFacts) -> str:
     return f"{facts.system}, {RIGHTS[facts.rights]}, {memory}, {facts.home.free_gb:.0f} GB free; {gpus_line(facts)}"
 
 
-def show(facts: MachineFacts, found: Findings, opened_s: float) -> None:
-    """Print the facts of a machine, then what stands in the way of its setup."""
+def show(facts: MachineFacts, found: Findings, opened_s: float, began_s: float) -> None:
+    """Print the facts of a machine, then what stands in the way of its setup.
+
+    ssh connected after `opened_s`; then the account's start-up files and Python took `began_s`.
+    """
     rows = [
-        ("ssh", f"connected, and pi's program ran after {opened_s:.1f} s"),
+        ("ssh", f"connected after {opened_s:.1f} s; start-up files and Python took {began_s:.1f} s"),
         ("system", f"{facts.system}, {facts.arch}, {_glibc(facts)}, Python {facts.python}"),
         ("rights", f"{facts.user}: {RIGHTS[facts.rights]}"),
         ("GPUs", _gpus(facts)),

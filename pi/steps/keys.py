@@ -13,7 +13,7 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from pi import config, redaction
+from pi import config, redaction, screen
 from pi.errors import InputError
 
 KEY_MINIMUM = 16
@@ -167,3 +167,14 @@ def _saved() -> str | None:
         return None
     except OSError as error:
         raise InputError("key-file-unreadable", f"cannot read {path}: {error.strerror}") from None
+
+
+def keep_new(key: str) -> None:
+    """Save the key that setup made, and print it this once."""
+    try:
+        save(key)
+        screen.say(f"the key of your models is in {key_file()}; pi key show prints it; wherever you call them:")
+    except InputError as error:
+        screen.note(error.render())
+        screen.say("the key of your models, shown only now; keep it, and set it wherever you call them:")
+    screen.reveal(f"  export PI_API_KEY={key}")

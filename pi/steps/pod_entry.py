@@ -28,14 +28,16 @@ def saved_or_new(name: str, ssh: str | None) -> Pod:
             f"new pod {name} needs an ssh command",
             f'pi pods setup {name} "ssh root@HOST", or: pi pods setup {name} local',
         )
-    pod = saved or Pod(name, str(ssh))
+    if saved is None or (saved.is_unfinished and ssh not in (None, saved.ssh)):
+        return Pod(name, str(ssh))
+    pod = saved
     return replace(pod, ssh=ssh) if ssh else pod
 
 
 def old_address(pod: Pod) -> str | None:
     """Return the saved ssh command of a pod that now has another one, else None."""
     saved = state.load().pods.get(pod.name)
-    return saved.ssh if saved and saved.ssh != pod.ssh else None
+    return saved.ssh if saved and saved.ssh != pod.ssh and not saved.is_unfinished else None
 
 
 def remember_setup(pod: Pod, facts: SetupFacts, host_key: str, price: float | None) -> Pod:
@@ -74,6 +76,25 @@ def remember_setup(pod: Pod, facts: SetupFacts, host_key: str, price: float | No
     if after.active != pod.name:
         screen.say(f"{after.active} stays the active pod; to switch: pi pods active {pod.name}")
     return after.pods[pod.name]
+
+
+def keep_address(pod: Pod, host_key: str) -> None:
+    """Save a new pod whose setup did not end, so that its name is enough for the next one. Warns if it cannot."""
+
+    def edit(before: State) -> State:
+        saved = before.pods.get(pod.name)
+        return before.with_pod(replace(pod, host_key=host_key)) if saved is None or saved.is_unfinished else before
+
+    try:
+        state.change(edit)
+    except PiError as error:
+        screen.note(f"warning: {pod.name} is not saved: {error.message}")
+
+
+def next_step(pod: Pod) -> str:
+    """Say what to type after a setup."""
+    elsewhere = "" if state.load().active == pod.name else f" --pod {pod.name}"
+    return f"next: pi models{elsewhere} shows what fits; pi start MODEL --name NAME{elsewhere} starts it"
 
 
 def _is_replaced(saved: Pod, facts: SetupFacts) -> bool:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def gpu_summary(pod: Pod) -> str:
     """Describe the GPUs, such as "2x H100 80GB HBM3 (80GB)"; "none (CPU)" without any."""
+    if pod.is_unfinished:
+        return "setup not finished"
     kinds = Counter((gpu.name, gpu.memory_mib) for gpu in pod.gpus)
     return ", ".join(f"{n}x {name} ({memory_label(mib)})" for (name, mib), n in kinds.items()) or "none (CPU)"
 

@@ -1,7 +1,8 @@
-"""Show the progress of a start and of a setup."""
+"""Show the progress of a start."""
 
 from __future__ import annotations
 
+import re
 import time
 
 from pi import addresses, screen
@@ -15,38 +16,49 @@ from pi.calls.events import (
     Progress,
     Reconnected,
     Reconnecting,
-    Step,
     Still,
 )
-from pi.calls.failures import ServerError, SetupError
+from pi.calls.failures import ServerError
 from pi.calls.start import Started
 from pi.planning import venvs
 from pi.planning.catalog import Catalog
 from pi.planning.corrected import corrected
-from pi.planning.preflight import MachineFacts, findings
 from pi.planning.start_facts import facts_of_start
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Deployment
-from pi.steps import keys, measurements
-from pi.steps.check_report import machine_line
+from pi.steps import durations, keys, measurements
 from pi.vllm.corrections import SEQUENCES
 from pi.vllm.hangs import place_of, shown
 from pi.vllm.measured import LogReader, room
+from pi.vllm.phases import phase_of, plain
 from pi.vllm.start_facts import StartFacts
+
+LONG_PHASE_S = 1
+"""Phases of a start that took less are not named at its end."""
+
+
+def downloading(done: float, total: float, per_second: float) -> str:
+    """Describe a download, such as "downloading 1.2 GiB of 4.4 GiB, 80 MiB/s, about 40 s left"."""
+    of = f" of {screen.gib(total)}" if total else ""
+    return f"downloading {screen.gib(done)}{of}, {screen.gib(per_second)}/s{screen.left(total - done, per_second)}"
 
 
 class StartReport:
-    """Shows a start: the plan, the download, then the time and vLLM's last log line."""
+    """Shows a start: the plan, the download, then what vLLM does, its last log line, and the time."""
 
     def __init__(self, request: Request, pod: str, known_models: Catalog | None = None) -> None:
         self._request, self._pod, self._known_models = request, pod, known_models
         self._line = screen.Progress()
-        self._began = time.monotonic()
+        self._began = self._phase_began = time.monotonic()
+        self._at = self._text = ""
+        self._work = f"start {pod}/{request.model}"
+        self._before, self._took = durations.load(self._work), dict[str, float]()
         self._download_bytes = 0.0
         self._log = LogReader()
         self._plan: LaunchPlan | None = None
         self._facts: PodFacts | None = None
+        self._line.run("  asking the pod", screen.clock_since(self._began), quiet=True)
 
     def explained(self, failure: ServerError) -> ServerError:
         """Return a failure with the hint that follows from the plan and the pod."""
@@ -82,6 +94,7 @@ class StartReport:
 
     def planned(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
         """Print the plan and return it. Raises InputError if every vLLM on the pod is too old for it."""
+        self._line.clear()
         refusal = venvs.refusal(plan, facts, self._pod)
         if refusal:
             raise refusal
@@ -106,33 +119,71 @@ class StartReport:
         return self._plan
 
     def hear(self, event: Event) -> None:
-        elapsed = screen.seconds(time.monotonic() - self._began)
         match event:
             case Download(done, total, per_second):
-                whole = total or self._download_bytes
-                of = f" of {screen.gib(whole)}" if whole else ""
-                speed = f"{screen.gib(per_second)}/s"
-                self._line.show(f"  downloading {screen.gib(done)}{of}, {speed} ({elapsed}; Ctrl+C cancels)")
+                self._phase("downloading")
+                self._text = downloading(done, total or self._download_bytes, per_second) + "; Ctrl+C cancels"
+                self._show()
             case Launched(pid):
+                self._end_phase()
                 self._began = time.monotonic()
                 self._log = LogReader()
                 self._line.clear()
                 screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C stops it)")
+                self._phase("starting")
             case Note(text):
                 self._line.clear()
                 screen.note(f"  note: {text}")
             case Progress(text):
-                self._line.show(f"  {text} ({elapsed})")
+                self._text = text
+                self._show()
             case Log(text):
                 self._log.feed(text)
-                if text.strip():
-                    self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
+                self._read(text)
             case Still():
                 self._line.clear()
                 self._still(event)
             case Reconnecting() | Reconnected():
                 self._line.clear()
                 reconnecting(event)
+
+    def _read(self, text: str) -> None:
+        """Show the last line of vLLM's log, and the phase that its lines tell."""
+        lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+        for line in lines:
+            if phase := phase_of(line):
+                self._phase(phase)
+        if lines and (last := plain(lines[-1])):
+            self._text = last
+            self._show()
+
+    def _phase(self, name: str) -> None:
+        """Begin a phase, unless it is the present one."""
+        if name != self._at:
+            self._end_phase()
+            self._at, self._phase_began = name, time.monotonic()
+
+    def _end_phase(self) -> None:
+        if self._at:
+            took = time.monotonic() - self._phase_began
+            self._took[self._at] = self._took.get(self._at, 0) + took
+            self._at = ""
+
+    def _show(self) -> None:
+        phase, text = self._at, self._text
+        began = self._phase_began if phase else self._began
+        before = self._before.get(phase)
+        last = f"; last time {screen.whole_seconds(before)}" if before else ""
+        named = f"{phase}: " if phase and phase not in text.lower() else ""
+        self._line.run(f"  {named}{text}", screen.clock_since(began, last))
+
+    def keep_durations(self) -> None:
+        """Save how long each phase took, and print the longest ones."""
+        self._end_phase()
+        durations.keep(self._work, self._took)
+        longest = {name: took for name, took in self._took.items() if took >= LONG_PHASE_S}
+        if len(longest) > 1:
+            screen.say("  it took: " + ", ".join(f"{name} {screen.seconds(took)}" for name, took in longest.items()))
 
     def end(self) -> None:
         self._line.clear()
@@ -156,65 +207,6 @@ class WaitReport:
 
     def end(self) -> None:
         self._line.clear()
-
-
-class SetupReport:
-    """Shows each step of a setup and its time; on a terminal also the installers' output, live.
-
-    A step with nothing to do takes one line; any other first prints its purpose.
-    """
-
-    def __init__(self) -> None:
-        self._live = screen.Progress()
-        self._began = time.monotonic()
-        self._purpose = ""
-
-    def judge(self, machine: MachineFacts) -> None:
-        """Print what the check of a machine found. Raises SetupError if it cannot be set up."""
-        self._live.clear()
-        found = findings(machine)
-        screen.say(f"- machine: {machine_line(machine)}")
-        for each in found.notes:
-            screen.say(f"  note: {each.text}{f'; {each.hint}' if each.hint else ''}")
-        for each in found.stops[1:]:
-            screen.note(f"  {each.step}: {each.text}; {each.hint}")
-        for first in found.stops:
-            raise SetupError(first.step, f"{first.text} -- {first.hint}", [])
-
-    def hear(self, event: Event) -> None:
-        match event:
-            case Log(text):
-                self._announce()
-                self._live.show("    " + text.strip())
-            case Step():
-                self._live.clear()
-                self._step(event)
-            case Reconnecting() | Reconnected():
-                self._live.clear()
-                reconnecting(event)
-
-    def _step(self, event: Step) -> None:
-        word, step, text = event.verb, event.step, event.text
-        if word == "step":
-            self._began = time.monotonic()
-            self._purpose = f"- {step}: {text}"
-        elif word == "note":
-            self._announce()
-            screen.say(f"  note: {text}")
-        elif word in ("done", "skip"):
-            taken = f" ({screen.seconds(time.monotonic() - self._began)})" if word == "done" else ""
-            screen.say(f"  {text}{taken}" if not self._purpose else f"- {step}: {text}{taken}")
-            self._purpose = ""
-
-    def _announce(self) -> None:
-        if self._purpose:
-            screen.say(self._purpose)
-            self._purpose = ""
-
-    def quote(self, lines: list[str]) -> None:
-        self._live.clear()
-        for line in lines:
-            screen.note("    | " + line)
 
 
 def reconnecting(event: Reconnecting | Reconnected) -> None:

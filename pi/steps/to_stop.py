@@ -18,7 +18,9 @@ def chosen(pod: Pod, connection: Connection) -> str | None:
 
     Raises InputError if several run and nobody can be asked, or if the user chooses none.
     """
-    running = [found.deployment.name for found in read_status(connection).found if _runs(found)]
+    status = read_status(connection)
+    running = [found.deployment.name for found in status.found if _runs(found)]
+    running += [model.name for model in status.unrecorded if model.pids]
     if len(running) < 2:
         return None
     names = ", ".join(running)

@@ -13,6 +13,10 @@ TORCH = """\
 __version__ = "2.11.0"
 class cuda:
     is_available = staticmethod(lambda: True)
+    get_arch_list = staticmethod(lambda: ["sm_75", "sm_80", "sm_90", "compute_120"])
+    device_count = staticmethod(lambda: 1)
+    get_device_name = staticmethod(lambda index: "NVIDIA H100 80GB HBM3")
+    get_device_capability = staticmethod(lambda index: (9, 0))
 """
 
 PLATFORM = """\

@@ -219,7 +219,7 @@ def mountable(machine: Pod) -> Pod:
     return machine
 
 
-FIRST_STEPS = "system gpus mount cache"
+FIRST_STEPS = "system mount cache"
 """Of a setup: those that need no package index."""
 
 

@@ -209,7 +209,7 @@ def test_row_10_an_interrupted_setup_ends_there_and_says_how_to_go_on(pi: Pi, ma
     assert done.code == 130
     assert "continue from there: pi pods setup box" in done.err
     assert machine.quiet() == {}
-    assert not pi.state_file.exists()
+    assert (pi.state()["active"], pi.state()["pods"]["box"]["ssh"]) == (None, machine.ssh)
 
 
 def test_row_11_an_interrupted_log_leaves_the_model_alone(pi: Pi, box: Pod) -> None:

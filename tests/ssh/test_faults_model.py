@@ -579,6 +579,7 @@ def test_row_22_gpu_memory_that_does_not_come_back_is_reported_and_the_entry_kep
     assert "removed what it had left" in pi.ok("stop", "qwen")
 
 
+@pytest.mark.pace(0.1)
 def test_row_22_a_wedged_nvidia_smi_does_not_keep_a_stop_from_its_end(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box)
     box.cards("h100_8", count=1, seconds=60)

@@ -155,7 +155,7 @@ def test_the_search_finds_what_is_planted(secret: str, tmp_path: Path) -> None:
 
 
 LEAKING_UV = """#!/bin/sh
-[ "$1 $2" = "pip install" ] && { cat ~/.pi/env.sh; exit 1; }
+[ "$1 $2" = "pip install" ] && { cat ~/.pi/env.sh; grep "^export [HP]" ~/.pi/env.sh; exit 1; }
 exec %s "$@"
 """
 BROKEN_SSH = "#!/bin/sh\nprintf 'hostname x\\nuser x\\nport %s\\n' \"$PI_API_KEY\"\n"

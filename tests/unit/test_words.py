@@ -22,6 +22,15 @@ MOUNTS = {
     "a bind mount": ("mount --bind /data/models /mnt/m", "/mnt/m"),
     "sshfs": ("sshfs root@198.51.100.13:/export/models /mnt/m -o reconnect,allow_other", "/mnt/m"),
     "a path as an option's value": ("mount -t nfs host:/x /mnt/m -o /etc/x", "/mnt/m"),
+    "a block volume": ("sudo mount /dev/vdb /mnt/models", "/mnt/models"),
+    "a volume by its id": (
+        "mount -o discard,defaults,noatime /dev/disk/by-id/scsi-0DO_Volume_vol-1 /mnt/vol_1",
+        "/mnt/vol_1",
+    ),
+    "a logical volume": ("mount -t xfs /dev/mapper/vg-data /data", "/data"),
+    "a bind mount of a system folder": ("mount --bind /opt /mnt/m", "/mnt/m"),
+    "an image": ("mount -o loop /var/lib/images/m.img /mnt/m", "/mnt/m"),
+    "a Windows share": ("mount -t cifs //nas/models /mnt/m", "/mnt/m"),
     "a slash at the end": ("mount host:/x /mnt/m/", "/mnt/m"),
 }
 
@@ -38,6 +47,9 @@ NO_MOUNTS = {
     "another program": "touch /mnt/m",
     "no target": "mount -a",
     "onto the root": "mount host:/x /",
+    "onto a device": "mount /mnt/m /dev/vdb",
+    "a device alone": "mount /dev/vdb",
+    "a share alone": "mount -t cifs //nas/models",
     "onto /etc": "mount host:/x /etc/ssh",
     "onto a home of all": "mount host:/x /home",
     "with ..": "mount host:/x /mnt/../etc",

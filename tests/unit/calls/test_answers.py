@@ -37,7 +37,8 @@ from pi.pods.types import Pod, State
 from pi.steps import check_report, listing, pod_entry, reconcile
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
-from pi.steps.reports import SetupReport, StartReport
+from pi.steps.reports import StartReport
+from pi.steps.setup_report import SetupReport
 from pi.vllm.log import explain
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
@@ -139,15 +140,18 @@ def start(link: Any) -> None:
         return report.planned(planner.plan(REQUEST, facts, CATALOG), facts)
 
     report = StartReport(REQUEST, "box")
-    started = start_model(
-        link,
-        model=REQUEST.model,
-        name="q",
-        key="sk-0123456789abcdef",
-        decide=decide,
-        correct=report.corrected,
-        listen=report.hear,
-    )
+    try:
+        started = start_model(
+            link,
+            model=REQUEST.model,
+            name="q",
+            key="sk-0123456789abcdef",
+            decide=decide,
+            correct=report.corrected,
+            listen=report.hear,
+        )
+    finally:
+        report.end()
     reconcile.remember_started(POD, started.deployment)
 
 
@@ -165,8 +169,11 @@ def explained(link: Any) -> None:
 
 
 def setup(link: Any) -> None:
-    report = SetupReport()
-    facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), report.hear, report.judge)
+    report = SetupReport("box")
+    try:
+        facts = set_up(link, "box", SetupRequest(None, "sk-0123456789abcdef"), report.hear, report.judge)
+    finally:
+        report.end()
     pod_entry.remember_setup(POD, facts, "ssh-ed25519 SHA256:x", None)
 
 
@@ -258,6 +265,7 @@ CASES = [
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setattr(calls.start, "render", lambda *_, **values: "")  # what pi sends is of no matter, and slow
+    monkeypatch.setattr(calls.setup, "_setup_files", lambda request: {})
     state.change(lambda known: State({"box": POD}, "box"))
 
 

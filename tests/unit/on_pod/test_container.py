@@ -74,3 +74,4 @@ def test_the_map_of_ports_is_found(first: Path, tmp_path: Path, place: str, monk
             "".join(f'export {entry.replace("=", chr(61) + chr(34))}"\n' for entry in entries)
         )
     assert container.ports() == {**wanted, "RUNPOD_POD_ID": "own"}
+    assert container.hides_variables() == (place != "environ")

@@ -11,7 +11,7 @@ import pytest
 from pi.on_pod import private
 from tests.rig.skips import skip
 
-FOLDERS = [".pi", ".pi/run", ".pi/guard", ".pi/calls", ".vllm_logs"]
+FOLDERS = [".pi", ".pi/run", ".pi/calls", ".vllm_logs"]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def pod(home: Path) -> Path:
     for name in FOLDERS:
         (home / name).mkdir(exist_ok=True)
         (home / name).chmod(0o777)
-    for name in ("env.sh", "guard/pi_guard.py"):
+    for name in ("env.sh", "machine"):
         (home / ".pi" / name).touch(0o600)
     return home
 
@@ -46,7 +46,7 @@ def test_a_folder_of_another_user_is_refused(pod: Path, name: str) -> None:
         assert private.objection(is_setup) == f"~/{name} on the pod belongs to another user (uid 65534)"
 
 
-@pytest.mark.parametrize("name", ["env.sh", "guard/pi_guard.py"])
+@pytest.mark.parametrize("name", ["env.sh", "machine"])
 def test_a_file_of_another_user_is_refused_until_a_setup_replaces_it(pod: Path, name: str) -> None:
     if os.geteuid():
         skip("root")
@@ -55,7 +55,7 @@ def test_a_file_of_another_user_is_refused_until_a_setup_replaces_it(pod: Path, 
     assert private.objection(is_setup=True) is None
 
 
-@pytest.mark.parametrize("name", ["env.sh", "guard/pi_guard.py"])
+@pytest.mark.parametrize("name", ["env.sh", "machine"])
 def test_a_file_that_others_may_write_or_that_is_none_is_refused(pod: Path, name: str) -> None:
     path = pod / ".pi" / name
     path.chmod(0o666)

