@@ -5,26 +5,28 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from typing import Optional
+from typing import Iterable, Iterator, Optional
 
 HOME = os.path.expanduser("~/.pi")
 
 FOLDERS = ("", "run", "guard", "calls", "setup", "hf", "../.vllm_logs")
 """Folders below HOME."""
 
-RUN_OR_READ = ("env.sh", "guard/pi_guard.py", "machine")
-"""Files of a setup, which calls run or read."""
+WRITTEN = ("env.sh", "guard/pi_guard.py")
+"""Files that a setup writes anew, and calls run."""
+
+MOST_ENTRIES = 1000
 
 
 def objection(is_setup: bool) -> Optional[str]:
     """Make pi's folders private, and return why pi must not use them, or None.
 
-    A setup writes the files anew, so it needs private folders only.
+    A setup writes some of the files anew, so it does not look at those.
     """
     if not os.path.isdir(HOME):
         return "~/.pi on the pod is not a folder" if os.path.lexists(HOME) else None
     problems = (_folder(os.path.normpath(os.path.join(HOME, name))) for name in FOLDERS)
-    return next(filter(None, problems), None) or (None if is_setup else _files())
+    return next(filter(None, problems), None) or _file_objection(WRITTEN if is_setup else ())
 
 
 def _folder(path: str) -> Optional[str]:
@@ -54,21 +56,34 @@ def _uid_of_new_files(folder: str) -> int:
         return os.geteuid()
 
 
-def _files() -> Optional[str]:
+def _file_objection(left_out: Iterable[str]) -> Optional[str]:
+    """Return why pi must not run or read a file; vLLM may import every file in the guard's folder."""
     owner = os.stat(HOME).st_uid
-    for name in RUN_OR_READ:
+    names = {*WRITTEN, "machine", *_below(os.path.join(HOME, "guard"))}.difference(left_out)
+    for name in sorted(names):
         path = os.path.join(HOME, name)
         try:
             found = os.lstat(path)
         except OSError:
             continue
-        if not stat.S_ISREG(found.st_mode):
+        if not (stat.S_ISREG(found.st_mode) or (stat.S_ISDIR(found.st_mode) and name not in WRITTEN)):
             return "%s on the pod is not a file" % _shown(path)
         if found.st_uid != owner:
             return "%s on the pod belongs to another user (uid %d)" % (_shown(path), found.st_uid)
         if found.st_mode & 0o022:
             return "other users may write %s on the pod" % _shown(path)
     return None
+
+
+def _below(folder: str) -> Iterator[str]:
+    """Yield the files and folders below a folder, as paths from HOME."""
+    count = 0
+    for place, folders, files in os.walk(folder):
+        for name in folders + files:
+            count += 1
+            if count > MOST_ENTRIES:
+                return
+            yield os.path.relpath(os.path.join(place, name), HOME)
 
 
 def _shown(path: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pi.on_pod import private
+from pi.on_pod import private, records
+from pi.on_pod.wire import PodError
 from tests.rig.skips import skip
 
 FOLDERS = [".pi", ".pi/run", ".pi/guard", ".pi/calls", ".vllm_logs"]
@@ -53,6 +54,30 @@ def test_a_file_of_another_user_is_refused_until_a_setup_replaces_it(pod: Path, 
     os.chown(pod / ".pi" / name, 65534, -1)
     assert private.objection(is_setup=False) == f"~/.pi/{name} on the pod belongs to another user (uid 65534)"
     assert private.objection(is_setup=True) is None
+
+
+@pytest.mark.parametrize("name", ["sitecustomize.py", "__pycache__/pi_guard.cpython-312.pyc"])
+def test_a_file_that_another_user_put_beside_the_guard_is_refused(pod: Path, name: str) -> None:
+    """vLLM has that folder in its PYTHONPATH."""
+    if os.geteuid():
+        skip("root")
+    path = pod / ".pi" / "guard" / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch(0o600)
+    assert private.objection(is_setup=False) is None
+    os.chown(path, 65534, -1)
+    for is_setup in (True, False):
+        assert private.objection(is_setup) == f"~/.pi/guard/{name} on the pod belongs to another user (uid 65534)"
+
+
+def test_a_folder_that_another_user_made_for_a_model_gets_no_launcher(pod: Path) -> None:
+    if os.geteuid():
+        skip("root")
+    folder = pod / ".pi" / "run" / "qwen"
+    folder.mkdir()
+    os.chown(folder, 65534, -1)
+    with pytest.raises(PodError, match=r"~/\.pi/run/qwen on the pod belongs to another user"):
+        records.write("qwen", "launch.sh", "true")
 
 
 @pytest.mark.parametrize("name", ["env.sh", "guard/pi_guard.py"])
