@@ -116,6 +116,7 @@ def test_an_engine_without_a_mark_is_found_by_the_session_in_a_damaged_record(
     for pid in process.members(-1, INSTANCE):
         os.kill(pid, 9)
     os.kill(launcher, 9)
+    assert until(lambda: len(process.members(launcher, "none")) == 1)
     [engine] = process.members(launcher, "none")
     record = {"name": "qwen", "session": launcher, "started": started, "boot_id": process.boot_id()}
     (Path(records.folder("qwen")) / "record.json").write_text(json.dumps(record))
