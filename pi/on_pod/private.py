@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from typing import Optional
+from typing import Iterable, Optional
 
 HOME = os.path.expanduser("~/.pi")
 
@@ -13,18 +13,21 @@ FOLDERS = ("", "run", "calls", "setup", "hf", "../.vllm_logs")
 """Folders below HOME."""
 
 RUN_OR_READ = ("env.sh", "machine")
-"""Files of a setup, which calls run or read."""
+"""Files that calls run or read."""
+
+WRITTEN = ("env.sh",)
+"""Those that a setup writes anew."""
 
 
 def objection(is_setup: bool) -> Optional[str]:
     """Make pi's folders private, and return why pi must not use them, or None.
 
-    A setup writes the files anew, so it needs private folders only.
+    A setup writes some of the files anew, so it does not look at those.
     """
     if not os.path.isdir(HOME):
         return "~/.pi on the pod is not a folder" if os.path.lexists(HOME) else None
     problems = (_folder(os.path.normpath(os.path.join(HOME, name))) for name in FOLDERS)
-    return next(filter(None, problems), None) or (None if is_setup else _files())
+    return next(filter(None, problems), None) or _file_objection(WRITTEN if is_setup else ())
 
 
 def _folder(path: str) -> Optional[str]:
@@ -54,9 +57,10 @@ def _uid_of_new_files(folder: str) -> int:
         return os.geteuid()
 
 
-def _files() -> Optional[str]:
+def _file_objection(left_out: Iterable[str]) -> Optional[str]:
+    """Return why pi must not run or read a file."""
     owner = os.stat(HOME).st_uid
-    for name in RUN_OR_READ:
+    for name in sorted(set(RUN_OR_READ).difference(left_out)):
         path = os.path.join(HOME, name)
         try:
             found = os.lstat(path)

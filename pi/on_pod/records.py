@@ -40,6 +40,8 @@ def log_path(name: str) -> str:
 def write(name: str, file_name: str, text: str) -> None:
     """Write a private file into a deployment's folder, whole or not at all."""
     os.makedirs(folder(name), mode=0o700, exist_ok=True)
+    if os.lstat(folder(name)).st_uid != os.stat(HOME).st_uid:
+        raise PodError("damaged", "~/.pi/run/%s on the pod belongs to another user" % name, name="run/" + name)
     path = os.path.join(folder(name), file_name)
     try:
         with open(path + ".new", "w", opener=_private) as file:

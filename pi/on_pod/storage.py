@@ -62,7 +62,14 @@ def trouble(path: Optional[str] = None) -> Optional[str]:
 
 
 def full(paths: Iterable[str]) -> Optional[str]:
-    """Return the first of these folders whose disk or quota is full, or None. Tries to write there."""
+    """Return the first of these folders whose disk or quota is full, or None. Tries for seconds to write there."""
+    try:
+        return reading.within(paced(PATIENCE_S), lambda: _full(paths))
+    except TimeoutError:
+        return None
+
+
+def _full(paths: Iterable[str]) -> Optional[str]:
     for path in paths:
         try:
             with tempfile.TemporaryFile(dir=existing(path)) as file:

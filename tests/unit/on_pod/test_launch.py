@@ -53,7 +53,7 @@ def test_a_launcher_that_lives_is_waited_for(call: Wire, record: Record, monkeyp
     monkeypatch.setattr(time, "sleep", look)
     (Path(records.folder("qwen")) / "pid").write_text("")  # as on a full disk
     assert server_pid(call, record, "exec sleep 60") == 4242
-    assert sum(looks) == pytest.approx(10)
+    assert len(looks) >= 500
 
 
 def test_a_launcher_that_ends_fails_at_once_and_a_slow_one_at_the_timeout(call: Wire, record: Record) -> None:

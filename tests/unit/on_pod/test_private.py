@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pi.on_pod import private
+from pi.on_pod import private, records
+from pi.on_pod.wire import PodError
 from tests.rig.skips import skip
 
 FOLDERS = [".pi", ".pi/run", ".pi/calls", ".vllm_logs"]
@@ -51,8 +52,19 @@ def test_a_file_of_another_user_is_refused_until_a_setup_replaces_it(pod: Path, 
     if os.geteuid():
         skip("root")
     os.chown(pod / ".pi" / name, 65534, -1)
-    assert private.objection(is_setup=False) == f"~/.pi/{name} on the pod belongs to another user (uid 65534)"
-    assert private.objection(is_setup=True) is None
+    refusal = f"~/.pi/{name} on the pod belongs to another user (uid 65534)"
+    assert private.objection(is_setup=False) == refusal
+    assert private.objection(is_setup=True) == (refusal if name == "machine" else None)
+
+
+def test_a_folder_that_another_user_made_for_a_model_gets_no_launcher(pod: Path) -> None:
+    if os.geteuid():
+        skip("root")
+    folder = pod / ".pi" / "run" / "qwen"
+    folder.mkdir()
+    os.chown(folder, 65534, -1)
+    with pytest.raises(PodError, match=r"~/\.pi/run/qwen on the pod belongs to another user"):
+        records.write("qwen", "launch.sh", "true")
 
 
 @pytest.mark.parametrize("name", ["env.sh", "machine"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pi.on_pod import pace, records, start, stop, unrecorded
+from pi.on_pod import pace, process, records, start, stop, unrecorded
 from pi.on_pod.wire import PodError
 from tests.rig.pod import is_alive, until
 from tests.rig.skips import skip
@@ -23,6 +23,7 @@ INSTANCE = "d81ea378b66584d1"
 LAUNCHER = """
 export PI_INSTANCE={instance}
 setsid sleep 300 &
+env -i sleep 300 &
 {python} -c 'import socket, time; s = socket.create_server(("127.0.0.1", 0)); print("up", flush=True); time.sleep(300)' &
 wait
 """
@@ -34,17 +35,20 @@ Spawned = list["subprocess.Popen[bytes]"]
 def spawned(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawned]:
     """Processes that end with the test. A stop waits 1 s, not 20 s, for those that got no TERM."""
     monkeypatch.setattr(pace, "PACE", 0.05)
-    processes: Spawned = []
-    yield processes
-    for process in processes:
+    children: Spawned = []
+    yield children
+    for child in children:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        process.kill()
-        process.wait()
+            os.killpg(child.pid, 9)
+        child.kill()
+        child.wait()
 
 
 def launch(spawned: Spawned, home: Path, name: str, instance: str = INSTANCE) -> int:
-    """Start a model as a start does: a launcher, a server, and a child that left the session. Returns the launcher."""
+    """Start a model as a start does. Returns its launcher.
+
+    One child has left the session, and one has no environment, like vLLM's engine processes.
+    """
     folder, logs = Path(records.folder(name)), home / ".vllm_logs"
     folder.mkdir(parents=True)
     logs.mkdir(exist_ok=True)
@@ -74,7 +78,7 @@ def test_a_model_without_its_record_is_found_and_stopped_with_all_its_processes(
     in_setup = bystander(spawned, {"PI_INSTANCE": "0" * 24, "PI_MARK": "0" * 24})
     [model] = map(unrecorded.described, unrecorded.find_all())
     assert (model["name"], model["problem"]) == ("qwen", "")
-    assert model["port"] and len(model["pids"]) == 3
+    assert model["port"] and len(model["pids"]) == 4
     with pytest.raises(PodError, match=r"qwen runs \(pid \d+\), and its record on the pod is missing"):
         start._check_name("qwen")
     assert [each["found"] for each in stop.stop(call, {"names": []})] == ["unrecorded"]
@@ -86,9 +90,50 @@ def test_a_model_with_a_damaged_record_is_stopped_by_that_name(home: Path, call:
     launcher = launch(spawned, home, "qwen")
     (Path(records.folder("qwen")) / "record.json").write_text("{")
     [model] = map(unrecorded.described, unrecorded.find_all())
-    assert (model["name"], model["problem"], len(model["pids"])) == ("qwen", "it is not valid JSON", 3)
+    assert (model["name"], model["problem"], len(model["pids"])) == ("qwen", "it is not valid JSON", 4)
     assert [each["found"] for each in stop.stop(call, {"names": ["qwen"]})] == ["unrecorded"]
     assert not is_alive(launcher) and os.listdir(records.RUN) == []
+
+
+def test_processes_that_outlive_their_launcher_are_found_by_its_session(
+    home: Path, call: Wire, spawned: Spawned
+) -> None:
+    launcher = launch(spawned, home, "qwen")
+    os.kill(launcher, 9)
+    assert until(lambda: not is_alive(launcher))
+    [model] = unrecorded.find_all()
+    pids = unrecorded.living(model)
+    assert (model.name, len(pids)) == ("qwen", 3)
+    stop.stop(call, {"names": ["qwen"]})
+    assert not any(map(is_alive, pids))
+
+
+def test_an_engine_without_a_mark_is_found_by_the_session_in_a_damaged_record(
+    home: Path, call: Wire, spawned: Spawned
+) -> None:
+    launcher = launch(spawned, home, "qwen")
+    started = (process.stat(launcher) or ("", 0, 0))[2]
+    for pid in process.members(-1, INSTANCE):
+        os.kill(pid, 9)
+    os.kill(launcher, 9)
+    assert until(lambda: len(process.members(launcher, "none")) == 1)
+    [engine] = process.members(launcher, "none")
+    record = {"name": "qwen", "session": launcher, "started": started, "boot_id": process.boot_id()}
+    (Path(records.folder("qwen")) / "record.json").write_text(json.dumps(record))
+    assert [model["pids"] for model in map(unrecorded.described, unrecorded.find_all())] == [[engine]]
+    stop.stop(call, {"names": ["qwen"]})
+    assert not is_alive(engine) and records.read("qwen") is None
+
+
+def test_a_session_of_an_earlier_boot_is_nobodys(home: Path, call: Wire, spawned: Spawned) -> None:
+    other = bystander(spawned, {})
+    started = (process.stat(other) or ("", 0, 0))[2]
+    for lie in ({"boot_id": "another"}, {"started": started - 1, "boot_id": process.boot_id()}, {}):
+        record = {"name": "qwen", "session": other, "started": started, **lie}
+        Path(records.folder("qwen")).mkdir(parents=True)
+        (Path(records.folder("qwen")) / "record.json").write_text(json.dumps(record))
+        assert stop.stop(call, {"names": ["qwen"]})[0]["found"] == "leftovers"
+    assert is_alive(other)
 
 
 def test_a_second_server_of_one_name_has_a_name_of_its_own(home: Path, call: Wire, spawned: Spawned) -> None:
