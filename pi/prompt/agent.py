@@ -157,7 +157,7 @@ class Agent:
 
     def _rounds(self, turn: _Turn) -> str:
         """Send requests until an answer has no tool calls; return why the turn ended."""
-        brake = Brake(self._offered)
+        brake = Brake()
         while True:
             turn.rounds += 1
             turn.text = ""
@@ -187,7 +187,7 @@ class Agent:
     def _run(self, calls: Sequence[Call], brake: Brake) -> None:
         """Run the calls of a message and add their results."""
         waiting = iter(calls)
-        brake.begin_round()
+        brake.begin_round([tool.name for tool in self._toolbox.tools])
 
         def add(result: ToolMessage, seconds: float) -> None:
             word = brake.word(next(waiting), result)
@@ -201,7 +201,8 @@ class Agent:
             found = text_call(message.text, self._offered) or text_call(message.thinking, self._offered)
             if found:
                 self._notify(f"call {found.parsers}", notices.text_call(self._endpoint, found))
-        if end := answer.inline.end:
+        end = answer.inline.end
+        if end and not answer.thinking and "".join(answer.inline_thinking).strip():
             self._lone_end = end if answer.inline.lone_end or self._lone_end == end else None
             self._notify(f"thinking {end}", notices.inline_thinking(self._endpoint, answer.inline))
 
@@ -227,18 +228,16 @@ class Agent:
                     raise
 
     def _adapt(self, error: HabitError) -> bool:
-        """Change a habit, once each; return whether another request makes sense."""
-        changes: dict[str, Any] = {error.habit: error.value}
-        if error.habit == "alternating":
-            changes["system_in_user"] = True
-            if self._habits.alternating and any(isinstance(message, ToolMessage) for message in self.history):
-                changes["plain_tools"] = True
-        changed = replace(self._habits, **changes)
-        is_new = changed != self._habits and (error.habit != "max_tokens" or self._habits.max_tokens is None)
-        self._habits = changed
-        if is_new:
-            self._show(Notice(error.notice))
-        return is_new
+        """Change a habit, once each; return whether the next request is another one."""
+        if error.habit == "max_tokens" and self._habits.max_tokens is not None:
+            return False
+        before = self._request()
+        for changes in _steps(error):
+            self._habits = replace(self._habits, **changes)
+            if self._request() != before:
+                self._show(Notice(error.notice))
+                return True
+        return False
 
     def _send(self, turn: _Turn) -> Answer:
         answer = Answer(self._offered, inline=Splitter(self._lone_end))
@@ -325,6 +324,13 @@ class Agent:
                 break
         if not isinstance(self.history[-1], AssistantMessage):
             self.history.append(AssistantMessage(text or f"({why})"))
+
+
+def _steps(error: HabitError) -> list[dict[str, Any]]:
+    """Return the changes of habits to try, one after the other, until a request differs."""
+    if error.habit == "alternating":
+        return [{"alternating": True, "system_in_user": True}, {"plain_tools": True}]
+    return [{error.habit: error.value}]
 
 
 def _shown(call: Call) -> ToolCall:
