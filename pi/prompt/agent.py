@@ -137,6 +137,7 @@ class Agent:
         """
         before = len(self.history)
         turn = _Turn()
+        self._habits = replace(self._habits, max_tokens=None)  # how much fits depends on the messages
         self._show(TurnStart(next(self._turns), message))
         self.history.append(UserMessage(well_formed(message)))
         try:
@@ -214,6 +215,7 @@ class Agent:
 
     def _ask(self, turn: _Turn) -> Answer:
         """Return the answer to a request; change the form of requests as far as the server wants another."""
+        is_limited = False
         while True:
             try:
                 return self._send(turn)
@@ -224,13 +226,13 @@ class Agent:
                 if self._is_news(notice := notices.no_tool_parser(self._endpoint)):
                     self._show(Notice(notice))
             except HabitError as error:
-                if not self._adapt(error):
+                limits = error.habit == "max_tokens"
+                if (limits and is_limited) or not self._adapt(error):
                     raise
+                is_limited = is_limited or limits
 
     def _adapt(self, error: HabitError) -> bool:
-        """Change a habit, once each; return whether the next request is another one."""
-        if error.habit == "max_tokens" and self._habits.max_tokens is not None:
-            return False
+        """Change a habit; return whether the next request is another one."""
         before = self._request()
         for changes in _steps(error):
             self._habits = replace(self._habits, **changes)

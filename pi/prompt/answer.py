@@ -12,6 +12,9 @@ from pi.prompt.history import AssistantMessage, Call
 from pi.prompt.inline_thinking import RECLASSIFIED, Piece, Splitter
 from pi.text import well_formed
 
+ENDED = ("stop", "tool_calls", "function_call")
+"""Finish reasons of an answer that ended by itself."""
+
 
 @dataclass
 class Answer:
@@ -50,7 +53,7 @@ class Answer:
     def close(self) -> list[Text | Thinking]:
         """Return the pieces that were held back. Call this when the stream ends."""
         pieces = self._add(self.inline.flush())
-        if self.inline.assumed and self.inline.inside and self.finish != "length":
+        if self.inline.assumed and self.inline.inside and self.finish in ENDED:
             self.texts, self.inline_thinking = self.inline_thinking + self.texts, []
             self.inline = Splitter()
             return [Text("".join(self.texts))] if self.texts else []
