@@ -16,9 +16,9 @@ from pi.prompt.answer import Answer
 from pi.prompt.brakes import Brake
 from pi.prompt.client import Client
 from pi.prompt.endpoint import Endpoint
-from pi.prompt.events import Error, Event, Notice, Text, Thinking, ToolCall, ToolResult, TurnEnd, TurnStart
+from pi.prompt.events import Error, Event, Notice, ToolCall, ToolResult, TurnEnd, TurnStart
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
-from pi.prompt.inline_thinking import Splitter
+from pi.prompt.inline_thinking import Piece, Splitter, TextWasThinking
 from pi.prompt.markup import text_call
 from pi.prompt.refusals import ContextOverflowError, HabitError, NoToolParserError, overflow
 from pi.prompt.sendable import Habits, sendable
@@ -276,12 +276,12 @@ class Agent:
         """Read a whole stream into `answer`. Its loop runs for every token."""
         first = last = None
         read = self._api.read
-        pending: list[Thinking | Text] = []
+        pending: list[Piece] = []
 
         def show() -> None:
             pieces, pending[:] = _joined(pending), []
             for piece in pieces:
-                self._show(piece)
+                self._show(_as_event(piece))
 
         try:
             with contextlib.closing(self._client.stream(body, before_wait=show)) as stream:
@@ -335,6 +335,10 @@ def _steps(error: HabitError) -> list[dict[str, Any]]:
     return [{error.habit: error.value}]
 
 
+def _as_event(piece: Piece) -> Event:
+    return Notice(notices.text_was_thinking(piece.text)) if isinstance(piece, TextWasThinking) else piece
+
+
 def _shown(call: Call) -> ToolCall:
     try:
         arguments = schema.parsed(call.arguments)
@@ -343,7 +347,7 @@ def _shown(call: Call) -> ToolCall:
     return ToolCall(call.id, call.name, arguments, call.arguments)
 
 
-def _joined(pieces: list[Thinking | Text]) -> list[Thinking | Text]:
+def _joined(pieces: list[Piece]) -> list[Piece]:
     """Join consecutive pieces of the same kind."""
     return [kind("".join(piece.text for piece in run)) for kind, run in itertools.groupby(pieces, type)]
 
