@@ -17,9 +17,9 @@ from pi.prompt.brakes import Brake
 from pi.prompt.ceilings import AnswerMeter, check_conversation
 from pi.prompt.client import Client
 from pi.prompt.endpoint import Endpoint
-from pi.prompt.events import Error, Event, Notice, Text, Thinking, ToolCall, ToolResult, TurnEnd, TurnStart
+from pi.prompt.events import Error, Event, Notice, ToolCall, ToolResult, TurnEnd, TurnStart
 from pi.prompt.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
-from pi.prompt.inline_thinking import Splitter
+from pi.prompt.inline_thinking import Piece, Splitter, TextWasThinking
 from pi.prompt.markup import text_call
 from pi.prompt.refusals import ContextOverflowError, HabitError, NoToolParserError, overflow
 from pi.prompt.sendable import Habits, sendable
@@ -138,6 +138,7 @@ class Agent:
         """
         before = len(self.history)
         turn = _Turn()
+        self._habits = replace(self._habits, max_tokens=None)  # how much fits depends on the messages
         self._show(TurnStart(next(self._turns), message))
         self.history.append(UserMessage(well_formed(message)))
         try:
@@ -158,7 +159,7 @@ class Agent:
 
     def _rounds(self, turn: _Turn) -> str:
         """Send requests until an answer has no tool calls; return why the turn ended."""
-        brake = Brake(self._offered)
+        brake = Brake()
         while True:
             check_conversation(self.history)
             turn.rounds += 1
@@ -189,7 +190,7 @@ class Agent:
     def _run(self, calls: Sequence[Call], brake: Brake) -> None:
         """Run the calls of a message and add their results."""
         waiting = iter(calls)
-        brake.begin_round()
+        brake.begin_round([tool.name for tool in self._toolbox.tools])
 
         def add(result: ToolMessage, seconds: float) -> None:
             word = brake.word(next(waiting), result)
@@ -203,7 +204,8 @@ class Agent:
             found = text_call(message.text, self._offered) or text_call(message.thinking, self._offered)
             if found:
                 self._notify(f"call {found.parsers}", notices.text_call(self._endpoint, found))
-        if end := answer.inline.end:
+        end = answer.inline.end
+        if end and not answer.thinking and "".join(answer.inline_thinking).strip():
             self._lone_end = end if answer.inline.lone_end or self._lone_end == end else None
             self._notify(f"thinking {end}", notices.inline_thinking(self._endpoint, answer.inline))
 
@@ -215,6 +217,7 @@ class Agent:
 
     def _ask(self, turn: _Turn) -> Answer:
         """Return the answer to a request; change the form of requests as far as the server wants another."""
+        is_limited = False
         while True:
             try:
                 return self._send(turn)
@@ -225,22 +228,20 @@ class Agent:
                 if self._is_news(notice := notices.no_tool_parser(self._endpoint)):
                     self._show(Notice(notice))
             except HabitError as error:
-                if not self._adapt(error):
+                limits = error.habit == "max_tokens"
+                if (limits and is_limited) or not self._adapt(error):
                     raise
+                is_limited = is_limited or limits
 
     def _adapt(self, error: HabitError) -> bool:
-        """Change a habit, once each; return whether another request makes sense."""
-        changes: dict[str, Any] = {error.habit: error.value}
-        if error.habit == "alternating":
-            changes["system_in_user"] = True
-            if self._habits.alternating and any(isinstance(message, ToolMessage) for message in self.history):
-                changes["plain_tools"] = True
-        changed = replace(self._habits, **changes)
-        is_new = changed != self._habits and (error.habit != "max_tokens" or self._habits.max_tokens is None)
-        self._habits = changed
-        if is_new:
-            self._show(Notice(error.notice))
-        return is_new
+        """Change a habit; return whether the next request is another one."""
+        before = self._request()
+        for changes in _steps(error):
+            self._habits = replace(self._habits, **changes)
+            if self._request() != before:
+                self._show(Notice(error.notice))
+                return True
+        return False
 
     def _send(self, turn: _Turn) -> Answer:
         answer = Answer(self._offered, inline=Splitter(self._lone_end))
@@ -277,13 +278,13 @@ class Agent:
         """Read a whole stream into `answer`. Its loop runs for every token."""
         first = last = None
         read = self._api.read
-        pending: list[Thinking | Text] = []
+        pending: list[Piece] = []
         meter = AnswerMeter(answer)
 
         def show() -> None:
             pieces, pending[:] = _joined(pending), []
             for piece in pieces:
-                self._show(piece)
+                self._show(_as_event(piece))
 
         try:
             with contextlib.closing(self._client.stream(body, before_wait=show, amount=meter.amount)) as stream:
@@ -331,6 +332,17 @@ class Agent:
             self.history.append(AssistantMessage(text or f"({why})"))
 
 
+def _steps(error: HabitError) -> list[dict[str, Any]]:
+    """Return the changes of habits to try, one after the other, until a request differs."""
+    if error.habit == "alternating":
+        return [{"alternating": True, "system_in_user": True}, {"plain_tools": True}]
+    return [{error.habit: error.value}]
+
+
+def _as_event(piece: Piece) -> Event:
+    return Notice(notices.text_was_thinking(piece.text)) if isinstance(piece, TextWasThinking) else piece
+
+
 def _shown(call: Call) -> ToolCall:
     try:
         arguments = schema.parsed(call.arguments)
@@ -339,7 +351,7 @@ def _shown(call: Call) -> ToolCall:
     return ToolCall(call.id, call.name, arguments, call.arguments)
 
 
-def _joined(pieces: list[Thinking | Text]) -> list[Thinking | Text]:
+def _joined(pieces: list[Piece]) -> list[Piece]:
     """Join consecutive pieces of the same kind."""
     return [kind("".join(piece.text for piece in run)) for kind, run in itertools.groupby(pieces, type)]
 

@@ -9,8 +9,11 @@ from typing import Any
 from pi.prompt.events import Text, Thinking
 from pi.prompt.fragments import PartialCall, meant, new_id
 from pi.prompt.history import AssistantMessage, Call
-from pi.prompt.inline_thinking import RECLASSIFIED, Piece, Splitter
+from pi.prompt.inline_thinking import Piece, Splitter
 from pi.text import well_formed
+
+ENDED = ("stop", "tool_calls", "function_call")
+"""Finish reasons of an answer that ended by itself."""
 
 
 @dataclass
@@ -39,35 +42,36 @@ class Answer:
             self.tokens_in = _number(usage.get(tokens_in))
             self.tokens_out = _number(usage.get(tokens_out))
 
-    def add_thinking(self, thinking: str) -> list[Text | Thinking]:
+    def add_thinking(self, thinking: str) -> list[Piece]:
         self.thinking.append(thinking)
         return [Thinking(thinking)]
 
-    def add_text(self, text: str) -> list[Text | Thinking]:
+    def add_text(self, text: str) -> list[Piece]:
         """Add a piece of text, and return what is certain to be text or thinking."""
         return self._add(self.inline.feed(text))
 
-    def close(self) -> list[Text | Thinking]:
+    def close(self) -> list[Piece]:
         """Return the pieces that were held back. Call this when the stream ends."""
         pieces = self._add(self.inline.flush())
-        if self.inline.assumed and self.inline.inside and self.finish != "length":
+        if self.inline.assumed and self.inline.inside and self.finish in ENDED:
             self.texts, self.inline_thinking = self.inline_thinking + self.texts, []
             self.inline = Splitter()
             return [Text("".join(self.texts))] if self.texts else []
         return pieces
 
-    def _add(self, pieces: list[Piece]) -> list[Text | Thinking]:
-        shown: list[Text | Thinking] = []
+    def _add(self, pieces: list[Piece]) -> list[Piece]:
+        shown: list[Piece] = []
         for piece in pieces:
             if isinstance(piece, Text):
                 self.texts.append(piece.text)
-                shown.append(piece)
             elif isinstance(piece, Thinking):
                 self.inline_thinking.append(piece.text)
-                shown.append(piece)
-            elif piece is RECLASSIFIED:
-                self.inline_thinking += self.texts
-                self.texts.clear()
+            else:
+                thought, self.texts = self.texts, []
+                self.inline_thinking += thought
+                if not "".join(thought).strip():
+                    continue
+            shown.append(piece)
         return shown
 
     def text(self) -> str:

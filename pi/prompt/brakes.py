@@ -20,15 +20,17 @@ STOP = 5
 class Brake:
     """Counts repeated calls of a turn. The same call counts once in a round."""
 
-    def __init__(self, tools: Collection[str]) -> None:
+    def __init__(self) -> None:
         self.reason: str | None = None
-        self._tools = tools
+        self._tools: Collection[str] = ()
         self._times: Counter[tuple[str, str, str]] = Counter()
         self._round: set[tuple[str, str, str]] = set()
         self._unknown = 0
         self._round_is_unknown = True
 
-    def begin_round(self) -> None:
+    def begin_round(self, tools: Collection[str]) -> None:
+        """Begin to count the calls of a message; `tools` are the names that exist."""
+        self._tools = tools
         self._unknown = self._unknown + 1 if self._round and self._round_is_unknown else 0
         self._round.clear()
         self._round_is_unknown = True

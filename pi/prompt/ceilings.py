@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from pi.errors import RemoteError
 from pi.prompt.answer import Answer
-from pi.prompt.events import Text, Thinking
 from pi.prompt.history import AssistantMessage, Message
+from pi.prompt.inline_thinking import Piece
 
 ANSWER = 8_000_000
 """Most characters of text and thinking in one answer; a context of a million tokens has about half of that."""
@@ -34,7 +34,7 @@ class AnswerMeter:
     _arguments: dict[str, tuple[int, int]] = field(default_factory=dict)
     """For each call, how many of its fragments are counted, and their characters."""
 
-    def add(self, pieces: Iterable[Text | Thinking]) -> None:
+    def add(self, pieces: Iterable[Piece]) -> None:
         """Count what one event brought. Raises RemoteError if the answer is over a ceiling."""
         self._characters += sum(len(piece.text) for piece in pieces)
         if self._characters > ANSWER:

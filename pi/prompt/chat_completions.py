@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pi.prompt.answer import Answer, items, mapping, text
-from pi.prompt.events import Text, Thinking
 from pi.prompt.fragments import PartialCall, text_of
 from pi.prompt.history import AssistantMessage, Message, ToolMessage
+from pi.prompt.inline_thinking import Piece
 from pi.prompt.sse import DONE
 from pi.prompt.tools import Tool
 
@@ -56,12 +56,12 @@ def _message(message: Message) -> dict[str, Any]:
     return sent
 
 
-def read(chunk: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
+def read(chunk: dict[str, Any], answer: Answer) -> list[Piece]:
     """Add a streamed object, or a whole answer, to `answer`; return the new pieces."""
     if chunk is DONE:
         answer.finish = answer.finish or "stop"
         return []
-    pieces: list[Thinking | Text] = []
+    pieces: list[Piece] = []
     for choice in items(chunk.get("choices"))[:1]:
         delta = mapping(choice.get("delta"))
         if not delta and not (answer.texts or answer.thinking or answer.inline_thinking or answer.calls):

@@ -15,6 +15,9 @@ from pi.prompt.schema import parsed
 ID_LENGTH = 9
 """Characters of an id that pi makes: Mistral's templates take no other length."""
 
+COMPARED = 2000
+"""Most fragments of a call that pi reads again to see if the next call begins."""
+
 _LETTERS = string.ascii_letters + string.digits
 
 
@@ -59,7 +62,7 @@ class PartialCall:
     def _is_repeated(self, arguments: str, new_id: bool) -> bool:
         """Return whether the model calls the same tool once more."""
         begins = arguments.strip()
-        if not self.arguments or not (new_id or begins.startswith("{")):
+        if not 0 < len(self.arguments) <= COMPARED or not (new_id or begins.startswith("{")):
             return False
         whole = resolved(self.arguments)
         if whole is None:
@@ -114,14 +117,22 @@ def _repairs(joined: str) -> Iterator[str]:
 def _objects(text: str) -> tuple[list[str], str]:
     """Return the JSON objects at the beginning of a text, and the rest."""
     found: list[str] = []
-    while text.startswith("{"):
+    position = 0
+    while text.startswith("{", position):
         try:
-            _, end = json.JSONDecoder().raw_decode(text)
+            _, end = json.JSONDecoder().raw_decode(text, position)
         except (ValueError, RecursionError):
             break
-        found.append(text[:end])
-        text = text[end:].strip()
-    return found, text
+        found.append(text[position:end])
+        position = _next_character(text, end)
+    return found, text[position:]
+
+
+def _next_character(text: str, position: int) -> int:
+    """Return the position of the first character that is no white space."""
+    while text[position : position + 1].isspace():
+        position += 1
+    return position
 
 
 def is_object(text: str) -> bool:

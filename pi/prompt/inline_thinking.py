@@ -66,13 +66,15 @@ _LONGEST = max(map(len, _TAGS)) - 1
 _FIRST = frozenset(tag[0] for tag in _TAGS)
 
 
-class Reclassified:
-    """All text so far was thinking: its end came without a beginning."""
+@dataclass(frozen=True)
+class TextWasThinking:
+    """All text of the answer so far was thinking; its end `text` came without a beginning."""
+
+    text: str
 
 
-RECLASSIFIED = Reclassified()
-
-Piece = Text | Thinking | Reclassified
+Piece = Thinking | Text | TextWasThinking
+"""What an answer consists of while it arrives."""
 
 
 @dataclass
@@ -142,7 +144,7 @@ class Splitter:
             return []
         if not self.inside and tag in LONE_ENDS and self._ends_here(after):
             self.end, self.lone_end, self._line = tag, True, ""
-            return [RECLASSIFIED]
+            return [TextWasThinking(tag)]
         pieces: list[Piece] = []
         self._add(pieces, tag)
         return pieces

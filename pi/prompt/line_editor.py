@@ -19,6 +19,7 @@ from prompt_toolkit.input import create_input
 from prompt_toolkit.input.typeahead import get_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.utils import is_dumb_terminal
 
 from pi import redaction
 
@@ -39,8 +40,6 @@ class LineEditor:
         self._stdin, self._stdout = stdin, stdout
         self._file = history_file
         self._sent: list[str] = []
-        output = Vt100_Output.from_pty(stdout, term=os.environ.get("TERM"))
-        output.enable_cpr = False  # pi does not need the position of the cursor, and some terminals never tell it
         self._session: PromptSession[str] = PromptSession(
             [("fg:ansidefault", "> ")],
             multiline=True,
@@ -49,7 +48,7 @@ class LineEditor:
             key_bindings=_keys(),
             enable_suspend=True,
             input=create_input(stdin),
-            output=output,
+            output=None if is_dumb_terminal() else _output(stdout),
         )
 
     def read(self) -> str:
@@ -84,9 +83,12 @@ class LineEditor:
             yield
         finally:
             self._write(PASTE_OFF)
-            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+            with contextlib.suppress(termios.error):  # the terminal may be gone
+                termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
     def _write(self, text: str) -> None:
+        if is_dumb_terminal():
+            return
         with contextlib.suppress(OSError):
             self._stdout.write(text)
             self._stdout.flush()
@@ -95,6 +97,12 @@ class LineEditor:
         """Add the messages to the file as it is now, which other chats may have changed."""
         with contextlib.suppress(OSError):
             _add(self._sent, self._file)
+
+
+def _output(stdout: TextIO) -> Vt100_Output:
+    output = Vt100_Output.from_pty(stdout, term=os.environ.get("TERM"))
+    output.enable_cpr = False  # pi does not need the position of the cursor, and some terminals never tell it
+    return output
 
 
 def _keys() -> KeyBindings:

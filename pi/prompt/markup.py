@@ -100,7 +100,7 @@ MARKS = (
     _mark(rf"(?:^|\n)\s*{_OBJECT}", "llama3_json", "hermes", certain=False),
     _mark(rf"<function={_NAME}>\s*\{{", certain=False),
     _mark(rf"<(?:\w+:)?invoke name=\"?{_NAME}", "minimax_m2", certain=False),
-    _mark(rf"<(?:tool_use|tool_call|use_tool|tool|call|action)\b[^>]*?\bname=[\"']?{_NAME}", certain=False),
+    _mark(rf"<(?:tool_use|tool_call|use_tool|tool|call|action)\b[^>]{{0,200}}?\bname=[\"']?{_NAME}", certain=False),
     _mark(rf"<(?:tool_name|tool|name)>\s*{_NAME}\s*</", certain=False),
     _mark(rf"Action:\s*{_NAME}\s*\n+\s*Action Input:", certain=False),
 )
@@ -119,6 +119,10 @@ MATCHES = 20
 """Most places of a text that pi looks at for each mark."""
 
 
+_SPACES = re.compile(r"\s{20,}")
+"""White space that is cut short, so that the patterns take linear time."""
+
+
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
@@ -132,6 +136,7 @@ def text_call(text: str, tools: Collection[str]) -> TextCall | None:
     named = (f"{tool}{bracket}" for tool in tools for bracket in "(>")
     if not any(sign in text for sign in (*SIGNS, *named)):
         return None
+    text = _SPACES.sub(" \n ", text)
     for mark in MARKS:
         for match in islice(_compiled(mark.pattern).finditer(text), MATCHES):
             name = next(filter(None, match.groups()), "").rstrip(".")
@@ -143,7 +148,9 @@ def text_call(text: str, tools: Collection[str]) -> TextCall | None:
 def _element(text: str, tools: Collection[str]) -> TextCall | None:
     """Return a call written as an XML element with the name of a tool, such as `<ls><path>.</path></ls>`."""
     for name in tools:
-        if re.search(rf"(?m)^\s*<{re.escape(name)}>\s*<\w+>[^<]*</\w+>\s*(?:<[^>]*>[^<]*)*</{re.escape(name)}>", text):
+        if re.search(
+            rf"(?m)^\s*<{re.escape(name)}>\s*<\w+>[^<]*</\w+>\s*(?:<[^>]*>[^<]*){{0,40}}?</{re.escape(name)}>", text
+        ):
             return TextCall(name, ())
     return None
 

@@ -32,9 +32,12 @@ def inline_thinking(endpoint: Endpoint, inline: Splitter) -> str:
     """Describe thinking inside the text, with the command that starts the model with a reasoning parser."""
     end = inline.end or ""
     parser = PARSERS.get(end) or endpoint.parsers()[1] or USUAL_REASONING_PARSER
-    late = inline.lone_end
-    what = f"the text before {end} was thinking, which is not part of the answer" if late else "pi separated it"
     return (
-        f"the model wrote its thinking into the text; {what}; "
+        "the model wrote its thinking into the text, and pi separated it; "
         f"to let the server do that: {endpoint.started_with(reasoning_parser=parser)}"
     )
+
+
+def text_was_thinking(end: str) -> str:
+    """Say where thinking ended, if pi had no way to know that it was thinking."""
+    return f"the text before this was thinking, not the answer: its end {end} came without a beginning"

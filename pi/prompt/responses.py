@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pi.prompt.answer import Answer, items, mapping, text
-from pi.prompt.events import Text, Thinking
 from pi.prompt.fragments import PartialCall
 from pi.prompt.history import AssistantMessage, Message, ToolMessage
+from pi.prompt.inline_thinking import Piece
 from pi.prompt.tools import Tool
 
 _THINKING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
@@ -68,7 +68,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
     return sent
 
 
-def read(event: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
+def read(event: dict[str, Any], answer: Answer) -> list[Piece]:
     """Add a streamed event, or a whole response, to `answer`; return the new pieces."""
     kind = text(event.get("type"))
     delta = text(event.get("delta"))
@@ -100,12 +100,12 @@ def _add_item(event: dict[str, Any], answer: Answer, *, whole: bool) -> None:
         call.arguments = [text(item["arguments"])]
 
 
-def _end(response: dict[str, Any], answer: Answer) -> list[Thinking | Text]:
+def _end(response: dict[str, Any], answer: Answer) -> list[Piece]:
     """Add the counts, the status, and each kind of output that was not streamed.
 
     vLLM streams no events for a GPT-OSS call with empty arguments; only the last event contains it.
     """
-    pieces: list[Thinking | Text] = []
+    pieces: list[Piece] = []
     answer.count(response.get("usage"), "input_tokens", "output_tokens")
     thinking, calls = bool(answer.thinking), bool(answer.calls)
     texts = bool(answer.texts or answer.inline_thinking or answer.inline.end)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -209,8 +209,8 @@ class Prompt:
         self,
         *messages: str,
         stdin: bytes = b"",
-        stdout: io.StringIO | None = None,
-        stderr: io.StringIO | None = None,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
         endpoint: Endpoint | None = None,
         **options: Any,
     ) -> Said:
@@ -225,7 +225,9 @@ class Prompt:
             stdout=stdout,
             stderr=stderr,
         )
-        return Said(code, stdout.getvalue(), stderr.getvalue())
+        return Said(
+            code, *(stream.getvalue() if isinstance(stream, io.StringIO) else "" for stream in (stdout, stderr))
+        )
 
 
 @pytest.fixture(scope="session")

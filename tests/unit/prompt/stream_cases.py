@@ -101,6 +101,7 @@ WHILE: dict[str, Callable[[Any], bool]] = {
     "tools": lambda body: "tools" in body,
     "tool-role": lambda body: "tool" in _roles(body),
     "max-tokens": lambda body: body.get("max_tokens", 10**9) > 9352,
+    "max-tokens-after-tools": lambda body: "tool" in _roles(body) and body.get("max_tokens", 10**9) > 8384,
     "max_tokens-is-named": lambda body: "max_tokens" in body,
 }
 """What a server refuses in a request."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+import struct
+import termios
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pi.prompt.wrapping import Wrapper, _width
+from tests.unit.prompt.conftest import Prompt, says
 
 
 def screen(printed: str) -> list[str]:
@@ -63,3 +68,14 @@ def test_without_a_width_nothing_changes() -> None:
 def test_wrapping_only_adds_newlines(text: str, size: int) -> None:
     kept = "".join(wrapped(text, 12, size))
     assert re.sub(r"[ \n]", "", kept) == re.sub(r"[ \n]", "", text)
+
+
+def test_an_answer_on_a_terminal_is_wrapped_at_its_width(prompt: Prompt) -> None:
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 24, 0, 0))
+    prompt.server.answer(says("The quick brown", " fox jumps over the la", "zy dog"))
+    with os.fdopen(slave, "w") as terminal:
+        prompt("x", stdout=terminal, output="terminal")
+        shown = os.read(master, 10_000).decode().replace("\r\n", "\n")
+    os.close(master)
+    assert screen(shown)[:2] == ["The quick brown fox", "jumps over the lazy dog"]
