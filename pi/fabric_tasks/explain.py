@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
         with where.targeted(c, options.pod) as (_, connection):
             ended = read_ending(connection, name)
         failure = explain(ended.log, ended.exit_code if code is None else code, ended.facts)
+        failure = failure if ended.whole else replace(failure, line=None)
         source, is_own = ended.name, True
     else:
         failure = explain(text, code)

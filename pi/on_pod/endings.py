@@ -100,10 +100,17 @@ def of(record: Record) -> ServerDetail:
     return {
         "name": name,
         "log": logs.tail(name, LOG_BYTES),
+        "whole": _is_whole(name),
         "exit": records.exit_code(name),
         "venv": record.get("venv", "venv"),
         "kernel": kernel(record),
     }
+
+
+def _is_whole(name: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.getsize(records.log_path(name)) <= LOG_BYTES
+    return True
 
 
 def keep(ending: ServerDetail) -> None:
@@ -126,6 +133,7 @@ def kept(name: str) -> ServerDetail:
     return {
         "name": name,
         "log": logs.tail(name, LOG_BYTES),
+        "whole": _is_whole(name),
         "exit": facts.get("exit"),
         "venv": facts.get("venv", "venv"),
         "kernel": facts.get("kernel", []),

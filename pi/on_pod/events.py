@@ -168,12 +168,13 @@ class _ServerOptions(TypedDict, total=False):
     venv: str
     exit: Optional[int]
     kernel: List[str]
+    whole: bool
     still_s: float
     processes: List[ProcessDetail]
 
 
 class ServerDetail(_ServerOptions):
-    """How a server ended: its deployment, and the end of its log.
+    """How a server ended: its deployment, and its log (`whole`) or only the end of it.
 
     `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
     `still_s` are the seconds since its log moved, and `processes` what they did.

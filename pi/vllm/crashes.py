@@ -63,7 +63,10 @@ _FRAMES = re.compile(
     r"|frame #\d+: (?P<torch>[A-Za-z_][\w:]*)"
 )
 
-_DULL = re.compile(r"0x[0-9a-f]+|_?_?libc_\w+|__\w+|_start|raise|abort|<unknown>|\(unknown\)|gsignal|clone3?|c10::.*")
+_DULL = re.compile(
+    r"0x[0-9a-f]+|_?_?libc_\w+|__\w+|_start|raise|abort|<unknown>|\(unknown\)|gsignal|clone3?|c10::.*"
+    r"|_?Py\w+|(?:cfunction|builtin|method|slot|object|type)_\w+|main"
+)
 """Functions of every crash, which explain none."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from pi.on_pod import endings
+from pi.on_pod import endings, records
 from pi.on_pod.record_shapes import Record
 
 DMESG = """\
@@ -52,3 +52,15 @@ def test_the_counter_of_the_container_proves_a_kill_if_the_log_is_out_of_reach(p
 
 def test_the_real_kernel_log_of_this_machine_can_be_asked() -> None:
     assert all(isinstance(line, str) for line in endings.kernel(record(launched=0.0)))
+
+
+@pytest.mark.parametrize(("size", "whole"), [(1000, True), (endings.LOG_BYTES + 1, False)])
+def test_the_ending_says_whether_its_log_is_whole(
+    pod: Path, monkeypatch: pytest.MonkeyPatch, size: int, whole: bool
+) -> None:
+    monkeypatch.setattr(records, "LOGS", str(pod))
+    (pod / "q.log").write_bytes(b"x\n" * (size // 2 + 1))
+    ending = endings.of(record())
+    endings.keep(ending)
+    for each in (ending, endings.kept("q")):
+        assert each["whole"] is whole and len(each["log"]) <= endings.LOG_BYTES
