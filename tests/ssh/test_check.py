@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 
-import pytest
-
 from tests.rig.command import Pi
 from tests.rig.pod import NOWHERE, Pod
 
 P40 = "0, Tesla P40, 24576, 0, GPU-1f0c0e3a-0000-0000-0000-000000000001, 6.1, 550.90.07, [N/A]"
 
 
-@pytest.mark.core
 def test_a_machine_is_described_and_nothing_on_it_changes(pi: Pi, machine: Pod) -> None:
     machine.cards("h200_8", count=2)
     pi.environment |= {"PIP_INDEX_URL": f"{NOWHERE}/simple", "HF_ENDPOINT": NOWHERE}

@@ -67,7 +67,7 @@ def test_the_number_format_of_the_files_is_checked_against_the_card() -> None:
     volta = described(pod("v100", 4), "nvidia/Qwen3.6-27B-NVFP4", 20)
     assert "16 bit" not in plan("acme/Qwen3.6-27B-x", on_blackwell).why[1]
     assert "18.6 GB of nvfp4 weights, computed in 16 bit on H100" in plan("acme/Qwen3.6-27B-x", facts).why[1]
-    assert "vLLM does not run on Tesla V100" in refused("acme/Qwen3.6-27B-x", volta).message
+    assert "vLLM does not run on 4x Tesla V100" in refused("acme/Qwen3.6-27B-x", volta).message
 
 
 def test_no_config_of_the_fixtures_breaks_a_plan() -> None:
