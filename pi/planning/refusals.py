@@ -157,8 +157,6 @@ def _shortage(
 def _unsupported(spec: ModelSpec, variants: tuple[Variant, ...], gpu: Gpu) -> str:
     """Say why a GPU runs none of these checkpoints."""
     has = "{}.{}".format(*hardware.capability(gpu))
-    if hardware.is_too_old(gpu):
-        return f"vLLM does not run on {gpu.name}: compute capability {has}, it needs 7.5"
     if hardware.capability(gpu) < spec.capability:
         needs = "{}.{}".format(*spec.capability)
         return f"it needs a GPU of compute capability {needs}, {gpu.name} has {has}"

@@ -105,7 +105,8 @@ class Pod:
     @property
     def is_unfinished(self) -> bool:
         """Whether its setup began and never ended."""
-        return bool(self.host_key) and not self.boot
+        was_reached = bool(self.host_key) or self.ssh == "local"
+        return was_reached and not (self.boot or self.vllm_version or self.gpus or self.models)
 
     def serving(self, name: str) -> Deployment | None:
         """Return the deployment that answers to a name: its own, or that of one of its adapters."""

@@ -10,6 +10,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from pi import screen
 from pi.calls.events import Download, Event, Launched, Log, Step
 from pi.model_id import ModelId
 from pi.planning.types import Request
-from pi.steps import durations
+from pi.pods import state
+from pi.pods.types import Pod, State
+from pi.steps import durations, pod_entry
+from pi.steps.pod_summary import gpu_summary
 from pi.steps.reports import StartReport
 from pi.steps.setup_report import SetupReport
 
@@ -188,3 +192,25 @@ def test_only_the_newest_durations_are_kept() -> None:
     durations.keep("setup box", {"vllm": 1})
     saved = json.loads(durations.path().read_text())
     assert len(saved) == durations.KEPT and "w0" not in saved and "setup box" in saved
+
+
+POD = Pod("box", "ssh root@192.0.2.1")
+
+UNFINISHED = [
+    (replace(POD, host_key="ssh-ed25519 SHA256:x"), True),
+    (replace(POD, ssh="local"), True),
+    (replace(POD, host_key="ssh-ed25519 SHA256:x", boot="b/1"), False),
+    (replace(POD, ssh="local", vllm_version="0.33.0"), False),
+    (POD, False),
+]
+
+
+@pytest.mark.parametrize(("pod", "is_unfinished"), UNFINISHED)
+def test_a_pod_whose_setup_did_not_end_is_called_so_and_takes_a_new_address(pod: Pod, is_unfinished: bool) -> None:
+    state.change(lambda known: State({"box": pod}))
+    assert (gpu_summary(pod) == "setup not finished") == is_unfinished
+    moved = pod_entry.saved_or_new("box", "ssh root@192.0.2.9")
+    assert moved.host_key == ("" if is_unfinished else pod.host_key)
+    assert pod_entry.old_address(moved) == (None if is_unfinished else pod.ssh)
+    pod_entry.keep_address(moved, "ssh-ed25519 SHA256:y")
+    assert (state.load().pods["box"].ssh == moved.ssh) == is_unfinished
