@@ -73,10 +73,10 @@ def advisories(c: Context) -> None:
     raise Exit(code=report())
 
 
-@task
-def slow(c: Context) -> None:
-    """Test 200 starts on one pod over SSH (minutes)."""
-    c.run(f"{BIN}/python -m pytest -q -m slow tests/ssh")
+@task(help={"stress": "how many starts pi's stress tests interrupt, and how many they kill"})
+def slow(c: Context, stress: int = 200) -> None:
+    """Test 200 starts on one pod over SSH, 200 that are interrupted and 200 that are killed (half an hour)."""
+    c.run(f"{BIN}/python -m pytest -q -m slow tests/ssh", env={"PI_TEST_STRESS": str(stress)})
 
 
 @task
