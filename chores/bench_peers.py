@@ -89,6 +89,7 @@ class Bench:
         self.folder = folder
         self.peer = peer
         self.rounds = rounds
+        self.few = min(rounds, max(3, rounds // 3))
         self.pod = SshdPod(folder / "pod").up()
         self.servers = [_serve() for _ in range(max(MODELS))]
         self.environment = {
@@ -118,7 +119,7 @@ class Bench:
         self._know(port, names)
         cold, warm = LIST_TARGETS.get((count, round_trip_ms), ("", ""))
         label, theirs = f"`pi list`, {count} models", [*self.peer, "list"]
-        few = self.rounds if count < max(MODELS) else max(1, self.rounds // 3)
+        few = self.rounds if count < max(MODELS) else self.few
         self._compare(f"{label}, cold", round_trip_ms, [PI, "list"], theirs, "peer", cold, few, PI_SSH_PERSIST="0")
         self._run([PI, "list"])
         self._compare(f"{label}, warm", round_trip_ms, [PI, "list"], theirs, "peer", warm, few)
@@ -128,8 +129,7 @@ class Bench:
         ours: list[str | Path] = [PI, "logs", kind, "--no-follow", "--lines", str(LOG_BYTES)]
         bare = [*shlex.split(self._ssh(port)), f"cat {self.pod.home}/.vllm_logs/{kind}.log"]
         self._run([PI, "list"])
-        rounds = max(1, self.rounds // 3)
-        peak = self._compare(f"100 MB of {kind} log", round_trip_ms, ours, bare, "`ssh cat`", LOGS[kind], rounds)
+        peak = self._compare(f"100 MB of {kind} log", round_trip_ms, ours, bare, "`ssh cat`", LOGS[kind], self.few)
         if not round_trip_ms:
             row(f"memory of that `pi logs`, {kind}", "", f"{peak / 1024:.0f} MB", "", "", "")
 
@@ -145,7 +145,7 @@ class Bench:
                 _fetch(lambda: way.dial(server))
                 pairs = [
                     (_fetch(lambda: way.dial(server)), _fetch(lambda: socket.create_connection(("127.0.0.1", local))))
-                    for _ in range(max(3, self.rounds // 2))
+                    for _ in range(self.rounds)
                 ]
             finally:
                 forward.kill()
