@@ -26,6 +26,7 @@ VERBS = {
     "env": "env:env",
     "prompt": "prompt:prompt",
     "tunnel": "tunnel:tunnel",
+    "key.show": "key:show",
     "shell": "shell:shell",
     "ssh": "ssh:ssh",
     "audit": "audit:audit",

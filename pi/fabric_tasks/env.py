@@ -37,4 +37,4 @@ def env(c: Any, options: EnvOptions) -> None:
     for variable, value in values.items():
         screen.say(f"export {variable}={shlex.quote(value)}")
     for variable in KEYS:
-        screen.reveal(f"export {variable}={shlex.quote(key)}" if key else f'export {variable}="$PI_API_KEY"')
+        screen.reveal(f"export {variable}={shlex.quote(key)}" if key else f'export {variable}="{keys.reference()}"')

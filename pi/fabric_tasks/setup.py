@@ -43,7 +43,7 @@ class SetupOptions(Options):
     beside: bool = switch("install it into an extra venv and leave ~/venv alone", requires="--for")
     upgrade: bool = switch("upgrade vLLM and everything else")
     new_host_key: bool = switch("trust the pod's new host key (a new machine at an old address)")
-    generate_key: bool = switch("make PI_API_KEY, the key that guards your models, and print it once")
+    generate_key: bool = switch("make the key that guards your models, keep it in pi's folder, and print it once")
 
 
 @verb(
@@ -78,11 +78,20 @@ def setup(c: Any, options: SetupOptions) -> None:
             screen.say(f"{pod.name} is ready after {took}: {pod_entry.describe(facts)}")
         finally:
             if options.generate_key:
-                screen.say("the key of your models, shown only now; keep it, and set it wherever you call them:")
-                screen.reveal(f"  export PI_API_KEY={request.api_key}")
+                _show_new_key(request.api_key)
         pod_entry.adopt_models(connection, pod)
     if moved_from and new_host_key:
         screen.note(f"{pod.name} was {moved_from}; if that is another machine, it runs (and costs) until you end it")
+
+
+def _show_new_key(key: str) -> None:
+    try:
+        keys.save(key)
+        screen.say(f"the key of your models is in {keys.key_file()}; pi key show prints it; wherever you call them:")
+    except InputError as error:
+        screen.note(error.render())
+        screen.say("the key of your models, shown only now; keep it, and set it wherever you call them:")
+    screen.reveal(f"  export PI_API_KEY={key}")
 
 
 def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
@@ -93,9 +102,10 @@ def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
     pod = pod_entry.saved_or_new(check_name(options.name, "pod"), ssh)
     target.parse(pod.ssh)
     mount = mounts.parse(options.mount) if options.mount else None
+    token, key = keys.for_setup(options.generate_key)
     request = SetupRequest(
-        hf_token=keys.hf_token(),
-        api_key=keys.new_api_key() if options.generate_key else keys.api_key(),
+        hf_token=token,
+        api_key=key,
         vllm=choice.kind,
         vllm_version=choice.min_version,
         packages=choice.packages,

@@ -1,11 +1,19 @@
-"""Read PI_API_KEY and HF_TOKEN from the environment."""
+"""Read the key of the models, and HF_TOKEN.
+
+The key is PI_API_KEY; after "!", the output of a command; without the variable, the content of a private file in pi's
+folder.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shlex
+import subprocess
+from functools import lru_cache
+from pathlib import Path
 
-from pi import redaction
+from pi import config, redaction
 from pi.errors import InputError
 
 KEY_MINIMUM = 16
@@ -13,40 +21,65 @@ KEY_MINIMUM = 16
 SECRET_MAXIMUM = 4096
 """Longest key or token in characters; servers reject headers a few times as long."""
 
+COMMAND_S = 30
+"""Time for a command that prints the key: a password manager may ask its user."""
+
 MAKE_ONE = 'export your key, or make one: pi pods setup NAME "ssh ..." --generate-key'
 
 
 def api_key() -> str:
-    """Return PI_API_KEY. Raises InputError, which never shows the value, if it cannot be used."""
-    key = os.environ.get("PI_API_KEY", "")
-    if not key.strip():
+    """Return the key. Raises InputError, which never shows the value, if it cannot be used."""
+    given = os.environ.get("PI_API_KEY", "")
+    if given.startswith("!"):
+        return _from_command(given[1:])
+    if given.strip():
+        return _checked(given, "PI_API_KEY")
+    saved = _saved()
+    if saved is None:
         raise InputError("api-key-missing", "PI_API_KEY is not set", MAKE_ONE)
-    if not all("!" <= character <= "~" for character in key):
-        raise InputError(
-            "api-key-invalid", "PI_API_KEY contains a blank or a non-ASCII character", f"unset it, then {MAKE_ONE}"
-        )
-    if len(key) < KEY_MINIMUM:
-        raise InputError(
-            "api-key-too-short", f"PI_API_KEY is shorter than {KEY_MINIMUM} characters", f"unset it, then {MAKE_ONE}"
-        )
-    if len(key) > SECRET_MAXIMUM:
-        raise InputError(
-            "api-key-too-long", f"PI_API_KEY is longer than {SECRET_MAXIMUM} characters", "servers reject such headers"
-        )
-    return key
+    redaction.add(saved)
+    return _checked(saved, str(key_file()))
+
+
+def reference() -> str:
+    """Return how a shell names the key without showing it."""
+    given = os.environ.get("PI_API_KEY", "")
+    return "$PI_API_KEY" if given.strip() and not given.startswith("!") else "$(pi key show)"
+
+
+def key_file() -> Path:
+    return config.config_dir() / "key"
 
 
 def new_api_key() -> str:
-    """Make a key that pi hides in all its output. Raises InputError if PI_API_KEY is set."""
+    """Make a key that pi hides in all its output. Raises InputError if there is one already."""
     if os.environ.get("PI_API_KEY", "").strip():
         raise InputError(
             "api-key-set",
             "PI_API_KEY is already set, and --generate-key would make another key",
             "unset it, or remove --generate-key",
         )
+    if _saved() is not None:
+        raise InputError(
+            "api-key-saved",
+            f"{key_file()} already has a key, and --generate-key would make another one",
+            "delete it, or remove --generate-key",
+        )
     key = f"sk-{secrets.token_urlsafe(32)}"
     redaction.add(key)
     return key
+
+
+def save(key: str) -> None:
+    """Write a new key into its private file. Raises InputError if that fails."""
+    path = key_file()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(f"{key}\n")
+    except OSError as error:
+        hint = "export the key yourself"
+        raise InputError("api-key-unsaved", f"cannot write {path}: {error.strerror}", hint) from None
 
 
 def hf_token() -> str | None:
@@ -63,3 +96,74 @@ def hf_token() -> str | None:
     if len(given) > SECRET_MAXIMUM:
         raise InputError("hf-token-too-long", f"HF_TOKEN is longer than {SECRET_MAXIMUM} characters", "copy it again")
     return None if given == "none" else given
+
+
+def for_setup(generate: bool) -> tuple[str | None, str]:
+    """Return HF_TOKEN and the key, or a new one. Raises InputError, which names both if both are missing."""
+    try:
+        token = hf_token()
+    except InputError as missing:
+        if missing.id != "hf-token-missing" or generate or _has_key():
+            raise
+        raise InputError(
+            "secrets-missing",
+            "HF_TOKEN and PI_API_KEY are not set",
+            f"export HF_TOKEN (or HF_TOKEN=none for open and local models only); {MAKE_ONE}",
+        ) from None
+    return token, new_api_key() if generate else api_key()
+
+
+def _has_key() -> bool:
+    return bool(os.environ.get("PI_API_KEY", "").strip()) or _saved() is not None
+
+
+def _checked(key: str, source: str) -> str:
+    if not all("!" <= character <= "~" for character in key):
+        raise InputError(
+            "api-key-invalid", f"{source} contains a blank or a non-ASCII character", f"unset it, then {MAKE_ONE}"
+        )
+    if len(key) < KEY_MINIMUM:
+        raise InputError(
+            "api-key-too-short", f"{source} is shorter than {KEY_MINIMUM} characters", f"unset it, then {MAKE_ONE}"
+        )
+    if len(key) > SECRET_MAXIMUM:
+        raise InputError(
+            "api-key-too-long", f"{source} is longer than {SECRET_MAXIMUM} characters", "servers reject such headers"
+        )
+    return key
+
+
+@lru_cache(maxsize=1)
+def _from_command(command: str) -> str:
+    """Return the key that a command prints. It runs once, without a shell. Raises InputError."""
+    hint = "try it in a terminal; PI_API_KEY is ! and a command that prints only the key"
+    try:
+        words = shlex.split(command)
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_S)
+    except (ValueError, IndexError):
+        raise InputError("api-key-command-invalid", "PI_API_KEY is not a command after its !", hint) from None
+    except subprocess.TimeoutExpired:
+        raise InputError("api-key-command-late", f"the command of PI_API_KEY took over {COMMAND_S} s", hint) from None
+    except OSError as error:
+        failed = f"cannot run the command of PI_API_KEY: {error.strerror}"
+        raise InputError("api-key-command-failed", failed, hint) from None
+    if done.returncode:
+        raise InputError(
+            "api-key-command-failed", f"the command of PI_API_KEY exited with status {done.returncode}", hint
+        )
+    key = done.stdout.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+    redaction.add(key)
+    return _checked(key, "the output of PI_API_KEY's command")
+
+
+def _saved() -> str | None:
+    """Return the content of the key's file, or None if there is none. Raises InputError if others can read it."""
+    path = key_file()
+    try:
+        if path.stat().st_mode & 0o077:
+            raise InputError("key-file-open", f"other users can read {path}", f"chmod 600 {shlex.quote(str(path))}")
+        return path.read_text("utf-8", "replace").strip() or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError("key-file-unreadable", f"cannot read {path}: {error.strerror}") from None

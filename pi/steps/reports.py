@@ -12,7 +12,7 @@ from pi.planning.corrected import corrected
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Deployment
-from pi.steps import measurements
+from pi.steps import keys, measurements
 from pi.vllm.corrections import SEQUENCES
 from pi.vllm.measured import LogReader, room
 
@@ -184,7 +184,7 @@ def show_how_to_call(started: Started, host: str) -> None:
         reachable = False
     else:
         screen.say(f"  export OPENAI_BASE_URL={url}")
-        screen.say('  export OPENAI_API_KEY="$PI_API_KEY"')
+        screen.say(f'  export OPENAI_API_KEY="{keys.reference()}"')
         adapters = "".join(f", or its adapter {name}" for name in deployment.adapters)
         screen.say(f"  model: {deployment.model} (or {deployment.name}{adapters})")
         screen.say()
@@ -204,4 +204,4 @@ def _show_call(deployment: Deployment, url: str, reachable: bool) -> None:
         screen.say(f"  pi tunnel {deployment.name} makes it answer on this machine; then:")
         url = f"http://127.0.0.1:{port}/v1"
     screen.say(f"  {deployment.name} answers to {apis.APIS[deployment.api].answers}, at {routes}:")
-    screen.say(f"  {apis.example(deployment.api, deployment.name, url)}")
+    screen.say(f"  {apis.example(deployment.api, deployment.name, url, keys.reference())}")

@@ -292,11 +292,16 @@ def test_setup_makes_a_key_and_shows_it_once(pi: Pi, machine: Pod, mirrors: None
     assert not pi.state_file.exists() and not (machine.home / ".pi").exists()
     told = pi.ok("pods", "setup", "box", machine.ssh, "--generate-key", PI_API_KEY="")
     [key] = re.findall(r"^  export PI_API_KEY=(sk-[\w-]{40,})$", told, re.MULTILINE)
-    assert told.count(key) == 1 and "shown only now" in told
+    file = pi.config / "key"
+    assert told.count(key) == 1 and f"the key of your models is in {file}" in told
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert pi.ok("key", "show", PI_API_KEY="") == f"{key}\n" == file.read_text()
     assert f"export PI_API_KEY={key}\n" in (machine.home / ".pi" / "env.sh").read_text()
-    assert not any(key.encode() in path.read_bytes() for path in pi.home.rglob("*") if path.is_file())
-    again = pi.ok("pods", "setup", "box", "--generate-key", PI_API_KEY="")
-    assert key not in again and "export PI_API_KEY=sk-" in again
+    holding = [path for path in pi.home.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+    assert holding == [file]
+    again = pi("pods", "setup", "box", "--generate-key", PI_API_KEY="")
+    assert (again.code, again.id) == (2, "api-key-saved") and key not in again.all
+    assert "box is ready" in pi.ok("pods", "setup", "box", PI_API_KEY="")
     assert "no models" in pi.ok("list")
 
 
