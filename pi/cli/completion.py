@@ -49,6 +49,9 @@ end
 
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
+LIST = "[,"
+"""Part of the value of a flag that takes several words with commas, such as "P[,P]"."""
+
 SAFE = re.compile(r"[\w./:@%+=,-]+", re.ASCII)
 """Words that a shell takes as they are."""
 
@@ -136,9 +139,10 @@ def _of_verb(options: type[Options], before: list[str], current: str) -> list[st
     values, operands, awaited = _read(flags, before)
     if awaited is None and current.startswith("--") and "=" in current:
         awaited = flags.get(current.partition("=")[0])
-        return [f"{current.partition('=')[0]}={word}" for word in _values(awaited, values, operands)]
+        name, _, begun = current.partition("=")
+        return [f"{name}={word}" for word in _values(awaited, values, operands, begun)]
     if awaited:
-        return _values(awaited, values, operands)
+        return _values(awaited, values, operands, current)
     if current.startswith("-"):
         return [flag.name for flag in flags_of(options) if flag.name not in values or flag.repeats] + ["--help"]
     declared = operands_of(options)
@@ -166,10 +170,13 @@ def _read(flags: dict[str, Flag], before: list[str]) -> tuple[dict[str, str], li
     return values, operands, awaited
 
 
-def _values(flag: Flag | None, values: dict[str, str], operands: list[str]) -> list[str]:
+def _values(flag: Flag | None, values: dict[str, str], operands: list[str], begun: str) -> list[str]:
+    """Return the values of a flag; in a list such as "a,b", those that are not in it yet."""
     if flag is None or flag.takes_rest:
         return []
-    return list(flag.choices) or _offered(flag.completes, values, operands)
+    offered = list(flag.choices) or _offered(flag.completes, values, operands)
+    before, comma, _ = begun.rpartition(",") if LIST in flag.value else ("", "", "")
+    return [f"{before}{comma}{word}" for word in offered if word not in before.split(",")]
 
 
 def _offered(kind: str, values: dict[str, str], operands: list[str]) -> list[str]:

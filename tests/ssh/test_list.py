@@ -163,3 +163,17 @@ def test_all_models_are_asked_over_one_connection(pi: Pi, box: Pod) -> None:
     table = pi.ok("list")
     assert [line.split()[0] for line in table.splitlines()[1:]] == list("abc")
     assert box.log.read_text().count("Accepted publickey") == before + 1
+
+
+def test_a_watched_list_shows_changes_until_ctrl_c(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", load_until="go")
+    pi.ok("start", box.model(), "--name", "qwen", "--detach")
+    running = pi.spawn("list", "--watch")
+    running.reads("starting (loading)")
+    (box.home / "go").touch()
+    running.reads(" running ")
+    running.interrupt()
+    assert running.ends().code == 0
+    dead = pi.config / "pods.json"
+    dead.write_text(json.dumps({"pods": {"dead": {"ssh": "ssh -p 1 root@127.0.0.1"}}, "active": "dead"}))
+    assert pi("list", "--watch").code == 3

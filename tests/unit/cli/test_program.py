@@ -416,6 +416,7 @@ COMPLETED = [
     ("flags", ["logs", "--l"], {"--lines"}),
     ("no flag twice", ["logs", "--lines", "3", "--l"], set()),
     ("a value after an equals sign", ["list", "--pod=l"], {"--pod=lab"}),
+    ("a second pod after a comma", ["list", "-p", "box,"], {"box,lab"}),
     ("a value after a short flag", ["list", "-p", "l"], {"lab"}),
     ("no more names than the verb takes", ["stop", "qwen", ""], set()),
     ("the models of the typed pod", ["stop", "--pod", "lab", ""], set()),
