@@ -30,7 +30,7 @@ complete -o default -F _pi pi pi-pods
 
 ZSH = """\
 #compdef pi pi-pods
-(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i; }
 _pi() {
     local -a found
     found=("${(@f)$("${(Q)words[1]}" --complete zsh -- "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")

@@ -43,9 +43,11 @@ def tunnel(c: Any, options: TunnelOptions) -> None:
     given = _port(options.port, len(ports))
     if options.background:
         return _open_in_background(pod, ports, given)
-    wanted = [Tunnel(pod.name, name, tunnels.port_for(pod.name, name, port, given)) for name, port in ports.items()]
+    wanted = [
+        Tunnel(pod.name, name, tunnels.port_for(pod.name, name, port, given), port) for name, port in ports.items()
+    ]
     try:
-        tunnel_loop.serve(c, pod, wanted, ports, is_named=options.pod is not None)
+        tunnel_loop.serve(c, pod, wanted, is_named=options.pod is not None)
     except (KeyboardInterrupt, Interrupted):
         return
 
@@ -53,7 +55,10 @@ def tunnel(c: Any, options: TunnelOptions) -> None:
 def _open_in_background(pod: Pod, ports: dict[str, int], given: int | None) -> None:
     for name, port in ports.items():
         there = tunnels.opened_to(pod.name, name)
-        wanted = there or Tunnel(pod.name, name, tunnels.port_for(pod.name, name, port, given))
+        if there and there.remote != port:  # the model was started again since
+            tunnels.close(there)
+            there = None
+        wanted = there or Tunnel(pod.name, name, tunnels.port_for(pod.name, name, port, given), port)
         if there is None:
             tunnel_loop.start_in_background(pod, wanted)
         screen.say(f"{name} on {pod.name} is at {wanted.url}{' already' if there else ''}")

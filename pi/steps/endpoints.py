@@ -14,8 +14,10 @@ def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
 
     Raises InputError for an unknown or private model, and NotReadyError if it does not run.
     """
-    if open_tunnel := tunnels.opened_to(pod.name, _served_by(pod, name)):
-        return open_tunnel.url
+    model = pod.serving(name)
+    tunnel = tunnels.opened_to(pod.name, model.name) if model else None
+    if model and tunnel and tunnel.remote == model.port:
+        return tunnel.url
     with where.connected(c, pod, named=is_named) as connection:
         seen = listing.see(pod, connection)
     models = states.listed(pod, seen.status, seen.host)
@@ -33,9 +35,3 @@ def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
             f"open a tunnel: pi tunnel {name} --background",
         )
     return found.url
-
-
-def _served_by(pod: Pod, name: str) -> str:
-    """Return the model that serves a name of pods.json."""
-    model = pod.serving(name)
-    return model.name if model else name

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from pi import screen
+from pi.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,14 @@ class Ran:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Return a line for the pod's shell: a single word as it is, several words as one command with these words."""
-    return words[0] if len(words) == 1 else shlex.join(words)
+    """Return a line for the pod's shell: a single word as it is, several words as one command with these words.
+
+    Raises InputError for a blank line, with which ssh would open a shell.
+    """
+    line = words[0] if len(words) == 1 else shlex.join(words)
+    if not line.strip():
+        raise InputError("command-empty", "the command is empty", "for a shell: pi shell")
+    return line
 
 
 def has_terminal() -> bool:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,8 @@ SECRETS = ("PI_API_KEY", "HF_TOKEN")
 """Variables that a tunnel in the background does not need."""
 
 
-def serve(c: Any, pod: Pod, opened: Sequence[Tunnel], ports: Mapping[str, int], *, is_named: bool) -> None:
-    """Keep the tunnels open until Ctrl+C, and connect again by itself; `ports` are those on the pod, by model.
+def serve(c: Any, pod: Pod, opened: Sequence[Tunnel], *, is_named: bool) -> None:
+    """Keep the tunnels open until Ctrl+C, and connect again by itself.
 
     Raises the error of the first connection. Later ones are printed, except that of a changed host key.
     """
@@ -43,8 +43,8 @@ def serve(c: Any, pod: Pod, opened: Sequence[Tunnel], ports: Mapping[str, int], 
         while True:
             try:
                 with where.connected(c, pod, named=is_named) as connection:
-                    words = connection.forward_words([(each.port, ports[each.model]) for each in opened])
-                    _warn_if_silent(connection, opened, ports if not was_up else {})
+                    words = connection.forward_words([(each.port, each.remote) for each in opened])
+                    _warn_if_silent(connection, () if was_up else opened)
                 with _running(words) as process:
                     if _wait_until_up(process, opened):
                         _announce(opened, is_first=not was_up)
@@ -79,14 +79,13 @@ def _running(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _warn_if_silent(connection: Connection, opened: Sequence[Tunnel], ports: Mapping[str, int]) -> None:
+def _warn_if_silent(connection: Connection, opened: Sequence[Tunnel]) -> None:
     """Print which models do not listen yet. Raises UnreachableError if the SSH server allows no tunnels."""
     for tunnel in opened:
-        if tunnel.model in ports:
-            try:
-                connection.dial(ports[tunnel.model]).close()
-            except ConnectionRefusedError:
-                screen.note(f"note: {tunnel.model} does not answer on {tunnel.pod} now; the tunnel waits for it")
+        try:
+            connection.dial(tunnel.remote).close()
+        except ConnectionRefusedError:
+            screen.note(f"note: {tunnel.model} does not answer on {tunnel.pod} now; the tunnel waits for it")
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], opened: Sequence[Tunnel]) -> bool:

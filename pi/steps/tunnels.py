@@ -39,11 +39,12 @@ READERS_S = 0.5
 
 @dataclass(frozen=True)
 class Tunnel:
-    """A local port that leads to a model on a pod. `pid` is 0 if it is closed."""
+    """A local port that leads to a model on a pod, at port `remote` there. `pid` is 0 if it is closed."""
 
     pod: str
     model: str
     port: int
+    remote: int
     pid: int = 0
     started: float = 0.0
 
@@ -131,7 +132,7 @@ def claimed(tunnel: Tunnel) -> Iterator[None]:
                 f"a tunnel to {tunnel.model} is already open",
                 f"close it: pi tunnel {tunnel.model} --close",
             )
-        document = {"port": tunnel.port, "pid": os.getpid(), "started": time.time()}
+        document = {"port": tunnel.port, "remote": tunnel.remote, "pid": os.getpid(), "started": time.time()}
         file.seek(0)
         file.truncate()
         json.dump(document | {"log": str(log_path(tunnel.pod, tunnel.model))}, file)
@@ -172,12 +173,13 @@ def _read(path: Path) -> Tunnel | None:
         with path.open(encoding="utf-8") as file:
             is_open = not _lock(file)
             document = json.load(file)
-        port, pid, started = int(document["port"]), int(document["pid"]), float(document["started"])
+        port, remote, pid = (int(document[key]) for key in ("port", "remote", "pid"))
+        started = float(document["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not 0 < port < 65536 or pid <= 1:
         return None
-    return Tunnel(path.parent.name, path.name.removesuffix(".json"), port, pid if is_open else 0, started)
+    return Tunnel(path.parent.name, path.name.removesuffix(".json"), port, remote, pid if is_open else 0, started)
 
 
 def _lock(file: IO[str]) -> bool:

@@ -20,6 +20,7 @@ def test_a_command_gets_words_input_and_passes_its_exit_code(pi: Pi, box: Pod) -
     )
     assert piped.stdout == b"hello\x00\xff"
     assert pi("ssh").id == "operand-missing"
+    assert pi("ssh", "--", " ").id == "command-empty"
     assert pi("ssh", "-p", "nowhere", "--", "id").id == "unknown-pod"
 
 

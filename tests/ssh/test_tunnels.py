@@ -68,8 +68,13 @@ def test_a_tunnel_lives_on_and_reconnects_under_50_streams(pi: Pi, serving: Serv
     assert listed["tunnels"] == [{"model": "qwen", "pod": "box", "url": url, "port": local, "pid": pid, "is_up": True}]
     assert pi.ok("tunnel", "qwen", "--background") == f"qwen on box is at {url} already\n"
     assert pi("tunnel", "qwen").id == "tunnel-open"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps({**document, "remote": 1}))  # as if the model had another port since
+    assert f"OPENAI_BASE_URL={url}\n" not in pi.ok("env", "qwen")
+    assert pi.ok("tunnel", "qwen", "--background") == f"qwen on box is at {url}\n"
+    assert answers(local) and until(lambda: not is_alive(pid))
     assert pi.ok("tunnel", "qwen", "--close") == "closed the tunnel to qwen on box\n"
-    assert until(lambda: not is_alive(pid)) and not answers(local)
+    assert not answers(local)
     assert pi("tunnel", "qwen", "--close").id == "no-tunnel"
     assert pi.ok("tunnel", "--background") == f"qwen on box is at {url}\n", "the same port as last time"
 
