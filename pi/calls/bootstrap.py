@@ -33,6 +33,7 @@ MODULES = (
     "start",
     "stop",
     "status",
+    "wait_shapes",
     "wait",
     "setup",
 )
