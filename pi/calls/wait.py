@@ -13,7 +13,7 @@ from pi.calls.events import Reconnected, Reconnecting
 from pi.calls.status import Found, found_of
 from pi.errors import UnreachableError
 from pi.on_pod.pace import paced
-from pi.on_pod.shapes import WaitAnswer, WaitRequest
+from pi.on_pod.wait_shapes import WaitAnswer, WaitRequest
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection

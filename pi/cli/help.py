@@ -63,7 +63,9 @@ def _usage_words(task: Verb) -> list[str]:
     """Return the parts of a usage line that stay together."""
     flags = flags_of(task.options)
     heads = [flag for flag in flags if not flag.requires and not flag.excludes]
-    return [operand.written for operand in operands_of(task.options)] + [_bracketed(flag, flags) for flag in heads]
+    operands = [operand.written for operand in operands_of(task.options)]
+    last = [operand for operand in operands if operand.startswith("-- ")]
+    return [each for each in operands if each not in last] + [_bracketed(flag, flags) for flag in heads] + last
 
 
 def _bracketed(flag: Flag, flags: list[Flag]) -> str:

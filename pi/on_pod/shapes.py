@@ -245,13 +245,6 @@ class LogsRequest(TypedDict):
     follow: bool
 
 
-class WaitRequest(TypedDict):
-    """Without `timeout_s`, wait until the deployment no longer starts."""
-
-    name: str
-    timeout_s: Optional[int]
-
-
 class ExplainRequest(TypedDict):
     name: Optional[str]
 
@@ -323,17 +316,6 @@ class StatusAnswer(_MachineOption):
     vllm_version: Optional[str]
     extra_venvs: Dict[str, str]
     public: Dict[str, str]
-
-
-class WaitAnswer(TypedDict):
-    """The deployment that was waited for; None if the pod does not know it.
-
-    `last_change` is then its last line of the audit log, and `log` the end of its log.
-    """
-
-    deployment: Optional[DeploymentStatus]
-    last_change: str
-    log: str
 
 
 class _StopOptions(TypedDict, total=False):

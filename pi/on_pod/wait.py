@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pi.on_pod import audit, logs, records, status
-from pi.on_pod.shapes import WaitAnswer, WaitRequest
+from pi.on_pod.wait_shapes import WaitAnswer, WaitRequest
 from pi.on_pod.wire import PodError, Wire
 
 POLL_S = 0.25

@@ -49,7 +49,7 @@ def serve(c: Any, pod: Pod, opened: Sequence[Tunnel], *, is_named: bool) -> None
                     if _wait_until_up(process, opened):
                         _announce(opened, is_first=not was_up)
                         failures, was_up = 0, True
-                    process.wait()
+                        process.wait()
             except UnreachableError as error:
                 if not was_up:
                     raise

@@ -21,6 +21,11 @@ def answer(server: socket.socket) -> None:
             client.sendall(piece)
 
 
+def send(line: socket.socket) -> None:
+    line.sendall(DATA)
+    line.shutdown(socket.SHUT_WR)
+
+
 @pytest.mark.parametrize("round_trip_ms", [0, 100])
 def test_a_delayed_connection_carries_everything(round_trip_ms: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -28,7 +33,7 @@ def test_a_delayed_connection_carries_everything(round_trip_ms: int) -> None:
         with delayed(server.getsockname()[1], round_trip_ms) as port:
             began = time.monotonic()
             with socket.create_connection(("127.0.0.1", port)) as line:
-                threading.Thread(target=lambda: (line.sendall(DATA), line.shutdown(socket.SHUT_WR))).start()
+                threading.Thread(target=send, args=(line,)).start()
                 first, first_after = line.recv(1), time.monotonic() - began
                 rest = b"".join(iter(lambda: line.recv(65536), b""))
     assert first + rest == DATA

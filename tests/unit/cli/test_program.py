@@ -344,6 +344,10 @@ def test_usage_line_names_every_flag_and_operand_once(name: str) -> None:
     assert all(each.written in usage_of(name, task) for each in operands_of(task.options))
 
 
+def test_a_command_after_two_dashes_ends_the_usage_line() -> None:
+    assert usage_of("ssh", namespace()["ssh"]) == "pi ssh [--pod P[,P]|--all-pods] -- COMMAND..."
+
+
 USAGES = [
     (send, "pi x NAME [PLACE] MESSAGE... [--times N] [--loud] [--dry-run]"),
     (clear, "pi x [NAME] [--yes]"),
