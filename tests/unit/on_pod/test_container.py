@@ -18,7 +18,8 @@ def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(container, "PROC", str(tmp_path / "proc"))
     monkeypatch.setattr(container, "FILES", (str(tmp_path / "environment"),))
     monkeypatch.setattr(container, "DRIVER_FOLDERS", (str(tmp_path / "nvidia"),))
-    monkeypatch.delenv(container.LIBRARIES, raising=False)
+    monkeypatch.setenv(container.LIBRARIES, "")  # so that what a test adds goes afterwards
+    monkeypatch.delenv(container.LIBRARIES)
     return folder
 
 
