@@ -41,8 +41,12 @@ def change(command: str, name: str) -> Iterator[None]:
         note(command, name, "interrupted")
         raise
     except BaseException as error:
-        code = f" (exit code {error.exit_code})" if isinstance(error, PiError) else ""
-        note(command, name, f"failed: {type(error).__name__}{code}")
+        known = isinstance(error, PiError)
+        note(
+            command,
+            name,
+            f"failed: {error.id} (exit code {error.exit_code})" if known else f"failed: {type(error).__name__}",
+        )
         raise
     note(command, name)
 

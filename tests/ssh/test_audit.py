@@ -48,8 +48,8 @@ def test_starts_and_stops_are_noted_with_how_they_went(pi: Pi, box: Pod) -> None
     ]
     assert on_laptop(pi) == [
         ["start", "box/qwen", "ok"],
-        ["start", "box/qwen", "failed: BusyError (exit code 5)"],
-        ["start", "box/bad", "failed: NotReadyError (exit code 6)"],
+        ["start", "box/qwen", "failed: name-taken (exit code 5)"],
+        ["start", "box/bad", "failed: rejected-arguments (exit code 6)"],
         ["stop", "box/qwen", "ok"],
         ["stop", "box/*", "ok"],
     ]

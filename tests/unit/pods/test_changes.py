@@ -46,7 +46,7 @@ def test_the_log_contains_how_a_change_ended(log: Path) -> None:
             raise error
     assert [line[-1] for line in lines(log)] == [
         "ok",
-        "failed: BusyError (exit code 5)",
+        "failed: x (exit code 5)",
         "interrupted",
         "interrupted",
         "failed: TypeError",
