@@ -1,13 +1,16 @@
-"""Commands of pi forked from a process that has imported pi's libraries, since a start of Python costs more than most.
+"""Commands of pi forked from a process that has imported pi, since a start of Python costs more than most of them.
 
-The process imports no module of pi, so each command imports those it needs, as the installed one does.
+No module of pi reads its environment or its files while it is imported, except those of `pi.on_pod`, whose places are
+those of the process that runs them on the pod.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
+import pkgutil
 import selectors
 import socket
 import subprocess
@@ -17,11 +20,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-
-LIBRARIES = (
-    *("concurrent.futures", "fabric", "hashlib", "http.client", "importlib.resources", "json", "logging", "queue"),
-    *("requests", "shlex", "shutil", "subprocess", "tabulate", "tempfile", "typing", "urllib.request"),
-)
 
 LIMIT = 100_000
 """Bytes of a command and its environment in one message."""
@@ -138,9 +136,11 @@ def _become(message: bytes, files: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     del sys.path[0]
-    import_module("pi.cli.thin_invoke")
-    for library in LIBRARIES:
-        import_module(library)
+    import_module("pi.cli.program")
+    import_module("pi.ssh.connection")
+    for verb in pkgutil.iter_modules(import_module("pi.fabric_tasks").__path__, "pi.fabric_tasks."):
+        import_module(verb.name)
+    gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as given_control:
         forked = _serve(given_control)
     if forked:
