@@ -40,13 +40,11 @@ def change(command: str, name: str) -> Iterator[None]:
     except (KeyboardInterrupt, Interrupted):
         note(command, name, "interrupted")
         raise
+    except PiError as error:
+        note(command, name, f"failed: {error.id} (exit code {error.exit_code})")
+        raise
     except BaseException as error:
-        known = isinstance(error, PiError)
-        note(
-            command,
-            name,
-            f"failed: {error.id} (exit code {error.exit_code})" if known else f"failed: {type(error).__name__}",
-        )
+        note(command, name, f"failed: {type(error).__name__}")
         raise
     note(command, name)
 
