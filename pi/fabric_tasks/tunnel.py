@@ -8,7 +8,7 @@ from typing import Any
 from pi import screen
 from pi.errors import InputError, Interrupted
 from pi.fabric_tasks.flags import flag, operand, switch
-from pi.fabric_tasks.reading import PodFlag, json_switch
+from pi.fabric_tasks.options import PodOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import Pod
 from pi.ssh import target
@@ -17,7 +17,7 @@ from pi.steps.tunnels import Tunnel
 
 
 @dataclass(frozen=True)
-class TunnelOptions(PodFlag):
+class TunnelOptions(PodOptions):
     names: tuple[str, ...] = operand(
         "[NAME...]", "which models; without it, every model of the pod", takes_rest=True, completes="name"
     )
