@@ -13,7 +13,7 @@ import re
 import subprocess
 from typing import Iterator, List, Optional
 
-from pi.on_pod import logs, records
+from pi.on_pod import logs, reading, records
 from pi.on_pod.events import ServerDetail
 from pi.on_pod.record_shapes import Record
 
@@ -127,9 +127,10 @@ def forget(name: str) -> None:
 
 def kept(name: str) -> ServerDetail:
     """Return the ending of a failed start, or only the end of a log."""
-    facts = {}
-    with contextlib.suppress(OSError, ValueError), open(_path(name)) as file:
-        facts = json.load(file)
+    try:
+        facts = reading.document(_path(name))
+    except reading.ReadError:
+        facts = {}
     return {
         "name": name,
         "log": logs.tail(name, LOG_BYTES),
