@@ -13,7 +13,7 @@ from pi.steps import to_stop
 
 
 def found(name: str, state: Any, left: tuple[int, ...] = ()) -> Found:
-    return Found(Deployment(name, "a/b", 8001), state, None, None, None, (), left, 0, ())
+    return Found(Deployment(name, "a/b", 8001, (), 77), state, None, None, None, (), left, 0, ())
 
 
 def test_running_names_all_that_a_stop_ends(monkeypatch: pytest.MonkeyPatch) -> None:
