@@ -22,7 +22,7 @@ def require_ready(pod: Pod, name: str, waited: Waited, seconds: float) -> Found:
         raise NotReadyError("not-ready-yet", message, f"it goes on; wait again: pi wait {name}")
     if found:
         cause = f": {found.cause}" if found.cause else ""
-        raise NotReadyError("model-crashed", f"{name} does not run; it is {found.state}{cause}", see_log)
+        raise NotReadyError("not-running", f"{name} does not run; it is {found.state}{cause}", see_log)
     if waited.last_change.startswith("start "):
         failure = explain(waited.log, None)
         cause = f": {failure.cause}" if failure.cause else f" ({waited.last_change})"
