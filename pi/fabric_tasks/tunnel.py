@@ -1,4 +1,4 @@
-"""`pi tunnel`: local ports that lead to models."""
+"""`pi tunnel`: local ports that connect to models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TunnelOptions(PodOptions):
         "[NAME...]", "which models; without it, every model of the pod", takes_rest=True, completes="name"
     )
     port: str | None = flag("PORT", "local port (default: that of last time, else the model's number)")
-    background: bool = switch("return when the tunnels are up; they go on")
+    background: bool = switch("return when the tunnels are up; they stay open")
     list: bool = switch("show the open tunnels of all pods", excludes="--background")
     close: bool = switch("close the tunnels of these models, or all of them", excludes="--background")
     json: bool = json_switch(requires="--list")

@@ -16,7 +16,7 @@ RUN_OR_READ = ("env.sh", "machine")
 """Files that calls run or read."""
 
 WRITTEN = ("env.sh",)
-"""Those that a setup writes anew."""
+"""Those that each setup writes again."""
 
 
 def objection(is_setup: bool) -> Optional[str]:

@@ -19,7 +19,7 @@ def require_ready(pod: Pod, name: str, waited: Waited, seconds: float) -> Found:
     if found and found.state in ("starting", "unresponsive"):
         phase = f" ({found.phase})" if found.phase else f": {found.cause}" if found.cause else ""
         message = f"{name} is not ready after {screen.seconds(seconds)}; it is {found.state}{phase}"
-        raise NotReadyError("not-ready-yet", message, f"it goes on; wait again: pi wait {name}")
+        raise NotReadyError("not-ready-yet", message, f"it still starts; wait again: pi wait {name}")
     if found:
         cause = f": {found.cause}" if found.cause else ""
         raise NotReadyError("not-running", f"{name} does not run; it is {found.state}{cause}", see_log)
