@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pi.errors import InputError
 from pi.fabric_tasks.flags import Options, flag, switch
+
+LONGEST_TIMEOUT_S = 10**6
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,12 @@ def json_switch(*, requires: str = "") -> Any:
 def machine_flag() -> Any:
     """Declare the flag for a machine that is not a pod yet."""
     return flag("MACHINE", 'instead of a pod, an idle machine such as "2x RTX 4090"', excludes="--pod")
+
+
+def timeout_s_of(text: str | None) -> int | None:
+    """Return the seconds of `--timeout`, or None without a value. Raises InputError."""
+    if text is not None and not (text.isdecimal() and text.isascii() and 0 < int(text) <= LONGEST_TIMEOUT_S):
+        raise InputError(
+            "timeout-invalid", f"invalid --timeout {text!r}", "use a number of seconds, such as --timeout 600"
+        )
+    return int(text) if text else None

@@ -8,9 +8,8 @@ from typing import Any
 
 from pi import screen
 from pi.calls.wait import wait_for
-from pi.fabric_tasks.durations import timeout_s_of
 from pi.fabric_tasks.flags import flag, operand
-from pi.fabric_tasks.options import PodOptions, json_switch
+from pi.fabric_tasks.options import PodOptions, json_switch, timeout_s_of
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import check_name
 from pi.steps import listing, reconcile, states, where
