@@ -22,7 +22,7 @@ WRITTEN = ("env.sh",)
 def objection(is_setup: bool) -> Optional[str]:
     """Make pi's folders private, and return why pi must not use them, or None.
 
-    A setup writes some of the files anew, so it does not look at those.
+    A setup writes some of the files again, so it does not look at those.
     """
     if not os.path.isdir(HOME):
         return "~/.pi on the pod is not a folder" if os.path.lexists(HOME) else None
