@@ -21,7 +21,7 @@ class TunnelOptions(PodOptions):
     names: tuple[str, ...] = operand(
         "[NAME...]", "which models; without it, every model of the pod", takes_rest=True, completes="name"
     )
-    port: str | None = flag("PORT", "local port (default: that of last time, else the model's number)")
+    port: str | None = flag("PORT", "local port (default: the last one, or the model's number)")
     background: bool = switch("return when the tunnels are up; they stay open")
     list: bool = switch("show the open tunnels of all pods", excludes="--background")
     close: bool = switch("close the tunnels of these models, or all of them", excludes="--background")
