@@ -24,7 +24,7 @@ PIECES_ON_THE_WAY = 2048
 
 @contextlib.contextmanager
 def delayed(port: int, round_trip_ms: int) -> Iterator[int]:
-    """Yield a port of this machine that leads to `port` with this delay; without one, `port` itself."""
+    """Yield a local port that connects to `port` with this delay; without one, `port` itself."""
     if not round_trip_ms:
         yield port
         return
@@ -37,6 +37,7 @@ def delayed(port: int, round_trip_ms: int) -> Iterator[int]:
 
 
 def serve(port: int, round_trip_s: float) -> None:
+    """Print the number of a new port, and connect each caller of it with `port` until this process ends."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         print(server.getsockname()[1], flush=True)
         while True:
@@ -51,9 +52,8 @@ def _relay(client: socket.socket, port: int, round_trip_s: float) -> None:
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for source, sink in ((client, upstream), (upstream, client)):
         pieces: queue.Queue[tuple[float, bytes]] = queue.Queue(PIECES_ON_THE_WAY)
-        for work in (_receive, _send):
-            other = source if work is _receive else sink
-            threading.Thread(target=work, args=(other, pieces, round_trip_s / 2), daemon=True).start()
+        threading.Thread(target=_receive, args=(source, pieces, round_trip_s / 2), daemon=True).start()
+        threading.Thread(target=_send, args=(sink, pieces), daemon=True).start()
 
 
 def _receive(source: socket.socket, pieces: queue.Queue[tuple[float, bytes]], delay_s: float) -> None:
@@ -66,7 +66,7 @@ def _receive(source: socket.socket, pieces: queue.Queue[tuple[float, bytes]], de
         pieces.put((time.monotonic() + delay_s, piece))
 
 
-def _send(sink: socket.socket, pieces: queue.Queue[tuple[float, bytes]], delay_s: float) -> None:
+def _send(sink: socket.socket, pieces: queue.Queue[tuple[float, bytes]]) -> None:
     while True:
         due, piece = pieces.get()
         time.sleep(max(0.0, due - time.monotonic()))

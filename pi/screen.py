@@ -254,7 +254,7 @@ class LineOutput:
 
 
 class Progress:
-    """Progress on stderr: on a terminal one line that is drawn anew, otherwise a line at most every 10 s.
+    """Progress on stderr: on a terminal one line that is drawn again, otherwise a line at most every 10 s.
 
     A running text (`run`) is drawn each second, so that its clock moves; a narrow terminal shortens the text. Without a
     terminal it is printed after 5 s and then every 30 s.

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pi.calls.bootstrap import INSTALL_PYTHON, NO_BASH, NO_PYTHON, program, shell_command
@@ -53,6 +54,8 @@ RECONNECTS = 5
 Listener = Callable[[Event], None]
 
 Answer = TypeVar("Answer")
+
+Begun = TypeVar("Begun")
 
 
 class ConnectionLost(UnreachableError):
@@ -228,7 +231,7 @@ def call(
                     raise
                 is_lost = True
                 running.close()
-                running = _reconnected(connection, running, listen)
+                running = reconnected(connection, listen, partial(_follower, connection, running))
                 is_lost = False
     except KeyboardInterrupt as stop:
         if is_lost:
@@ -266,17 +269,22 @@ def _followed(running: Call, listen: Listener, decide: Callable[[Question, Call]
     raise UnprovenError("cancelled", "the pod cancelled the work, and not for this pi", "pi list shows what runs")
 
 
-def _reconnected(connection: Connection, lost: Call, listen: Listener) -> Call:
-    """Follow the same work over a new connection. Raises UnreachableError if pi cannot connect."""
+def _follower(connection: Connection, lost: Call) -> Call:
+    follower = _Follower(connection, lost)
+    follower.begin()
+    return follower
+
+
+def reconnected(connection: Connection, listen: Listener, begin: Callable[[], Begun]) -> Begun:
+    """Open a lost connection again and return what `begin` returns. Raises UnreachableError if pi cannot connect."""
     for attempt in range(1, RECONNECTS + 1):
         listen(Reconnecting(attempt, RECONNECTS))
         time.sleep(paced(attempt))
         with suppress(UnreachableError):
             connection.reopen()
-            follower = _Follower(connection, lost)
-            follower.begin()
+            begun = begin()
             listen(Reconnected())
-            return follower
+            return begun
     raise UnreachableError(
         "reconnects-failed",
         f"lost the connection, and {RECONNECTS} attempts to reconnect failed; the pod keeps working",

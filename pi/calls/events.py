@@ -93,7 +93,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a machine has before its setup; the pod waits for a word to go on."""
+    """What a machine has before its setup; the pod waits for pi's decision."""
 
     facts: CheckAnswer
 

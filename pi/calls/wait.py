@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pi.calls.call import RECONNECTS, ConnectionLost, Listener, call
-from pi.calls.events import Reconnected, Reconnecting
+from pi.calls.call import ConnectionLost, Listener, call, reconnected
 from pi.calls.status import Found, found_of
-from pi.errors import UnreachableError
-from pi.on_pod.pace import paced
 from pi.on_pod.wait_shapes import WaitAnswer, WaitRequest
 
 if TYPE_CHECKING:
@@ -40,22 +36,7 @@ def wait_for(connection: Connection, name: str, timeout_s: int | None, listen: L
         try:
             answer = call(connection, "wait", "wait", request, WaitAnswer, listen)
         except ConnectionLost:
-            _reconnect(connection, listen)
+            reconnected(connection, listen, lambda: None)
             continue
         found = answer["deployment"]
         return Waited(found_of(found) if found else None, answer["last_change"], answer["log"])
-
-
-def _reconnect(connection: Connection, listen: Listener) -> None:
-    for attempt in range(1, RECONNECTS + 1):
-        listen(Reconnecting(attempt, RECONNECTS))
-        time.sleep(paced(attempt))
-        with suppress(UnreachableError):
-            connection.reopen()
-            listen(Reconnected())
-            return
-    raise UnreachableError(
-        "reconnects-failed",
-        f"lost the connection, and {RECONNECTS} attempts to reconnect failed; the pod keeps working",
-        "pi list shows the result once the pod is reachable",
-    )

@@ -9,7 +9,7 @@ from pi import screen
 from pi.calls.audit import recent_changes
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag
-from pi.fabric_tasks.reading import PodsOptions, json_switch
+from pi.fabric_tasks.options import PodsOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.steps import group, where
 from pi.steps.group import Asked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import time
@@ -14,8 +13,9 @@ from invoke import Exit
 from pi import screen
 from pi.calls.check import check
 from pi.errors import RemoteError
-from pi.fabric_tasks.flags import Options, flag, operand, switch
+from pi.fabric_tasks.flags import Options, flag, operand
 from pi.fabric_tasks.json_refusals import json_refusals
+from pi.fabric_tasks.options import json_switch
 from pi.fabric_tasks.verb import verb
 from pi.planning.preflight import findings
 from pi.pods import state
@@ -31,7 +31,7 @@ class CheckOptions(Options):
         '"ssh ..."|local|NAME', "the machine: its ssh command, `local`, or a pod's name", required=True, is_command=True
     )
     models_path: str | None = flag("P", "models directory that setup will use")
-    json: bool = switch("print JSON")
+    json: bool = json_switch()
 
 
 @verb(
@@ -57,7 +57,7 @@ def check_machine(c: Any, options: CheckOptions) -> None:
             facts = check(connection, os.environ, models_path, lambda event: ran.append(time.monotonic()))
     found = findings(facts)
     if options.json:
-        screen.say(json.dumps(check_report.as_json(facts, found), indent=2))
+        screen.say_json(check_report.as_json(facts, found))
         raise Exit(code=1 if found.stops else 0)
     check_report.show(facts, found, opened_s, (ran or [asked])[0] - asked)
     for each in found.stops[1:]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pi import screen
 from pi.fabric_tasks.flags import operand, switch
-from pi.fabric_tasks.reading import PodFlag, json_switch
+from pi.fabric_tasks.options import PodOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import check_name
 from pi.steps import keys, where
@@ -17,7 +17,7 @@ from pi.steps.endpoints import base_url
 
 
 @dataclass(frozen=True)
-class EnvOptions(PodFlag):
+class EnvOptions(PodOptions):
     name: str = operand("NAME", "which model", required=True, completes="name")
     show_key: bool = switch("write the key itself instead of a reference to PI_API_KEY")
     json: bool = json_switch()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -12,8 +11,8 @@ from typing import Any
 from pi import screen
 from pi.calls.explain import read_ending
 from pi.errors import InputError
-from pi.fabric_tasks.flags import flag, operand, switch
-from pi.fabric_tasks.options import PodOptions
+from pi.fabric_tasks.flags import flag, operand
+from pi.fabric_tasks.options import PodOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
 from pi.pods.types import check_name
@@ -31,7 +30,7 @@ STDIN = "-"
 class ExplainOptions(PodOptions):
     log: str | None = operand("[NAME | FILE | -]", "a model on the pod, a file, or - for stdin; default: the last log")
     exit_code: str | None = flag("N", "how vLLM ended, such as 1, 137 or -9")
-    json: bool = switch("print JSON: cause, hint, and the line of the log that says it")
+    json: bool = json_switch()
 
     def code(self) -> int | None:
         if self.exit_code is None:
@@ -63,7 +62,7 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
         failure = explain(text, code)
         source, is_own = "stdin" if options.log == STDIN else str(options.log), "pi_guard" in text
     if options.json:
-        screen.say(json.dumps({"cause": failure.cause, "hint": failure.hint, "line": failure.line}, indent=2))
+        screen.say_json({"cause": failure.cause, "hint": failure.hint, "line": failure.line})
         return
     _show(failure, source, is_own)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,5 +23,5 @@ def json_refusals(wanted: bool) -> Iterator[None]:
     except (InputError, BusyError) as error:
         if not wanted:
             raise
-        screen.say(json.dumps(refusal_as_json(error), indent=2))
+        screen.say_json(refusal_as_json(error))
         raise Exit(code=error.exit_code) from None

@@ -9,7 +9,7 @@ from typing import Any
 from pi import screen
 from pi.errors import Interrupted
 from pi.fabric_tasks.flags import switch
-from pi.fabric_tasks.reading import PodsOptions, json_switch
+from pi.fabric_tasks.options import PodsOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.steps import group, listing, reconcile, spending, where
 from pi.steps.group import Asked

@@ -8,7 +8,7 @@ from typing import Any
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand, switch
 from pi.fabric_tasks.json_refusals import json_refusals
-from pi.fabric_tasks.options import PodOptions, machine_flag
+from pi.fabric_tasks.options import PodOptions, json_switch, machine_flag
 from pi.fabric_tasks.verb import verb
 from pi.planning import machines
 from pi.steps.catalog_refresh import refresh
@@ -22,7 +22,7 @@ class ModelsOptions(PodOptions):
     )
     on: str | None = machine_flag()
     all_: bool = switch("include models that need a larger pod")
-    json: bool = switch("print JSON")
+    json: bool = json_switch()
     refresh: bool = switch("replace the catalog by a newer one from a file or URL, or from catalog_url of config.toml")
     sha256: str | None = flag("HEX", "checksum of that catalog (default: in a file beside it)", requires="--refresh")
 

@@ -5,15 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pi.fabric_tasks.flags import flag
-from pi.fabric_tasks.reading import PodFlag
+from pi.errors import InputError
+from pi.fabric_tasks.flags import Options, flag, switch
+
+LONGEST_TIMEOUT_S = 10**6
 
 
 @dataclass(frozen=True)
-class PodOptions(PodFlag):
+class PodOptions(Options):
     """The options of a verb that works on one pod."""
+
+    pod: str | None = flag("P", "use this pod instead of the active one", short="-p", completes="pod")
+
+
+@dataclass(frozen=True)
+class PodsOptions(Options):
+    """The options of a verb that works on one pod or several."""
+
+    pod: str | None = flag("P[,P]", "use these pods instead of the active one", short="-p", completes="pod")
+    all_pods: bool = switch("every pod, all at the same time", excludes="--pod")
+
+
+def json_switch(*, requires: str = "") -> Any:
+    """Declare `--json`; docs/json.md has the schema."""
+    return switch("print JSON (schema: docs/json.md)", requires=requires)
 
 
 def machine_flag() -> Any:
     """Declare the flag for a machine that is not a pod yet."""
     return flag("MACHINE", 'instead of a pod, an idle machine such as "2x RTX 4090"', excludes="--pod")
+
+
+def timeout_s_of(text: str | None) -> int | None:
+    """Return the seconds of `--timeout`, or None without a value. Raises InputError."""
+    if text is not None and not (text.isdecimal() and text.isascii() and 0 < int(text) <= LONGEST_TIMEOUT_S):
+        raise InputError(
+            "timeout-invalid", f"invalid --timeout {text!r}", "use a number of seconds, such as --timeout 600"
+        )
+    return int(text) if text else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pi.fabric_tasks.flags import flag, operand, switch
+from pi.fabric_tasks.flags import flag, operand
 from pi.fabric_tasks.json_refusals import json_refusals
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
-from pi.fabric_tasks.options import machine_flag
+from pi.fabric_tasks.options import json_switch, machine_flag
 from pi.fabric_tasks.verb import verb
 from pi.planning import machines
 from pi.steps.plans import show_plan, show_plan_on
@@ -20,7 +20,7 @@ class PlanOptions(LaunchOptions):
     model: str = operand("MODEL", MODEL, required=True, completes="model")
     name: str = flag("N", "name for the model", "model")
     on: str | None = machine_flag()
-    json: bool = switch("print JSON")
+    json: bool = json_switch()
 
 
 @verb(

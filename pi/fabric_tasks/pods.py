@@ -7,7 +7,7 @@ from typing import Any
 
 from pi import screen
 from pi.fabric_tasks.flags import Options
-from pi.fabric_tasks.reading import json_switch
+from pi.fabric_tasks.options import json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
 from pi.pods.types import State

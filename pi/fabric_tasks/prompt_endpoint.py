@@ -99,7 +99,7 @@ def _endpoint(
 
 
 def _start_command(deployment: Deployment, pod: str | None) -> str:
-    """Return the commands that start a model anew, without the arguments that the user gave before."""
+    """Return the commands that start a model again, without the arguments that the user gave before."""
     on_pod = f" --pod {shlex.quote(pod)}" if pod else ""
     name = shlex.quote(deployment.name)
     return f"pi stop {name}{on_pod} && pi start {shlex.quote(deployment.model)} --name {name}{on_pod}"

@@ -8,7 +8,7 @@ from typing import Any
 from pi import screen
 from pi.errors import RemoteError
 from pi.fabric_tasks.flags import operand
-from pi.fabric_tasks.reading import PodsOptions
+from pi.fabric_tasks.options import PodsOptions
 from pi.fabric_tasks.verb import verb
 from pi.steps import group, handing_over, where
 from pi.steps.group import Asked

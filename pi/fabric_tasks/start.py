@@ -11,9 +11,9 @@ from pi.calls.events import Download, Event, Exited, Launched
 from pi.calls.failures import ServerError
 from pi.calls.start import Started, start_model
 from pi.errors import InputError
-from pi.fabric_tasks.durations import timeout_s_of
 from pi.fabric_tasks.flags import flag, operand, switch
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
+from pi.fabric_tasks.options import timeout_s_of
 from pi.fabric_tasks.verb import verb
 from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request

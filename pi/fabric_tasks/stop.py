@@ -10,7 +10,7 @@ from pi.calls.events import Progress
 from pi.calls.stop import Stopped, stop_models
 from pi.errors import InputError
 from pi.fabric_tasks.flags import operand, switch
-from pi.fabric_tasks.reading import PodsOptions
+from pi.fabric_tasks.options import PodsOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes
 from pi.pods.types import check_name

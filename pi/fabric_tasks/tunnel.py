@@ -1,4 +1,4 @@
-"""`pi tunnel`: local ports that lead to models."""
+"""`pi tunnel`: local ports that connect to models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from pi import screen
 from pi.errors import InputError, Interrupted
 from pi.fabric_tasks.flags import flag, operand, switch
-from pi.fabric_tasks.reading import PodFlag, json_switch
+from pi.fabric_tasks.options import PodOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import Pod
 from pi.ssh import target
@@ -17,12 +17,12 @@ from pi.steps.tunnels import Tunnel
 
 
 @dataclass(frozen=True)
-class TunnelOptions(PodFlag):
+class TunnelOptions(PodOptions):
     names: tuple[str, ...] = operand(
         "[NAME...]", "which models; without it, every model of the pod", takes_rest=True, completes="name"
     )
-    port: str | None = flag("PORT", "local port (default: that of last time, else the model's number)")
-    background: bool = switch("return when the tunnels are up; they go on")
+    port: str | None = flag("PORT", "local port (default: the last one, or the model's number)")
+    background: bool = switch("return when the tunnels are up; they stay open")
     list: bool = switch("show the open tunnels of all pods", excludes="--background")
     close: bool = switch("close the tunnels of these models, or all of them", excludes="--background")
     json: bool = json_switch(requires="--list")

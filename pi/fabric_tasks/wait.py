@@ -8,9 +8,8 @@ from typing import Any
 
 from pi import screen
 from pi.calls.wait import wait_for
-from pi.fabric_tasks.durations import timeout_s_of
 from pi.fabric_tasks.flags import flag, operand
-from pi.fabric_tasks.reading import PodFlag, json_switch
+from pi.fabric_tasks.options import PodOptions, json_switch, timeout_s_of
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import check_name
 from pi.steps import listing, reconcile, states, where
@@ -19,7 +18,7 @@ from pi.steps.waiting import require_ready
 
 
 @dataclass(frozen=True)
-class WaitOptions(PodFlag):
+class WaitOptions(PodOptions):
     name: str = operand("NAME", "which model", required=True, completes="name")
     timeout: str | None = flag("SECONDS", "give up after this time, with exit code 6")
     json: bool = json_switch()

@@ -17,7 +17,7 @@ from pi.on_pod.shapes import ArgumentCheck
 from pi.on_pod.wire import PodError, Wire
 
 PATIENCE_S = 180
-"""Importing vLLM takes seconds, and minutes from slow storage. After this time, the start goes on unchecked."""
+"""Importing vLLM takes seconds, and minutes from slow storage. After this time, the start continues unchecked."""
 
 POLL_S = 0.1
 

@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import urljoin, urlsplit
 from urllib.request import Request, urlopen
 
-from pi.on_pod import container, gpus, machine, process, records, storage, survey, venvs
+from pi.on_pod import container, gpus, machine, process, reading, records, storage, survey, venvs
 from pi.on_pod.check_shapes import CheckAnswer, CheckRequest, FolderFacts, LineFacts, Rights, VenvFacts
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import Cancelled, Wire
@@ -105,11 +105,7 @@ def look(request: CheckRequest) -> CheckAnswer:
 
 
 def _system() -> str:
-    try:
-        with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
-            named = re.search(r'^PRETTY_NAME="?([^"\n]*)', file.read(65536), re.M)
-    except OSError:
-        named = None
+    named = re.search(r'^PRETTY_NAME="?([^"\n]*)', reading.beginning("/etc/os-release", 65536), re.M)
     return named.group(1) if named else platform.system()
 
 
@@ -185,11 +181,7 @@ def _package_lock() -> Optional[str]:
             inodes.add(os.stat(path).st_ino)
         except OSError:
             continue
-    try:
-        with open("/proc/locks") as file:
-            locks = re.findall(r"^\d+: \w+\s+\w+\s+WRITE (\d+) \S+:(\d+) ", file.read(), re.M)
-    except OSError:
-        return None
+    locks = re.findall(r"^\d+: \w+\s+\w+\s+WRITE (\d+) \S+:(\d+) ", reading.text("/proc/locks"), re.M)
     holder = next((int(pid) for pid, inode in locks if int(inode) in inodes), None)
     return process.described(holder) if holder else None
 

@@ -6,6 +6,8 @@ import os
 import re
 from typing import Dict, List
 
+from pi.on_pod import reading
+
 PROC = "/proc"
 
 FILES = ("/etc/environment", "/etc/rp_environment")
@@ -46,7 +48,7 @@ def ports() -> Dict[str, str]:
 
 def hides_variables() -> bool:
     """Return whether the first process has overwritten its variables, as an sshd does."""
-    environ = _read(os.path.join(PROC, "1", "environ"))
+    environ = reading.beginning(os.path.join(PROC, "1", "environ"), MAX_BYTES)
     return bool(environ) and not _of_process(environ)
 
 
@@ -57,9 +59,9 @@ def variables() -> Dict[str, str]:
     """
     found: Dict[str, str] = {}
     for path in FILES:
-        found.update(_of_file(_read(path)))
+        found.update(_of_file(reading.beginning(path, MAX_BYTES)))
     for pid in [*reversed(_children_of_first()), "1"]:
-        found.update(_of_process(_read(os.path.join(PROC, pid, "environ"))))
+        found.update(_of_process(reading.beginning(os.path.join(PROC, pid, "environ"), MAX_BYTES)))
     return found
 
 
@@ -68,25 +70,17 @@ def _has_driver(folder: str) -> bool:
 
 
 def _children_of_first() -> List[str]:
-    text = _read(os.path.join(PROC, "1", "task", "1", "children"))
-    return [pid for pid in text.decode("ascii", "replace").split() if pid.isdigit()][:50]
+    text = reading.beginning(os.path.join(PROC, "1", "task", "1", "children"), MAX_BYTES)
+    return [pid for pid in text.split() if pid.isdigit()][:50]
 
 
-def _of_process(environ: bytes) -> Dict[str, str]:
-    entries = environ.decode("utf-8", "replace").split("\0")
+def _of_process(environ: str) -> Dict[str, str]:
+    entries = environ.split("\0")
     pairs = (entry.partition("=") for entry in entries)
     return {name: value for name, equals, value in pairs if equals and re.fullmatch(r"\w+", name)}
 
 
-def _of_file(content: bytes) -> Dict[str, str]:
+def _of_file(content: str) -> Dict[str, str]:
     """Return the variables of lines such as `NAME=value` and `export NAME="value"`."""
-    lines = re.findall(r"^(?:export )?(\w+)=(.*)$", content.decode("utf-8", "replace"), re.MULTILINE)
+    lines = re.findall(r"^(?:export )?(\w+)=(.*)$", content, re.MULTILINE)
     return {name: value.strip().strip("\"'") for name, value in lines}
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(MAX_BYTES)
-    except OSError:
-        return b""

@@ -11,9 +11,9 @@ import json
 import os
 import re
 import subprocess
-from typing import Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
-from pi.on_pod import logs, records
+from pi.on_pod import logs, reading, records
 from pi.on_pod.events import ServerDetail
 from pi.on_pod.record_shapes import Record
 
@@ -127,9 +127,7 @@ def forget(name: str) -> None:
 
 def kept(name: str) -> ServerDetail:
     """Return the ending of a failed start, or only the end of a log."""
-    facts = {}
-    with contextlib.suppress(OSError, ValueError), open(_path(name)) as file:
-        facts = json.load(file)
+    facts = _kept_facts(_path(name))
     return {
         "name": name,
         "log": logs.tail(name, LOG_BYTES),
@@ -138,6 +136,14 @@ def kept(name: str) -> ServerDetail:
         "venv": facts.get("venv", "venv"),
         "kernel": facts.get("kernel", []),
     }
+
+
+def _kept_facts(path: str) -> Dict[str, Any]:
+    try:
+        facts = reading.document(path)
+    except reading.ReadError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _path(name: str) -> str:

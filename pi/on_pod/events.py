@@ -94,7 +94,7 @@ class ExitedEvent(TypedDict):
 
 
 class ProcessDetail(TypedDict):
-    """A process of a deployment: its state as in /proc/PID/stat, and the stacks of its threads, if it told them."""
+    """A process of a deployment: its state as in /proc/PID/stat, and the stacks of its threads if it wrote them."""
 
     pid: int
     program: str

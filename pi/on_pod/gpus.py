@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import Iterable, NamedTuple, Optional
 
-from pi.on_pod import process
+from pi.on_pod import process, reading
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
 from pi.on_pod.shapes import GpuUse, NvidiaSmi
@@ -116,9 +116,8 @@ def _has_amd() -> bool:
     sizes = []
     for path in glob.glob(VRAM):
         try:
-            with open(path) as file:
-                sizes.append(int(file.read()) // 1024**2)
-        except (OSError, ValueError):
+            sizes.append(int(reading.text(path)) // 1024**2)
+        except ValueError:
             continue
     return os.path.exists(KFD) and (not sizes or max(sizes) >= INTEGRATED_MIB)
 

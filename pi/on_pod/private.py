@@ -16,13 +16,13 @@ RUN_OR_READ = ("env.sh", "machine")
 """Files that calls run or read."""
 
 WRITTEN = ("env.sh",)
-"""Those that a setup writes anew."""
+"""Those that each setup writes again."""
 
 
 def objection(is_setup: bool) -> Optional[str]:
     """Make pi's folders private, and return why pi must not use them, or None.
 
-    A setup writes some of the files anew, so it does not look at those.
+    A setup writes some of the files again, so it does not look at those.
     """
     if not os.path.isdir(HOME):
         return "~/.pi on the pod is not a folder" if os.path.lexists(HOME) else None

@@ -14,7 +14,7 @@ VERSION = 1
 REQUIRED = ("name", "model", "port", "gpus", "status", "instance")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""The name of a deployment (use fullmatch); it is the name of a folder too."""
+"""The name of a pod or deployment (use fullmatch); it becomes a file name on the pod."""
 
 INSTANCE = re.compile(r"[0-9A-Za-z_-]{4,64}")
 """The id of a start (use fullmatch); pi makes 16 hexadecimal digits."""

@@ -24,7 +24,7 @@ RUN = os.path.join(HOME, "run")
 NO_SESSION = -1
 
 STOPPED = "stopped"
-"""File in a deployment's folder: who stops it. It is no field of the record, which the starting call writes too."""
+"""File in a deployment's folder: who stops it. It is not a field of the record, which the starting call writes too."""
 
 LOGS = os.path.expanduser("~/.vllm_logs")
 

@@ -21,7 +21,7 @@ from pi.on_pod.wire import Cancelled, PodError, Wire
 TAIL_LINES = 25
 
 ANSWER_S = 60
-"""Time for pi's word to go on; pi notices a lost connection after 20 s, and reconnects for 15 s and more."""
+"""Time for pi's decision; pi notices a lost connection after 20 s, and reconnects for 15 s and more."""
 
 LINE_BYTES = 16 * 1024
 """Bytes that pi keeps of one line of output."""

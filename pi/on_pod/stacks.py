@@ -14,7 +14,7 @@ import subprocess
 import time
 from typing import List
 
-from pi.on_pod import process, records
+from pi.on_pod import process, reading, records
 from pi.on_pod.events import ProcessDetail
 from pi.on_pod.record_shapes import Record
 
@@ -81,7 +81,5 @@ def _by_signal(record: Record, pid: int) -> str:
 
 def _handles(pid: int) -> bool:
     """Return whether a process has a handler for the signal (proc(5): SigCgt)."""
-    with contextlib.suppress(OSError), open("/proc/%d/status" % pid) as file:
-        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", file.read(), re.MULTILINE)
-        return bool(caught and int(caught[1], 16) >> (SIGNAL - 1) & 1)
-    return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", reading.text("/proc/%d/status" % pid), re.MULTILINE)
+    return bool(caught and int(caught[1], 16) >> (SIGNAL - 1) & 1)

@@ -7,6 +7,7 @@ import re
 import time
 from typing import Deque, Optional, Tuple
 
+from pi.on_pod import reading
 from pi.on_pod.events import DownloadEvent
 
 TABLE = "/proc/net/dev"
@@ -68,9 +69,5 @@ class Traffic:
 
 def received() -> int:
     """Return the bytes that the pod has received, without those of its loopback (proc(5): /proc/net/dev)."""
-    try:
-        with open(TABLE) as file:
-            rows = re.findall(r"^\s*(\S+):\s*(\d+)", file.read(), re.M)
-    except OSError:
-        return 0
+    rows = re.findall(r"^\s*(\S+):\s*(\d+)", reading.text(TABLE), re.M)
     return sum(int(count) for name, count in rows if name != "lo")

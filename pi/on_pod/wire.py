@@ -188,7 +188,7 @@ class Wire:
 
 
 def _let_go() -> None:
-    """End the shell that waits for this program, so that ssh closes the connection; the work goes on without both."""
+    """End the shell that waits for this program, so that ssh closes the connection; the work continues."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pi.errors import InputError
 from pi.model_id import ModelId
-from pi.planning import drafts, sizes
+from pi.planning import catalog_values, drafts, sizes
 from pi.planning.catalog_files import SHIPPED as SHIPPED
 from pi.planning.catalog_files import merged, newest
 from pi.planning.catalog_files import parsed as parsed
 from pi.planning.catalog_files import read_toml as read_toml
 from pi.planning.drafts import Draft
 from pi.planning.network import USUAL_VOCABULARY, Layers, Network, usual_hidden
-from pi.planning.network import Cache as CacheKind
 from pi.planning.sizes import Size
 from pi.planning.split import Split
 from pi.vllm.arguments import Arguments
-from pi.vllm.versions import NIGHTLY, latest
+from pi.vllm.versions import latest
 
 BYTES_PER_PARAMETER = {
     "fp32": 4.0,
@@ -255,8 +253,6 @@ _MODEL_KEYS = frozenset([
     "verified", "notes", "source", "multimodal", "variants", "share", "draft", "text_only", "chat_template",
 ])  # fmt: skip
 
-LARGEST_SIZE = 2**40
-
 _VARIANT_KEYS = frozenset([
     "id", "precision", "weights_gb", "minimum_gb", "tensor", "only", "floor", "args", "env", "context", "share", "on",
     "layouts", "checked", "estimated", "draft",
@@ -271,7 +267,7 @@ _LAYOUT_KEYS = _TUNING_KEYS | frozenset(["gpus", "on", "tensor", "pipeline", "da
 
 def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known: Mapping[str, Size]) -> ModelSpec:
     facts = merged(dict(family), dict(table))
-    _check_keys(facts, _MODEL_KEYS)
+    catalog_values.check_keys(facts, _MODEL_KEYS)
     variants = tuple(_variant(key, name, facts, value, known) for key, value in facts["variants"].items())
     if not variants:
         raise ValueError("it does not have a variant")
@@ -283,25 +279,25 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known
         active_b=facts.get("active"),
         context=facts.get("context"),
         variants=variants,
-        min_vllm=_min_vllm(facts),
-        max_vllm=_release(facts.get("ceiling")),
+        min_vllm=catalog_values.min_vllm(facts),
+        max_vllm=catalog_values.release(facts.get("ceiling")),
         tools=facts.get("tools") or None,
         reasoning=facts.get("reasoning") or None,
         api=facts.get("api", "chat"),
         experts=facts.get("experts", False),
         heads=facts.get("heads"),
-        layers=tuple(_layers(group) for group in facts.get("layers", ())),
+        layers=tuple(catalog_values.layers(group) for group in facts.get("layers", ())),
         hidden=facts.get("hidden"),
         vocabulary=facts.get("vocabulary"),
         vision_gib=facts.get("vision_gib"),
         spans=facts.get("spans") or None,
         data_parallel=facts.get("data_parallel", False),
         pipeline=facts.get("pipeline", True),
-        capability=_capability(facts.get("capability", "0.0")),
+        capability=catalog_values.capability(facts.get("capability", "0.0")),
         trust_remote_code=facts.get("trust_remote_code", False),
         tuning=Tuning(Arguments.parse(facts.get("args", ())), facts.get("env", {}), None, facts.get("share")),
         tunings=_tunings(facts.get("on", {})),
-        packages=tuple(map(_requirement, facts.get("packages", ()))),
+        packages=tuple(map(catalog_values.requirement, facts.get("packages", ()))),
         verified=tuple(facts.get("verified", ())),
         notes=facts.get("notes", ""),
         source=facts.get("source", ""),
@@ -311,21 +307,10 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known
     )
 
 
-def _layers(table: Mapping[str, Any]) -> Layers:
-    """Read a group of layers; values are as wide as keys if `value_dim` is missing."""
-    if table["cache"] not in get_args(CacheKind):
-        raise ValueError(f"a layer keeps one of {', '.join(get_args(CacheKind))}, not {table['cache']!r}")
-    sizes = {"ratio": 1, "value_dim": table.get("key_dim", 0), **table}
-    for name, size in sizes.items():
-        if name != "cache" and (type(size) is not int or not (name == "ratio") <= size < LARGEST_SIZE):
-            raise ValueError(f"{name} of a layer is not a size: {size!r}")
-    return Layers(**sizes)
-
-
 def _variant(
     name: str, model: str, facts: Mapping[str, Any], table: Mapping[str, Any], known: Mapping[str, Size]
 ) -> Variant:
-    _check_keys(table, _VARIANT_KEYS)
+    catalog_values.check_keys(table, _VARIANT_KEYS)
     precision, model_id = table["precision"], ModelId(table.get("id", model))
     size = known.get(model_id.lower(), sizes.UNKNOWN)
     measured = table.get("weights_gb", size.weights_gb)
@@ -340,7 +325,7 @@ def _variant(
         minimum_gb=float(minimum_gb or round(weights_gb * RECIPE_FACTOR, 1)),
         tensor=table.get("tensor"),
         on=tuple(table.get("only", ())),
-        min_vllm=latest((_min_vllm(table), facts.get("floor"))),
+        min_vllm=latest((catalog_values.min_vllm(table), facts.get("floor"))),
         tuning=_tuning(table),
         tunings=_tunings(table.get("on", {})),
         layouts=tuple(_layout(row) for row in table.get("layouts", ())),
@@ -351,7 +336,7 @@ def _variant(
 
 
 def _layout(table: Mapping[str, Any]) -> Layout:
-    _check_keys(table, _LAYOUT_KEYS)
+    catalog_values.check_keys(table, _LAYOUT_KEYS)
     data, pipeline, gpus = table.get("data", 1), table.get("pipeline", 1), table["gpus"]
     tensor = table.get("tensor", gpus // (data * pipeline))
     if tensor * data * pipeline != gpus:
@@ -370,7 +355,7 @@ def _layout(table: Mapping[str, Any]) -> Layout:
 
 def _tunings(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Tuning]:
     for table in tables.values():
-        _check_keys(table, _TUNING_KEYS)
+        catalog_values.check_keys(table, _TUNING_KEYS)
     return {hardware: _tuning(table) for hardware, table in tables.items()}
 
 
@@ -379,33 +364,3 @@ def _tuning(table: Mapping[str, Any]) -> Tuning:
         return _UNTUNED
     args = Arguments.parse(table.get("args", ()))
     return Tuning(args, table.get("env", {}), table.get("context"), table.get("share"))
-
-
-def _requirement(package: str) -> str:
-    if not re.match(r"[A-Za-z0-9]", package) or not package.isprintable():
-        raise ValueError(f"{package!r} is not a package such as timm or timm==1.0.0")
-    return package
-
-
-def _capability(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,2})\.(\d)", text, re.ASCII)
-    if found is None:
-        raise ValueError(f"{text!r} is not a compute capability such as 9.0")
-    return int(found[1]), int(found[2])
-
-
-def _min_vllm(table: Mapping[str, Any]) -> str | None:
-    version: str | None = table.get("floor")
-    return version if version == NIGHTLY else _release(version)
-
-
-def _release(version: str | None) -> str | None:
-    if version is not None and not re.fullmatch(r"\d+(\.\d+)*", version, re.ASCII):
-        raise ValueError(f"{version!r} is not a vLLM release such as 0.32.0")
-    return version
-
-
-def _check_keys(table: Mapping[str, Any], allowed: frozenset[str]) -> None:
-    unknown = sorted(set(table) - allowed)
-    if unknown:
-        raise ValueError(f"unknown key {', '.join(unknown)}")

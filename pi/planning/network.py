@@ -86,8 +86,3 @@ def usual_hidden(parameters_b: float, experts: bool) -> int:
     Dense: 4096 numbers at 8 billion parameters (32B: 5120, 70B: 8192). Experts: 2048 at 30 (235B: 4096, 671B: 7168).
     """
     return int(2048 * (parameters_b / 30) ** 0.4) if experts else int(4096 * (parameters_b / 8) ** 0.3)
-
-
-def usual_network(weights_gb: float) -> Network:
-    """Return a network of this size whose layers are unknown: dense, with weights of 16 bit."""
-    return Network((), 0, usual_hidden(weights_gb / 2, experts=False), USUAL_VOCABULARY)

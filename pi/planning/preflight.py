@@ -101,7 +101,7 @@ class MachineFacts:
     installs: bool = False
     """Whether the setup installs a vLLM though one is there: an upgrade, or an extra venv."""
     models_path: str | None = None
-    """The folder for models that the user asked for."""
+    """The folder for models that the user requested."""
     boot: str = ""
     machine: str = ""
 

@@ -73,7 +73,7 @@ def busy(what: str, facts: PodFacts, fits: Fits) -> BusyError:
 
 
 SLOW = "nvidia-smi -pm 1 on the pod, as root, makes it fast; if it never answers, reboot the pod"
-"""What to do about a slow nvidia-smi: without persistence mode, each question loads the driver anew."""
+"""What to do about a slow nvidia-smi: without persistence mode, each question loads the driver again."""
 
 
 def require_gpus(pod: str, before: tuple[Gpu, ...], facts: PodFacts) -> None:

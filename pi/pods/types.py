@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pi.errors import InputError
+from pi.on_pod import record_check
 from pi.pods.gpus import Gpu
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+NAME = record_check.NAME
 """The name of a pod or deployment (use fullmatch); it becomes a file name on the pod."""
 
 

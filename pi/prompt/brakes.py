@@ -11,7 +11,7 @@ from pi.prompt.schema import parsed
 from pi.text import one_line
 
 WARN = 3
-"""Repetitions in a row after which the model gets a word."""
+"""Repetitions in a row after which the model gets a warning."""
 
 STOP = 5
 """Repetitions in a row after which the turn ends."""

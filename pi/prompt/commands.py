@@ -112,7 +112,7 @@ def _save(talk: Talk, operand: str) -> str:
         raise InputError("save-file-exists", f"{path} exists", "use another name: /save FILE") from None
     except OSError as error:
         raise InputError(
-            "save-failed", f"cannot write {path}: {error.strerror}", "use another name: /save FILE"
+            "save-file-unwritable", f"cannot write {path}: {error.strerror}", "use another name: /save FILE"
         ) from None
     return f"saved as {path}"
 

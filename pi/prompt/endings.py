@@ -38,7 +38,7 @@ CUT = {
 """Notices for finish reasons of an answer that has an end too early."""
 
 _SPECIAL_TOKEN = re.compile(r"<\|[a-z_]+\|>|</?s>|<(?:eos|bos|pad|unk|end_of_turn)>|\[/?INST\]", re.IGNORECASE)
-"""A token of a chat template that a server left in the text; alone it is no answer."""
+"""A token of a chat template that a server left in the text; alone it is not an answer."""
 
 CALLS = ("tool_calls", "function_call", "tool_use")
 """Finish reasons that announce tool calls."""

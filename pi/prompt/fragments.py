@@ -129,7 +129,7 @@ def _objects(text: str) -> tuple[list[str], str]:
 
 
 def _next_character(text: str, position: int) -> int:
-    """Return the position of the first character that is no white space."""
+    """Return the position of the first character that is not white space."""
     while text[position : position + 1].isspace():
         position += 1
     return position

@@ -198,7 +198,7 @@ move_in() { # FROM TO: moves every file that TO does not contain; partial copies
     done < <(cd "$from" && find . ! -type d -print0)
     find "$from" -depth -type d -empty -delete
 }
-models_place() { # where models go if nobody asked for a folder, now or earlier: by the hub's own variables
+models_place() { # where models go if nobody requested a folder, now or earlier: by the hub's own variables
     if [[ -L $PI_DIR/models ]]; then echo "$CACHE"; else
         echo "${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}}}"
     fi

@@ -200,8 +200,8 @@ def _error(message: Message, attempt: Attempt, groups: list[str]) -> Unreachable
 
 FILES = "the account's start-up files (~/.bashrc, or ~/.zshenv of zsh)"
 
-
 OTHER_USER = r"[Pp]lease log ?in as the user \"?([A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?)\"?[^\n]*"
+"""What the root account of a cloud image prints: "Please login as the user \"ubuntu\" rather than ..."."""
 
 
 def shell_failure(where: str, noise: str, status: int | None, command_as: Callable[[str], str]) -> UnreachableError:
@@ -209,9 +209,7 @@ def shell_failure(where: str, noise: str, status: int | None, command_as: Callab
 
     `command_as` returns the ssh command for another user.
     """
-    if other := re.search(
-        r"[Pp]lease log ?in as the user \"?([A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?)\"?[^\n]*", noise
-    ):
+    if other := re.search(OTHER_USER, noise):
         return UnreachableError(
             "other-user",
             f"{where} wants another user: {one_line(other[0], 200)}",

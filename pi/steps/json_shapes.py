@@ -154,7 +154,7 @@ class EnvJson(TypedDict):
 
 
 class TunnelJson(TypedDict):
-    """A tunnel: a local port that leads to a model, or several."""
+    """A tunnel: a local port that connects to a model."""
 
     model: str
     pod: str
@@ -179,7 +179,7 @@ class FindingJson(TypedDict):
 
 
 class CardJson(TypedDict):
-    """A GPU of a machine that is no pod yet."""
+    """A GPU of a machine that is not a pod yet."""
 
     id: int
     name: str

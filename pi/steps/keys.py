@@ -79,7 +79,7 @@ def save(key: str) -> None:
             file.write(f"{key}\n")
     except OSError as error:
         hint = "export the key yourself"
-        raise InputError("api-key-unsaved", f"cannot write {path}: {error.strerror}", hint) from None
+        raise InputError("key-file-unwritable", f"cannot write {path}: {error.strerror}", hint) from None
 
 
 def hf_token() -> str | None:

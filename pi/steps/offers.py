@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from typing import Any
 
@@ -32,7 +31,7 @@ def show_offers(
     if not found and "/" in words:
         found = (offers.possibly(words),)
     if as_json:
-        screen.say(json.dumps([offer.as_json() for offer in found], indent=2))
+        screen.say_json([offer.as_json() for offer in found])
         return
     for kind in TITLES:
         _show_group(kind, [offer for offer in found if offer.state == kind], everything or facts is None or bool(words))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,7 +53,7 @@ def _say(lines: list[str]) -> None:
 
 
 def _say_json(plan: LaunchPlan, request: Request) -> None:
-    screen.say(json.dumps(plan_json.as_json(plan, request), indent=2))
+    screen.say_json(plan_json.as_json(plan, request))
 
 
 def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False) -> list[str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
-
 from pi import addresses, screen
 from pi.calls.events import (
     Download,
@@ -28,10 +25,10 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Deployment
 from pi.steps import durations, keys, measurements
+from pi.steps.start_line import StartLine
 from pi.vllm.corrections import SEQUENCES
 from pi.vllm.hangs import place_of, shown
 from pi.vllm.measured import LogReader, room
-from pi.vllm.phases import phase_of, plain
 from pi.vllm.start_facts import StartFacts
 
 LONG_PHASE_S = 1
@@ -49,16 +46,13 @@ class StartReport:
 
     def __init__(self, request: Request, pod: str, known_models: Catalog | None = None) -> None:
         self._request, self._pod, self._known_models = request, pod, known_models
-        self._line = screen.Progress()
-        self._began = self._phase_began = time.monotonic()
-        self._at = self._text = ""
         self._work = f"start {pod}/{request.model}"
-        self._before, self._took = durations.load(self._work), dict[str, float]()
+        self._line = StartLine(durations.load(self._work))
         self._download_bytes = 0.0
         self._log = LogReader()
         self._plan: LaunchPlan | None = None
         self._facts: PodFacts | None = None
-        self._line.run("  asking the pod", screen.clock_since(self._began), quiet=True)
+        self._line.show("asking the pod", quiet=True)
 
     def explained(self, failure: ServerError) -> ServerError:
         """Return a failure with the hint that follows from the plan and the pod."""
@@ -121,25 +115,21 @@ class StartReport:
     def hear(self, event: Event) -> None:
         match event:
             case Download(done, total, per_second):
-                self._phase("downloading")
-                self._text = downloading(done, total or self._download_bytes, per_second) + "; Ctrl+C cancels"
-                self._show()
+                self._line.enter("downloading")
+                self._line.show(downloading(done, total or self._download_bytes, per_second) + "; Ctrl+C cancels")
             case Launched(pid):
-                self._end_phase()
-                self._began = time.monotonic()
+                self._line.begin()
                 self._log = LogReader()
-                self._line.clear()
                 screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C stops it)")
-                self._phase("starting")
+                self._line.enter("starting")
             case Note(text):
                 self._line.clear()
                 screen.note(f"  note: {text}")
             case Progress(text):
-                self._text = text
-                self._show()
+                self._line.show(text)
             case Log(text):
                 self._log.feed(text)
-                self._read(text)
+                self._line.read(text)
             case Still():
                 self._line.clear()
                 self._still(event)
@@ -147,41 +137,11 @@ class StartReport:
                 self._line.clear()
                 reconnecting(event)
 
-    def _read(self, text: str) -> None:
-        """Show the last line of vLLM's log, and the phase that its lines tell."""
-        lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
-        for line in lines:
-            if phase := phase_of(line):
-                self._phase(phase)
-        if lines and (last := plain(lines[-1])):
-            self._text = last
-            self._show()
-
-    def _phase(self, name: str) -> None:
-        """Begin a phase, unless it is the present one."""
-        if name != self._at:
-            self._end_phase()
-            self._at, self._phase_began = name, time.monotonic()
-
-    def _end_phase(self) -> None:
-        if self._at:
-            took = time.monotonic() - self._phase_began
-            self._took[self._at] = self._took.get(self._at, 0) + took
-            self._at = ""
-
-    def _show(self) -> None:
-        phase, text = self._at, self._text
-        began = self._phase_began if phase else self._began
-        before = self._before.get(phase)
-        last = f"; last time {screen.whole_seconds(before)}" if before else ""
-        named = f"{phase}: " if phase and phase not in text.lower() else ""
-        self._line.run(f"  {named}{text}", screen.clock_since(began, last))
-
     def keep_durations(self) -> None:
         """Save how long each phase took, and print the longest ones."""
-        self._end_phase()
-        durations.keep(self._work, self._took)
-        longest = {name: took for name, took in self._took.items() if took >= LONG_PHASE_S}
+        took_s = self._line.took_s()
+        durations.keep(self._work, took_s)
+        longest = {name: took for name, took in took_s.items() if took >= LONG_PHASE_S}
         if len(longest) > 1:
             screen.say("  it took: " + ", ".join(f"{name} {screen.seconds(took)}" for name, took in longest.items()))
 
@@ -190,17 +150,17 @@ class StartReport:
 
 
 class WaitReport:
-    """Shows the time and vLLM's last log line while pi waits for a model."""
+    """Shows what vLLM does while pi waits for a model."""
 
     def __init__(self) -> None:
-        self._line = screen.Progress()
-        self._began = time.monotonic()
+        self._line = StartLine({})
 
     def hear(self, event: Event) -> None:
-        elapsed = screen.seconds(time.monotonic() - self._began)
         match event:
-            case Progress(text) | Log(text) if text.strip():
-                self._line.show(f"  {elapsed}: {text.strip().splitlines()[-1]}")
+            case Progress(text):
+                self._line.show(text)
+            case Log(text):
+                self._line.read(text)
             case Reconnecting() | Reconnected():
                 self._line.clear()
                 reconnecting(event)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BILLING = "keeps running (and billing) until you end it at the provider"
 
 IDLE_H = 2
-"""A priced pod of which pi knows no request for as long is named."""
+"""pi names a priced pod without a known request for this long."""
 
 REMIND_EVERY_S = 3600
 
@@ -147,7 +147,7 @@ def used(pod: Pod) -> Iterator[None]:
 
 
 def note_asked(pod: Pod, status: Status) -> None:
-    """Note when a pod's models were last asked, by its guards."""
+    """Save when a pod's models got their last request, by its guards."""
     ages = [found.asked_s_ago for found in status.found if found.asked_s_ago is not None]
     if ages:
         note_use(pod, time.time() - min(ages))

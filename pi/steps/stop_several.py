@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pi import screen
-from pi.calls.status import Found, read_status
 from pi.calls.stop import Stopped, stop_models
 from pi.errors import InputError
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.steps import group, reconcile, where
 from pi.steps.group import Asked
+from pi.steps.to_stop import running
 from pi.text import count
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def stop_several(c: Any, chosen: where.Chosen, name: str | None, yes: bool) -> l
 
     Raises InputError, before anything is stopped, if the user does not agree.
     """
-    seen = group.ask(c, chosen, lambda pod, connection: _running(pod, connection, name))
+    seen = group.ask(c, chosen, lambda pod, connection: _chosen(connection, name))
     found = {each.pod.name: each.answer for each in seen if each.answer}
     failed: list[Asked[tuple[Stopped, ...]]] = [Asked(each.pod, error=each.error) for each in seen if each.error]
     if not found:
@@ -43,14 +43,8 @@ def stop_several(c: Any, chosen: where.Chosen, name: str | None, yes: bool) -> l
     return stopped + failed
 
 
-def _running(pod: Pod, connection: Connection, name: str | None) -> list[str]:
-    names = [found.deployment.name for found in read_status(connection).found if _runs(found)]
-    return [each for each in names if name in (None, each)]
-
-
-def _runs(found: Found) -> bool:
-    """Return whether a stop ends something: the server, a start, or processes that outlived it."""
-    return found.state not in ("crashed", "rebooted") or bool(found.left)
+def _chosen(connection: Connection, name: str | None) -> list[str]:
+    return [each for each in running(connection) if name in (None, each)]
 
 
 def _require_consent(found: dict[str, list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Choose what `pi stop` stops if the user names no model."""
+"""Find what `pi stop` stops, and choose if the user names no model."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ def chosen(pod: Pod, connection: Connection) -> str | None:
 
     Raises InputError if several run and nobody can be asked, or if the user chooses none.
     """
-    status = read_status(connection)
-    running = [found.deployment.name for found in status.found if _runs(found)]
-    running += [model.name for model in status.unrecorded if model.pids]
-    if len(running) < 2:
+    names = running(connection)
+    if len(names) < 2:
         return None
-    names = ", ".join(running)
+    listed = ", ".join(names)
     if not screen.can_ask():
         raise InputError(
             "stop-which",
-            f"{len(running)} models run on {pod.name}: {names}",
+            f"{len(names)} models run on {pod.name}: {listed}",
             f"stop one: pi stop NAME --pod {pod.name}; or all: pi stop -y --pod {pod.name}",
         )
-    answer = screen.ask(f"which model of {pod.name} should stop: {names}, or all?")
-    if answer == "all" and answer not in running:
+    answer = screen.ask(f"which model of {pod.name} should stop: {listed}, or all?")
+    if answer == "all" and answer not in names:
         return None
-    if answer not in running:
+    if answer not in names:
         given = f"{answer!r} is not one of them" if answer else "you chose none"
-        raise InputError("stop-none-chosen", f"stopped nothing: {given}", f"pi stop NAME, or all: pi stop -y; {names}")
+        raise InputError("stop-none-chosen", f"stopped nothing: {given}", f"pi stop NAME, or all: pi stop -y; {listed}")
     return answer
+
+
+def running(connection: Connection) -> list[str]:
+    """Return the models of a pod that a stop ends, also those without a valid record."""
+    status = read_status(connection)
+    recorded = [found.deployment.name for found in status.found if _runs(found)]
+    return recorded + [model.name for model in status.unrecorded if model.pids]
 
 
 def _runs(found: Found) -> bool:

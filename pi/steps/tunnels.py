@@ -39,7 +39,7 @@ READERS_S = 0.5
 
 @dataclass(frozen=True)
 class Tunnel:
-    """A local port that leads to a model on a pod, at port `remote` there. `pid` is 0 if it is closed."""
+    """A local port that connects to a model on a pod, at port `remote` there. `pid` is 0 if it is closed."""
 
     pod: str
     model: str
@@ -141,7 +141,7 @@ def claimed(tunnel: Tunnel) -> Iterator[None]:
 
 
 def close(tunnel: Tunnel) -> None:
-    """End the process of a tunnel, and all that it holds. Raises RemoteError if it does not end."""
+    """End the process of a tunnel and its children. Raises RemoteError if it does not end."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(tunnel.pid, number)

@@ -19,10 +19,10 @@ def require_ready(pod: Pod, name: str, waited: Waited, seconds: float) -> Found:
     if found and found.state in ("starting", "unresponsive"):
         phase = f" ({found.phase})" if found.phase else f": {found.cause}" if found.cause else ""
         message = f"{name} is not ready after {screen.seconds(seconds)}; it is {found.state}{phase}"
-        raise NotReadyError("not-ready-yet", message, f"it goes on; wait again: pi wait {name}")
+        raise NotReadyError("not-ready-yet", message, f"it still starts; wait again: pi wait {name}")
     if found:
         cause = f": {found.cause}" if found.cause else ""
-        raise NotReadyError("model-crashed", f"{name} does not run; it is {found.state}{cause}", see_log)
+        raise NotReadyError("not-running", f"{name} does not run; it is {found.state}{cause}", see_log)
     if waited.last_change.startswith("start "):
         failure = explain(waited.log, None)
         cause = f": {failure.cause}" if failure.cause else f" ({waited.last_change})"

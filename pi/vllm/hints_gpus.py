@@ -54,7 +54,7 @@ HINTS = (
     Hint(
         "gpu-busy",
         r"devices? ?(?:\(s\) is/are|are|is) busy or unavailable",
-        "another process has {card} for itself, or a broken driver holds it: nvidia-smi on the pod shows who",
+        "another process uses {card} alone, or a broken driver blocks it: nvidia-smi on the pod shows which",
         ("pi stop it", "reboot the pod", OTHER_POD),
     ),
     Hint(

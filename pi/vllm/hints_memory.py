@@ -85,7 +85,7 @@ HINTS = (
     Hint(
         "memory-in-use",
         r"\((\d{1,6}(?:\.\d{1,4})?)/(\d{1,6}(?:\.\d{1,4})?) GiB\) on startup is less than desired",
-        "another process uses that memory, and {gib} GiB are free",
+        "another process uses that memory, and {gib} GB are free",
         ("pi stop it", "--memory {free}%"),
         _free_share,
     ),

@@ -1,13 +1,15 @@
-"""A call that is interrupted."""
+"""A call that is interrupted, and one that loses its connection."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pi.calls.call import call
-from pi.errors import Interrupted
+from pi.calls.call import RECONNECTS, call, reconnected
+from pi.calls.events import Event, Reconnected, Reconnecting
+from pi.errors import Interrupted, UnreachableError
 from pi.on_pod.shapes import StatusAnswer
 from pi.ssh.process import Silence
 
@@ -61,3 +63,29 @@ def test_ctrl_c_cancels_and_reports_what_the_pod_says(answers: list[bytes], id: 
         call(connection, "status", "status", {}, StatusAnswer)
     assert stopped.value.id == id
     assert stream.sent[1:] == [b'{"cancel": true}\n', b"closed"]
+
+
+def losing(times: int) -> Any:
+    """Return a connection that cannot be opened again so many times."""
+    left = [None] * times
+
+    def reopen() -> None:
+        if left:
+            left.pop()
+            raise UnreachableError("connect-failed", "down")
+
+    return SimpleNamespace(reopen=reopen)
+
+
+def test_reconnected_tries_again_and_returns_what_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pi.calls.call.time.sleep", lambda seconds: None)
+    heard: list[Event] = []
+    assert reconnected(losing(2), heard.append, lambda: "begun") == "begun"
+    assert heard == [*(Reconnecting(attempt, RECONNECTS) for attempt in (1, 2, 3)), Reconnected()]
+
+
+def test_reconnected_gives_up_after_the_last_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pi.calls.call.time.sleep", lambda seconds: None)
+    with pytest.raises(UnreachableError) as error:
+        reconnected(losing(RECONNECTS), lambda event: None, lambda: "begun")
+    assert error.value.id == "reconnects-failed"

@@ -64,3 +64,12 @@ def test_the_ending_says_whether_its_log_is_whole(
     endings.keep(ending)
     for each in (ending, endings.kept("q")):
         assert each["whole"] is whole and len(each["log"]) <= endings.LOG_BYTES
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"x"', b"\xff"])
+def test_a_damaged_ending_leaves_the_log(pod: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(records, "LOGS", str(pod))
+    (pod / "q.log").write_text("the log\n")
+    (pod / "q.end").write_bytes(content)
+    kept = endings.kept("q")
+    assert (kept["log"], kept["exit"], kept["venv"], kept["kernel"]) == ("the log\n", None, "venv", [])

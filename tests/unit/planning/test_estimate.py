@@ -21,7 +21,7 @@ from pi.planning.estimate import (
     sequences,
     weights_per_gpu_gib,
 )
-from pi.planning.network import Layers, Network, usual_network
+from pi.planning.network import USUAL_VOCABULARY, Layers, Network, usual_hidden
 from pi.planning.overhead import GIB, terms
 from pi.planning.serving import Serving
 from pi.planning.split import Split
@@ -42,6 +42,11 @@ HYBRID = Network(
 CARD = Card(total_gib=24, free_gib=24)
 SERVING = Serving(tokens=2048)
 BLOCK_GIB = 16 * 131072 / GIB
+
+
+def unknown(weights_gb: float) -> Network:
+    """Return a dense network of this size in 16 bit, whose layers nobody has stated."""
+    return Network((), 0, usual_hidden(weights_gb / 2, experts=False), USUAL_VOCABULARY)
 
 
 def test_data_parallelism_copies_weights_and_others_split() -> None:
@@ -85,10 +90,10 @@ def test_sum_renders_as_one_line() -> None:
 
 
 def test_unknown_kv_cache_needs_some_memory() -> None:
-    memory = sums(network=usual_network(16.06))
+    memory = sums(network=unknown(16.06))
     assert (memory.longest, memory.kv_cache_gib, memory.kv_tokens) == (None, 1.0, None)
     assert (memory.max_num_seqs, memory.state_blocks, memory.requests_of(2048)) == (64, None, None)
-    assert not sums(network=usual_network(16.06), share=0.7).fits
+    assert not sums(network=unknown(16.06), share=0.7).fits
 
 
 def test_cache_of_a_plan_in_tokens_and_requests() -> None:
@@ -126,7 +131,7 @@ OUTSIDE = {
     "its NVFP4 keeps 16 bit": (403, "nvfp4", Network((Layers("latent", 61, latent=576),), 128, 7168, 129280), 0.087),
     "blocks, not caches": (16.06, "bf16", LLAMA_8B, (32 * 5 * 4096**2 + 2 * 128256 * 4096) * 2 / 16.06e9),
     "no more than all": (1.0, "bf16", LLAMA_8B, 1.0),
-    "an unknown network": (100, "bf16", usual_network(100), REPLICATED),
+    "an unknown network": (100, "bf16", unknown(100), REPLICATED),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pi.planning.cuda_memory import RESERVED_MIB, Card, card_of, usable_mib
-from pi.planning.network import Layers, Network, usual_hidden, usual_network
+from pi.planning.network import Layers, Network, usual_hidden
 from pi.planning.overhead import FITTED, GIB, SPARE_GIB, capture_sizes, step_gib, terms
 from pi.planning.serving import Serving, default_tokens, serving_of
 from pi.planning.split import Split
@@ -194,7 +194,6 @@ def test_usual_widths_are_those_of_known_models() -> None:
     assert usual_hidden(70, experts=False) == pytest.approx(8192, rel=0.1)
     assert usual_hidden(30, experts=True) == 2048
     assert usual_hidden(671, experts=True) == pytest.approx(7168, rel=0.1)
-    assert usual_network(16).hidden == 4096
 
 
 def test_gpu_without_a_name_is_usable() -> None:

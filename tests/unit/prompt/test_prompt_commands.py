@@ -76,7 +76,7 @@ def test_a_saved_conversation_has_calls_and_results(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "id"), [("there", "save-file-exists"), ("link", "save-file-exists"), ("no/x", "save-failed")]
+    ("name", "id"), [("there", "save-file-exists"), ("link", "save-file-exists"), ("no/x", "save-file-unwritable")]
 )
 def test_save_replaces_nothing(tmp_path: Path, name: str, id: str) -> None:
     (tmp_path / "there").write_text("mine")

@@ -67,7 +67,7 @@ def test_a_private_file_has_the_key_if_the_variable_is_not_set(folder: Path, mon
     assert keys.reference() == "$(pi key show)"
     with pytest.raises(InputError) as error:
         keys.save(KEY)
-    assert error.value.id == "api-key-unsaved"
+    assert error.value.id == "key-file-unwritable"
     (folder / "key").chmod(0o644)
     assert rejected(None, monkeypatch).id == "key-file-open"
     monkeypatch.setenv("PI_API_KEY", "sk-fedcba9876543210")

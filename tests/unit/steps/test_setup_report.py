@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from pi import screen
-from pi.calls.events import Download, Event, Launched, Log, Step
+from pi.calls.events import Download, Event, Launched, Log, Progress, Step
 from pi.model_id import ModelId
 from pi.planning.types import Request
 from pi.pods import state
 from pi.pods.types import Pod, State
 from pi.steps import durations, pod_entry
 from pi.steps.pod_summary import gpu_summary
-from pi.steps.reports import StartReport
+from pi.steps.reports import StartReport, WaitReport
 from pi.steps.setup_report import SetupReport
 
 
@@ -158,11 +158,28 @@ def test_a_start_shows_phases_without_prefixes(
         "  loading weights: Loading safetensors checkpoint shards: 50% Completed (0 s; last time 1 min 15 s)",
         "  compiling: something else (0 s)",
     ]
-    made[0]._end_phase()
-    made[0]._took = {"loading weights": 31.2, "compiling": 12.0, "warming up": 0.2}
+    monkeypatch.setattr(
+        made[0]._line, "took_s", lambda: {"loading weights": 31.2, "compiling": 12.0, "warming up": 0.2}
+    )
     made[0].keep_durations()
     assert "  it took: loading weights 31.2 s, compiling 12.0 s\n" in capsys.readouterr().out
     assert durations.load("start box/Qwen/Qwen3-8B")["loading weights"] == 31.2
+
+
+def test_waiting_shows_the_phases_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        report = WaitReport()
+        for event in (
+            Progress("q is downloading"),
+            Log("INFO 11-23 14:29:12 [core.py:1510] Starting to load model a/b...\n"),
+        ):
+            report.hear(event)
+        report.end()
+
+    assert on_terminal(work, monkeypatch) == [
+        "  q is downloading (0 s)",
+        "  loading weights: Starting to load model a/b... (0 s)",
+    ]
 
 
 DAMAGED = [
