@@ -32,6 +32,7 @@ def test(c: Context, part: str = "", quick: bool = False) -> None:
         if part:
             c.run(tests)
             return
+        os.environ.setdefault("PI_TEST_CASES", "first")
         rules(c)
         with c.run(f"{BIN}/mypy", asynchronous=True, hide=True):  # on one core; many tests wait most of their time
             c.run(tests)
@@ -84,7 +85,7 @@ def nightly(c: Context) -> None:
     """Test what takes hours in all: the newest vLLM's parser, the slow tier, a long fuzz, ten runs of the suite."""
     newest(c)
     slow(c)
-    os.environ["PI_TEST_EXAMPLES"] = "400"
+    os.environ |= {"PI_TEST_EXAMPLES": "400", "PI_TEST_CASES": "all"}
     for _ in range(10):
         test(c)
     fuzz(c, seconds=3600)

@@ -211,6 +211,16 @@ def _server_pid(wire: Wire, record: Record, launcher: subprocess.Popen[bytes], p
         time.sleep(0.02)
 
 
+EXIT_CODE_S = 3
+
+
+def _await_exit_code(record: Record, launcher: subprocess.Popen[bytes]) -> None:
+    """Wait until the launcher has written how its server ended."""
+    deadline = time.monotonic() + EXIT_CODE_S
+    while records.exit_code(record["name"]) is None and launcher.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def _wait_until_ready(
     wire: Wire, record: Record, launcher: subprocess.Popen[bytes], plan: Launch, deadline: float
 ) -> None:
@@ -220,6 +230,7 @@ def _wait_until_ready(
         progress.feed(_send_log(wire, follower))
         wire.check_cancelled()
         if launcher.poll() is not None or not records.is_running(record):
+            _await_exit_code(record, launcher)
             _fail("exited", "vLLM exited before it was ready", record)
         if health.is_up(record["port"], deadline):
             reason = health.objection(record, plan["key"], deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,24 @@ from tests.rig.sshd import what_is_missing
 from tests.rig.wheels import make_wheels
 
 NewPod = Callable[..., Pod]
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With PI_TEST_CASES=first, keep the first case of each test over SSH, except of those marked `every_case`."""
+    if os.environ.get("PI_TEST_CASES") != "first":
+        return
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    seen: set[str] = set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        is_further = function in seen and HERE in item.path.parents and not item.get_closest_marker("every_case")
+        (left if is_further else kept).append(item)
+        seen.add(function)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(scope="session", autouse=True)

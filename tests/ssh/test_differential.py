@@ -177,6 +177,7 @@ def cases(table: str) -> list[object]:
     ]
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("case", cases("same"))
 def test_pi_has_the_verdict_of_ssh(case: Case, lab: Lab, pi: Pi, monkeypatch: pytest.MonkeyPatch) -> None:
     words = prepared(case, lab, pi, monkeypatch)

@@ -91,6 +91,7 @@ SCENES: dict[str, Callable[[Laptop, Pod], None]] = {
 SETUP = "docs/setup.md"
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("page", SCENES)
 def test_page_shows_what_pi_prints(page: str, pi: Pi, new_pod: NewPod) -> None:
     pod = new_pod("dc1", port=PORT)
