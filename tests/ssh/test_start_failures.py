@@ -96,7 +96,7 @@ def test_a_failed_start_can_be_explained_again(pi: Pi, box: Pod) -> None:
     done = pi("start", box.model(), "--name", "qwen")
     told = pi.ok("explain", "qwen")
     assert told.splitlines()[0] in done.err
-    assert "GB are free" in told and "GiB are free" in done.err
+    assert "GB are free" in told and "GB are free" in done.err
     assert pi.ok("explain") == told
 
 

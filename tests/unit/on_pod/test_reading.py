@@ -14,7 +14,7 @@ import pytest
 
 from pi.calls.events import Failed
 from pi.calls.failures import error_of
-from pi.on_pod import hub, pace, reading, storage, survey
+from pi.on_pod import hub, reading, storage, survey
 from pi.on_pod.shapes import SurveyRequest
 from pi.on_pod.wire import PodError
 
@@ -93,7 +93,7 @@ def test_a_ref_that_is_no_commit_is_not_followed(tmp_path: Path, monkeypatch: py
 
 def test_storage_that_does_not_answer_ends_a_survey(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request: SurveyRequest = {"model": "a/b", "ask_hub": False, "checkpoints": [], "gpu_query": "", "adapters": []}
-    monkeypatch.setattr(pace, "PACE", 0.01)
+    monkeypatch.setenv("PI_TEST_PACE", "0.01")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: time.sleep(5))
     monkeypatch.setattr(storage, "check", lambda path=None: None)
     with pytest.raises(PodError, match="models cannot be read: no answer within 40 s") as raised:

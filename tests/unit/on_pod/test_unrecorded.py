@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pi.on_pod import pace, process, records, start, stop, unrecorded
+from pi.on_pod import process, records, start, stop, unrecorded
 from pi.on_pod.wire import PodError
 from tests.rig.pod import is_alive, until
 from tests.rig.skips import skip
@@ -34,7 +34,7 @@ Spawned = list["subprocess.Popen[bytes]"]
 @pytest.fixture
 def spawned(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawned]:
     """Processes that end with the test. A stop waits 1 s, not 20 s, for those that got no TERM."""
-    monkeypatch.setattr(pace, "PACE", 0.05)
+    monkeypatch.setenv("PI_TEST_PACE", "0.05")
     children: Spawned = []
     yield children
     for child in children:
