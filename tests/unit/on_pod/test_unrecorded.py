@@ -33,8 +33,8 @@ Spawned = list["subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def spawned(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawned]:
-    """Processes that end with the test. A stop waits 1 s, not 20 s, for those that got no TERM."""
-    monkeypatch.setenv("PI_TEST_PACE", "0.05")
+    """Processes that end with the test. A stop waits 2 s, not 20 s, for those that got no TERM."""
+    monkeypatch.setenv("PI_TEST_PACE", "0.1")
     children: Spawned = []
     yield children
     for child in children:
