@@ -16,8 +16,8 @@ from tests.rig import alone
 ROOT = Path(__file__).parents[1]
 SSH = ROOT / "tests" / "ssh"
 
-WORKERS_PER_CORE = 4
-"""Most tests wait for processes and use a quarter of a core."""
+WORKERS_PER_CORE = 5
+"""Most tests wait for processes and use a fifth of a core."""
 
 MOST_WORKERS = 24
 
