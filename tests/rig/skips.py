@@ -14,6 +14,7 @@ REASONS = {
     "namespace": "this user cannot make a mount namespace here",
     "shells": "this machine lacks zsh or fish",
     "shell": "this user's login shell is not bash",
+    "terminal": "an sshd of an ordinary user in a user namespace gives no terminal",
     "users": "only root can act as another user",
     "IPv6": "this machine has no IPv6",
     "Linux": "pods run Linux",

@@ -23,6 +23,7 @@ from tests.rig.cases import read_toml
 from tests.rig.command import Pi, login
 from tests.rig.keys import Keys, keygen, public
 from tests.rig.patience import patient
+from tests.rig.skips import skip
 from tests.rig.sshd import SshdPod, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -180,6 +181,8 @@ def cases(table: str) -> list[object]:
 @pytest.mark.every_case
 @pytest.mark.parametrize("case", cases("same"))
 def test_pi_has_the_verdict_of_ssh(case: Case, lab: Lab, pi: Pi, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() and "RequestTTY" in case.config:
+        skip("terminal")
     words = prepared(case, lab, pi, monkeypatch)
     before = (pi.home / ".ssh" / "known_hosts").read_bytes()
     error = by_pi(words, pi)

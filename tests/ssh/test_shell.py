@@ -8,6 +8,7 @@ import subprocess
 
 from tests.rig.command import Pi, program
 from tests.rig.pod import Pod
+from tests.rig.skips import skip_if
 from tests.ssh.conftest import NewPod
 
 
@@ -35,6 +36,7 @@ def test_a_command_runs_on_several_pods_and_one_may_fail(pi: Pi, new_pod: NewPod
     assert done.err.endswith("pi: 1 of 2 pods failed: one\n")
 
 
+@skip_if(os.geteuid(), "terminal")
 def test_a_shell_has_a_terminal_and_passes_its_exit_code(pi: Pi, box: Pod) -> None:
     pid, fd = pty.fork()
     if not pid:
