@@ -93,7 +93,7 @@ def _text_of(name: str | None) -> str | None:
 
 
 def _model(name: str | None) -> str | None:
-    """Return the name of a model on a pod. Raises InputError if there is no pod that could have it."""
+    """Return the name of a model on a pod. Raises InputError without a pod that could have it."""
     if not state.load().pods:
         missing = f"no file {name}" if name else "which log?"
         raise InputError("log-missing", missing, "give the path of a log, or - for stdin")

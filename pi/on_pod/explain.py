@@ -14,7 +14,7 @@ from pi.on_pod.wire import PodError, Wire
 def explain(wire: Wire, request: ExplainRequest) -> ServerDetail:
     """Return how a deployment ended; without a name, the one whose log was written last.
 
-    Raises PodError if there is no log.
+    Raises PodError without a log.
     """
     name = request["name"] or _newest()
     if name is None or not os.path.exists(records.log_path(name)):

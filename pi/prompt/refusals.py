@@ -26,7 +26,7 @@ ANSWER_TOKENS = 1024
 
 
 UNKNOWN = Endpoint("", "MODEL", "")
-"""Stands for an endpoint of which pi knows nothing."""
+"""Stands for an endpoint that pi knows nothing about."""
 
 
 class NoToolParserError(RemoteError):
@@ -122,7 +122,7 @@ def _length_error(words: str, endpoint: Endpoint) -> RemoteError | None:
 
 
 def _answer_too_long(room: int) -> RemoteError:
-    """Return the error for a limit of the answer's tokens of which only `room` fit."""
+    """Return the error for too many tokens of an answer, where only `room` fit."""
     message = f"the answer's limit is too large; --max-tokens {room} fits"
     hint = f"use --max-tokens {room} or less, or start the model with a larger --context"
     if room < LEAST_ROOM:

@@ -1,4 +1,4 @@
-"""Requests of strangers and of callers with the key, byte for byte, for the guard of a real vLLM."""
+"""Requests with and without the key, byte for byte, for the guard of a real vLLM."""
 
 from __future__ import annotations
 

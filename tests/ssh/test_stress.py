@@ -59,7 +59,7 @@ def laptop(pi: Pi, request: pytest.FixtureRequest) -> Iterator[Pi]:
 
 @pytest.fixture
 def crowded(laptop: Pi, pod: Pod) -> Pod:
-    """A pod with 16 GPUs, on each of which 13 models fit, that each take a second to load."""
+    """A pod with 16 GPUs. On each, 13 models fit; each model takes a second to load."""
     laptop.knows(pod)
     pod.cards("a100_40gb_16")
     pod.fault("vllm", load_s=1)

@@ -303,8 +303,8 @@ def test_a_stranger_who_trickles_is_cut_off_also_after_a_whole_request(port: int
 def test_a_crowd_of_half_requests_leaves_room_for_everyone(port: int) -> None:
     with ExitStack() as stack:
         crowd = [stack.enter_context(opened(port, HALF)) for _ in range(60)]
-        with opened(port, HEALTH) as stranger, opened(port, WITH_KEY) as caller:
-            assert b"200 OK" in reply(stranger) and b"200 OK" in reply(caller)
+        with opened(port, HEALTH) as other, opened(port, WITH_KEY) as caller:
+            assert b"200 OK" in reply(other) and b"200 OK" in reply(caller)
         for connection in crowd[:40]:
             assert ends_in_s(connection) < REQUEST_S, "the oldest make room at once"
 
