@@ -15,19 +15,19 @@ FOLDERS = ("", "run", "calls", "setup", "hf", "../.vllm_logs")
 RUN_OR_READ = ("env.sh", "machine")
 """Files that calls run or read."""
 
-WRITTEN = ("env.sh",)
-"""Those that each setup writes again."""
+NOT_WRITTEN = ("machine",)
+"""Those of them that a setup does not write again."""
 
 
 def objection(is_setup: bool) -> Optional[str]:
     """Make pi's folders private, and return why pi must not use them, or None.
 
-    A setup writes some of the files again, so it does not look at those.
+    A setup writes the other files again, so it looks at NOT_WRITTEN alone.
     """
     if not os.path.isdir(HOME):
         return "~/.pi on the pod is not a folder" if os.path.lexists(HOME) else None
     problems = (_folder(os.path.normpath(os.path.join(HOME, name))) for name in FOLDERS)
-    return next(filter(None, problems), None) or _file_objection(WRITTEN if is_setup else ())
+    return next(filter(None, problems), None) or _file_objection(NOT_WRITTEN if is_setup else RUN_OR_READ)
 
 
 def _folder(path: str) -> Optional[str]:
@@ -57,10 +57,10 @@ def _uid_of_new_files(folder: str) -> int:
         return os.geteuid()
 
 
-def _file_objection(left_out: Iterable[str]) -> Optional[str]:
+def _file_objection(names: Iterable[str]) -> Optional[str]:
     """Return why pi must not run or read a file."""
     owner = os.stat(HOME).st_uid
-    for name in sorted(set(RUN_OR_READ).difference(left_out)):
+    for name in names:
         path = os.path.join(HOME, name)
         try:
             found = os.lstat(path)
