@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +18,7 @@ from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running
 from tests.rig.patience import patient
 from tests.rig.pod import Pod, kill, until
-from tests.ssh.test_warm import masters
+from tests.ssh.test_warm import masters, with_short_paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -43,18 +40,8 @@ UNSHARED_S = 18
 
 @pytest.fixture(params=[PERSIST_S, 0], ids=["warm", "cold"])
 def laptop(pi: Pi, request: pytest.FixtureRequest) -> Iterator[Pi]:
-    """A pi whose config dir has a path that is short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="pi-", dir="/tmp"))
-    pi.config = folder / "pi"
-    pi.environment |= {
-        "PI_CONFIG_DIR": str(pi.config),
-        "XDG_RUNTIME_DIR": str(folder),
-        "PI_SSH_PERSIST": str(request.param),
-    }
-    yield pi
-    for pid in masters(pi):
-        kill(pid)
-    shutil.rmtree(folder)
+    with with_short_paths(pi, request.param) as laptop:
+        yield laptop
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,27 @@ from tests.ssh.test_connections import EMPTY, logins
 DEAD = "the warm connection to the pod was dead; pi opened a new one\n"
 
 
-@pytest.fixture
-def warm(pi: Pi) -> Iterator[Pi]:
-    """A pi with warm connections whose config dir has a short path, as for most users."""
+@contextmanager
+def with_short_paths(pi: Pi, persist_s: int) -> Iterator[Pi]:
+    """Give pi a config dir whose path is short enough for a socket, as most users have."""
     folder = Path(tempfile.mkdtemp(prefix="pi-", dir="/tmp"))
     pi.config = folder / "pi"
-    pi.environment |= {"PI_CONFIG_DIR": str(pi.config), "XDG_RUNTIME_DIR": str(folder), "PI_SSH_PERSIST": "30"}
+    pi.environment |= {
+        "PI_CONFIG_DIR": str(pi.config),
+        "XDG_RUNTIME_DIR": str(folder),
+        "PI_SSH_PERSIST": str(persist_s),
+    }
     yield pi
     for pid in masters(pi):
         kill(pid)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def warm(pi: Pi) -> Iterator[Pi]:
+    """A pi with warm connections."""
+    with with_short_paths(pi, 30) as warm:
+        yield warm
 
 
 @pytest.fixture
