@@ -75,7 +75,7 @@ def check_nothing_is_lost_or_left(pi: Pi, box: Pod) -> None:
     pi.ok("list", timeout_s=120)
     assert sorted(pi.models("box")) == box.records()
     invariants.hold([pi], [box])
-    pi.ok("stop", timeout_s=600)
+    pi.ok("stop", "-y", timeout_s=600)
     assert box.quiet(60) == {} and box.records() == [] and pi.models("box") == {}
     assert until(lambda: not masters(pi), max(UNSHARED_S, PERSIST_S + 5)), f"connections stay: {masters(pi)}"
     assert not list((pi.config / "ssh").iterdir())
