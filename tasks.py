@@ -20,22 +20,25 @@ os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
     help={
         "part": "a folder or file of tests: these alone, without lint and types",
         "quick": "only unit tests and the SSH tests of what has changed",
+        "once": "do not repeat a test that failed",
     }
 )
-def test(c: Context, part: str = "", quick: bool = False) -> None:
+def test(c: Context, part: str = "", quick: bool = False, once: bool = False) -> None:
     """Lint, types, and the tests that need no vLLM."""
     from chores import suite
 
     chosen = part.split() or (suite.quick() if quick else [])
-    tests = shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(in_order=quick), *chosen])
+    workers = suite.options(in_order=quick)
     with suite.clocked():
         if part:
-            c.run(tests)
-            return
-        os.environ.setdefault("PI_TEST_CASES", "first")
-        rules(c)
-        with c.run(f"{BIN}/mypy", asynchronous=True, hide=True):  # on one core; many tests wait most of their time
-            c.run(tests)
+            code = suite.run(chosen, workers, repeat=not once)
+        else:
+            os.environ.setdefault("PI_TEST_CASES", "first")
+            rules(c)
+            with c.run(f"{BIN}/mypy", asynchronous=True, hide=True):  # on one core; many tests wait most of their time
+                code = suite.run(chosen, workers, repeat=not once)
+    if code:
+        raise Exit(code=code)
 
 
 @task
@@ -53,7 +56,9 @@ def rules(c: Context) -> None:
 @task
 def e2e(c: Context) -> None:
     """Test end to end with the real vLLM (minutes)."""
-    c.run(f"{BIN}/python -m pytest -q -m e2e tests/e2e --timeout 1500")
+    from chores import suite
+
+    raise Exit(code=suite.run(["-m", "e2e", "tests/e2e", "--timeout", "1500"], workers=[]))
 
 
 @task
@@ -87,7 +92,7 @@ def nightly(c: Context) -> None:
     slow(c)
     os.environ |= {"PI_TEST_EXAMPLES": "400", "PI_TEST_CASES": "all"}
     for _ in range(10):
-        test(c)
+        test(c, once=True)
     fuzz(c, seconds=3600)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import resource
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +17,15 @@ from tests.rig import alone
 
 ROOT = Path(__file__).parents[1]
 SSH = ROOT / "tests" / "ssh"
+FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 
 WORKERS_PER_CORE = 5
 """Most tests wait for processes and use a fifth of a core."""
 
 MOST_WORKERS = 24
+
+MOST_REPEATED = 5
+"""If more tests fail, the machine's load is not the cause."""
 
 SERVED_BY = {"status": "list", "survey": "plan", "planner": "plan", "journal": "interrupt", "follow": "interrupt"}
 """Modules whose SSH tests have another name."""
@@ -42,6 +48,24 @@ def options(in_order: bool = False) -> list[str]:
         return [*workers, "--dist", "load", "--maxschedchunk", "1"] if in_order else workers
     print("tests run one at a time: this user cannot create network namespaces", flush=True)
     return []
+
+
+def run(chosen: list[str], workers: list[str], repeat: bool = True) -> int:
+    """Run pytest on the chosen tests, with options for its workers. Return its exit code.
+
+    With `repeat`, the tests that failed run once more, one at a time, if they are few: a test that waits for real
+    processes can fail because the machine is busy. Their names are printed.
+    """
+    code = _pytest("--cache-clear", *workers, *chosen)
+    failed = sorted(json.loads(FAILED.read_text("utf-8"))) if code == 1 and FAILED.exists() else []
+    if not (repeat and 0 < len(failed) <= MOST_REPEATED):
+        return code
+    print("These tests failed and run once more, one at a time:", *failed, sep="\n  ", flush=True)
+    return _pytest("--last-failed", *(alone.workers(1) if workers else []), *chosen)
+
+
+def _pytest(*words: str) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", "-q", *words], cwd=ROOT).returncode
 
 
 def quick() -> list[str]:

@@ -27,6 +27,9 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 ERROR_ID = re.compile(r"^(pi: .*) \[([a-z0-9-]+)\]$", re.MULTILINE)
+WAITING = re.compile(r"^ *asking the (?:pod|machine) \(\d+ s\)\n", re.MULTILINE)
+"""The line that pi prints if an answer takes longer than 5 s, as on a busy machine."""
+
 """An error's line on stderr if PI_DEBUG is set: its text and its id (`pi.errors`)."""
 
 
@@ -45,8 +48,8 @@ class Done:
 
 
 def ended(code: int, out: bytes, err: bytes) -> Done:
-    """Return the result of a run, with the error ids removed from stderr."""
-    text = err.decode()
+    """Return the result of a run. Its stderr lacks the error ids, and lines that only a slow machine prints."""
+    text = WAITING.sub("", err.decode())
     ids = ERROR_ID.findall(text)
     return Done(code, out.decode(), ERROR_ID.sub(r"\1", text), ids[-1][1] if ids else "")
 

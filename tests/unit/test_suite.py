@@ -1,6 +1,8 @@
-"""`inv test --quick`: which SSH tests belong to a file."""
+"""`inv test --quick`: which SSH tests belong to a file. `inv test`: what failed runs once more."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,38 @@ def test_a_change_of_a_shared_room_also_runs_the_core(
     assert (chosen[0], chosen[-1]) == ("tests/ssh/test_stop.py", "tests/unit")
     assert len(chosen) > 30 and not any(case.startswith("tests/ssh/test_stop.py::") for case in chosen)
     assert "pi/errors.py" in capsys.readouterr().out
+
+
+FAILS_ONCE = """
+from pathlib import Path
+
+def test_fails_once():
+    again = Path("again")
+    again.touch() if (first := not again.exists()) else None
+    assert not first
+
+def test_passes():
+    with open("passes", "a") as runs:
+        runs.write("x")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with tests for suite.run."""
+    monkeypatch.setattr(suite, "ROOT", tmp_path)
+    monkeypatch.setattr(suite, "FAILED", tmp_path / ".pytest_cache" / "v" / "cache" / "lastfailed")
+    (tmp_path / "test_one.py").write_text(FAILS_ONCE)
+    return tmp_path
+
+
+def test_only_the_failed_test_runs_again(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert suite.run(["test_one.py"], workers=[]) == 0
+    assert "run once more, one at a time:\n  test_one.py::test_fails_once\n" in capfd.readouterr().out
+    assert (folder / "passes").read_text() == "x"
+
+
+def test_a_test_that_fails_twice_or_may_not_repeat_fails_the_run(folder: Path) -> None:
+    assert suite.run(["test_one.py"], workers=[], repeat=False) == 1
+    (folder / "test_one.py").write_text("def test_fails(): assert False")
+    assert suite.run(["test_one.py"], workers=[]) == 1
