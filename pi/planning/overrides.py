@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pi.errors import InputError, RemoteError
+from pi.errors import AbsentError, InputError
 from pi.planning import adapters, amounts
 from pi.planning.catalog import ModelSpec
 from pi.planning.types import LaunchPlan, PodFacts, Request
@@ -145,7 +145,7 @@ def _with_adapters(plan: LaunchPlan, request: Request, facts: PodFacts, spec: Mo
                 "name-taken", f"--lora {adapter.name}: the model itself has this name", "choose another name for it"
             )
         if known and known.absent:
-            raise RemoteError("no-such-path", f"the pod has no directory {adapter.source}")
+            raise AbsentError("no-such-path", f"the pod has no directory {adapter.source}")
         ranks.append(known.rank if known else None)
         why.append(adapters.reason(adapter, known))
         warnings += adapters.doubts(adapter, known, ids)
