@@ -43,7 +43,7 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     _check(request, facts)
     if facts.model_at == "absent":
         raise AbsentError("no-such-path", f"the pod has no directory {request.model}")
-    entry = catalog.find(request.model)
+    request, entry = overrides.with_adapter_args(request, facts), catalog.find(request.model)
     made = _plan(request, facts, catalog, entry)
     made = overrides.laid_over(made, request, facts, entry[0] if entry else None)
     chats = made.api == "completions" and "--chat-template" in request.set_args
