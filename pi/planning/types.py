@@ -44,6 +44,8 @@ class Request:
     set_args: Arguments = field(default_factory=Arguments)
     env: Mapping[str, str] = field(default_factory=dict)
     adapters: tuple[Adapter, ...] = ()
+    adapter_args: Arguments = field(default_factory=Arguments)
+    """Arguments that serve the adapters, once their ranks are known."""
     text_only: bool = False
     tensor: int | None = None
     """Tensor-parallel size, if the user set it; then it is also the number of GPUs."""

@@ -36,6 +36,7 @@ def test_schemas_are_valid_and_reject_an_empty_object(name: str) -> None:
     Draft202012Validator.check_schema(shown(name))
     with pytest.raises(ValidationError):
         validate({}, shown(name))
+    assert "dict(" not in json.dumps(shown(name)), "a type without a docstring shows that of dict"
 
 
 @pytest.mark.parametrize(
