@@ -136,6 +136,7 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
         "env.sh": render("environment.sh.j2", hf_token=request.hf_token, api_key=request.api_key),
         "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text("utf-8"),
         "setup/check_vllm.py": (folder / "templates" / "check_vllm.py").read_text("utf-8"),
+        "setup/archs.py": (files("pi.on_pod") / "archs.py").read_text("utf-8"),
     }
 
 

@@ -127,13 +127,15 @@ class AdapterFacts(TypedDict):
 
 class _SurveyOptions(TypedDict, total=False):
     adapters: Dict[str, AdapterFacts]
+    architectures: Dict[str, List[str]]
 
 
 class Survey(_SurveyOptions):
     """What a pod has and what is in use.
 
     `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any. `sizes`
-    are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them.
+    are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them. `architectures` are
+    those that PyTorch was built for, by the folder of its venv.
     """
 
     gpus: NvidiaSmi

@@ -96,6 +96,8 @@ class PodFacts:
     adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
     """Facts of the requested adapters, by repository or path."""
     device: Device = "cuda"
+    without_code: frozenset[int] = frozenset()
+    """Ids of the GPUs that no PyTorch of the pod has code for, by setup's tests."""
     nodes: int = 1
     prices: Mapping[str, float] = field(default_factory=dict)
     """What the user pays for a GPU hour, by kind."""

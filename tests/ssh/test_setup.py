@@ -195,6 +195,11 @@ def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> No
     assert {"flashinfer-python", "flashinfer-cubin", "vllm", "huggingface-hub", "py-spy"} <= set(packages.split())
     assert "2x H200 (140GB)" in pi.ok("pods")
     assert "GPU 0" in pi.ok("start", machine.model(), "--name", "qwen")
+    machine.cards("b200_8", count=2)
+    done = pi("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert (done.code, done.id) == (2, "gpus-without-code")
+    assert "the PyTorch of this pod has no code for 2x B200 (compute capability 10.0)" in done.err
+    assert pi.models("box").keys() == {"qwen"}
 
 
 def test_slices_of_a_gpu_become_gpus_of_the_pod(pi: Pi, machine: Pod) -> None:
