@@ -107,8 +107,8 @@ def test_a_stopped_worker_is_found_with_its_state(pi: Pi, pods: Pods, model: str
 
 def test_a_missing_package_is_named_with_its_command(pi: Pi, model: str) -> None:
     told = failed(pi("start", model, "--name", "failing", "--set", "load-format=runai_streamer"))
-    assert "[packages-missing]" in told and "vllm[runai]" in told
-    assert "on the pod, uv pip install -p ~/venv" in told
+    assert "[module-missing]" in told
+    assert "on the pod, uv pip install -p ~/venv 'vllm[runai]'" in told
 
 
 def test_a_port_that_another_process_took_meanwhile(pi: Pi, pods: Pods, model: str) -> None:
