@@ -53,7 +53,7 @@ def facts_of(detail: ServerDetail) -> StartFacts:
     """Return what the log says of the start, for a pi that did not plan it."""
     venv = detail.get("venv")
     known = venv if venv and is_extra_venv(venv) else VENV
-    return replace(read_facts(detail["log"]), venv=known, kernel=tuple(detail.get("kernel", ())))
+    return replace(read_facts(detail.get("head") or detail["log"]), venv=known, kernel=tuple(detail.get("kernel", ())))
 
 
 def _explained(id: str, message: str, detail: ServerDetail, facts: StartFacts) -> tuple[str, str, str | None]:

@@ -9,11 +9,13 @@ import subprocess
 import time
 from typing import Mapping, Optional
 
-from pi.on_pod import checkpoint, hub, logs, process, records, storage
+from pi.on_pod import checkpoint, hub, logs, process, records, stacks, storage, watch
 from pi.on_pod.shapes import Repository
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 REPORT_S = 1.0
+
+STILL_LOG_BYTES = 4 * 1024
 
 
 def download(wire: Wire, repository: Repository, instance: str, environment: Mapping[str, str]) -> None:
@@ -45,10 +47,16 @@ def download(wire: Wire, repository: Repository, instance: str, environment: Map
         )
     repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
     began, before = time.monotonic(), _size(repo)
+    last, progress = before, watch.Watch()
     try:
         while fetcher.poll() is None:
             wire.check_cancelled()
             size = _size(repo)
+            if size != last:
+                last = size
+                progress.moved()
+            if progress.is_due():
+                _report_still(wire, log, fetcher.pid, progress.still_s())
             seconds = max(time.monotonic() - began, 0.001)
             speed = int((size - before) / seconds)
             wire.emit({"event": "download", "bytes": size, "bytes_per_s": speed, "total": total})
@@ -61,6 +69,12 @@ def download(wire: Wire, repository: Repository, instance: str, environment: Map
         if "No space left" in text:
             _check_space(model, total)
         raise PodError("download_failed", "hf download ended with %s" % _ending(fetcher.returncode), log=text)
+
+
+def _report_still(wire: Wire, log: str, pid: int, seconds: float) -> None:
+    """Tell pi that a download gets no bytes."""
+    text = logs.tail_of(log, STILL_LOG_BYTES)
+    wire.emit({"event": "still", "seconds": round(seconds), "log": text, "processes": [stacks.without_stack(pid)]})
 
 
 def _check_space(model: str, total: Optional[int]) -> None:

@@ -168,14 +168,17 @@ class _ServerOptions(TypedDict, total=False):
     venv: str
     exit: Optional[int]
     kernel: List[str]
-    whole: bool
+    lines_before: Optional[int]
+    head: str
     still_s: float
     processes: List[ProcessDetail]
 
 
 class ServerDetail(_ServerOptions):
-    """How a server ended: its deployment, and its log (`whole`) or only the end of it.
+    """How a server ended: its deployment, and its log.
 
+    Of a long log, `log` is the end, `lines_before` the number of lines before it (None if pi did not count them), and
+    `head` the beginning.
     `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
     `still_s` are the seconds since its log moved, and `processes` what they did.
     """

@@ -18,6 +18,10 @@ _OBJECT = (
 )
 
 
+_WITH_ARGUMENTS = r"(?=[^{}]{0,200}\"(?:arguments|parameters|args|input|tool_input|params|kwargs)\"|\s*\})"
+"""After the name in an object that may also be an example, such as a package.json."""
+
+
 @dataclass(frozen=True)
 class TextCall:
     """A tool call in a text: the tool's name if it is readable, and parsers that read this markup.
@@ -88,16 +92,17 @@ MARKS = (
     _mark(rf"<function_calls>\s*{_NAME}\(", "olmo3"),
     _mark(rf"<function name=\"{_NAME}\"", "minicpm5", certain=False),
     _mark(
-        rf"```(?:tool_code|tool_call|python)\s*\n\s*(?:print\()?\[?(?:default_api\.)?{_NAME}\(",
+        rf"```(?:(?:tool_code|tool_call)\s*\n\s*(?:print\()?\[?(?:default_api\.)?{_NAME}\("
+        rf"|python\s*\n\s*(?:print\()?\[?(?:default_api\.)?{_NAME}\(\w+\s*=)",
         "pythonic",
         certain=False,
     ),
     _mark(rf"(?m)^\s*\[\s*{_NAME}\([^\n]*\)\s*\]\s*$", "pythonic", "llama4_pythonic", "olmo3", certain=False),
     _mark(rf"(?m)^\s*{_NAME}\(\w+\s*=[^\n]*\)\s*$", "olmo3", "pythonic", certain=False),
-    _mark(rf"(?m)^\s*(?:```(?:json)?\s*)?\[\s*{_OBJECT}", "xlam", certain=False),
-    _mark(rf"```(?:json)?\s*{_OBJECT}", "xlam", "hermes", "llama3_json", certain=False),
+    _mark(rf"(?m)^\s*(?:```(?:json)?\s*)?\[\s*{_OBJECT}{_WITH_ARGUMENTS}", "xlam", certain=False),
+    _mark(rf"```(?:json)?\s*{_OBJECT}{_WITH_ARGUMENTS}", "xlam", "hermes", "llama3_json", certain=False),
     _mark(rf"<tools?>\s*{_OBJECT}", "hermes", certain=False),
-    _mark(rf"(?:^|\n)\s*{_OBJECT}", "llama3_json", "hermes", certain=False),
+    _mark(rf"(?:^|\n)\s*{_OBJECT}{_WITH_ARGUMENTS}", "llama3_json", "hermes", certain=False),
     _mark(rf"<function={_NAME}>\s*\{{", certain=False),
     _mark(rf"<(?:\w+:)?invoke name=\"?{_NAME}", "minimax_m2", certain=False),
     _mark(rf"<(?:tool_use|tool_call|use_tool|tool|call|action)\b[^>]{{0,200}}?\bname=[\"']?{_NAME}", certain=False),

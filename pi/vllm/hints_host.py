@@ -52,6 +52,9 @@ MODULES = {
     "librosa": "vllm[audio]",
     "mamba_ssm": "mamba-ssm",
     "mistral_common": "mistral-common",
+    "fastsafetensors": "vllm[fastsafetensors]",
+    "runai_model_streamer": "vllm[runai]",
+    "tensorizer": "vllm[tensorizer]",
     "qwen_vl_utils": "qwen-vl-utils",
     "resampy": "vllm[audio]",
     "scipy.signal": "vllm[audio]",
@@ -149,6 +152,15 @@ HINTS = (
         ("--env OMP_NUM_THREADS=1", "stop other programs there"),
     ),
     Hint(
+        "infiniband-failed",
+        r"\bibv_\w+.{0,80}(?:fail|error|Cannot)|Call to ibv_|NET/IB.{0,80}(?:fail|error)",
+        "NCCL cannot use the pod's InfiniBand",
+        (
+            "--env NCCL_IB_DISABLE=1",
+            "raise the limit of locked memory (ulimit -l unlimited, --ulimit memlock=-1 of the container)",
+        ),
+    ),
+    Hint(
         "too-many-files",
         r"Too many open files",
         "the pod's limit of open files is reached: raise it with ulimit -n 65536 in the pod's ~/.profile",
@@ -178,6 +190,17 @@ HINTS = (
         ("remove LD_LIBRARY_PATH from its environment", f"{APT}libstdc++6"),
     ),
     Hint(
+        "package-of-another-torch",
+        r"flash_attn_\w*cuda[\s\S]{0,80}undefined symbol",
+        "this flash-attn is made for another PyTorch, and vLLM has its own: on the pod, uv pip uninstall -p ~/{venv}"
+        " flash-attn",
+    ),
+    Hint(
+        "user-without-name",
+        r"getpwuid\(\): uid not found",
+        "the user that runs vLLM has no name there: add a line for it to /etc/passwd",
+    ),
+    Hint(
         "library-missing",
         r"\b(libcu(?:dart|blas|blasLt|dnn|fft|rand|solver|sparse|sparseLt|pti|file)|libnv[\w]*|libnccl"
         r"|libtorch\w*|libc10\w*)"
@@ -198,11 +221,35 @@ HINTS = (
         (f"{INSTALL}'numpy<2'", f"run {SETUP} again"),
     ),
     Hint(
+        "code-of-model-missing",
+        r"No module named '?transformers_modules",
+        "the model's own code is not in the cache",
+        ("--set trust-remote-code", "on the pod, rm -rf ~/.cache/huggingface/modules, and start again"),
+    ),
+    Hint(
         "module-missing",
         r"No module named '?([A-Za-z_][\w.]{0,60})",
         "vLLM on the pod lacks a Python module",
         (f"{INSTALL}'{{package}}'", "{setup}"),
         _module,
+    ),
+    Hint(
+        "transformers-too-new",
+        r"all_special_tokens_extended|Tokenizer\w* (?:object )?has no attribute",
+        "transformers on the pod is newer than {vllm} knows",
+        (f"run {SETUP} again", f"{INSTALL}'transformers<5'"),
+    ),
+    Hint(
+        "packages-missing",
+        r"NIXL is not available",
+        "a Python package is missing",
+        (f"{INSTALL}nixl",),
+    ),
+    Hint(
+        "packages-missing",
+        r"need to have sentencepiece or tiktoken|Converting from Tiktoken failed",
+        "the model's tokenizer needs sentencepiece or tiktoken, or its own files are incomplete",
+        (f"{INSTALL}sentencepiece tiktoken",),
     ),
     Hint(
         "transformers-mismatch",
@@ -236,6 +283,12 @@ HINTS = (
 
 LAST = (
     Hint(
+        "deep-gemm-failed",
+        r"DeepGEMM|deep_gemm",
+        "DeepGEMM does not work here",
+        ("--env VLLM_USE_DEEP_GEMM=0", f"install a newer vLLM: {SETUP} --vllm nightly"),
+    ),
+    Hint(
         "packages-differ",
         r"([A-Za-z][\w.-]{0,40}(?:[<>=!~]=?[\w.]{1,20},?){1,4}) is required for a normal functioning of this module",
         "a Python package has another version than transformers needs",
@@ -258,7 +311,8 @@ LAST = (
     ),
     Hint(
         "vllm-incomplete",
-        r"PackageNotFoundError|undefined symbol|cannot open shared object|torchvision::nms|cannot import name"
+        r"PackageNotFoundError|undefined symbol|_OpNamespace|Could not run '_\w+::|not compiled with CUDA"
+        r"|cannot open shared object|torchvision::nms|cannot import name"
         r"|vllm\._C",
         f"vLLM on the pod is incomplete, or its packages do not belong together: run {SETUP} again",
     ),
