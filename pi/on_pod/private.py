@@ -9,7 +9,7 @@ from typing import Iterable, Optional
 
 HOME = os.path.expanduser("~/.pi")
 
-FOLDERS = ("", "run", "calls", "setup", "hf", "../.vllm_logs")
+FOLDERS = ("", "run", "calls", "setup", "keys", "hf", "../.vllm_logs")
 """Folders below HOME."""
 
 RUN_OR_READ = ("env.sh", "machine")

@@ -65,6 +65,11 @@ def new_api_key() -> str:
             f"{key_file()} already has a key, and --generate-key would make another one",
             "delete it, or remove --generate-key",
         )
+    return made()
+
+
+def made() -> str:
+    """Return a random key that pi hides in all its output."""
     key = f"sk-{secrets.token_urlsafe(32)}"
     redaction.add(key)
     return key
