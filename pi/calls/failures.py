@@ -107,6 +107,14 @@ def _bad_arguments(id: str, message: str, detail: NoDetail) -> PiError:
     return InputError(id, message, "fix --set, --env or --vllm; pi downloaded nothing")
 
 
+def _key_taken(id: str, message: str, detail: NoDetail) -> PiError:
+    return InputError(id, message, "choose another name, or end that key first: pi key revoke NAME")
+
+
+def _unknown_key(id: str, message: str, detail: NoDetail) -> PiError:
+    return InputError(id, message, "pi key list shows them")
+
+
 def _lost(id: str, message: str, detail: NoDetail) -> PiError:
     return UnreachableError(id, message)
 
@@ -175,6 +183,8 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "download_failed": (DownloadDetail, _download_failed),
     "setup_failed": (SetupDetail, _setup_failed),
     "unexpected": (FaultDetail, _unexpected),
+    "key_taken": (NoDetail, _key_taken),
+    "unknown_key": (NoDetail, _unknown_key),
     "no_model": (NoDetail, _plain),
     "no_log": (NoDetail, _plain),
 }

@@ -16,6 +16,7 @@ FailureKind = Literal[
     "disk_full",
     "download_failed",
     "exited",
+    "key_taken",
     "killed",
     "launch_failed",
     "locked",
@@ -32,6 +33,7 @@ FailureKind = Literal[
     "timeout",
     "unexpected",
     "unkillable",
+    "unknown_key",
     "unreadable",
 ]
 

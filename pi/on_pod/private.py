@@ -13,7 +13,7 @@ from pi.on_pod import reading
 
 HOME = os.path.expanduser("~/.pi")
 
-FOLDERS = ("", "run", "calls", "setup", "hf", "../.vllm_logs")
+FOLDERS = ("", "run", "calls", "setup", "keys", "hf", "../.vllm_logs")
 """Folders below HOME."""
 
 RUN_OR_READ = ("env.sh", "machine")

@@ -256,10 +256,14 @@ class AuditRequest(TypedDict):
 
 
 class SetupRequest(TypedDict):
-    """`environment` is that of pod_setup.sh; `files` are texts by path under ~/.pi; `check` asks what comes first."""
+    """`environment` is that of pod_setup.sh; `files` are texts by path under ~/.pi; `check` asks what comes first.
+
+    With `keeps_token`, HF_TOKEN of the env.sh on the pod stays.
+    """
 
     name: str
     check: Any
+    keeps_token: bool
     environment: Dict[str, str]
     files: Dict[str, str]
 

@@ -111,6 +111,29 @@ class AuditJson(TypedDict):
     pods: list[PodAuditJson]
 
 
+class KeyJson(TypedDict):
+    """A key; `name` is null for that of the setup. `requests` made a model work, the last one `idle_seconds` ago."""
+
+    name: str | None
+    added: str | None
+    requests: int
+    idle_seconds: int | None
+
+
+class PodKeysJson(TypedDict):
+    """The keys of one pod, without their values."""
+
+    pod: str
+    error: ErrorJson | None
+    keys: list[KeyJson]
+
+
+class KeysJson(TypedDict):
+    """`pi key list --json`."""
+
+    pods: list[PodKeysJson]
+
+
 class SessionJson(TypedDict):
     """A saved conversation."""
 

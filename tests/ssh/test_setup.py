@@ -79,11 +79,13 @@ def asked(machine: Pod, script: str) -> list[str]:
     return subprocess.check_output(words, env=machine.environment(), cwd=machine.home, text=True).splitlines()
 
 
-def test_without_a_token_the_pod_has_none(ready: Ready) -> None:
+def test_the_word_none_takes_the_token_from_the_pod(ready: Ready) -> None:
     ready.set_up(HF_TOKEN="none")
     assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == ["none"]
     ready.set_up()
     assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == [TOKEN]
+    ready.set_up(HF_TOKEN="")
+    assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == [TOKEN], "without a token, the pod keeps its own"
 
 
 def test_a_new_machine_at_the_old_address_is_taken_on_request(ready: Ready) -> None:

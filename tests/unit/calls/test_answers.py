@@ -16,6 +16,7 @@ from pi.calls.check import check
 from pi.calls.events import READERS
 from pi.calls.explain import read_ending
 from pi.calls.failures import ERRORS
+from pi.calls.key import read_keys
 from pi.calls.logs import follow_log
 from pi.calls.setup import SetupRequest, set_up
 from pi.calls.start import start_model
@@ -24,11 +25,13 @@ from pi.calls.stop import stop_models
 from pi.calls.survey import look
 from pi.calls.validation import fields
 from pi.errors import PiError
+from pi.fabric_tasks.key import key_rows
 from pi.fabric_tasks.stop import show_stopped
 from pi.model_id import ModelId
 from pi.on_pod import shapes
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.events import Event, FailureKind, ServerDetail
+from pi.on_pod.key_shapes import KeysAnswer
 from pi.planning import catalog, planner
 from pi.planning.preflight import findings
 from pi.planning.types import PodFacts, Request
@@ -57,6 +60,7 @@ RESULTS: dict[str, Any] = {
     "explain": ServerDetail,
     "setup": shapes.SetupAnswer,
     "check": CheckAnswer,
+    "key": KeysAnswer,
 }
 
 EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event)}
@@ -202,6 +206,7 @@ READ: dict[str, Callable[[Any], object]] = {
     "logs": lambda link: follow_log(link, "q", lambda event: None),
     "explain": explained,
     "setup": setup,
+    "key": lambda link: key_rows(read_keys(link)),
 }
 
 
