@@ -25,6 +25,7 @@ VERBS = {
     "wait": "wait:wait",
     "logs": "logs:logs",
     "env": "env:env",
+    "connect": "connect:connect",
     "explain": "explain:explain_log",
     "prompt": "prompt:prompt",
     "tunnel": "tunnel:tunnel",

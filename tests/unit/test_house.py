@@ -23,12 +23,13 @@ GROUND = {"errors", "text", "config", "redaction", "screen", "faults", "model_id
 
 ARROWS = {
     "cli": "fabric_tasks pods ground",
-    "fabric_tasks": "steps prompt calls planning setup pods vllm ssh ground",
-    "steps": "calls planning pods vllm ssh ground",
+    "fabric_tasks": "steps prompt calls planning setup clients pods vllm ssh ground",
+    "steps": "calls planning clients pods vllm ssh ground",
     "prompt": "ground",
     "calls": "planning pods vllm ssh on_pod ground",
     "planning": "pods vllm ground",
     "setup": "ground",
+    "clients": "",
     "pods": "on_pod ground",
     "vllm": "ground",
     "ssh": "on_pod ground",
@@ -37,7 +38,7 @@ ARROWS = {
 }
 """The other rooms that each room may import."""
 
-PURE = {"planning", "vllm", "setup", "prompt.events", "pods.types", "pods.file_format", "pods.json_place", "pods.gpus",
+PURE = {"planning", "vllm", "setup", "clients", "prompt.events", "pods.types", "pods.file_format", "pods.json_place", "pods.gpus",
         "ssh.target", "calls.events", "text", "errors", "model_id"}  # fmt: skip
 """Rooms and modules that only compute: no process, no Invoke, nothing heavy."""
 
