@@ -1,4 +1,4 @@
-"""What each client of a model needs: its settings file, variables and commands, from `definitions/CLIENT.toml`.
+"""What each client of a model needs: its settings file, variables and commands, from `known/CLIENT.toml`.
 
 Texts there have places such as <url> and <model>, which `filled` replaces.
 """
@@ -21,7 +21,7 @@ else:
 
 import tomli_w
 
-FOLDER = Path(__file__).parent / "definitions"
+FOLDER = Path(__file__).parent / "known"
 
 CLIENTS = (
     "llm", "opencode", "codex", "claude-code", "pi-agent", "qwen-code", "continue", "cline", "aider", "litellm",

@@ -23,6 +23,7 @@ VERBS = {
     "list": "list:list_models",
     "stop": "stop:stop",
     "wait": "wait:wait",
+    "top": "top:top",
     "logs": "logs:logs",
     "env": "env:env",
     "connect": "connect:connect",

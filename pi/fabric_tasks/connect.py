@@ -70,16 +70,15 @@ def _client(options: ConnectOptions) -> Client:
 
 def _url(pod: Pod, name: str, found: Listed, *, opens: bool) -> str:
     """Return the URL of a model for clients here. If it needs a tunnel, open it, or say how."""
-    port = endpoints.tunnel_port(pod, found)
-    if port is None:
-        return found.url or f"http://{tunnels.LOOPBACK}:{found.model.port}/v1"
+    model = found.model
+    if url := endpoints.reached(pod, found):
+        return url
     if opens:
-        opened, was_open = tunnel_loop.open_in_background(pod, found.model.name, found.model.port)
-        if not was_open:
-            screen.note(f"{name} is at {opened.url} by a tunnel; after a reboot: pi tunnel {name} --background")
+        opened, _ = tunnel_loop.open_in_background(pod, model.name, model.port)
+        screen.note(f"{name} is at {opened.url} by a tunnel; after a reboot: pi tunnel {name} --background")
         return opened.url
-    if tunnels.opened_to(pod.name, found.model.name) is None:
-        screen.note(f"note: {name} needs a tunnel; open it: pi tunnel {name} --background --port {port}")
+    port = tunnels.port_for(pod.name, model.name, model.port, None)
+    screen.note(f"note: {name} needs a tunnel; open it: pi tunnel {model.name} --background --port {port}")
     return f"http://{tunnels.LOOPBACK}:{port}/v1"
 
 
@@ -92,7 +91,7 @@ def _warn(client: Client, endpoint: Endpoint, model: Deployment) -> None:
 
 def _print(client: Client, endpoint: Endpoint) -> None:
     if client.file:
-        screen.say(f"# {client_files.place_of(client.file)}")
+        screen.say(f"# {client_files.short(client_files.place_of(client.file))}")
         screen.say(definitions.shown(client.file, endpoint).rstrip())
     _print_variables(client, endpoint)
     if client.text:

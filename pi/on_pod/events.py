@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.shapes import Survey
+from pi.on_pod.top_shapes import Sample
 
 StepVerb = Literal["step", "note", "done", "skip", "fail"]
 """What pod_setup.sh reports of a step."""
@@ -111,6 +112,13 @@ class StillEvent(TypedDict):
     processes: List[ProcessDetail]
 
 
+class SampleEvent(TypedDict):
+    """The figures of a pod at one moment."""
+
+    event: Literal["sample"]
+    sample: Sample
+
+
 class AliveEvent(TypedDict):
     event: Literal["alive"]
 
@@ -148,6 +156,7 @@ Event = Union[
     CheckedEvent,
     ExitedEvent,
     StillEvent,
+    SampleEvent,
     AliveEvent,
     CancellingEvent,
     DoneEvent,

@@ -44,6 +44,12 @@ def place_of(file: File, given: str | None = None) -> Path:
         raise InputError("client-file-unknown-home", f"{text!r}: no such user") from None
 
 
+def short(path: Path) -> str:
+    """Return a path as users write it, with ~ for their home."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if home in path.parents else str(path)
+
+
 def write(client: Client, file: File, endpoint: Endpoint, given: str | None) -> tuple[Path, tuple[str, ...]]:
     """Put pi's part into a client's file, in place of an older one.
 

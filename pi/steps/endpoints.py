@@ -49,12 +49,12 @@ def running(c: Any, pod: Pod, name: str, *, is_named: bool) -> Listed:
     return found
 
 
-def tunnel_port(pod: Pod, found: Listed) -> int | None:
-    """Return the local port of the tunnel that a running model needs; None if this machine reaches it without."""
+def reached(pod: Pod, found: Listed) -> str | None:
+    """Return the URL at which this machine reaches a running model now: an open tunnel, or the pod; else None."""
     model = found.model
     opened = tunnels.opened_to(pod.name, model.name)
     if opened and opened.remote == model.port:
-        return opened.port
-    if isinstance(target.parse(pod.ssh), target.LocalTarget) or (found.url and addresses.answers(found.url)):
-        return None
-    return tunnels.port_for(pod.name, model.name, model.port, None)
+        return opened.url
+    if isinstance(target.parse(pod.ssh), target.LocalTarget):
+        return f"http://{tunnels.LOOPBACK}:{model.port}/v1"
+    return found.url if found.url and addresses.answers(found.url) else None
