@@ -139,10 +139,12 @@ def fit_memory(c: Context) -> None:
 
 @task
 def messages(c: Context) -> None:
-    """Renew the golden file with the texts of all errors."""
+    """Renew the golden files: the texts of all errors, and the settings of clients."""
+    from chores import client_goldens
     from chores.messages import GOLDEN, listing
 
     GOLDEN.write_text(listing(), "utf-8")
+    client_goldens.write_all()
 
 
 @task

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.shapes import Survey
+from pi.on_pod.top_shapes import Sample
 
 StepVerb = Literal["step", "note", "done", "skip", "fail"]
 """What pod_setup.sh reports of a step."""
@@ -113,6 +114,13 @@ class StillEvent(TypedDict):
     processes: List[ProcessDetail]
 
 
+class SampleEvent(TypedDict):
+    """The figures of a pod at one moment."""
+
+    event: Literal["sample"]
+    sample: Sample
+
+
 class AliveEvent(TypedDict):
     event: Literal["alive"]
 
@@ -150,6 +158,7 @@ Event = Union[
     CheckedEvent,
     ExitedEvent,
     StillEvent,
+    SampleEvent,
     AliveEvent,
     CancellingEvent,
     DoneEvent,

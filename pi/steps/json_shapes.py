@@ -257,3 +257,50 @@ class ExplainJson(TypedDict):
     cause: str
     hint: str | None
     line: int | None
+
+
+class TopModelJson(TypedDict):
+    """The load of a model. Rates are per second, latencies in seconds, shares from 0 to 1.
+
+    Percentiles are of the requests between the two samples, or of all since the server's start if there were none.
+    """
+
+    name: str
+    state: str
+    requests_running: int | None
+    requests_waiting: int | None
+    prompt_tokens_per_s: float | None
+    generation_tokens_per_s: float | None
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+    itl_p50_s: float | None
+    itl_p95_s: float | None
+    kv_share: float | None
+    prefix_share: float | None
+
+
+class TopGpuJson(TypedDict):
+    """A GPU now; None for what its driver does not tell."""
+
+    index: int
+    use_percent: float | None
+    used_mib: float | None
+    memory_mib: float | None
+    celsius: float | None
+    watts: float | None
+
+
+class TopPodJson(TypedDict):
+    """A pod now. With `error`, the pod did not answer; `problem` says what is missing on it."""
+
+    pod: str
+    error: ErrorJson | None
+    problem: str | None
+    models: list[TopModelJson]
+    gpus: list[TopGpuJson]
+
+
+class TopJson(TypedDict):
+    """`pi top --once --json`."""
+
+    pods: list[TopPodJson]

@@ -200,6 +200,8 @@ def a_file_of_the_venv() -> mmap.mmap:
 class Server(ThreadingHTTPServer):
     names: list[str]
     fault: dict[str, Any]
+    answered = 0
+    """Chats so far."""
     shares_port = False
     daemon_threads = True
 
@@ -218,6 +220,8 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(200, b"")
         elif self._is_refused():
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
+        elif self.path == "/metrics":
+            self._reply(200, metrics(self.server.answered).encode(), "text/plain; version=0.0.4")
         elif self.path == "/v1/models":
             models = [
                 {"id": name, "object": "model", "max_model_len": self.server.fault["max_model_len"]}
@@ -225,13 +229,14 @@ class Handler(BaseHTTPRequestHandler):
             ]
             self._json(200, {"object": "list", "data": models})
         else:
-            self._json(404 if self.path != "/metrics" else 200, {"detail": "Not Found"})
+            self._json(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
         asked = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self._is_refused():
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
         elif self.path == "/v1/chat/completions":
+            self.server.answered += 1
             self._stream(json.loads(asked))
         else:
             self._json(404, {"detail": "Not Found"})
@@ -283,12 +288,34 @@ class Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, body: dict[str, Any]) -> None:
         self._reply(status, json.dumps(body).encode())
 
-    def _reply(self, status: int, body: bytes) -> None:
+    def _reply(self, status: int, body: bytes, kind: str = "application/json") -> None:
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def metrics(answered: int) -> str:
+    """Return what vLLM would report after so many answers of 12 prompt and 3 generated tokens (vLLM 0.33.0)."""
+    labels = 'engine="0",model_name="m"'
+    lines = []
+    for name, kind, value in (
+        ("num_requests_running", "gauge", 2),
+        ("num_requests_waiting", "gauge", 1),
+        ("kv_cache_usage_perc", "gauge", 0.25),
+        ("prompt_tokens_total", "counter", 12 * answered),
+        ("generation_tokens_total", "counter", 3 * answered),
+        ("prefix_cache_queries_total", "counter", 12 * answered),
+        ("prefix_cache_hits_total", "counter", 3 * answered),
+    ):
+        lines += [f"# HELP vllm:{name} Text.", f"# TYPE vllm:{name} {kind}", f"vllm:{name}{{{labels}}} {float(value)}"]
+    for name, times in (("time_to_first_token_seconds", 1), ("inter_token_latency_seconds", 3)):
+        lines += [f"# HELP vllm:{name} Text.", f"# TYPE vllm:{name} histogram"]
+        counts = {"0.1": 0, "0.2": times * answered, "+Inf": times * answered}
+        lines += [f'vllm:{name}_bucket{{{labels},le="{bound}"}} {count}.0' for bound, count in counts.items()]
+        lines += [f"vllm:{name}_count{{{labels}}} {times * answered}.0", f"vllm:{name}_sum{{{labels}}} 1.0"]
+    return "\n".join(["# TYPE python_info gauge", "python_info 1.0", *lines, ""])
 
 
 def served_names(words: list[str]) -> list[str]:
