@@ -14,6 +14,8 @@ MEANINGS = {
     "models": "catalog search find available",
     "plan": "estimate fit dry-run preview",
     "audit": "history events changes",
+    "pull": "download fetch get",
+    "cache": "disk df du space",
     "tunnel": "forward port-forward proxy connect",
     "key show": "key keys token secret",
     "ssh": "exec remote",
