@@ -9,6 +9,7 @@ MEANINGS = {
     "list": "ls ps status show top state",
     "stop": "rm kill delete down unload terminate shutdown",
     "start": "run serve up launch deploy load create",
+    "restart": "reload recreate",
     "prompt": "chat ask talk query generate",
     "logs": "log tail journal",
     "models": "catalog search find available",

@@ -25,6 +25,7 @@ VERBS = {
     "cache.rm": "cache_rm:remove",
     "list": "list:list_models",
     "stop": "stop:stop",
+    "restart": "restart:restart",
     "wait": "wait:wait",
     "logs": "logs:logs",
     "env": "env:env",

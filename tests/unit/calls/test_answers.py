@@ -26,7 +26,6 @@ from pi.calls.stop import stop_models
 from pi.calls.survey import look
 from pi.calls.validation import fields
 from pi.errors import PiError
-from pi.fabric_tasks.stop import show_stopped
 from pi.model_id import ModelId
 from pi.on_pod import shapes
 from pi.on_pod.cache_shapes import CacheAnswer, PulledRepository
@@ -43,6 +42,7 @@ from pi.steps.listing import Seen
 from pi.steps.pull_report import PullReport
 from pi.steps.reports import StartReport
 from pi.steps.setup_report import SetupReport
+from pi.steps.stop_report import show_stopped
 from pi.vllm.log import explain
 from tests import pods
 
