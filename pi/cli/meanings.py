@@ -7,9 +7,11 @@ from difflib import get_close_matches
 
 MEANINGS = {
     "list": "ls ps status show top state",
-    "stop": "rm kill delete down unload terminate shutdown",
-    "start": "run serve up launch deploy load create",
+    "stop": "rm kill delete unload terminate shutdown",
+    "start": "run serve launch deploy load create",
     "restart": "reload recreate",
+    "up": "apply compose sync",
+    "export": "save dump",
     "prompt": "chat ask talk query generate",
     "logs": "log tail journal",
     "models": "catalog search find available",
@@ -21,7 +23,7 @@ MEANINGS = {
     "key show": "key keys token secret",
     "ssh": "exec remote",
     "shell": "sh bash attach login enter",
-    "env": "export environment url endpoint",
+    "env": "environment url endpoint",
     "pods": "machines hosts servers nodes",
     "pods setup": "add init install register new",
     "pods active": "use select switch checkout",
