@@ -148,6 +148,20 @@ def _download_failed(id: str, message: str, detail: DownloadDetail) -> PiError:
     return RemoteError(failure.id or id, f"download failed: {failure.cause}", failure.hint)
 
 
+def _stalled(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(
+        id, message, "check the pod's line to the hub: pi doctor; files that are whole stay, so repeat the command"
+    )
+
+
+def _in_use(id: str, message: str, detail: NoDetail) -> PiError:
+    return BusyError(id, message, "pi cache shows who uses it; pi stop NAME ends a model")
+
+
+def _not_cached(id: str, message: str, detail: NoDetail) -> PiError:
+    return InputError(id, message, "pi cache lists what the pod has")
+
+
 def _setup_failed(id: str, message: str, detail: SetupDetail) -> PiError:
     return SetupError(detail["step"], message, detail["tail"])
 
@@ -181,6 +195,9 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "disk_full": (NoDetail, _disk_full),
     "storage": (NoDetail, _storage),
     "download_failed": (DownloadDetail, _download_failed),
+    "stalled": (NoDetail, _stalled),
+    "in_use": (NoDetail, _in_use),
+    "not_cached": (NoDetail, _not_cached),
     "setup_failed": (SetupDetail, _setup_failed),
     "unexpected": (FaultDetail, _unexpected),
     "key_taken": (NoDetail, _key_taken),

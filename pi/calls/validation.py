@@ -52,6 +52,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "sizes": (0, 2**63),
     "rank": (0, 10**6),
     "total": (0, 2**63),
+    "unfinished_bytes": (0, 2**63),
+    "used_s_ago": SECONDS_LIMITS,
     "asked_s_ago": SECONDS_LIMITS,
     "ended_s_ago": SECONDS_LIMITS,
     "up_s": SECONDS_LIMITS,

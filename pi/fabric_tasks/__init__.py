@@ -20,8 +20,15 @@ VERBS = {
     "start": "start:start",
     "plan": "plan:plan",
     "models": "models:models",
+    "pull": "pull:pull",
+    "cache.list": "cache:list_cache",
+    "cache.rm": "cache_rm:remove",
     "list": "list:list_models",
     "stop": "stop:stop",
+    "restart": "restart:restart",
+    "up": "up:up",
+    "down": "down:down",
+    "export": "export:export",
     "wait": "wait:wait",
     "top": "top:top",
     "logs": "logs:logs",
@@ -40,7 +47,7 @@ VERBS = {
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""
 
-DEFAULTS = {"pods": "pods.list"}
+DEFAULTS = {"pods": "pods.list", "cache": "cache.list"}
 """The task that runs if only a group's name is typed."""
 
 

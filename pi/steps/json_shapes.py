@@ -304,3 +304,27 @@ class TopJson(TypedDict):
     """`pi top --once --json`."""
 
     pods: list[TopPodJson]
+
+
+class CachedModelJson(TypedDict):
+    """A model in a pod's cache.
+
+    `unfinished_bytes` of `size_bytes` are files of downloads that did not end. `used_by` are names of models that run
+    with it, `fetched_by_pids` processes that download it now.
+    """
+
+    model: str
+    size_bytes: int
+    unfinished_bytes: int
+    used_seconds_ago: float | None
+    used_by: list[str]
+    fetched_by_pids: list[int]
+
+
+class CacheJson(TypedDict):
+    """`pi cache --json`, the largest model first."""
+
+    pod: str
+    folder: str
+    free_bytes: int
+    models: list[CachedModelJson]
