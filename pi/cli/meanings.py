@@ -15,6 +15,7 @@ MEANINGS = {
     "plan": "estimate fit dry-run preview",
     "audit": "history events changes",
     "tunnel": "forward port-forward proxy connect",
+    "door": "gateway router litellm",
     "key show": "key keys token secret",
     "ssh": "exec remote",
     "shell": "sh bash attach login enter",

@@ -28,6 +28,9 @@ VERBS = {
     "explain": "explain:explain_log",
     "prompt": "prompt:prompt",
     "tunnel": "tunnel:tunnel",
+    "door.run": "door:run",
+    "door.status": "door:status",
+    "door.stop": "door:stop",
     "key.show": "key:show",
     "shell": "shell:shell",
     "ssh": "ssh:ssh",
@@ -35,7 +38,7 @@ VERBS = {
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""
 
-DEFAULTS = {"pods": "pods.list"}
+DEFAULTS = {"pods": "pods.list", "door": "door.run"}
 """The task that runs if only a group's name is typed."""
 
 

@@ -173,6 +173,7 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
         private=_bool(data.pop("private", False), (*place, "private")),
         venv=_text(data.pop("venv", ""), (*place, "venv")),
         adapters=_names(data.pop("adapters", []), (*place, "adapters")),
+        options=_object(data.pop("options", {}), (*place, "options")),
         extra=data,
     )
 
@@ -335,4 +336,6 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
         document["venv"] = model.venv
     if model.adapters:
         document["adapters"] = list(model.adapters)
+    if model.options:
+        document["options"] = model.options
     return {**document, **model.extra}

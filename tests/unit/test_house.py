@@ -17,13 +17,15 @@ from pi.fabric_tasks import VERBS
 
 PI = Path(__file__).parents[2] / "pi"
 
-HEAVY = {"fabric", "paramiko", "openai", "httpx2", "requests", "jinja2", "tabulate", "rich", "prompt_toolkit"}
+HEAVY = {"fabric", "paramiko", "openai", "httpx2", "requests", "jinja2", "tabulate", "rich", "prompt_toolkit",
+         "starlette", "uvicorn", "httpcore2"}  # fmt: skip
 
 GROUND = {"errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "download"}
 
 ARROWS = {
     "cli": "fabric_tasks pods ground",
-    "fabric_tasks": "steps prompt calls planning setup pods vllm ssh ground",
+    "fabric_tasks": "door steps prompt calls planning setup pods vllm ssh ground",
+    "door": "steps calls pods ssh on_pod ground",
     "steps": "calls planning pods vllm ssh ground",
     "prompt": "ground",
     "calls": "planning pods vllm ssh on_pod ground",
@@ -48,6 +50,7 @@ LATE = {
     "cli.entry": {"pi.cli"},
     "cli.program": {"pi.cli"},
     "prompt.chat": {"pi.prompt.line_editor"},
+    "fabric_tasks.door": {"pi.door"},
     "prompt.client": {"pi.prompt.sdk"},
     "screen": {"tabulate"},
     "steps.spending": {"pi.steps"},
@@ -55,6 +58,10 @@ LATE = {
     "": {"pi.fabric_tasks", "pi.steps"},
 }
 """Imports inside functions: heavy packages, and the tasks for fabfiles."""
+
+
+DOOR = ("door.app", "door.lines", "door.passing", "door.server")
+"""Modules that need the extra `door`."""
 
 
 def modules() -> list[str]:
@@ -162,9 +169,9 @@ def test_only_heavy_imports_are_inside_functions(module: str) -> None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "ssh.connection"])
 def test_heavy_packages_are_imported_late(module: str) -> None:
-    """Only a function that connects imports `ssh.connection`."""
+    """Only a function that connects imports `ssh.connection`, and only one that opens the door imports its server."""
     at_top = {name.partition(".")[0] for node in tree_of(module).body for name in names_of(node)}
-    assert not at_top & HEAVY or module in ("prompt.sdk", "prompt.transport", "prompt.line_editor")
+    assert not at_top & HEAVY or module in ("prompt.sdk", "prompt.transport", "prompt.line_editor", *DOOR)
 
 
 @pytest.mark.parametrize(
