@@ -41,7 +41,7 @@ SHORT_USAGE = 60
 
 def typed(name: str) -> str:
     """Return a task's name as it is typed: "pods.setup" is "pods setup", "pods.list" is "pods"."""
-    return next((group for group, task in DEFAULTS.items() if task == name), name.replace(".", " "))
+    return next((group for group, default in DEFAULTS.items() if default == name), name.replace(".", " "))
 
 
 def usage_of(name: str, task: Verb) -> str:

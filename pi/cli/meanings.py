@@ -20,6 +20,7 @@ MEANINGS = {
     "pull": "download fetch get",
     "cache": "disk df du space",
     "tunnel": "forward port-forward proxy connect",
+    "door": "gateway router litellm",
     "key list": "key keys",
     "key show": "token secret",
     "ssh": "exec remote",

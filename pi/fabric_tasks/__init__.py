@@ -37,6 +37,9 @@ VERBS = {
     "explain": "explain:explain_log",
     "prompt": "prompt:prompt",
     "tunnel": "tunnel:tunnel",
+    "door.run": "door:run",
+    "door.status": "door:status",
+    "door.stop": "door:stop",
     "key.show": "key:show",
     "key.add": "key:add",
     "key.list": "key:list_keys",
@@ -47,7 +50,7 @@ VERBS = {
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""
 
-DEFAULTS = {"pods": "pods.list", "cache": "cache.list"}
+DEFAULTS = {"pods": "pods.list", "cache": "cache.list", "door": "door.run"}
 """The task that runs if only a group's name is typed."""
 
 

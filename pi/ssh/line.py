@@ -16,7 +16,7 @@ class Line:
     """A socket whose other end is `ssh -W`, with a socket's methods, time-outs and errors."""
 
     def __init__(self, words: list[str]) -> None:
-        self._socket, theirs = socket.socketpair()
+        self.socket, theirs = socket.socketpair()
         with contextlib.suppress(OSError):
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         with theirs:
@@ -35,17 +35,17 @@ class Line:
         return self._process.poll() is not None
 
     def settimeout(self, value: float | None, /) -> None:
-        self._socket.settimeout(value)
+        self.socket.settimeout(value)
 
     def sendall(self, data: bytes, /) -> None:
         """Raises TimeoutError if not all of it is on its way in time, or OSError; the line is of no use after that."""
-        self._socket.sendall(data)
+        self.socket.sendall(data)
 
     def recv(self, size: int, /) -> bytes:
         """Return the next bytes, empty at the end. Raises TimeoutError or OSError."""
-        return self._socket.recv(size)
+        return self.socket.recv(size)
 
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
         with contextlib.suppress(OSError):
             end(self._process)

@@ -30,6 +30,9 @@ class Local:
     def ready(self) -> None:
         """A shell is always there."""
 
+    def warm_up(self) -> None:
+        """Nothing needs time to connect."""
+
     def stream(self, command: str) -> Stream:
         return Stream(["/bin/sh", "-c", command], str(Path.home()))
 

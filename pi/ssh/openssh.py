@@ -82,6 +82,14 @@ class OpenSsh:
         """Wait until the pod's shell has answered. Raises UnreachableError or HostKeyError."""
         self._ready_session()
 
+    def warm_up(self) -> None:
+        """Open the warm connection unless it is open. Raises UnreachableError or HostKeyError."""
+        if not self._is_warm():
+            try:
+                self.ready()
+            finally:
+                self.close()
+
     def stream(self, command: str) -> Stream:
         """Run a command line of /bin/sh on the pod."""
         session = self._ready_session()

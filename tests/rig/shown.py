@@ -21,6 +21,9 @@ PORT = 22022
 TUNNEL = "the tunnel's port"
 """Stands for a port of the laptop until all others are replaced: here the pod itself has the first port."""
 
+DOOR = "the door's port"
+"""Stands for the address of `pi door` in the same way."""
+
 LEFT_OUT = (
     "  note: uv follows pip's settings",
     "  note: cannot reach download.pytorch.org",
@@ -68,7 +71,7 @@ class Laptop:
         return path
 
     def _as_on_the_page(self, text: str) -> str:
-        text = text.replace(self._tunnel, TUNNEL)
+        text = text.replace(self._tunnel, TUNNEL).replace("127.0.0.1:4000", DOOR)
         for real, shown in self._names.items():
             text = text.replace(real, shown)
         text = re.sub(r"(?<=, )\d+ days? old", "100 days old", text)
@@ -76,7 +79,7 @@ class Laptop:
         here = f"{login()}@{gethostname()}"
         text = re.sub(f"{re.escape(here)} *", lambda cell: "me@pc".ljust(len(cell[0])), text)
         text = text.replace(f"{login()}@", "root@")
-        text = text.replace(TUNNEL, "127.0.0.1:8001")
+        text = text.replace(TUNNEL, "127.0.0.1:8001").replace(DOOR, "127.0.0.1:4000")
         return "".join(f"{line.rstrip()}\n" for line in text.splitlines() if not line.startswith(LEFT_OUT))
 
 

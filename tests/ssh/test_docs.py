@@ -85,6 +85,7 @@ SCENES: dict[str, Callable[[Laptop, Pod], None]] = {
     "docs/json.md": model_runs,
     "docs/declare.md": model_runs,
     "docs/reach.md": model_runs,
+    "docs/door.md": model_runs,
     "docs/decisions/pod-is-the-truth.md": model_is_killed,
 }
 """What is done on a fresh pod before the commands of each page run."""

@@ -1,0 +1,1 @@
+"""The door: one local address that serves every model of every pod, over SSH."""

@@ -1,0 +1,104 @@
+"""The door as a process of its own, and what it says about itself."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from pi import config, screen
+from pi.door import kept
+from pi.door.kept import Door
+from pi.errors import NotReadyError, PiError, RemoteError
+
+OPEN_S = 30
+
+ANSWER_S = 5
+
+POLL_S = 0.05
+
+STATUS = "/door"
+"""The route by which the door says what its models do."""
+
+
+def start(words: list[str]) -> Door:
+    """Open the door with these words of `pi` in a process of its own.
+
+    Raises BusyError if it is open, RemoteError with its last words if it does not open.
+    """
+    if kept.opened():
+        raise kept.already_open()
+    output = kept.new_log()
+    given = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pi", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**given, "PI_CONFIG_DIR": str(config.config_dir())},
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(output)
+    deadline = time.monotonic() + OPEN_S
+    while time.monotonic() < deadline:
+        door = kept.opened()
+        if door and door.pid == process.pid and _answers(door):
+            return door
+        if process.poll() is not None:
+            raise _failure(process.returncode)
+        time.sleep(POLL_S)
+    process.terminate()
+    raise NotReadyError("door-late", f"the door does not answer after {OPEN_S} s", f"its log: {kept.log_path()}")
+
+
+def status(door: Door) -> dict[str, Any] | None:
+    """Return what the door says of its models, or None if it does not answer."""
+    connection = http.client.HTTPConnection(door.address, door.port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", STATUS, headers={"Authorization": f"Bearer {kept.key()}"})
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return document if isinstance(document, dict) and isinstance(document.get("models"), list) else None
+
+
+def show_status() -> None:
+    """Print whether the door is open, and its models."""
+    door = kept.opened()
+    if door is None:
+        screen.say("the door is closed; open it: pi door --background")
+        return
+    found = status(door)
+    if found is None:
+        raise RemoteError(
+            "door-silent", f"the door at {door.url} (pid {door.pid}) does not answer", "open it again: pi door stop"
+        )
+    screen.say(f"the door is at {door.url}, pid {door.pid}; its key is in {kept.key_path()}")
+    rows = [(each["id"], each["pod"], each["state"], each["note"]) for each in found["models"]]
+    if rows:
+        screen.table(rows, ("NAME", "POD", "STATE", ""))
+    else:
+        screen.say("no models; start one: pi start MODEL --name NAME")
+
+
+def _answers(door: Door) -> bool:
+    return status(door) is not None
+
+
+def _failure(code: int) -> PiError:
+    """Return the error of a door that did not open, with its words and exit code."""
+    text = kept.log_path().read_text("utf-8", "replace")
+    first, _, rest = text.rpartition("pi: ")[2].strip().partition("\n")
+    error = RemoteError("door-failed", first or f"the door ended with status {code}", rest.strip() or None)
+    error.exit_code = code if 0 < code < 128 else 1
+    return error

@@ -1,0 +1,211 @@
+"""The files of the door in pi's folder: its description, which a running door locks, its key, its log.
+
+`door/door.json` stays after the door is closed, so that the next one has the same port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pi import config, redaction
+from pi.door.names import Kept
+from pi.errors import BusyError, InputError, RemoteError
+
+HOST, PORT = "127.0.0.1", 4000
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - only if the user asks for it
+"""Addresses that stand for all of this machine's."""
+
+READERS_S = 0.5
+"""How long other commands may lock the file while they read it."""
+
+STOP_S = 10
+
+
+@dataclass(frozen=True)
+class Door:
+    """A door: where it listens, and the process that has it open. `pid` is 0 if it is closed."""
+
+    host: str
+    port: int
+    pid: int = 0
+    started: float = 0.0
+
+    @property
+    def address(self) -> str:
+        """The address for clients on this machine."""
+        return HOST if self.host in EVERYWHERE else self.host
+
+    @property
+    def url(self) -> str:
+        return f"http://{f'[{self.address}]' if ':' in self.address else self.address}:{self.port}/v1"
+
+
+def folder() -> Path:
+    return config.config_dir() / "door"
+
+
+def log_path() -> Path:
+    return folder() / "log"
+
+
+def key_path() -> Path:
+    return folder() / "key"
+
+
+def last() -> Door | None:
+    """Return the door of the file, open or closed; None if it is missing or damaged."""
+    try:
+        with _path().open(encoding="utf-8") as file:
+            is_open = not _lock(file.fileno())
+            document = json.load(file)
+        door = Door(str(document["host"]), int(document["port"]), int(document["pid"]), float(document["started"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not 0 < door.port < 65536 or door.pid <= 1:
+        return None
+    return door if is_open else Door(door.host, door.port)
+
+
+def opened() -> Door | None:
+    door = last()
+    return door if door and door.pid else None
+
+
+@contextlib.contextmanager
+def claimed(host: str, port: int) -> Iterator[Door]:
+    """Hold the door's file while it is open. Raises BusyError if another process holds it."""
+    make_folder()
+    try:
+        descriptor = os.open(_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(_path(), error) from None
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+        deadline = time.monotonic() + READERS_S
+        while not _lock(descriptor):
+            if time.monotonic() > deadline:
+                raise already_open()
+            time.sleep(0.05)
+        door = Door(host, port, os.getpid(), time.time())
+        file.truncate()
+        json.dump(asdict(door), file)
+        file.flush()
+        yield door
+
+
+def already_open() -> BusyError:
+    return BusyError("door-open", "the door is already open", "see: pi door status; to close it: pi door stop")
+
+
+def close(door: Door) -> None:
+    """End the process of a door. Raises RemoteError if it does not end."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(door.pid, number)
+        deadline = time.monotonic() + STOP_S
+        while time.monotonic() < deadline:
+            if opened() is None:
+                return
+            time.sleep(0.05)
+    raise RemoteError("door-not-closed", f"the door (pid {door.pid}) does not end")
+
+
+def key() -> str:
+    """Return the door's own key; the first door makes it. Raises InputError."""
+    path = key_path()
+    make_folder()
+    try:
+        with contextlib.suppress(FileExistsError):
+            _write_new(path, f"sk-door-{secrets.token_urlsafe(32)}\n")
+        if path.stat().st_mode & 0o077:
+            raise InputError("door-key-open", f"other users can read {path}", f"chmod 600 {path}")
+        found = path.read_text("utf-8", "replace").strip()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if len(found) < 16 or not all("!" <= character <= "~" for character in found):
+        raise InputError("door-key-invalid", f"{path} does not contain a key", "delete it; the next pi door makes one")
+    redaction.add(found)
+    return found
+
+
+def stopped() -> Kept:
+    """Return the options of the models that the door stopped and can start again; empty if the file is damaged."""
+    try:
+        found = json.loads(_stopped_path().read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {pod: {name: table for name, table in models.items() if _is_start(table)}
+            for pod, models in found.items() if isinstance(models, dict)}  # fmt: skip
+
+
+def keep_stopped(pod: str, name: str, options: dict[str, Any] | None) -> None:
+    """Save how a stopped model is started again; None forgets it. Only the process with the door open may call this."""
+    models = {each: dict(tables) for each, tables in stopped().items()}
+    models.setdefault(pod, {}).pop(name, None)
+    if options:
+        models[pod][name] = options
+    fresh = _stopped_path().with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    _write_new(fresh, json.dumps(models, indent=1) + "\n")
+    fresh.replace(_stopped_path())
+
+
+def make_folder() -> None:
+    try:
+        folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder(), error) from None
+
+
+def new_log() -> int:
+    """Return the descriptor of an empty log. Raises InputError."""
+    make_folder()
+    try:
+        return os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _unwritable(log_path(), error) from None
+
+
+def _is_start(table: object) -> bool:
+    return isinstance(table, dict) and isinstance(table.get("model"), str)
+
+
+def _write_new(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _path() -> Path:
+    return folder() / "door.json"
+
+
+def _stopped_path() -> Path:
+    return folder() / "stopped.json"
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        "door-file-unwritable", f"cannot write {path}: {error.strerror}", "set PI_CONFIG_DIR to another folder"
+    )
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; return whether no other process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""Serve the door until it is asked to end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+
+import uvicorn
+
+from pi import redaction, screen
+from pi.door import kept
+from pi.door.admission import Admission
+from pi.door.app import House, application
+from pi.errors import BusyError, InputError, Interrupted
+from pi.steps import keys
+
+END_S = 3
+"""How long running answers go on after the door was asked to end."""
+
+
+def serve(host: str, port: int) -> None:
+    """Serve until Ctrl+C or TERM. Raises BusyError if another door is open or the port is taken."""
+    pods_key = keys.api_key()
+    redaction.add(pods_key)
+    with kept.claimed(host, port) as door, _listening(host, port) as listener:
+        running = uvicorn.Server(settings(host, pods_key))
+        screen.say(f"the door is at {door.url}; its key is in {kept.key_path()}")
+        with contextlib.suppress(KeyboardInterrupt, Interrupted):
+            running.run(sockets=[listener])
+
+
+def settings(host: str, pods_key: str) -> uvicorn.Config:
+    """Return how uvicorn serves the door. It accepts the pods' key as well: who has that one needs no door."""
+    admission = Admission(host, (kept.key(), pods_key))
+    return uvicorn.Config(
+        application(House(pods_key), admission),
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=END_S,
+    )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise InputError(
+                "door-host-invalid", f"this machine has no address {host!r}", "use --host 127.0.0.1"
+            ) from None
+        raise BusyError(
+            "local-port-taken", f"cannot listen on port {port}: {os.strerror(error.errno or 0)}", "use another --port"
+        ) from None
+    return listener

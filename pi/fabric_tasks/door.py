@@ -1,0 +1,62 @@
+"""`pi door`: one local address for every model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pi import screen
+from pi.door import background, kept
+from pi.errors import InputError
+from pi.fabric_tasks.flags import Options, flag, switch
+from pi.fabric_tasks.verb import verb
+
+INSTALL = "pip install 'pi-pods[door]'"
+
+
+@dataclass(frozen=True)
+class DoorOptions(Options):
+    port: str | None = flag("PORT", "local port (default: the last one, or 4000)")
+    host: str | None = flag("ADDRESS", "listen on this address instead of the loopback; the door has no TLS")
+    background: bool = switch("return when the door is open; it stays open")
+
+
+@verb(DoorOptions, examples=("pi door", "pi door --background", "pi door --port 4100"))
+def run(c: Any, options: DoorOptions) -> None:
+    """Serve every model of every pod at one local address, over SSH, until Ctrl+C."""
+    try:
+        from pi.door import server  # noqa: PLC0415 - its packages are an extra
+    except ImportError as error:
+        raise InputError("door-not-installed", f"the door needs {error.name}", INSTALL) from None
+    host, port = options.host or kept.HOST, _port(options.port)
+    if options.background:
+        door = background.start(["door", "--host", host, "--port", str(port)])
+        screen.say(f"the door is at {door.url}; its key is in {kept.key_path()}")
+        return
+    server.serve(host, port)
+
+
+@verb(Options, name="status", examples=("pi door status",))
+def status(c: Any, options: Options) -> None:
+    """Show whether the door is open, and what its models do."""
+    background.show_status()
+
+
+@verb(Options, name="stop", examples=("pi door stop",))
+def stop(c: Any, options: Options) -> None:
+    """Close the door; the models stay as they are."""
+    door = kept.opened()
+    if door is None:
+        screen.say("the door is closed")
+        return
+    kept.close(door)
+    screen.say(f"closed the door at {door.url}")
+
+
+def _port(text: str | None) -> int:
+    if text is None:
+        last = kept.last()
+        return last.port if last else kept.PORT
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
+        raise InputError("port-invalid", f"invalid --port {text!r}", "use a number from 1 to 65535")
+    return int(text)

@@ -1,0 +1,117 @@
+"""`pi door` before a model on a pod: streams, keys, a background process, lost connections."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.rig.command import KEY, Pi
+from tests.rig.pod import is_alive, kill, until
+from tests.rig.sshd import free_port
+from tests.ssh.conftest import Serving
+
+CHAT = "/v1/chat/completions"
+
+
+class Client:
+    """Sends requests to a door with its key."""
+
+    def __init__(self, pi: Pi, port: int) -> None:
+        self.port = port
+        self.key = (pi.config / "door" / "key").read_text().strip()
+
+    def ask(self, document: object = None, path: str = CHAT, **headers: str) -> tuple[int, str]:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            body = None if document is None else json.dumps(document)
+            given: Mapping[str, str] = {"Authorization": f"Bearer {self.key}", **headers}
+            connection.request("GET" if body is None else "POST", path, body, given)
+            reply = connection.getresponse()
+            return reply.status, reply.read().decode()
+
+    def chat(self, model: str = "qwen", **more: Any) -> tuple[int, str]:
+        return self.ask({"model": model, "messages": [{"role": "user", "content": "hi"}], **more})
+
+    def answers(self) -> bool:
+        try:
+            return self.chat(stream=True)[0] == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def pi(serving: Serving) -> Iterator[Pi]:
+    yield serving.pi
+    serving.pi("door", "stop")
+
+
+def open_door(pi: Pi) -> Client:
+    port = free_port()
+    opened = pi.ok("door", "--port", str(port), "--background")
+    assert opened == f"the door is at http://127.0.0.1:{port}/v1; its key is in {pi.config}/door/key\n"
+    return Client(pi, port)
+
+
+def test_a_door_in_the_background_streams_over_ssh(pi: Pi) -> None:
+    assert pi.ok("door", "status") == "the door is closed; open it: pi door --background\n"
+    client = open_door(pi)
+    status, text = client.chat(stream=True)
+    words = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    said = "".join(piece["choices"][0]["delta"].get("content", "") for piece in words if piece["choices"])
+    assert (status, said) == (200, "The capital of France is Paris.") and text.endswith("data: [DONE]\n\n")
+    assert KEY not in text
+    assert [each["id"] for each in json.loads(client.ask(path="/v1/models")[1])["data"]] == ["qwen"]
+    assert client.ask(path="/v1/models", Authorization="Bearer wrong")[0] == 401
+    assert client.ask(path="/v1/models", Host="evil.example")[0] == 403
+    status, text = client.chat("nobody")
+    assert status == 404 and "the door has qwen" in text
+    pid = json.loads((pi.config / "door" / "door.json").read_text())["pid"]
+    for name in os.listdir(pi.config / "door"):
+        assert stat.S_IMODE((pi.config / "door" / name).stat().st_mode) == 0o600, name
+    shown = pi.ok("door", "status")
+    assert f"pid {pid}" in shown and "qwen" in shown and client.key not in shown
+    assert pi("door", "--background").id == "door-open"
+    assert pi.ok("door", "stop") == f"closed the door at http://127.0.0.1:{client.port}/v1\n"
+    assert until(lambda: not is_alive(pid)) and not client.answers()
+    assert pi.ok("door", "stop") == "the door is closed\n"
+
+
+def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(pi: Pi, serving: Serving) -> None:
+    client = open_door(pi)
+    assert client.answers()
+    for session in serving.box.sessions():
+        kill(session)
+    assert client.answers()
+    pid = json.loads((pi.config / "door" / "door.json").read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: not client.answers())
+    assert "closed" in pi.ok("door", "status")
+    again = pi.spawn("door")
+    again.reads(f"http://127.0.0.1:{client.port}/v1")
+    assert client.answers(), "the same port and key"
+    again.interrupt()
+    assert again.ends().code == 0 and not client.answers()
+
+
+def test_a_door_that_cannot_open_says_why(pi: Pi) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert pi("door", "--port", port).id == "local-port-taken"
+        done = pi("door", "--port", port, "--background")
+    assert (done.code, done.id) == (5, "door-failed") and f"cannot listen on port {port}" in done.err
+    assert pi("door", "--port", "x").id == "port-invalid"
+    assert pi("door", "--host", "192.0.2.1").id == "door-host-invalid"
+    state = pi.state()
+    state["pods"]["dead"] = {**state["pods"]["box"], "ssh": "ssh -p 1 root@127.0.0.1"}
+    pi.write(state)
+    client = open_door(pi)
+    status, text = client.chat("dead/qwen")
+    assert status == 502 and "cannot reach pod 'dead'" in text and "pi pods remove dead" in text
