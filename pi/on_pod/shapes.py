@@ -340,6 +340,12 @@ class StopAnswer(_StopOptions):
     found: StopFound
 
 
+class AskedAnswer(TypedDict):
+    """The seconds since the pod's last request, to the minute; None if there was none."""
+
+    s_ago: Optional[float]
+
+
 class LogsAnswer(TypedDict):
     """How the server of a followed log ended; `how` is None if only the log ended."""
 

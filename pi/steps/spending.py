@@ -153,8 +153,11 @@ def note_asked(pod: Pod, status: Status) -> None:
         note_use(pod, time.time() - min(ages))
 
 
-def remind() -> None:
-    """Name the priced pods that seem idle on a terminal, at most once an hour. Never raises PiError or OSError."""
+def remind(ask: bool = True) -> None:
+    """Name the priced pods that seem idle on a terminal, at most once an hour. Never raises PiError or OSError.
+
+    With `ask`, the pods are asked for their last request first: other clients' requests do not pass here.
+    """
     if not screen.has_terminal():
         return
     with suppress(PiError, OSError):
@@ -162,12 +165,25 @@ def remind() -> None:
         uses, now = _Uses.load(), time.time()
         if not pods or 0 <= now - uses.reminded < REMIND_EVERY_S:
             return
-        idle = [line for pod in pods if (line := _idle(pod, uses, now))]
-        if idle:
+        idle = [pod for pod in pods if _idle(pod, uses, now)]
+        if idle and ask:
+            _ask(idle)
+            uses = _Uses.load()
+        lines = [line for pod in idle if (line := _idle(pod, uses, now))]
+        if lines:
             uses.reminded = now
             uses.save()
-        for line in idle:
+        for line in lines:
             screen.note(line)
+
+
+def _ask(pods: list[Pod]) -> None:
+    """Note the last requests that the pods know of. Ctrl+C ends it."""
+    from pi.steps import last_asked  # noqa: PLC0415 - imports Fabric
+
+    with suppress(KeyboardInterrupt):
+        for pod, when in last_asked.times(pods):
+            note_use(pod, when)
 
 
 def _machines(pods: Iterable[Pod]) -> list[Pod]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,15 @@ def test_a_watched_list_shows_changes_until_ctrl_c(pi: Pi, box: Pod) -> None:
     dead = pi.config / "pods.json"
     dead.write_text(json.dumps({"pods": {"dead": {"ssh": "ssh -p 1 root@127.0.0.1"}}, "active": "dead"}))
     assert pi("list", "--watch").code == 3
+
+
+def test_an_idle_pod_is_named_unless_any_client_asked_it(pi: Pi, pod: Pod) -> None:
+    """The stand-in for vLLM has no guard, so the test leaves the guard's mark."""
+    pi.knows(pod, price=2.5, set_up_at=time.time() - 10 * 3600)
+    assert "box: no request known for 10 h; the machine keeps running (and billing)" in pi.at_terminal("pods").err
+    (pi.config / "spending.json").unlink()
+    (pod.home / ".pi" / "asked").touch()
+    assert "no request known" not in pi.at_terminal("pods").err
+    pod.down()
+    (pi.config / "spending.json").unlink()
+    assert "box: no request known for 10 h" in pi.at_terminal("pods").err
