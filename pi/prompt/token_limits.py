@@ -11,8 +11,8 @@ from dataclasses import dataclass
 _N = r"([\d,]+)"
 
 _LIMIT = (
-    r"(?:maximum context length (?:is|of)|maximum model length of|must have less than|context length \(|context size \(|"
-    r"maximum input length \(|max_new_tokens` must be <=|tokens >)\D{0,3}([\d,]+)"
+    r"(?:maximum context length (?:is|of)|maximum model length of|must have less than|context length \(|"
+    r"context size \(|maximum input length \(|max_new_tokens` must be <=|tokens >)\D{0,3}([\d,]+)"
 )
 _USED = (
     r"(?:your prompt contains|your request has|you requested(?: a total of)?|resulted in|input length \(|input \(|"
@@ -66,7 +66,9 @@ def excess(words: str) -> Overflow | Room | None:
         if limit and prompt is not None and prompt < _number(limit[1]):
             return Room(_number(limit[1]) - prompt)
     if limit is None:
-        is_overflow = "context" in lowered and re.search(r"exceed|too long|overflow|too large|greater than the context", lowered)
+        is_overflow = "context" in lowered and re.search(
+            r"exceed|too long|overflow|too large|greater than the context", lowered
+        )
         return Overflow() if is_overflow else None
     used = re.search(_USED, lowered)
     if used is None or _number(used[2]) <= _number(limit[1]):
