@@ -186,6 +186,11 @@ HINTS = (
         "cuBLAS rejects a call, mostly because an older one comes first on the pod",
         ("remove LD_LIBRARY_PATH from its environment", f"run {SETUP} again"),
     ),
+    Hint(
+        "offload-unsupported",
+        r"UVA is not available|UVA.{0,40}not supported",
+        "the GPU cannot use main memory here, as under WSL: leave --cpu-offload-gb out",
+    ),
     # Links between GPUs
     Hint(
         "fused-allreduce-failed",
@@ -227,7 +232,7 @@ HINTS = (
     ),
     Hint(
         "worker-too-slow",
-        r"RPC call to \S+ timed out",
+        r"RPC call to \S+ timed out|wait timeout after \d+ms",
         "a worker did not answer in time: it hangs, or it works longer than vLLM waits",
         (NO_P2P, "--env VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS=1800"),
     ),

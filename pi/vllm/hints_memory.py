@@ -115,7 +115,8 @@ HINTS = (
     ),
     Hint(
         "graphs-out-of-memory",
-        r"(?:out of memory|OutOfMemoryError)[\s\S]*^in (?:capture_model|profile_cudagraph_memory|capture_graph)",
+        r"(?:out of memory|OutOfMemoryError)[\s\S]*^in (?:capture_model|profile_cudagraph_memory"
+        r"|_?capture_(?:graph|cudagraph|end)\w*)",
         "no memory is left for CUDA graphs",
         ("--memory {less_memory}%", "--set max-num-seqs={fewer_sequences}", "--set enforce-eager"),
     ),
@@ -126,6 +127,13 @@ HINTS = (
         r"|Failed to load model - not enough GPU memory",
         "the weights do not fit on the GPU",
         ("--gpus {more_gpus}", "--variant {smaller}", BIGGER_POD),
+    ),
+    Hint(
+        "encoder-over-memory",
+        r"(?:out of memory|OutOfMemoryError)[\s\S]*^in (?:embed_multimodal|get_multimodal_embeddings"
+        r"|_process_(?:image|video|audio)_input)",
+        "the GPU is full when vLLM tries its largest image (--text-only loads no encoder)",
+        ("--set max-num-seqs={fewer_sequences}", "--gpus {more_gpus}", BIGGER_POD),
     ),
     Hint(
         "activations-over-memory",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from pi.vllm.hint import Hint, Values
-from pi.vllm.hints_host import INSTALL
-from pi.vllm.hints_start import SETUP
+from pi.vllm.hints_start import INSTALL, SETUP
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM takes for --max-lora-rank (`config/lora.py`)."""
@@ -101,6 +100,16 @@ HINTS = (
         ("--set load-format=mistral --set config-format=mistral --set tokenizer-mode=mistral",),
     ),
     Hint(
+        "mistral-files-missing",
+        r"No such file or directory: '[^']{0,300}(?:params|tekken)\.json'",
+        "the model is not in Mistral's own format: leave --config-format, --load-format and --tokenizer-mode out",
+    ),
+    Hint(
+        "no-experts",
+        r"experts .{0,40}must be greater than 0|[Ee]xpert parallelism is only",
+        "the model has no experts: leave --enable-expert-parallel out",
+    ),
+    Hint(
         "bitsandbytes-format",
         r"\.(?:absmax|quant_state|nested_absmax)\b",
         "the weights are in bitsandbytes' format",
@@ -108,7 +117,8 @@ HINTS = (
     ),
     Hint(
         "weights-missing",
-        r"No such file or directory: '[^']{0,300}\.(?:safetensors|bin|pt)'|were not initialized from checkpoint"
+        r"No such file or directory: ['\"][^'\"]{0,300}\.(?:safetensors|bin|pt)['\"]"
+        r"|were not initialized from checkpoint"
         r"|referenced in index but missing"
         r"|Some weights .{0,80}missing",
         "weights are missing: remove the model from the pod's cache and start again",

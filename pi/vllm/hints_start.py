@@ -6,6 +6,10 @@ from pi.vllm.hint import Hint
 
 SETUP = 'pi pods setup NAME "ssh ..."'
 
+INSTALL = "on the pod, uv pip install -p ~/{venv} "
+
+APT = "on the pod as root, apt-get install -y "
+
 THE_TOKEN = "HF_TOKEN (pi pods setup NAME sends a new one)"  # noqa: S105 - its name
 
 HINTS = (
@@ -122,6 +126,16 @@ HINTS = (
         "disk-full",
         r"No space left on device|Not enough free disk space|Disk quota exceeded",
         f"the pod's disk is full: free space, or keep models on another disk: {SETUP} --models-path PATH",
+    ),
+    Hint(
+        "no-temporary-directory",
+        r"No usable temporary directory",
+        "no temporary directory on the pod is writable: free space in /tmp, or correct its TMPDIR",
+    ),
+    Hint(
+        "temporary-path-too-long",
+        r"ZMQError: File name too long|AF_UNIX path too long",
+        "the path of the pod's temporary directory is too long for sockets: set TMPDIR=/tmp in its environment",
     ),
     Hint(
         "read-only-disk",
