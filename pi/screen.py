@@ -359,11 +359,16 @@ def left(rest: float, per_second: float) -> str:
 
 
 def ago(duration: float) -> str:
-    """Format an age in one unit, such as "40 s ago", "12 min ago", "3 h ago" or "5 days ago"."""
+    """Format an age, such as "40 s ago", "12 min ago", "3 h ago" or "5 days ago"."""
+    return f"{age(duration)} ago"
+
+
+def age(duration: float) -> str:
+    """Format a duration in one unit, such as "40 s", "12 min", "3 h" or "5 days"."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if duration >= 2 * size:
-            return f"{duration / size:.0f} {unit} ago"
-    return f"{max(0, duration):.0f} s ago"
+            return f"{duration / size:.0f} {unit}"
+    return f"{max(0, duration):.0f} s"
 
 
 def clock(moment: float) -> str:

@@ -283,7 +283,7 @@ def test_a_private_model_listens_on_loopback_alone_and_is_reached_over_ssh(pi: P
     assert "OPENAI_BASE_URL" not in told
     argv = box.received("qwen")["argv"]
     assert argv[argv.index("--host") + 1] == "127.0.0.1"
-    [_, line] = pi.ok("list").splitlines()
+    _, line, _ = pi.ok("list").splitlines()
     assert line.endswith("over SSH only")
     assert pi.models("box")["qwen"]["private"] is True
     assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")

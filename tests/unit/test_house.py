@@ -47,6 +47,7 @@ LATE = {
     "calls.templates": {"jinja2"},
     "cli.entry": {"pi.cli"},
     "cli.program": {"pi.cli"},
+    "fabric_tasks.pods": {"pi.steps"},
     "prompt.chat": {"pi.prompt.line_editor"},
     "prompt.client": {"pi.prompt.sdk"},
     "screen": {"tabulate"},

@@ -80,7 +80,7 @@ def test_both_missing_variables_are_named_at_once(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match="HF_TOKEN and PI_API_KEY are not set"):
         keys.for_setup(False)
     monkeypatch.setenv("HF_TOKEN", "none")
-    with pytest.raises(InputError, match="^PI_API_KEY is not set"):
+    with pytest.raises(InputError, match=r"^PI_API_KEY is not set"):
         keys.for_setup(False)
     keys.save(KEY)
     assert keys.for_setup(False) == ("none", KEY)
