@@ -48,7 +48,7 @@ def say(text: str = "") -> None:
 def reveal(text: str) -> None:
     """Print text without hiding secrets in it."""
     with writing():
-        print(text, flush=True)
+        print(f"{text}\n", end="", flush=True)
 
 
 def say_json(document: object) -> None:
@@ -231,9 +231,10 @@ class Output:
 
 
 class LineOutput:
-    """Streams text from a pod to stdout as JSON, an object with `line` for each line; safe as `Output` makes it."""
+    """Streams text from a pod line by line to `put`, safe as `Output` makes it. Several may write at the same time."""
 
-    def __init__(self) -> None:
+    def __init__(self, put: Callable[[str], None]) -> None:
+        self._put = put
         self._sanitizer = Sanitizer()
         self._redactor = redaction.stream()
         self._held = ""
@@ -250,7 +251,7 @@ class LineOutput:
     def _feed(self, text: str) -> None:
         *lines, self._held = (self._held + text).split("\n")
         for line in lines:
-            say_json_line({"line": line})
+            self._put(line)
 
 
 class Progress:

@@ -20,8 +20,8 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.steps import kept_prices, keys, measurements, reconcile, spending, where
-from pi.steps.offers import show_offers
-from pi.steps.plans import show_plan
+from pi.steps.offers import chosen, show_offers
+from pi.steps.plans import show_plans
 from pi.steps.reports import StartReport, show_how_to_call
 from pi.steps.reservation import Reservation
 
@@ -65,10 +65,11 @@ class StartOptions(LaunchOptions):
 def start(c: Any, options: StartOptions) -> None:
     """Start a model and wait until it answers; without MODEL, list the models pi knows."""
     if options == StartOptions(pod=options.pod):
-        return show_offers(c, options.pod)
+        return show_offers(c, chosen(c, options.pod, False))
     request, timeout_s = options.named_request(), timeout_s_of(options.timeout)
     if options.dry_run:
-        return show_plan(c, options.pod, request, options.private)
+        pods = where.Chosen((where.chosen(c, options.pod),), options.pod is not None)
+        return show_plans(c, pods, request, options.private)
     key = keys.api_key()
     began = time.monotonic()
     with where.targeted(c, options.pod) as (pod, connection), changes.change("start", f"{pod.name}/{request.name}"):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from pi.planning.offers import Offer
+from pi.planning.plan_json import PlanJson
+
 
 class ErrorJson(TypedDict):
     """Why a pod did not answer. `id` names the kind of error, `hint` what to do next."""
@@ -151,6 +154,34 @@ class KeysJson(TypedDict):
     pods: list[PodKeysJson]
 
 
+class PodPlanJson(TypedDict):
+    """The plan for one of several pods; with `error`, the model does not fit there, or the pod did not answer."""
+
+    pod: str
+    error: ErrorJson | None
+    plan: PlanJson | None
+
+
+class PlansJson(TypedDict):
+    """`pi plan --json` for several pods."""
+
+    pods: list[PodPlanJson]
+
+
+class PodOffersJson(TypedDict):
+    """The models that one of several pods can serve."""
+
+    pod: str
+    error: ErrorJson | None
+    models: list[Offer]
+
+
+class OffersJson(TypedDict):
+    """`pi models --json` for several pods."""
+
+    pods: list[PodOffersJson]
+
+
 class SessionJson(TypedDict):
     """A saved conversation."""
 
@@ -166,13 +197,19 @@ class SessionsJson(TypedDict):
     sessions: list[SessionJson]
 
 
-class LogLineJson(TypedDict):
+class _OfPodJson(TypedDict, total=False):
+    """The pod of a line, if there are several pods."""
+
+    pod: str
+
+
+class LogLineJson(_OfPodJson):
     """A line of `pi logs --json`: a line of the log, without its newline."""
 
     line: str
 
 
-class LogEndJson(TypedDict):
+class LogEndJson(_OfPodJson):
     """The last line of `pi logs --json`: how the server ended; None if only the log ended."""
 
     ended: Literal["exited", "stopped"] | None
