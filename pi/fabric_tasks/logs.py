@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +59,9 @@ def logs(c: Any, options: LogsOptions) -> None:
     name = options.named()
     chosen = where.several(c, options.pod, options.all_pods)
     several = len(chosen.pods) > 1
-    try:
+    with suppress(KeyboardInterrupt, Interrupted):
         asked = group.ask(c, chosen, lambda pod, connection: _followed(pod, connection, name, options, several))
-    except (KeyboardInterrupt, Interrupted):
-        return
-    group.raise_failed(asked)
+        group.raise_failed(asked)
 
 
 def _followed(pod: Pod, connection: Connection, name: str, options: LogsOptions, several: bool) -> None:
