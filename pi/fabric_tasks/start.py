@@ -7,8 +7,8 @@ from typing import Any
 from pi.fabric_tasks.start_options import StartOptions
 from pi.fabric_tasks.verb import verb
 from pi.steps import keys, starting, where
-from pi.steps.offers import show_offers
-from pi.steps.plans import show_plan
+from pi.steps.offers import chosen, show_offers
+from pi.steps.plans import show_plans
 
 
 @verb(
@@ -23,10 +23,11 @@ from pi.steps.plans import show_plan
 def start(c: Any, options: StartOptions) -> None:
     """Start a model and wait until it answers; without MODEL, list the models pi knows."""
     if options == StartOptions(pod=options.pod):
-        return show_offers(c, options.pod)
+        return show_offers(c, chosen(c, options.pod, False))
     wanted = options.start()
     if options.dry_run:
-        return show_plan(c, options.pod, wanted.request, options.private)
+        pods = where.Chosen((where.chosen(c, options.pod),), options.pod is not None)
+        return show_plans(c, pods, wanted.request, options.private)
     key = keys.api_key()
     with where.targeted(c, options.pod) as (pod, connection):
         starting.start(pod, connection, wanted, key)

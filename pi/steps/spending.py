@@ -76,12 +76,19 @@ def since_setup(pod: Pod, price: float | None) -> tuple[str, str]:
     return shown, "-" if duration is None or price is None else f"{duration * price:.2f}"
 
 
+def cost(pod: Pod) -> tuple[float | None, float | None]:
+    """Return what a pod costs per hour, and since its setup; None if unknown."""
+    price, duration = prices({pod.name: pod})[pod.name], hours(pod)
+    return price, None if price is None or duration is None else round(price * duration, 2)
+
+
 def still_bills(pod: Pod) -> str:
     """Say that a pod keeps billing, with its cost if that is known."""
-    return f"{BILLING}{_spent(pod)}"
+    return f"{BILLING}{spent(pod)}"
 
 
-def _spent(pod: Pod) -> str:
+def spent(pod: Pod) -> str:
+    """Return the cost of a pod as the end of a sentence, such as "; 4.98 since setup (2.49 per hour)"."""
     with suppress(PiError):
         duration, price = hours(pod), per_hour(pod)
         if duration is not None and price:

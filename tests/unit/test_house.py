@@ -63,6 +63,7 @@ LATE = {
     "calls.templates": {"jinja2"},
     "cli.entry": {"pi.cli"},
     "cli.program": {"pi.cli"},
+    "fabric_tasks.pods": {"pi.steps"},
     "prompt.chat": {"pi.prompt.line_editor"},
     "fabric_tasks.door": {"pi.door"},
     "prompt.client": {"pi.prompt.sdk"},
