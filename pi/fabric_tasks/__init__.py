@@ -24,6 +24,7 @@ VERBS = {
     "stop": "stop:stop",
     "wait": "wait:wait",
     "top": "top:top",
+    "bench": "bench:bench",
     "logs": "logs:logs",
     "env": "env:env",
     "connect": "connect:connect",

@@ -12,6 +12,7 @@ import pytest
 
 from pi import calls
 from pi.calls.audit import recent_changes
+from pi.calls.bench import bench
 from pi.calls.check import check
 from pi.calls.events import READERS
 from pi.calls.explain import read_ending
@@ -22,23 +23,28 @@ from pi.calls.start import start_model
 from pi.calls.status import read_status
 from pi.calls.stop import stop_models
 from pi.calls.survey import look
+from pi.calls.top import sample as take_samples
 from pi.calls.validation import fields
 from pi.errors import PiError
 from pi.fabric_tasks.stop import show_stopped
 from pi.model_id import ModelId
 from pi.on_pod import shapes
+from pi.on_pod.bench_shapes import BenchAnswer
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.events import Event, FailureKind, ServerDetail
+from pi.on_pod.top_shapes import TopAnswer
 from pi.planning import catalog, planner
 from pi.planning.preflight import findings
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import check_report, listing, pod_entry, reconcile
+from pi.steps import benchmarks, check_report, listing, pod_entry, reconcile
+from pi.steps.benchmarks import Level, Result
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
 from pi.steps.reports import StartReport
 from pi.steps.setup_report import SetupReport
+from pi.steps.top import History, show
 from pi.vllm.log import explain
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
@@ -57,6 +63,8 @@ RESULTS: dict[str, Any] = {
     "explain": ServerDetail,
     "setup": shapes.SetupAnswer,
     "check": CheckAnswer,
+    "top": TopAnswer,
+    "bench": BenchAnswer,
 }
 
 EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event)}
@@ -192,6 +200,17 @@ def stop(link: Any) -> None:
         show_stopped(stopped)
 
 
+def load(link: Any) -> None:
+    history = History()
+    take_samples(link, history.add, 2)
+    show("box", history)
+
+
+def measured(link: Any) -> None:
+    found = bench(link, "q", 4, 16, (1024, 256), lambda event: None)
+    benchmarks.show(Result("q", "box", (1024, 256), (Level(4, found),)))
+
+
 READ: dict[str, Callable[[Any], object]] = {
     "check": check_of,
     "audit": lambda link: recent_changes(link, 50),
@@ -202,6 +221,8 @@ READ: dict[str, Callable[[Any], object]] = {
     "logs": lambda link: follow_log(link, "q", lambda event: None),
     "explain": explained,
     "setup": setup,
+    "top": load,
+    "bench": measured,
 }
 
 
