@@ -81,9 +81,19 @@ def slow(c: Context, stress: int = 200) -> None:
 
 
 @task
+def clients(c: Context) -> None:
+    """Install llm, opencode, codex, Claude Code and pi-agent, and run them offline through pi (1.2 GB at first)."""
+    from chores.clients import provide
+
+    alone = f"{BIN}/python tests/rig/alone.py -m pytest -q -n0 -m clients tests/ssh/test_clients.py"
+    c.run(alone, env={"PI_TEST_CLIENTS": str(provide(ROOT / ".cache"))})
+
+
+@task
 def nightly(c: Context) -> None:
-    """Test what takes hours in all: the newest vLLM's parser, the slow tier, a long fuzz, ten runs of the suite."""
+    """Test what takes hours: the newest vLLM's parser, real clients, the slow tier, a long fuzz, ten suites."""
     newest(c)
+    clients(c)
     slow(c)
     os.environ |= {"PI_TEST_EXAMPLES": "400", "PI_TEST_CASES": "all"}
     for _ in range(10):
@@ -187,4 +197,6 @@ def refresh(c: Context, recipes: str = "", sizes: str = "") -> None:
 
 
 models = Collection("models", convert, render, refresh)
-ns = Collection(test, lint, e2e, newest, slow, nightly, fuzz, advisories, demo, bench, docs, messages, models, pi)
+ns = Collection(
+    test, lint, e2e, newest, clients, slow, nightly, fuzz, advisories, demo, bench, docs, messages, models, pi
+)
