@@ -94,9 +94,19 @@ def rootfs(c: Context) -> None:
 
 
 @task
+def clients(c: Context) -> None:
+    """Install llm, opencode, codex, Claude Code and pi-agent, and run them offline through pi (1.2 GB at first)."""
+    from chores.clients import provide
+
+    alone = f"{BIN}/python tests/rig/alone.py -m pytest -q -n0 -m clients tests/ssh/test_clients.py"
+    c.run(alone, env={"PI_TEST_CLIENTS": str(provide(ROOT / ".cache"))})
+
+
+@task
 def nightly(c: Context) -> None:
-    """Test what takes hours: the newest vLLM's parser, the slow tier, bare Debians, a long fuzz, ten runs of it all."""
+    """Test what takes hours: the newest vLLM's parser, real clients, the slow tier, Debians, fuzz, ten suites."""
     newest(c)
+    clients(c)
     slow(c)
     rootfs(c)
     os.environ |= {"PI_TEST_EXAMPLES": "400", "PI_TEST_CASES": "all"}
@@ -201,5 +211,5 @@ def refresh(c: Context, recipes: str = "", sizes: str = "") -> None:
 
 
 models = Collection("models", convert, render, refresh)
-tiers = (test, lint, e2e, newest, slow, rootfs, nightly)
+tiers = (test, lint, e2e, newest, clients, slow, rootfs, nightly)
 ns = Collection(*tiers, fuzz, advisories, demo, bench, docs, messages, models, pi)

@@ -31,6 +31,7 @@ VERBS = {
     "export": "export:export",
     "wait": "wait:wait",
     "top": "top:top",
+    "bench": "bench:bench",
     "logs": "logs:logs",
     "env": "env:env",
     "connect": "connect:connect",
