@@ -23,6 +23,7 @@ MEANINGS = {
     "key show": "key keys token secret",
     "ssh": "exec remote",
     "shell": "sh bash attach login enter",
+    "doctor": "diagnose health fix",
     "env": "environment url endpoint",
     "pods": "machines hosts servers nodes",
     "pods setup": "add init install register new",

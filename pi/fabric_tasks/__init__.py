@@ -38,6 +38,7 @@ VERBS = {
     "key.show": "key:show",
     "shell": "shell:shell",
     "ssh": "ssh:ssh",
+    "doctor": "doctor:doctor",
     "audit": "audit:audit",
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 import pytest
 
 from pi import calls
+from pi.calls import doctor
 from pi.calls.audit import recent_changes
 from pi.calls.cache import read_cache
 from pi.calls.check import check
@@ -30,6 +31,7 @@ from pi.model_id import ModelId
 from pi.on_pod import shapes
 from pi.on_pod.cache_shapes import CacheAnswer, PulledRepository
 from pi.on_pod.check_shapes import CheckAnswer
+from pi.on_pod.doctor_shapes import DoctorAnswer
 from pi.on_pod.events import Event, FailureKind, ServerDetail
 from pi.planning import catalog, planner
 from pi.planning.preflight import findings
@@ -64,6 +66,7 @@ RESULTS: dict[str, Any] = {
     "check": CheckAnswer,
     "pull": list[PulledRepository],
     "cache": CacheAnswer,
+    "doctor": DoctorAnswer,
 }
 
 EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event)}
@@ -227,6 +230,7 @@ READ: dict[str, Callable[[Any], object]] = {
     "setup": setup,
     "pull": pull,
     "cache": cache,
+    "doctor": doctor.ask,
 }
 
 
