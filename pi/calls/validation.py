@@ -77,6 +77,7 @@ SHORT_TEXTS = {
     "extra_venvs",
     "beside",
     "models_path",
+    "abandoned",
 }
 """Keys of texts that pods.json holds or messages show: printable characters alone."""
 

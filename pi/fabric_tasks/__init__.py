@@ -47,6 +47,7 @@ VERBS = {
     "key.revoke": "key:revoke",
     "shell": "shell:shell",
     "ssh": "ssh:ssh",
+    "doctor": "doctor:doctor",
     "audit": "audit:audit",
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pi.on_pod import card, checkpoint, reading
+from pi.on_pod.doctor_shapes import TokenState
 from pi.on_pod.shapes import ModelFacts
 
 TIMEOUT_S = 8
@@ -140,3 +141,16 @@ def _token() -> str:
         stderr=subprocess.DEVNULL,
     )
     return done.stdout.decode("utf-8", "replace")
+
+
+def token_state() -> TokenState:
+    """Return whether the hub accepts the pod's token, by its answer to `GET /api/whoami-v2`."""
+    if not _token():
+        return "none"
+    try:
+        _fetch("api/whoami-v2")
+    except HTTPError as error:
+        return "rejected" if error.code in (401, 403) else "unknown"
+    except OSError:
+        return "unknown"
+    return "accepted"

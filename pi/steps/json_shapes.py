@@ -382,3 +382,21 @@ class CacheJson(TypedDict):
     folder: str
     free_bytes: int
     models: list[CachedModelJson]
+
+
+class CheckedJson(TypedDict):
+    """One check of `pi doctor`. `fix` is the command or the step that fixes it."""
+
+    place: Literal["here", "pod"]
+    check: str
+    level: Literal["ok", "warning", "failure"]
+    text: str
+    fix: str | None
+
+
+class DoctorJson(TypedDict):
+    """`pi doctor --json`. `ok` is false if a check failed; pi then exits with 1."""
+
+    pod: str | None
+    ok: bool
+    checks: list[CheckedJson]

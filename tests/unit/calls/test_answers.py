@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 import pytest
 
 from pi import calls
+from pi.calls import doctor
 from pi.calls.audit import recent_changes
 from pi.calls.bench import bench
 from pi.calls.cache import read_cache
@@ -35,6 +36,7 @@ from pi.on_pod import shapes
 from pi.on_pod.bench_shapes import BenchAnswer
 from pi.on_pod.cache_shapes import CacheAnswer, PulledRepository
 from pi.on_pod.check_shapes import CheckAnswer
+from pi.on_pod.doctor_shapes import DoctorAnswer
 from pi.on_pod.events import Event, FailureKind, ServerDetail
 from pi.on_pod.key_shapes import KeysAnswer
 from pi.on_pod.top_shapes import TopAnswer
@@ -76,6 +78,7 @@ RESULTS: dict[str, Any] = {
     "cache": CacheAnswer,
     "top": TopAnswer,
     "bench": BenchAnswer,
+    "doctor": DoctorAnswer,
 }
 
 EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event)}
@@ -253,6 +256,7 @@ READ: dict[str, Callable[[Any], object]] = {
     "cache": cache,
     "top": load,
     "bench": measured,
+    "doctor": doctor.ask,
 }
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from urllib.request import Request
 
 import pytest
@@ -53,3 +57,31 @@ def test_the_token_never_goes_from_https_to_http(old: str, new: str, keeps: bool
     followed = hub.Redirects().redirect_request(request, None, 302, "Found", {}, new)
     assert followed is not None
     assert followed.has_header("Authorization") is keeps
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """Run a hub that answers every request with this status. Yields its address."""
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/api/whoami-v2" else 500)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            """Log nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("status", "state"), [(200, "accepted"), (401, "rejected"), (503, "unknown")])
+def test_the_hub_says_whether_it_accepts_the_token(status: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(status) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert hub.token_state() == state
+    assert hub.token_state() == "unknown"
+    monkeypatch.setattr(hub, "_token", lambda: "")
+    assert hub.token_state() == "none"
