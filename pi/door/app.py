@@ -110,9 +110,9 @@ async def _question(request: Request) -> Question:
         raise Refused(400, "invalid_json", "the body is not JSON") from None
     if not isinstance(document, dict) or not isinstance(document.get("model"), str):
         raise Refused(400, "model_missing", 'the body has no "model"; GET /v1/models lists them')
-    query = request.url.query
-    target = request.url.path + (f"?{query}" if query else "")
-    return Question(request.url.path, target.encode("ascii"), request.headers.raw, bytes(body), document)
+    path, query = request.url.path, request.scope["query_string"]
+    target = path.encode("ascii") + (b"?" + query if query else b"")
+    return Question(path, target, request.headers.raw, bytes(body), document)
 
 
 def application(house: House, admission: Admission) -> Starlette:

@@ -11,7 +11,7 @@ import uvicorn
 
 from pi import redaction, screen
 from pi.door import kept
-from pi.door.admission import Admission
+from pi.door.admission import LOOPBACK, Admission
 from pi.door.app import application
 from pi.door.house import House
 from pi.errors import BusyError, InputError, Interrupted
@@ -30,6 +30,8 @@ def serve(host: str, port: int, ttl_s: int | None) -> None:
     with kept.claimed(host, port) as door, _listening(host, port) as listener:
         running = uvicorn.Server(settings(host, pods_key, ttl_s))
         screen.say(f"the door is at {door.url}; its key is in {kept.key_path()}")
+        if host not in LOOPBACK:
+            screen.note("note: other machines can reach the door, and it has no TLS")
         with contextlib.suppress(KeyboardInterrupt, Interrupted):
             running.run(sockets=[listener])
 

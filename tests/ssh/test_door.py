@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.rig.command import KEY, Pi
 from tests.rig.pod import Pod, is_alive, kill, until
 from tests.rig.sshd import free_port
 from tests.ssh.conftest import Serving
+from tests.ssh.test_tunnel import silenced
 
 CHAT = "/v1/chat/completions"
 
@@ -95,6 +97,8 @@ def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(server
     for session in serving.box.sessions():
         kill(session)
     assert client.answers()
+    with silenced(serving.box):
+        assert client.answers()
     pid = json.loads((pi.config / "door" / "door.json").read_text())["pid"]
     os.kill(pid, signal.SIGKILL)
     assert until(lambda: not client.answers())
@@ -169,3 +173,30 @@ def test_a_start_that_fails_is_an_error_and_not_repeated_at_once(pi: Pi, box: Po
         assert "start failed" in pi.ok("door", "status")
     finally:
         pi.ok("door", "stop")
+
+
+@pytest.mark.slow
+@pytest.mark.pace(0.2)
+def test_a_killed_door_and_one_on_another_machine_start_a_model_once(pi: Pi, box: Pod, tmp_path: Path) -> None:
+    other = Pi(tmp_path / "other")
+    other.knows(box)
+    model = box.model()
+    ended = {"model": model, "port": free_port(), "gpus": [], "pid": 7, "options": {"model": model}}
+    for each in (pi, other):
+        state = each.state()
+        state["pods"]["box"]["models"] = {"qwen": ended}
+        each.write(state)
+    box.fault("vllm", load_until="go")
+    first = open_door(pi)
+    with ThreadPoolExecutor(3) as pool:
+        broken = pool.submit(first.answers)
+        assert until(lambda: "start for" in pi.ok("door", "status") and "loading" in pi.ok("list"))
+        os.kill(json.loads((pi.config / "door" / "door.json").read_text())["pid"], signal.SIGKILL)
+        assert broken.exception() or not broken.result()
+        asked = [pool.submit(client.chat) for client in (open_door(pi), open_door(other))]
+        assert until(lambda: "start for" in pi.ok("door", "status") and "start for" in other.ok("door", "status"))
+        (box.home / "go").touch()
+        for answer in asked:
+            assert answer.result()[0] == 200 and " is Paris." in answer.result()[1]
+    assert [each.ok("door", "stop").startswith("closed") for each in (pi, other)] == [True, True]
+    assert len(re.findall(r" start +qwen +ok", pi.ok("audit"))) == 1
