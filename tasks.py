@@ -86,10 +86,19 @@ def slow(c: Context, stress: int = 200) -> None:
 
 
 @task
+def rootfs(c: Context) -> None:
+    """Set up bare Debian 11, 12 and 13, each in its own root file system (minutes; root only)."""
+    if os.geteuid() == 0:
+        c.run("sh chores/machine.sh rootfs")
+    c.run(f"{BIN}/python -m pytest -q -m rootfs tests/ssh/test_rootfs.py")
+
+
+@task
 def nightly(c: Context) -> None:
-    """Test what takes hours in all: the newest vLLM's parser, the slow tier, a long fuzz, ten runs of the suite."""
+    """Test what takes hours: the newest vLLM's parser, the slow tier, bare Debians, a long fuzz, ten runs of it all."""
     newest(c)
     slow(c)
+    rootfs(c)
     os.environ |= {"PI_TEST_EXAMPLES": "400", "PI_TEST_CASES": "all"}
     for _ in range(10):
         test(c, once=True)
@@ -139,10 +148,12 @@ def fit_memory(c: Context) -> None:
 
 @task
 def messages(c: Context) -> None:
-    """Renew the golden file with the texts of all errors."""
+    """Renew the golden files: the texts of all errors, and the settings of clients."""
+    from chores import client_goldens
     from chores.messages import GOLDEN, listing
 
     GOLDEN.write_text(listing(), "utf-8")
+    client_goldens.write_all()
 
 
 @task
@@ -190,4 +201,5 @@ def refresh(c: Context, recipes: str = "", sizes: str = "") -> None:
 
 
 models = Collection("models", convert, render, refresh)
-ns = Collection(test, lint, e2e, newest, slow, nightly, fuzz, advisories, demo, bench, docs, messages, models, pi)
+tiers = (test, lint, e2e, newest, slow, rootfs, nightly)
+ns = Collection(*tiers, fuzz, advisories, demo, bench, docs, messages, models, pi)

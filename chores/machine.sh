@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs missing programs: machine.sh NEED..., each of make, python, ssh, vllm.
+# Installs missing programs: machine.sh NEED..., each of make, python, ssh, vllm, rootfs.
 #
 # As root, or with sudo that needs no password, it installs Debian packages with apt-get. For other users it unpacks
 # them into .machine, which affects nobody else. If nothing is missing, it changes nothing.
@@ -32,6 +32,9 @@ missing() { # NEED: prints the missing packages, one a line
         have g++ || printf '%s\n' g++ libc6-dev
         any /usr/include/python3*/Python.h || any "$ROOT"/usr/include/python3*/Python.h || echo libpython3-dev
         has_library libnuma.so.1 || any "$PRIVATE/lib/libnuma.so.1" || echo libnuma1
+        ;;
+    rootfs)
+        have debootstrap || echo debootstrap
         ;;
     *)
         echo "machine.sh: unknown need '$1'" >&2

@@ -59,6 +59,10 @@ class RemoteError(PiError):
     """An operation on the pod failed (exit code 1)."""
 
 
+class AbsentError(RemoteError):
+    """The pod does not have what a request names (exit code 1)."""
+
+
 class UnprovenError(RemoteError):
     """The work on the pod ended, and pi cannot tell what is left there (exit code 1)."""
 

@@ -48,7 +48,7 @@ def say(text: str = "") -> None:
 def reveal(text: str) -> None:
     """Print text without hiding secrets in it."""
     with writing():
-        print(text, flush=True)
+        print(f"{text}\n", end="", flush=True)
 
 
 def say_json(document: object) -> None:
@@ -231,9 +231,10 @@ class Output:
 
 
 class LineOutput:
-    """Streams text from a pod to stdout as JSON, an object with `line` for each line; safe as `Output` makes it."""
+    """Streams text from a pod line by line to `put`, safe as `Output` makes it. Several may write at the same time."""
 
-    def __init__(self) -> None:
+    def __init__(self, put: Callable[[str], None]) -> None:
+        self._put = put
         self._sanitizer = Sanitizer()
         self._redactor = redaction.stream()
         self._held = ""
@@ -250,7 +251,7 @@ class LineOutput:
     def _feed(self, text: str) -> None:
         *lines, self._held = (self._held + text).split("\n")
         for line in lines:
-            say_json_line({"line": line})
+            self._put(line)
 
 
 class Progress:
@@ -359,11 +360,16 @@ def left(rest: float, per_second: float) -> str:
 
 
 def ago(duration: float) -> str:
-    """Format an age in one unit, such as "40 s ago", "12 min ago", "3 h ago" or "5 days ago"."""
+    """Format an age, such as "40 s ago", "12 min ago", "3 h ago" or "5 days ago"."""
+    return f"{age(duration)} ago"
+
+
+def age(duration: float) -> str:
+    """Format a duration in one unit, such as "40 s", "12 min", "3 h" or "5 days"."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if duration >= 2 * size:
-            return f"{duration / size:.0f} {unit} ago"
-    return f"{max(0, duration):.0f} s ago"
+            return f"{duration / size:.0f} {unit}"
+    return f"{max(0, duration):.0f} s"
 
 
 def clock(moment: float) -> str:

@@ -28,10 +28,20 @@ RUN = (
 WORKS = '-I -S -c "import json, subprocess, fcntl, urllib.request" >/dev/null 2>&1'
 """Fails for a Python without its standard library, as python3-minimal of Debian and Ubuntu is."""
 
+OWN = (
+    'own() { ls -dLln "$HOME" "$@" 2>/dev/null | { o=; while read -r m n u x; do '
+    'case "$o:$m" in :*) o=$u; continue;; *:?????w*|*:????????w*) exit 1;; esac; '
+    'case $u in 0|"$o"|"$(id -u)");; *) exit 1;; esac; done; }; }; '
+)
+"""A function that fails if other users own or may write one of its paths; a path that does not exist is no problem."""
+
 FIND_PYTHON = (
-    'for p in "$HOME/venv/bin/python" python3; do '
+    f'{OWN}v="$HOME/venv/bin/python"; if own "$HOME/venv" "$HOME/venv/bin" "$v"; then set -- "$v" python3; '
+    'else case "$(command -v python3)" in "$HOME"/venv*) set -- /usr/bin/python3 /usr/local/bin/python3;; '
+    "*) set -- python3;; esac; fi; for p; do "
     f'command -v "$p" >/dev/null 2>&1 && {{ [ -z "$pi_tries" ] || "$p" {WORKS}; }} && {RUN}; done; '
 )
+"""Passes over the Python of a ~/venv that other users can change; `pi.on_pod.private` then says so."""
 
 TRY_PYTHON = "pi_tries=1; "
 """Passes over a Python that does not work."""

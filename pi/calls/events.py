@@ -13,6 +13,7 @@ from pi.on_pod import events as sent
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.events import FailureKind, StepVerb
 from pi.on_pod.shapes import Survey
+from pi.on_pod.top_shapes import Sample
 from pi.vllm.hangs import Process
 
 MAX_LINE = 16 * 1024 * 1024
@@ -107,6 +108,13 @@ class Still:
     processes: tuple[Process, ...]
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """The figures of a pod at one moment."""
+
+    sample: Sample
+
+
 Question = Surveyed | Exited | Checked
 """Events that pi answers."""
 
@@ -167,6 +175,7 @@ Event = (
     | Launched
     | Question
     | Still
+    | Sampled
     | Alive
     | Cancelling
     | Reconnecting
@@ -287,6 +296,7 @@ READERS: dict[str, Callable[[object], Event | _LogAhead]] = {
     "checked": lambda data: Checked(checked(sent.CheckedEvent, data)["facts"]),
     "exited": _exited,
     "still": _still,
+    "sample": lambda data: Sampled(checked(sent.SampleEvent, data)["sample"]),
     "alive": lambda data: Alive(),
     "done": lambda data: Done(checked(sent.DoneEvent, data)["result"]),
     "failed": _failed,

@@ -23,12 +23,12 @@ class Ended:
     log: str
     exit_code: int | None
     facts: StartFacts
-    whole: bool
-    """Whether it is the whole log, so that its lines have their numbers."""
+    lines_before: int | None
+    """Lines of the log before that end; None if pi did not count them."""
 
 
 def read_ending(connection: Connection, name: str | None) -> Ended:
     """Return how a deployment ended; without a name, the one whose log was written last. Raises RemoteError."""
     request: ExplainRequest = {"name": name}
     answer = call(connection, "explain", "explain", request, ServerDetail)
-    return Ended(answer["name"], answer["log"], answer.get("exit"), facts_of(answer), answer.get("whole", True))
+    return Ended(answer["name"], answer["log"], answer.get("exit"), facts_of(answer), answer.get("lines_before", 0))

@@ -53,7 +53,7 @@ def facts_of(detail: ServerDetail) -> StartFacts:
     """Return what the log says of the start, for a pi that did not plan it."""
     venv = detail.get("venv")
     known = venv if venv and is_extra_venv(venv) else VENV
-    return replace(read_facts(detail["log"]), venv=known, kernel=tuple(detail.get("kernel", ())))
+    return replace(read_facts(detail.get("head") or detail["log"]), venv=known, kernel=tuple(detail.get("kernel", ())))
 
 
 def _explained(id: str, message: str, detail: ServerDetail, facts: StartFacts) -> tuple[str, str, str | None]:
@@ -107,6 +107,14 @@ def _bad_arguments(id: str, message: str, detail: NoDetail) -> PiError:
     return InputError(id, message, "fix --set, --env or --vllm; pi downloaded nothing")
 
 
+def _key_taken(id: str, message: str, detail: NoDetail) -> PiError:
+    return InputError(id, message, "choose another name, or end that key first: pi key revoke NAME")
+
+
+def _unknown_key(id: str, message: str, detail: NoDetail) -> PiError:
+    return InputError(id, message, "pi key list shows them")
+
+
 def _lost(id: str, message: str, detail: NoDetail) -> PiError:
     return UnreachableError(id, message)
 
@@ -138,6 +146,20 @@ def _storage(id: str, message: str, detail: NoDetail) -> PiError:
 def _download_failed(id: str, message: str, detail: DownloadDetail) -> PiError:
     failure = explain(detail["log"], None)
     return RemoteError(failure.id or id, f"download failed: {failure.cause}", failure.hint)
+
+
+def _stalled(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(
+        id, message, "check the pod's line to the hub: pi doctor; files that are whole stay, so repeat the command"
+    )
+
+
+def _in_use(id: str, message: str, detail: NoDetail) -> PiError:
+    return BusyError(id, message, "pi cache shows who uses it; pi stop NAME ends a model")
+
+
+def _not_cached(id: str, message: str, detail: NoDetail) -> PiError:
+    return InputError(id, message, "pi cache lists what the pod has")
 
 
 def _setup_failed(id: str, message: str, detail: SetupDetail) -> PiError:
@@ -173,8 +195,13 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "disk_full": (NoDetail, _disk_full),
     "storage": (NoDetail, _storage),
     "download_failed": (DownloadDetail, _download_failed),
+    "stalled": (NoDetail, _stalled),
+    "in_use": (NoDetail, _in_use),
+    "not_cached": (NoDetail, _not_cached),
     "setup_failed": (SetupDetail, _setup_failed),
     "unexpected": (FaultDetail, _unexpected),
+    "key_taken": (NoDetail, _key_taken),
+    "unknown_key": (NoDetail, _unknown_key),
     "no_model": (NoDetail, _plain),
     "no_log": (NoDetail, _plain),
 }

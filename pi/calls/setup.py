@@ -30,6 +30,7 @@ class SetupRequest:
     """What a setup does. `mount` is the mount command as words, `mount_target` the folder that it mounts."""
 
     hf_token: str | None
+    """The hub's token; None keeps the one that the pod has, "none" removes it."""
     api_key: str
     vllm: str = "release"
     vllm_version: str | None = None
@@ -103,6 +104,7 @@ def set_up(
         "name": name,
         "check": check_request(request.models_path or request.mount_target, []),
         "environment": environment,
+        "keeps_token": request.hf_token is None,
         "files": _setup_files(request),
     }
     answered = call(
@@ -136,6 +138,7 @@ def _setup_files(request: SetupRequest) -> dict[str, str]:
         "env.sh": render("environment.sh.j2", hf_token=request.hf_token, api_key=request.api_key),
         "setup/pod_setup.sh": (folder / "pod_setup.sh").read_text("utf-8"),
         "setup/check_vllm.py": (folder / "templates" / "check_vllm.py").read_text("utf-8"),
+        "setup/archs.py": (files("pi.on_pod") / "archs.py").read_text("utf-8"),
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Checked, Exited, Question
+from pi.calls.launch import hub_environment, load_format, repositories_beside
 from pi.calls.records import deployment
 from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
@@ -19,7 +20,6 @@ from pi.on_pod.shapes import ArgumentCheck, Launch, Relaunch, StartAnswer, Start
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods.types import Deployment, Owner
-from pi.vllm import repositories
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -111,18 +111,11 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
         "timeout_s": timeout_s,
         "check": _check(plan, private) if plan.reads_words else None,
         "revision": plan.args.get("--revision"),
-        "load_format": plan.args.get("--load-format") or "auto",
-        "repositories": [
-            {"id": each.id, "revision": each.revision, "weights": each.weights, "load_format": "auto"}
-            for each in repositories.named_by(plan.args)
-        ],
-        "hub_environment": {name: value for name, value in plan.env.items() if name.startswith(HUB_VARIABLES)},
+        "load_format": load_format(plan),
+        "repositories": repositories_beside(plan),
+        "hub_environment": hub_environment(plan),
         "alone": alone,
     }
-
-
-HUB_VARIABLES = ("HF_HUB_", "HF_XET_")
-"""Beginnings of the variables that the download reads too."""
 
 
 def _check(plan: LaunchPlan, private: bool) -> ArgumentCheck:

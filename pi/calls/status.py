@@ -47,6 +47,8 @@ class Found:
     """Age of the last request that its guard admitted; None if there was none."""
     context: int | None = None
     """Its longest context in tokens, as its server reported it when it was ready."""
+    launched: float | None = None
+    """The pod's uptime when its server was launched."""
 
 
 @dataclass(frozen=True)
@@ -149,4 +151,5 @@ def found_of(record: DeploymentStatus) -> Found:
         phase=record.get("phase"),
         asked_s_ago=record.get("asked_s_ago"),
         context=record.get("context"),
+        launched=record.get("launched"),
     )

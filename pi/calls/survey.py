@@ -11,15 +11,17 @@ from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
 from pi.errors import InputError
 from pi.on_pod import survey as on_pod
+from pi.on_pod.archs import serves
 from pi.on_pod.gpus import AMD, NOT_FOUND
 from pi.on_pod.shapes import ModelFacts, NamedGpuUse, NvidiaSmi, Survey, SurveyRequest
 from pi.on_pod.wire import PodError
+from pi.planning import hardware
 from pi.planning.adapters import AdapterFacts
 from pi.planning.model_card import ModelCard, Verdict, card_of, ids_in
 from pi.planning.types import Device, GpuProcess, PodFacts
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
-from pi.vllm.venvs import extra_venvs
+from pi.vllm.venvs import VENV, extra_venvs
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -71,6 +73,7 @@ def facts(survey: Survey) -> PodFacts:
         model_card=_model_card(model) if model else ModelCard(),
         sizes=survey["sizes"],
         device=device_of(survey["gpus"], cards),
+        without_code=_without_code(cards, survey),
         adapters={
             source: AdapterFacts(adapter["rank"], adapter["base"], adapter["where"] == "absent")
             for source, adapter in survey.get("adapters", {}).items()
@@ -119,6 +122,15 @@ def device_of(answer: NvidiaSmi, cards: list[Gpu]) -> Device:
     if cards:
         return "cuda"
     return {AMD: "amd", NOT_FOUND: "cpu"}.get(answer["error"] or "", "unknown")  # type: ignore[return-value]
+
+
+def _without_code(cards: list[Gpu], survey: Survey) -> frozenset[int]:
+    """Return the GPUs that no PyTorch of the pod has code for; none unless setup has tested all venvs."""
+    built = survey.get("architectures", {})
+    if not {VENV, *survey["extra_venvs"]} <= set(built):
+        return frozenset()
+    every = [arch for archs in built.values() for arch in archs]
+    return frozenset(card.id for card in cards if not serves(every, hardware.capability(card)))
 
 
 def _gpu_processes(uses: list[NamedGpuUse], cards: list[Gpu]) -> tuple[GpuProcess, ...]:

@@ -20,11 +20,20 @@ VERBS = {
     "start": "start:start",
     "plan": "plan:plan",
     "models": "models:models",
+    "pull": "pull:pull",
+    "cache.list": "cache:list_cache",
+    "cache.rm": "cache_rm:remove",
     "list": "list:list_models",
     "stop": "stop:stop",
+    "restart": "restart:restart",
+    "up": "up:up",
+    "down": "down:down",
+    "export": "export:export",
     "wait": "wait:wait",
+    "top": "top:top",
     "logs": "logs:logs",
     "env": "env:env",
+    "connect": "connect:connect",
     "explain": "explain:explain_log",
     "prompt": "prompt:prompt",
     "tunnel": "tunnel:tunnel",
@@ -32,13 +41,16 @@ VERBS = {
     "door.status": "door:status",
     "door.stop": "door:stop",
     "key.show": "key:show",
+    "key.add": "key:add",
+    "key.list": "key:list_keys",
+    "key.revoke": "key:revoke",
     "shell": "shell:shell",
     "ssh": "ssh:ssh",
     "audit": "audit:audit",
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""
 
-DEFAULTS = {"pods": "pods.list", "door": "door.run"}
+DEFAULTS = {"pods": "pods.list", "cache": "cache.list", "door": "door.run"}
 """The task that runs if only a group's name is typed."""
 
 

@@ -9,6 +9,7 @@ from pi import screen
 from pi.fabric_tasks.flags import Options, operand
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
+from pi.ssh import target
 from pi.steps import moved, reconcile, where
 
 
@@ -21,7 +22,7 @@ class AddressOptions(Options):
 @verb(AddressOptions, examples=('pi pods address dc1 "ssh root@203.0.113.9 -p 22022"',))
 def address(c: Any, options: AddressOptions) -> None:
     """Save the new address of a pod, if it is the same machine; nothing on the pod changes."""
-    pod = replace(state.load().pod(options.name), ssh=options.ssh)
+    pod = replace(state.load().pod(options.name), ssh=target.anchored(options.ssh))
     at = where.label(pod)
     with (
         where.connected(c, pod, named=True, fresh=True) as connection,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pi import config
+from pi.clients.definitions import CLIENTS
 from pi.model_id import parse_typed
 from pi.planning import catalog
 from pi.pods import state
@@ -55,6 +56,10 @@ def contexts(typed: Typed) -> list[str]:
     return ["8k", "16k", "32k", "64k", "128k", "256k", "1M"]
 
 
+def clients(typed: Typed) -> list[str]:
+    return list(CLIENTS)
+
+
 def shares(typed: Typed) -> list[str]:
     return ["30%", "45%", "50%", "90%"]
 
@@ -67,6 +72,7 @@ KINDS: dict[str, Callable[[Typed], list[str]]] = {
     "gpus": gpu_counts,
     "context": contexts,
     "memory": shares,
+    "client": clients,
 }
 
 

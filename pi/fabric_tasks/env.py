@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from pi import screen
+from pi import addresses, screen
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodOptions, json_switch
 from pi.fabric_tasks.verb import verb
@@ -29,6 +29,10 @@ def env(c: Any, options: EnvOptions) -> None:
     name = check_name(options.name, "model")
     key = keys.api_key() if options.show_key else None
     url = base_url(c, where.chosen(c, options.pod), name, is_named=options.pod is not None)
+    if not addresses.answers(url):
+        screen.note(
+            f"note: {url} does not answer from here; pi tunnel {name} --background works anyway, then repeat this"
+        )
     values = variables(url, name)
     if options.json:
         found = values | (dict.fromkeys(KEYS, key) if key else {})

@@ -56,7 +56,7 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
         with where.targeted(c, options.pod) as (_, connection):
             ended = read_ending(connection, name)
         failure = explain(ended.log, ended.exit_code if code is None else code, ended.facts)
-        failure = failure if ended.whole else replace(failure, line=None)
+        failure = _numbered(failure, ended.lines_before)
         source, is_own = ended.name, True
     else:
         failure = explain(text, code)
@@ -65,6 +65,13 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
         screen.say_json({"cause": failure.cause, "hint": failure.hint, "line": failure.line})
         return
     _show(failure, source, is_own)
+
+
+def _numbered(failure: Failure, lines_before: int | None) -> Failure:
+    """Return a failure with the number of its line in the whole log, if that is known."""
+    if failure.line is None or lines_before is None:
+        return replace(failure, line=None)
+    return replace(failure, line=lines_before + failure.line)
 
 
 def _show(failure: Failure, source: str, is_own: bool) -> None:

@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from invoke import Exit
 
 from pi import screen
-from pi.errors import BusyError, InputError
+from pi.errors import AbsentError, BusyError, InputError
 from pi.planning.plan_json import refusal_as_json
 
 
 @contextmanager
 def json_refusals(wanted: bool) -> Iterator[None]:
-    """Print bad input, and a model that does not fit or has no room now, as JSON on stdout, if `wanted`.
+    """Print a refusal as JSON on stdout with exit code 2, if `wanted`.
 
-    The exit code stays the error's own.
+    That is bad input, a missing path, or a model that does not fit or has no room now. Other errors stay as they are.
     """
     try:
         yield
-    except (InputError, BusyError) as error:
+    except (InputError, BusyError, AbsentError) as error:
         if not wanted:
             raise
         screen.say_json(refusal_as_json(error))
-        raise Exit(code=error.exit_code) from None
+        raise Exit(code=InputError.exit_code) from None

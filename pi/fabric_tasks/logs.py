@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import screen
 from pi.calls.events import Event, Log, Progress
 from pi.calls.logs import follow_log
 from pi.errors import InputError, Interrupted, RemoteError
 from pi.fabric_tasks.flags import flag, operand, switch
-from pi.fabric_tasks.options import PodOptions
+from pi.fabric_tasks.options import PodsOptions
 from pi.fabric_tasks.verb import verb
-from pi.pods.types import check_name
-from pi.steps import where
+from pi.pods.types import Pod, check_name
+from pi.steps import group, where
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
 
 
 @dataclass(frozen=True)
-class LogsOptions(PodOptions):
+class LogsOptions(PodsOptions):
     name: str | None = operand("[NAME]", "which model", completes="name")
     lines: int = flag("N", "begin with this many of the last lines", 200, short="-n")
     since: str | None = flag("10m", "begin with what vLLM wrote in this time, such as 30s, 10m or 2h")
@@ -49,39 +53,53 @@ class LogsOptions(PodOptions):
         return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
-@verb(LogsOptions, examples=("pi logs qwen", "pi logs qwen -n 50 --no-follow"))
+@verb(LogsOptions, examples=("pi logs qwen", "pi logs qwen -n 50 --no-follow", "pi logs --setup --all-pods"))
 def logs(c: Any, options: LogsOptions) -> None:
     """Follow a model's log; Ctrl+C stops following, not the model."""
     name = options.named()
-    output = screen.LineOutput() if options.json else screen.Output(raw=options.raw)
+    chosen = where.several(c, options.pod, options.all_pods)
+    several = len(chosen.pods) > 1
+    with suppress(KeyboardInterrupt, Interrupted):
+        asked = group.ask(c, chosen, lambda pod, connection: _followed(pod, connection, name, options, several))
+        group.raise_failed(asked)
+
+
+def _followed(pod: Pod, connection: Connection, name: str, options: LogsOptions, several: bool) -> None:
+    """Print a log; with `several` pods, the pod's name before each line. Raises RemoteError if the server exited."""
+    label, named = (f"{pod.name}: ", {"pod": pod.name}) if several else ("", {})
+    if options.json:
+        output: screen.Output | screen.LineOutput = screen.LineOutput(
+            lambda line: screen.say_json_line({**named, "line": line})
+        )
+    elif several:
+        output = screen.LineOutput(lambda line: screen.reveal(f"{label}{line}"))
+    else:
+        output = screen.Output(raw=options.raw)
 
     def hear(event: Event) -> None:
         match event:
             case Log(text):
                 output.write(text)
             case Progress(text):
-                screen.note(text)
+                screen.note(f"{label}{text}")
 
-    with where.targeted(c, options.pod) as (_, connection):
-        try:
-            end = follow_log(
-                connection,
-                name,
-                hear,
-                which="setup" if options.setup else "previous" if options.previous else "log",
-                lines=options.lines,
-                since_s=options.since_s(),
-                grep=options.grep,
-                follow=not options.no_follow,
-            )
-        except Interrupted:
-            return
-        finally:
-            output.end()
+    try:
+        end = follow_log(
+            connection,
+            name,
+            hear,
+            which="setup" if options.setup else "previous" if options.previous else "log",
+            lines=options.lines,
+            since_s=options.since_s(),
+            grep=options.grep,
+            follow=not options.no_follow,
+        )
+    finally:
+        output.end()
     if options.json:
-        screen.say_json_line({"ended": end.how, "exit_code": end.exit_code})
+        screen.say_json_line({**named, "ended": end.how, "exit_code": end.exit_code})
     if end.how == "exited":
         status = "an unknown status" if end.exit_code is None else f"status {end.exit_code}"
-        raise RemoteError("model-exited", f"{name} exited with {status}", "pi list shows why")
+        raise RemoteError("model-exited", f"{label}{name} exited with {status}", "pi list shows why")
     if end.how == "stopped":
-        screen.note(f"{name} was stopped")
+        screen.note(f"{label}{name} was stopped")

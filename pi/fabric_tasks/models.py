@@ -8,15 +8,16 @@ from typing import Any
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand, switch
 from pi.fabric_tasks.json_refusals import json_refusals
-from pi.fabric_tasks.options import PodOptions, json_switch, machine_flag
+from pi.fabric_tasks.options import PodsOptions, check_machine, json_switch, machine_flag
 from pi.fabric_tasks.verb import verb
 from pi.planning import machines
+from pi.steps import where
 from pi.steps.catalog_refresh import refresh
-from pi.steps.offers import show_offers
+from pi.steps.offers import chosen, show_offers
 
 
 @dataclass(frozen=True)
-class ModelsOptions(PodOptions):
+class ModelsOptions(PodsOptions):
     words: tuple[str, ...] = operand(
         "[WORDS...]", "only models whose names contain all of them; with --refresh, a file or URL", takes_rest=True
     )
@@ -35,6 +36,8 @@ def models(c: Any, options: ModelsOptions) -> None:
             raise InputError("too-many-words", "pi models --refresh takes one file or URL")
         return refresh(options.words[0] if options.words else None, options.sha256)
     words = " ".join(options.words)
+    check_machine(options.on, options.all_pods)
     with json_refusals(options.json):
         machine = machines.parse(options.on) if options.on is not None else None
-        show_offers(c, options.pod, words, machine=machine, everything=options.all_, as_json=options.json)
+        pods = where.Chosen(()) if machine else chosen(c, options.pod, options.all_pods)
+        show_offers(c, pods, words, machine=machine, everything=options.all_, as_json=options.json)

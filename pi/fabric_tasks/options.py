@@ -18,12 +18,21 @@ class PodOptions(Options):
     pod: str | None = flag("P", "use this pod instead of the active one", short="-p", completes="pod")
 
 
+def pods_flag() -> Any:
+    """Declare `--pod` of a verb that works on one pod or several."""
+    return flag("P[,P]", "use these pods instead of the active one", short="-p", completes="pod")
+
+
+def all_pods_switch() -> Any:
+    return switch("every pod, all at the same time", excludes="--pod")
+
+
 @dataclass(frozen=True)
 class PodsOptions(Options):
     """The options of a verb that works on one pod or several."""
 
-    pod: str | None = flag("P[,P]", "use these pods instead of the active one", short="-p", completes="pod")
-    all_pods: bool = switch("every pod, all at the same time", excludes="--pod")
+    pod: str | None = pods_flag()
+    all_pods: bool = all_pods_switch()
 
 
 def json_switch(*, requires: str = "") -> Any:
@@ -34,6 +43,12 @@ def json_switch(*, requires: str = "") -> Any:
 def machine_flag() -> Any:
     """Declare the flag for a machine that is not a pod yet."""
     return flag("MACHINE", 'instead of a pod, an idle machine such as "2x RTX 4090"', excludes="--pod")
+
+
+def check_machine(machine: str | None, all_pods: bool) -> None:
+    """Raise InputError for a machine and all pods together."""
+    if machine is not None and all_pods:
+        raise InputError("flags-conflict", "--on and --all-pods cannot be used together", "remove one of them")
 
 
 def timeout_s_of(text: str | None) -> int | None:

@@ -8,10 +8,11 @@ from typing import Any
 from pi.fabric_tasks.flags import flag, operand
 from pi.fabric_tasks.json_refusals import json_refusals
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
-from pi.fabric_tasks.options import json_switch, machine_flag
+from pi.fabric_tasks.options import all_pods_switch, check_machine, json_switch, machine_flag, pods_flag
 from pi.fabric_tasks.verb import verb
 from pi.planning import machines
-from pi.steps.plans import show_plan, show_plan_on
+from pi.steps import where
+from pi.steps.plans import show_plan_on, show_plans
 from pi.steps.unrented import here
 
 
@@ -19,6 +20,8 @@ from pi.steps.unrented import here
 class PlanOptions(LaunchOptions):
     model: str = operand("MODEL", MODEL, required=True, completes="model")
     name: str = flag("N", "name for the model", "model")
+    pod: str | None = pods_flag()
+    all_pods: bool = all_pods_switch()
     on: str | None = machine_flag()
     json: bool = json_switch()
 
@@ -28,13 +31,16 @@ class PlanOptions(LaunchOptions):
     examples=(
         "pi plan Qwen/Qwen3-Coder-30B-A3B-Instruct",
         'pi plan openai/gpt-oss-120b --on "2x H100" --json',
+        "pi plan openai/gpt-oss-120b --all-pods",
     ),
 )
 def plan(c: Any, options: PlanOptions) -> None:
     """Show what `pi start` would do: command, memory and reasons. Nothing changes."""
+    check_machine(options.on, options.all_pods)
     with json_refusals(options.json):
         if options.on is None:
-            show_plan(c, options.pod, options.request(options.model, options.name), as_json=options.json)
+            chosen = where.several(c, options.pod, options.all_pods)
+            show_plans(c, chosen, options.request(options.model, options.name), as_json=options.json)
         else:
             request = options.request(here(options.model), options.name)
             show_plan_on(machines.parse(options.on), request, as_json=options.json)

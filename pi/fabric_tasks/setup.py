@@ -93,8 +93,7 @@ def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
     choice = vllm_for(options.vllm, options.for_)
     ssh = options.ssh or (where.ssh_of(c, options.name) if where.under_fab(c) else None)
     _check_named(options)
-    pod = pod_entry.saved_or_new(check_name(options.name, "pod"), ssh)
-    target.parse(pod.ssh)
+    pod = pod_entry.saved_or_new(check_name(options.name, "pod"), ssh and target.anchored(ssh))
     mount = mounts.parse(options.mount) if options.mount else None
     token, key = keys.for_setup(options.generate_key)
     request = SetupRequest(

@@ -7,7 +7,7 @@ from typing import Any
 
 from pi import screen
 from pi.calls.events import Progress
-from pi.calls.stop import Stopped, stop_models
+from pi.calls.stop import stop_models
 from pi.errors import InputError
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodsOptions
@@ -15,6 +15,7 @@ from pi.fabric_tasks.verb import verb
 from pi.pods import changes
 from pi.pods.types import check_name
 from pi.steps import group, reconcile, spending, to_stop, where
+from pi.steps.stop_report import show_stopped
 from pi.steps.stop_several import stop_several
 
 
@@ -67,21 +68,3 @@ def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
             f"{f'no model {options.name!r}' if options.name else 'no model'} runs on these {len(chosen.pods)} pods"
         )
     group.raise_failed(stopped, len(chosen.pods))
-
-
-OUTCOMES = {
-    "running": "is stopped",
-    "starting": "is stopped before it was ready; its downloads stay cached",
-    "unrecorded": "is stopped; it ran without a valid record on the pod",
-    "leftovers": "was not running any more; removed what it had left",
-    "nothing": "was not on the pod any more; removed from pods.json",
-}
-
-
-def show_stopped(stopped: Stopped, place: str = "") -> None:
-    forced = f" (forced after {stopped.forced_after_s:.0f} s)" if stopped.forced_after_s else ""
-    screen.say(f"{place}{stopped.name} {OUTCOMES[stopped.found]}{forced}")
-    if not stopped.memory_proven:
-        screen.note("  nvidia-smi does not answer, so pi cannot tell whether its GPU memory is free; see: pi list")
-    if stopped.other_processes:
-        screen.note(f"  another process uses its port: {', '.join(stopped.other_processes)}")

@@ -54,14 +54,8 @@ def tunnel(c: Any, options: TunnelOptions) -> None:
 
 def _open_in_background(pod: Pod, ports: dict[str, int], given: int | None) -> None:
     for name, port in ports.items():
-        there = tunnels.opened_to(pod.name, name)
-        if there and there.remote != port:  # the model was started again since
-            tunnels.close(there)
-            there = None
-        wanted = there or Tunnel(pod.name, name, tunnels.port_for(pod.name, name, port, given), port)
-        if there is None:
-            tunnel_loop.start_in_background(pod, wanted)
-        screen.say(f"{name} on {pod.name} is at {wanted.url}{' already' if there else ''}")
+        there, was_open = tunnel_loop.open_in_background(pod, name, port, given)
+        screen.say(f"{name} on {pod.name} is at {there.url}{' already' if was_open else ''}")
 
 
 def _ports(pod: Pod, names: tuple[str, ...]) -> dict[str, int]:

@@ -57,8 +57,10 @@ def verb(
             with _exit_codes():
                 try:
                     body(context, options_from(options, values))
-                finally:
-                    spending.remind()
+                except BaseException:
+                    spending.remind(ask=False)
+                    raise
+                spending.remind()
 
         run.__signature__ = signature  # type: ignore[attr-defined]
         declared = declared_by(options)

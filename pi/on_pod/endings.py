@@ -38,6 +38,9 @@ RELEVANT = re.compile(
 
 LOG_BYTES = 256 * 1024
 
+HEAD_BYTES = 64 * 1024
+"""Of a longer log, for the arguments that vLLM writes there."""
+
 
 def kills() -> Optional[int]:
     """Return how many processes of this container the kernel has killed for memory, or None if unknown."""
@@ -95,22 +98,25 @@ def _dmesg() -> Iterator[tuple[float, str]]:
 
 
 def of(record: Record) -> ServerDetail:
-    """Return how a deployment's server ended, with the end of its log."""
+    """Return how a deployment's server ended, with its log."""
     name = record["name"]
-    return {
+    return _ending(name, records.exit_code(name), record.get("venv", "venv"), kernel(record))
+
+
+def _ending(name: str, exit_code: Optional[int], venv: str, said_by_kernel: List[str]) -> ServerDetail:
+    path = records.log_path(name)
+    log, lines_before = logs.numbered_tail(path, LOG_BYTES)
+    ending: ServerDetail = {
         "name": name,
-        "log": logs.tail(name, LOG_BYTES),
-        "whole": _is_whole(name),
-        "exit": records.exit_code(name),
-        "venv": record.get("venv", "venv"),
-        "kernel": kernel(record),
+        "log": log,
+        "lines_before": lines_before,
+        "exit": exit_code,
+        "venv": venv,
+        "kernel": said_by_kernel,
     }
-
-
-def _is_whole(name: str) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.getsize(records.log_path(name)) <= LOG_BYTES
-    return True
+    if lines_before != 0:
+        ending["head"] = reading.beginning(path, HEAD_BYTES).rpartition("\n")[0]  # half a secret cannot be hidden
+    return ending
 
 
 def keep(ending: ServerDetail) -> None:
@@ -128,14 +134,7 @@ def forget(name: str) -> None:
 def kept(name: str) -> ServerDetail:
     """Return the ending of a failed start, or only the end of a log."""
     facts = _kept_facts(_path(name))
-    return {
-        "name": name,
-        "log": logs.tail(name, LOG_BYTES),
-        "whole": _is_whole(name),
-        "exit": facts.get("exit"),
-        "venv": facts.get("venv", "venv"),
-        "kernel": facts.get("kernel", []),
-    }
+    return _ending(name, facts.get("exit"), facts.get("venv", "venv"), facts.get("kernel", []))
 
 
 def _kept_facts(path: str) -> Dict[str, Any]:

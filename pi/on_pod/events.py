@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.shapes import Survey
+from pi.on_pod.top_shapes import Sample
 
 StepVerb = Literal["step", "note", "done", "skip", "fail"]
 """What pod_setup.sh reports of a step."""
@@ -16,6 +17,8 @@ FailureKind = Literal[
     "disk_full",
     "download_failed",
     "exited",
+    "key_taken",
+    "in_use",
     "killed",
     "launch_failed",
     "locked",
@@ -23,15 +26,18 @@ FailureKind = Literal[
     "name_taken",
     "no_log",
     "no_model",
+    "not_cached",
     "not_free",
     "not_ours",
     "not_private",
     "setup_failed",
+    "stalled",
     "stopped",
     "storage",
     "timeout",
     "unexpected",
     "unkillable",
+    "unknown_key",
     "unreadable",
 ]
 
@@ -111,6 +117,13 @@ class StillEvent(TypedDict):
     processes: List[ProcessDetail]
 
 
+class SampleEvent(TypedDict):
+    """The figures of a pod at one moment."""
+
+    event: Literal["sample"]
+    sample: Sample
+
+
 class AliveEvent(TypedDict):
     event: Literal["alive"]
 
@@ -148,6 +161,7 @@ Event = Union[
     CheckedEvent,
     ExitedEvent,
     StillEvent,
+    SampleEvent,
     AliveEvent,
     CancellingEvent,
     DoneEvent,
@@ -168,14 +182,17 @@ class _ServerOptions(TypedDict, total=False):
     venv: str
     exit: Optional[int]
     kernel: List[str]
-    whole: bool
+    lines_before: Optional[int]
+    head: str
     still_s: float
     processes: List[ProcessDetail]
 
 
 class ServerDetail(_ServerOptions):
-    """How a server ended: its deployment, and its log (`whole`) or only the end of it.
+    """How a server ended: its deployment, and its log.
 
+    Of a long log, `log` is the end, `lines_before` the number of lines before it (None if pi did not count them), and
+    `head` the beginning.
     `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
     `still_s` are the seconds since its log moved, and `processes` what they did.
     """

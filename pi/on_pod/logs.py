@@ -6,7 +6,7 @@ import codecs
 import os
 import re
 import time
-from typing import IO, Optional
+from typing import IO, Optional, Tuple
 
 from pi.on_pod import log_filter, reading, records, redact, unrecorded
 from pi.on_pod.record_shapes import Record
@@ -17,6 +17,9 @@ CHUNK_BYTES = 128 * 1024
 
 TAIL_BYTES = 32 << 20
 """Bytes at the end of a log in which pi looks for the last lines; at least 1 KiB for each line."""
+
+COUNTED_BYTES = 1 << 30
+"""pi does not count the lines of a longer log: reading it takes seconds."""
 
 LINE_CHARACTERS = 16 * 1024
 """Characters that pi shows of one line."""
@@ -38,12 +41,31 @@ def tail_of(path: str, size: int) -> str:
     """Return the last `size` bytes of a file as text, from the start of a line: half a secret cannot be hidden."""
     try:
         with os.fdopen(reading.opened(path), "rb") as file:
-            start = max(0, os.fstat(file.fileno()).st_size - size)
-            file.seek(start)
-            text = file.read(size).decode("utf-8", "replace")
+            return _end_of(file, os.fstat(file.fileno()).st_size, size)
     except (OSError, reading.ReadError):
         return ""
+
+
+def _end_of(file: IO[bytes], total: int, size: int) -> str:
+    start = max(0, total - size)
+    file.seek(start)
+    text = file.read(total - start).decode("utf-8", "replace")
     return re.split("[\r\n]", text, maxsplit=1)[-1] if start else text
+
+
+def numbered_tail(path: str, size: int) -> Tuple[str, Optional[int]]:
+    """Return the end of a file as `tail_of` does, and how many lines stand before it; None if pi did not count them."""
+    try:
+        with os.fdopen(reading.opened(path), "rb") as file:
+            total = os.fstat(file.fileno()).st_size
+            text = _end_of(file, total, size)
+            if total > COUNTED_BYTES:
+                return text, None
+            file.seek(0)
+            parts = iter(lambda: file.read(min(1 << 20, total - file.tell())), b"")
+            return text, sum(part.count(b"\n") for part in parts) - text.count("\n")
+    except (OSError, reading.ReadError):
+        return "", None
 
 
 class Follower:

@@ -1,15 +1,19 @@
-"""Folders and files of pi on the pod: they must belong to this account alone."""
+"""Folders and files of pi on the pod, and its venvs: other users must not be able to change them."""
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import stat
 import tempfile
-from typing import Iterable, Optional
+from typing import Iterable, Optional, Set
+
+from pi.on_pod import reading
 
 HOME = os.path.expanduser("~/.pi")
 
-FOLDERS = ("", "run", "calls", "setup", "hf", "../.vllm_logs")
+FOLDERS = ("", "run", "calls", "setup", "keys", "hf", "../.vllm_logs")
 """Folders below HOME."""
 
 RUN_OR_READ = ("env.sh", "machine")
@@ -17,6 +21,12 @@ RUN_OR_READ = ("env.sh", "machine")
 
 NOT_WRITTEN = ("machine",)
 """Those of them that a setup does not write again."""
+
+RUNS_VENVS = ("check", "setup", "start", "survey")
+"""Modules whose verbs run programs of the venvs."""
+
+IN_VENV = ("", "bin", "bin/python", "bin/vllm", "lib", "lib/python3*", "lib/python3*/site-packages")
+"""What decides which code a venv runs."""
 
 
 def objection(is_setup: bool) -> Optional[str]:
@@ -73,6 +83,61 @@ def _file_objection(names: Iterable[str]) -> Optional[str]:
         if found.st_mode & 0o022:
             return "other users may write %s on the pod" % _shown(path)
     return None
+
+
+def venv_objection() -> Optional[str]:
+    """Return why pi must not run a program of ~/venv or an extra venv, or None.
+
+    Files of root and of the home's owner are as good as this account's own. Takes away other users' right to write
+    what is this account's own.
+    """
+    home = os.path.dirname(HOME)
+    owners = {0, os.geteuid(), os.stat(home).st_uid} | _unmapped()
+    for venv in glob.glob(os.path.join(glob.escape(home), "venv")) + glob.glob(
+        os.path.join(glob.escape(home), "venv-*")
+    ):
+        for path in (found for name in IN_VENV for found in glob.glob(os.path.join(glob.escape(venv), name))):
+            problem = _writers(path, owners)
+            if problem:
+                inside = os.path.relpath(path, venv)
+                return "%s on the pod %s" % (
+                    _shown(venv),
+                    problem if inside == "." else "is not safe: %s %s" % (inside, problem),
+                )
+    return None
+
+
+UID_MAP, OVERFLOW = "/proc/self/uid_map", "/proc/sys/kernel/overflowuid"
+
+
+def _unmapped() -> Set[int]:
+    """Return the uid that the kernel shows for users outside of this user namespace, such as the host's root."""
+    try:
+        shown = int(reading.text(OVERFLOW, 20))
+        ranges = [list(map(int, line.split())) for line in reading.text(UID_MAP, 65536).splitlines()]
+    except ValueError:
+        return set()
+    return set() if any(first <= shown < first + count for first, _, count in ranges) else {shown}
+
+
+def _writers(path: str, owners: Set[int]) -> Optional[str]:
+    """Return how another user can change a path, such as "belongs to another user (uid 7)", or None."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    if found.st_uid not in owners:
+        return "belongs to another user (uid %d)" % found.st_uid
+    if _is_open(found):
+        with contextlib.suppress(OSError):
+            os.chmod(path, stat.S_IMODE(found.st_mode) & ~0o022)
+            found = os.stat(path)
+    return "can be written by other users" if _is_open(found) else None
+
+
+def _is_open(found: os.stat_result) -> bool:
+    """Return whether other users may write; root's group has only root."""
+    return bool(found.st_mode & 0o002 or (found.st_mode & 0o020 and found.st_gid))
 
 
 def _shown(path: str) -> str:

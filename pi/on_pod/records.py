@@ -26,6 +26,9 @@ NO_SESSION = -1
 STOPPED = "stopped"
 """File in a deployment's folder: who stops it. It is not a field of the record, which the starting call writes too."""
 
+ASKED = "asked"
+"""File in a deployment's folder that its guard touches for a request; in HOME, the latest of those that have ended."""
+
 LOGS = os.path.expanduser("~/.vllm_logs")
 
 
@@ -122,7 +125,8 @@ def _names() -> list[str]:
 
 
 def forget(name: str) -> None:
-    """Delete the folder of a deployment. Raises PodError if it stays."""
+    """Delete the folder of a deployment, but not the time of its last request. Raises PodError if it stays."""
+    _keep_asked(name)
     shutil.rmtree(folder(name), ignore_errors=True)
     with contextlib.suppress(OSError):
         os.unlink(folder(name))
@@ -139,10 +143,33 @@ def forget_server(name: str) -> None:
 
 def asked_s_ago(name: str) -> Optional[float]:
     """Return the age of the last request that a deployment's guard admitted, or None if it admitted none."""
+    return _age(os.path.join(folder(name), ASKED))
+
+
+def _age(path: str) -> Optional[float]:
     try:
-        return max(0.0, time.time() - os.stat(os.path.join(folder(name), "asked")).st_mtime)
+        return max(0.0, time.time() - os.stat(path).st_mtime)
     except OSError:
         return None
+
+
+def pod_asked_s_ago() -> Optional[float]:
+    """Return the age of the last request that a guard of this pod admitted, also of models that have ended."""
+    ages = [_age(os.path.join(HOME, ASKED)), *map(asked_s_ago, _names())]
+    return min((age for age in ages if age is not None), default=None)
+
+
+def _keep_asked(name: str) -> None:
+    """Set the time of ~/.pi/asked to a deployment's last request, if that is later."""
+    age, kept = asked_s_ago(name), _age(os.path.join(HOME, ASKED))
+    if age is not None and (kept is None or age < kept):
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(os.path.join(HOME, ASKED), flags, 0o600)
+            try:
+                os.utime(descriptor, (time.time() - age,) * 2)
+            finally:
+                os.close(descriptor)
 
 
 def exit_code(name: str) -> Optional[int]:

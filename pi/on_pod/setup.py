@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import IO, Callable, Iterator, cast, get_args
 
-from pi.on_pod import audit, check, lock, machine, process, records, redact
+from pi.on_pod import audit, check, lock, machine, process, reading, records, redact
 from pi.on_pod.events import StepVerb
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest
@@ -42,7 +42,8 @@ def setup(wire: Wire, request: SetupRequest) -> SetupAnswer:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with lock.opened("setup/lock") as descriptor:
         _take(wire, descriptor)
-        _write_files(request["files"])
+        kept = _kept_token() if request["keeps_token"] else ""
+        _write_files({**request["files"], "env.sh": request["files"]["env.sh"] + kept})
         machine.give()
         script = subprocess.Popen(
             ["bash", os.path.join(folder, "pod_setup.sh")],
@@ -71,6 +72,12 @@ def _overlaid(sent: dict[str, str]) -> dict[str, str]:
     """Return the pod's environment with pi's settings; the pod's own PIP_* and UV_* win."""
     own = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_"))}
     return {**os.environ, **sent, **own}
+
+
+def _kept_token() -> str:
+    """Return the line of the pod's env.sh that exports HF_TOKEN; empty if it has none."""
+    lines = reading.text(os.path.join(records.HOME, "env.sh")).splitlines()
+    return next((line + "\n" for line in lines if line.startswith("export HF_TOKEN=")), "")
 
 
 def _write_files(files: dict[str, str]) -> None:

@@ -127,13 +127,15 @@ class AdapterFacts(TypedDict):
 
 class _SurveyOptions(TypedDict, total=False):
     adapters: Dict[str, AdapterFacts]
+    architectures: Dict[str, List[str]]
 
 
 class Survey(_SurveyOptions):
     """What a pod has and what is in use.
 
     `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any. `sizes`
-    are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them.
+    are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them. `architectures` are
+    those that PyTorch was built for, by the folder of its venv.
     """
 
     gpus: NvidiaSmi
@@ -254,10 +256,14 @@ class AuditRequest(TypedDict):
 
 
 class SetupRequest(TypedDict):
-    """`environment` is that of pod_setup.sh; `files` are texts by path under ~/.pi; `check` asks what comes first."""
+    """`environment` is that of pod_setup.sh; `files` are texts by path under ~/.pi; `check` asks what comes first.
+
+    With `keeps_token`, HF_TOKEN of the env.sh on the pod stays.
+    """
 
     name: str
     check: Any
+    keeps_token: bool
     environment: Dict[str, str]
     files: Dict[str, str]
 
@@ -332,6 +338,12 @@ class StopAnswer(_StopOptions):
 
     name: str
     found: StopFound
+
+
+class AskedAnswer(TypedDict):
+    """The seconds since the pod's last request, to the minute; None if there was none."""
+
+    s_ago: Optional[float]
 
 
 class LogsAnswer(TypedDict):

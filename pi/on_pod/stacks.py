@@ -39,12 +39,18 @@ def of(record: Record) -> List[ProcessDetail]:
     return [_described(record, pid) for pid in sorted(living)[:MOST_PROCESSES]]
 
 
-def _described(record: Record, pid: int) -> ProcessDetail:
+def without_stack(pid: int) -> ProcessDetail:
+    """Return the name and the state of a process."""
     fields = process.stat(pid)
-    state = fields[0] if fields else "X"
     program = process.described(pid).partition(" (")[2][:-1]
-    stack = "" if state in "TtZX" else _by_py_spy(record, pid) or _by_signal(record, pid)
-    return {"pid": pid, "program": program, "state": state, "stack": stack}
+    return {"pid": pid, "program": program, "state": fields[0] if fields else "X", "stack": ""}
+
+
+def _described(record: Record, pid: int) -> ProcessDetail:
+    detail = without_stack(pid)
+    if detail["state"] not in "TtZX":
+        detail["stack"] = _by_py_spy(record, pid) or _by_signal(record, pid)
+    return detail
 
 
 def _by_py_spy(record: Record, pid: int) -> str:

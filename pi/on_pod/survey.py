@@ -75,6 +75,7 @@ def survey(request: SurveyRequest) -> Survey:
         "model": files.model,
         "adapters": files.adapters,
         "sizes": files.sizes,
+        "architectures": venvs.architectures(),
     }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from typing import Optional
+from typing import Dict, List, Optional
+
+from pi.on_pod import reading
 
 VENV = os.path.expanduser("~/venv")
 
@@ -28,3 +30,20 @@ def extra_venvs() -> dict[str, str]:
         if version:
             versions[os.path.basename(venv)] = version
     return versions
+
+
+CHECKED_BYTES = 4096
+
+
+def architectures() -> Dict[str, List[str]]:
+    """Return the GPU architectures that PyTorch was built for, such as ["sm_80", "sm_90"], by the folder of a venv.
+
+    Setup's test of a venv writes them into the fourth line of its mark. A venv without them is left out.
+    """
+    found = {}
+    for mark in glob.glob(glob.escape(VENV) + "/.pi-checked") + glob.glob(glob.escape(VENV) + "-*/.pi-checked"):
+        lines = reading.beginning(mark, CHECKED_BYTES).splitlines()
+        archs = lines[3].split() if len(lines) > 3 else []
+        if archs:
+            found[os.path.basename(os.path.dirname(mark))] = archs
+    return found

@@ -1,4 +1,4 @@
-"""Notice a log that stands still."""
+"""Notice a log or a download that stands still."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ class Watch:
 
     def feed(self, text: str) -> None:
         if any(line.strip() and not WAITING.search(line) for line in text.splitlines()):
-            self._moved = self._clock()
-            self._next_s = paced(STILL_S)
+            self.moved()
+
+    def moved(self) -> None:
+        self._moved = self._clock()
+        self._next_s = paced(STILL_S)
 
     def still_s(self) -> float:
         """Return the seconds since the last line that shows progress."""

@@ -205,6 +205,8 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
     os.umask(0o077)
     container.adopt()
     objection = private.objection(is_setup=call["module"] == "setup")
+    if call["module"] in private.RUNS_VENVS:
+        objection = objection or private.venv_objection()
     wire = Wire(call["mark"], None if objection else _journal(call["journal"]))
     wire.who = call["who"]
     try:

@@ -11,11 +11,11 @@ from pi.pods.types import NAME
 from pi.text import one_line
 from pi.vllm.arguments import Arguments
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Values of `--max-lora-rank` (`MaxLoRARanks` in vllm/config/lora.py, 0.32 and 0.33)."""
-
 DEFAULT_RANK = 16
 """vLLM's own `--max-lora-rank`."""
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of `--max-lora-rank` (`MaxLoRARanks` in vllm/config/lora.py, 0.32 and 0.33)."""
 
 
 @dataclass(frozen=True)

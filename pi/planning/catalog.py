@@ -123,6 +123,8 @@ class ModelSpec:
     api: str = "chat"
     experts: bool = False
     """Whether it is a mixture of experts."""
+    routed: int = 0
+    """Experts of a layer; 0: unknown, or none."""
     heads: int | None = None
     layers: tuple[Layers, ...] = ()
     """Groups of alike layers; empty if unknown."""
@@ -161,7 +163,7 @@ class ModelSpec:
             heads=self.heads or 0,
             hidden=self.hidden or usual_hidden(self.parameters_b, self.experts),
             vocabulary=self.vocabulary or USUAL_VOCABULARY,
-            experts=int(self.experts),
+            experts=self.routed or int(self.experts),
             context=self.context,
             multimodal=self.multimodal,
         )

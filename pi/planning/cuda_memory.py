@@ -44,7 +44,8 @@ class Card:
     """One GPU's memory in GiB: CUDA's `total_gib`, and what is free now.
 
     `rtx` is a GPU of the Blackwell RTX series; `unified` shares the host's memory. On a GPU that `sorts`, FlashInfer's
-    sampler is missing (compute capability 7) or often does not build (12).
+    sampler is missing (compute capability 7) or often does not build (12). vLLM captures batches of at most
+    `largest_graph` sequences; 1024 on data-center Blackwell.
     """
 
     total_gib: float
@@ -53,6 +54,7 @@ class Card:
     unified: bool = False
     a100: bool = False
     sorts: bool = False
+    largest_graph: int = 512
 
 
 def card_of(gpus: Iterable[Gpu]) -> Card:
@@ -68,6 +70,7 @@ def card_of(gpus: Iterable[Gpu]) -> Card:
         unified=name == "dgx_spark_gb10",
         a100=name.startswith("a100"),
         sorts=generation in (7, 12),
+        largest_graph=1024 if generation == 10 else 512,
     )
 
 

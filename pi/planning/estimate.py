@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from pi.planning.cache import Cache, CacheOptions, cache_of
 from pi.planning.cuda_memory import Card
+from pi.planning.lora_slots import slots_gib
 from pi.planning.network import Network
 from pi.planning.overhead import GIB, terms
 from pi.planning.serving import BATCHES_IN_FLIGHT, Serving
@@ -38,10 +39,11 @@ BLOCKS_KEPT = 0.75
 class MemorySum:
     """Memory of each GPU of a plan, in GiB.
 
-    `allowed_gib` is the model's share of `memory_gib`, CUDA's total; `free_gib` is unused on the fullest GPU.
-    `kv_cache_gib` is for one sequence of `context` tokens, `room_gib` is what vLLM gives the `cache`; the longest
-    sequence that fits is `longest`. `max_num_seqs` sequences run beside each other. Context, longest and cache are None
-    if the model's bytes per token are unknown. The weights may differ by the part `uncertainty`.
+    `weights_gib` includes the slots of LoRA adapters. `allowed_gib` is the model's share of `memory_gib`, CUDA's total;
+    `free_gib` is unused on the fullest GPU. `kv_cache_gib` is for one sequence of `context` tokens, `room_gib` is what
+    vLLM gives the `cache`; the longest sequence that fits is `longest`. `max_num_seqs` sequences run beside each other.
+    Context, longest and cache are None if the model's bytes per token are unknown. The weights may differ by the part
+    `uncertainty`.
     """
 
     weights_gib: float
@@ -63,7 +65,8 @@ class MemorySum:
 
     @property
     def fits(self) -> bool:
-        return self.needed_gib <= self.allowed_gib
+        """Whether a request fits, and whether layers with a state have a block for each sequence."""
+        return self.needed_gib <= self.allowed_gib and (self.state_blocks or UNLIMITED) >= self.max_num_seqs
 
     @property
     def kv_tokens(self) -> int | None:
@@ -98,7 +101,7 @@ class Load:
     """What a GPU must hold: all weights (10^9 bytes), a drafter's weights, and the network.
 
     `vision_gib` is the profile of its vision tower in GiB if it is known. `replicated` is the part of the weights that
-    each data-parallel replica holds if the experts are spread.
+    each data-parallel replica holds if the experts are spread. `parameters_b` are all parameters, in billions.
     """
 
     weights_gb: float
@@ -107,6 +110,7 @@ class Load:
     vision_gib: float | None = None
     uncertainty: float = 0.0
     replicated: float = REPLICATED
+    parameters_b: float = 0.0
 
 
 PADDED = 256
@@ -153,7 +157,7 @@ def memory_sum(
     context that fits. Fewer sequences than `serving` allows need less memory, which the sum then contains.
     """
     cache = cache_of(load.network.groups, split.tensor, split.pipeline, _options(serving, split))
-    weights = _weights_gib(load, split)
+    weights = _weights_gib(load, split) + slots_gib(load.network, load.parameters_b, split, serving)
     allowed = share * card.total_gib
     shortest = wanted or min(context or UNLIMITED, 2 * SEQUENCE_TOKENS)
     room, overhead, count = _room(load, split, card, serving, allowed - weights, cache, shortest)
@@ -184,7 +188,7 @@ def _weights_gib(load: Load, split: Split) -> float:
 def _room(
     load: Load, split: Split, card: Card, serving: Serving, free_gib: float, cache: Cache | None, tokens: int
 ) -> tuple[float, float, int]:
-    """Return the room for the KV cache and the overhead in GiB, and the sequences that both allow.
+    """Return the room for the KV cache and the overhead in GiB, and the sequences that both allow, or the user's.
 
     There are at most `LEAST_SEQUENCES` if the room for more would not hold one request of `tokens`.
     """
@@ -192,6 +196,8 @@ def _room(
     while True:
         overhead = terms(load.network, split, card, serving, count, load.vision_gib).gib()
         room = max(0.0, free_gib - overhead)
+        if serving.fixed:
+            return room, overhead, count
         fitting = sequences(cache, room * GIB, count) if cache else min(count, UNKNOWN_SEQUENCES)
         enough = cache is None or count <= LEAST_SEQUENCES or cache.bytes_of(tokens) <= room * GIB
         if free_gib <= 0 or (fitting == count and enough):

@@ -64,6 +64,7 @@ def outsider(request: Request, facts: PodFacts, sizes: Mapping[str, Size]) -> Ou
         reasoning=made.reasoning,
         api=_api(made),
         experts=bool(network and network.experts),
+        routed=network.experts if network else 0,
         heads=heads_of(text_model(config)) or None,
         layers=network.groups if network else (),
         hidden=network.hidden if network else None,

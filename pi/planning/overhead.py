@@ -8,6 +8,7 @@ profile run, because each phase frees its memory: a full step, the vision tower,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log2
 
 from pi.planning.cuda_memory import Card
@@ -114,7 +115,7 @@ def terms(
             _compile_gib(network, split.tensor, serving),
         ),
         captured=serving.captured,
-        graphs=_graphs(network, capture_sizes(sequences, serving.drafts)) if serving.captured else 0.0,
+        graphs=_graphs(network, serving, sequences, card) if serving.captured else 0.0,
         fixed=UNIFIED_GIB * card.unified + (_exchange_gib(network, spread, serving) if spread > 1 else 0.0),
     )
 
@@ -150,8 +151,13 @@ def _compile_gib(network: Network, tensor: int, serving: Serving) -> float:
     return network.vocabulary * network.hidden * 2 / tensor / GIB
 
 
-def _graphs(network: Network, sizes: int) -> float:
-    """Return the CUDA graphs of this many batch sizes, counted in graphs of one dense layer."""
+def _graphs(network: Network, serving: Serving, sequences: int, card: Card) -> float:
+    """Return the CUDA graphs of all batch sizes, counted in graphs of one dense layer.
+
+    With LoRA adapters, vLLM captures each size with and without them (`CudagraphDispatcher._get_lora_cases`).
+    """
+    largest = serving.largest_graph or min(card.largest_graph, 2 * sequences * (1 + serving.drafts))
+    sizes = capture_sizes(min(largest, serving.tokens), sequences, serving.drafts) * (2 if serving.lora_slots else 1)
     if any(group.cache == "latent" for group in network.groups):
         weight = GRAPH_LATENT
     elif network.experts or any(group.cache == "state" for group in network.groups):
@@ -161,7 +167,13 @@ def _graphs(network: Network, sizes: int) -> float:
     return weight * (network.depth or network.layers or 32) * sizes
 
 
-def capture_sizes(sequences: int, drafts: int) -> int:
-    """Return the number of batch sizes that vLLM captures (`_set_cudagraph_sizes`, 0.33.0)."""
-    largest = min(512, 2 * sequences * (1 + drafts))
-    return sum(size <= largest for size in (1, 2, 4)) + min(largest, 256) // 8 + max(0, largest - 256) // 16
+@lru_cache(maxsize=1024)
+def capture_sizes(largest: int, sequences: int, drafts: int) -> int:
+    """Return the number of batch sizes up to `largest` that vLLM captures (`_set_cudagraph_sizes`, 0.32.0)."""
+    decoded = {(1 + drafts) * requests for requests in (*_steps(sequences), sequences)}
+    return len({*_steps(largest), *(size for size in decoded if size <= largest)})
+
+
+def _steps(largest: int) -> list[int]:
+    sizes = [*(1, 2, 4), *range(8, 256, 8), *range(256, largest + 1, 16)]
+    return [size for size in sizes if size <= largest]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pi.errors import InputError, RemoteError
+from pi.errors import AbsentError, InputError
 from pi.planning import adapters, amounts
 from pi.planning.catalog import ModelSpec
 from pi.planning.types import LaunchPlan, PodFacts, Request
@@ -90,6 +90,18 @@ def _planned(option: str, item: Argument) -> dict[str, Any] | None:
     return None
 
 
+def with_adapter_args(request: Request, facts: PodFacts) -> Request:
+    """Return a request with the arguments that serve its adapters. Raises InputError or AbsentError."""
+    if not request.adapters:
+        return request
+    known = [facts.adapters.get(adapter.source) for adapter in request.adapters]
+    for adapter, found in zip(request.adapters, known, strict=True):
+        if found and found.absent:
+            raise AbsentError("no-such-path", f"the pod has no directory {adapter.source}")
+    args = adapters.arguments(request.adapters, (found.rank if found else None for found in known))
+    return replace(request, adapter_args=args)
+
+
 def laid_over(plan: LaunchPlan, request: Request, facts: PodFacts, spec: ModelSpec | None) -> LaunchPlan:
     """Return a plan with what the user changes. Raises InputError if the model or its split does not allow it."""
     if request.tensor not in (None, plan.split.tensor) or (request.tensor and plan.split.gpus != request.tensor):
@@ -137,23 +149,20 @@ def _text_only(plan: LaunchPlan, request: Request, spec: ModelSpec | None) -> La
 def _with_adapters(plan: LaunchPlan, request: Request, facts: PodFacts, spec: ModelSpec | None) -> LaunchPlan:
     taken = {name.lower() for name in plan.served_names}
     ids = (plan.model, request.model, *((spec.id, *(variant.id for variant in spec.variants)) if spec else ()))
-    why, warnings, ranks = list(plan.why), list(plan.warnings), []
+    why, warnings = list(plan.why), list(plan.warnings)
     for adapter in request.adapters:
         known = facts.adapters.get(adapter.source)
         if adapter.name.lower() in taken:
             raise InputError(
                 "name-taken", f"--lora {adapter.name}: the model itself has this name", "choose another name for it"
             )
-        if known and known.absent:
-            raise RemoteError("no-such-path", f"the pod has no directory {adapter.source}")
-        ranks.append(known.rank if known else None)
         why.append(adapters.reason(adapter, known))
         warnings += adapters.doubts(adapter, known, ids)
     if "--lora-modules" in request.set_args:
         raise InputError(
             "flags-conflict", "--lora and --set lora-modules exclude each other", "use --lora for each adapter"
         )
-    args = settings.laid_over(adapters.arguments(request.adapters, ranks), plan.args)
+    args = settings.laid_over(request.adapter_args, plan.args)
     names = tuple(adapter.name for adapter in request.adapters)
     return replace(plan, args=args, adapters=names, why=tuple(why), warnings=tuple(warnings))
 

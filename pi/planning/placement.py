@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from pi.planning import hardware, splits
-from pi.planning.catalog import Layout, ModelSpec, Tuning, Variant
+from pi.planning.catalog import BYTES_PER_PARAMETER, Layout, ModelSpec, Tuning, Variant
 from pi.planning.cuda_memory import Card, card_of
 from pi.planning.drafts import Draft
 from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum, replicated_part
@@ -18,6 +18,7 @@ from pi.planning.tuning import for_gpu, tuning_of
 from pi.planning.types import Request
 from pi.vllm import settings
 from pi.vllm.arguments import Arguments
+from pi.vllm.corrections import SEQUENCES
 
 LEAST_CONTEXT, USEFUL_CONTEXT, GOOD_CONTEXT = 4096, 16384, 32768
 """In tokens. Below the first, nothing starts; below the second, a smaller checkpoint is better; below the third, more
@@ -179,12 +180,12 @@ def _memory(
     spec: ModelSpec, variant: Variant, way: _Way, tuning: Tuning, request: Request, *, card: Card, share: float
 ) -> MemorySum:
     draft = variant.drafting(request.draft, way.kind.labels)
-    args = _args(request, draft.args_on(way.kind.labels).over(tuning.args) if draft else tuning.args)
+    args = arguments(request, draft.args_on(way.kind.labels).over(tuning.args) if draft else tuning.args)
     return memory_sum(
         load_of(spec, variant, draft),
         way.split,
         card,
-        serving_of(args, card),
+        serving_of(args, card, fixed=SEQUENCES in request.set_args),
         share=share,
         context=tuning.context or spec.context,
         wanted=request.context,
@@ -198,8 +199,9 @@ def _starts(memory: MemorySum, spec: ModelSpec, request: Request) -> bool:
     return memory.fits and not is_short
 
 
-def _args(request: Request, args: Arguments) -> Arguments:
+def arguments(request: Request, args: Arguments) -> Arguments:
     """Return the recipe's arguments, with the user's over them."""
+    args = request.adapter_args.over(args) if request.adapter_args.items else args
     args = settings.laid_over(request.set_args, args) if request.set_args.items else args
     return args.set("--language-model-only") if request.text_only else args
 
@@ -208,7 +210,15 @@ def load_of(spec: ModelSpec, variant: Variant, draft: Draft | None = None) -> Lo
     """Return what the GPUs must hold to serve a checkpoint, and what drafts its tokens."""
     weights_gb = loaded_gb(variant.weights_gb, variant.precision, spec.network)
     replicated = replicated_part(variant.weights_gb, variant.precision, spec.network)
-    return Load(weights_gb, spec.network, draft.extra_gb if draft else 0.0, spec.vision_gib, replicated=replicated)
+    parameters_b = spec.parameters_b or variant.weights_gb / BYTES_PER_PARAMETER.get(variant.precision or "bf16", 2.0)
+    return Load(
+        weights_gb,
+        spec.network,
+        draft.extra_gb if draft else 0.0,
+        spec.vision_gib,
+        replicated=replicated,
+        parameters_b=parameters_b,
+    )
 
 
 def reaches_minimum(spec: ModelSpec, variant: Variant, memory_mib: int, share: float) -> bool:

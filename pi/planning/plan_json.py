@@ -53,11 +53,15 @@ class PlanJson(TypedDict):
 
 
 class RefusedJson(TypedDict):
+    """What is wrong, and what to do next."""
+
     message: str
     hint: str | None
 
 
 class RefusalJson(TypedDict):
+    """What pi prints instead of a plan or of models, with exit code 2."""
+
     refused: RefusedJson
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pi.errors import BusyError, InputError, RemoteError
+from pi.errors import AbsentError, BusyError, InputError
 from pi.planning import cpu, drafting, outside, overrides, served_cards, unserved, variables, venvs
 from pi.planning.as_measured import as_measured
 from pi.planning.catalog import RECIPE_FACTOR, Catalog, ModelSpec, Variant
@@ -37,13 +37,13 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     """Plan a request on a pod, with the user's changes and earlier starts' figures over pi's choices.
 
     Raises InputError if the pod can never do it, with the sum and the nearest choice that fits; BusyError if it could
-    do it after something stops; RemoteError if the model's path does not exist on the pod.
+    do it after something stops; AbsentError if the model's path does not exist on the pod.
     """
     facts = served_cards.checked(facts)
     _check(request, facts)
     if facts.model_at == "absent":
-        raise RemoteError("no-such-path", f"the pod has no directory {request.model}")
-    entry = catalog.find(request.model)
+        raise AbsentError("no-such-path", f"the pod has no directory {request.model}")
+    request, entry = overrides.with_adapter_args(request, facts), catalog.find(request.model)
     made = _plan(request, facts, catalog, entry)
     made = overrides.laid_over(made, request, facts, entry[0] if entry else None)
     chats = made.api == "completions" and "--chat-template" in request.set_args

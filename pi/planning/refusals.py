@@ -13,7 +13,7 @@ from pi.planning.catalog import ModelSpec, Variant
 from pi.planning.cuda_memory import card_of
 from pi.planning.estimate import memory_sum
 from pi.planning.hardware import Level
-from pi.planning.placement import LEAST_CONTEXT, Fit, choose, load_of, reaches_minimum
+from pi.planning.placement import LEAST_CONTEXT, Fit, arguments, choose, load_of, reaches_minimum
 from pi.planning.ranking import level_on
 from pi.planning.room import LEAST_SHARE, SHARE, Group, Slot, gpu_users, groups, idle, slots, without
 from pi.planning.serving import serving_of
@@ -23,6 +23,8 @@ from pi.planning.tuning import tuning_of
 from pi.planning.types import PodFacts, Request
 from pi.pods.gpus import Gpu, is_silent, lost
 from pi.text import count
+from pi.vllm import settings
+from pi.vllm.corrections import SEQUENCES
 
 
 def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[Variant, ...]) -> PiError:
@@ -143,15 +145,18 @@ def _shortage(
     if variant.weights_gb * 1e9 > total_mib * 1024**2 * share:
         return f"{weights} do not fit into {share:.0%} of the {pod}"
     card = card_of([gpu])
-    return memory_sum(
+    memory = memory_sum(
         load_of(spec, variant),
         split,
         card,
-        serving_of(tuning.args, card),
+        serving_of(arguments(request, tuning.args), card, fixed=SEQUENCES in request.set_args),
         share=share,
         context=spec.context,
         wanted=request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT),
-    ).render()
+    )
+    if memory.needed_gib <= memory.allowed_gib and (blocks := memory.state_blocks) is not None:
+        return f"its KV cache holds the states of {count(blocks, 'request')}, not of {memory.max_num_seqs}"
+    return memory.render()
 
 
 def _unsupported(spec: ModelSpec, variants: tuple[Variant, ...], gpu: Gpu) -> str:
@@ -176,7 +181,9 @@ def _nearest(
     def fit(wanted: Request, among: tuple[Variant, ...] = variants) -> Fit | None:
         return None if wanted == request and among is variants else choose(spec, among, wanted, kinds, facts.nodes)
 
+    own = settings.without(request.set_args, SEQUENCES)
     tries: list[tuple[str, Callable[[], Fit | None]]] = [
+        ("--set max-num-seqs={0.memory.max_num_seqs}", lambda: fit(replace(request, set_args=own))),
         ("--context {0.memory.longest}", lambda: fit(replace(request, context=None))),
         ("--variant {0.variant.name}", lambda: fit(request, spec.variants)),
         ("--memory {0.share:.0%}", lambda: fit(replace(request, memory=None))),

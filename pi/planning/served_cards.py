@@ -24,11 +24,16 @@ def checked(facts: PodFacts) -> PodFacts:
         reason = facts.unread_gpus[0] if facts.unread_gpus else "nvidia-smi shows none"
         raise BusyError("gpus-unreadable", f"cannot read the pod's GPUs: {reason}", "run setup again for the details")
     old = too_old(facts.gpus)
-    if not old:
+    foreign = [gpu for gpu in facts.gpus if gpu.id in facts.without_code and gpu not in old]
+    unserved = [*old, *foreign]
+    if not unserved:
         return facts
     if len(old) == len(facts.gpus):
         raise InputError("gpus-too-old", why(old), f"use a pod with GPUs of compute capability {LEAST} or newer")
-    return replace(facts, gpus=tuple(gpu for gpu in facts.gpus if gpu not in old))
+    if len(unserved) == len(facts.gpus):
+        reason = f"the PyTorch of this pod has no code for {_named(foreign)}"
+        raise InputError("gpus-without-code", reason, "install builds for this GPU: run setup again with --upgrade")
+    return replace(facts, gpus=tuple(gpu for gpu in facts.gpus if gpu not in unserved))
 
 
 def too_old(gpus: Sequence[Gpu]) -> list[Gpu]:
@@ -37,6 +42,9 @@ def too_old(gpus: Sequence[Gpu]) -> list[Gpu]:
 
 def why(old: Sequence[Gpu]) -> str:
     """Say why vLLM does not serve on these GPUs, such as "vLLM does not run on 2x Tesla P40: ..."."""
-    kinds = Counter((gpu.name, "{}.{}".format(*hardware.capability(gpu))) for gpu in old)
-    names = ", ".join(f"{number}x {name} (compute capability {has})" for (name, has), number in kinds.items())
-    return f"vLLM does not run on {names}: it needs {LEAST} or newer"
+    return f"vLLM does not run on {_named(old)}: it needs {LEAST} or newer"
+
+
+def _named(gpus: Sequence[Gpu]) -> str:
+    kinds = Counter((gpu.name, "{}.{}".format(*hardware.capability(gpu))) for gpu in gpus)
+    return ", ".join(f"{number}x {name} (compute capability {has})" for (name, has), number in kinds.items())

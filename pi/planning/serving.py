@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 
+from pi.planning.adapters import DEFAULT_RANK
 from pi.planning.cuda_memory import Card
 from pi.planning.tuning import kv_number_bytes
 from pi.vllm.arguments import Arguments
+from pi.vllm.settings import number_of
 
 MOST_SEQUENCES = 128
 """Requests that one to a hundred users send at a time. vLLM's own default is 256 or 1024: it takes memory for logits
@@ -24,6 +25,8 @@ class Serving:
 
     `compiled` and `captured` are torch.compile and CUDA graphs; a `first` start has no compilation in its cache.
     `vision_split` means that tensor parallelism splits the vision tower; `drafts` is the number of speculative tokens.
+    `lora_slots` adapters of at most `lora_rank` are served at a time. pi may plan fewer `sequences`, unless they are
+    `fixed`. `largest_graph` is the user's limit of the batch sizes that vLLM captures.
     """
 
     tokens: int
@@ -37,14 +40,22 @@ class Serving:
     captured: bool = True
     first: bool = True
     drafts: int = 0
+    lora_slots: int = 0
+    lora_rank: int = DEFAULT_RANK
+    fixed: bool = False
+    largest_graph: int | None = None
 
 
-def serving_of(args: Arguments, card: Card) -> Serving:
-    """Read the settings from a plan's arguments; vLLM's defaults of this GPU fill the gaps."""
+def serving_of(args: Arguments, card: Card, fixed: bool = False) -> Serving:
+    """Read the settings from a plan's arguments; vLLM's defaults of this GPU fill the gaps.
+
+    `fixed` means that the user set the number of sequences: pi plans with it, not with fewer.
+    """
     eager = "--enforce-eager" in args
+    sequences = _count(args.get("--max-num-seqs"))
     return Serving(
         tokens=_count(args.get("--max-num-batched-tokens")) or default_tokens(card),
-        sequences=min(MOST_SEQUENCES, _count(args.get("--max-num-seqs")) or MOST_SEQUENCES),
+        sequences=sequences if sequences and fixed else min(MOST_SEQUENCES, sequences or MOST_SEQUENCES),
         number_bytes=kv_number_bytes(args),
         prefix_caching="--no-enable-prefix-caching" not in args,
         windows="--disable-hybrid-kv-cache-manager" not in args,
@@ -53,6 +64,10 @@ def serving_of(args: Arguments, card: Card) -> Serving:
         compiled=not eager,
         captured=not eager,
         drafts=_drafts(args.get("--speculative-config")),
+        lora_slots=(_count(args.get("--max-loras")) or 1) if "--enable-lora" in args else 0,
+        lora_rank=_count(args.get("--max-lora-rank")) or DEFAULT_RANK,
+        fixed=fixed and sequences is not None,
+        largest_graph=_count(args.get("--max-cudagraph-capture-size")),
     )
 
 
@@ -64,7 +79,9 @@ def default_tokens(card: Card) -> int:
 
 
 def _count(text: str | None) -> int | None:
-    return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text) and int(text) else None
+    """Return a number as vLLM reads it, such as 8000 of "8k", or None."""
+    number = number_of(text) if text else None
+    return number if number and number < 10**9 else None
 
 
 def _drafts(text: str | None) -> int:

@@ -44,6 +44,8 @@ class Request:
     set_args: Arguments = field(default_factory=Arguments)
     env: Mapping[str, str] = field(default_factory=dict)
     adapters: tuple[Adapter, ...] = ()
+    adapter_args: Arguments = field(default_factory=Arguments)
+    """Arguments that serve the adapters, once their ranks are known."""
     text_only: bool = False
     tensor: int | None = None
     """Tensor-parallel size, if the user set it; then it is also the number of GPUs."""
@@ -94,6 +96,8 @@ class PodFacts:
     adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
     """Facts of the requested adapters, by repository or path."""
     device: Device = "cuda"
+    without_code: frozenset[int] = frozenset()
+    """Ids of the GPUs that no PyTorch of the pod has code for, by setup's tests."""
     nodes: int = 1
     prices: Mapping[str, float] = field(default_factory=dict)
     """What the user pays for a GPU hour, by kind."""

@@ -34,6 +34,7 @@ FAMILIES = {
     "OMP_": "OpenMP",
     "PYTORCH_": "PyTorch",
     "SAFETENSORS_": "safetensors",
+    "TIKTOKEN_": "tiktoken",
     "TOKENIZERS_": "tokenizers",
     "TORCH": "PyTorch",
     "TRANSFORMERS_": "Transformers",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pi.prompt.answer import Answer, items, mapping, text
+from pi.prompt.endings import plain
 from pi.prompt.fragments import PartialCall, text_of
 from pi.prompt.history import AssistantMessage, Message, ToolMessage
 from pi.prompt.inline_thinking import Piece
@@ -73,15 +74,25 @@ def read(chunk: dict[str, Any], answer: Answer) -> list[Piece]:
                 break
         if content := text(delta.get("content")) or text(delta.get("refusal")):
             pieces += answer.add_text(content)
+        for part in items(delta.get("content")):
+            pieces += _part(part, answer)
         for fragment in items(delta.get("tool_calls")):
             _add_call(fragment, answer)
         if legacy := mapping(delta.get("function_call")):
             _add_call({"function": legacy}, answer)
-        answer.finish = text(choice.get("finish_reason")) or answer.finish
+        answer.finish = plain(text(choice.get("finish_reason"))) or answer.finish
         answer.problem = text(mapping(choice.get("error")).get("message")) or answer.problem
     if usage := chunk.get("usage"):
         answer.count(usage, "prompt_tokens", "completion_tokens")
     return pieces
+
+
+def _part(part: dict[str, Any], answer: Answer) -> list[Piece]:
+    """Add a part of a content in parts, as Mistral's own API sends it."""
+    if words := text(part.get("text")):
+        return answer.add_text(words)
+    thinking = "".join(text(each.get("text")) for each in items(part.get("thinking")))
+    return answer.add_thinking(thinking) if thinking else []
 
 
 def _add_call(fragment: dict[str, Any], answer: Answer) -> None:
@@ -98,5 +109,6 @@ def _add_call(fragment: dict[str, Any], answer: Answer) -> None:
         same_id = [key for key, call in answer.calls.items() if call_id in ("", call.id)]
     key = next(reversed(same_id or same_index), index)
     if same_index and answer.calls[key].begins_another(call_id, name, arguments, answer.tools):
+        name = name or answer.calls[key].name
         key = f"{index}/{len(same_index)}"
     answer.calls.setdefault(key, PartialCall()).add(call_id, name, arguments, answer.tools)

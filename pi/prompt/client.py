@@ -30,6 +30,9 @@ TOKENIZE_SECONDS = 10.0
 ERROR_FIELDS = {"message", "detail"}
 """Fields of an object in the stream that is only an error, as proxies send it."""
 
+PAGE_BYTES = 4096
+"""Read of an answer that is not a stream."""
+
 PRELUDE = ("response.created", "response.queued", "response.in_progress")
 """Events that the Responses API sends at once, before the model has read the prompt."""
 
@@ -252,8 +255,24 @@ def _decoded(response: Response) -> Iterator[dict[str, Any]]:
         yield sse.parsed(b"".join(_limited(response.pieces())))
         return
     decoder = sse.EventDecoder()
+    beginning, is_stream = b"", response.kind in ("", "text/event-stream")
     for piece in response.pieces():
-        yield from decoder.feed(piece)
+        for item in decoder.feed(piece):
+            is_stream = True
+            yield item
+        beginning = beginning if is_stream else (beginning + piece)[:PAGE_BYTES]
+    if not is_stream:
+        raise _no_stream(response.kind, beginning)
+
+
+def _no_stream(kind: str, beginning: bytes) -> RemoteError:
+    """Return the error for an answer that is something else, such as the page of a proxy."""
+    words = server_words(beginning.decode("utf-8", "replace"))
+    return RemoteError(
+        "endpoint-not-a-stream",
+        f"the endpoint answered with {one_line(kind, 60)}, not with a stream of an answer: {one_line(words, 200)}",
+        "check the address; a proxy, or another server, may answer there",
+    )
 
 
 def _limited(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -31,6 +31,24 @@ HINTS = {
     "answer-filtered": "ask in other words",
 }
 
+SYNONYMS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+}
+"""Finish reasons of Anthropic, Google, Mistral and text-generation-inference, in the words of Chat Completions."""
+
+
+def plain(finish: str) -> str:
+    """Return a finish reason in the words of Chat Completions."""
+    return SYNONYMS.get(finish.lower(), finish.lower())
+
+
 CUT = {
     "length": "the answer is cut: it reached the token limit or the end of the context",
     "repetition": "the answer is cut: the server stopped it because the model repeats itself",

@@ -45,7 +45,7 @@ _TOOL_ROLE = _form(
     r"(?:unknown|unsupported|unexpected|invalid) (?:message )?role:?\W{0,3}tool\b"
     r"|roles? (?:are|is) supported.{0,20}got\W{0,3}tool\b"
     r"|tool (?:role|message)s?.{0,30}not (?:supported|allowed)"
-    r"|does not support tool (?:role|message|result)s?",
+    r"|does not support tool (?:role|message|result)s?|should be 'system', 'user' or 'assistant'",
     "no-tool-role",
     "the model takes no results of tools",
     "use --no-tools, or start a new conversation",
@@ -60,7 +60,7 @@ _SYSTEM = _form(
     r"|(?:unknown|unsupported|unexpected|invalid) (?:message )?role:?\W{0,3}system\b"
     r"|only (?:the )?(?:user|assistant)(?:(?!system)[^.]){0,40}roles? (?:are|is) (?:supported|allowed)"
     r"|roles? (?:are|is) supported.{0,20}got\W{0,3}system\b"
-    r"|no system (?:role|message|prompt)",
+    r"|no system (?:role|message|prompt)|conversation must (?:start|begin) with a user",
     "no-system-role",
     "the model takes no system message",
     'to send none: --system ""',
@@ -69,7 +69,8 @@ _SYSTEM = _form(
 )
 _ALTERNATE = _form(
     r"roles? (?:must|should|have to|need to) alternate|alternate (?:between )?['\"`]?user|alternating (?:user|roles)"
-    r"|(?:consecutive|multiple) (?:user|assistant|messages)[^.]{0,40}not (?:supported|allowed)",
+    r"|(?:consecutive|multiple) (?:user|assistant|messages)[^.]{0,40}not (?:supported|allowed)"
+    r"|unexpected (?:message )?role:?\W{0,3}(?:user|assistant)\W{0,3}after",
     "roles-must-alternate",
     "the model wants user and assistant to alternate",
     'start a new conversation, with --system "" and --no-tools',

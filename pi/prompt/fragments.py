@@ -30,6 +30,8 @@ class PartialCall:
     arguments: list[str] = field(default_factory=list)
     id_changes: bool = False
     """Whether its fragments had several ids."""
+    has_next_head: bool = False
+    """Whether its name came again after whole arguments: the next call of the same tool may follow."""
 
     def add(self, id: str, name: str, arguments: str, tools: Collection[str] = ()) -> None:
         """Add a fragment.
@@ -38,6 +40,7 @@ class PartialCall:
         """
         self.id_changes = self.id_changes or bool(id and self.id and id != self.id)
         self.id = self.id or id
+        self.has_next_head = bool(name) and name == self.name and not arguments and self._is_whole()
         if name == self.name or (name in tools and name.startswith(self.name)):
             self.name = name
         else:
@@ -45,11 +48,17 @@ class PartialCall:
         if arguments:
             self.arguments.append(arguments)
 
+    def _is_whole(self) -> bool:
+        whole = resolved(self.arguments) if 0 < len(self.arguments) <= COMPARED else None
+        return whole is not None and not _same(whole, "{}")
+
     def begins_another(self, id: str, name: str, arguments: str, tools: Collection[str]) -> bool:
         """Return whether a fragment with the same index belongs to the next call, not to this one.
 
         An id without a name begins nothing: some servers send a new id in each chunk.
         """
+        if not name and self.has_next_head:
+            return arguments.lstrip().startswith("{")
         new_id = bool(id and self.id and id != self.id)
         if not name or not self.name:
             return False

@@ -18,6 +18,12 @@ _OBJECT = (
 )
 
 
+_WITH_ARGUMENTS = (
+    r"(?=(?:(?!\"description\")[^{}]){0,200}\"(?:arguments|parameters|args|input|\w{1,12}_input|params|kwargs)\"|\s*\})"
+)
+"""After the name in an object that may also be an example, such as a package.json or the description of a tool."""
+
+
 @dataclass(frozen=True)
 class TextCall:
     """A tool call in a text: the tool's name if it is readable, and parsers that read this markup.
@@ -43,6 +49,7 @@ def _mark(pattern: str, *parsers: str, certain: bool = True) -> _Mark:
 
 MARKS = (
     _mark(rf"<\|tool_calls_section_begin\|>|<\|tool_call_begin\|>\s*{_NAME}?", "kimi_k2"),
+    _mark(rf"functions\.{_NAME}:\d+\s*<\|tool_call_argument_begin\|>", "kimi_k2"),
     _mark(rf"<\|open\|>(?:tools<\|sep\|>|call tool=\"{_NAME}\")", "kimi_k3"),
     _mark(
         rf"(?:\]<\]minimax\[>\[|\[e~\[)<tool_call>(?:\s*(?:\]<\]minimax\[>\[)?<invoke name=\"{_NAME}\")?", "minimax_m3"
@@ -57,6 +64,7 @@ MARKS = (
     _mark(r"<｜tool▁calls?▁begin｜>", "deepseek_v3", "deepseek_v31"),
     _mark(rf"<｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name=\"{_NAME}\"", "step3"),
     _mark(r"<｜tool_calls?_begin｜>", "step3"),
+    _mark(rf"<\|tool▁calls?▁begin\|>(?:.{{0,60}}<\|tool▁sep\|>{_NAME})?"),
     _mark(rf"<seed:tool_call>(?:\s*<function={_NAME})?", "seed_oss"),
     _mark(rf"<longcat_tool_call>(?:\s*{_NAME})?", "longcat"),
     _mark(rf"<ifm\|tool_calls?>(?:\s*{_NAME})?", "k2_horizon"),
@@ -65,6 +73,7 @@ MARKS = (
     _mark(rf"<tool_call>\s*{_NAME}\s*(?:<arg_key>|</tool_call>)", "glm45", "glm47", "ling3", "poolside_v1"),
     _mark(rf"<function={_NAME}>(?!\s*\{{)", "qwen3_coder", "qwen3_xml", "step3p5", "mimo", "seed_oss"),
     _mark(rf"<tool_call>\s*\[?\s*{_OBJECT}", "hermes", "granite4", "ernie45", "xlam"),
+    _mark(rf"<tool_call>\s*\{{[^<]{{0,4000}}\"name\"\s*:\s*\"{_NAME}\"", "hermes", "granite4"),
     _mark(rf"<tool_call>\s*<{_NAME}[ />]", "hermes", certain=False),
     _mark(rf"\[TOOL_CALLS\]\s*(?:\[?\s*{_OBJECT})", "mistral"),
     _mark(rf"\[TOOL_CALLS\]\s*(?:{_NAME}\s*(?:\[ARGS\]|\[CALL_ID\]|\{{))?", "mistral"),
@@ -88,21 +97,31 @@ MARKS = (
     _mark(rf"<function_calls>\s*{_NAME}\(", "olmo3"),
     _mark(rf"<function name=\"{_NAME}\"", "minicpm5", certain=False),
     _mark(
-        rf"```(?:tool_code|tool_call|python)\s*\n\s*(?:print\()?\[?(?:default_api\.)?{_NAME}\(",
+        rf"```(?:(?:tool_code|tool_call)\s*\n\s*(?:print\()?\[?(?:default_api\.)?{_NAME}\("
+        rf"|python\s*\n\s*(?:print\()?\[?(?:default_api\.)?{_NAME}\(\w+\s*=)",
         "pythonic",
         certain=False,
     ),
     _mark(rf"(?m)^\s*\[\s*{_NAME}\([^\n]*\)\s*\]\s*$", "pythonic", "llama4_pythonic", "olmo3", certain=False),
     _mark(rf"(?m)^\s*{_NAME}\(\w+\s*=[^\n]*\)\s*$", "olmo3", "pythonic", certain=False),
-    _mark(rf"(?m)^\s*(?:```(?:json)?\s*)?\[\s*{_OBJECT}", "xlam", certain=False),
-    _mark(rf"```(?:json)?\s*{_OBJECT}", "xlam", "hermes", "llama3_json", certain=False),
+    _mark(rf"(?m)^\s*(?:```(?:json)?\s*)?\[\s*{_OBJECT}{_WITH_ARGUMENTS}", "xlam", certain=False),
+    _mark(rf"```(?:json)?\s*{_OBJECT}{_WITH_ARGUMENTS}", "xlam", "hermes", "llama3_json", certain=False),
     _mark(rf"<tools?>\s*{_OBJECT}", "hermes", certain=False),
-    _mark(rf"(?:^|\n)\s*{_OBJECT}", "llama3_json", "hermes", certain=False),
+    _mark(rf"(?:^|\n)\s*{_OBJECT}{_WITH_ARGUMENTS}", "llama3_json", "hermes", certain=False),
+    _mark(
+        rf"(?:^|\n)\s*\{{\s*\"(?:arguments|parameters)\"\s*:\s*\{{[^\n]{{0,4000}}\"name\"\s*:\s*\"{_NAME}\"",
+        "llama3_json",
+        "hermes",
+        certain=False,
+    ),
+    _mark(rf"\"tool_calls?\"\s*:\s*\[?\s*\{{[^\n\]]{{0,300}}?\"name\"\s*:\s*\"{_NAME}\"", certain=False),
+    _mark(rf"(?m)^\s*TOOL_CALLS\s*\[\s*{_OBJECT}", "mistral", certain=False),
+    _mark(rf"(?m)^\s*{_NAME}\s*<arg_key>", "glm45", "glm47", certain=False),
     _mark(rf"<function={_NAME}>\s*\{{", certain=False),
     _mark(rf"<(?:\w+:)?invoke name=\"?{_NAME}", "minimax_m2", certain=False),
     _mark(rf"<(?:tool_use|tool_call|use_tool|tool|call|action)\b[^>]{{0,200}}?\bname=[\"']?{_NAME}", certain=False),
     _mark(rf"<(?:tool_name|tool|name)>\s*{_NAME}\s*</", certain=False),
-    _mark(rf"Action:\s*{_NAME}\s*\n+\s*Action Input:", certain=False),
+    _mark(rf"Action:\s*{_NAME}(?:\s*\n+\s*Action Input:|[(\[])", certain=False),
 )
 """Marks of tool calls, the most specific first."""
 
@@ -110,7 +129,7 @@ MARKS = (
 SIGNS = (
     "<|", "<｜", "|>", "<tool", "<function", "<minimax:", "]minimax[", "<seed:", "<longcat", "<ifm|", "<invoke",
     ":invoke", "<atem:", "<dots_", "<start_function", "[TOOL_CALLS]", "functools[", "to=functions", '"name"',
-    '"function"', '"tool', '"action"', "Action:", "<call", "<name>", "<action", "<use_tool",
+    '"function"', '"tool', '"action"', "Action:", "<call", "<name>", "<action", "<use_tool", "<arg_key>", "TOOL_CALLS",
 )  # fmt: skip
 """Parts of marks; a text without any, and without a tool's name before a bracket, contains no call."""
 
@@ -133,7 +152,7 @@ def text_call(text: str, tools: Collection[str]) -> TextCall | None:
 
     A mark in code that names another tool is only an example, so it does not count.
     """
-    named = (f"{tool}{bracket}" for tool in tools for bracket in "(>")
+    named = (words for tool in tools for words in (f"{tool}(", f"{tool}>", f"<{tool} "))
     if not any(sign in text for sign in (*SIGNS, *named)):
         return None
     text = _SPACES.sub(" \n ", text)
@@ -148,7 +167,7 @@ def text_call(text: str, tools: Collection[str]) -> TextCall | None:
 def _element(text: str, tools: Collection[str]) -> TextCall | None:
     """Return a call written as an XML element with the name of a tool, such as `<ls><path>.</path></ls>`."""
     for name in tools:
-        if re.search(
+        if re.search(rf'(?m)^\s*<{re.escape(name)}(?: \w{{1,30}}="[^"\n]*")+ ?/>', text) or re.search(
             rf"(?m)^\s*<{re.escape(name)}>\s*<\w+>[^<]*</\w+>\s*(?:<[^>]*>[^<]*){{0,40}}?</{re.escape(name)}>", text
         ):
             return TextCall(name, ())

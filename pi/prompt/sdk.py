@@ -28,7 +28,8 @@ class Response:
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
         self.incoming: Incoming = response.extensions["incoming"]
-        self.is_json = "application/json" in response.headers.get("content-type", "")
+        self.kind: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.is_json = self.kind == "application/json"
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the bytes of the body. Raises RequestError if the rest does not come."""

@@ -11,6 +11,9 @@ from pi.text import one_line
 EVENT_BYTES = 8 * 1024 * 1024
 """Longest event; the last event of vLLM's Responses API contains the whole answer."""
 
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark, which may begin a stream."""
+
 DONE: dict[str, Any] = {"done": True}
 """Represents the closing `[DONE]` of Chat Completions."""
 
@@ -27,12 +30,14 @@ class EventDecoder:
         *lines, self._rest = (self._rest + piece).split(b"\n")
         objects = []
         for line in lines:
-            line = line.rstrip(b"\r")
+            line = line.rstrip(b"\r").removeprefix(BOM)
             if line.startswith(b"data:"):
                 self._data.append(line[5:].lstrip(b" "))
             elif not line and self._data:
-                objects.append(parsed(b"\n".join(self._data)))
+                data = b"\n".join(self._data)
                 self._data.clear()
+                if data.strip():  # some proxies keep a connection alive with empty events
+                    objects.append(parsed(data))
         if len(self._rest) + sum(map(len, self._data)) > EVENT_BYTES:
             raise RemoteError("endpoint-event-too-long", "the endpoint sent an event longer than 8 MiB")
         return objects

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 _N = r"([\d,]+)"
 
 _LIMIT = (
-    r"(?:maximum context length (?:is|of)|maximum model length of|context length \(|context size \(|"
-    r"maximum input length \(|max_new_tokens` must be <=|tokens >)\D{0,3}([\d,]+)"
+    r"(?:maximum context length (?:is|of)|maximum model length of|must have less than|context length \(|"
+    r"context size \(|maximum input length \(|max_new_tokens` must be <=|tokens >)\D{0,3}([\d,]+)"
 )
 _USED = (
     r"(?:your prompt contains|your request has|you requested(?: a total of)?|resulted in|input length \(|input \(|"
-    r"prompt \(length|prompt length \(|request \(|prompt is too long:)"
+    r"prompt \(length|prompt length \(|request \(|prompt is too long:|given:)"
     r"\s*((?:at least )?)([\d,]+)\b(?! (?:characters|output))"
 )
 _PROMPT = (
@@ -28,7 +28,10 @@ _PROMPT = (
 )
 """How servers count the prompt alone, in a refusal of the whole."""
 
-_MOST = rf"(?:supports? at most|must be (?:less than or equal to|<=|≤|at most)|range of max_tokens is \[1,) {_N}"
+_MOST = (
+    r"(?:supports? at most |cannot be greater than max_(?:model_len|total_tokens)=|range of max_tokens is \[1, |"
+    rf"must be (?:less than or equal to|<=|≤|at most) ){_N}"
+)
 _NO_ROOM = re.compile(r"max_(?:completion_)?tokens must be at least 1, got -?\d")
 _SUBJECT = re.compile(r"max_(?:completion_|new_|output_)?tokens|completion|output tokens")
 
@@ -63,7 +66,9 @@ def excess(words: str) -> Overflow | Room | None:
         if limit and prompt is not None and prompt < _number(limit[1]):
             return Room(_number(limit[1]) - prompt)
     if limit is None:
-        is_overflow = "context" in lowered and re.search(r"exceed|too long|overflow|too large", lowered)
+        is_overflow = "context" in lowered and re.search(
+            r"exceed|too long|overflow|too large|greater than the context", lowered
+        )
         return Overflow() if is_overflow else None
     used = re.search(_USED, lowered)
     if used is None or _number(used[2]) <= _number(limit[1]):

@@ -432,14 +432,14 @@ choose_venv() { # for an extra venv: takes the oldest one that is new enough, el
 uv_words() { # OUTPUT of uv: its error and the first cause, in one line
     sed '/^[[:space:]]*$/d' <<<"$1" | sed -n '/^error:/,$p' | head -n 2 | paste -sd' ' | sed -E 's/^error: //; s/ *cause: /: /'
 }
-find_python() { # VERSION: sets FOUND to its path; keeps uv's words unless there is just no such Python
+find_python() { # VERSION: sets FOUND to its path; keeps uv's words unless there is just no such Python, but older ones
     local output
     FOUND=""
     if output=$(uv python find --no-python-downloads --system "$1" 2>&1); then
         FOUND=$(last_line "$output")
         return
     fi
-    [[ ${output,,} == *"no interpreter found"* ]] || WORDS=$(uv_words "$output")
+    [[ ${output,,} == *"no interpreter found"* || $output == *"missing \`distutils\`"* ]] || WORDS=$(uv_words "$output")
     return 1
 }
 choose_python() { # the first Python for which all wheels exist; prefers 3.12 and downloads it if necessary

@@ -1,21 +1,24 @@
 """The ssh command a provider shows, or the word `local`, as a typed target; nothing here connects or runs.
 
-A command is read as OpenSSH reads it (ssh.c, readconf.c). What pi acts on becomes a field, what pi does by
-itself becomes a notice, and anything else is refused by name.
+A command is read as OpenSSH reads it (ssh.c, readconf.c). What `ssh` gets becomes a field, what pi does by itself
+becomes a notice. Options that run a program or load a library are refused by name: a pods.json of a colleague must not
+run anything. pi.ssh.options has the tables.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from getopt import GetoptError, getopt
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pi.errors import InputError
+from pi.ssh import options
+from pi.ssh.options import Machine
 
 PASTE = 'paste it as "ssh USER@HOST -p PORT -i KEY"'
 
@@ -38,8 +41,8 @@ class SshTarget:
 
     `host` is a name, an alias of ~/.ssh/config or an IP address without brackets. A `port` or `user` of None
     is what ssh_config says, else 22 and the local user. `identity_files` are as written, `~` and relative
-    paths unresolved. Each of `jumps` reads "[user@]host[:port]". `options` are the other options that were
-    set, in OpenSSH's spelling. `notices` are sentences for the user, most about a word that has no effect.
+    paths unresolved. Each of `jumps` reads "[user@]host[:port]". `options` are the other options for `ssh`, in
+    its spelling. `notices` are sentences for the user, most about a word that has no effect.
     """
 
     host: str
@@ -53,9 +56,7 @@ class SshTarget:
     @property
     def label(self) -> str:
         """The target in messages and in -J: "root@1.2.3.4:2222"."""
-        user = f"{self.user}@" if self.user else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return user + host + (f":{self.port}" if self.port else "")
+        return Machine(self.host, self.user, self.port).label
 
     def ssh_words(self) -> list[str]:
         """The words after `ssh` that name this target to OpenSSH; none of the pasted text is among them."""
@@ -93,6 +94,26 @@ def parse(text: str) -> SshTarget | LocalTarget:
         if program != "ssh":
             raise InputError("ssh-not-a-command", f"{program} is not an ssh command", ADVICE.get(program, PASTE))
     return _target(words)
+
+
+def anchored(text: str) -> str:
+    """Return the command with absolute paths for its keys and certificates that lie in the working directory.
+
+    It then means the same from everywhere. Raises InputError like parse.
+    """
+    found = parse(text)
+    if isinstance(found, LocalTarget):
+        return text
+
+    def absolute(path: str) -> str:
+        return str(Path(path).absolute()) if Path(path).is_file() else path
+
+    there = replace(
+        found,
+        identity_files=tuple(map(absolute, found.identity_files)),
+        options=tuple((name, absolute(value) if name in options.FILES else value) for name, value in found.options),
+    )
+    return text if there == found else shlex.join(["ssh", *there.ssh_words()])
 
 
 def of_connection(connection: Any) -> SshTarget:
@@ -143,8 +164,8 @@ def _target(words: list[str]) -> SshTarget:
     Flags may stand before and after the destination; the next plain word begins a remote command.
     """
     try:
-        before, rest = getopt(words, SSH_FLAGS)
-        after, command = getopt(rest[1:], SSH_FLAGS)
+        before, rest = getopt(words, options.FLAGS)
+        after, command = getopt(rest[1:], options.FLAGS)
     except GetoptError as error:
         raise InputError("ssh-invalid", f"in the ssh command, {error}", LEAVE_OUT) from None
     if not rest:
@@ -165,6 +186,7 @@ class _Draft:
 
     host: str = ""
     settings: dict[str, str] = field(default_factory=dict)
+    repeated: list[tuple[str, str]] = field(default_factory=list)
     identity_files: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
@@ -172,34 +194,35 @@ class _Draft:
         word = f"{flag} {value}".strip()
         if flag == "-o":
             self.take_option(word, value)
-        elif flag in SETTING_FLAGS:
-            name, fixed = SETTING_FLAGS[flag]
+        elif flag == "-i":
+            self.identity_files.append(_checked(word, options.key_path, value))
+        elif flag in options.OF_FLAGS:
+            name, fixed = options.OF_FLAGS[flag]
             self.set(word, name, fixed or value)
-        elif flag in UNUSED_FLAGS:
-            self.leave_out(word, UNUSED_FLAGS[flag])
+        elif flag in options.UNUSED_FLAGS:
+            self.leave_out(word, options.UNUSED_FLAGS[flag])
         else:
-            raise InputError("ssh-word-refused", f"{word} cannot be honoured", LEAVE_OUT)
+            raise InputError("ssh-word-refused", f"pi does not support {word}", LEAVE_OUT)
 
     def take_option(self, word: str, setting: str) -> None:
         """Read `Key=Value`, `Key = Value` or `Key Value`; the key in any case, the value maybe in quotes."""
         found = re.fullmatch(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*?)\s*", setting)
         if not found:
             raise InputError("ssh-option-invalid", f"{word} does not read -o Key=Value", PASTE)
-        spellings = {name.lower(): name for name in (*READINGS, *UNUSED_OPTIONS)}
-        name = spellings.get(found[1].lower(), found[1])
-        value = re.sub(r'^"([^"]*)"$', r"\1", found[2])
-        unused_values, why = UNUSED_OPTIONS.get(name, ("", ""))
-        if unused_values and re.fullmatch(unused_values, value.lower()):
+        name, value = options.spelled(found[1]), found[2]
+        if why := options.unused(name, value):
             self.leave_out(f"{name}={value}", why)
         elif name in READINGS:
+            self.set(word, name, re.sub(r'^"([^"]*)"$', r"\1", value))
+        elif name in options.PASSED_ON:
             self.set(word, name, value)
         else:
-            raise InputError("ssh-word-refused", f"{word} cannot be honoured", LEAVE_OUT)
+            raise InputError("ssh-word-refused", f"pi does not support {word}", LEAVE_OUT)
 
     def take_destination(self, word: str) -> None:
         """Read `[user@]host` or `ssh://[user@]host[:port]`."""
         if word.startswith("ssh://"):
-            url = _checked(word, _machine, word)
+            url = _checked(word, options.machine, word)
             if url.user:
                 self.set(word, "User", url.user)
             if url.port:
@@ -209,7 +232,7 @@ class _Draft:
             user, at, host = word.rpartition("@")
             if at:
                 self.set(word, "User", user)
-            self.host = _checked(word, _host, host)
+            self.host = _checked(word, options.host, host)
 
     def take_command(self, command: str) -> None:
         """Leave a remote command out, unless it is a second machine or text for a shell."""
@@ -222,14 +245,16 @@ class _Draft:
         if re.search(r"[;&|<>$`(){}\\\"']", command):
             raise InputError("ssh-shell-text", f"{command} is text for a shell", "paste the ssh command without it")
         if command:
-            self.leave_out(command, OWN_COMMANDS)
+            self.leave_out(command, options.OWN_COMMANDS)
 
     def set(self, word: str, option: str, text: str) -> None:
         """Give an option its value, where `word` is what the user wrote."""
-        value = _checked(word, READINGS[option], text)
-        name = "ProxyJump" if option == "ProxyCommand" else option
-        if name == "IdentityFile":
+        value = _checked(word, READINGS.get(option, options.passed_on), text)
+        name = "ProxyJump" if option == "ProxyCommand" and value != "none" else option
+        if name == "IdentityFile" and options.is_plain_path(value):
             self.identity_files.append(value)
+        elif name in options.REPEATED:
+            self.repeated.append((name, value))
         elif self.settings.setdefault(name, value) != value:
             raise InputError(
                 "ssh-set-twice", f"{word}: {name} is {self.settings[name]} already", "leave one of them out"
@@ -239,24 +264,19 @@ class _Draft:
         self.notices.append(f"{word} has no effect: {why}")
 
     def target(self) -> SshTarget:
-        options = dict(self.settings)
-        user, port, jumps = (options.pop(name, None) for name in ("User", "Port", "ProxyJump"))
+        settings = dict(self.settings)
+        user, port = settings.pop("User", None), settings.pop("Port", None)
+        jumps = "" if settings.get("ProxyJump", "none") == "none" else settings.pop("ProxyJump")
         return SshTarget(
             host=self.host,
             user=user,
             port=int(port) if port else None,
             identity_files=tuple(dict.fromkeys(self.identity_files)),
             jumps=tuple(jumps.split(",")) if jumps else (),
-            options=tuple(options.items()),
+            options=(*settings.items(), *dict.fromkeys(self.repeated)),
             notices=tuple(dict.fromkeys(self.notices)),
         )
 
-
-# What a value may be: each reading returns the canonical spelling, or raises ValueError with the reason.
-
-UNSAFE = re.compile(r"""['`"$\\;&<>|(){}\[\],*?%]|[^!-~]""")
-"""Characters refused in users and hosts: those of valid_hostname (ssh.c), all but printable ASCII, and those
-that a shell or ssh's own %-tokens would expand, since ssh hands the names of a jump to both."""
 
 Value = TypeVar("Value")
 
@@ -268,90 +288,10 @@ def _checked(word: str, reading: Callable[[str], Value], text: str) -> Value:
         raise InputError("ssh-word-refused", f"{word}: {reason}", PASTE) from None
 
 
-def _name(text: str) -> str:
-    if not text or text.startswith("-") or len(text) > 255:
-        raise ValueError("a user or host has 1 to 255 characters and does not begin with -")
-    if unsafe := UNSAFE.search(text):
-        raise ValueError(f"a user or host holds no {unsafe[0]}")
-    return text
-
-
-def _user(text: str) -> str:
-    if ":" in text:
-        raise InputError(
-            "ssh-password", "the ssh command holds a password or a second :", "pi logs in with a key: " + PASTE
-        )
-    return _name(text)
-
-
-def _host(text: str) -> str:
-    if text.lower().rstrip(".") == "ssh.runpod.io":
-        hint = 'paste the pod\'s "SSH over exposed TCP" command, with an IP address and a port'
-        raise InputError("ssh-runpod-gateway", "ssh.runpod.io gives a terminal but runs no commands", hint)
-    if "/" in text:
-        raise ValueError("a host holds no /")
-    if ":" in text:
-        return _ipv6(text)
-    if re.fullmatch(r"[0-9.]*\.[0-9.]*", text):
-        return str(ipaddress.IPv4Address(text))
-    return _name(text)
-
-
-def _ipv6(text: str) -> str:
-    address, percent, zone = re.sub(r"^\[(.*)\]$", r"\1", text).partition("%")
-    try:
-        return str(ipaddress.IPv6Address(address)) + (percent + _name(zone) if percent else "")
-    except ValueError:
-        raise ValueError("this is not an IPv6 address, and a port is given by -p") from None
-
-
-def _number(lowest: int, highest: int) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if not re.fullmatch(r"[0-9]{1,6}", text) or not lowest <= int(text) <= highest:
-            raise ValueError(f"a number from {lowest} to {highest} is needed")
-        return str(int(text))
-
-    return read
-
-
-_port = _number(1, 65535)
-
-
-def _machine(text: str) -> SshTarget:
-    """`[user@]host[:port]`, with or without ssh:// before it."""
-    user, at, place = text.removeprefix("ssh://").removesuffix("/").rpartition("@")
-    found = re.fullmatch(r"(\[.*\]|[^:]*)(?::(.*))?", place)
-    if not found:
-        raise ValueError("an IPv6 address stands in brackets here")
-    checked_user = _user(user) if at else None
-    return SshTarget(_host(found[1]), checked_user, None if found[2] is None else int(_port(found[2])))
-
-
-def _path(text: str) -> str:
-    if not text.strip() or text == "none" or re.search(r'[$`\\"]', text):
-        raise ValueError("the path of a key is written out, or begins with ~/")
-    return text
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        word = {"true": "yes", "false": "no"}.get(text.lower(), text.lower())
-        if word not in allowed:
-            raise ValueError(f"pi honours {' or '.join(allowed)} here")
-        return word
-
-    return read
-
-
-def _jumps(text: str) -> str:
-    jumps = ",".join(_machine(hop).label for hop in text.split(","))
-    if jumps.lower() == "none":  # to ssh this means no jump at all, however it was written here
-        raise ValueError("a jump names a machine")
-    return jumps
-
-
 def _forwarding_jump(command: str) -> str:
-    """The jump that `ssh -W %h:%p [-q] [-p PORT] [user@]host` is, the one command that needs no shell."""
+    """Return the jump of `ssh -W %h:%p [-q] [-p PORT] [user@]host`, the one command that needs no shell."""
+    if command == "none":
+        return command
     found = re.fullmatch(r"ssh( .*)? -W (?:%h:%p|\[%h\]:%p)( .*)?", command)
     if not found:
         raise ValueError('the only command pi honours is "ssh -W %h:%p USER@JUMP"')
@@ -361,70 +301,5 @@ def _forwarding_jump(command: str) -> str:
     return jump.label
 
 
-READINGS: dict[str, Callable[[str], str]] = {
-    **dict.fromkeys(("Compression", "IdentitiesOnly", "TCPKeepAlive"), _one_of("yes", "no")),
-    **dict.fromkeys(("ConnectTimeout", "ServerAliveInterval", "ServerAliveCountMax"), _number(0, 99999)),
-    **dict.fromkeys(("HostName", "HostKeyAlias"), _host),
-    "AddressFamily": _one_of("any", "inet", "inet6"),
-    "IdentityFile": _path,
-    "Port": _port,
-    "ProxyCommand": _forwarding_jump,
-    "ProxyJump": _jumps,
-    "StrictHostKeyChecking": _one_of("yes"),
-    "User": _user,
-}
-"""The options that pi acts on (ssh_config(5)), and what each may be; times in seconds."""
-
-AGENT = "pi forwards no agent"
-
-HOST_KEYS = "pi pins host keys itself"
-
-KEY_LOGIN = "pi logs in with a key and asks for no password"
-
-MESSAGES = "pi prints its own messages"
-
-OWN_COMMANDS = "pi runs its own commands"
-
-TERMINAL = "pi asks for a terminal where it needs one"
-
-TUNNELS = "pi opens its own tunnels"
-
-UNUSED_OPTIONS = {
-    "ForwardAgent": ("yes|no|true|false", AGENT),
-    "BatchMode": ("yes|no", KEY_LOGIN),
-    "ExitOnForwardFailure": ("yes|no", TUNNELS),
-    "GlobalKnownHostsFile": (".+", HOST_KEYS),
-    "LogLevel": ("quiet|fatal|error|info|verbose|debug[123]?", MESSAGES),
-    "PasswordAuthentication": ("yes|no", KEY_LOGIN),
-    "PreferredAuthentications": ("([a-z-]+,)*publickey(,[a-z-]+)*", KEY_LOGIN),
-    "PubkeyAuthentication": ("yes", KEY_LOGIN),
-    "RequestTTY": ("yes|no|force|auto", TERMINAL),
-    "StrictHostKeyChecking": ("no|off|false|ask|accept-new", HOST_KEYS),
-    "UserKnownHostsFile": (".+", HOST_KEYS),
-}
-"""Options that have no effect with values of this pattern, and why."""
-
-SSH_FLAGS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
-"""All of ssh's flags (ssh.c); a colon follows those with a value."""
-
-SETTING_FLAGS: dict[str, tuple[str, str | None]] = {
-    "-4": ("AddressFamily", "inet"),
-    "-6": ("AddressFamily", "inet6"),
-    "-C": ("Compression", "yes"),
-    "-J": ("ProxyJump", None),
-    "-i": ("IdentityFile", None),
-    "-l": ("User", None),
-    "-p": ("Port", None),
-}
-"""Flags that set an option to this value, or to the flag's own."""
-
-UNUSED_FLAGS = {
-    **dict.fromkeys(("-D", "-L", "-R"), TUNNELS),
-    **dict.fromkeys(("-A", "-a"), AGENT),
-    **dict.fromkeys(("-N", "-f", "-n"), OWN_COMMANDS),
-    **dict.fromkeys(("-T", "-t"), TERMINAL),
-    **dict.fromkeys(("-q", "-v"), MESSAGES),
-    "-k": "pi forwards no Kerberos tickets",
-    "-x": "pi forwards no X11",
-}
-"""Flags that have no effect, and why."""
+READINGS: dict[str, Callable[[str], str]] = {**options.READINGS, "ProxyCommand": _forwarding_jump}
+"""Options whose value pi checks, and the check: it returns the canonical spelling, or raises ValueError."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from pi.planning.offers import Offer
+from pi.planning.plan_json import PlanJson
+
 
 class ErrorJson(TypedDict):
     """Why a pod did not answer. `id` names the kind of error, `hint` what to do next."""
@@ -30,6 +33,7 @@ class ModelJson(TypedDict):
     """A model on a pod. `sentence` explains the state. `context` is in tokens, as the server reports it.
 
     `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
+    `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
     """
 
     name: str
@@ -43,19 +47,26 @@ class ModelJson(TypedDict):
     private: bool
     api: str
     adapters: list[str]
+    up_seconds: int | None
+    idle_seconds: int | None
     pid: int | None
     exit_code: int | None
     cause: str | None
 
 
 class PodStatusJson(TypedDict):
-    """A pod and its models now. With `error`, the pod did not answer, and the rest is empty."""
+    """A pod and its models now. With `error`, the pod did not answer, and the rest is empty.
+
+    `cost` is that since the setup; null if the price per hour is unknown.
+    """
 
     pod: str
     error: ErrorJson | None
     host: str | None
     up_seconds: int | None
     vllm_version: str | None
+    price_per_hour: float | None
+    cost: float | None
     gpus: list[GpuJson]
     warnings: list[str]
     models: list[ModelJson]
@@ -68,7 +79,11 @@ class ListJson(TypedDict):
 
 
 class PodJson(TypedDict):
-    """A pod of pods.json; `models` are the names of its models."""
+    """A pod of pods.json; `models` are the names of its models.
+
+    pi asks the pods only with `--pod` or `--all-pods`: then `up_seconds`, `idle_seconds` (since the last request to any
+    of its models) and `used_mib` of its GPUs are known, or `error` says why not.
+    """
 
     name: str
     active: bool
@@ -79,6 +94,11 @@ class PodJson(TypedDict):
     extra_venvs: dict[str, str]
     models_path: str | None
     same_machine_as: str | None
+    price_per_hour: float | None
+    cost: float | None
+    error: ErrorJson | None
+    up_seconds: int | None
+    idle_seconds: int | None
 
 
 class PodsJson(TypedDict):
@@ -111,6 +131,57 @@ class AuditJson(TypedDict):
     pods: list[PodAuditJson]
 
 
+class KeyJson(TypedDict):
+    """A key; `name` is null for that of the setup. `requests` made a model work, the last one `idle_seconds` ago."""
+
+    name: str | None
+    added: str | None
+    requests: int
+    idle_seconds: int | None
+
+
+class PodKeysJson(TypedDict):
+    """The keys of one pod, without their values."""
+
+    pod: str
+    error: ErrorJson | None
+    keys: list[KeyJson]
+
+
+class KeysJson(TypedDict):
+    """`pi key list --json`."""
+
+    pods: list[PodKeysJson]
+
+
+class PodPlanJson(TypedDict):
+    """The plan for one of several pods; with `error`, the model does not fit there, or the pod did not answer."""
+
+    pod: str
+    error: ErrorJson | None
+    plan: PlanJson | None
+
+
+class PlansJson(TypedDict):
+    """`pi plan --json` for several pods."""
+
+    pods: list[PodPlanJson]
+
+
+class PodOffersJson(TypedDict):
+    """The models that one of several pods can serve."""
+
+    pod: str
+    error: ErrorJson | None
+    models: list[Offer]
+
+
+class OffersJson(TypedDict):
+    """`pi models --json` for several pods."""
+
+    pods: list[PodOffersJson]
+
+
 class SessionJson(TypedDict):
     """A saved conversation."""
 
@@ -126,13 +197,19 @@ class SessionsJson(TypedDict):
     sessions: list[SessionJson]
 
 
-class LogLineJson(TypedDict):
+class _OfPodJson(TypedDict, total=False):
+    """The pod of a line, if there are several pods."""
+
+    pod: str
+
+
+class LogLineJson(_OfPodJson):
     """A line of `pi logs --json`: a line of the log, without its newline."""
 
     line: str
 
 
-class LogEndJson(TypedDict):
+class LogEndJson(_OfPodJson):
     """The last line of `pi logs --json`: how the server ended; None if only the log ended."""
 
     ended: Literal["exited", "stopped"] | None
@@ -234,3 +311,74 @@ class ExplainJson(TypedDict):
     cause: str
     hint: str | None
     line: int | None
+
+
+class TopModelJson(TypedDict):
+    """The load of a model. Rates are per second, latencies in seconds, shares from 0 to 1.
+
+    Percentiles are of the requests between the two samples, or of all since the server's start if there were none.
+    """
+
+    name: str
+    state: str
+    requests_running: int | None
+    requests_waiting: int | None
+    prompt_tokens_per_s: float | None
+    generation_tokens_per_s: float | None
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+    itl_p50_s: float | None
+    itl_p95_s: float | None
+    kv_share: float | None
+    prefix_share: float | None
+
+
+class TopGpuJson(TypedDict):
+    """A GPU now; None for what its driver does not tell."""
+
+    index: int
+    use_percent: float | None
+    used_mib: float | None
+    memory_mib: float | None
+    celsius: float | None
+    watts: float | None
+
+
+class TopPodJson(TypedDict):
+    """A pod now. With `error`, the pod did not answer; `problem` says what is missing on it."""
+
+    pod: str
+    error: ErrorJson | None
+    problem: str | None
+    models: list[TopModelJson]
+    gpus: list[TopGpuJson]
+
+
+class TopJson(TypedDict):
+    """`pi top --once --json`."""
+
+    pods: list[TopPodJson]
+
+
+class CachedModelJson(TypedDict):
+    """A model in a pod's cache.
+
+    `unfinished_bytes` of `size_bytes` are files of downloads that did not end. `used_by` are names of models that run
+    with it, `fetched_by_pids` processes that download it now.
+    """
+
+    model: str
+    size_bytes: int
+    unfinished_bytes: int
+    used_seconds_ago: float | None
+    used_by: list[str]
+    fetched_by_pids: list[int]
+
+
+class CacheJson(TypedDict):
+    """`pi cache --json`, the largest model first."""
+
+    pod: str
+    folder: str
+    free_bytes: int
+    models: list[CachedModelJson]

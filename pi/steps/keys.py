@@ -65,6 +65,11 @@ def new_api_key() -> str:
             f"{key_file()} already has a key, and --generate-key would make another one",
             "delete it, or remove --generate-key",
         )
+    return made()
+
+
+def made() -> str:
+    """Return a random key that pi hides in all its output."""
     key = f"sk-{secrets.token_urlsafe(32)}"
     redaction.add(key)
     return key
@@ -83,34 +88,30 @@ def save(key: str) -> None:
 
 
 def hf_token() -> str | None:
-    """Return HF_TOKEN, or None if it is "none" (only open or local models). Raises InputError if it cannot be used."""
+    """Return HF_TOKEN, which may be "none", or None if it is not set. Raises InputError if it cannot be used."""
     given = os.environ.get("HF_TOKEN", "")
     if not given.strip():
-        raise InputError(
-            "hf-token-missing",
-            "HF_TOKEN is not set",
-            "export one (https://huggingface.co/settings/tokens), or HF_TOKEN=none for open and local models only",
-        )
+        return None
     if not all("!" <= character <= "~" for character in given):
         raise InputError("hf-token-invalid", "HF_TOKEN contains a blank or a non-ASCII character", "copy it again")
     if len(given) > SECRET_MAXIMUM:
         raise InputError("hf-token-too-long", f"HF_TOKEN is longer than {SECRET_MAXIMUM} characters", "copy it again")
-    return None if given == "none" else given
+    return given
 
 
 def for_setup(generate: bool) -> tuple[str | None, str]:
     """Return HF_TOKEN and the key, or a new one. Raises InputError, which names both if both are missing."""
-    try:
-        token = hf_token()
-    except InputError as missing:
-        if missing.id != "hf-token-missing" or generate or _has_key():
-            raise
+    token = hf_token()
+    if token is None and not generate and not _has_key():
         raise InputError(
             "secrets-missing",
             "HF_TOKEN and PI_API_KEY are not set",
-            f"export HF_TOKEN (or HF_TOKEN=none for open and local models only); {MAKE_ONE}",
-        ) from None
-    return token, new_api_key() if generate else api_key()
+            f"{MAKE_ONE}; only gated models need HF_TOKEN (https://huggingface.co/settings/tokens)",
+        )
+    key = new_api_key() if generate else api_key()
+    if token is None:
+        screen.note("note: HF_TOKEN is not set; without one on the pod, only open and local models can start")
+    return token, key
 
 
 def _has_key() -> bool:

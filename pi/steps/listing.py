@@ -11,7 +11,7 @@ from pi.calls.status import Status, read_status
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Pod
-from pi.steps import states
+from pi.steps import spending, states
 from pi.steps.group import Asked, error_json
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def lines(asked: Sequence[Asked[Seen]]) -> list[str]:
         for pod, model in listed
         if model.sentence != model.state
     ]
-    if several:
-        text += [f"  {each.pod.name}: {_summary(each.answer.status)}" for each in asked if each.answer]
+    text += [f"  {each.pod.name}: {_summary(each.pod, each.answer.status)}" for each in asked if each.answer]
     return text + [line for _, model in listed if model.found for line in states.last_lines(model.found)]
 
 
@@ -66,12 +65,13 @@ def warnings(pod: Pod, status: Status) -> list[str]:
     return found + ([f"cannot reach the models' storage: {status.storage}"] if status.storage else [])
 
 
-def _summary(status: Status) -> str:
-    """Describe a pod, such as "up 3 h; 55.9 of 159.2 GB of GPU memory in use"."""
-    up = f"up {screen.ago(status.up_s).removesuffix(' ago')}"
+def _summary(pod: Pod, status: Status) -> str:
+    """Describe a pod, such as "up 3 h; 55.9 of 159.2 GB of GPU memory in use; 4.98 since setup (2.49 per hour)"."""
+    up = f"up {screen.age(status.up_s)}"
     total = sum(gpu.memory_mib for gpu in status.gpus) / 1024
     used = sum(gpu.used_mib for gpu in status.gpus) / 1024
-    return f"{up}; {used:.1f} of {total:.1f} GB of GPU memory in use" if total else up
+    memory = f"; {used:.1f} of {total:.1f} GB of GPU memory in use" if total else ""
+    return f"{up}{memory}{spending.spent(pod)}"
 
 
 def as_json(asked: Sequence[Asked[Seen]]) -> ListJson:
@@ -80,12 +80,15 @@ def as_json(asked: Sequence[Asked[Seen]]) -> ListJson:
 
 def _pod_json(asked: Asked[Seen]) -> PodStatusJson:
     pod, seen = asked.pod, asked.answer
+    price, cost = spending.cost(pod)
     return {
         "pod": pod.name,
         "error": error_json(asked.error),
         "host": seen.host if seen else None,
         "up_seconds": int(seen.status.up_s) if seen else None,
         "vllm_version": seen.status.vllm_version if seen else None,
+        "price_per_hour": price,
+        "cost": cost,
         "gpus": [gpu_json(gpu, gpu.used_mib) for gpu in seen.status.gpus] if seen else [],
         "warnings": warnings(pod, seen.status) if seen else [],
         "models": [model.as_json() for model in states.listed(pod, seen.status, seen.host)] if seen else [],

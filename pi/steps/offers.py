@@ -2,48 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
+from pi.calls.survey import look
 from pi.planning import catalog, offers, prices, refusals
 from pi.planning.machines import Machine
 from pi.planning.offers import Offer
 from pi.planning.types import PodFacts
 from pi.pods import gpus, state
-from pi.steps import catalog_refresh, kept_prices, unrented
-from pi.steps.plans import facts_of
+from pi.pods.types import Pod
+from pi.steps import catalog_refresh, group, kept_prices, unrented, where
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
+
+def chosen(c: Any, names: str | None, every: bool) -> where.Chosen:
+    """Return the pods of a verb, or none if there are no pods at all."""
+    return where.several(c, names, every) if names or every or state.load().pods else where.Chosen(())
 
 
 def show_offers(
     c: Any,
-    pod: str | None,
+    pods: where.Chosen,
     words: str = "",
     *,
     machine: Machine | None = None,
     everything: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Print the catalog by what fits the pod now, or an idle machine; without any pod, print all of it."""
-    known_models = catalog.load(config.config_dir())
-    facts = unrented.facts_of(machine, known_models) if machine else _facts(c, pod)
-    found = offers.offers(known_models, facts, words, facts.prices if facts else kept_prices.load())
-    if not found and "/" in words:
-        found = (offers.possibly(words),)
+    """Print the catalog by what fits each pod now, or an idle machine; without either, print all of it."""
+    known_models, known_prices = catalog.load(config.config_dir()), kept_prices.load()
+
+    def offered(facts: PodFacts | None) -> tuple[Offer, ...]:
+        found = offers.offers(known_models, facts, words, facts.prices if facts else known_prices)
+        return found or ((offers.possibly(words),) if "/" in words else ())
+
+    if len(pods.pods) > 1:
+        return _show_several(c, pods, lambda facts: offered(replace(facts, prices=known_prices)), everything, as_json)
+    asked = group.ask(c, pods, _facts) if pods.pods else []
+    group.raise_failed(asked)
+    of_machine = unrented.facts_of(machine, known_models) if machine else None
+    of_pod = next((replace(each.answer, prices=known_prices) for each in asked if each.answer), None)
+    found = offered(of_machine or of_pod)
     if as_json:
         screen.say_json([offer.as_json() for offer in found])
         return
-    for kind in TITLES:
-        _show_group(kind, [offer for offer in found if offer.state == kind], everything or facts is None or bool(words))
+    _show_groups(found, everything or not (of_machine or of_pod) or bool(words))
     if not found:
         screen.say(f"no model in the catalog matches {words!r}")
-    if machine and facts:
-        screen.say(_next_on(machine, facts))
+    if machine and of_machine:
+        screen.say(_next_on(machine, of_machine))
         return
+    _show_next(known_models)
+    if of_pod is None:
+        screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
+
+
+def _show_several(
+    c: Any,
+    pods: where.Chosen,
+    offered: Callable[[PodFacts], tuple[Offer, ...]],
+    everything: bool,
+    as_json: bool,
+) -> None:
+    asked = group.ask(c, pods, lambda pod, connection: offered(_facts(pod, connection)))
+    if as_json:
+        found = [
+            {
+                "pod": each.pod.name,
+                "error": group.error_json(each.error),
+                "models": [offer.as_json() for offer in each.answer or ()],
+            }
+            for each in asked
+        ]
+        screen.say_json({"pods": found})
+    for each in [] if as_json else asked:
+        if each.answer is not None:
+            screen.say(f"{each.pod.name}:")
+            _show_groups(each.answer, everything)
+    group.raise_failed(asked)
+
+
+def _show_groups(found: Sequence[Offer], everything: bool) -> None:
+    for kind in TITLES:
+        _show_group(kind, [offer for offer in found if offer.state == kind], everything)
+
+
+def _show_next(known_models: catalog.Catalog) -> None:
     screen.say("start one: pi start MODEL --name NAME; other Hugging Face models and paths on the pod may work too")
     screen.say(catalog_refresh.age(known_models.date, date.today()))
-    if facts is None:
-        screen.say('no pods yet; add one: pi pods setup NAME "ssh root@HOST"')
 
 
 def _next_on(machine: Machine, facts: PodFacts) -> str:
@@ -52,14 +104,12 @@ def _next_on(machine: Machine, facts: PodFacts) -> str:
     return f'planned for {assumed}; one plan: pi plan MODEL --on "{machine.title}"'
 
 
-def _facts(c: Any, pod: str | None) -> PodFacts | None:
-    """Return what is true of the pod now, or None if there are no pods; print which GPUs it lost."""
-    if not (pod or state.load().pods):
-        return None
-    entry, facts = facts_of(c, pod)
-    if gpus.is_silent(facts.unread_gpus) and entry.gpus:
-        refusals.require_gpus(entry.name, entry.gpus, facts)
-    for line in gpus.lost(entry.gpus, facts.gpus, facts.unread_gpus):
+def _facts(pod: Pod, connection: Connection) -> PodFacts:
+    """Return what is true of a pod now; print which GPUs it lost."""
+    facts = look(connection)
+    if gpus.is_silent(facts.unread_gpus) and pod.gpus:
+        refusals.require_gpus(pod.name, pod.gpus, facts)
+    for line in gpus.lost(pod.gpus, facts.gpus, facts.unread_gpus):
         screen.note(f"warning: {line}")
     return facts
 

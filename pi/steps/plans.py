@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.calls.survey import look
@@ -15,24 +14,58 @@ from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Pod
-from pi.steps import kept_prices, measurements, unrented, where
+from pi.steps import group, kept_prices, measurements, unrented, where
+from pi.steps.group import Asked
 from pi.vllm import repositories
 
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+    from pi.steps.json_shapes import PodPlanJson
 
-def show_plan(c: Any, pod: str | None, request: Request, private: bool = False, *, as_json: bool = False) -> None:
-    """Print the plan for a request on the pod as it is now."""
-    known_models = catalog.load(config.config_dir())
-    ask_hub, adapters = known_models.find(request.model) is None, [each.source for each in request.adapters]
-    sized = planner.checkpoints(request, known_models)
-    entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, checkpoints=sized, adapters=adapters)
-    refusals.require_gpus(entry.name, entry.gpus, facts)
-    facts = replace(facts, measurements=measurements.load())
-    plan = planner.plan(request, facts, known_models)
-    if not as_json:
-        return _say(plan_lines(plan, facts, request, entry.name, private))
-    if refusal := venvs.refusal(plan, facts, entry.name):
-        raise refusal
-    _say_json(plan, request)
+
+def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = False, *, as_json: bool = False) -> None:
+    """Print the plan for a request on one pod or several, as they are now."""
+    known_models, known_prices = catalog.load(config.config_dir()), kept_prices.load()
+    measured = measurements.load()
+
+    def planned(pod: Pod, connection: Connection) -> tuple[LaunchPlan, PodFacts]:
+        facts = look(
+            connection,
+            request.model,
+            ask_hub=known_models.find(request.model) is None,
+            checkpoints=planner.checkpoints(request, known_models),
+            adapters=[each.source for each in request.adapters],
+        )
+        refusals.require_gpus(pod.name, pod.gpus, facts)
+        facts = replace(facts, measurements=measured, prices=known_prices)
+        plan = planner.plan(request, facts, known_models)
+        if as_json and (refusal := venvs.refusal(plan, facts, pod.name)):
+            raise refusal
+        return plan, facts
+
+    asked = group.ask(c, chosen, planned)
+    if len(asked) == 1:
+        group.raise_failed(asked)
+    if as_json:
+        screen.say_json(_as_json(asked, request))
+    else:
+        for each in asked:
+            if each.answer:
+                lines = plan_lines(*each.answer, request, each.pod.name, private)
+                _say([f"{each.pod.name}:", *lines, ""] if len(asked) > 1 else lines)
+    group.raise_failed(asked)
+
+
+def _as_json(asked: list[Asked[tuple[LaunchPlan, PodFacts]]], request: Request) -> object:
+    """Return the plan of the only pod, or the plans of several."""
+    plans = [plan_json.as_json(each.answer[0], request) if each.answer else None for each in asked]
+    if len(asked) == 1:
+        return plans[0]
+    pods: list[PodPlanJson] = [
+        {"pod": each.pod.name, "error": group.error_json(each.error), "plan": plan}
+        for each, plan in zip(asked, plans, strict=True)
+    ]
+    return {"pods": pods}
 
 
 def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -> None:
@@ -42,7 +75,7 @@ def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -
     plan = planner.plan(request, facts, known_models)
     plan = unrented.with_assumptions(plan, facts, known_models.find(request.model) is not None)
     if as_json:
-        _say_json(plan, request)
+        screen.say_json(plan_json.as_json(plan, request))
     else:
         _say(lines_on(machine, plan, facts))
 
@@ -50,10 +83,6 @@ def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -
 def _say(lines: list[str]) -> None:
     for line in lines:
         screen.say(line)
-
-
-def _say_json(plan: LaunchPlan, request: Request) -> None:
-    screen.say_json(plan_json.as_json(plan, request))
 
 
 def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False) -> list[str]:
@@ -136,19 +165,3 @@ def _download(plan: LaunchPlan, facts: PodFacts, requested: str) -> str:
 
 def _size(plan: LaunchPlan) -> str:
     return f"{plan.download_gb:.3g} GB" if plan.download_gb else "of unknown size"
-
-
-def facts_of(
-    c: Any,
-    pod: str | None,
-    model: str | None = None,
-    *,
-    ask_hub: bool = False,
-    checkpoints: Sequence[str] = (),
-    adapters: Sequence[str] = (),
-) -> tuple[Pod, PodFacts]:
-    """Return the pod's entry in pods.json and what is true of the pod now."""
-    known_prices = kept_prices.load()
-    with where.targeted(c, pod) as (entry, connection):
-        found = look(connection, model, ask_hub=ask_hub, checkpoints=checkpoints, adapters=adapters)
-        return entry, replace(found, prices=known_prices)

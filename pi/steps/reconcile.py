@@ -12,7 +12,18 @@ from pi.steps import where
 
 
 def remember(pod: Pod, deployment: Deployment) -> None:
-    state.change(lambda before: before.with_pod(before.pod(pod.name).with_model(deployment)))
+    def edit(before: State) -> State:
+        saved = before.pod(pod.name)
+        return before.with_pod(saved.with_model(with_kept_options(deployment, saved.models.get(deployment.name))))
+
+    state.change(edit)
+
+
+def with_kept_options(model: Deployment, saved: Deployment | None) -> Deployment:
+    """Return a model with the options of its entry in pods.json: the pod does not know them."""
+    if model.options or saved is None or not (saved.status == "starting" or saved.instance == model.instance):
+        return model
+    return replace(model, options=saved.options)
 
 
 def remember_started(pod: Pod, model: Deployment) -> None:
@@ -81,7 +92,8 @@ def adopt(pod: Pod, running: list[Deployment]) -> None:
 
     def edit(before: State) -> State:
         saved = before.pod(pod.name)
-        return before.with_pod(replace(saved, models={**saved.models, **models}))
+        fresh = {name: with_kept_options(model, saved.models.get(name)) for name, model in models.items()}
+        return before.with_pod(replace(saved, models={**saved.models, **fresh}))
 
     state.change(edit)
     for model in fresh:

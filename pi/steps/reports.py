@@ -196,7 +196,8 @@ def show_how_to_call(started: Started, host: str) -> None:
         screen.say()
         reachable = addresses.answers(url)
         if not reachable:
-            screen.say(f"  {url} does not answer from here (the port is closed or mapped); use it over SSH:")
+            screen.say(f"  {url} does not answer from here (the provider closed or mapped the port);")
+            screen.say(f"  pi tunnel {deployment.name} works anyway, and makes it answer on this machine")
     _show_call(deployment, url, reachable)
 
 
@@ -207,7 +208,8 @@ def _show_call(deployment: Deployment, url: str, reachable: bool) -> None:
         return
     port, routes = deployment.port, " and ".join(apis.APIS[deployment.api].routes)
     if not reachable:
-        screen.say(f"  pi tunnel {deployment.name} makes it answer on this machine; then:")
+        if deployment.private:
+            screen.say(f"  pi tunnel {deployment.name} makes it answer on this machine; then:")
         url = f"http://127.0.0.1:{port}/v1"
     screen.say(f"  {deployment.name} answers to {apis.APIS[deployment.api].answers}, at {routes}:")
     screen.say(f"  {apis.example(deployment.api, deployment.name, url, keys.reference())}")

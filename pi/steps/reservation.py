@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from pi import screen
 from pi.errors import HostKeyError, Interrupted, LeftRunning, OutputError, PiError, UnprovenError, UnreachableError
@@ -19,8 +21,8 @@ class Reservation:
     and `pi list` settles it.
     """
 
-    def __init__(self, pod: Pod, private: bool) -> None:
-        self._pod, self._private = pod, private
+    def __init__(self, pod: Pod, private: bool, options: Mapping[str, Any]) -> None:
+        self._pod, self._private, self._options = pod, private, dict(options)
         self._name = ""
 
     def hand_over(self) -> None:
@@ -50,6 +52,7 @@ class Reservation:
                 owner=Owner.this(),
                 private=self._private,
                 adapters=plan.adapters,
+                options=self._options,
             ),
         )
         self._name = plan.name

@@ -76,12 +76,19 @@ def since_setup(pod: Pod, price: float | None) -> tuple[str, str]:
     return shown, "-" if duration is None or price is None else f"{duration * price:.2f}"
 
 
+def cost(pod: Pod) -> tuple[float | None, float | None]:
+    """Return what a pod costs per hour, and since its setup; None if unknown."""
+    price, duration = prices({pod.name: pod})[pod.name], hours(pod)
+    return price, None if price is None or duration is None else round(price * duration, 2)
+
+
 def still_bills(pod: Pod) -> str:
     """Say that a pod keeps billing, with its cost if that is known."""
-    return f"{BILLING}{_spent(pod)}"
+    return f"{BILLING}{spent(pod)}"
 
 
-def _spent(pod: Pod) -> str:
+def spent(pod: Pod) -> str:
+    """Return the cost of a pod as the end of a sentence, such as "; 4.98 since setup (2.49 per hour)"."""
     with suppress(PiError):
         duration, price = hours(pod), per_hour(pod)
         if duration is not None and price:
@@ -153,8 +160,11 @@ def note_asked(pod: Pod, status: Status) -> None:
         note_use(pod, time.time() - min(ages))
 
 
-def remind() -> None:
-    """Name the priced pods that seem idle on a terminal, at most once an hour. Never raises PiError or OSError."""
+def remind(ask: bool = True) -> None:
+    """Name the priced pods that seem idle on a terminal, at most once an hour. Never raises PiError or OSError.
+
+    With `ask`, the pods are asked for their last request first: other clients' requests do not pass here.
+    """
     if not screen.has_terminal():
         return
     with suppress(PiError, OSError):
@@ -162,12 +172,25 @@ def remind() -> None:
         uses, now = _Uses.load(), time.time()
         if not pods or 0 <= now - uses.reminded < REMIND_EVERY_S:
             return
-        idle = [line for pod in pods if (line := _idle(pod, uses, now))]
-        if idle:
+        idle = [pod for pod in pods if _idle(pod, uses, now)]
+        if idle and ask:
+            _ask(idle)
+            uses = _Uses.load()
+        lines = [line for pod in idle if (line := _idle(pod, uses, now))]
+        if lines:
             uses.reminded = now
             uses.save()
-        for line in idle:
+        for line in lines:
             screen.note(line)
+
+
+def _ask(pods: list[Pod]) -> None:
+    """Note the last requests that the pods know of. Ctrl+C ends it."""
+    from pi.steps import last_asked  # noqa: PLC0415 - imports Fabric
+
+    with suppress(KeyboardInterrupt):
+        for pod, when in last_asked.times(pods):
+            note_use(pod, when)
 
 
 def _machines(pods: Iterable[Pod]) -> list[Pod]:

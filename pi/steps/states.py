@@ -15,7 +15,7 @@ from pi.text import one_line
 if TYPE_CHECKING:
     from pi.steps.json_shapes import ModelJson
 
-HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "URL")
+HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
 
 State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
 """What a model does now; "stopped" by a reboot, "unrecorded" if the pod has no valid record of it, "gone" if it
@@ -43,6 +43,13 @@ class Listed:
     context: int | None = None
     url: str | None = None
     found: Found | None = None
+    up_s: float | None = None
+    """Seconds since its server was launched; None unless it runs."""
+
+    @property
+    def idle_s(self) -> float | None:
+        """Seconds since its last request, to the minute; None without one."""
+        return self.found.asked_s_ago if self.found and self.up_s is not None else None
 
     def as_json(self) -> ModelJson:
         model, found = self.model, self.found
@@ -58,6 +65,8 @@ class Listed:
             "private": model.private,
             "api": model.api,
             "adapters": list(model.adapters),
+            "up_seconds": _whole(self.up_s),
+            "idle_seconds": _whole(self.idle_s),
             "pid": model.pid or None,
             "exit_code": found.exit_code if found else None,
             "cause": found.cause if found else None,
@@ -68,7 +77,8 @@ class Listed:
         model = self.model
         url = "over SSH only" if self.state == "running" and model.private else self.url or ""
         context = str(self.context or "-")
-        return model.name, one_line(model.model), _gpus(model), str(model.port or "-"), context, self.state, url
+        ages = [screen.age(each) if each is not None else "-" for each in (self.up_s, self.idle_s)]
+        return model.name, one_line(model.model), _gpus(model), str(model.port or "-"), context, self.state, *ages, url
 
 
 def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
@@ -90,7 +100,12 @@ def _present(found: Found, saved: Deployment | None, host: str, status: Status) 
         found.context,
         addresses.url(host, model.port, status.public) if is_public else None,
         found,
+        max(0.0, status.up_s - found.launched) if found.state == "running" and found.launched is not None else None,
     )
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)
 
 
 def _absent(pod: Pod, model: Deployment, status: Status) -> Listed:

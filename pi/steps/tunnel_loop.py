@@ -105,6 +105,18 @@ def _announce(opened: Sequence[Tunnel], *, is_first: bool) -> None:
         screen.say(f"{tunnel.model} on {tunnel.pod} is at {tunnel.url}")
 
 
+def open_in_background(pod: Pod, name: str, remote: int, given: int | None = None) -> tuple[Tunnel, bool]:
+    """Return the open tunnel of a model, and whether it was open before. Raises RemoteError if it does not open."""
+    there = tunnels.opened_to(pod.name, name)
+    if there and there.remote != remote:  # the model was started again since
+        tunnels.close(there)
+        there = None
+    wanted = there or Tunnel(pod.name, name, tunnels.port_for(pod.name, name, remote, given), remote)
+    if there is None:
+        start_in_background(pod, wanted)
+    return wanted, there is not None
+
+
 def start_in_background(pod: Pod, wanted: Tunnel) -> None:
     """Start a tunnel as a process of its own, and return when it is up. Raises RemoteError with its last words."""
     log = tunnels.log_path(wanted.pod, wanted.model)

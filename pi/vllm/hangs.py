@@ -51,8 +51,14 @@ class _Kind:
     programs: str
     lines: str
 
+    def is_in(self, frames: str, programs: str) -> bool:
+        return bool(re.search(self.frames, frames) or re.search(self.programs, programs, re.MULTILINE))
+
 
 NEVER = r"(?!)"
+
+FETCHER = "hf"
+"""The program that downloads a model before its start."""
 
 KINDS = (
     _Kind(
@@ -76,7 +82,7 @@ KINDS = (
             ("--env HF_HUB_DISABLE_XET=1",),
         ),
         r"huggingface_hub|hf_xet|snapshot_download|hf_hub_download",
-        NEVER,
+        rf"^{FETCHER}$",
         r"Downloading|Fetching \d+ files|huggingface\.co|Xet",
     ),
     _Kind(
@@ -151,14 +157,15 @@ def place_of(log: str, processes: Iterable[Process], facts: StartFacts) -> Place
     lines = log_lines.read(log)[-LAST_LINES:]
     frames = "\n".join(frame for each in processes for frame in frames_of(each.stack))
     programs = "\n".join(each.name for each in processes)
-    found = next((kind for kind in KINDS if re.search(kind.frames, frames) or re.search(kind.programs, programs)), None)
+    found = next((kind for kind in KINDS if kind.is_in(frames, programs)), None)
     for line in reversed(lines):
         found = found or next((kind for kind in KINDS if re.search(kind.lines, line.text)), None)
     if found is None:
         return None
     if slow := [each for each in processes if each.state == "D" and found.hint.id == "stands-loading"]:
         return Place(found.hint.id, f"{found.doing}, and {slow[0].name} waits for its disk", _hint(found, facts))
-    return Place(found.hint.id, f"vLLM {found.doing}", _hint(found, facts))
+    who = FETCHER if any(each.name == FETCHER for each in processes) else "vLLM"
+    return Place(found.hint.id, f"{who} {found.doing}", _hint(found, facts))
 
 
 def _hint(kind: _Kind, facts: StartFacts) -> str:

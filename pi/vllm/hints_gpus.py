@@ -38,8 +38,15 @@ HINTS = (
         _divisor,
     ),
     Hint(
+        "one-gpu-only",
+        r"[Tt]ensor.{0,10}parallel\w* (?:is )?(?:currently )?not supported",
+        "vLLM cannot split this model",
+        ("--gpus 1", "use another variant of the model"),
+    ),
+    Hint(
         "weights-not-divisible",
-        r"is not divisible by (?:\d+|weight quantization block_|min_thread_|the number of|tensor|tp_size)"
+        r"exceeds dimension size|heads % (?:self\.)?tp_size|% (?:self\.)?tp_size == 0|is not divisible by"
+        r" (?:\d+|weight quantization block_|min_thread_|the number of|tensor|tp_size)"
         r"|divisible by tp|not aligned with the quantized weight shape|too large tensor parallel size"
         r"|must be divisible by .{0,30}block",
         "the weights cannot be split over so many GPUs",
@@ -71,7 +78,7 @@ HINTS = (
     ),
     Hint(
         "driver-mismatch",
-        r"Error 80[34]|Driver/library version mismatch|unsupported display driver"
+        r"Error 80[34]|LibRmVersionMismatch|NVML/RM version|Driver/library version mismatch|unsupported display driver"
         r"|forward compatibility was attempted",
         "the pod's NVIDIA driver and libraries differ: reboot it, or choose another image",
     ),
@@ -80,6 +87,22 @@ HINTS = (
         r"cannot find -lcuda\b|undefined reference to .cu[A-Z]",
         "the linker finds no libcuda.so: on the pod, as root: ldconfig; ln -s libcuda.so.1 beside it as libcuda.so"
         "; if there is none, run the container with the driver (NVIDIA_DRIVER_CAPABILITIES=all)",
+    ),
+    Hint(
+        "nvml-unsupported",
+        r"NVMLError_(?:NotSupported|NoPermission|Unknown)",
+        "this driver does not tell vLLM about {card}, as on Jetson, DGX Spark or a virtual GPU",
+        (f"install a newer vLLM: {SETUP} --vllm nightly", "use a pod with a whole GPU of a data centre"),
+    ),
+    Hint(
+        "slice-by-name",
+        r"'MIG-[0-9a-f-]{8,60}'",
+        "{vllm} takes slices of a GPU (MIG) by number: CUDA_VISIBLE_DEVICES=0 in the pod's own environment",
+    ),
+    Hint(
+        "no-gpu-visible",
+        r"No HIP GPUs|hipErrorNoDevice|amdsmi",
+        "vLLM sees no GPU: look at rocm-smi on the pod; its container needs /dev/kfd and /dev/dri",
     ),
     Hint(
         "no-gpu-visible",
@@ -96,19 +119,32 @@ HINTS = (
     Hint(
         "toolkit-too-old",
         r"[Uu]nsupported gpu architecture|is not defined for option '?gpu-name|No supported CUDA architectures"
-        r"|unrecognized.{0,20}sm_\d+",
+        r"|unrecognized.{0,20}sm_\d+|does not support \.target",
         "the pod's CUDA toolkit is older than {card}: choose an image with a newer toolkit",
         ("--set attention-backend=FLASH_ATTN", f"install a newer vLLM: {SETUP} --vllm nightly"),
     ),
     Hint(
         "gpu-too-new",
-        r"no kernel image is available|device kernel image is invalid",
+        r"no kernel image is available|invalid value for --gpu-architecture|device kernel image is invalid",
         f"{{vllm}} is not built for {{card}}: {SETUP} --vllm nightly, or another GPU",
+    ),
+    Hint(
+        "cache-format-unsupported",
+        r"kv_cache_dtype=fp8.{0,400}kv_cache_dtype not supported|[Ff][Pp]8 (?:KV|kv).?cache.{0,40}not (?:yet )?support",
+        "{card} cannot keep the context in this format",
+        ("--set kv-cache-dtype=auto",),
+    ),
+    Hint(
+        "attention-unsupported",
+        r"FlashAttention (?:\d )?(?:forward )?only supports|only supported in FlashAttention"
+        r"|[Hh]ead ?dim\w* .{0,20}at most",
+        "FlashAttention does not run this model on {card}",
+        ("--set attention-backend=TRITON_ATTN", "--set attention-backend=FLASHINFER"),
     ),
     Hint(
         "attention-unsupported",
         r"Selected backend .{1,80} is not valid|No valid attention backend|[Hh]ead ?size .{1,40} not supported"
-        r"|FlashAttention only supports|FlashInfer .{0,60}not support|sinks? .{0,40}not supported|attention backend",
+        r"|FlashInfer .{0,60}not support|[Ss]inks? .{0,40}not supported|attention backend",
         "this attention does not run on {card}",
         ("--set attention-backend=TRITON_ATTN", "--set attention-backend=FLASH_ATTN"),
     ),
@@ -120,11 +156,48 @@ HINTS = (
     ),
     Hint(
         "format-unsupported",
+        r"not implemented for (?:Blackwell|Hopper|Ada|SM)|Marlin does not support"
+        r"|No compressed-tensors compatible scheme|No \w{1,20} (?:MoE|linear) backend"
+        r"|Failed to find a kernel that can implement",
+        "{vllm} has no kernel for this format on {card}",
+        ("--variant {smaller}", "use another variant of the model", f"install a newer vLLM: {SETUP} --vllm nightly"),
+    ),
+    Hint(
+        "format-unsupported",
         r"not supported for the current GPU|compute capability|fp8e4nv not supported|not supported on .{0,20}sm_?\d+",
         "{card} cannot run this format",
         ("--variant {smaller}", "use another variant of the model", "use a newer GPU"),
     ),
+    Hint(
+        "capture-failed",
+        r"stream is capturing|during capture|StreamCapture|cudaGraph\w*(?:Error|Fail)",
+        "CUDA graphs do not work with this model here",
+        ("--set enforce-eager", f"install a newer vLLM: {SETUP} --vllm nightly"),
+    ),
+    Hint(
+        "moe-kernel-failed",
+        r"TensorRT-LLM\]|TMA WS|trtllm\w*moe|cutlass_fused_moe|grouped gemm",
+        "FlashInfer's kernel for experts does not run on {card}",
+        ("--set moe-backend=marlin", "--set moe-backend=triton", f"install a newer vLLM: {SETUP} --vllm nightly"),
+    ),
+    Hint(
+        "library-shadowed",
+        r"CUBLAS_STATUS_(?:INVALID_VALUE|NOT_SUPPORTED)",
+        "cuBLAS rejects a call, mostly because an older one comes first on the pod",
+        ("remove LD_LIBRARY_PATH from its environment", f"run {SETUP} again"),
+    ),
+    Hint(
+        "offload-unsupported",
+        r"UVA is not available|UVA.{0,40}not supported",
+        "the GPU cannot use main memory here, as under WSL: leave --cpu-offload-gb out",
+    ),
     # Links between GPUs
+    Hint(
+        "fused-allreduce-failed",
+        r"SymmDeviceMemory|mnnvl|allreduce_fusion|trtllm_allreduce",
+        "the GPUs have no switch that FlashInfer's all-reduce needs",
+        ("--env VLLM_ALLREDUCE_USE_FLASHINFER=0", "--gpus 1"),
+    ),
     Hint(
         "same-gpu-twice",
         r"Duplicate GPU detected",
@@ -159,9 +232,15 @@ HINTS = (
     ),
     Hint(
         "worker-too-slow",
-        r"RPC call to \S+ timed out",
+        r"RPC call to \S+ timed out|wait timeout after \d+ms",
         "a worker did not answer in time: it hangs, or it works longer than vLLM waits",
         (NO_P2P, "--env VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS=1800"),
+    ),
+    Hint(
+        "processes-apart",
+        r"connectFullMesh|gloo/transport|client socket has (?:failed|timed out)|seconds waiting for clients",
+        "vLLM's processes cannot reach each other: the name that hostname prints on the pod must lead to 127.0.0.1 in"
+        " /etc/hosts",
     ),
     Hint(
         "nccl-network",

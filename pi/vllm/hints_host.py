@@ -1,94 +1,9 @@
-"""Hints: compilers, libraries, Python packages and limits of the pod's system, and crashes."""
+"""Hints: compilers and limits of the pod's system, and crashes."""
 
 from __future__ import annotations
 
-import re
-
-from pi.vllm.hint import Hint, Values
-from pi.vllm.hints_start import SETUP
-
-LIBRARIES = {
-    "libGL": "libgl1",
-    "libGLdispatch": "libglvnd0",
-    "libEGL": "libegl1",
-    "libSM": "libsm6",
-    "libX11": "libx11-6",
-    "libXext": "libxext6",
-    "libXrender": "libxrender1",
-    "libavcodec": "ffmpeg",
-    "libavdevice": "ffmpeg",
-    "libavfilter": "ffmpeg",
-    "libavformat": "ffmpeg",
-    "libavutil": "ffmpeg",
-    "libswscale": "ffmpeg",
-    "libswresample": "ffmpeg",
-    "libglib-2.0": "libglib2.0-0",
-    "libgthread-2.0": "libglib2.0-0",
-    "libgomp": "libgomp1",
-    "libibverbs": "libibverbs1",
-    "libmlx5": "ibverbs-providers",
-    "libmpi": "libopenmpi3",
-    "libnuma": "libnuma1",
-    "libopenblas": "libopenblas0",
-    "librdmacm": "librdmacm1",
-    "libsndfile": "libsndfile1",
-    "libssl": "libssl3",
-    "libstdc++": "libstdc++6",
-    "libtcmalloc": "libgoogle-perftools4",
-    "libtcmalloc_minimal": "libtcmalloc-minimal4",
-    "libxcb": "libxcb1",
-    "libz": "zlib1g",
-}
-"""Debian's package of each library that Python packages expect from the system."""
-
-MODULES = {
-    "PIL": "pillow",
-    "av": "vllm[audio]",
-    "causal_conv1d": "causal-conv1d",
-    "cv2": "opencv-python-headless",
-    "fla": "flash-linear-attention",
-    "flash_attn": "flash-attn",
-    "google.protobuf": "protobuf",
-    "librosa": "vllm[audio]",
-    "mamba_ssm": "mamba-ssm",
-    "mistral_common": "mistral-common",
-    "qwen_vl_utils": "qwen-vl-utils",
-    "resampy": "vllm[audio]",
-    "scipy.signal": "vllm[audio]",
-    "sklearn": "scikit-learn",
-    "soundfile": "vllm[audio]",
-    "soxr": "vllm[audio]",
-    "terratorch": "vllm[terratorch]",
-    "yaml": "pyyaml",
-}
-"""The package of each Python module that has another name."""
-
-OF_SETUP = frozenset(
-    ["flashinfer", "huggingface_hub", "numpy", "tokenizers", "torch", "transformers", "triton", "vllm"]
-)
-"""Modules that setup installs, so running it again repairs them."""
-
-
-def _library(match: re.Match[str]) -> Values:
-    name = re.sub(r"[-.]?\d[\d.]*$", "", match[1]) if match[1] not in LIBRARIES else match[1]
-    return {"package": LIBRARIES.get(match[1]) or LIBRARIES.get(name) or _python_library(match[1])}
-
-
-def _python_library(name: str) -> str | None:
-    return name.lower() if re.fullmatch(r"libpython3\.\d{1,2}", name) else None
-
-
-def _module(match: re.Match[str]) -> Values:
-    module = match[1]
-    first = module.partition(".")[0]
-    package = MODULES.get(module) or MODULES.get(first) or first.replace("_", "-")
-    own = first in OF_SETUP or first.startswith("_")
-    return {"package": None if own else package, "setup": f"run {SETUP} again" if own else None}
-
-
-INSTALL = "on the pod, uv pip install -p ~/{venv} "
-
-APT = "on the pod as root, apt-get install -y "
+from pi.vllm.hint import Hint
+from pi.vllm.hints_start import APT, INSTALL, SETUP
 
 TOOLKIT = f"install the CUDA toolkit: run {SETUP} again"
 
@@ -149,67 +64,20 @@ HINTS = (
         ("--env OMP_NUM_THREADS=1", "stop other programs there"),
     ),
     Hint(
+        "infiniband-failed",
+        r"\bibv_\w+.{0,80}(?:fail|error|Cannot)|Call to ibv_|NET/IB.{0,80}(?:fail|error)",
+        "NCCL cannot use the pod's InfiniBand",
+        (
+            "--env NCCL_IB_DISABLE=1",
+            "raise the limit of locked memory (ulimit -l unlimited, --ulimit memlock=-1 of the container)",
+        ),
+    ),
+    Hint(
         "too-many-files",
         r"Too many open files",
         "the pod's limit of open files is reached: raise it with ulimit -n 65536 in the pod's ~/.profile",
     ),
-    # Packages
-    Hint(
-        "packages-differ",
-        r"flashinfer-(cubin|jit-cache) version \(([\w.+]{1,40})\) does not match"
-        r" flashinfer version \(([\w.+]{1,40}?)(?:\+\w+)?\)",
-        "two packages of FlashInfer differ",
-        (f"{INSTALL}flashinfer-{{0}}=={{2}}", f"run {SETUP} again", "--env FLASHINFER_DISABLE_VERSION_CHECK=1"),
-    ),
-    Hint(
-        "packages-missing",
-        r"not found in your environment: .{1,200}? Run `pip install ([\w. -]{1,100})`",
-        "the model's code needs more packages: on the pod, uv pip install -p ~/{venv} {0}",
-    ),
-    Hint(
-        "system-too-old",
-        r"version [`']GLIBC_[\d.]+' not found",
-        "the pod's system is older than {vllm} needs: choose an image with Ubuntu 22.04 or newer",
-    ),
-    Hint(
-        "system-library-shadowed",
-        r"version [`'](?:GLIBCXX|CXXABI)_[\d.]+' not found",
-        "an old libstdc++ comes first on the pod",
-        ("remove LD_LIBRARY_PATH from its environment", f"{APT}libstdc++6"),
-    ),
-    Hint(
-        "library-missing",
-        r"\b(libcu(?:dart|blas|blasLt|dnn|fft|rand|solver|sparse|sparseLt|pti|file)|libnv[\w]*|libnccl"
-        r"|libtorch\w*|libc10\w*)"
-        r"[\w.-]*\.so[\w.]*: cannot open shared object",
-        f"vLLM and its CUDA libraries in ~/{{venv}} do not belong together: run {SETUP} again",
-    ),
-    Hint(
-        "library-missing",
-        r"\b(lib(?!cuda\.)[\w+-]+(?:-\d\.\d|3\.\d{1,2})?)\.so[\w.]*: cannot open shared object",
-        "a library of the pod's system is missing",
-        (f"{APT}{{package}}", "its package, which apt-file search {0}.so names"),
-        _library,
-    ),
-    Hint(
-        "numpy-too-new",
-        r"compiled using NumPy 1|numpy\.(?:dtype|ufunc) size changed|NumPy 2",
-        "a package needs an older NumPy",
-        (f"{INSTALL}'numpy<2'", f"run {SETUP} again"),
-    ),
-    Hint(
-        "module-missing",
-        r"No module named '?([A-Za-z_][\w.]{0,60})",
-        "vLLM on the pod lacks a Python module",
-        (f"{INSTALL}'{{package}}'", "{setup}"),
-        _module,
-    ),
-    Hint(
-        "transformers-mismatch",
-        r"cannot import name '\w+' from 'transformers|module transformers\S* has no attribute|from 'transformers\.",
-        "{vllm} and transformers on the pod do not belong together",
-        (f"run {SETUP} again", f"{INSTALL}-U transformers"),
-    ),
+    # Processes
     Hint(
         "fork-after-cuda",
         r"Cannot re-initialize CUDA in forked",
@@ -236,6 +104,12 @@ HINTS = (
 
 LAST = (
     Hint(
+        "deep-gemm-failed",
+        r"DeepGEMM|deep_gemm",
+        "DeepGEMM does not work here",
+        ("--env VLLM_USE_DEEP_GEMM=0", f"install a newer vLLM: {SETUP} --vllm nightly"),
+    ),
+    Hint(
         "packages-differ",
         r"([A-Za-z][\w.-]{0,40}(?:[<>=!~]=?[\w.]{1,20},?){1,4}) is required for a normal functioning of this module",
         "a Python package has another version than transformers needs",
@@ -258,7 +132,8 @@ LAST = (
     ),
     Hint(
         "vllm-incomplete",
-        r"PackageNotFoundError|undefined symbol|cannot open shared object|torchvision::nms|cannot import name"
+        r"PackageNotFoundError|undefined symbol|_OpNamespace|Could not run '_\w+::|not compiled with CUDA"
+        r"|cannot open shared object|torchvision::nms|cannot import name"
         r"|vllm\._C",
         f"vLLM on the pod is incomplete, or its packages do not belong together: run {SETUP} again",
     ),

@@ -17,6 +17,10 @@ def _at_least_one(match: re.Match[str]) -> Values:
     return {"blocks": int(match[1]) or None}
 
 
+def _half_of_it(match: re.Match[str]) -> Values:
+    return {"half": int(float(match[1]) / 2) or None}
+
+
 def _free_share(match: re.Match[str]) -> Values:
     free, total = float(match[1]), float(match[2])
     percent = int(100 * free / total) if total else 0
@@ -72,7 +76,8 @@ HINTS = (
     ),
     Hint(
         "no-room-for-cache",
-        r"No available memory for the cache blocks|Cannot auto-fit max_model_len|available KV cache memory",
+        r"requested memory for kv \(-|No available memory for the cache blocks|Cannot auto-fit max_model_len"
+        r"|available KV cache memory",
         "no memory is left for the context after the weights",
         (
             "--memory {more_memory}%",
@@ -90,23 +95,45 @@ HINTS = (
         _free_share,
     ),
     Hint(
+        "cache-over-memory",
+        r"\((\d{1,6}(?:\.\d{1,4})?)/[\d.]{1,12} GiB\) on kv cache allocation is less than requested memory for kv"
+        r" \([\d.]{1,12} GiB\)",
+        "the main memory has no room for such a KV cache",
+        ("--env VLLM_CPU_KVCACHE_SPACE={half}", "--context {shorter_context}", "use a pod with more main memory"),
+        _half_of_it,
+    ),
+    Hint(
         "memory-in-use",
-        r"on kv cache allocation|Error in memory profiling",
-        "another process uses that memory: pi stop it, or use less",
-        ("--memory 50%",),
+        r"on kv cache allocation",
+        "another process uses that memory",
+        ("pi stop it", "--memory 50%"),
+    ),
+    Hint(
+        "memory-freed",
+        r"Error in memory profiling",
+        "another process freed GPU memory while vLLM measured it: start again when none starts or ends there",
     ),
     Hint(
         "graphs-out-of-memory",
-        r"(?:out of memory|OutOfMemoryError)[\s\S]*^in (?:capture_model|profile_cudagraph_memory|capture_graph)",
+        r"(?:out of memory|OutOfMemoryError)[\s\S]*^in (?:capture_model|profile_cudagraph_memory"
+        r"|_?capture_(?:graph|cudagraph|end)\w*)",
         "no memory is left for CUDA graphs",
         ("--memory {less_memory}%", "--set max-num-seqs={fewer_sequences}", "--set enforce-eager"),
     ),
     Hint(
         "weights-over-memory",
-        r"(?:out of memory|OutOfMemoryError)[\s\S]*^in (?:load_model|create_weights|load_weights)"
+        r"(?:out of memory|OutOfMemoryError)[\s\S]*^in (?:load_model|create_weights|load_weights"
+        r"|process_weights_after_loading)"
         r"|Failed to load model - not enough GPU memory",
         "the weights do not fit on the GPU",
         ("--gpus {more_gpus}", "--variant {smaller}", BIGGER_POD),
+    ),
+    Hint(
+        "encoder-over-memory",
+        r"(?:out of memory|OutOfMemoryError)[\s\S]*^in (?:embed_multimodal|get_multimodal_embeddings"
+        r"|_process_(?:image|video|audio)_input)",
+        "the GPU is full when vLLM tries its largest image (--text-only loads no encoder)",
+        ("--set max-num-seqs={fewer_sequences}", "--gpus {more_gpus}", BIGGER_POD),
     ),
     Hint(
         "activations-over-memory",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from pi.vllm.hint import Hint, Values
-from pi.vllm.hints_host import INSTALL
-from pi.vllm.hints_start import SETUP
+from pi.vllm.hints_start import INSTALL, SETUP
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM takes for --max-lora-rank (`config/lora.py`)."""
@@ -54,10 +53,61 @@ HINTS = (
         (f"{INSTALL}-U transformers tokenizers", NEWER),
     ),
     Hint(
+        "tokenizer-missing",
+        r"Can't load tokenizer for|Unrecognized configuration class.{0,200}AutoTokenizer",
+        "there are no tokenizer files beside the weights; name the model from which they were made",
+        ("--set tokenizer=REPOSITORY",),
+    ),
+    Hint(
+        "rope-unknown",
+        r"(?:KeyError: '(?:type|rope_type|factor|rope_theta)'|Unknown RoPE scaling|rope_\w+.{0,40}(?:must|unknown))",
+        "the model has a form of rope scaling that {vllm} does not know",
+        (NEWER,),
+    ),
+    Hint(
+        "dtype-unsupported",
+        r"not supported for quantization method [\s\S]{0,40}Supported dtypes: \[torch\.(\w{1,20})",
+        "this checkpoint needs another number type",
+        ("--set dtype={0}",),
+    ),
+    Hint(
+        "prefix-caching-unsupported",
+        r"[Pp]refix caching is not supported",
+        "{vllm} cannot keep beginnings of this model's requests",
+        ("--set no-enable-prefix-caching",),
+    ),
+    Hint(
+        "speculation-unsupported",
+        r"Eagle\d? is only supported|error for SpeculativeConfig|draft model is not supported"
+        r"|[Ss]peculat\w+ .{0,80}not (?:yet |currently )?support",
+        "{vllm} cannot draft tokens so: pi start ... --no-draft, or leave --speculative-config out",
+    ),
+    Hint(
+        "not-multimodal",
+        r"only supported for multimodal models|is not a multimodal model",
+        "the model reads text only: leave --limit-mm-per-prompt and other arguments for images out",
+    ),
+    Hint(
+        "cache-layout-unsupported",
+        r"[Cc]annot unify|page size of the layer is not divisible",
+        "{vllm} cannot lay out this model's cache",
+        ("--set kv-cache-dtype=auto", NEWER),
+    ),
+    Hint(
         "mistral-format",
         r"KeyError: '(?:model\.)?layers\.\d+\.attention\.w[kqvo]\.",
         "the weights are in Mistral's own format",
         ("--set load-format=mistral --set config-format=mistral --set tokenizer-mode=mistral",),
+    ),
+    Hint(
+        "mistral-files-missing",
+        r"No such file or directory: '[^']{0,300}(?:params|tekken)\.json'",
+        "the model is not in Mistral's own format: leave --config-format, --load-format and --tokenizer-mode out",
+    ),
+    Hint(
+        "no-experts",
+        r"experts .{0,40}must be greater than 0|[Ee]xpert parallelism is only",
+        "the model has no experts: leave --enable-expert-parallel out",
     ),
     Hint(
         "bitsandbytes-format",
@@ -67,7 +117,8 @@ HINTS = (
     ),
     Hint(
         "weights-missing",
-        r"No such file or directory: '[^']{0,300}\.(?:safetensors|bin|pt)'|were not initialized from checkpoint"
+        r"No such file or directory: ['\"][^'\"]{0,300}\.(?:safetensors|bin|pt)['\"]"
+        r"|were not initialized from checkpoint"
         r"|referenced in index but missing"
         r"|Some weights .{0,80}missing",
         "weights are missing: remove the model from the pod's cache and start again",
@@ -98,6 +149,11 @@ HINTS = (
         "the adapter has a larger rank",
         ("--set max-lora-rank={rank}",),
         _rank,
+    ),
+    Hint(
+        "adapters-unsupported",
+        r"does not support LoRA|LoRA is not supported",
+        "{vllm} cannot use adapters with this model: leave --lora out, or merge the adapter into the weights",
     ),
     Hint(
         "adapter-unfit",

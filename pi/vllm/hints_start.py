@@ -6,6 +6,10 @@ from pi.vllm.hint import Hint
 
 SETUP = 'pi pods setup NAME "ssh ..."'
 
+INSTALL = "on the pod, uv pip install -p ~/{venv} "
+
+APT = "on the pod as root, apt-get install -y "
+
 THE_TOKEN = "HF_TOKEN (pi pods setup NAME sends a new one)"  # noqa: S105 - its name
 
 HINTS = (
@@ -23,6 +27,18 @@ HINTS = (
     Hint("tool-parser-missing", r"requires --tool-call-parser", "choose a parser", ("--set tool-call-parser=NAME",)),
     Hint("template-missing", r"appears path-like, but doesn't exist", "give the path of a template that is on the pod"),
     Hint("port-taken", r"[Aa]ddress already in use", "another process took the port meanwhile: start again"),
+    Hint(
+        "template-damaged",
+        r"jinja2\.exceptions\.\w+|Template\w*Error",
+        "vLLM cannot read the chat template: use the model's own (leave --chat-template out), or correct that line",
+    ),
+    Hint(
+        "vocabulary-missing",
+        r"HarmonyError|openaipublic|load vocab file",
+        "the pod cannot fetch GPT-OSS's o200k_base.tiktoken and cl100k_base.tiktoken from"
+        " https://openaipublic.blob.core.windows.net/encodings/; with both in a folder on the pod",
+        ("--env TIKTOKEN_ENCODINGS_BASE=FOLDER",),
+    ),
     # Hugging Face
     Hint(
         "gated-repository",
@@ -73,7 +89,7 @@ HINTS = (
     ),
     Hint(
         "hub-transfer-broken",
-        r"CAS service|hf_xet|XetError|xet_core|Data processing error|File reconstruction",
+        r"CAS service|xethub|hf_xet|XetError|xet_core|Data processing error|File reconstruction",
         "the transfer with xet broke",
         ("--env HF_HUB_DISABLE_XET=1", "start again, which continues the download"),
     ),
@@ -89,6 +105,11 @@ HINTS = (
         r"couldn't connect to 'http|LocalEntryNotFoundError|Local entry not found|ProxyError|Network is unreachable",
         "the pod cannot reach Hugging Face: check its network and proxy, or give a path on the pod",
     ),
+    Hint(
+        "damaged-config",
+        r"(?<!\.gguf)' is not a valid JSON file|JSONDecodeError",
+        "a file of the model is damaged: remove the model from the pod's cache and start again",
+    ),
     Hint("no-such-directory", r"Repo id must be in the form", "the pod does not have this directory: check the path"),
     Hint(
         "config-missing",
@@ -98,13 +119,23 @@ HINTS = (
     # Disks and shared memory
     Hint(
         "shared-memory-full",
-        r"'/psm_|/dev/shm|shared memory segment|Bus error|SIGBUS",
+        r"'/psm_|/dev/shm|shared memory segment|</torch_\d|Bus error|SIGBUS",
         "the pod's /dev/shm is too small: run its container with --shm-size=16g or --ipc=host",
     ),
     Hint(
         "disk-full",
         r"No space left on device|Not enough free disk space|Disk quota exceeded",
         f"the pod's disk is full: free space, or keep models on another disk: {SETUP} --models-path PATH",
+    ),
+    Hint(
+        "no-temporary-directory",
+        r"No usable temporary directory",
+        "no temporary directory on the pod is writable: free space in /tmp, or correct its TMPDIR",
+    ),
+    Hint(
+        "temporary-path-too-long",
+        r"ZMQError: File name too long|AF_UNIX path too long",
+        "the path of the pod's temporary directory is too long for sockets: set TMPDIR=/tmp in its environment",
     ),
     Hint(
         "read-only-disk",

@@ -50,9 +50,10 @@ def explain(log: str, exit_code: int | None, facts: StartFacts | None = None) ->
     """
     lines = log_lines.read(log)
     facts = read_facts(log) if facts is None else facts
-    account = _account(lines, exit_code, facts.kernel)
+    kernel = (*facts.kernel, *(line.text for line in lines if line.may_fail and _KILLED_FOR_MEMORY.search(line.text)))
+    account = _account(lines, exit_code, kernel)
     cause = [one_line(line, MAX_CHARACTERS) for line in account.cause[:MAX_LINES]]
-    details = (*account.details, *(f"in {name}" for name in account.calls), *facts.kernel)
+    details = (*account.details, *(f"in {name}" for name in account.calls), *kernel)
     advice = advice_for("\n".join([*cause, *details]), facts)
     line = account.line.number if account.line else None
     return Failure("\n".join(cause), advice and advice.id, advice and advice.hint, account.calls, line)
@@ -162,6 +163,10 @@ def _account(lines: list[Line], exit_code: int | None, kernel: Iterable[str]) ->
 
 
 _OUT_OF_MEMORY = re.compile(r"[Oo]ut of memory|oom_kill|Killed process")
+
+
+_KILLED_FOR_MEMORY = re.compile(r"oom_kill event|OOM.?Killed|^(?:Memory cgroup o|O)ut of memory: Killed process")
+"""What Slurm, Kubernetes and a console with the kernel's log write among vLLM's lines."""
 
 
 def _of_crash(crash: Crash) -> _Account:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pi.vllm import hints_gpus, hints_host, hints_memory, hints_model, hints_start
+from pi.vllm import hints_gpus, hints_host, hints_memory, hints_model, hints_packages, hints_start
 from pi.vllm.hint import Hint
 from pi.vllm.start_facts import StartFacts
 
@@ -31,6 +31,7 @@ def hint_for(text: str) -> tuple[Hint, re.Match[str]] | None:
 HINTS: tuple[Hint, ...] = (
     *hints_start.HINTS,
     *hints_host.HINTS,
+    *hints_packages.HINTS,
     *hints_memory.HINTS,
     *hints_gpus.HINTS,
     *hints_model.HINTS,

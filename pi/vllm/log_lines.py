@@ -65,14 +65,14 @@ _LINE = re.compile(
 Of several processes in front, the last is the one that wrote the line.
 """
 
-_COLOUR = re.compile(r"\[(?:0|1|[349]\d)(?:;\d{1,3}){0,4}m")
-"""Rests of colours that lost their escape character when somebody copied the log."""
+_COLOUR = re.compile(r"(?:ESC|\^\[|\\(?:x1b|033|e))?\[(?:0|1|[349]\d)(?:;\d{1,3}){0,4}m")
+"""Rests of colours that lost their escape character, or have its name instead, when somebody copied the log."""
 
 _FOREIGN = [
     re.compile(pattern)
     for pattern in (
         r"\A[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S{1,80} [\w./@-]{1,80}(?:\[\d+\])?: ",
-        r"\A\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?(?: (?:stdout|stderr) [FP])? ",
+        r"\A\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?(?: (?:stdout|stderr) [FP]| \|)? ",
         r"\A[A-Za-z][\w.-]{0,60} +\| ",
         r"\A> ?",
     )

@@ -82,6 +82,11 @@ def laid_over(above: Arguments, below: Arguments) -> Arguments:
     return below
 
 
+def without(args: Arguments, option: str) -> Arguments:
+    """Return arguments without an option."""
+    return Arguments(tuple(item for item in args.items if item.name != option))
+
+
 def _same(one: Argument, other: Argument) -> bool:
     return stem(one.name) == stem(other.name)
 

@@ -91,7 +91,8 @@ class StartFacts:
 
     @property
     def fewer_gpus(self) -> int | None:
-        return self.tensor // 2 if self.tensor and self.tensor > 1 else None
+        """The next smaller power of two, which divides the sizes of most models."""
+        return 1 << (self.tensor - 1).bit_length() - 1 if self.tensor and self.tensor > 1 else None
 
     @property
     def sequences(self) -> int:

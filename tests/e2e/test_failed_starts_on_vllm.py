@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,3 +103,32 @@ def test_a_stopped_worker_is_found_with_its_state(pi: Pi, pods: Pods, model: str
     os.kill(hung, signal.SIGSTOP)
     told = ended(running)
     assert "is stopped by a signal" in told and f"kill -CONT {hung}" in told
+
+
+def test_a_missing_package_is_named_with_its_command(pi: Pi, model: str) -> None:
+    told = failed(pi("start", model, "--name", "failing", "--set", "load-format=runai_streamer"))
+    assert "[module-missing]" in told
+    assert "on the pod, uv pip install -p ~/venv 'vllm[runai]'" in told
+
+
+def test_a_port_that_another_process_took_meanwhile(pi: Pi, pods: Pods, model: str) -> None:
+    running, record = starting(pi, model), pods[0].home / ".pi" / "run" / "failing" / "record.json"
+    assert until(record.exists, 60)
+    with socket.create_server(("0.0.0.0", json.loads(record.read_text())["port"])):
+        told = ended(running)
+    assert "[port-taken]" in told and "start again" in told
+
+
+def test_a_cache_larger_than_the_main_memory_gets_one_that_fits(pi: Pi, model: str) -> None:
+    told = failed(pi("start", model, "--name", "failing", "--env", "VLLM_CPU_KVCACHE_SPACE=4000"))
+    assert "[cache-over-memory]" in told and re.search(r"--env VLLM_CPU_KVCACHE_SPACE=\d{1,3}\b", told)
+
+
+def test_an_engine_that_gets_no_more_memory(pi: Pi, pods: Pods, model: str) -> None:
+    running = starting(pi, model)
+    pid = engine(pods)
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + (64 << 20)
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+    told = ended(running)
+    assert "[main-memory-full]" in told

@@ -46,8 +46,8 @@ def living(pod: SshdPod) -> list[int]:
 
 
 def names(listing: str) -> list[str]:
-    """The first column of what `pi list` printed."""
-    return [line.split()[0] for line in listing.splitlines()[1:]]
+    """The first column of the table that `pi list` printed."""
+    return [line.split()[0] for line in listing.splitlines()[1:] if not line.startswith(" ")]
 
 
 def base_url(start_output: str) -> str:
@@ -125,6 +125,30 @@ def test_the_key_opens_every_api_in_every_header(header: str, server: guard_batt
     assert server.status("GET", "/v1/models", header) == 200
     assert server.status("GET", "/metrics", header) == 200
     assert server.status("POST", "/v1/messages/count_tokens", header, message) == 200
+
+
+def test_a_named_key_opens_every_api_and_is_refused_within_a_second_after_its_end(
+    server: guard_battery.Server, pi: Pi, pods: Pods
+) -> None:
+    message = json.dumps({"model": "smol", "messages": [{"role": "user", "content": "Hello"}]})
+    key, file = pi.ok("key", "add", "ann").strip(), pods[0].home / ".pi/keys/keys.json"
+    for header in (f"Authorization: Bearer {key}", f"x-api-key: {key}"):
+        assert server.status("GET", "/v1/models", header) == 200
+        assert server.status("POST", "/v1/messages/count_tokens", header, message) == 200
+    time.sleep(1.5)  # counts are written once a second
+    [main, ann] = json.loads(pi.ok("key", "list", "--json"))["pods"][0]["keys"]
+    assert (main["name"], ann["name"], ann["requests"]) == (None, "ann", 2)
+    revoking = pi.spawn("key", "revoke", "ann")
+    ended = None
+    while server.status("GET", "/metrics", f"x-api-key: {key}") == 200:
+        if ended is None and "ann" not in file.read_text():
+            ended = time.monotonic()
+        assert revoking.poll() is None, "pi returned while the key was accepted"
+        time.sleep(0.02)
+    assert ended is None or time.monotonic() - ended < 1
+    assert "refuse the key ann now" in revoking.communicate(timeout=60)[0]
+    assert server.status("GET", "/v1/models", f"Authorization: Bearer {key}") == 401
+    assert server.status("GET", "/v1/models", "x-api-key: {key}") == 200
 
 
 @pytest.mark.parametrize("target", guard_battery.HEALTH)

@@ -39,6 +39,13 @@ OPENSSH_REFUSES = re.compile(r"""^-|['`"$\\;&<>|(){}\s\x00-\x1f\x7f]""")
 """Characters that OpenSSH rejects in hosts and users (valid_hostname and valid_ruser of ssh.c)."""
 
 
+RUNS_SOMETHING = {
+    *("ProxyCommand", "LocalCommand", "PermitLocalCommand", "KnownHostsCommand", "Match", "Include", "RemoteCommand"),
+    *("PKCS11Provider", "SecurityKeyProvider", "SmartcardDevice", "XAuthLocation", "ProxyUseFdpass"),
+}
+"""Options of ssh that run a program, load a library or read a configuration."""
+
+
 def ssh_string(data: bytes) -> None:
     text = as_argument(data)
     try:
@@ -52,7 +59,8 @@ def ssh_string(data: bytes) -> None:
     assert found.port is None or 1 <= found.port <= 65535
     for name in (found.host, *([found.user] if found.user is not None else [])):
         assert 0 < len(name) <= 255 and not OPENSSH_REFUSES.search(name), name
-    assert not {"ProxyCommand", "LocalCommand", "KnownHostsCommand", "Match"} & {name for name, _ in found.options}
+    programs = {name: value for name, value in found.options if name in RUNS_SOMETHING}
+    assert programs in ({}, {"ProxyCommand": "none"}), programs
     for word in (*found.identity_files, *found.jumps, *(value for _, value in found.options)):
         assert word and word.isprintable(), word
     for jump in found.jumps:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
+
 from pi.calls.templates import render
 from tests.rig import standin_arguments, standin_hf, standin_nvidia_smi, standin_vllm
 from tests.rig.cases import CASES
@@ -36,6 +38,7 @@ def make_venv(folder: Path, version: str = standin_vllm.VERSION) -> Path:
         program.write_text(f"#!{folder}/bin/python -S\n{source(module)}")
         program.chmod(0o755)
     [packages] = folder.glob("lib/python3*/site-packages")
+    (packages / "prometheus_client").symlink_to(Path(prometheus_client.__file__).parent)
     (packages / "vllm").mkdir()
     (packages / "vllm" / "__init__.py").write_text(source(standin_arguments))
     metadata = packages / f"vllm-{version}.dist-info"

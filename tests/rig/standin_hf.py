@@ -1,7 +1,7 @@
 """A stand-in for `hf download MODEL`: writes a model into the hub's cache, slowly and with progress, or fails.
 
 `~/fault/hf.json` may contain `seconds` (the duration), `bytes` (size of the weights), `fail` (a key of
-`FAILURES`, after half of the time) and `config` (the model's config.json). A repository whose name ends with "-lora"
+`FAILURES`, after half of the time), `hangs` (true: with xet no byte comes) and `config` (the model's config.json). A repository whose name ends with "-lora"
 is an adapter. It writes its arguments into `~/received/hf.json`, and those of each repository into
 `~/received/hf--OWNER--NAME.json`. It uses only the standard library, because tests copy it into a pod's `~/venv`.
 """
@@ -45,6 +45,8 @@ def main() -> None:
         received = json.dumps({"argv": sys.argv[1:], "env": dict(os.environ)})
         (home / "received" / f"{name}.json").write_text(received)
     repo = hub_cache() / ("models--" + model.replace("/", "--"))
+    if fault.get("hangs") and not os.environ.get("HF_HUB_DISABLE_XET"):
+        time.sleep(600)
     try:
         fetch(repo / "blobs" / "weights.incomplete", fault)
     except OSError as error:

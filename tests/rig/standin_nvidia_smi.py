@@ -2,7 +2,7 @@
 
 `~/fault/nvidia_smi.json` contains `answer` (a file of that folder). It may contain `count` (number of GPUs),
 `used_mib` (used memory by GPU, `{"0": 70000}`), `mig` (the mode of slices, by default "[N/A]"), `cuda` (the newest CUDA that the driver supports), `exit` (exit
-code), `seconds` (the duration) and `apps` (processes: `[{"pid": 77, "gpu": 0, "mib": 62464}]`; the stand-in
+code), `seconds` (the duration), `columns` (other columns, such as `{"utilization.gpu": "40"}`) and `apps` (processes: `[{"pid": 77, "gpu": 0, "mib": 62464}]`; the stand-in
 lists the live ones and adds their memory). Lines of the file that list slices (MIG) are printed by `-L` and in the
 table.
 It uses only the standard library, because tests copy it into a pod's PATH.
@@ -38,6 +38,10 @@ def main() -> None:
     option = next((word for word in sys.argv[1:] if word.startswith("--query-")), "")
     if option.startswith("--query-gpu="):
         print_cards(option.partition("=")[2].split(","), fault)
+        while "-l" in sys.argv:
+            sys.stdout.flush()
+            time.sleep(float(sys.argv[sys.argv.index("-l") + 1]))
+            print_cards(option.partition("=")[2].split(","), fault)
     elif option.startswith("--query-compute-apps="):
         print_apps(fault)
     elif sys.argv[1:] == ["-L"]:
@@ -62,7 +66,11 @@ def print_cards(wanted: list[str], fault: dict[str, Any]) -> None:
         if used.isdecimal():
             used = str(int(used) + sum(app["mib"] for app in apps(fault) if str(app["gpu"]) == card["index"]))
         card["memory.used"] = used
-        print(", ".join(card.get(column, fault.get("mig", "[N/A]")) for column in wanted))
+        print(
+            ", ".join(
+                card.get(column, fault.get("columns", {}).get(column, fault.get("mig", "[N/A]"))) for column in wanted
+            )
+        )
 
 
 def print_apps(fault: dict[str, Any]) -> None:

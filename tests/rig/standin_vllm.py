@@ -8,6 +8,7 @@ It takes the arguments of `vllm serve`, opens the port and answers the routes th
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import mmap
 import os
@@ -30,6 +31,7 @@ FAULTS: dict[str, Any] = {
     "load_until": None,  # file in the home to wait for after that
     "log": None,  # path of a text to write to stdout at once
     "exit": None,  # exit code after that, without listening
+    "stands": {},  # by name of the model: the arguments of `stand`
     "refuses": None,  # {"option", "above" or "below", "log"}: exits with this log if the option is out of range
     "max_model_len": 8192,  # what /v1/models reports
     "exit_after_s": None,  # seconds of serving before it dies
@@ -91,6 +93,8 @@ def serve(words: list[str]) -> None:
         leak()
     if fault["exit"] is not None:
         os._exit(fault["exit"])
+    if names[-1] in fault["stands"]:
+        stand(**fault["stands"][names[-1]])
     load(fault)
     if fault["refuses"] and is_out_of_range(words, **fault["refuses"]):
         sys.stdout.buffer.write(Path(fault["refuses"]["log"]).read_bytes())
@@ -109,6 +113,27 @@ def serve(words: list[str]) -> None:
     held.close()
     for door in doors:
         door.server_close()
+
+
+def stand(log: str = "", repeats: str = "", path: str = "x.py", function: str = "wait", program: str = "") -> None:
+    """Stop getting on: in a function of a file, or in a child program, with a last line or one again and again."""
+    importlib.import_module("sitecustomize")  # as Python does without -S
+    if log:
+        say(log)
+    if program:
+        child = Path.home() / program
+        child.symlink_to("/bin/sleep")
+        subprocess.Popen([child, "600"])
+
+    def wait() -> None:
+        while True:
+            time.sleep(0.2)
+            if repeats:
+                say(repeats)
+
+    names: dict[str, Any] = {"wait_on": wait}
+    exec(compile(f"def {function}():\n    wait_on()\n", path, "exec"), names)
+    names[function]()
 
 
 def load(fault: dict[str, Any]) -> None:
@@ -175,6 +200,8 @@ def a_file_of_the_venv() -> mmap.mmap:
 class Server(ThreadingHTTPServer):
     names: list[str]
     fault: dict[str, Any]
+    answered = 0
+    """Chats so far."""
     shares_port = False
     daemon_threads = True
 
@@ -193,6 +220,8 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(200, b"")
         elif self._is_refused():
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
+        elif self.path == "/metrics":
+            self._reply(200, metrics(self.server.answered).encode(), "text/plain; version=0.0.4")
         elif self.path == "/v1/models":
             models = [
                 {"id": name, "object": "model", "max_model_len": self.server.fault["max_model_len"]}
@@ -200,13 +229,14 @@ class Handler(BaseHTTPRequestHandler):
             ]
             self._json(200, {"object": "list", "data": models})
         else:
-            self._json(404 if self.path != "/metrics" else 200, {"detail": "Not Found"})
+            self._json(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
         asked = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self._is_refused():
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
         elif self.path == "/v1/chat/completions":
+            self.server.answered += 1
             self._stream(json.loads(asked))
         else:
             self._json(404, {"detail": "Not Found"})
@@ -258,12 +288,34 @@ class Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, body: dict[str, Any]) -> None:
         self._reply(status, json.dumps(body).encode())
 
-    def _reply(self, status: int, body: bytes) -> None:
+    def _reply(self, status: int, body: bytes, kind: str = "application/json") -> None:
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def metrics(answered: int) -> str:
+    """Return what vLLM would report after so many answers of 12 prompt and 3 generated tokens (vLLM 0.33.0)."""
+    labels = 'engine="0",model_name="m"'
+    lines = []
+    for name, kind, value in (
+        ("num_requests_running", "gauge", 2),
+        ("num_requests_waiting", "gauge", 1),
+        ("kv_cache_usage_perc", "gauge", 0.25),
+        ("prompt_tokens_total", "counter", 12 * answered),
+        ("generation_tokens_total", "counter", 3 * answered),
+        ("prefix_cache_queries_total", "counter", 12 * answered),
+        ("prefix_cache_hits_total", "counter", 3 * answered),
+    ):
+        lines += [f"# HELP vllm:{name} Text.", f"# TYPE vllm:{name} {kind}", f"vllm:{name}{{{labels}}} {float(value)}"]
+    for name, times in (("time_to_first_token_seconds", 1), ("inter_token_latency_seconds", 3)):
+        lines += [f"# HELP vllm:{name} Text.", f"# TYPE vllm:{name} histogram"]
+        counts = {"0.1": 0, "0.2": times * answered, "+Inf": times * answered}
+        lines += [f'vllm:{name}_bucket{{{labels},le="{bound}"}} {count}.0' for bound, count in counts.items()]
+        lines += [f"vllm:{name}_count{{{labels}}} {times * answered}.0", f"vllm:{name}_sum{{{labels}}} 1.0"]
+    return "\n".join(["# TYPE python_info gauge", "python_info 1.0", *lines, ""])
 
 
 def served_names(words: list[str]) -> list[str]:

@@ -206,4 +206,4 @@ def test_pi_differs_on_purpose(case: Case, lab: Lab, pi: Pi, monkeypatch: pytest
 
 def test_there_are_at_least_sixty_combinations() -> None:
     names = [values["name"] for table in TABLES.values() for values in table]
-    assert len(names) == len(set(names)) and len(TABLES["same"]) >= 120
+    assert len(names) == len(set(names)) and len(TABLES["same"]) >= 150

@@ -91,6 +91,7 @@ SCENES: dict[str, Callable[[Laptop, Pod], None]] = {
     "docs/pods-and-state.md": model_runs,
     "docs/fabfiles.md": fabfile_is_here,
     "docs/json.md": model_runs,
+    "docs/declare.md": model_runs,
     "docs/reach.md": model_runs,
     "docs/door.md": options_are_kept,
     "docs/decisions/pod-is-the-truth.md": model_is_killed,

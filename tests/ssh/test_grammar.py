@@ -74,10 +74,13 @@ def test_a_bad_key_is_refused_before_anything_is_contacted(pi: Pi, change: dict[
     assert "hunter2" not in done.err and KEY not in done.err
 
 
-def test_setup_asks_for_a_token_or_the_word_none(pi: Pi) -> None:
-    done = pi("pods", "setup", "box", "ssh -p 1 root@127.0.0.1", HF_TOKEN="")
+def test_setup_names_both_variables_and_needs_no_token(pi: Pi) -> None:
+    done = pi("pods", "setup", "box", "ssh -p 1 root@127.0.0.1", HF_TOKEN="", PI_API_KEY="")
     assert (done.code, done.out) == (2, "")
-    assert "HF_TOKEN is not set" in done.err and "HF_TOKEN=none" in done.err
+    assert "HF_TOKEN and PI_API_KEY are not set" in done.err
+    done = pi("pods", "setup", "box", "ssh -p 1 root@127.0.0.1", HF_TOKEN="")
+    assert done.code == 3, "it got as far as the pod, which does not exist"
+    assert done.err.splitlines()[0].startswith("note: HF_TOKEN is not set")
 
 
 def test_without_pods_the_next_step_is_printed(pi: Pi) -> None:

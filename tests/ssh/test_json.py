@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from typing import Any
@@ -39,7 +40,7 @@ def test_every_json_fits_its_schema(serving: Serving) -> None:
     assert "".join(line["line"] + "\n" for line in lines) == pi.ok("logs", "qwen", "-n", "5", "--no-follow")
     waited = printed(pi, "wait", "qwen", "--json")
     validate(waited, shown("WaitJson"))
-    assert waited["model"] == model
+    assert waited["model"] == {**model, "up_seconds": waited["model"]["up_seconds"]}
     validate(printed(pi, "models", "--json", "smollm"), shown("Offer"))
     validate(printed(pi, "plan", serving.model, "--json"), shown("PlanJson"))
     validate(printed(pi, "plan", serving.model, "--json", "--gpus", "9", code=2), shown("RefusalJson"))
@@ -79,9 +80,41 @@ def test_all_pods_answer_at_once_and_a_dead_one_delays_nobody(pi: Pi, new_pod: N
     document = printed(pi, "list", "-p", "two,one", "--json")
     validate(document, shown("ListJson"))
     assert [(pod["pod"], len(pod["models"])) for pod in document["pods"]] == [("two", 0), ("one", 1)]
-    table = pi.ok("audit", "-p", "one,two")
-    assert table.splitlines()[0].split()[0] == "POD" and "no changes on two yet" in table
+    done = pi("pods", "--all-pods")
+    assert (done.code, done.id) == (1, "pods-failed")
+    table = [line.lstrip("* ").split() for line in done.out.splitlines()]
+    assert table[0][:7] == ["POD", "GPUS", "MODELS", "VLLM", "UP", "GPU", "MEMORY"]
+    assert [row[0] for row in table[1:]] == ["one", "two", "dead"]
+    document = json.loads(pi("pods", "-p", "one,dead", "--json").out)
+    validate(document, shown("PodsJson"))
+    one, dead = document["pods"]
+    assert one["up_seconds"] is not None and one["error"] is None
+    assert dead["up_seconds"] is None and dead["error"]["exit_code"] == 3
+    changes = pi.ok("audit", "-p", "one,two")
+    assert changes.splitlines()[0].split()[0] == "POD" and "no changes on two yet" in changes
     assert pi("list", "-p", "one,nowhere").id == "unknown-pod"
+    model = pi.models("one")["qwen"]["model"]
+    done = pi("plan", model, "--all-pods", "--json")
+    plans = json.loads(done.out)
+    validate(plans, shown("PlansJson"))
+    assert (done.code, done.id) == (1, "pods-failed")
+    assert [(each["pod"], each["plan"] is None, each["error"] is None) for each in plans["pods"]] == [
+        ("one", False, True), ("two", False, True), ("dead", True, False),
+    ]  # fmt: skip
+    told = pi.ok("plan", model, "-p", "two,one")
+    assert re.findall(r"^(one|two):$|^vllm serve", told, re.M) == ["two", "", "one", ""]
+    offers = json.loads(pi("models", "smollm", "--all-pods", "--json").out)
+    validate(offers, shown("OffersJson"))
+    assert [bool(each["models"]) for each in offers["pods"]] == [True, True, False]
+    assert re.findall(r"^(?:one|two):$", pi.ok("models", "smollm", "-p", "one,two"), re.M) == ["one:", "two:"]
+    done = pi("logs", "qwen", "-p", "one,two", "--no-follow")
+    assert (done.code, done.id) == (1, "pods-failed") and "qwen has no log" in done.err
+    assert done.out and all(line.startswith("one: ") for line in done.out.splitlines())
+    *lines, end = map(json.loads, pi("logs", "qwen", "-p", "one,two", "--no-follow", "--json").out.splitlines())
+    for line in lines:
+        validate(line, shown("LogLineJson"))
+    validate(end, shown("LogEndJson"))
+    assert {line["pod"] for line in [*lines, end]} == {"one"}
     asks = pi("stop", "--all-pods")
     assert (asks.code, asks.id) == (2, "stop-unconfirmed") and "  one: qwen\n" in asks.err
     assert "running" in pi.ok("list")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,30 @@ def row(table: str, name: str) -> str:
 
 @pytest.mark.core
 def test_a_running_model_is_listed_with_its_address(serving: Serving) -> None:
-    [head, line] = serving.pi.ok("list").splitlines()
-    assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "URL"]
+    [head, line, pod] = serving.pi.ok("list").splitlines()
+    assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL"]
     port = serving.pi.models("box")["qwen"]["port"]
-    assert line.split() == ["qwen", serving.model, "-", str(port), "8192", "running", f"http://127.0.0.1:{port}/v1"]
+    *cells, up, unit, idle, url = line.split()
+    assert cells == ["qwen", serving.model, "-", str(port), "8192", "running"]
+    assert int(up) < 100 and (unit, idle, url) == ("s", "-", f"http://127.0.0.1:{port}/v1")
+    assert pod.startswith("  box: up ")
+
+
+def test_idle_time_and_cost_are_listed(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen")
+    state = pi.state()
+    state["pods"]["box"] |= {"price": 2.5, "set_up_at": time.time() - 36000}
+    pi.write(state)
+    asked = box.home / ".pi" / "run" / "qwen" / "asked"
+    asked.touch()
+    os.utime(asked, (time.time() - 600, time.time() - 600))
+    _, line, pod = pi.ok("list").splitlines()
+    assert line.split()[-3:-1] == ["10", "min"]
+    assert pod.startswith("  box: up ") and pod.endswith("; 25.00 since setup (2.50 per hour)")
+    [seen] = json.loads(pi.ok("list", "--json"))["pods"]
+    [model] = seen["models"]
+    assert (seen["price_per_hour"], seen["cost"]) == (2.5, 25.0)
+    assert 600 <= model["idle_seconds"] < 660 and model["up_seconds"] < 100
 
 
 def test_a_pod_without_models_says_how_to_start_one(pi: Pi, box: Pod) -> None:
@@ -161,7 +182,7 @@ def test_all_models_are_asked_over_one_connection(pi: Pi, box: Pod) -> None:
         pi.ok("start", model, "--name", name)
     before = box.log.read_text().count("Accepted publickey")
     table = pi.ok("list", PI_SSH_PERSIST="0")
-    assert [line.split()[0] for line in table.splitlines()[1:]] == list("abc")
+    assert [line.split()[0] for line in table.splitlines()[1:]] == [*"abc", "box:"]
     assert box.log.read_text().count("Accepted publickey") == before + 1
 
 
@@ -177,3 +198,15 @@ def test_a_watched_list_shows_changes_until_ctrl_c(pi: Pi, box: Pod) -> None:
     dead = pi.config / "pods.json"
     dead.write_text(json.dumps({"pods": {"dead": {"ssh": "ssh -p 1 root@127.0.0.1"}}, "active": "dead"}))
     assert pi("list", "--watch").code == 3
+
+
+def test_an_idle_pod_is_named_unless_any_client_asked_it(pi: Pi, pod: Pod) -> None:
+    """The stand-in for vLLM has no guard, so the test leaves the guard's mark."""
+    pi.knows(pod, price=2.5, set_up_at=time.time() - 10 * 3600)
+    assert "box: no request known for 10 h; the machine keeps running (and billing)" in pi.at_terminal("pods").err
+    (pi.config / "spending.json").unlink()
+    (pod.home / ".pi" / "asked").touch()
+    assert "no request known" not in pi.at_terminal("pods").err
+    pod.down()
+    (pi.config / "spending.json").unlink()
+    assert "box: no request known for 10 h" in pi.at_terminal("pods").err

@@ -44,7 +44,7 @@ def test_the_true_context_and_the_requests_that_fit_are_printed(pi: Pi, gpus: Po
     measures(gpus)
     printed = pi.ok("start", MODEL, "--name", "qwen")
     assert "  context: 46080 tokens for one request, about 4 at a time of 16384\n" in printed
-    [_, line] = pi.ok("list").splitlines()
+    _, line, _ = pi.ok("list").splitlines()
     assert line.split()[4] == "46080"
 
 

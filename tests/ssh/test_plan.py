@@ -206,7 +206,7 @@ def test_plan_as_json_is_what_start_passes(pi: Pi, box: Pod) -> None:
     assert made["env"].items() <= received["env"].items()
 
 
-def test_refusal_as_json_keeps_its_exit_code(pi: Pi, box: Pod) -> None:
+def test_each_refusal_as_json_has_exit_code_2(pi: Pi, box: Pod) -> None:
     box.cards("rtx_4090_2")
     pi.ok("list")
     done = pi("plan", "openai/gpt-oss-120b", "--json")
@@ -216,13 +216,16 @@ def test_refusal_as_json_keeps_its_exit_code(pi: Pi, box: Pod) -> None:
     assert pi("plan", "openai/gpt-oss-120b").err == f"pi: {refused['message']}; {refused['hint']}\n"
     pi.ok("start", "Qwen/Qwen3-8B", "--name", "qwen")
     done = pi("plan", "Qwen/Qwen3-8B", "--name", "qwen", "--json")
-    assert (done.code, json.loads(done.out)["refused"]["message"]) == (5, "qwen already runs")
+    assert (done.code, json.loads(done.out)["refused"]["message"]) == (2, "qwen already runs")
+    assert pi("plan", "Qwen/Qwen3-8B", "--name", "qwen").code == 5
 
 
 def test_missing_path_has_no_plan(pi: Pi, box: Pod) -> None:
     done = pi("plan", "/no/such/model")
     assert (done.code, done.out, done.id) == (1, "", "no-such-path")
     assert "/no/such/model" in done.err
+    done = pi("plan", "/no/such/model", "--json")
+    assert (done.code, done.err, list(json.loads(done.out))) == (2, "", ["refused"])
 
 
 def listed(pi: Pi, *words: str) -> list[dict[str, Any]]:

@@ -79,11 +79,13 @@ def asked(machine: Pod, script: str) -> list[str]:
     return subprocess.check_output(words, env=machine.environment(), cwd=machine.home, text=True).splitlines()
 
 
-def test_without_a_token_the_pod_has_none(ready: Ready) -> None:
+def test_the_word_none_takes_the_token_from_the_pod(ready: Ready) -> None:
     ready.set_up(HF_TOKEN="none")
     assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == ["none"]
     ready.set_up()
     assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == [TOKEN]
+    ready.set_up(HF_TOKEN="")
+    assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == [TOKEN], "without a token, the pod keeps its own"
 
 
 def test_a_new_machine_at_the_old_address_is_taken_on_request(ready: Ready) -> None:
@@ -195,6 +197,11 @@ def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> No
     assert {"flashinfer-python", "flashinfer-cubin", "vllm", "huggingface-hub", "py-spy"} <= set(packages.split())
     assert "2x H200 (140GB)" in pi.ok("pods")
     assert "GPU 0" in pi.ok("start", machine.model(), "--name", "qwen")
+    machine.cards("b200_8", count=2)
+    done = pi("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert (done.code, done.id) == (2, "gpus-without-code")
+    assert "the PyTorch of this pod has no code for 2x B200 (compute capability 10.0)" in done.err
+    assert pi.models("box").keys() == {"qwen"}
 
 
 def test_slices_of_a_gpu_become_gpus_of_the_pod(pi: Pi, machine: Pod) -> None:

@@ -30,6 +30,19 @@ def test_a_started_model_is_ready_and_pi_prints_how_to_call_it(serving: Serving)
     assert KEY not in serving.told
 
 
+def test_the_providers_port_is_printed_and_checked_from_here(pi: Pi, new_pod: NewPod) -> None:
+    port = first_free_port()
+    mapped = {"PUBLIC_IPADDR": "127.0.0.1", f"VAST_TCP_PORT_{port}": "9"}
+    box = new_pod(environment=mapped)
+    pi.knows(box)
+    told = pi.ok("start", box.model(), "--name", "qwen")
+    assert "export OPENAI_BASE_URL=http://127.0.0.1:9/v1\n" in told
+    assert "http://127.0.0.1:9/v1 does not answer from here" in told and "pi tunnel qwen works anyway" in told
+    assert "http://127.0.0.1:9/v1" in pi.ok("list")
+    done = pi("env", "qwen")
+    assert "OPENAI_BASE_URL=http://127.0.0.1:9/v1\n" in done.out and "does not answer from here" in done.err
+
+
 @pytest.mark.core
 def test_the_printed_address_answers_with_the_key_and_not_without(serving: Serving) -> None:
     port = serving.pi.models("box")["qwen"]["port"]
@@ -283,7 +296,7 @@ def test_a_private_model_listens_on_loopback_alone_and_is_reached_over_ssh(pi: P
     assert "OPENAI_BASE_URL" not in told
     argv = box.received("qwen")["argv"]
     assert argv[argv.index("--host") + 1] == "127.0.0.1"
-    [_, line] = pi.ok("list").splitlines()
+    _, line, _ = pi.ok("list").splitlines()
     assert line.endswith("over SSH only")
     assert pi.models("box")["qwen"]["private"] is True
     assert "The capital of France is Paris." in pi.ok("prompt", "qwen", "What is the capital of France?")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from pi.on_pod import health
+from pi.on_pod.endings import LOG_BYTES
 from pi.vllm.log import explain
 from tests.rig.alone import is_alone
 from tests.rig.cases import CASES
@@ -91,13 +94,19 @@ def test_a_server_that_lets_everyone_in_is_ended(pi: Pi, box: Pod, route: str) -
     nothing_stays(pi, box, done)
 
 
-def test_a_failed_start_can_be_explained_again(pi: Pi, box: Pod) -> None:
-    box.fault("vllm", log=str(CASES / "failures" / "mem_util_too_big.log"), exit=-9 % 256)
+def test_a_failed_start_can_be_explained_again(pi: Pi, box: Pod, tmp_path: Path) -> None:
+    """Also of a log of which pi reads the end only, with the number of the line in all of it."""
+    failed = (CASES / "failures" / "mem_util_too_big.log").read_text()
+    whole = "INFO 11-23 14:29:12 [core.py:1] Busy.\n" * (LOG_BYTES // 32) + failed
+    (tmp_path / "vllm.log").write_text(whole)
+    box.fault("vllm", log=str(tmp_path / "vllm.log"), exit=-9 % 256)
     done = pi("start", box.model(), "--name", "qwen")
     told = pi.ok("explain", "qwen")
     assert told.splitlines()[0] in done.err
     assert "GB are free" in told and "GB are free" in done.err
     assert pi.ok("explain") == told
+    number = json.loads(pi.ok("explain", "qwen", "--json"))["line"]
+    assert "on startup is less than desired" in box.log_of("qwen").read_text().splitlines()[number - 1]
 
 
 def test_a_server_killed_while_it_loads_is_reported_at_once(pi: Pi, box: Pod) -> None:

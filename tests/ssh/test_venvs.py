@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive
+from tests.rig.skips import skip_if
 from tests.ssh.test_list import row
 
 MODEL = "Acme/Tiny-1B"
@@ -135,3 +137,16 @@ def test_invalid_setup_contacts_nothing(pi: Pi, words: list[str], said: str) -> 
     done = pi("pods", "setup", "box", *words)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
+
+
+@skip_if(os.geteuid(), "users")
+def test_a_venv_that_another_user_can_change_runs_nothing(pi: Pi, box: Pod) -> None:
+    model, venv = box.model(), box.extra_venv("venv-0.33.0", "0.33.1")
+    pi.ok("start", model, "--name", "qwen")
+    os.chown(venv / "bin" / "vllm", 65534, -1)
+    done = pi("start", model, "--name", "other")
+    assert (done.code, done.id) == (1, "not-private")
+    assert "~/venv-0.33.0 on the pod is not safe: bin/vllm belongs to another user (uid 65534)" in done.err
+    assert "delete it there and set the pod up again" in done.err
+    assert "qwen" in pi.ok("list")
+    pi.ok("stop", "qwen")

@@ -157,7 +157,9 @@ def test_a_secret_is_taken_whole_or_rejected_unseen(variable: str, monkeypatch: 
         except (ValueError, UnicodeEncodeError):
             continue  # no environment can hold it
         try:
-            assert read() == value and value.isascii() and value.isprintable() and " " not in value
+            found = read()
+            assert found == value or (variable == "HF_TOKEN" and found is None and not value.strip())
+            assert found is None or (value.isascii() and value.isprintable() and " " not in value)
         except InputError as refusal:
             clean_refusal(refusal, value)
             assert len(value) < 8 or value not in refusal.render()

@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError, validate
 
 from chores.json_schemas import BLOCK, PAGE, page, shown
+from pi.cli.help import typed
 from pi.cli.program import program
 from pi.errors import UnreachableError
 from pi.fabric_tasks import VERBS, task_named
@@ -36,14 +37,14 @@ def test_schemas_are_valid_and_reject_an_empty_object(name: str) -> None:
     Draft202012Validator.check_schema(shown(name))
     with pytest.raises(ValidationError):
         validate({}, shown(name))
+    assert "dict(" not in json.dumps(shown(name)), "a type without a docstring shows that of dict"
 
 
 @pytest.mark.parametrize(
     "name", [name for name in VERBS if "--json" in {f.name for f in flags_of(task_named(name).options)}]
 )
 def test_docs_name_every_verb_with_json(name: str) -> None:
-    typed = "pods" if name == "pods.list" else name.replace(".", " ")
-    assert f"| `pi {typed}" in PAGE.read_text("utf-8")
+    assert f"| `pi {typed(name)} " in PAGE.read_text("utf-8")
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> object:

@@ -1,7 +1,8 @@
 """Reject requests without the key on every route of a vLLM server except `GET /health`.
 
 vLLM checks its key only under /v1, /v2, /inference and /cohere. Others, such as /invocations, /tokenize and
-/metrics, answer anyone. `vllm serve --middleware pi_guard.Guard` checks the key before all of them.
+/metrics, answer anyone. `vllm serve --middleware pi_guard.Guard` checks the key before all of them. It also accepts the
+keys that `pi key add` gave names, and counts the requests of each key.
 
 The import also limits connections of callers without the key: uvicorn waits for the rest of a request for ever, so
 half requests could use up the server's file descriptors.
@@ -11,11 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import hashlib
 import hmac
+import json
 import os
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 try:
@@ -31,12 +36,23 @@ SHARE = 4
 
 NOTED_EVERY_S = 60
 
+KEYS_EVERY_S = 0.5
+"""How often the guard looks for a change of the named keys (`pi.on_pod.key.EFFECTIVE_S`)."""
+
+COUNTED_EVERY_S = 1.0
+
+FILE_BYTES = 1 << 20
+"""More than this in a file of named keys or counts is not pi's."""
+
+MAIN = ""
+"""The key of the setup among the counts; a named key has its SHA-256 there."""
+
 ADMITTED = "pi.admitted"
 """Key in a request's scope if its caller has shown the key."""
 
 
 class Guard:
-    """ASGI middleware. Requests need the server's `VLLM_API_KEY`.
+    """ASGI middleware. Requests need the server's `VLLM_API_KEY`, or a named key of the pod.
 
     It is in `Authorization: Bearer KEY` or, as Anthropic's clients send it, in `x-api-key: KEY`. A header that comes
     twice counts as wrong. CORS preflights, which browsers send without a key, get vLLM's answer and reach no route.
@@ -46,13 +62,18 @@ class Guard:
         self.app = app
         self._key = os.environ["VLLM_API_KEY"].encode()
         self._noted = float("-inf")
+        self._named = NamedKeys(os.environ.get("PI_KEYS"))
+        self._counts = Counts(os.environ.get("PI_KEYS"))
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan" or (scope.get("method") == "GET" and scope["path"] == "/health"):
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif self._shows_key(scope["headers"]):
+            self._counts.write()
+        elif scope.get("method") == "GET" and scope["path"] == "/health":
+            await self.app(scope, receive, send)
+        elif (key := self._shown_key(scope["headers"])) is not None:
             scope[ADMITTED] = True
-            self._note_request(scope)
+            self._note_request(scope, key)
             await self.app({**scope, "headers": self._as_vllm_reads(scope["headers"])}, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
@@ -63,27 +84,128 @@ class Guard:
             await send({"type": "http.response.start", "status": 401, "headers": headers})
             await send({"type": "http.response.body", "body": b'{"error":{"message":"Unauthorized","code":401}}'})
 
-    def _shows_key(self, headers: list[tuple[bytes, bytes]]) -> bool:
+    def _shown_key(self, headers: list[tuple[bytes, bytes]]) -> str | None:
+        """Return which key a caller shows: MAIN, the SHA-256 of a named one, or None without a valid key."""
         tokens = [value.partition(b" ") for name, value in headers if name == b"authorization"]
         keys = [value for name, value in headers if name == b"x-api-key"]
-        by_token = len(tokens) == 1 and tokens[0][0].lower() == b"bearer" and self._is_key(tokens[0][2])
-        by_key = len(keys) == 1 and self._is_key(keys[0])
-        return by_token or by_key
+        by_token = self._known(tokens[0][2]) if len(tokens) == 1 and tokens[0][0].lower() == b"bearer" else None
+        return self._known(keys[0]) if by_token is None and len(keys) == 1 else by_token
 
-    def _is_key(self, given: bytes) -> bool:
-        return hmac.compare_digest(given, self._key)
+    def _known(self, given: bytes) -> str | None:
+        return MAIN if hmac.compare_digest(given, self._key) else self._named.known(given)
 
     def _as_vllm_reads(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the headers with the key where vLLM's own check looks for it, and nowhere else."""
         others = [(name, value) for name, value in headers if name not in (b"authorization", b"x-api-key")]
         return [*others, (b"authorization", b"Bearer " + self._key)]
 
-    def _note_request(self, scope: dict[str, Any]) -> None:
-        """Touch the file of `PI_ASKED`, at most once a minute, for a request that makes the model work."""
+    def _note_request(self, scope: dict[str, Any], key: str) -> None:
+        """Count a request that makes the model work; touch the file of `PI_ASKED` for it, at most once a minute."""
+        if scope.get("method") == "GET":
+            return
+        self._counts.add(key)
         path, now = os.environ.get("PI_ASKED"), time.monotonic()
-        if path and scope.get("method") != "GET" and now - self._noted >= NOTED_EVERY_S:
+        if path and now - self._noted >= NOTED_EVERY_S:
             self._noted = now
             asyncio.get_running_loop().run_in_executor(None, _touch, path)
+
+
+class NamedKeys:
+    """The SHA-256 of each named key, from a file of the pod that changes while the server runs.
+
+    A file that cannot be read has no keys.
+    """
+
+    def __init__(self, folder: str | None) -> None:
+        self._path = Path(folder) / "keys.json" if folder else None
+        self._looked = float("-inf")
+        self._version: tuple[int, ...] | None = None
+        self._hashes: frozenset[str] = frozenset()
+
+    def known(self, given: bytes) -> str | None:
+        """Return the SHA-256 of a named key, or None for a text that is not one."""
+        now = time.monotonic()
+        if self._path and now - self._looked >= KEYS_EVERY_S:
+            self._looked = now
+            self._look(self._path)
+        shown = hashlib.sha256(given).hexdigest()
+        return shown if shown in self._hashes else None
+
+    def _look(self, path: Path) -> None:
+        """Read the file if it has changed."""
+        try:
+            found = path.stat()
+        except OSError:
+            self._version, self._hashes = None, frozenset()
+            return
+        version = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if version != self._version:
+            self._version, self._hashes = version, frozenset(_hashes(path))
+
+
+def _hashes(path: Path) -> list[str]:
+    try:
+        return [str(key["sha256"]) for key in _document(path)["keys"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        print(f"pi_guard: cannot read {path}, so named keys are refused: {type(error).__name__}", file=sys.stderr)
+        return []
+
+
+class Counts:
+    """Requests of each key, in a file to which all servers of the pod add at most once a second."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = Path(folder) if folder else None
+        self._new: dict[str, int] = {}
+
+    def add(self, key: str) -> None:
+        if self._folder and not self._new:
+            asyncio.get_running_loop().call_later(COUNTED_EVERY_S, self._write_later)
+        self._new[key] = self._new.get(key, 0) + 1
+
+    def write(self) -> None:
+        """Write what is new, when the server ends."""
+        new, self._new = self._new, {}
+        if self._folder and new:
+            _add_counts(self._folder, new)
+
+    def _write_later(self) -> None:
+        new, self._new = self._new, {}
+        if self._folder and new:
+            asyncio.get_running_loop().run_in_executor(None, _add_counts, self._folder, new)
+
+
+def _add_counts(folder: Path, new: dict[str, int]) -> None:
+    """Add to the counts of a pod: by key, the requests and the time of the last one. A full disk loses them."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with _private(folder / "lock", os.O_RDWR) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            counts = _counts(folder / "counts.json")
+            for key, count in new.items():
+                counts[key] = [counts.get(key, [0])[0] + count, int(time.time())]
+            with _private(folder / "counts.json.new", os.O_WRONLY | os.O_TRUNC) as file:
+                file.write(json.dumps(counts).encode())
+            (folder / "counts.json.new").replace(folder / "counts.json")
+
+
+def _counts(path: Path) -> dict[str, list[int]]:
+    """Return the counts of a pod; none if the file is missing or damaged."""
+    try:
+        return {str(key): [int(count), int(last)] for key, (count, last) in _document(path).items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _document(path: Path) -> Any:
+    """Return the value of a JSON file of limited size."""
+    with path.open("rb") as file:
+        return json.loads(file.read(FILE_BYTES))
+
+
+def _private(path: Path, flags: int) -> Any:
+    """Open a file that only this account can read."""
+    return os.fdopen(os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
 
 
 def is_preflight(scope: dict[str, Any]) -> bool:

@@ -12,11 +12,14 @@ import pytest
 
 from pi import calls
 from pi.calls.audit import recent_changes
+from pi.calls.cache import read_cache
 from pi.calls.check import check
 from pi.calls.events import READERS
 from pi.calls.explain import read_ending
 from pi.calls.failures import ERRORS
+from pi.calls.key import read_keys
 from pi.calls.logs import follow_log
+from pi.calls.pull import pull_model
 from pi.calls.setup import SetupRequest, set_up
 from pi.calls.start import start_model
 from pi.calls.status import read_status
@@ -24,22 +27,27 @@ from pi.calls.stop import stop_models
 from pi.calls.survey import look
 from pi.calls.validation import fields
 from pi.errors import PiError
-from pi.fabric_tasks.stop import show_stopped
+from pi.fabric_tasks.key import key_rows
 from pi.model_id import ModelId
 from pi.on_pod import shapes
+from pi.on_pod.cache_shapes import CacheAnswer, PulledRepository
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.events import Event, FailureKind, ServerDetail
+from pi.on_pod.key_shapes import KeysAnswer
 from pi.planning import catalog, planner
 from pi.planning.preflight import findings
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import check_report, listing, pod_entry, reconcile
+from pi.steps import cache_table, check_report, listing, pod_entry, pull_report, reconcile
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
+from pi.steps.pull_report import PullReport
 from pi.steps.reports import StartReport
 from pi.steps.setup_report import SetupReport
+from pi.steps.stop_report import show_stopped
 from pi.vllm.log import explain
+from tests import pods
 
 ANSWERS: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "answers.json").read_text())
 """Events of whole calls, as the tests' pods sent them."""
@@ -57,6 +65,9 @@ RESULTS: dict[str, Any] = {
     "explain": ServerDetail,
     "setup": shapes.SetupAnswer,
     "check": CheckAnswer,
+    "key": KeysAnswer,
+    "pull": list[PulledRepository],
+    "cache": CacheAnswer,
 }
 
 EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event)}
@@ -192,6 +203,22 @@ def stop(link: Any) -> None:
         show_stopped(stopped)
 
 
+def pull(link: Any) -> None:
+    report = PullReport(0)
+    plan = planner.plan(REQUEST, pods.pod("h100", 1), CATALOG)
+    try:
+        for pulled in pull_model(link, plan, report.hear):
+            pull_report.describe(pulled, "box", 1)
+    finally:
+        report.end()
+
+
+def cache(link: Any) -> None:
+    found = read_cache(link)
+    cache_table.show("box", found)
+    cache_table.as_json("box", found)
+
+
 READ: dict[str, Callable[[Any], object]] = {
     "check": check_of,
     "audit": lambda link: recent_changes(link, 50),
@@ -202,6 +229,9 @@ READ: dict[str, Callable[[Any], object]] = {
     "logs": lambda link: follow_log(link, "q", lambda event: None),
     "explain": explained,
     "setup": setup,
+    "key": lambda link: key_rows(read_keys(link)),
+    "pull": pull,
+    "cache": cache,
 }
 
 

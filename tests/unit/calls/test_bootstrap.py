@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pi.calls.bootstrap import INSTALL_PYTHON, NO_PYTHON, TRY_PYTHON, shell_command
+from tests.rig.skips import skip
 
 PROGRAM = zlib.compress(b"print('ran')")
 
@@ -29,7 +31,7 @@ def program(home: Path, name: str, text: str) -> None:
 
 def run(home: Path, preparation: str) -> subprocess.CompletedProcess[bytes]:
     program(home, "sleep", f"#!/bin/sh\nexec {shutil.which('sleep')} 0.1\n")
-    for name in ("sh", "bash", "id", "ln"):
+    for name in ("sh", "bash", "id", "ln", "ls"):
         target = shutil.which(name)
         assert target
         (home / "bin").mkdir(exist_ok=True)
@@ -65,3 +67,20 @@ def test_a_check_installs_nothing_and_passes_over_a_python_that_does_not_work(tm
     program(tmp_path, "apt-get", INSTALLS)
     assert run(tmp_path, TRY_PYTHON).stdout.decode() == NO_PYTHON + "\n"
     assert not (tmp_path / "apt").exists()
+
+
+@pytest.mark.parametrize("place", ["venv", "venv/bin", "venv/bin/python"])
+@pytest.mark.parametrize("harm", ["mode", "owner", None])
+def test_a_python_that_other_users_can_change_is_not_run(tmp_path: Path, place: str, harm: str | None) -> None:
+    if harm == "owner" and os.geteuid():
+        skip("users")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\necho foreign\n")
+    python.chmod(0o755)
+    if harm == "mode":
+        (tmp_path / place).chmod(0o757)
+    if harm == "owner":
+        os.chown(tmp_path / place, 65534, -1)
+    program(tmp_path, "python3", '#!/bin/sh\nexec {python} "$@"\n')
+    assert run(tmp_path, "").stdout == (b"ran\n" if harm else b"foreign\n")

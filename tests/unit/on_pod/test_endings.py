@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from pi.on_pod import endings, records
+from pi.on_pod import endings, logs, records
 from pi.on_pod.record_shapes import Record
 
 DMESG = """\
@@ -54,16 +55,29 @@ def test_the_real_kernel_log_of_this_machine_can_be_asked() -> None:
     assert all(isinstance(line, str) for line in endings.kernel(record(launched=0.0)))
 
 
-@pytest.mark.parametrize(("size", "whole"), [(1000, True), (endings.LOG_BYTES + 1, False)])
-def test_the_ending_says_whether_its_log_is_whole(
-    pod: Path, monkeypatch: pytest.MonkeyPatch, size: int, whole: bool
-) -> None:
+@pytest.mark.parametrize("lines", [1, endings.LOG_BYTES // 4 - 1, endings.LOG_BYTES // 4 + 1, 400_000])
+def test_the_ending_counts_the_lines_before_it(pod: Path, monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
     monkeypatch.setattr(records, "LOGS", str(pod))
-    (pod / "q.log").write_bytes(b"x\n" * (size // 2 + 1))
+    (pod / "q.log").write_text("args\n" + "x é\n" * (lines - 1) + "last")
     ending = endings.of(record())
     endings.keep(ending)
     for each in (ending, endings.kept("q")):
-        assert each["whole"] is whole and len(each["log"]) <= endings.LOG_BYTES
+        before = each["lines_before"]
+        assert before is not None and before + len(each["log"].splitlines()) == lines + 1
+        assert len(each["log"].encode()) <= endings.LOG_BYTES
+        assert each.get("head", each["log"]).startswith("args\n")
+
+
+def test_the_lines_of_an_enormous_log_stay_uncounted(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "LOGS", str(pod))
+    with (pod / "q.log").open("w") as log:
+        log.write("args\nhalf")
+        log.truncate(logs.COUNTED_BYTES)
+        log.seek(0, os.SEEK_END)
+        log.write("\nlast")
+    ending = endings.of(record())
+    assert (ending["log"], ending["lines_before"]) == ("last", None)
+    assert ending["head"] == "args"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"x"', b"\xff"])

@@ -41,7 +41,7 @@ def test_a_machine_that_was_never_set_up_is_no_problem(home: Path) -> None:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_of_another_user_is_refused(pod: Path, name: str) -> None:
     if os.geteuid():
-        skip("root")
+        skip("users")
     os.chown(pod / name, 65534, -1)
     for is_setup in (True, False):
         assert private.objection(is_setup) == f"~/{name} on the pod belongs to another user (uid 65534)"
@@ -50,7 +50,7 @@ def test_a_folder_of_another_user_is_refused(pod: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["env.sh", "machine"])
 def test_a_file_of_another_user_is_refused_until_a_setup_replaces_it(pod: Path, name: str) -> None:
     if os.geteuid():
-        skip("root")
+        skip("users")
     os.chown(pod / ".pi" / name, 65534, -1)
     refusal = f"~/.pi/{name} on the pod belongs to another user (uid 65534)"
     assert private.objection(is_setup=False) == refusal
@@ -59,7 +59,7 @@ def test_a_file_of_another_user_is_refused_until_a_setup_replaces_it(pod: Path, 
 
 def test_a_folder_that_another_user_made_for_a_model_gets_no_launcher(pod: Path) -> None:
     if os.geteuid():
-        skip("root")
+        skip("users")
     folder = pod / ".pi" / "run" / "qwen"
     folder.mkdir()
     os.chown(folder, 65534, -1)
@@ -75,3 +75,59 @@ def test_a_file_that_others_may_write_or_that_is_none_is_refused(pod: Path, name
     path.unlink()
     path.symlink_to("/dev/null")
     assert private.objection(is_setup=False) == f"~/.pi/{name} on the pod is not a file"
+
+
+VENV = ["venv", "venv/bin", "venv/bin/python", "venv/bin/vllm", "venv/lib/python3.12/site-packages"]
+
+
+@pytest.fixture(params=["venv", "venv-0.33.0"])
+def venv(request: pytest.FixtureRequest, pod: Path) -> Path:
+    """A venv that a umask of 000 has made."""
+    made = pod / str(request.param)
+    for name in ("bin/python", "bin/vllm", "lib/python3.12/site-packages/x"):
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).touch()
+    for path in (made, *made.rglob("*")):
+        path.chmod(0o777)
+    return made
+
+
+def test_a_venv_that_others_may_write_is_closed_to_them(venv: Path) -> None:
+    assert private.venv_objection() is None
+    for name in VENV:
+        assert not stat.S_IMODE((venv / name.partition("/")[2]).stat().st_mode) & 0o022, name
+
+
+@pytest.mark.parametrize("name", VENV)
+def test_a_venv_that_another_user_can_change_is_refused(venv: Path, name: str) -> None:
+    if os.geteuid():
+        skip("users")
+    inside = name.partition("/")[2]
+    os.chown(venv / inside, 65534, -1)
+    what = f"is not safe: {inside} belongs" if inside else "belongs"
+    assert private.venv_objection() == f"~/{venv.name} on the pod {what} to another user (uid 65534)"
+
+
+def test_a_venv_of_root_serves_other_accounts(venv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid():
+        skip("users")
+    private.venv_objection()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert private.venv_objection() is None
+
+
+@pytest.mark.parametrize(
+    ("mapped", "problem"),
+    [("0 0 4294967295\n", "~/venv on the pod belongs to another user (uid 65534)"), ("1000 1000 1\n", None)],
+    ids=["whole machine", "user namespace"],
+)
+def test_files_from_outside_of_a_user_namespace_are_the_machines(
+    pod: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: str, problem: str | None
+) -> None:
+    if os.geteuid():
+        skip("users")
+    (pod / "venv").mkdir()
+    os.chown(pod / "venv", 65534, -1)
+    (tmp_path / "uid_map").write_text(mapped)
+    monkeypatch.setattr(private, "UID_MAP", str(tmp_path / "uid_map"))
+    assert private.venv_objection() == problem

@@ -148,6 +148,6 @@ def test_a_second_server_of_one_name_has_a_name_of_its_own(home: Path, call: Wir
 
 def test_a_process_of_another_user_is_not_a_model(home: Path, spawned: Spawned) -> None:
     if os.geteuid():
-        skip("root")
+        skip("users")
     bystander(spawned, {"PI_INSTANCE": INSTANCE, "HOME": str(home)}, user=65534)
     assert unrecorded.find_all() == []

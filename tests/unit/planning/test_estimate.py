@@ -112,6 +112,16 @@ def test_drafter_takes_memory_of_the_cache() -> None:
     assert memory.weights_gib - alone.weights_gib == pytest.approx(1e9 / GIB)
 
 
+def test_number_of_sequences_that_a_user_sets_is_part_of_the_sum() -> None:
+    many, few = (sums(serving=replace(SERVING, sequences=n, fixed=True)) for n in (512, 16))
+    assert (many.max_num_seqs, few.max_num_seqs) == (512, 16)
+    assert many.overhead_gib == terms(LLAMA_8B, Split(), CARD, SERVING, 512).gib() > few.overhead_gib
+    states = Network((Layers("state", 32, kv_heads=8, state_bytes=2**21),), 32, 4096, 128256)
+    blocks = sums(network=states, serving=replace(SERVING, sequences=8, fixed=True)).state_blocks or 0
+    assert not sums(network=states, serving=replace(SERVING, sequences=blocks + 9, fixed=True)).fits
+    assert sums(network=states, serving=replace(SERVING, sequences=blocks // 2, fixed=True)).fits
+
+
 PADDED = {
     "gpt-oss: 2880 becomes 3072": ("mxfp4", 2880, 128, 65.25 * (1 + (3072 / 2880 - 1) * (1 - REPLICATED))),
     "a width that is a multiple": ("mxfp4", 4096, 128, 65.25),

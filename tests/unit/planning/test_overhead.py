@@ -78,7 +78,8 @@ def test_default_tokens_of_a_step(kind: str, tokens: int) -> None:
 SETTINGS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
     "nothing": ((), {"tokens": 8192, "sequences": 128, "number_bytes": 2, "captured": True, "drafts": 0}),
     "tokens of a step": (("--max-num-batched-tokens", "1024"), {"tokens": 1024}),
-    "tokens that are no number": (("--max-num-batched-tokens", "8k"), {"tokens": 8192}),
+    "tokens with a suffix": (("--max-num-batched-tokens", "4k"), {"tokens": 4000}),
+    "tokens that are no number": (("--max-num-batched-tokens", "many"), {"tokens": 8192}),
     "fewer sequences": (("--max-num-seqs", "16"), {"sequences": 16}),
     "more sequences than users need": (("--max-num-seqs", "1024"), {"sequences": 128}),
     "an 8-bit cache": (("--kv-cache-dtype", "fp8"), {"number_bytes": 1}),
@@ -90,6 +91,10 @@ SETTINGS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
     "drafts": (("--speculative-config", '{"method":"mtp","num_speculative_tokens":3}'), {"drafts": 3}),
     "no drafts": (("--speculative-config", '{"num_speculative_tokens":"3"}'), {"drafts": 0}),
     "drafts of no object": (("--speculative-config", "[1]"), {"drafts": 0}),
+    "adapters": (("--enable-lora",), {"lora_slots": 1, "lora_rank": 16}),
+    "many adapters": (("--enable-lora", "--max-loras=4", "--max-lora-rank=64"), {"lora_slots": 4, "lora_rank": 64}),
+    "no adapters": (("--max-loras", "4"), {"lora_slots": 0}),
+    "fewer graphs": (("--max-cudagraph-capture-size", "64"), {"largest_graph": 64}),
     "hostile drafts": (("--speculative-config", "{"), {"drafts": 0}),
 }
 
@@ -166,18 +171,33 @@ def test_no_graphs_without_capture() -> None:
 
 
 GRAPHS = {
-    "one sequence: 1, 2": (1, 0, 2),
-    "eight: 1, 2, 4, 8, 16": (8, 0, 5),
-    "128: all to 256": (128, 0, 35),
-    "256: all to 512": (256, 0, 51),
-    "no more with 1024": (1024, 0, 51),
-    "drafts are tokens of a sequence": (8, 3, 3 + 8),
+    "one sequence: 1, 2": (2, 1, 0, 2),
+    "eight: 1, 2, 4, 8, 16": (16, 8, 0, 5),
+    "128: all to 256": (256, 128, 0, 35),
+    "256: all to 512": (512, 256, 0, 51),
+    "1024 on data-center Blackwell": (1024, 1024, 0, 83),
+    "drafts are tokens of a sequence": (64, 8, 3, 3 + 8),
+    "sequences of three tokens: 3, 6, 12 too": (48, 8, 2, 3 + 6 + 3),
+    "a number of sequences between two sizes": (26, 13, 0, 3 + 3 + 1),
 }
 
 
-@pytest.mark.parametrize(("sequences", "drafts", "sizes"), GRAPHS.values(), ids=GRAPHS)
-def test_sizes_of_graphs(sequences: int, drafts: int, sizes: int) -> None:
-    assert capture_sizes(sequences, drafts) == sizes
+@pytest.mark.parametrize(("largest", "sequences", "drafts", "sizes"), GRAPHS.values(), ids=GRAPHS)
+def test_sizes_of_graphs(largest: int, sequences: int, drafts: int, sizes: int) -> None:
+    """What `VllmConfig._set_cudagraph_sizes` of vLLM 0.32.0 returned."""
+    assert capture_sizes(largest, sequences, drafts) == sizes
+
+
+def graphs(sequences: int = 128, card: Card = H100, **changes: object) -> float:
+    return terms(DENSE, Split(), card, replace(SERVING, **changes), sequences).graphs  # type: ignore[arg-type]
+
+
+def test_graphs_of_a_server() -> None:
+    b200 = card_of(pod("b200", 1).gpus)
+    assert graphs(512) == graphs(256)
+    assert graphs(512, b200) > graphs(256, b200)
+    assert graphs(256, tokens=64) == graphs(256, largest_graph=64) == graphs(32)
+    assert graphs(lora_slots=1) == graphs(lora_slots=4) == 2 * graphs()
 
 
 def test_graphs_of_latents_are_larger() -> None:

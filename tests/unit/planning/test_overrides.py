@@ -196,6 +196,29 @@ LORAS = {
 }
 
 
+def test_adapters_take_memory_of_the_cache() -> None:
+    """64 slots of rank 64 for 8 billion parameters: 22 GB."""
+    alone, one = plan(facts=pod("rtx_4090", 1)), plan(facts=pod("rtx_4090", 1), lora=["a=me/a"])
+    assert alone.memory and one.memory
+    assert 0.05 < one.memory.weights_gib - alone.memory.weights_gib < 0.2
+    assert (one.memory.longest or 0) <= (alone.memory.longest or 0)
+    many = ["max-loras=64", "max-lora-rank=64"]
+    refused("does-not-fit", "weights", facts=pod("rtx_4090", 1), lora=["a=me/a"], set=many, gpus="1")
+    made = plan(facts=with_adapters(a=AdapterFacts(64)), lora=["a=me/a"], set=["max-loras=64"])
+    assert made.memory and made.memory.weights_gib > 25
+
+
+def test_sequences_that_are_set_are_those_of_the_sum() -> None:
+    made, usual = plan(set=["max-num-seqs=1024"]), plan()
+    assert made.memory and usual.memory
+    assert (made.memory.max_num_seqs, made.args.get("--max-num-seqs")) == (1024, "1024")
+    assert made.memory.overhead_gib > usual.memory.overhead_gib
+    assert any(reason.endswith("up to 1024 at a time") for reason in made.why)
+    one = pod("h100", 1)
+    told = ("does not fit: its KV cache holds the states of ", ", not of 4096; it fits here with --set max-num-seqs=")
+    refused("does-not-fit", *told, facts=one, model=VISION, set=["max-num-seqs=4096"])
+
+
 @pytest.mark.parametrize(("error_id", "lora", "told"), LORAS.values(), ids=LORAS)
 def test_adapters_that_pi_refuses(error_id: str, lora: list[str], told: str) -> None:
     refused(error_id, told, lora=lora)

@@ -219,6 +219,10 @@ def test_a_plan_uses_no_card_that_vllm_does_not_serve(model: str, raw: Arguments
         planner.plan(request, PodFacts((P40,)), catalog)
     assert caught.value.id == "gpus-too-old"
     assert planner.plan(request, PodFacts((P40, replace(H100, id=2))), catalog).gpus == (2,)
+    with pytest.raises(PiError, match=r"the PyTorch of this pod has no code for 1x H100 .*\(compute capability 9\.0\)"):
+        planner.plan(request, PodFacts((H100,), without_code=frozenset({0})), catalog)
+    two = PodFacts((H100, replace(H100, id=2)), without_code=frozenset({0}))
+    assert planner.plan(request, two, catalog).gpus == (2,)
     with pytest.raises(PiError) as caught:
         planner.plan(request, PodFacts((), unread_gpus=("No devices were found",), device="unknown"), catalog)
     assert caught.value.id == "gpus-unreadable"

@@ -243,6 +243,21 @@ def test_an_event_that_is_not_json_is_quoted(prompt: Prompt) -> None:
     assert failure.message.endswith(": <h1>")
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "words"),
+    [
+        ("text/html; charset=utf-8", b"<html><style>a{}</style><h1>502</h1> Bad\x1b[2J Gateway", ": 502 Bad Gateway"),
+        ("application/x-ndjson", b'{"message": "Hi"}\n', ": Hi"),
+        ("text/plain", b"", ": no reason given"),
+    ],
+)
+def test_an_answer_that_is_no_stream_is_quoted(prompt: Prompt, kind: str, body: bytes, words: str) -> None:
+    failure = failure_of(prompt, Reply([body], content_type=kind))
+    assert failure.id == "endpoint-not-a-stream"
+    assert f"answered with {kind.partition(';')[0]}" in failure.message
+    assert failure.message.endswith(words)
+
+
 def test_a_stalled_stream_fails(prompt: Prompt, client: Any) -> None:
     prompt.server.answer(Reply([BEGUN, 3.0, sse(delta("stop"))]))
     with fails(RemoteError, "model-stalled", "0.3 s, after 3 pieces"):

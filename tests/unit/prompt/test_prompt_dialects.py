@@ -264,6 +264,8 @@ def test_a_whole_response_that_was_not_streamed(prompt: Prompt) -> None:
         pytest.param(b'data: {"a": "\xff"}\n\n', [{"a": "\ufffd"}], id="bytes that are no UTF-8"),
         pytest.param(b"data: [DONE]\n\n", [{"done": True}], id="the end of Chat Completions"),
         pytest.param(b'data: {"a": 1}\n', [], id="an event that is not finished"),
+        pytest.param(b'data:\n\ndata: \n\ndata: {"a": 1}\n\n', [{"a": 1}], id="empty events that keep it alive"),
+        pytest.param(b'\xef\xbb\xbfdata: {"a": 1}\n\n', [{"a": 1}], id="a byte order mark"),
         pytest.param(b"\n\n\n", [], id="nothing"),
     ],
 )

@@ -29,7 +29,11 @@ Headers = list[tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    """The template as a server imports it."""
+    return imported()
+
+
+def imported() -> ModuleType:
+    """Return the template as a server imports it."""
     path = Path(pi.setup.__file__).parent / "templates" / "pi_guard.py"
     spec = importlib.util.spec_from_file_location("pi_guard", path)
     assert spec and spec.loader

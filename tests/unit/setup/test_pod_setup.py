@@ -790,6 +790,22 @@ def test_no_python_at_all_is_called_so(home: Home) -> None:
     assert text.startswith("no Python that vLLM supports (3.11 to 3.14) is installed, and pi cannot download 3.12: ")
 
 
+OLDER = """\
+error: Failed to inspect Python interpreter from first executable in the search path at `/usr/bin/python3`
+  cause: Can't use Python at `/usr/bin/python3`
+  cause: Python installation is missing `distutils`, which is required for packaging on older Python versions. Your system
+may package it separately, e.g., as `python3-distutils` or `python3.9-distutils`.
+"""
+"""What uv says on Debian 11, whose Python is 3.9."""
+
+
+def test_a_python_that_is_too_old_is_not_to_be_repaired(home: Home) -> None:
+    (home.path / "words").write_text(OLDER)
+    home.standin("uv", f"cat {home.path}/words >&2; exit 2")
+    [(_, text)] = home.setup("venv").lines("fail")
+    assert text.startswith("no Python that vLLM supports (3.11 to 3.14) is installed, and pi cannot download 3.12")
+
+
 # --- the private environment file
 
 NASTY = [

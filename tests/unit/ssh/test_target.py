@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi.errors import InputError
-from pi.ssh.target import LocalTarget, SshTarget, parse
+from pi.ssh.target import LocalTarget, SshTarget, anchored, parse
 from tests.rig.machine import program
 
 
@@ -160,6 +160,34 @@ ACCEPTED = [
     case("jumps may have ports and brackets", "ssh -J u@[::1]:22,b:23 h", target("h", jumps=("u@[::1]:22", "b:23"))),
     case("a jump may be a URL", "ssh -J ssh://a@b:22 h", target("h", jumps=("a@b:22",))),
     case("the same port twice is one port", "ssh -p 22 ssh://root@h:22", target("h", "root", 22)),
+    case("a certificate and an agent",
+         "ssh -oCertificateFile=~/a.pub -oCertificateFile=b.pub -oIdentityAgent=$AGENT h",
+         target("h", options=(
+             ("IdentityAgent", "$AGENT"), ("CertificateFile", "~/a.pub"), ("CertificateFile", "b.pub")))),
+    case("algorithms of an old server",
+         "ssh -oHostKeyAlgorithms=+ssh-rsa -oPubkeyAcceptedAlgorithms=+ssh-rsa"
+         " -oKexAlgorithms=+diffie-hellman-group14-sha1 -c aes128-cbc -m hmac-sha1 h",
+         target("h", options=(
+             ("HostKeyAlgorithms", "+ssh-rsa"), ("PubkeyAcceptedAlgorithms", "+ssh-rsa"),
+             ("KexAlgorithms", "+diffie-hellman-group14-sha1"), ("Ciphers", "aes128-cbc"), ("MACs", "hmac-sha1")))),
+    case("known_hosts of its own",
+         "ssh -o userknownhostsfile=/dev/null h", target("h", options=(("UserKnownHostsFile", "/dev/null"),))),
+    case("a key by ssh's tokens",
+         "ssh -o IdentityFile=${HOME}/%r h", target("h", options=(("IdentityFile", "${HOME}/%r"),))),
+    case("no key but the agent's",
+         "ssh -o IdentityFile=none h", target("h", options=(("IdentityFile", "none"),))),
+    case("a host name made of the alias",
+         "ssh -o HostName=%h.example.com gpu1", target("gpu1", options=(("HostName", "%h.example.com"),))),
+    case("no jump", "ssh -J none h", target("h", options=(("ProxyJump", "none"),))),
+    case("no proxy", "ssh -oProxyCommand=none h", target("h", options=(("ProxyCommand", "none"),))),
+    case("an address to come from",
+         "ssh -b 127.0.0.1 -o ConnectionAttempts=3 -o 'SetEnv A=\"b c\"' h",
+         target("h", options=(("BindAddress", "127.0.0.1"), ("ConnectionAttempts", "3"), ("SetEnv", 'A="b c"')))),
+    case("methods with a key among them",
+         "ssh -o PreferredAuthentications=publickey,password h",
+         target("h", options=(("PreferredAuthentications", "publickey,password"),))),
+    case("new host keys are accepted",
+         "ssh -o StrictHostKeyChecking=accept-new h", target("h", options=(("StrictHostKeyChecking", "accept-new"),))),
     case("a user may hold an @", "ssh me@corp@gateway", target("gateway", "me@corp")),
 ]  # fmt: skip
 
@@ -199,9 +227,9 @@ REFUSED = [
     case("a password in a jump", "ssh -J root:helloworld@jump h", "password"),
     case("a password after -l", "ssh -l root:helloworld h", "password"),
     case("sshpass", "sshpass -p helloworld ssh root@h", "sshpass"),
-    case("a command after ;", "ssh root@host;calc", "holds no ;"),
-    case("a command in $()", "ssh root@$(calc)", "holds no $"),
-    case("a command in backticks", "ssh root@`calc`", "holds no `"),
+    case("a command after ;", "ssh root@host;calc", "cannot contain ;"),
+    case("a command in $()", "ssh root@$(calc)", "cannot contain $"),
+    case("a command in backticks", "ssh root@`calc`", "cannot contain `"),
     case("a command after a lone ;", "ssh root@host ; calc", "; calc"),
     case("a command after &&", "ssh root@host && calc", "&& calc"),
     case("a command for a pipe", "ssh root@host 'cat x | sh'", "cat x | sh"),
@@ -223,7 +251,7 @@ REFUSED = [
     case("a proxy command without a host", "ssh -oProxyCommand=calc", "names no machine"),
     case("a proxy command", "ssh -oProxyCommand=calc root@h", "ProxyCommand=calc"),
     case("a proxy command with more than ssh -W",
-         "ssh -o 'ProxyCommand=ssh -W %h:%p j; calc' h", "j;: a user or host holds no ;"),
+         "ssh -o 'ProxyCommand=ssh -W %h:%p j; calc' h", "j;: a user or host cannot contain ;"),
     case("a proxy command with a key", "ssh -o 'ProxyCommand=ssh -i k -W %h:%p j' h", "-J or ~/.ssh/config"),
     case("a proxy command within", "ssh -o 'ProxyCommand=ssh -o ProxyCommand=calc -W %h:%p j' h", "calc"),
     case("a proxy command to elsewhere", "ssh -o 'ProxyCommand=ssh -W evil:22 j' h", "ssh -W %h:%p"),
@@ -235,8 +263,12 @@ REFUSED = [
     case("a log file", "ssh -E log h", "-E log"),
     case("a control socket", "ssh -S sock h", "-S sock"),
     case("a control command", "ssh -O exit h", "-O exit"),
-    case("a tunnel device", "ssh -w 0:0 h", "-w 0:0"),
-    case("X11", "ssh -X h", "-X"),
+    case("a library for security keys", "ssh -o SecurityKeyProvider=/x.so h", "SecurityKeyProvider=/x.so"),
+    case("a config file as an option", "ssh -o Include=cfg h", "Include=cfg"),
+    case("a program that runs by a match", "ssh -o 'Match exec calc' h", "Match"),
+    case("permission to run a command", "ssh -o PermitLocalCommand=yes h", "PermitLocalCommand=yes"),
+    case("a program for X11", "ssh -o XAuthLocation=calc h", "XAuthLocation=calc"),
+    case("standard input as a tunnel", "ssh -W a:1 h", "-W a:1"),
     case("a flag that ssh has not", "ssh -Z h", "-Z"),
     case("a long flag", "ssh --zone x h", "--zone"),
     case("a flag without its value", "ssh h -p", "-p"),
@@ -250,12 +282,11 @@ REFUSED = [
     case("a port after the host", "ssh root@h:22", "-p"),
     case("a path in a URL", "ssh://root@h:22/x", "65535"),
     case("a key by variable", "ssh -i $HOME/key h", "-i $HOME/key"),
-    case("no key by word", "ssh -o IdentityFile=none h", "IdentityFile=none"),
+    case("no key by word", "ssh -i none h", "-i none"),
     case("two ports", "ssh -p 22 -p 23 h", "Port is 22 already"),
     case("two users", "ssh -l ubuntu root@h", "User is ubuntu already"),
     case("two sets of jumps", "ssh -J a -o ProxyJump=b h", "ProxyJump is a already"),
     case("a bare IPv6 jump", "ssh -J u@::1 h", "-J u@::1"),
-    case("no jump by word", "ssh -J none h", "-J none"),
     case("a path after a jump", "ssh -J jump// h", "-J jump//"),
     case("a path in a URL", "ssh ssh://root@h/etc", "ssh://root@h/etc"),
     case("no jump by word and slash", "ssh -J none/ h", "-J none/"),
@@ -280,7 +311,15 @@ NOTICED = [
     *(case(f"the flag -{flag}", f"ssh -{flag} h", f"-{flag} ") for flag in "NTtnfqvkx"),
     case("the agent's danger", "ssh -A h", "-A has no effect: pi forwards no agent"),
     case("loose host keys", "ssh -o stricthostkeychecking=no h", "StrictHostKeyChecking=no has no effect: pi pins"),
-    case("a known hosts file", "ssh -o UserKnownHostsFile=/dev/null h", "UserKnownHostsFile=/dev/null"),
+    case("new host keys", "ssh -o UpdateHostKeys=yes h", "UpdateHostKeys=yes has no effect: pi pins"),
+    case("X11", "ssh -X h", "-X has no effect: pi forwards no X11"),
+    case("X11 as an option", "ssh -o forwardx11=yes h", "ForwardX11=yes has no effect: pi forwards no X11"),
+    case("a tunnel device", "ssh -w 0:0 h", "-w 0:0"),
+    case("a forward as an option", "ssh -o 'LocalForward 1 h:2' h", "LocalForward=1 h:2"),
+    case("a shared connection", "ssh -o ControlPath=none h", "ControlPath=none has no effect: pi keeps"),
+    case("a shared connection by flag", "ssh -M h", "-M has no effect: pi keeps"),
+    case("Kerberos' tickets", "ssh -K h", "-K has no effect: pi forwards no credentials"),
+    case("an agent's socket to forward", "ssh -o ForwardAgent=$SSH_AUTH_SOCK h", "ForwardAgent=$SSH_AUTH_SOCK"),
     case("a log level", "ssh -o LogLevel=ERROR h", "LogLevel=ERROR"),
     case("no passwords", "ssh -o PasswordAuthentication=no h", "PasswordAuthentication=no"),
     case("a remote command", "ssh h nvidia-smi -l", "nvidia-smi -l"),
@@ -343,6 +382,17 @@ def test_a_label_reads_as_people_write_it(found: SshTarget | LocalTarget, label:
     assert found.label == label
 
 
+def test_a_key_in_the_working_directory_gets_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my key.pem").touch()
+    (tmp_path / "cert.pub").touch()
+    text = 'ssh -i "my key.pem" -i ~/.ssh/b -o CertificateFile=cert.pub -p 22 -L 1:h:2 ubuntu@h'
+    words = ["ssh", "-p", "22", "-l", "ubuntu", "-i", f"{tmp_path}/my key.pem", "-i", "~/.ssh/b"]
+    assert shlex.split(anchored(text)) == [*words, "-o", f"CertificateFile={tmp_path}/cert.pub", "h"]
+    for unchanged in ("local", "ssh -i elsewhere.pem root@h", f"ssh -i '{tmp_path}/my key.pem' h", "ssh -i %d/a h"):
+        assert anchored(unchanged) == unchanged
+
+
 def resolved(words: list[str], home: Path) -> dict[str, list[str]]:
     """What OpenSSH makes of `words`, as key -> values; brackets of a destination go, for ssh keeps them."""
     done = subprocess.run(
@@ -360,7 +410,10 @@ def resolved(words: list[str], home: Path) -> dict[str, list[str]]:
             value = "yes"
         answer.setdefault(key, []).append(value.strip("[]") if key == "hostname" else value)
     compared = ("hostname", "user", "port", "identityfile", "proxyjump", "addressfamily", "compression",
-                "serveraliveinterval", "tcpkeepalive", "identitiesonly")  # fmt: skip
+                "serveraliveinterval", "tcpkeepalive", "identitiesonly", "certificatefile", "identityagent",
+                "hostkeyalgorithms", "pubkeyacceptedalgorithms", "kexalgorithms", "ciphers", "macs",
+                "userknownhostsfile", "bindaddress", "connectionattempts", "setenv", "proxycommand",
+                "preferredauthentications")  # fmt: skip
     return {key: answer.get(key, []) for key in compared}
 
 

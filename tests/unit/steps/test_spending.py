@@ -100,13 +100,13 @@ def test_cost_is_said_where_billing_is() -> None:
 
 def test_an_idle_pod_is_named_once_an_hour(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     known(pod())
-    spending.remind()
+    spending.remind(ask=False)
     assert capsys.readouterr().err == f"box: no request known for 10 h; the machine {spending.still_bills(pod())}\n"
-    spending.remind()
+    spending.remind(ask=False)
     assert capsys.readouterr().err == ""
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + HOUR + 1)
-    spending.remind()
+    spending.remind(ask=False)
     assert "box: no request known for 11 h" in capsys.readouterr().err
 
 
@@ -121,7 +121,7 @@ QUIET = {
 @pytest.mark.parametrize("quiet", QUIET.values(), ids=QUIET)
 def test_pod_is_not_named(quiet: Pod, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     known(quiet)
-    spending.remind()
+    spending.remind(ask=False)
     assert capsys.readouterr().err == ""
     assert not (folder / spending.FILE).exists()
 
@@ -131,7 +131,7 @@ def test_nothing_is_said_without_a_terminal(
 ) -> None:
     known(pod())
     monkeypatch.setattr(screen, "has_terminal", lambda: False)
-    spending.remind()
+    spending.remind(ask=False)
     assert capsys.readouterr().err == ""
 
 
@@ -139,7 +139,7 @@ def test_use_of_a_pod_counts_also_under_another_name(capsys: pytest.CaptureFixtu
     with spending.used(pod(machine="m1")):
         pass
     known(pod("other", machine="m1"), pod("idle"))
-    spending.remind()
+    spending.remind(ask=False)
     assert capsys.readouterr().err.startswith("idle: ")
 
 
@@ -154,13 +154,13 @@ def test_requests_that_the_guards_noted_count_as_use(
     known(pod())
     found = [SimpleNamespace(asked_s_ago=age) for age in ages]
     spending.note_asked(pod(), SimpleNamespace(found=found))  # type: ignore[arg-type]
-    spending.remind()
+    spending.remind(ask=False)
     assert ("no request known" in capsys.readouterr().err) is is_idle
 
 
 def test_two_names_of_one_machine_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     known(pod("a", boot="b/1"), pod("b", boot="b/1"))
-    spending.remind()
+    spending.remind(ask=False)
     assert capsys.readouterr().err.splitlines()[0].startswith("a: ")
 
 
@@ -168,7 +168,7 @@ def test_two_names_of_one_machine_are_named_once(capsys: pytest.CaptureFixture[s
 def test_a_damaged_file_costs_a_reminder(text: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / spending.FILE).write_text(text)
     known(pod())
-    spending.remind()
+    spending.remind(ask=False)
     assert "no request known" in capsys.readouterr().err
 
 
@@ -178,12 +178,12 @@ def test_a_broken_file_of_the_user_is_not_the_reminders_business(
 ) -> None:
     known(pod(price=None, gpus=(H100,)))
     (folder / broken).write_text("{")
-    spending.remind()
+    spending.remind(ask=False)
     assert capsys.readouterr().err == ""
 
 
 def test_a_folder_that_cannot_be_written_ends_nothing(folder: Path) -> None:
     known(pod())
     (folder / spending.FILE).mkdir()
-    spending.remind()
+    spending.remind(ask=False)
     spending.note_use(pod())

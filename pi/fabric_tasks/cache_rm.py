@@ -1,0 +1,49 @@
+"""`pi cache rm`: delete a model from a pod's disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pi import screen
+from pi.calls.cache import read_cache, remove_cached
+from pi.calls.events import Progress
+from pi.errors import InputError
+from pi.fabric_tasks.flags import operand, switch
+from pi.fabric_tasks.options import PodOptions
+from pi.fabric_tasks.verb import verb
+from pi.pods import changes
+from pi.steps import where
+
+
+@dataclass(frozen=True)
+class RemoveCachedOptions(PodOptions):
+    model: str = operand("MODEL", "the id of a model in the pod's cache", required=True, completes="model")
+    yes: bool = switch("do not ask", short="-y")
+
+
+@verb(RemoveCachedOptions, name="rm", examples=("pi cache rm Qwen/Qwen3-8B", "pi cache rm Qwen/Qwen3-8B -y"))
+def remove(c: Any, options: RemoveCachedOptions) -> None:
+    """Delete a model from the pod's disk, unless it is in use or being fetched."""
+    with where.targeted(c, options.pod) as (pod, connection):
+        if not options.yes:
+            sizes = {each.model: each.size_bytes for each in read_cache(connection).models}
+            _require_consent(pod.name, options.model, sizes)
+        with changes.change("cache rm", f"{pod.name}/{options.model}"), screen.progress() as line:
+            gone = remove_cached(
+                connection,
+                options.model,
+                lambda event: line.show(event.text) if isinstance(event, Progress) else None,
+            )
+    screen.say(f"deleted {gone.model} from {pod.name}: {screen.gib(gone.size_bytes)}")
+
+
+def _require_consent(pod: str, model: str, sizes: dict[str, int]) -> None:
+    """Raise InputError if the model is not there, or if the user does not agree."""
+    if model not in sizes:
+        raise InputError("not-cached", f"{model} is not in the cache of {pod}", "pi cache lists what the pod has")
+    size = screen.gib(sizes[model])
+    if not screen.can_ask():
+        raise InputError("cache-rm-unconfirmed", f"this deletes {model} ({size}) from {pod}", "add -y to delete it")
+    if screen.ask(f"delete {model} ({size}) from {pod}? [y/N]").lower() not in ("y", "yes"):
+        raise InputError("cache-rm-unconfirmed", "deleted nothing: you did not agree")

@@ -1,0 +1,118 @@
+"""The options of `pi start`, and the table that pods.json and pi.toml keep of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pi import redaction
+from pi.errors import InputError
+from pi.fabric_tasks.flags import Flag, flag, flags_of, operand, options_from, switch
+from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
+from pi.fabric_tasks.options import timeout_s_of
+from pi.planning.types import Request
+from pi.steps.starting import Start
+
+OF_ONE_CALL = ("pod", "name", "dry_run", "detach")
+"""Options that say how one call goes, not how the model runs."""
+
+
+@dataclass(frozen=True)
+class StartOptions(LaunchOptions):
+    model: str | None = operand("MODEL", MODEL, completes="model")
+    name: str | None = flag("N", "name for the model; requests may use it or the model id", required=True)
+    dry_run: bool = switch("show the command, memory and reasons; nothing changes")
+    private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
+    detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
+    timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
+
+    def named_request(self) -> Request:
+        """Return the planner's request. Raises InputError if a value is missing or cannot be used."""
+        if self.model is None:
+            raise InputError(
+                "model-missing", "which model?", "pi start MODEL --name NAME; pi models lists those that pi knows"
+            )
+        if self.name is None:
+            raise InputError("name-missing", "--name is missing", f"pi start {self.model} --name NAME")
+        return self.request(self.model, self.name)
+
+    def start(self) -> Start:
+        """Return the start that these options describe. Raises InputError."""
+        return Start(self.named_request(), self.private, self.detach, timeout_s_of(self.timeout), self.table())
+
+    def table(self) -> dict[str, Any]:
+        """Return what describes the model, by the names of the flags; empty if a value contains a secret."""
+        table: dict[str, Any] = {"model": self.model}
+        for each in kept_flags():
+            if each.is_given(self):
+                value = getattr(self, each.attribute)
+                table[key_of(each)] = list(value) if each.is_list else value
+        text = repr(table)
+        return table if redaction.redacted(text) == text else {}
+
+
+def kept_flags() -> list[Flag]:
+    """Return the flags that describe how a model runs."""
+    return [each for each in flags_of(StartOptions) if each.attribute not in OF_ONE_CALL]
+
+
+def key_of(flag: Flag) -> str:
+    """Return a flag's key in a table, such as "text-only"."""
+    return flag.name.removeprefix("--")
+
+
+def options_of(name: str, table: Mapping[str, Any]) -> StartOptions:
+    """Return the options that a table of pods.json describes. Raises InputError."""
+    if found := mistakes(name, table):
+        raise InputError(
+            "options-invalid",
+            f"the options of {name} in pods.json cannot be used: {found[0]}",
+            f"start it by hand: pi stop {name}; pi start MODEL --name {name}",
+        )
+    return read_options(name, table)
+
+
+def read_options(name: str, table: Mapping[str, Any]) -> StartOptions:
+    """Return the options of a table without mistakes."""
+    values = {each.attribute: table[key_of(each)] for each in kept_flags() if key_of(each) in table}
+    words = {key: str(value) if type(value) is int else value for key, value in values.items()}
+    return options_from(StartOptions, {**words, "model": table["model"], "name": name})
+
+
+def mistakes(name: str, table: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a table, each with its key and what to write."""
+    flags = {key_of(each): each for each in kept_flags()}
+    found = [] if "model" in table else ['model is missing; write model = "OWNER/NAME"']
+    for key, value in table.items():
+        if key == "model":
+            found += [] if isinstance(value, str) else ['model: write text, such as model = "OWNER/NAME"']
+        elif key not in flags:
+            close = get_close_matches(key, ["model", *flags], 1)
+            found.append(f"unknown key {key}; {f'did you mean {close[0]}?' if close else 'remove it'}")
+        else:
+            found += _wrong(flags[key], value)
+    if found:
+        return found
+    try:
+        read_options(name, table).start()
+    except InputError as error:
+        return [f"{error.message}; {error.hint}" if error.hint else error.message]
+    return []
+
+
+def _wrong(flag: Flag, value: Any) -> list[str]:
+    key = key_of(flag)
+    if flag.is_list:
+        fits, example = isinstance(value, list) and all(isinstance(each, str) for each in value), '["..."]'
+    elif flag.kind is bool:
+        fits, example = isinstance(value, bool), "true"
+    else:
+        is_number = type(value) is int and key in ("gpus", "timeout")
+        fits, example = isinstance(value, str) or is_number, EXAMPLES.get(key, f'"{flag.value}"')
+    return [] if fits else [f"{key}: write {key} = {example}"]
+
+
+EXAMPLES = {"gpus": "2", "timeout": "900"}
+"""Values of keys that are numbers."""

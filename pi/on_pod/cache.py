@@ -1,0 +1,83 @@
+"""`cache` on the pod: the models in the hub's cache, and the deletion of one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from typing import List
+
+from pi.on_pod import audit, cached, lock, process, reading, records, storage
+from pi.on_pod.cache_shapes import CacheAnswer, CachedModel, CacheRequest
+from pi.on_pod.pace import paced
+from pi.on_pod.record_shapes import Record
+from pi.on_pod.wire import PodError, Wire
+
+PATIENCE_S = 40
+"""Seconds for the files of all models, on slow storage."""
+
+
+def listed(wire: Wire, request: CacheRequest) -> CacheAnswer:
+    """Return the models in the hub's cache, the largest first. Raises PodError if storage does not answer."""
+    storage.check()
+    try:
+        return reading.within(paced(PATIENCE_S), _answer)
+    except TimeoutError:
+        raise PodError("storage", "models cannot be read: no answer within %d s" % PATIENCE_S) from None
+
+
+@audit.logged("cache rm")
+def remove(wire: Wire, request: CacheRequest) -> CachedModel:
+    """Delete a model from the cache, under the lock in which models start.
+
+    Raises PodError if it is not there, or if somebody uses or fetches it.
+    """
+    storage.check()
+    model = str(request["name"])
+    with lock.locked(wire):
+        if model not in cached.models():
+            raise PodError("not_cached", "%s is not in the pod's cache" % model)
+        found = _described(model, _living())
+        if found["used_by"]:
+            raise PodError("in_use", "%s is in use by %s" % (model, ", ".join(found["used_by"])))
+        if found["fetched_by"]:
+            by = ", ".join(map(process.described, found["fetched_by"]))
+            raise PodError("in_use", "%s is being fetched by %s" % (model, by))
+        wire.progress("deleting %s" % model)
+        cached.remove(cached.folder_of(model))
+    return found
+
+
+def _answer() -> CacheAnswer:
+    folder, living = storage.hub_cache(), _living()
+    models = [_described(model, living) for model in cached.models()]
+    return {
+        "folder": folder,
+        "free_bytes": shutil.disk_usage(storage.existing(folder)).free,
+        "models": sorted(models, key=lambda each: -each["size_bytes"]),
+    }
+
+
+def _living() -> List[Record]:
+    """Return the records of models that run or start."""
+    return [each for each in records.load_all() if records.is_starting(each) or records.living(each)]
+
+
+def _described(model: str, living: List[Record]) -> CachedModel:
+    repo = cached.folder_of(model)
+    used = cached.last_use(repo)
+    return {
+        "model": model,
+        "size_bytes": cached.size(repo),
+        "unfinished_bytes": cached.size(repo, cached.UNFINISHED),
+        "used_s_ago": max(0.0, time.time() - used) if used else None,
+        "used_by": [record["name"] for record in living if _uses(record, model)],
+        "fetched_by": cached.fetchers(model),
+    }
+
+
+def _uses(record: Record, model: str) -> bool:
+    """Return whether a deployment serves a repository, or names it in its command: an adapter or a draft model."""
+    command = reading.text(os.path.join(records.folder(record["name"]), "launch.sh"))
+    return record["model"] == model or bool(re.search(r"(?<![\w./-])%s(?![\w./-])" % re.escape(model), command))

@@ -1,0 +1,117 @@
+"""Compare the models that a file declares with those that run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pi.calls.status import Found, Status
+from pi.errors import PiError
+from pi.pods.types import Pod
+from pi.steps.starting import Start
+
+Kind = Literal["start", "restart", "keep", "cannot"]
+"""What pi does with a model; "cannot" if the user has to act first."""
+
+OF_A_START = ("timeout",)
+"""Options that a running model does not have."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A model of a file: its pod, its name and how it starts."""
+
+    pod: str
+    name: str
+    start: Start
+
+    @property
+    def place(self) -> str:
+        return f"{self.pod}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What pi does with a model, and why."""
+
+    model: Declared
+    kind: Kind
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.kind:8}{self.model.place}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A model that did not come up or end, and why."""
+
+    model: Declared
+    error: PiError
+
+
+def step_of(model: Declared, pod: Pod, status: Status) -> Step:
+    """Return what brings a pod to the declared state of one model."""
+    if any(each.name == model.name for each in status.unrecorded):
+        return Step(model, "cannot", f"its record on the pod is damaged; first: pi stop {model.name} --pod {pod.name}")
+    found = next((each for each in status.found if each.deployment.name == model.name), None)
+    if found is None:
+        return Step(model, "start", f"{model.start.request.model} does not run")
+    if found.state in ("crashed", "rebooted"):
+        why = "a reboot stopped it" if found.state == "rebooted" else f"it crashed{_cause(found)}"
+        return Step(model, "restart" if found.left else "start", why)
+    saved = pod.models.get(model.name)
+    runs = saved.options if saved and saved.instance in ("", found.deployment.instance) else {}
+    return _step_of_living(model, found, runs)
+
+
+def _step_of_living(model: Declared, found: Found, runs: Mapping[str, Any]) -> Step:
+    if not runs:
+        return Step(model, "keep", f"it is {found.state}; pods.json does not have its options, so pi does not compare")
+    changed = differences(runs, model.start.options)
+    if changed:
+        return Step(model, "restart", ", ".join(changed))
+    return Step(model, "keep", f"it is {found.state}, as declared")
+
+
+def _cause(found: Found) -> str:
+    return f": {found.cause}" if found.cause else ""
+
+
+def differences(runs: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
+    """Return what differs, such as "context is 32k, declared 64k"."""
+    keys = [key for key in dict.fromkeys([*runs, *declared]) if key not in OF_A_START]
+    return [
+        f"{key} is {_shown(runs.get(key))}, declared {_shown(declared.get(key))}"
+        for key in keys
+        if runs.get(key) != declared.get(key)
+    ]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "on" if value is True else str(value)
+
+
+def undeclared(models: Sequence[Declared], pod: Pod, status: Status) -> list[str]:
+    """Return the models that run on a pod and that the file does not name."""
+    names = {each.name for each in models if each.pod == pod.name}
+    return sorted(each.deployment.name for each in status.found if each.deployment.name not in names)
+
+
+def export(pod: Pod, status: Status) -> tuple[dict[str, Any], list[str]]:
+    """Return the tables of the models that run on a pod, and the names of those whose options are unknown."""
+    tables, unknown = dict[str, Any](), []
+    for found in status.found:
+        if found.state in ("crashed", "rebooted"):
+            continue
+        model = found.deployment
+        saved = pod.models.get(model.name)
+        options = saved.options if saved and saved.instance in ("", model.instance) else {}
+        tables[model.name] = dict(options) or {"model": model.model, **({"private": True} if model.private else {})}
+        unknown += [] if options else [model.name]
+    return tables, unknown

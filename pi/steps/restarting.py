@@ -1,0 +1,52 @@
+"""Stop a model and start it again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pi import config, screen
+from pi.calls.events import Progress
+from pi.calls.stop import stop_models
+from pi.calls.survey import look
+from pi.planning import catalog, planner, refusals, room, venvs
+from pi.planning.types import Request
+from pi.pods import changes
+from pi.pods.types import Pod
+from pi.steps import measurements, reconcile, starting
+from pi.steps.stop_report import show_stopped
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
+
+def require_plan(pod: Pod, connection: Connection, request: Request) -> None:
+    """Raise PiError if the model could not start after its stop; so it runs on."""
+    known_models = catalog.load(config.config_dir())
+    facts = look(
+        connection,
+        request.model,
+        ask_hub=known_models.find(request.model) is None,
+        checkpoints=planner.checkpoints(request, known_models),
+        adapters=[adapter.source for adapter in request.adapters],
+    )
+    refusals.require_gpus(pod.name, pod.gpus, facts)
+    facts = replace(room.without(facts, request.name), measurements=measurements.load())
+    if refusal := venvs.refusal(planner.plan(request, facts, known_models), facts, pod.name):
+        raise refusal
+
+
+def restart(pod: Pod, connection: Connection, wanted: starting.Start, key: str) -> None:
+    """Stop a model, if it is on the pod, and start it."""
+    stop(pod, connection, wanted.request.name)
+    starting.start(pod, connection, wanted, key)
+
+
+def stop(pod: Pod, connection: Connection, name: str) -> None:
+    """Stop a model and forget it."""
+    with changes.change("stop", f"{pod.name}/{name}"), screen.progress() as line:
+        [stopped] = stop_models(
+            connection, [name], lambda event: line.show(event.text) if isinstance(event, Progress) else None
+        )
+    show_stopped(stopped)
+    reconcile.forget(pod, {name})

@@ -1,0 +1,109 @@
+"""Start a model on a pod, show it, and save it in pods.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pi import config, screen
+from pi.calls.events import Download, Event, Exited, Launched
+from pi.calls.failures import ServerError
+from pi.calls.start import Started, start_model
+from pi.planning import catalog, planner, refusals
+from pi.planning.types import LaunchPlan, PodFacts, Request
+from pi.pods import changes
+from pi.pods.types import Pod
+from pi.steps import kept_prices, measurements, reconcile, spending
+from pi.steps.reports import StartReport, show_how_to_call
+from pi.steps.reservation import Reservation
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
+
+class Detached(Exception):
+    """The pod carries on with the start alone."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start as the user asked for it."""
+
+    request: Request
+    private: bool = False
+    detach: bool = False
+    """Return when the pod downloads or loads the model."""
+    timeout_s: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What pods.json keeps, to start the model again in the same way."""
+
+
+def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
+    """Start a model, wait until it is ready, and print how to call it. Raises PiError."""
+    request, began = wanted.request, time.monotonic()
+    with changes.change("start", f"{pod.name}/{request.name}"):
+        known_models = catalog.load(config.config_dir())
+        report = StartReport(request, pod.name, known_models)
+        started = _started(pod, connection, report, wanted, known_models, key)
+        if started is None:
+            screen.say(f"{request.name} is starting on {pod.name}; pi wait {request.name} waits until it is ready")
+            return
+        reconcile.remember_started(pod, started.deployment)
+    spending.note_use(pod)
+    report.keep_measured()
+    screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
+    report.show_room(started)
+    report.keep_durations()
+    show_how_to_call(started, connection.host)
+
+
+def _started(
+    pod: Pod, connection: Connection, report: StartReport, wanted: Start, known_models: catalog.Catalog, key: str
+) -> Started | None:
+    """Have the pod start the model, by a plan made and reserved here when it reports its facts.
+
+    Returns None if the user detached it.
+    """
+    request, known_starts, prices = wanted.request, measurements.load(), kept_prices.load()
+    reservation = Reservation(pod, wanted.private, wanted.options)
+
+    def decide(facts: PodFacts) -> LaunchPlan:
+        refusals.require_gpus(pod.name, pod.gpus, facts)
+        facts = replace(facts, prices=prices, measurements=known_starts)
+        return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
+
+    def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
+        again = report.corrected(plan, exited)
+        return again and reservation.make(again)
+
+    def hear(event: Event) -> None:
+        if wanted.detach and isinstance(event, Download | Launched):
+            raise Detached
+        report.hear(event)
+
+    try:
+        with reservation:
+            return start_model(
+                connection,
+                model=request.model,
+                name=request.name,
+                key=key,
+                decide=decide,
+                correct=correct,
+                listen=hear,
+                ask_hub=known_models.find(request.model) is None,
+                checkpoints=planner.checkpoints(request, known_models),
+                adapters=[adapter.source for adapter in request.adapters],
+                private=wanted.private,
+                timeout_s=wanted.timeout_s,
+                alone=wanted.detach,
+            )
+    except Detached:
+        reservation.hand_over()
+        return None
+    except ServerError as failure:
+        raise report.explained(failure) from None
+    finally:
+        report.end()

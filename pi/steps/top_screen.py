@@ -1,0 +1,86 @@
+"""The live screen of `pi top`. The only module that imports rich; names from pods are text to it, never markup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pi import screen
+from pi.steps.states import COLOURS
+from pi.steps.top import GPU_HEADERS, HEADERS, History, gpu_row
+from pi.text import one_line
+
+BARS = "▁▂▃▄▅▆▇█"
+
+WIDTH = 16
+"""Samples in a sparkline."""
+
+STYLES = {"32": "green", "33": "yellow", "31": "red", "2": "dim"}
+"""rich's names for the colours of states."""
+
+
+class TopScreen:
+    """Draws the pods again and again, in place of what stands there; leaves the terminal as it was."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=Console(markup=False, highlight=False), auto_refresh=False, screen=True)
+
+    def __enter__(self) -> TopScreen:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def draw(self, histories: Mapping[str, History], errors: Mapping[str, str]) -> None:
+        self._live.update(drawing(histories, errors), refresh=True)
+
+
+def drawing(histories: Mapping[str, History], errors: Mapping[str, str]) -> RenderableType:
+    """Return the tables of all pods."""
+    parts: list[RenderableType] = []
+    for pod, history in histories.items():
+        parts.append(Text(pod, style="bold"))
+        parts += [_plain(text, "red") for text in (errors.get(pod), history.problem) if text]
+        parts += [_models(history), _gpus(history)] if history.samples else [_plain("asking the pod", "dim")]
+    return Group(*parts)
+
+
+def _models(history: History) -> RenderableType:
+    if not history.loads():
+        return _plain("no models", "dim")
+    rows = [
+        (*load.row(), sparkline(history.output_rates(load.name)), STYLES.get(COLOURS.get(load.state, ""), ""))
+        for load in history.loads()
+    ]
+    return _table((*HEADERS, "OUT/S, LAST SAMPLES"), rows, coloured=1)
+
+
+def _gpus(history: History) -> RenderableType:
+    rows = [(*gpu_row(card), sparkline(history.gpu_use(card["index"]), 100), "") for card in history.gpus()]
+    return _table((*GPU_HEADERS, "USE, LAST SAMPLES"), rows) if rows else Text("")
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], coloured: int | None = None) -> Table:
+    """Return a table; the last cell of each row is the style of the cell at `coloured`."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(Text(header), no_wrap=True)
+    for *cells, style in rows:
+        table.add_row(*(_plain(cell, style if at == coloured else "") for at, cell in enumerate(cells)))
+    return table
+
+
+def _plain(text: str, style: str) -> Text:
+    return Text(one_line(screen.printable(text), screen.CELL), style=style)
+
+
+def sparkline(values: Sequence[float], highest: float | None = None) -> str:
+    """Return bars for the last values, the highest one full."""
+    shown = list(values[-WIDTH:])
+    top = highest or max(shown, default=0)
+    return "".join(BARS[min(len(BARS) - 1, int(value / top * len(BARS)))] if top > 0 else BARS[0] for value in shown)

@@ -1,0 +1,71 @@
+"""`pi pull` and `pi cache`: models on a pod's disk."""
+
+from __future__ import annotations
+
+import json
+
+from jsonschema import validate
+
+from chores.json_schemas import shown
+from tests.rig.command import Pi
+from tests.rig.pod import Pod, kill, until
+from tests.ssh.conftest import NewPod
+
+MODEL = "ann/small"
+
+
+def fetchers(box: Pod) -> list[int]:
+    return [pid for pid, words in box.processes().items() if f"hf download {MODEL}" in words]
+
+
+def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "first")
+    told = pi.ok("pull", MODEL)
+    assert f"fetching {MODEL} to box" in told and f"{MODEL} is on box (1 MiB) after" in told
+    assert f"{MODEL} was already on box (1 MiB)" in pi.ok("pull", MODEL)
+    box.fault("hf", fail="not_found")  # a start must not fetch it again
+    pi.ok("start", MODEL, "--name", "small")
+    table = pi.ok("cache")
+    assert [line.split()[0] for line in table.splitlines()[1:-1]] == [MODEL]
+    assert table.splitlines()[1].endswith("small") and "1 MiB of models on box" in table
+    document = json.loads(pi.ok("cache", "--json"))
+    validate(document, shown("CacheJson"))
+    assert document["models"][0]["used_by"] == ["small"]
+    done = pi("cache", "rm", MODEL, "-y")
+    assert (done.code, done.id) == (5, "in-use") and "ann/small is in use by small" in done.err
+    pi.ok("stop", "small")
+    done = pi("cache", "rm", MODEL)
+    assert (done.code, done.id) == (2, "cache-rm-unconfirmed")
+    assert pi.at_terminal("cache", "rm", MODEL, types="n\n").code == 2
+    assert pi.ok("cache", "rm", MODEL, "-y") == f"deleted {MODEL} from box: 1 MiB\n"
+    assert pi("cache", "rm", MODEL, "-y").id == "not-cached"
+    assert json.loads(pi.ok("cache", "--json"))["models"] == []
+
+
+def test_a_pull_that_is_cut_often_ends_whole(pi: Pi, box: Pod) -> None:
+    box.fault("hf", seconds=2.0)
+    for _ in range(3):
+        pull = pi.spawn("pull", MODEL)
+        assert until(lambda: fetchers(box))
+        kill(fetchers(box)[0])
+        assert pull.ends().code == 1
+        assert box.quiet() == {}
+    box.fault("hf")
+    assert f"{MODEL} is on box" in pi.ok("pull", MODEL)
+    [cached] = json.loads(pi.ok("cache", "--json"))["models"]
+    assert (cached["size_bytes"] >= 1 << 20, cached["unfinished_bytes"]) == (True, 0)
+
+
+def test_a_download_that_stands_still_is_tried_without_xet(pi: Pi, new_pod: NewPod) -> None:
+    box = new_pod(environment={"PI_TEST_PACE": "0.04"})
+    pi.knows(box)
+    box.fault("hf", hangs=True)
+    done = pi("pull", MODEL)
+    assert done.code == 0, done
+    assert f"no byte of {MODEL} came for 180 s; trying again without xet" in done.err
+    assert box.received("hf")["env"]["HF_HUB_DISABLE_XET"] == "1"
+
+
+def test_a_path_needs_no_pull(pi: Pi, box: Pod) -> None:
+    done = pi("pull", "/models/x")
+    assert (done.code, done.id) == (2, "pull-path")

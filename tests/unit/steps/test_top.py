@@ -1,0 +1,133 @@
+"""The figures of `pi top`: rates, percentiles, and what happens if a server starts again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pi.calls.top import Bucket, Metrics, Sample
+from pi.steps.top import History, percentiles
+from pi.steps.top_screen import drawing, sparkline
+
+
+def buckets(*counts: float) -> list[Bucket]:
+    bounds: list[float | None] = [0.1, 0.2, 0.4, None]
+    return [{"le": bound, "count": count} for bound, count in zip(bounds, counts, strict=True)]
+
+
+def metrics(tokens: float, **others: Any) -> Metrics:
+    found: dict[str, Any] = {
+        "running": 1.0,
+        "waiting": 0.0,
+        "kv_share": 0.5,
+        "prompt_tokens": 10 * tokens,
+        "generation_tokens": tokens,
+        "prefix_queries": 0.0,
+        "prefix_hits": 0.0,
+        "ttft": buckets(0, 0, 0, 0),
+        "itl": buckets(0, 0, 0, 0),
+    }
+    made: Metrics = {**found, **others}  # type: ignore[typeddict-item]
+    return made
+
+
+def sample(at: float, found: Metrics | None, name: str = "qwen", state: str = "running") -> Sample:
+    card: Any = {"index": 0, "used_mib": 1024.0, "memory_mib": 2048.0, "use": at, "celsius": None, "watts": 99.6}
+    return {"at": at, "models": [{"name": name, "state": state, "metrics": found}], "gpus": [card], "problem": None}
+
+
+def history(*samples: Sample) -> History:
+    made = History()
+    for each in samples:
+        made.add(each)
+    return made
+
+
+def test_tokens_per_second_are_of_the_last_five_seconds() -> None:
+    seen = history(*(sample(at, metrics(100 * at if at < 10 else 1000 + 10 * (at - 10))) for at in range(0, 20)))
+    [load] = seen.loads()
+    assert (load.output_per_s, load.prompt_per_s) == (10, 100)
+    assert seen.output_rates("qwen")[-1] == 10 and seen.output_rates("qwen")[0] == 100
+
+
+def test_one_sample_has_no_rates_yet() -> None:
+    [load] = history(sample(5, metrics(100))).loads()
+    assert (load.output_per_s, load.running, load.kv_share, load.prefix_share) == (None, 1, 0.5, None)
+
+
+def test_a_server_that_was_started_again_counts_from_there() -> None:
+    [load] = history(sample(0, metrics(5000)), sample(1, metrics(0)), sample(2, metrics(30))).loads()
+    assert load.output_per_s == 30
+
+
+def test_samples_older_than_a_minute_are_dropped() -> None:
+    seen = history(*(sample(at, metrics(at)) for at in range(100)))
+    assert len(seen.samples) == 61
+
+
+@pytest.mark.parametrize(
+    ("counts", "p50", "p95"),
+    [
+        ((10, 10, 10, 10), 0.05, 0.095),
+        ((0, 10, 10, 10), 0.15, 0.195),
+        ((5, 5, 10, 10), 0.1, 0.38),
+        ((0, 0, 0, 10), 0.4, 0.4),
+        ((0, 0, 0, 0), None, None),
+    ],
+)
+def test_percentiles_are_linear_inside_a_bucket(
+    counts: tuple[float, ...], p50: float | None, p95: float | None
+) -> None:
+    found = percentiles(buckets(*counts), buckets(0, 0, 0, 0))
+    assert [found.p50, found.p95] == pytest.approx([p50, p95])
+
+
+def test_percentiles_are_of_new_requests_or_else_of_all() -> None:
+    old, new = buckets(10, 10, 10, 10), buckets(10, 10, 20, 20)
+    assert percentiles(new, old).p50 == pytest.approx(0.3)
+    assert percentiles(old, old).p50 == pytest.approx(0.05)
+    assert percentiles([], []).p50 is None
+
+
+def test_prefix_hits_are_of_the_last_minute() -> None:
+    first = metrics(0, prefix_queries=1000.0, prefix_hits=0.0)
+    then = metrics(1, prefix_queries=1100.0, prefix_hits=50.0)
+    [load] = history(sample(0, first), sample(1, then)).loads()
+    assert load.prefix_share == 0.5
+
+
+def text_of(seen: History, errors: dict[str, str] | None = None) -> str:
+    console = Console(width=200, markup=False, color_system=None)
+    with console.capture() as shown:
+        console.print(drawing({"box": seen}, errors or {}))
+    return shown.get()
+
+
+def test_the_screen_has_a_line_for_each_model_and_gpu_and_no_markup() -> None:
+    hostile = "[red]x[/red]\x1b[31m"
+    shown = text_of(history(sample(0, metrics(0)), sample(1, None, "glm", hostile)), {"box": "pi: lost [bold]it"})
+    lines = shown.splitlines()
+    assert lines[0] == "box" and lines[1] == "pi: lost [bold]it"
+    assert "\x1b[31m" not in shown and "[red]x[/red]" in shown
+    assert next(line for line in lines if line.startswith("glm")).split()[2:6] == ["-", "-", "-", "-"]
+    assert "1.0 of 2.0 GiB" in shown and "100 W" in shown
+
+
+def test_a_pod_that_was_not_heard_of_is_being_asked() -> None:
+    assert "asking the pod" in text_of(History())
+
+
+@pytest.mark.parametrize(
+    ("values", "highest", "bars"),
+    [
+        ([], None, ""),
+        ([0, 0], None, "▁▁"),
+        ([1, 2, 4], None, "▃▅█"),
+        ([50, 100], 100, "▅█"),
+        ([1] * 99, None, "█" * 16),
+    ],
+)
+def test_sparklines(values: list[float], highest: float | None, bars: str) -> None:
+    assert sparkline(values, highest) == bars

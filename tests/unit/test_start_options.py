@@ -1,0 +1,70 @@
+"""The table of a start's options, as pods.json and pi.toml keep it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pi.errors import InputError
+from pi.fabric_tasks import start_options
+from pi.fabric_tasks.flags import options_from
+from pi.fabric_tasks.start_options import StartOptions
+
+GIVEN: dict[str, Any] = {
+    "memory": "45%",
+    "context": "32k",
+    "gpus": "2",
+    "for_throughput": True,
+    "lora": ["a=ann/a", "b=/x/b"],
+    "set": ["max-num-seqs=64"],
+    "env": ["NCCL_DEBUG=INFO"],
+    "no_draft": True,
+    "private": True,
+    "timeout": "900",
+    "pod": "box",
+    "detach": True,
+}
+
+
+def options(**given: Any) -> StartOptions:
+    return options_from(StartOptions, {"model": "ann/m", "name": "m", **given})
+
+
+@pytest.mark.parametrize("given", [{}, GIVEN, {"vllm": ["--max-model-len", "8192", "--trust-remote-code"]}])
+def test_a_table_describes_the_same_start(given: dict[str, Any]) -> None:
+    table = json.loads(json.dumps(options(**given).table()))
+    assert not {"pod", "name", "detach", "dry-run"} & set(table)
+    assert start_options.mistakes("m", table) == []
+    again = start_options.options_of("m", table)
+    assert again.named_request() == options(**given).named_request()
+    assert (again.private, again.timeout, again.table()) == (options(**given).private, given.get("timeout"), table)
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no model": ({"model": None}, "model: write text"),
+    "an unknown key": ({"contxt": "32k"}, "unknown key contxt; did you mean context?"),
+    "a flag of one call": ({"detach": True}, "unknown key detach"),
+    "a number for a text": ({"context": 32}, "context: write context = "),
+    "true for a number": ({"gpus": True}, "gpus: write gpus = 2"),
+    "text for a switch": ({"private": "yes"}, "private: write private = true"),
+    "text for a list": ({"set": "a=1"}, "set: write set = "),
+    "a list of numbers": ({"lora": [1]}, "lora: write lora = "),
+    "a value that the flag refuses": ({"memory": "400%"}, "memory"),
+    "two that exclude each other": ({"draft": True, "no-draft": True}, "--draft"),
+    "a secret variable": ({"env": ["HF_TOKEN=x"]}, "HF_TOKEN"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_each_mistake_names_its_key(wrong: dict[str, Any], said: str) -> None:
+    [found] = start_options.mistakes("m", {"model": "ann/m", **wrong})
+    assert said in found
+    with pytest.raises(InputError, match=r"the options of m in pods\.json cannot be used"):
+        start_options.options_of("m", {"model": "ann/m", **wrong})
+
+
+def test_options_with_a_secret_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_API_KEY", "sk-0123456789abcdef")
+    assert options(set=["served-model-name=sk-0123456789abcdef"]).table() == {}
