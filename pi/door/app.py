@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,15 +16,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pi import faults
-from pi.door import kept, names
+from pi.door import names
 from pi.door.admission import Admission
 from pi.door.background import STATUS
-from pi.door.lines import Lines, new_pool
+from pi.door.house import House
 from pi.door.names import Served
-from pi.door.passing import NotListening, Question, Reply, pass_on
+from pi.door.passing import Question, Reply
 from pi.door.refusals import Refused
-from pi.errors import PiError
-from pi.pods import state
 
 ROUTES = (
     "/v1/chat/completions",
@@ -59,35 +56,6 @@ class Admitted:
             except Refused as refused:
                 return await Reply(send).refuse(refused, scope["path"])
         await self._app(scope, receive, send)
-
-
-@dataclass
-class House:
-    """What is behind the door: the pods' key, and connections to the pods."""
-
-    key: str = field(repr=False)
-    lines: Lines = field(default_factory=Lines)
-
-    def __post_init__(self) -> None:
-        self.pool = new_pool(self.lines)
-
-    def models(self) -> list[Served]:
-        """Return the models now. Raises Refused if pods.json cannot be read."""
-        try:
-            return names.served(state.load(), kept.stopped())
-        except PiError as error:
-            raise Refused(500, "state_unreadable", error.message) from None
-
-    async def answer(self, asked: Question, reply: Reply) -> None:
-        """Have the model of a request answer it. Raises Refused."""
-        model = names.find(self.models(), asked.model)
-        if model.state != "running":
-            raise Refused(503, "model_not_ready", f"{model} is {model.state}", retry_s=10)
-        self.lines.know(model.pod)
-        try:
-            await pass_on(self.pool, model, self.key, asked, reply)
-        except NotListening:
-            raise Refused(503, "model_not_running", f"{model} does not answer; see: pi list") from None
 
 
 class Passage:
@@ -142,9 +110,9 @@ async def _question(request: Request) -> Question:
         raise Refused(400, "invalid_json", "the body is not JSON") from None
     if not isinstance(document, dict) or not isinstance(document.get("model"), str):
         raise Refused(400, "model_missing", 'the body has no "model"; GET /v1/models lists them')
-    query = request.url.query
-    target = request.url.path + (f"?{query}" if query else "")
-    return Question(request.url.path, target.encode("ascii"), request.headers.raw, bytes(body), document)
+    path, query = request.url.path, request.scope["query_string"]
+    target = path.encode("ascii") + (b"?" + query if query else b"")
+    return Question(path, target, request.headers.raw, bytes(body), document)
 
 
 def application(house: House, admission: Admission) -> Starlette:
@@ -158,7 +126,7 @@ def application(house: House, admission: Admission) -> Starlette:
         return JSONResponse(_model(names.find(house.models(), request.path_params["name"])))
 
     async def status(request: Request) -> Response:
-        return JSONResponse({"models": [_status(each) for each in house.models()]})
+        return JSONResponse({"models": house.status()})
 
     async def no_route(request: Request) -> Response:
         raise Refused(404, "unknown_route", f"the door has no {request.url.path}; it has {', '.join(ROUTES)}")
@@ -169,8 +137,8 @@ def application(house: House, admission: Admission) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        await house.pool.aclose()
+        async with house.open():
+            yield
 
     return Starlette(
         routes=[
@@ -188,7 +156,3 @@ def application(house: House, admission: Admission) -> Starlette:
 
 def _model(model: Served) -> dict[str, object]:
     return {"id": model.id, "object": "model", "created": 0, "owned_by": f"pi:{model.pod.name}", "state": model.state}
-
-
-def _status(model: Served) -> dict[str, object]:
-    return {"id": model.id, "pod": model.pod.name, "state": model.state, "note": ""}

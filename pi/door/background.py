@@ -13,7 +13,7 @@ from typing import Any
 from pi import config, screen
 from pi.door import kept
 from pi.door.kept import Door
-from pi.errors import NotReadyError, PiError, RemoteError
+from pi.errors import NotReadyError, RemoteError
 
 OPEN_S = 30
 
@@ -49,27 +49,26 @@ def start(words: list[str]) -> Door:
     deadline = time.monotonic() + OPEN_S
     while time.monotonic() < deadline:
         door = kept.opened()
-        if door and door.pid == process.pid and _answers(door):
+        if door and door.pid == process.pid and asked(door):
             return door
         if process.poll() is not None:
-            raise _failure(process.returncode)
+            raise kept.last_error(process.returncode)
         time.sleep(POLL_S)
     process.terminate()
     raise NotReadyError("door-late", f"the door does not answer after {OPEN_S} s", f"its log: {kept.log_path()}")
 
 
-def status(door: Door) -> dict[str, Any] | None:
-    """Return what the door says of its models, or None if it does not answer."""
+def asked(door: Door) -> dict[str, Any] | None:
+    """Return what an open door says of its models, or its error; None if it does not answer."""
     connection = http.client.HTTPConnection(door.address, door.port, timeout=ANSWER_S)
     try:
         connection.request("GET", STATUS, headers={"Authorization": f"Bearer {kept.key()}"})
-        answer = connection.getresponse()
-        document = json.loads(answer.read())
+        document = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
         connection.close()
-    return document if isinstance(document, dict) and isinstance(document.get("models"), list) else None
+    return document if isinstance(document, dict) else None
 
 
 def show_status() -> None:
@@ -78,27 +77,16 @@ def show_status() -> None:
     if door is None:
         screen.say("the door is closed; open it: pi door --background")
         return
-    found = status(door)
+    found = asked(door)
     if found is None:
         raise RemoteError(
             "door-silent", f"the door at {door.url} (pid {door.pid}) does not answer", "open it again: pi door stop"
         )
+    if "models" not in found:
+        raise RemoteError("door-error", f"the door at {door.url} reports: {found['error']['message']}")
     screen.say(f"the door is at {door.url}, pid {door.pid}; its key is in {kept.key_path()}")
     rows = [(each["id"], each["pod"], each["state"], each["note"]) for each in found["models"]]
     if rows:
-        screen.table(rows, ("NAME", "POD", "STATE", ""))
+        screen.table(rows, ("NAME", "POD", "STATE", "NOTE"))
     else:
         screen.say("no models; start one: pi start MODEL --name NAME")
-
-
-def _answers(door: Door) -> bool:
-    return status(door) is not None
-
-
-def _failure(code: int) -> PiError:
-    """Return the error of a door that did not open, with its words and exit code."""
-    text = kept.log_path().read_text("utf-8", "replace")
-    first, _, rest = text.rpartition("pi: ")[2].strip().partition("\n")
-    error = RemoteError("door-failed", first or f"the door ended with status {code}", rest.strip() or None)
-    error.exit_code = code if 0 < code < 128 else 1
-    return error

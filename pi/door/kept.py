@@ -12,14 +12,15 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pi import config, redaction
+from pi.door import names
 from pi.door.names import Kept
-from pi.errors import BusyError, InputError, RemoteError
+from pi.errors import BusyError, InputError, PiError, RemoteError
 
 HOST, PORT = "127.0.0.1", 4000
 
@@ -55,8 +56,9 @@ def folder() -> Path:
     return config.config_dir() / "door"
 
 
-def log_path() -> Path:
-    return folder() / "log"
+def log_path(place: tuple[str, str] | None = None) -> Path:
+    """Return the log of a door in the background, or of its last start or stop of a model (a pod and a name)."""
+    return folder() / place[0] / f"{place[1]}.log" if place else folder() / "log"
 
 
 def key_path() -> Path:
@@ -125,8 +127,8 @@ def key() -> str:
     path = key_path()
     make_folder()
     try:
-        with contextlib.suppress(FileExistsError):
-            _write_new(path, f"sk-door-{secrets.token_urlsafe(32)}\n")
+        if not path.exists():
+            _make_key(path)
         if path.stat().st_mode & 0o077:
             raise InputError("door-key-open", f"other users can read {path}", f"chmod 600 {path}")
         found = path.read_text("utf-8", "replace").strip()
@@ -138,6 +140,16 @@ def key() -> str:
     return found
 
 
+def _make_key(path: Path) -> None:
+    """Write a key into a file at once, unless another process has."""
+    fresh = path.with_name(f"key.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    _write_new(fresh, f"sk-door-{secrets.token_urlsafe(32)}\n")
+    with contextlib.suppress(FileExistsError):
+        os.link(fresh, path)
+    fresh.unlink()
+
+
 def stopped() -> Kept:
     """Return the options of the models that the door stopped and can start again; empty if the file is damaged."""
     try:
@@ -146,20 +158,23 @@ def stopped() -> Kept:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {pod: {name: table for name, table in models.items() if _is_start(table)}
+    return {pod: {name: table for name, table in models.items() if names.is_start(table)}
             for pod, models in found.items() if isinstance(models, dict)}  # fmt: skip
 
 
-def keep_stopped(pod: str, name: str, options: dict[str, Any] | None) -> None:
+def keep_stopped(pod: str, name: str, options: Mapping[str, Any] | None) -> None:
     """Save how a stopped model is started again; None forgets it. Only the process with the door open may call this."""
     models = {each: dict(tables) for each, tables in stopped().items()}
     models.setdefault(pod, {}).pop(name, None)
     if options:
-        models[pod][name] = options
+        models[pod][name] = dict(options)
     fresh = _stopped_path().with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    _write_new(fresh, json.dumps(models, indent=1) + "\n")
-    fresh.replace(_stopped_path())
+    try:
+        fresh.unlink(missing_ok=True)
+        _write_new(fresh, json.dumps(models, indent=1) + "\n")
+        fresh.replace(_stopped_path())
+    except OSError as error:
+        raise _unwritable(fresh, error) from None
 
 
 def make_folder() -> None:
@@ -169,17 +184,24 @@ def make_folder() -> None:
         raise _unwritable(folder(), error) from None
 
 
-def new_log() -> int:
+def new_log(place: tuple[str, str] | None = None) -> int:
     """Return the descriptor of an empty log. Raises InputError."""
+    path = log_path(place)
     make_folder()
     try:
-        return os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise _unwritable(log_path(), error) from None
+        raise _unwritable(path, error) from None
 
 
-def _is_start(table: object) -> bool:
-    return isinstance(table, dict) and isinstance(table.get("model"), str)
+def last_error(code: int, place: tuple[str, str] | None = None) -> PiError:
+    """Return the error of a run of pi by its log and exit code."""
+    text = log_path(place).read_text("utf-8", "replace")
+    first, _, rest = text.rpartition("pi: ")[2].strip().partition("\n")
+    error = RemoteError("door-failed", first or f"pi ended with status {code}", rest.strip() or None)
+    error.exit_code = code if 0 < code < 128 else 1
+    return error
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,12 +87,15 @@ class LineStream(httpcore2.AsyncNetworkStream):
         self._line = line
         self._socket = line.socket if isinstance(line, Line) else line
         self._socket.setblocking(False)
+        self._used = time.time()  # also counts a laptop's sleep
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
             return await asyncio.get_running_loop().sock_recv(self._socket, max_bytes)
         except OSError as error:
             raise httpcore2.ReadError(str(error)) from error
+        finally:
+            self._used = time.time()
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
@@ -105,9 +109,11 @@ class LineStream(httpcore2.AsyncNetworkStream):
         asyncio.get_running_loop().run_in_executor(None, self._line.close)
 
     def get_extra_info(self, info: str) -> object:
-        """Return whether there is something to read, or the end: then an idle connection is of no use any more."""
+        """Return for "is_readable" whether an idle connection is of no use: it has something to read, or is old."""
         if info != "is_readable":
             return None
+        if time.time() - self._used > IDLE_S:
+            return True
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))

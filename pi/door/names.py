@@ -16,10 +16,7 @@ Kept = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Served:
-    """A model on a pod. `id` is its name at the door, `name` what its own server calls it.
-
-    A stopped one has the `options` with which the door can start it.
-    """
+    """A model on a pod. `id` is its name at the door, `name` what its own server calls it."""
 
     id: str
     name: str
@@ -31,6 +28,11 @@ class Served:
     def place(self) -> tuple[str, str]:
         """The pod and the model's own name there; its adapters have the same."""
         return self.pod.name, self.deployment.name
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """How the door can start it, by the flags of `pi start`; empty if that is unknown."""
+        return self.deployment.options if is_start(self.deployment.options) else {}
 
     def __str__(self) -> str:
         return f"{self.deployment.name} on {self.pod.name}"
@@ -66,6 +68,16 @@ def find(models: list[Served], wanted: str) -> Served:
     raise Refused(404, "model_not_found", f"no model {wanted[:200]!r}; the door has {names}")
 
 
+def is_start(table: object) -> bool:
+    """Return whether a table of options describes a start."""
+    if not isinstance(table, dict) or not isinstance(table.get("model"), str):
+        return False
+    return all(isinstance(table.get(key, []), list) for key in LISTS)
+
+
+LISTS = ("lora", "vllm")
+"""Flags with several values that the door reads or writes."""
+
 ORDER = ("running", "starting", "stopped")
 
 
@@ -76,7 +88,7 @@ def _models(pod: Pod, kept: Kept) -> list[Deployment]:
 
 
 def _stopped(name: str, options: Mapping[str, Any]) -> Deployment:
-    adapters = tuple(text.partition("=")[0] for text in options.get("lora", []))
+    adapters = tuple(str(text).partition("=")[0] for text in options.get("lora", []))
     return Deployment(name, str(options["model"]), 0, (), 0, adapters=adapters, options=dict(options))
 
 

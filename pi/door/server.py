@@ -11,31 +11,36 @@ import uvicorn
 
 from pi import redaction, screen
 from pi.door import kept
-from pi.door.admission import Admission
-from pi.door.app import House, application
+from pi.door.admission import LOOPBACK, Admission
+from pi.door.app import application
+from pi.door.house import House
 from pi.errors import BusyError, InputError, Interrupted
+from pi.pods import state
 from pi.steps import keys
 
 END_S = 3
 """How long running answers go on after the door was asked to end."""
 
 
-def serve(host: str, port: int) -> None:
-    """Serve until Ctrl+C or TERM. Raises BusyError if another door is open or the port is taken."""
+def serve(host: str, port: int, ttl_s: int | None) -> None:
+    """Serve until Ctrl+C or TERM. Raises BusyError if another door is open or the port is taken, or InputError."""
+    state.load()
     pods_key = keys.api_key()
     redaction.add(pods_key)
     with kept.claimed(host, port) as door, _listening(host, port) as listener:
-        running = uvicorn.Server(settings(host, pods_key))
+        running = uvicorn.Server(settings(host, pods_key, ttl_s))
         screen.say(f"the door is at {door.url}; its key is in {kept.key_path()}")
+        if host not in LOOPBACK:
+            screen.note("note: other machines can reach the door, and it has no TLS")
         with contextlib.suppress(KeyboardInterrupt, Interrupted):
             running.run(sockets=[listener])
 
 
-def settings(host: str, pods_key: str) -> uvicorn.Config:
+def settings(host: str, pods_key: str, ttl_s: int | None = None) -> uvicorn.Config:
     """Return how uvicorn serves the door. It accepts the pods' key as well: who has that one needs no door."""
     admission = Admission(host, (kept.key(), pods_key))
     return uvicorn.Config(
-        application(House(pods_key), admission),
+        application(House(pods_key, ttl_s), admission),
         http="h11",
         ws="none",
         loop="asyncio",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +19,26 @@ INSTALL = "pip install 'pi-pods[door]'"
 class DoorOptions(Options):
     port: str | None = flag("PORT", "local port (default: the last one, or 4000)")
     host: str | None = flag("ADDRESS", "listen on this address instead of the loopback; the door has no TLS")
+    ttl: str | None = flag("30m", "stop models after this time without requests; the next request starts them")
     background: bool = switch("return when the door is open; it stays open")
 
 
-@verb(DoorOptions, examples=("pi door", "pi door --background", "pi door --port 4100"))
+@verb(
+    DoorOptions, examples=("pi door", "pi door --background", "pi door --port 4100", "pi door --ttl 30m --background")
+)
 def run(c: Any, options: DoorOptions) -> None:
     """Serve every model of every pod at one local address, over SSH, until Ctrl+C."""
     try:
         from pi.door import server  # noqa: PLC0415 - its packages are an extra
     except ImportError as error:
         raise InputError("door-not-installed", f"the door needs {error.name}", INSTALL) from None
-    host, port = options.host or kept.HOST, _port(options.port)
+    host, port, ttl_s = options.host or kept.HOST, _port(options.port), _seconds(options.ttl)
     if options.background:
-        door = background.start(["door", "--host", host, "--port", str(port)])
+        ttl = ["--ttl", str(ttl_s)] if ttl_s else []
+        door = background.start(["door", "--host", host, "--port", str(port), *ttl])
         screen.say(f"the door is at {door.url}; its key is in {kept.key_path()}")
         return
-    server.serve(host, port)
+    server.serve(host, port, ttl_s)
 
 
 @verb(Options, name="status", examples=("pi door status",))
@@ -60,3 +65,12 @@ def _port(text: str | None) -> int:
     if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
         raise InputError("port-invalid", f"invalid --port {text!r}", "use a number from 1 to 65535")
     return int(text)
+
+
+def _seconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd]?)", text, re.ASCII)
+    if not found:
+        raise InputError("ttl-invalid", f"invalid --ttl {text!r}", "use a time such as 90s, 30m or 2h")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import stat
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rig.command import KEY, Pi
-from tests.rig.pod import is_alive, kill, until
+from tests.rig.pod import Pod, is_alive, kill, until
 from tests.rig.sshd import free_port
 from tests.ssh.conftest import Serving
+from tests.ssh.test_tunnel import silenced
 
 CHAT = "/v1/chat/completions"
 
@@ -48,19 +52,21 @@ class Client:
 
 
 @pytest.fixture
-def pi(serving: Serving) -> Iterator[Pi]:
+def server(serving: Serving) -> Iterator[Pi]:
+    """A pi before a running model; no door stays open."""
     yield serving.pi
     serving.pi("door", "stop")
 
 
-def open_door(pi: Pi) -> Client:
+def open_door(pi: Pi, *words: str) -> Client:
     port = free_port()
-    opened = pi.ok("door", "--port", str(port), "--background")
+    opened = pi.ok("door", "--port", str(port), "--background", *words)
     assert opened == f"the door is at http://127.0.0.1:{port}/v1; its key is in {pi.config}/door/key\n"
     return Client(pi, port)
 
 
-def test_a_door_in_the_background_streams_over_ssh(pi: Pi) -> None:
+def test_a_door_in_the_background_streams_over_ssh(server: Pi) -> None:
+    pi = server
     assert pi.ok("door", "status") == "the door is closed; open it: pi door --background\n"
     client = open_door(pi)
     status, text = client.chat(stream=True)
@@ -84,12 +90,15 @@ def test_a_door_in_the_background_streams_over_ssh(pi: Pi) -> None:
     assert pi.ok("door", "stop") == "the door is closed\n"
 
 
-def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(pi: Pi, serving: Serving) -> None:
+def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(server: Pi, serving: Serving) -> None:
+    pi = server
     client = open_door(pi)
     assert client.answers()
     for session in serving.box.sessions():
         kill(session)
     assert client.answers()
+    with silenced(serving.box):
+        assert client.answers()
     pid = json.loads((pi.config / "door" / "door.json").read_text())["pid"]
     os.kill(pid, signal.SIGKILL)
     assert until(lambda: not client.answers())
@@ -101,7 +110,8 @@ def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(pi: Pi
     assert again.ends().code == 0 and not client.answers()
 
 
-def test_a_door_that_cannot_open_says_why(pi: Pi) -> None:
+def test_a_door_that_cannot_open_says_why(server: Pi) -> None:
+    pi = server
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert pi("door", "--port", port).id == "local-port-taken"
@@ -115,3 +125,78 @@ def test_a_door_that_cannot_open_says_why(pi: Pi) -> None:
     client = open_door(pi)
     status, text = client.chat("dead/qwen")
     assert status == 502 and "cannot reach pod 'dead'" in text and "pi pods remove dead" in text
+
+
+@pytest.mark.pace(0.2)
+def test_an_idle_model_is_stopped_and_a_request_starts_it_once(pi: Pi, box: Pod) -> None:
+    model = box.model()
+    pi.ok("start", model, "--name", "qwen")
+    state = pi.state()
+    state["pods"]["box"]["models"]["qwen"]["options"] = {"model": model, "context": "4k"}
+    pi.write(state)
+    try:
+        client = open_door(pi, "--ttl", "5")
+        assert until(lambda: "starts on a request" in pi.ok("door", "status"))
+        assert "no models on box" in pi.ok("list")
+        box.fault("vllm", load_s=1)
+        with ThreadPoolExecutor(4) as pool:
+            streams = [pool.submit(client.chat, stream=True) for _ in range(2)]
+            others = [pool.submit(client.chat) for _ in range(2)]
+            assert until(lambda: "start for" in pi.ok("door", "status"))
+            assert "asked for by /v1/chat/completions" in pi.ok("door", "status")
+        for status, text in (asked.result() for asked in (*streams, *others)):
+            assert status == 200 and " is Paris." in text and "data: [DONE]" in text
+        assert all(asked.result()[1].startswith(": qwen on box is starting\n\n") for asked in streams)
+        assert not any("is starting" in asked.result()[1] for asked in others)
+        assert box.received("qwen")["argv"].count("4096") == 1
+        assert len(re.findall(r" start +qwen +ok", pi.ok("audit"))) == 2
+    finally:
+        pi.ok("door", "stop")
+
+
+@pytest.mark.pace(0.2)
+def test_a_start_that_fails_is_an_error_and_not_repeated_at_once(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", exit=1, load_s=0.5)
+    entry = {"model": box.model(), "port": free_port(), "gpus": [], "pid": 7}
+    state = pi.state()
+    state["pods"]["box"]["models"] = {"qwen": {**entry, "options": {"model": entry["model"]}}, "bge": entry}
+    pi.write(state)
+    client = open_door(pi)
+    try:
+        status, text = client.chat(stream=True)
+        event = json.loads(text.split("event: error\ndata: ")[1])
+        assert status == 200 and "qwen on box: start failed" in event["error"]["message"]
+        status, text = client.chat()
+        assert status == 503 and json.loads(text)["error"]["code"] == "start_failed"
+        status, text = client.chat("bge")
+        assert status == 503 and "bge on box does not answer" in text
+        assert "start failed" in pi.ok("door", "status")
+    finally:
+        pi.ok("door", "stop")
+
+
+@pytest.mark.slow
+@pytest.mark.pace(0.2)
+def test_a_killed_door_and_one_on_another_machine_start_a_model_once(pi: Pi, box: Pod, tmp_path: Path) -> None:
+    other = Pi(tmp_path / "other")
+    other.knows(box)
+    model = box.model()
+    ended = {"model": model, "port": free_port(), "gpus": [], "pid": 7, "options": {"model": model}}
+    for each in (pi, other):
+        state = each.state()
+        state["pods"]["box"]["models"] = {"qwen": ended}
+        each.write(state)
+    box.fault("vllm", load_until="go")
+    first = open_door(pi)
+    with ThreadPoolExecutor(3) as pool:
+        broken = pool.submit(first.answers)
+        assert until(lambda: "start for" in pi.ok("door", "status") and "loading" in pi.ok("list"))
+        os.kill(json.loads((pi.config / "door" / "door.json").read_text())["pid"], signal.SIGKILL)
+        assert broken.exception() or not broken.result()
+        asked = [pool.submit(client.chat) for client in (open_door(pi), open_door(other))]
+        assert until(lambda: "start for" in pi.ok("door", "status") and "start for" in other.ok("door", "status"))
+        (box.home / "go").touch()
+        for answer in asked:
+            assert answer.result()[0] == 200 and " is Paris." in answer.result()[1]
+    assert [each.ok("door", "stop").startswith("closed") for each in (pi, other)] == [True, True]
+    assert len(re.findall(r" start +qwen +ok", pi.ok("audit"))) == 1

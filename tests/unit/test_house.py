@@ -77,7 +77,7 @@ LATE = {
 """Imports inside functions: heavy packages, and the tasks for fabfiles."""
 
 
-DOOR = ("door.app", "door.lines", "door.passing", "door.server")
+DOOR = ("door.app", "door.house", "door.lines", "door.passing", "door.server")
 """Modules that need the extra `door`."""
 
 

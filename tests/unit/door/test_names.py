@@ -1,0 +1,108 @@
+"""The models that the door serves, and the words that start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pi.door import kept, names
+from pi.door.refusals import Refused
+from pi.door.starts import start_words
+from pi.pods.types import Deployment, Pod, State
+
+
+def state(*pods: Pod) -> State:
+    return State({pod.name: pod for pod in pods}, active=pods[0].name)
+
+
+def pod(name: str, *models: Deployment) -> Pod:
+    return Pod(name, "local", models={model.name: model for model in models})
+
+
+def model(name: str, **more: Any) -> Deployment:
+    return Deployment(name, f"org/{name}", 8001, (0,), 7, **more)
+
+
+def test_models_that_the_door_stopped_are_served_with_their_adapters() -> None:
+    options = {"model": "org/kimi", "lora": ["sql=org/sql", "css=org/css"]}
+    found = names.served(state(pod("dc1", model("qwen"))), {"dc1": {"kimi": options}, "gone": {"bge": options}})
+    assert [(each.id, each.state) for each in found] == [
+        ("qwen", "running"),
+        ("kimi", "stopped"),
+        ("sql", "stopped"),
+        ("css", "stopped"),
+    ]
+    assert {each.place for each in found[1:]} == {("dc1", "kimi")} and found[2].options == options
+
+
+def test_what_pods_json_says_counts_more_than_what_the_door_kept() -> None:
+    [found] = names.served(state(pod("dc1", model("qwen"))), {"dc1": {"qwen": {"model": "org/old"}}})
+    assert (found.state, found.options) == ("running", {})
+
+
+def test_a_name_on_several_pods_means_one_that_runs_then_the_active_pods() -> None:
+    starting = model("qwen", status="starting")
+    found = names.served(state(pod("dc1", starting), pod("dc2", model("qwen")), pod("dc3", model("qwen"))), {})
+    assert [each.id for each in found] == ["dc1/qwen", "dc2/qwen", "dc3/qwen"]
+    assert names.find(found, "qwen").pod.name == "dc2"
+    assert names.find(found, "dc1/qwen").state == "starting"
+    with pytest.raises(Refused, match="no model 'qwen2'; the door has dc1/qwen, dc2/qwen, dc3/qwen"):
+        names.find(found, "qwen2")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, []),
+        ({"context": "32k", "gpus": 2}, ["--context=32k", "--gpus=2"]),
+        ({"private": True, "text-only": False}, ["--private"]),
+        ({"set": ["a=1", "--b=2"]}, ["--set=a=1", "--set=--b=2"]),
+        ({"vllm": ["--x", "1"], "timeout": "900"}, ["--timeout=900", "--vllm", "--x", "1"]),
+    ],
+)
+def test_options_become_the_words_of_pi_start(options: dict[str, Any], words: list[str]) -> None:
+    found = start_words("qwen", "dc1", {"model": "org/qwen", **options})
+    assert found == ["start", "org/qwen", "--name", "qwen", "--pod", "dc1", *words]
+
+
+def test_stopped_models_are_kept_in_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path))
+    assert kept.stopped() == {}
+    kept.make_folder()
+    kept.keep_stopped("dc1", "qwen", {"model": "org/qwen"})
+    kept.keep_stopped("dc1", "kimi", {"model": "org/kimi"})
+    kept.keep_stopped("dc1", "qwen", None)
+    assert kept.stopped() == {"dc1": {"kimi": {"model": "org/kimi"}}}
+    file = tmp_path / "door" / "stopped.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for damaged in ("", "[]", '{"dc1": 7}', '{"dc1": {"qwen": 7}}', '{"dc1": {"qwen": {"model": "a", "lora": 7}}}'):
+        file.write_text(damaged)
+        assert not any(kept.stopped().values())
+    file.write_text(json.dumps({"dc1": {"qwen": {"model": "org/qwen"}, "bad": {"model": 7}}}))
+    assert kept.stopped() == {"dc1": {"qwen": {"model": "org/qwen"}}}
+
+
+def test_a_damaged_file_of_the_door_means_a_closed_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path))
+    assert kept.last() is None
+    with kept.claimed("127.0.0.1", 4100) as door:
+        assert kept.opened() == door
+    assert kept.opened() is None and kept.last() == kept.Door("127.0.0.1", 4100)
+    for damaged in ("", "{}", '{"host": "a", "port": 70000, "pid": 7, "started": 1}'):
+        (tmp_path / "door" / "door.json").write_text(damaged)
+        assert kept.last() is None
+
+
+def test_processes_that_make_the_key_at_once_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "getpid", threading.get_ident)  # as if each thread were a process
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: kept.key(), range(8)))
+    assert len(keys) == 1 and [path.name for path in (tmp_path / "door").iterdir()] == ["key"]
