@@ -77,8 +77,12 @@ LATE = {
 """Imports inside functions: heavy packages, and the tasks for fabfiles."""
 
 
-DOOR = ("door.app", "door.house", "door.lines", "door.passing", "door.server")
-"""Modules that need the extra `door`."""
+IMPORTED_LATE = (
+    *("door.app", "door.house", "door.lines", "door.passing", "door.server"),
+    *("prompt.line_editor", "prompt.sdk", "prompt.transport"),
+    *("steps.bench_plot", "steps.top_screen"),
+)
+"""Modules that import heavy packages at the top. They are imported inside functions."""
 
 
 def modules() -> list[str]:
@@ -188,15 +192,7 @@ def test_only_heavy_imports_are_inside_functions(module: str) -> None:
 def test_heavy_packages_are_imported_late(module: str) -> None:
     """Only a function that connects imports `ssh.connection`, and only one that opens the door imports its server."""
     at_top = {name.partition(".")[0] for node in tree_of(module).body for name in names_of(node)}
-    is_late = module in ("prompt.sdk", "prompt.transport", "prompt.line_editor", "steps.top_screen", *DOOR)
-    assert not at_top & HEAVY or is_late
-    assert not at_top & HEAVY or module in (
-        "prompt.sdk",
-        "prompt.transport",
-        "prompt.line_editor",
-        "steps.bench_plot",
-        "steps.top_screen",
-    )
+    assert not at_top & HEAVY or module in IMPORTED_LATE
 
 
 @pytest.mark.parametrize(
