@@ -6,7 +6,6 @@ itself becomes a notice, and anything else is refused by name.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import shlex
@@ -16,8 +15,9 @@ from getopt import GetoptError, getopt
 from typing import Any, TypeVar
 
 from pi.errors import InputError
-
-PASTE = 'paste it as "ssh USER@HOST -p PORT -i KEY"'
+from pi.ssh import values
+from pi.ssh.flags import OWN_COMMANDS, SETTING_FLAGS, SSH_FLAGS, UNUSED_FLAGS, UNUSED_OPTIONS
+from pi.ssh.values import PASTE
 
 LEAVE_OUT = 'leave it out, or put it under a Host in ~/.ssh/config and paste "ssh THAT-HOST"'
 
@@ -209,7 +209,7 @@ class _Draft:
             user, at, host = word.rpartition("@")
             if at:
                 self.set(word, "User", user)
-            self.host = _checked(word, _host, host)
+            self.host = _checked(word, values.host, host)
 
     def take_command(self, command: str) -> None:
         """Leave a remote command out, unless it is a second machine or text for a shell."""
@@ -252,12 +252,6 @@ class _Draft:
         )
 
 
-# What a value may be: each reading returns the canonical spelling, or raises ValueError with the reason.
-
-UNSAFE = re.compile(r"""['`"$\\;&<>|(){}\[\],*?%]|[^!-~]""")
-"""Characters refused in users and hosts: those of valid_hostname (ssh.c), all but printable ASCII, and those
-that a shell or ssh's own %-tokens would expand, since ssh hands the names of a jump to both."""
-
 Value = TypeVar("Value")
 
 
@@ -268,79 +262,14 @@ def _checked(word: str, reading: Callable[[str], Value], text: str) -> Value:
         raise InputError("ssh-word-refused", f"{word}: {reason}", PASTE) from None
 
 
-def _name(text: str) -> str:
-    if not text or text.startswith("-") or len(text) > 255:
-        raise ValueError("a user or host has 1 to 255 characters and does not begin with -")
-    if unsafe := UNSAFE.search(text):
-        raise ValueError(f"a user or host holds no {unsafe[0]}")
-    return text
-
-
-def _user(text: str) -> str:
-    if ":" in text:
-        raise InputError(
-            "ssh-password", "the ssh command holds a password or a second :", "pi logs in with a key: " + PASTE
-        )
-    return _name(text)
-
-
-def _host(text: str) -> str:
-    if text.lower().rstrip(".") == "ssh.runpod.io":
-        hint = 'paste the pod\'s "SSH over exposed TCP" command, with an IP address and a port'
-        raise InputError("ssh-runpod-gateway", "ssh.runpod.io gives a terminal but runs no commands", hint)
-    if "/" in text:
-        raise ValueError("a host holds no /")
-    if ":" in text:
-        return _ipv6(text)
-    if re.fullmatch(r"[0-9.]*\.[0-9.]*", text):
-        return str(ipaddress.IPv4Address(text))
-    return _name(text)
-
-
-def _ipv6(text: str) -> str:
-    address, percent, zone = re.sub(r"^\[(.*)\]$", r"\1", text).partition("%")
-    try:
-        return str(ipaddress.IPv6Address(address)) + (percent + _name(zone) if percent else "")
-    except ValueError:
-        raise ValueError("this is not an IPv6 address, and a port is given by -p") from None
-
-
-def _number(lowest: int, highest: int) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if not re.fullmatch(r"[0-9]{1,6}", text) or not lowest <= int(text) <= highest:
-            raise ValueError(f"a number from {lowest} to {highest} is needed")
-        return str(int(text))
-
-    return read
-
-
-_port = _number(1, 65535)
-
-
 def _machine(text: str) -> SshTarget:
     """`[user@]host[:port]`, with or without ssh:// before it."""
     user, at, place = text.removeprefix("ssh://").removesuffix("/").rpartition("@")
     found = re.fullmatch(r"(\[.*\]|[^:]*)(?::(.*))?", place)
     if not found:
         raise ValueError("an IPv6 address stands in brackets here")
-    checked_user = _user(user) if at else None
-    return SshTarget(_host(found[1]), checked_user, None if found[2] is None else int(_port(found[2])))
-
-
-def _path(text: str) -> str:
-    if not text.strip() or text == "none" or re.search(r'[$`\\"]', text):
-        raise ValueError("the path of a key is written out, or begins with ~/")
-    return text
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        word = {"true": "yes", "false": "no"}.get(text.lower(), text.lower())
-        if word not in allowed:
-            raise ValueError(f"pi honours {' or '.join(allowed)} here")
-        return word
-
-    return read
+    checked_user = values.user(user) if at else None
+    return SshTarget(values.host(found[1]), checked_user, None if found[2] is None else int(values.port(found[2])))
 
 
 def _jumps(text: str) -> str:
@@ -362,69 +291,15 @@ def _forwarding_jump(command: str) -> str:
 
 
 READINGS: dict[str, Callable[[str], str]] = {
-    **dict.fromkeys(("Compression", "IdentitiesOnly", "TCPKeepAlive"), _one_of("yes", "no")),
-    **dict.fromkeys(("ConnectTimeout", "ServerAliveInterval", "ServerAliveCountMax"), _number(0, 99999)),
-    **dict.fromkeys(("HostName", "HostKeyAlias"), _host),
-    "AddressFamily": _one_of("any", "inet", "inet6"),
-    "IdentityFile": _path,
-    "Port": _port,
+    **dict.fromkeys(("Compression", "IdentitiesOnly", "TCPKeepAlive"), values.one_of("yes", "no")),
+    **dict.fromkeys(("ConnectTimeout", "ServerAliveInterval", "ServerAliveCountMax"), values.number(0, 99999)),
+    **dict.fromkeys(("HostName", "HostKeyAlias"), values.host),
+    "AddressFamily": values.one_of("any", "inet", "inet6"),
+    "IdentityFile": values.path,
+    "Port": values.port,
     "ProxyCommand": _forwarding_jump,
     "ProxyJump": _jumps,
-    "StrictHostKeyChecking": _one_of("yes"),
-    "User": _user,
+    "StrictHostKeyChecking": values.one_of("yes"),
+    "User": values.user,
 }
 """The options that pi acts on (ssh_config(5)), and what each may be; times in seconds."""
-
-AGENT = "pi forwards no agent"
-
-HOST_KEYS = "pi pins host keys itself"
-
-KEY_LOGIN = "pi logs in with a key and asks for no password"
-
-MESSAGES = "pi prints its own messages"
-
-OWN_COMMANDS = "pi runs its own commands"
-
-TERMINAL = "pi asks for a terminal where it needs one"
-
-TUNNELS = "pi opens its own tunnels"
-
-UNUSED_OPTIONS = {
-    "ForwardAgent": ("yes|no|true|false", AGENT),
-    "BatchMode": ("yes|no", KEY_LOGIN),
-    "ExitOnForwardFailure": ("yes|no", TUNNELS),
-    "GlobalKnownHostsFile": (".+", HOST_KEYS),
-    "LogLevel": ("quiet|fatal|error|info|verbose|debug[123]?", MESSAGES),
-    "PasswordAuthentication": ("yes|no", KEY_LOGIN),
-    "PreferredAuthentications": ("([a-z-]+,)*publickey(,[a-z-]+)*", KEY_LOGIN),
-    "PubkeyAuthentication": ("yes", KEY_LOGIN),
-    "RequestTTY": ("yes|no|force|auto", TERMINAL),
-    "StrictHostKeyChecking": ("no|off|false|ask|accept-new", HOST_KEYS),
-    "UserKnownHostsFile": (".+", HOST_KEYS),
-}
-"""Options that have no effect with values of this pattern, and why."""
-
-SSH_FLAGS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
-"""All of ssh's flags (ssh.c); a colon follows those with a value."""
-
-SETTING_FLAGS: dict[str, tuple[str, str | None]] = {
-    "-4": ("AddressFamily", "inet"),
-    "-6": ("AddressFamily", "inet6"),
-    "-C": ("Compression", "yes"),
-    "-J": ("ProxyJump", None),
-    "-i": ("IdentityFile", None),
-    "-l": ("User", None),
-    "-p": ("Port", None),
-}
-"""Flags that set an option to this value, or to the flag's own."""
-
-UNUSED_FLAGS = {
-    **dict.fromkeys(("-D", "-L", "-R"), TUNNELS),
-    **dict.fromkeys(("-A", "-a"), AGENT),
-    **dict.fromkeys(("-N", "-f", "-n"), OWN_COMMANDS),
-    **dict.fromkeys(("-T", "-t"), TERMINAL),
-    **dict.fromkeys(("-q", "-v"), MESSAGES),
-    "-k": "pi forwards no Kerberos tickets",
-    "-x": "pi forwards no X11",
-}
-"""Flags that have no effect, and why."""
