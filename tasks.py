@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
@@ -26,16 +27,21 @@ def test(c: Context, part: str = "", quick: bool = False) -> None:
     """Lint, types, and the tests that need no vLLM."""
     from chores import suite
 
-    chosen = part.split() or (suite.quick() if quick else [])
-    tests = shlex.join([f"{BIN}/python", "-m", "pytest", "-q", *suite.options(in_order=quick), *chosen])
     with suite.clocked():
         if part:
-            c.run(tests)
+            c.run(shlex.join(_pytest([*suite.options(), *part.split()])))
             return
         os.environ.setdefault("PI_TEST_CASES", "first")
         rules(c)
-        with c.run(f"{BIN}/mypy", asynchronous=True, hide=True):  # on one core; many tests wait most of their time
-            c.run(tests)
+        tests, *others = suite.runs(suite.quick() if quick else ["tests/ssh"], in_order=quick)
+        with ExitStack() as beside:
+            for command in [[f"{BIN}/mypy"], *map(_pytest, others)]:
+                beside.enter_context(suite.beside(command))
+            c.run(shlex.join(_pytest(tests)))
+
+
+def _pytest(words: list[str]) -> list[str]:
+    return [f"{BIN}/python", "-m", "pytest", "-q", *words]
 
 
 @task

@@ -1,4 +1,4 @@
-"""The options of `inv test`: parallel workers, each with its own network, and the selection for --quick."""
+"""The runs of `inv test`: parallel workers, each with its own network, and the selection for --quick."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import ast
 import os
 import resource
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+from invoke import Exit
 
 from tests.rig import alone
 
 ROOT = Path(__file__).parents[1]
 SSH = ROOT / "tests" / "ssh"
 
-WORKERS_PER_CORE = 5
-"""Most tests wait for processes and use a fifth of a core."""
+SSH_WORKERS = 4
+"""For each core. Most tests over SSH wait for processes and use a fifth of a core."""
+
+UNIT_WORKERS = 1
+"""For each core, beside those."""
 
 MOST_WORKERS = 24
 
@@ -30,22 +37,39 @@ VERB_FOLDERS = {"prompt", "setup"}
 SHARED = ("pi/", "tests/rig/", "tests/ssh/conftest.py", "setup.cfg")
 
 
-def options(in_order: bool = False) -> list[str]:
+def runs(ssh: list[str], in_order: bool = False) -> list[list[str]]:
+    """Return pytest's words for runs at the same time: these tests over SSH, and beside them all unit tests.
+
+    Each worker of a run collects all its tests, and of unit tests there are many. Without network namespaces there is
+    one run.
+    """
+    if not _is_parallel():
+        return [[*options(), *ssh, "tests/unit"]]
+    unit = [*options(UNIT_WORKERS), "tests/unit"]
+    return [[*options(in_order=in_order), *ssh], unit] if ssh else [unit]
+
+
+def options(workers_per_core: int = SSH_WORKERS, in_order: bool = False) -> list[str]:
     """Return pytest's options for this machine. Without network namespaces, tests share ports and run one by one.
 
     With `in_order`, a free worker takes the next test, so that the long ones can come first.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile every test again
-    if alone.is_alone() or alone.is_possible():
+    if _is_parallel():
         os.environ.setdefault("PI_TEST_PATIENCE", "3")
-        workers = alone.workers(min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS))
+        workers = alone.workers(min(workers_per_core * (os.cpu_count() or 1), MOST_WORKERS))
         return [*workers, "--dist", "load", "--maxschedchunk", "1"] if in_order else workers
     print("tests run one at a time: this user cannot create network namespaces", flush=True)
     return []
 
 
+@cache
+def _is_parallel() -> bool:
+    return alone.is_alone() or alone.is_possible()
+
+
 def quick() -> list[str]:
-    """Return the tests to run first after a change: the SSH tests of changed files, then all unit tests."""
+    """Return the SSH tests to run after a change: those of changed files, and a selection if a shared room changed."""
     files: set[Path] = set()
     shared = []
     for name in changed():
@@ -57,7 +81,7 @@ def quick() -> list[str]:
     if shared:
         print(f"many tests depend on {', '.join(shared)}: a selection runs now, `make test` is needed", flush=True)
         chosen += [case for case in core() if case.partition("::")[0] not in chosen]
-    return [*chosen, "tests/unit"]
+    return chosen
 
 
 def changed() -> list[str]:
@@ -85,6 +109,21 @@ def core() -> list[str]:
         for node in ast.parse(path.read_text("utf-8")).body
         if isinstance(node, ast.FunctionDef) and "pytest.mark.core" in map(ast.unparse, node.decorator_list)
     ]
+
+
+@contextmanager
+def beside(command: list[str]) -> Iterator[None]:
+    """Run a command during the block and print its output after it. Raises Exit if the command fails."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield
+        finally:
+            code = running.wait()
+            output.seek(0)
+            print(output.read(), end="", flush=True)
+    if code:
+        raise Exit(code=code)
 
 
 @contextmanager

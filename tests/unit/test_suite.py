@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from invoke import Exit
 
 from chores import suite
 
@@ -29,7 +30,7 @@ def test_there_are_about_40_core_cases() -> None:
 
 def test_a_change_of_a_verb_runs_its_tests_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "changed", lambda: ["README.md", "pi/on_pod/stop.py"])
-    assert suite.quick() == ["tests/ssh/test_stop.py", "tests/unit"]
+    assert suite.quick() == ["tests/ssh/test_stop.py"]
 
 
 def test_a_change_of_a_shared_room_also_runs_the_core(
@@ -37,6 +38,18 @@ def test_a_change_of_a_shared_room_also_runs_the_core(
 ) -> None:
     monkeypatch.setattr(suite, "changed", lambda: ["pi/errors.py", "pi/on_pod/stop.py"])
     chosen = suite.quick()
-    assert (chosen[0], chosen[-1]) == ("tests/ssh/test_stop.py", "tests/unit")
+    assert chosen[0] == "tests/ssh/test_stop.py"
     assert len(chosen) > 30 and not any(case.startswith("tests/ssh/test_stop.py::") for case in chosen)
     assert "pi/errors.py" in capsys.readouterr().out
+
+
+def test_each_kind_of_tests_has_its_own_run() -> None:
+    *ssh, unit = (words[-1] for words in suite.runs(["tests/ssh/test_stop.py"]))
+    assert unit == "tests/unit" and ssh in ([], ["tests/ssh/test_stop.py"])
+    assert [words[-1] for words in suite.runs([])] == ["tests/unit"]
+
+
+def test_a_command_beside_the_tests_prints_after_them_and_fails_the_run(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exit), suite.beside(["sh", "-c", "echo types; exit 3"]):
+        print("tests", flush=True)
+    assert capfd.readouterr().out == "tests\ntypes\n"
