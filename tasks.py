@@ -27,16 +27,14 @@ def test(c: Context, part: str = "", quick: bool = False, once: bool = False) ->
     """Lint, types, and the tests that need no vLLM."""
     from chores import suite
 
-    chosen = part.split() or (suite.quick() if quick else [])
-    workers = suite.options(in_order=quick)
     with suite.clocked():
         if part:
-            code = suite.run(chosen, workers, repeat=not once)
+            code = suite.run([[*suite.options(), *part.split()]], repeat=not once)
         else:
             os.environ.setdefault("PI_TEST_CASES", "first")
             rules(c)
-            with c.run(f"{BIN}/mypy", asynchronous=True, hide=True):  # on one core; many tests wait most of their time
-                code = suite.run(chosen, workers, repeat=not once)
+            runs = suite.runs(suite.quick() if quick else ["tests/ssh"], in_order=quick)
+            code = suite.run(runs, beside=[[f"{BIN}/mypy"]], repeat=not once)
     if code:
         raise Exit(code=code)
 
@@ -58,7 +56,7 @@ def e2e(c: Context) -> None:
     """Test end to end with the real vLLM (minutes)."""
     from chores import suite
 
-    raise Exit(code=suite.run(["-m", "e2e", "tests/e2e", "--timeout", "1500"], workers=[]))
+    raise Exit(code=suite.run([["-m", "e2e", "tests/e2e", "--timeout", "1500"]]))
 
 
 @task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import io
 import json
 import socket
@@ -28,6 +27,8 @@ def get(
 
     The whole answer must come within `timeout_s`: a server may send a byte now and then.
     """
+    import http.client
+
     deadline = time.monotonic() + timeout_s
     connection = http.client.HTTPConnection(host, port, timeout=max(0.05, timeout_s))
     try:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -54,12 +55,13 @@ ARROWS = {
 """The other rooms that each room may import."""
 
 PURE = {"planning", "vllm", "setup", "clients", "prompt.events", "pods.types", "pods.file_format", "pods.json_place", "pods.gpus",
-        "ssh.target", "calls.events", "text", "errors", "model_id"}  # fmt: skip
+        "ssh.target", "ssh.options", "calls.events", "text", "errors", "model_id"}  # fmt: skip
 """Rooms and modules that only compute: no process, no Invoke, nothing heavy."""
 
 LATE = {
     "addresses": {"requests"},
     "download": {"requests"},
+    "on_pod.health": {"http.client"},
     "calls.templates": {"jinja2"},
     "cli.entry": {"pi.cli"},
     "cli.program": {"pi.cli"},
@@ -95,6 +97,7 @@ def modules() -> list[str]:
 MODULES = modules()
 
 
+@cache
 def tree_of(module: str) -> ast.Module:
     path = PI.joinpath(*module.split(".")) if module else PI
     return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
@@ -109,10 +112,12 @@ def names_of(node: ast.AST) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def imports(module: str) -> set[str]:
     return {name for node in ast.walk(tree_of(module)) for name in names_of(node)}
 
 
+@cache
 def late_imports(module: str) -> set[str]:
     """Return the modules that functions import."""
     functions = (node for node in ast.walk(tree_of(module)) if isinstance(node, ast.FunctionDef))
@@ -120,6 +125,7 @@ def late_imports(module: str) -> set[str]:
     return {next(names_of(node)) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)}
 
 
+@cache
 def own_imports(module: str) -> set[str]:
     """Return the modules of pi that a module imports."""
     own = {name.removeprefix("pi.") for name in imports(module) if name.startswith("pi.")}
