@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
+from pi.calls.plan import read_by_vllm
 from pi.calls.survey import look
 from pi.planning import catalog, plan_json, planner, prices, refusals, venvs
 from pi.planning.machines import Machine
@@ -18,21 +19,40 @@ from pi.pods.types import Pod
 from pi.steps import kept_prices, measurements, unrented, where
 from pi.vllm import repositories
 
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
 
 def show_plan(c: Any, pod: str | None, request: Request, private: bool = False, *, as_json: bool = False) -> None:
-    """Print the plan for a request on the pod as it is now."""
+    """Print the plan for a request on the pod as it is now. Words for vLLM are read by the pod's own vLLM."""
     known_models = catalog.load(config.config_dir())
-    ask_hub, adapters = known_models.find(request.model) is None, [each.source for each in request.adapters]
-    sized = planner.checkpoints(request, known_models)
-    entry, facts = facts_of(c, pod, request.model, ask_hub=ask_hub, checkpoints=sized, adapters=adapters)
-    refusals.require_gpus(entry.name, entry.gpus, facts)
-    facts = replace(facts, measurements=measurements.load())
-    plan = planner.plan(request, facts, known_models)
+    with where.targeted(c, pod) as (entry, connection):
+        facts = look(
+            connection,
+            request.model,
+            ask_hub=known_models.find(request.model) is None,
+            checkpoints=planner.checkpoints(request, known_models),
+            adapters=[each.source for each in request.adapters],
+        )
+        facts = replace(facts, prices=kept_prices.load(), measurements=measurements.load())
+        refusals.require_gpus(entry.name, entry.gpus, facts)
+        plan = planner.plan(request, facts, known_models)
+        refusal = venvs.refusal(plan, facts, entry.name)
+        if plan.reads_words and (plan.vllm_version or facts.vllm_version) and refusal is None:
+            plan = _read(connection, plan, private)
     if not as_json:
         return _say(plan_lines(plan, facts, request, entry.name, private))
-    if refusal := venvs.refusal(plan, facts, entry.name):
+    if refusal:
         raise refusal
     _say_json(plan, request)
+
+
+def _read(connection: Connection, plan: LaunchPlan, private: bool) -> LaunchPlan:
+    """Add the notes of the pod's vLLM on a plan's arguments. Raises InputError if it rejects one."""
+    with screen.progress() as line:
+        line.run("  the pod's vLLM reads the arguments", screen.clock_since(time.monotonic()), quiet=True)
+        notes = read_by_vllm(connection, plan, private)
+    return replace(plan, warnings=(*plan.warnings, *notes))
 
 
 def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -> None:
@@ -138,17 +158,8 @@ def _size(plan: LaunchPlan) -> str:
     return f"{plan.download_gb:.3g} GB" if plan.download_gb else "of unknown size"
 
 
-def facts_of(
-    c: Any,
-    pod: str | None,
-    model: str | None = None,
-    *,
-    ask_hub: bool = False,
-    checkpoints: Sequence[str] = (),
-    adapters: Sequence[str] = (),
-) -> tuple[Pod, PodFacts]:
+def facts_of(c: Any, pod: str | None) -> tuple[Pod, PodFacts]:
     """Return the pod's entry in pods.json and what is true of the pod now."""
     known_prices = kept_prices.load()
     with where.targeted(c, pod) as (entry, connection):
-        found = look(connection, model, ask_hub=ask_hub, checkpoints=checkpoints, adapters=adapters)
-        return entry, replace(found, prices=known_prices)
+        return entry, replace(look(connection), prices=known_prices)
