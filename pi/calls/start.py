@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Checked, Exited, Question
 from pi.calls.launch import hub_environment, load_format, repositories_beside
+from pi.calls.plan import argument_check
 from pi.calls.records import deployment
 from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.calls.validation import WrongAnswerError
 from pi.errors import PiError
-from pi.on_pod.shapes import ArgumentCheck, Launch, Relaunch, StartAnswer, StartRequest
+from pi.on_pod.shapes import Launch, Relaunch, StartAnswer, StartRequest
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods.types import Deployment, Owner
@@ -109,23 +110,12 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
         "files": {**_files(plan, instance, private), "key": key},
         "key": key,
         "timeout_s": timeout_s,
-        "check": _check(plan, private) if plan.reads_words else None,
+        "check": argument_check(plan, private) if plan.reads_words else None,
         "revision": plan.args.get("--revision"),
         "load_format": load_format(plan),
         "repositories": repositories_beside(plan),
         "hub_environment": hub_environment(plan),
         "alone": alone,
-    }
-
-
-def _check(plan: LaunchPlan, private: bool) -> ArgumentCheck:
-    """Return what the pod needs to have its vLLM read the words that it will serve with."""
-    environment, argv = server(plan, private)
-    return {
-        "program": (files("pi.setup") / "templates" / "read_arguments.py").read_text("utf-8"),
-        "words": argv[1:],
-        "variables": list(environment),
-        "environment": {"VLLM_LOGGING_LEVEL": "ERROR", **environment},
     }
 
 
