@@ -8,6 +8,7 @@ from urllib.request import Request
 import pytest
 
 from pi.on_pod import hub
+from tests.rig.answering import answering
 from tests.rig.redirects import redirecting
 
 FILE = {"/real/config.json": json.dumps({"a": 1}).encode()}
@@ -53,3 +54,20 @@ def test_the_token_never_goes_from_https_to_http(old: str, new: str, keeps: bool
     followed = hub.Redirects().redirect_request(request, None, 302, "Found", {}, new)
     assert followed is not None
     assert followed.has_header("Authorization") is keeps
+
+
+NOT_HTTP = {
+    "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "an endless header": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    "broken chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a size without an end": b'HTTP/1.1 200 OK\r\n\r\n{"siblings": [{"rfilename": "x", "size": 1e999}]}',
+}
+
+
+@pytest.mark.parametrize("answer", NOT_HTTP.values(), ids=NOT_HTTP)
+def test_a_hub_that_speaks_no_http_tells_nothing(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(answer) as address:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://{address}")
+        assert hub.weights_bytes("a/b") is None
+        assert hub.describe("a/b").get("weights_bytes") is None
+        assert hub.json_file("a/b", "config.json") is None or b"siblings" in answer
