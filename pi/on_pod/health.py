@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import socket
 import time
 from typing import Any, Optional, cast
 
-from pi.on_pod import process, records
+from pi.on_pod import process, reading, records
 from pi.on_pod.record_shapes import Record
 
 LOOPBACK = "127.0.0.1"
@@ -128,6 +127,6 @@ def outer_address() -> Optional[str]:
 def _served(body: bytes) -> dict[str, Any]:
     """Return `max_model_len` of each model that a server lists, by its id."""
     try:
-        return {str(model["id"]): model.get("max_model_len") for model in json.loads(body)["data"]}
+        return {str(model["id"]): model.get("max_model_len") for model in reading.parsed(body)["data"]}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}

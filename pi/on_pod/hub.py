@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from functools import lru_cache
+from http.client import HTTPException
 from typing import Any, Optional, cast
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
@@ -73,7 +74,7 @@ def _page(model: str, revision: Optional[str] = None) -> dict[str, Any]:
 def _sizes(page: dict[str, Any]) -> dict[str, int]:
     try:
         return {str(file["rfilename"]): max(0, int(file.get("size") or 0)) for file in page["siblings"]}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}
 
 
@@ -114,8 +115,11 @@ def _fetch(path: str) -> bytes:
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/") + "/" + path
     token = _token()
     headers = {"Authorization": "Bearer " + token} if token else {}
-    with build_opener(Redirects).open(Request(address, headers=headers), timeout=TIMEOUT_S) as reply:
-        return cast(bytes, reply.read(16 << 20))
+    try:
+        with build_opener(Redirects).open(Request(address, headers=headers), timeout=TIMEOUT_S) as reply:
+            return cast(bytes, reply.read(16 << 20))
+    except HTTPException as error:
+        raise OSError("no HTTP answer: %s" % type(error).__name__) from None
 
 
 class Redirects(HTTPRedirectHandler):

@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any, Dict, NamedTuple, Optional, Union, cast
 
-from pi.on_pod import process, reading, record_check
+from pi.on_pod import process, reading, record_check, writing
 from pi.on_pod.record_shapes import LiveRecord, Record
 from pi.on_pod.wire import PodError
 
@@ -45,19 +45,7 @@ def write(name: str, file_name: str, text: str) -> None:
     os.makedirs(folder(name), mode=0o700, exist_ok=True)
     if os.lstat(folder(name)).st_uid != os.stat(HOME).st_uid:
         raise PodError("damaged", "~/.pi/run/%s on the pod belongs to another user" % name, name="run/" + name)
-    path = os.path.join(folder(name), file_name)
-    try:
-        with open(path + ".new", "w", opener=_private) as file:
-            file.write(text)
-        os.replace(path + ".new", path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(path + ".new")
-        raise
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    writing.replace(os.path.join(folder(name), file_name), text)
 
 
 def key(name: str) -> str:
@@ -127,9 +115,9 @@ def _names() -> list[str]:
 def forget(name: str) -> None:
     """Delete the folder of a deployment, but not the time of its last request. Raises PodError if it stays."""
     _keep_asked(name)
-    shutil.rmtree(folder(name), ignore_errors=True)
     with contextlib.suppress(OSError):
-        os.unlink(folder(name))
+        os.unlink(folder(name))  # if it is not a folder; rmtree waits for a FIFO
+    shutil.rmtree(folder(name), ignore_errors=True)
     if os.path.lexists(folder(name)):
         raise PodError("damaged", "cannot delete ~/.pi/run/%s on the pod" % name, name="run/" + name)
 

@@ -12,6 +12,7 @@ from urllib.request import Request
 import pytest
 
 from pi.on_pod import hub
+from tests.rig.answering import answering
 from tests.rig.redirects import redirecting
 
 FILE = {"/real/config.json": json.dumps({"a": 1}).encode()}
@@ -60,7 +61,7 @@ def test_the_token_never_goes_from_https_to_http(old: str, new: str, keeps: bool
 
 
 @contextmanager
-def answering(status: int) -> Iterator[str]:
+def saying(status: int) -> Iterator[str]:
     """Run a hub that answers every request with this status. Yields its address."""
 
     class Hub(BaseHTTPRequestHandler):
@@ -79,9 +80,26 @@ def answering(status: int) -> Iterator[str]:
 
 @pytest.mark.parametrize(("status", "state"), [(200, "accepted"), (401, "rejected"), (503, "unknown")])
 def test_the_hub_says_whether_it_accepts_the_token(status: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(status) as address:
+    with saying(status) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         assert hub.token_state() == state
     assert hub.token_state() == "unknown"
     monkeypatch.setattr(hub, "_token", lambda: "")
     assert hub.token_state() == "none"
+
+
+NOT_HTTP = {
+    "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "an endless header": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    "broken chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a size without an end": b'HTTP/1.1 200 OK\r\n\r\n{"siblings": [{"rfilename": "x", "size": 1e999}]}',
+}
+
+
+@pytest.mark.parametrize("answer", NOT_HTTP.values(), ids=NOT_HTTP)
+def test_a_hub_that_speaks_no_http_tells_nothing(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(answer) as address:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://{address}")
+        assert hub.weights_bytes("a/b") is None
+        assert hub.describe("a/b").get("weights_bytes") is None
+        assert hub.json_file("a/b", "config.json") is None or b"siblings" in answer
