@@ -61,7 +61,6 @@ PURE = {"planning", "vllm", "setup", "clients", "prompt.events", "pods.types", "
 LATE = {
     "addresses": {"requests"},
     "download": {"requests"},
-    "on_pod.health": {"http.client"},
     "calls.templates": {"jinja2"},
     "cli.entry": {"pi.cli"},
     "cli.program": {"pi.cli"},
