@@ -47,6 +47,8 @@ class Found:
     """Age of the last request that its guard admitted; None if there was none."""
     context: int | None = None
     """Its longest context in tokens, as its server reported it when it was ready."""
+    ready_after_s: float | None = None
+    """How long its start took, with the download."""
 
 
 @dataclass(frozen=True)
@@ -149,4 +151,5 @@ def found_of(record: DeploymentStatus) -> Found:
         phase=record.get("phase"),
         asked_s_ago=record.get("asked_s_ago"),
         context=record.get("context"),
+        ready_after_s=record.get("ready_after_s"),
     )

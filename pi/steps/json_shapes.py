@@ -30,6 +30,7 @@ class ModelJson(TypedDict):
     """A model on a pod. `sentence` explains the state. `context` is in tokens, as the server reports it.
 
     `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
+    `ready_after_seconds` is how long its start took, with the download.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ModelJson(TypedDict):
     pid: int | None
     exit_code: int | None
     cause: str | None
+    ready_after_seconds: float | None
 
 
 class PodStatusJson(TypedDict):
