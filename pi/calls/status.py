@@ -49,6 +49,8 @@ class Found:
     """Its longest context in tokens, as its server reported it when it was ready."""
     launched: float | None = None
     """The pod's uptime when its server was launched."""
+    ready_after_s: float | None = None
+    """How long its start took, with the download."""
 
 
 @dataclass(frozen=True)
@@ -152,4 +154,5 @@ def found_of(record: DeploymentStatus) -> Found:
         asked_s_ago=record.get("asked_s_ago"),
         context=record.get("context"),
         launched=record.get("launched"),
+        ready_after_s=record.get("ready_after_s"),
     )

@@ -57,6 +57,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "asked_s_ago": SECONDS_LIMITS,
     "ended_s_ago": SECONDS_LIMITS,
     "up_s": SECONDS_LIMITS,
+    "ready_after_s": SECONDS_LIMITS,
     "forced_after_s": SECONDS_LIMITS,
 }
 """Smallest and largest value of the numbers below a key; those that pods.json holds have its limits."""

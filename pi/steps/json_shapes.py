@@ -34,6 +34,7 @@ class ModelJson(TypedDict):
 
     `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
     `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
+    `ready_after_seconds` is how long its start took, with the download.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ModelJson(TypedDict):
     pid: int | None
     exit_code: int | None
     cause: str | None
+    ready_after_seconds: float | None
 
 
 class PodStatusJson(TypedDict):

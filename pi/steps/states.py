@@ -70,6 +70,7 @@ class Listed:
             "pid": model.pid or None,
             "exit_code": found.exit_code if found else None,
             "cause": found.cause if found else None,
+            "ready_after_seconds": found.ready_after_s if found else None,
         }
 
     def row(self) -> tuple[str, ...]:
