@@ -47,6 +47,10 @@ class Found:
     """Age of the last request that its guard admitted; None if there was none."""
     context: int | None = None
     """Its longest context in tokens, as its server reported it when it was ready."""
+    idle_s: int | None = None
+    """After how long without a request it ends; None if it does not."""
+    restarts: int = 0
+    """How often its launcher has started it again after a failure."""
 
 
 @dataclass(frozen=True)
@@ -149,4 +153,6 @@ def found_of(record: DeploymentStatus) -> Found:
         phase=record.get("phase"),
         asked_s_ago=record.get("asked_s_ago"),
         context=record.get("context"),
+        idle_s=record.get("idle_s"),
+        restarts=record.get("restarts", 0),
     )

@@ -30,6 +30,7 @@ class ModelJson(TypedDict):
     """A model on a pod. `sentence` explains the state. `context` is in tokens, as the server reports it.
 
     `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
+    `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
     """
 
     name: str
@@ -46,6 +47,8 @@ class ModelJson(TypedDict):
     pid: int | None
     exit_code: int | None
     cause: str | None
+    restarts: int
+    stop_after_idle_s: int | None
 
 
 class PodStatusJson(TypedDict):

@@ -46,6 +46,7 @@ FAULTS: dict[str, Any] = {
     "side_door": False,  # another socket, open to the network
     "say": [],  # words to stream as the answer
     "call": None,  # name and arguments of a tool to call before that
+    "requests": [0, 0],  # how many run and wait, by /metrics; None: /metrics does not tell
     "leak": False,  # print the environment and the key in many encodings and in pieces; answer with the key
 }
 
@@ -199,8 +200,18 @@ class Handler(BaseHTTPRequestHandler):
                 for name in self.server.names
             ]
             self._json(200, {"object": "list", "data": models})
+        elif self.path == "/metrics":
+            self._metrics()
         else:
-            self._json(404 if self.path != "/metrics" else 200, {"detail": "Not Found"})
+            self._json(404, {"detail": "Not Found"})
+
+    def _metrics(self) -> None:
+        """Reply as vLLM 0.33 does, with the present numbers of the fault file."""
+        fault = {**FAULTS, **json.loads(text_of("fault/vllm.json") or "{}")}
+        names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+        labels = f'{{engine="0",model_name="{self.server.names[0]}"}}'
+        lines = [f"{name}{labels} {count:.1f}\n" for name, count in zip(names, fault["requests"] or (), strict=False)]
+        self._reply(200, "".join(lines).encode())
 
     def do_POST(self) -> None:
         asked = self.rfile.read(int(self.headers.get("content-length", 0)))
