@@ -56,6 +56,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "used_s_ago": SECONDS_LIMITS,
     "asked_s_ago": SECONDS_LIMITS,
     "ended_s_ago": SECONDS_LIMITS,
+    "idle_s": SECONDS_LIMITS,
+    "restarts": (0, 10**6),
     "up_s": SECONDS_LIMITS,
     "ready_after_s": SECONDS_LIMITS,
     "forced_after_s": SECONDS_LIMITS,

@@ -13,6 +13,7 @@ VERBS = {
     "pods.list": "pods:list_pods",
     "pods.check": "check:check_machine",
     "pods.setup": "setup:setup",
+    "pods.import": "import_pods:import_pods",
     "pods.active": "active:active",
     "pods.address": "address:address",
     "pods.rename": "rename:rename",

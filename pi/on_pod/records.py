@@ -81,7 +81,30 @@ def read(name: str) -> Union[Record, Damaged, None]:
     if not is_own:
         return Damaged(name, "it belongs to another user (uid %d)" % owner, {})
     problem = record_check.problem(value, name)
-    return Damaged(name, problem, record_check.valid_fields(value)) if problem else cast(Record, value)
+    return Damaged(name, problem, record_check.valid_fields(value)) if problem else _restarted(cast(Record, value))
+
+
+def _restarted(record: Record) -> Record:
+    """Return a record with the server that its launcher started last, and how often it has started it again."""
+    words = reading.beginning(os.path.join(folder(record["name"]), "restarts"), 100).split()
+    if len(words) != 4 or not all(word.isdecimal() for word in words):
+        return record
+    count, _, pid, started = map(int, words)
+    now = cast(Record, dict(record, restarts=count))
+    if pid:
+        now["pid"], now["started"] = pid, started
+    return now
+
+
+def is_restarting(record: Record) -> bool:
+    """Return whether the server has ended and its launcher will start it again."""
+    leader = process.stat(session_of(record)) if record.get("restarts") else None
+    return leader is not None and leader[0] not in "ZX" and exit_code(record["name"]) is None
+
+
+def is_idle(record: Record) -> bool:
+    """Return whether the launcher ended a server that nobody used."""
+    return os.path.exists(os.path.join(folder(record["name"]), "idle"))
 
 
 def load(name: str) -> Optional[Record]:
@@ -227,8 +250,10 @@ def described(record: Record) -> LiveRecord:
         now["state"] = "starting" if record["status"] == "starting" else "running"
     elif is_starting(record):
         now["state"] = "starting"
+    elif is_restarting(record):
+        now["state"], now["phase"] = "starting", "restarting"
     else:
-        now["state"] = "crashed"
+        now["state"] = "idle" if is_idle(record) else "crashed"
     now["exit"] = exit_code(record["name"])
     now["ended_s_ago"] = ended_s_ago(record["name"])
     return now

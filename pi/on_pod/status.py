@@ -56,6 +56,8 @@ def described(record: Record) -> DeploymentStatus:
         now["other_processes"] = process.others(record["port"], records.living(record))
         if not health.is_up(record["port"]):
             now["state"] = "unresponsive"
+            if record.get("restarts"):
+                now["state"], now["phase"] = "starting", "restarting"
     asked_s_ago = records.asked_s_ago(record["name"])
     if asked_s_ago is not None:
         now["asked_s_ago"] = asked_s_ago

@@ -35,6 +35,7 @@ class ModelJson(TypedDict):
     `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
     `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
     `ready_after_seconds` is how long its start took, with the download.
+    `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
     """
 
     name: str
@@ -54,6 +55,8 @@ class ModelJson(TypedDict):
     exit_code: int | None
     cause: str | None
     ready_after_seconds: float | None
+    restarts: int
+    stop_after_idle_s: int | None
 
 
 class PodStatusJson(TypedDict):

@@ -19,6 +19,7 @@ import socketserver
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ FAULTS: dict[str, Any] = {
     "say": [],  # words to stream as the answer
     "call": None,  # name and arguments of a tool to call before that
     "bench": None,  # last line of a benchmark that fails
+    "requests": [0, 0],  # how many run and wait, by /metrics; None: /metrics does not tell
     "leak": False,  # print the environment and the key in many encodings and in pieces; answer with the key
 }
 
@@ -225,7 +227,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self._is_refused():
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
         elif self.path == "/metrics":
-            self._reply(200, metrics(self.server.answered).encode(), "text/plain; version=0.0.4")
+            fault = {**FAULTS, **json.loads(text_of("fault/vllm.json") or "{}")}
+            text = metrics(self.server.answered, fault["requests"])
+            self._reply(200, text.encode(), "text/plain; version=0.0.4")
         elif self.path == "/v1/models":
             models = [
                 {"id": name, "object": "model", "max_model_len": self.server.fault["max_model_len"]}
@@ -321,13 +325,15 @@ def bench(words: list[str]) -> None:
     Path(value_of(words, "--result-dir"), value_of(words, "--result-filename")).write_text(json.dumps(found))
 
 
-def metrics(answered: int) -> str:
-    """Return what vLLM would report after so many answers of 12 prompt and 3 generated tokens (vLLM 0.33.0)."""
+def metrics(answered: int, requests: Sequence[int] | None = (2, 1)) -> str:
+    """Return what vLLM would report after so many answers of 12 prompt and 3 generated tokens (vLLM 0.33.0).
+
+    `requests` are how many run and wait.
+    """
     labels = 'engine="0",model_name="m"'
     lines = []
     for name, kind, value in (
-        ("num_requests_running", "gauge", 2),
-        ("num_requests_waiting", "gauge", 1),
+        *zip(("num_requests_running", "num_requests_waiting"), ("gauge", "gauge"), requests or (), strict=False),
         ("kv_cache_usage_perc", "gauge", 0.25),
         ("prompt_tokens_total", "counter", 12 * answered),
         ("generation_tokens_total", "counter", 3 * answered),
