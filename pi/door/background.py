@@ -8,12 +8,15 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pi import config, screen
+from pi import config
 from pi.door import kept
 from pi.door.kept import Door
 from pi.errors import NotReadyError, RemoteError
+
+if TYPE_CHECKING:
+    from pi.steps.json_shapes import DoorJson, DoorModelJson
 
 OPEN_S = 30
 
@@ -71,12 +74,8 @@ def asked(door: Door) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def show_status() -> None:
-    """Print whether the door is open, and its models."""
-    door = kept.opened()
-    if door is None:
-        screen.say("the door is closed; open it: pi door --background")
-        return
+def models(door: Door) -> list[DoorModelJson]:
+    """Return the models of an open door. Raises RemoteError if it does not list them."""
     found = asked(door)
     if found is None:
         raise RemoteError(
@@ -84,9 +83,13 @@ def show_status() -> None:
         )
     if "models" not in found:
         raise RemoteError("door-error", f"the door at {door.url} reports: {found['error']['message']}")
-    screen.say(f"the door is at {door.url}, pid {door.pid}; its key is in {kept.key_path()}")
-    rows = [(each["id"], each["pod"], each["state"], each["note"]) for each in found["models"]]
-    if rows:
-        screen.table(rows, ("NAME", "POD", "STATE", "NOTE"))
-    else:
-        screen.say("no models; start one: pi start MODEL --name NAME")
+    return cast("list[DoorModelJson]", found["models"])
+
+
+def as_json(door: Door | None) -> DoorJson:
+    return {
+        "url": door.url if door else None,
+        "pid": door.pid if door else None,
+        "key_file": str(kept.key_path()),
+        "models": models(door) if door else [],
+    }

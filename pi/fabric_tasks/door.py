@@ -10,6 +10,7 @@ from pi import screen
 from pi.door import background, kept
 from pi.errors import InputError
 from pi.fabric_tasks.flags import Options, flag, switch
+from pi.fabric_tasks.options import json_switch
 from pi.fabric_tasks.verb import verb
 
 INSTALL = "pip install 'pi-pods[door]'"
@@ -41,10 +42,25 @@ def run(c: Any, options: DoorOptions) -> None:
     server.serve(host, port, ttl_s)
 
 
-@verb(Options, name="status", examples=("pi door status",))
-def status(c: Any, options: Options) -> None:
+@dataclass(frozen=True)
+class StatusOptions(Options):
+    json: bool = json_switch()
+
+
+@verb(StatusOptions, name="status", examples=("pi door status", "pi door status --json"))
+def status(c: Any, options: StatusOptions) -> None:
     """Show whether the door is open, and what its models do."""
-    background.show_status()
+    door = kept.opened()
+    if options.json:
+        return screen.say_json(background.as_json(door))
+    if door is None:
+        return screen.say("the door is closed; open it: pi door --background")
+    rows = [(each["id"], each["pod"], each["state"], each["note"]) for each in background.models(door)]
+    screen.say(f"the door is at {door.url}, pid {door.pid}; its key is in {kept.key_path()}")
+    if rows:
+        screen.table(rows, ("NAME", "POD", "STATE", "NOTE"))
+    else:
+        screen.say("no models; start one: pi start MODEL --name NAME")
 
 
 @verb(Options, name="stop", examples=("pi door stop",))

@@ -246,6 +246,24 @@ class TunnelJson(TypedDict):
     is_up: bool
 
 
+class DoorModelJson(TypedDict):
+    """A model at the door; `note` says what the door does with it, and why."""
+
+    id: str
+    pod: str
+    state: Literal["running", "starting", "stopping", "stopped"]
+    note: str
+
+
+class DoorJson(TypedDict):
+    """`pi door status --json`; without an open door, `url` and `pid` are null."""
+
+    url: str | None
+    pid: int | None
+    key_file: str
+    models: list[DoorModelJson]
+
+
 class TunnelsJson(TypedDict):
     """`pi tunnel --list --json`."""
 

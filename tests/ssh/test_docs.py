@@ -62,14 +62,6 @@ def model_runs(laptop: Laptop, pod: Pod) -> None:
     laptop(START)
 
 
-def options_are_kept(laptop: Laptop, pod: Pod) -> None:
-    """Have `qwen` run, as pods.json shows it after a start with these options."""
-    model_runs(laptop, pod)
-    state = laptop.pi.state()
-    state["pods"]["dc1"]["models"]["qwen"]["options"] = {"model": MODEL}
-    laptop.pi.write(state)
-
-
 def model_is_killed(laptop: Laptop, pod: Pod) -> None:
     model_runs(laptop, pod)
     kill(pod.received("qwen")["pid"])
@@ -93,7 +85,7 @@ SCENES: dict[str, Callable[[Laptop, Pod], None]] = {
     "docs/json.md": model_runs,
     "docs/declare.md": model_runs,
     "docs/reach.md": model_runs,
-    "docs/door.md": options_are_kept,
+    "docs/door.md": model_runs,
     "docs/decisions/pod-is-the-truth.md": model_is_killed,
 }
 """What is done on a fresh pod before the commands of each page run."""

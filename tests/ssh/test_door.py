@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import validate
 
+from chores.json_schemas import shown
 from tests.rig.command import KEY, Pi
 from tests.rig.pod import Pod, is_alive, kill, until
 from tests.rig.sshd import free_port
@@ -43,6 +45,10 @@ class Client:
 
     def chat(self, model: str = "qwen", **more: Any) -> tuple[int, str]:
         return self.ask({"model": model, "messages": [{"role": "user", "content": "hi"}], **more})
+
+    def notes(self) -> str:
+        """Return what the door says of its models."""
+        return self.ask(path="/door")[1]
 
     def answers(self) -> bool:
         try:
@@ -82,8 +88,11 @@ def test_a_door_in_the_background_streams_over_ssh(server: Pi) -> None:
     pid = json.loads((pi.config / "door" / "door.json").read_text())["pid"]
     for name in os.listdir(pi.config / "door"):
         assert stat.S_IMODE((pi.config / "door" / name).stat().st_mode) == 0o600, name
-    shown = pi.ok("door", "status")
-    assert f"pid {pid}" in shown and "qwen" in shown and client.key not in shown
+    text = pi.ok("door", "status")
+    assert f"pid {pid}" in text and "qwen" in text and client.key not in text
+    document = json.loads(pi.ok("door", "status", "--json"))
+    validate(document, shown("DoorJson"))
+    assert document["pid"] == pid and [each["id"] for each in document["models"]] == ["qwen"]
     assert pi("door", "--background").id == "door-open"
     assert pi.ok("door", "stop") == f"closed the door at http://127.0.0.1:{client.port}/v1\n"
     assert until(lambda: not is_alive(pid)) and not client.answers()
@@ -130,19 +139,16 @@ def test_a_door_that_cannot_open_says_why(server: Pi) -> None:
 @pytest.mark.pace(0.2)
 def test_an_idle_model_is_stopped_and_a_request_starts_it_once(pi: Pi, box: Pod) -> None:
     model = box.model()
-    pi.ok("start", model, "--name", "qwen")
-    state = pi.state()
-    state["pods"]["box"]["models"]["qwen"]["options"] = {"model": model, "context": "4k"}
-    pi.write(state)
+    pi.ok("start", model, "--name", "qwen", "--context", "4k")
     try:
         client = open_door(pi, "--ttl", "5")
-        assert until(lambda: "starts on a request" in pi.ok("door", "status"))
+        assert until(lambda: "starts on a request" in client.notes())
         assert "no models on box" in pi.ok("list")
         box.fault("vllm", load_s=1)
         with ThreadPoolExecutor(4) as pool:
             streams = [pool.submit(client.chat, stream=True) for _ in range(2)]
             others = [pool.submit(client.chat) for _ in range(2)]
-            assert until(lambda: "start for" in pi.ok("door", "status"))
+            assert until(lambda: "start for" in client.notes())
             assert "asked for by /v1/chat/completions" in pi.ok("door", "status")
         for status, text in (asked.result() for asked in (*streams, *others)):
             assert status == 200 and " is Paris." in text and "data: [DONE]" in text
@@ -150,6 +156,7 @@ def test_an_idle_model_is_stopped_and_a_request_starts_it_once(pi: Pi, box: Pod)
         assert not any("is starting" in asked.result()[1] for asked in others)
         assert box.received("qwen")["argv"].count("4096") == 1
         assert len(re.findall(r" start +qwen +ok", pi.ok("audit"))) == 2
+        assert until(lambda: "starts on a request" in client.notes())
     finally:
         pi.ok("door", "stop")
 
@@ -190,11 +197,12 @@ def test_a_killed_door_and_one_on_another_machine_start_a_model_once(pi: Pi, box
     first = open_door(pi)
     with ThreadPoolExecutor(3) as pool:
         broken = pool.submit(first.answers)
-        assert until(lambda: "start for" in pi.ok("door", "status") and "loading" in pi.ok("list"))
+        assert until(lambda: "start for" in first.notes() and "loading" in pi.ok("list"))
         os.kill(json.loads((pi.config / "door" / "door.json").read_text())["pid"], signal.SIGKILL)
         assert broken.exception() or not broken.result()
-        asked = [pool.submit(client.chat) for client in (open_door(pi), open_door(other))]
-        assert until(lambda: "start for" in pi.ok("door", "status") and "start for" in other.ok("door", "status"))
+        clients = open_door(pi), open_door(other)
+        asked = [pool.submit(client.chat) for client in clients]
+        assert until(lambda: all("start for" in client.notes() for client in clients))
         (box.home / "go").touch()
         for answer in asked:
             assert answer.result()[0] == 200 and " is Paris." in answer.result()[1]
