@@ -81,7 +81,7 @@ def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -
     known_models = catalog.load(config.config_dir())
     facts = unrented.facts_of(machine, known_models, request.model)
     plan = planner.plan(request, facts, known_models)
-    plan = unrented.with_assumptions(plan, facts, known_models.find(request.model) is not None)
+    plan = unrented.with_assumptions(plan, facts, known_models, request.model)
     if as_json:
         screen.say_json(plan_json.as_json(plan, request))
     else:
