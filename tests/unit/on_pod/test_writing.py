@@ -1,4 +1,4 @@
-"""Files that pi writes on the pod, where something else has their name: nothing waits, and nothing else is changed."""
+"""Files of pi on the pod, where something else has their name: nothing waits for it, and pi replaces it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pi.on_pod import audit, endings, machine, records, writing
+from pi.on_pod import audit, endings, explain, machine, records, writing
 
 
 def folder(path: Path) -> None:
@@ -55,6 +55,14 @@ def test_a_deployments_folder_may_be_anything_when_it_is_deleted(make: Callable[
     make(home / ".pi" / "run" / "qwen")
     records.forget("qwen")
     assert not os.path.lexists(home / ".pi" / "run" / "qwen")
+
+
+def test_a_log_of_another_kind_is_not_the_newest_one(make: Callable[[Path], object], home: Path) -> None:
+    (home / ".vllm_logs").mkdir()
+    make(home / ".vllm_logs" / "other.log")
+    assert explain._newest() is None
+    (home / ".vllm_logs" / "qwen.log").touch()
+    assert explain._newest() == "qwen"
 
 
 def test_an_audit_log_of_another_kind_costs_its_lines_alone(make: Callable[[Path], object], home: Path) -> None:
