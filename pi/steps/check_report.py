@@ -7,7 +7,7 @@ from pi.planning import catalog, machines, offers
 from pi.planning.preflight import INSTALLED_GB, Finding, Findings, Folder, Line, MachineFacts, download_gb, gpus_line
 from pi.planning.types import FIRST_PORT, PodFacts
 from pi.pods.types import Pod
-from pi.steps.json_shapes import CheckJson, FindingJson
+from pi.steps.machine_json import CheckJson, FindingJson
 from pi.steps.pod_summary import gpu_summary
 
 SHOWN = 5

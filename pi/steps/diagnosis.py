@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pi import screen
-from pi.steps.json_shapes import DoctorJson
+from pi.steps.machine_json import DoctorJson
 
 Level = Literal["ok", "warning", "failure"]
 
