@@ -37,12 +37,12 @@ def suits(words: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 
 def run(
-    words: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_s: float
+    words: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_s: float, merged: bool = False
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run pi and wait for its end, as `subprocess.run` does."""
+    """Run pi and wait for its end, as `subprocess.run` does; `merged` puts stderr into stdout."""
     out, err, status = os.pipe(), os.pipe(), os.pipe()
     with open(os.devnull, "rb") as nothing:
-        given = [nothing.fileno(), out[1], err[1], status[1]]
+        given = [nothing.fileno(), out[1], out[1] if merged else err[1], status[1]]
         socket.send_fds(_server(), [_message(words, environment, folder)], given)
     for pipe in (out, err, status):
         os.close(pipe[1])

@@ -20,7 +20,7 @@ from pi.calls.templates import render
 from tests.rig import standin_arguments, standin_hf, standin_nvidia_smi, standin_vllm
 from tests.rig.cases import CASES
 from tests.rig.patience import patient
-from tests.rig.sshd import SshdPod
+from tests.rig.sshd import SshdPod, new_key, pids
 
 NOWHERE = "http://127.0.0.1:9"
 """The hub and the proxy of a test pod: nothing listens there, so connections fail at once."""
@@ -149,14 +149,15 @@ def new_host_key(pod: SshdPod) -> None:
     """Give the pod's sshd a new host key, so that ssh takes it for another machine."""
     for path in (pod.folder / "host_key", pod.folder / "host_key.pub"):
         path.unlink()
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", pod.folder / "host_key"], check=True)
+    new_key(pod.folder / "host_key")
     pod.up()
 
 
 def of_home(home: Path) -> dict[int, str]:
     mark, found = f"HOME={home}".encode(), {}
-    for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
-        if mark in environ_of(pid) and is_alive(pid):
+    for pid in pids():
+        environ = read(pid, "environ")
+        if mark in environ and mark in environ.split(b"\0") and is_alive(pid):
             found[pid] = read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
     return found
 
@@ -181,7 +182,8 @@ def environ_of(pid: int) -> set[bytes]:
 
 def read(pid: int, name: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+            return file.read()
     except OSError:
         return b""
 

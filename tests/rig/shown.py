@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from socket import gethostname
 
 from chores.docs import RENEW, drift, renew
+from tests.rig import forks
 from tests.rig.command import Pi, login, program
 from tests.rig.pod import Pod, first_free_port
 
@@ -24,13 +26,17 @@ TUNNEL = "the tunnel's port"
 DOOR = "the door's port"
 """Stands for the address of `pi door` in the same way."""
 
+FOR_A_SHELL = set("$`|&;<>()~*?#\\\n")
+"""A command with one of these runs in bash."""
+
 LEFT_OUT = (
+    "  asking the pod (",
     "  note: uv follows pip's settings",
     "  note: cannot reach download.pytorch.org",
     "  note: cannot download Python 3.12",
     "  note: no Python.h",
 )
-"""Lines with these beginnings depend on the network and the packages of the machine that runs the tests."""
+"""Lines with these beginnings depend on the network, packages and speed of the machine that runs the tests."""
 
 
 class Laptop:
@@ -51,18 +57,24 @@ class Laptop:
 
     def __call__(self, command: str) -> str:
         """Return the stdout and stderr of a command. Raises AssertionError if it fails."""
-        done = subprocess.run(
-            ["bash", "-c", command.replace("root@", f"{login()}@")],
-            env={**self.pi.environment, "COLUMNS": "120"},
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, f"{command} exited with {done.returncode}\n{done.stdout}"
-        return self._as_on_the_page(done.stdout)
+        typed = command.replace("root@", f"{login()}@")
+        environment = {**self.pi.environment, "COLUMNS": "120"}
+        words = [] if set(typed) & FOR_A_SHELL else shlex.split(typed)
+        if words[:1] == ["pi"] and forks.suits(words[1:], environment):
+            done = forks.run(words[1:], environment, self.directory, 120, merged=True)
+        else:
+            done = subprocess.run(
+                ["bash", "-c", typed],
+                env=environment,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=120,
+            )
+        printed = done.stdout.decode()
+        assert done.returncode == 0, f"{command} exited with {done.returncode}\n{printed}"
+        return self._as_on_the_page(printed)
 
     def file(self, name: str, text: str) -> Path:
         """Write a file into the directory of the commands. Returns its path."""

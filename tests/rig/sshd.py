@@ -11,6 +11,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
 from tests.rig import machine
 from tests.rig.patience import patient
 
@@ -64,7 +67,7 @@ class SshdPod:
             path.mkdir(parents=True, exist_ok=True)
         for key in (self.key, folder / "host_key"):
             if not key.exists():
-                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+                new_key(key)
 
     @property
     def ssh(self) -> str:
@@ -111,8 +114,9 @@ class SshdPod:
             return []
         found: list[int] = []
         parents = {self._server.pid}
+        parent_of = _parents()
         for _ in range(3):
-            children = {pid for pid, parent in _parents().items() if parent in parents}
+            children = {pid for pid, parent in parent_of.items() if parent in parents}
             found += sorted(children - set(found))
             parents = {pid for pid in children if "sshd" in _name(pid)}
         return [pid for pid in found if "sshd" in _name(pid)]
@@ -151,20 +155,35 @@ class SshdPod:
         return {"HOME": str(self.home), **programs, **mirrors, **self._environment}
 
 
+def new_key(path: Path) -> None:
+    """Write a new key pair, as ssh-keygen does."""
+    key = Ed25519PrivateKey.generate()
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    path.with_name(f"{path.name}.pub").write_bytes(
+        key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
+    )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
+def pids() -> list[int]:
+    """Return the pids of this machine's processes."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def _parents() -> dict[int, int]:
     parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
+    for pid in pids():
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+                parents[pid] = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            continue
     return parents
 
 
