@@ -129,7 +129,7 @@ def _start(
                 decide=decide,
                 correct=correct,
                 listen=hear,
-                ask_hub=known_models.find(request.model) is None,
+                ask_hub=planner.needs_files(request, known_models),
                 checkpoints=planner.checkpoints(request, known_models),
                 adapters=[adapter.source for adapter in request.adapters],
                 private=options.private,

@@ -30,7 +30,7 @@ def show_plan(c: Any, pod: str | None, request: Request, private: bool = False, 
         facts = look(
             connection,
             request.model,
-            ask_hub=known_models.find(request.model) is None,
+            ask_hub=planner.needs_files(request, known_models),
             checkpoints=planner.checkpoints(request, known_models),
             adapters=[each.source for each in request.adapters],
         )
