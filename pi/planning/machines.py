@@ -81,7 +81,7 @@ def parse(text: str) -> Machine:
 
 
 def _sliced(name: str, text: str, count: int) -> Machine | None:
-    """Return the machine that a name with a slice's profile means. Raises InputError if its GPU is smaller."""
+    """Return the machine of a name with a slice's profile. Raises InputError for a slice that the GPU cannot have."""
     found = _SLICE.search(name)
     if found is None:
         return None

@@ -10,6 +10,7 @@ from pi.errors import AbsentError, BusyError, InputError
 from pi.planning import cpu, drafting, outside, overrides, served_cards, unserved, variables, venvs
 from pi.planning.as_measured import as_measured
 from pi.planning.catalog import RECIPE_FACTOR, Catalog, ModelSpec, Variant
+from pi.planning.config_reader import read_network
 from pi.planning.placement import Fit, choose
 from pi.planning.plan_args import (
     context_args,
@@ -63,6 +64,27 @@ def checkpoints(request: Request, catalog: Catalog) -> tuple[str, ...]:
     """Return the ids of the catalog's checkpoints that may serve a request; the plan needs their sizes."""
     entry = catalog.find(request.model)
     return () if entry is None or request.vllm_args is not None else tuple(v.id for v in _asked(request, *entry))
+
+
+def needs_files(request: Request, catalog: Catalog) -> bool:
+    """Return whether a plan needs the model's config.json: the catalog does not know the model, or not its layers."""
+    entry = catalog.find(request.model)
+    return entry is None or not entry[0].layers
+
+
+def _read(spec: ModelSpec, facts: PodFacts) -> ModelSpec:
+    """Return a model with the layers of its config.json, if the catalog has none."""
+    network = None if spec.layers or facts.config is None else read_network(facts.config)
+    if network is None:
+        return spec
+    return replace(
+        spec,
+        layers=network.groups,
+        routed=network.experts,
+        heads=spec.heads or network.heads,
+        hidden=network.hidden,
+        vocabulary=network.vocabulary,
+    )
 
 
 def _widened(request: Request, facts: PodFacts, heads: int | None) -> Request:
@@ -151,7 +173,7 @@ def _measured(variant: Variant, size: int | None) -> Variant:
 
 def _catalog_plan(request: Request, facts: PodFacts, spec: ModelSpec, requested: Variant) -> LaunchPlan:
     _check_spec(request, facts, spec)
-    spec = _sized(spec, facts.sizes)
+    spec = _read(_sized(spec, facts.sizes), facts)
     asked = drafting.candidates(request, _asked(request, spec, requested))
     variants = venvs.served(asked, facts, spec.max_vllm)
     if facts.is_cpu:
@@ -225,6 +247,8 @@ def _described(made: LaunchPlan, spec: ModelSpec) -> LaunchPlan:
     why, warnings = list(made.why), list(made.warnings)
     if made.estimated and made.download_gb:
         why.append("the size of the weights is estimated: neither files on the pod nor the hub told it")
+    if made.memory and not spec.layers:
+        why.append("its layers are unknown, so pi counts 1 GB for the KV cache; vLLM finds the context that fits")
     if spec.tools:
         why.append(f"vLLM's {spec.tools} parser reads its tool calls")
     if spec.reasoning:

@@ -34,7 +34,7 @@ def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = F
         facts = look(
             connection,
             request.model,
-            ask_hub=known_models.find(request.model) is None,
+            ask_hub=planner.needs_files(request, known_models),
             checkpoints=planner.checkpoints(request, known_models),
             adapters=[each.source for each in request.adapters],
         )

@@ -94,7 +94,7 @@ def _started(
                 decide=decide,
                 correct=correct,
                 listen=hear,
-                ask_hub=known_models.find(request.model) is None,
+                ask_hub=planner.needs_files(request, known_models),
                 checkpoints=planner.checkpoints(request, known_models),
                 adapters=[adapter.source for adapter in request.adapters],
                 private=wanted.private,

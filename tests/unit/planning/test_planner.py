@@ -30,6 +30,7 @@ from pi.vllm.arguments import SHORT, Arguments
 from tests.pods import COUNTS, KINDS, busy, cpu_pod, pod
 
 CATALOG = catalog.load()
+CONFIGS = Path(__file__).parents[2] / "fixtures" / "configs"
 ROOM_GIB = 1e-6
 """Rounding of the sums."""
 
@@ -753,3 +754,20 @@ def _message_contains(spec: ModelSpec, variant: Variant, facts: PodFacts, words:
     with pytest.raises(InputError) as caught:
         planner.plan(Request(spec.id, "m", variant=variant.name), facts, CATALOG)
     return words in caught.value.message
+
+
+def test_layers_that_the_catalog_lacks_come_from_config_json() -> None:
+    model = "openbmb/MiniCPM5-1B"
+    entry = CATALOG.find(model)
+    assert entry is not None and not entry[0].layers, "choose another model without layers"
+    assert planner.needs_files(Request(ModelId(model), "m"), CATALOG)
+    assert not planner.needs_files(Request(ModelId("Qwen/Qwen3-8B"), "m"), CATALOG)
+    config = json.loads((CONFIGS / "Qwen--Qwen3-1.7B.json").read_text())
+    blind, seeing = (
+        planner.plan(Request(ModelId(model), "m"), replace(pod("h100", 1), config=each), CATALOG)
+        for each in (None, config)
+    )
+    assert blind.memory and seeing.memory
+    assert (blind.memory.kv_tokens, bool(seeing.memory.kv_tokens)) == (None, True)
+    assert any(why.startswith("its layers are unknown") for why in blind.why)
+    assert not any(why.startswith("its layers are unknown") for why in seeing.why)
