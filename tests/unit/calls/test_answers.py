@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 import pytest
 
 from pi import calls
+from pi.calls.asked import last_asked_s_ago
 from pi.calls.audit import recent_changes
 from pi.calls.check import check
 from pi.calls.events import READERS
@@ -48,6 +49,7 @@ PIECE = b"INFO:     Application startup complete.\n"
 """What follows each event of a log."""
 
 RESULTS: dict[str, Any] = {
+    "asked": shapes.AskedAnswer,
     "audit": list[str],
     "status": shapes.StatusAnswer,
     "survey": shapes.Survey,
@@ -193,6 +195,7 @@ def stop(link: Any) -> None:
 
 
 READ: dict[str, Callable[[Any], object]] = {
+    "asked": last_asked_s_ago,
     "check": check_of,
     "audit": lambda link: recent_changes(link, 50),
     "status": status,
