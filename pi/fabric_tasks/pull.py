@@ -38,7 +38,7 @@ def pull(c: Any, options: PullOptions) -> None:
         facts = look(
             connection,
             request.model,
-            ask_hub=known_models.find(request.model) is None,
+            ask_hub=planner.needs_files(request, known_models),
             checkpoints=planner.checkpoints(request, known_models),
             adapters=[each.source for each in request.adapters],
         )

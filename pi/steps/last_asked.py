@@ -17,6 +17,9 @@ from pi.steps import where
 PATIENCE_S = 5
 """For all pods together: their user waits at the end of a command."""
 
+LONGEST_S = 10**9
+"""A pod that names an older request, or one in the future, has lost its clock."""
+
 
 def times(pods: Sequence[Pod]) -> Iterator[tuple[Pod, float]]:
     """Yield the pods that answer in time and had a request, with its time in seconds since 1970."""
@@ -36,5 +39,5 @@ def times(pods: Sequence[Pod]) -> Iterator[tuple[Pod, float]]:
         for _ in pods:
             with suppress(queue.Empty):
                 pod, age = answers.get(timeout=max(0.0, began + PATIENCE_S - time.monotonic()))
-                if age is not None:
+                if age is not None and 0 <= age < LONGEST_S:
                     yield pod, time.time() - age

@@ -26,7 +26,7 @@ def require_plan(pod: Pod, connection: Connection, request: Request) -> None:
     facts = look(
         connection,
         request.model,
-        ask_hub=known_models.find(request.model) is None,
+        ask_hub=planner.needs_files(request, known_models),
         checkpoints=planner.checkpoints(request, known_models),
         adapters=[adapter.source for adapter in request.adapters],
     )

@@ -12,6 +12,7 @@ import pytest
 
 from pi import calls
 from pi.calls import doctor
+from pi.calls.asked import last_asked_s_ago
 from pi.calls.audit import recent_changes
 from pi.calls.bench import bench
 from pi.calls.cache import read_cache
@@ -64,6 +65,7 @@ PIECE = b"INFO:     Application startup complete.\n"
 """What follows each event of a log."""
 
 RESULTS: dict[str, Any] = {
+    "asked": shapes.AskedAnswer,
     "audit": list[str],
     "status": shapes.StatusAnswer,
     "survey": shapes.Survey,
@@ -242,6 +244,7 @@ def measured(link: Any) -> None:
 
 
 READ: dict[str, Callable[[Any], object]] = {
+    "asked": last_asked_s_ago,
     "check": check_of,
     "audit": lambda link: recent_changes(link, 50),
     "status": status,
