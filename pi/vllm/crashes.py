@@ -58,7 +58,7 @@ _WHAT = re.compile(r"\s*what\(\): +(.+)")
 _WATCHDOG = re.compile(r"watchdog thread terminated with exception: (.+)")
 
 _FRAMES = re.compile(
-    r'  File "[^"]*", line \d+,? in (?P<python>\S+)'
+    r'^\s*File "[^"]*", line \d+,? in (?P<python>\S+)'
     r"|PC: @ +0x[0-9a-f]+ +(?:\(unknown\) +)?(?P<counter>\S.*)"
     r"|(?:#\d+|@) +0x[0-9a-f]+ (?:in )?(?P<native>[A-Za-z_][\w:]*)"
     r"|frame #\d+: (?P<torch>[A-Za-z_][\w:]*)"

@@ -77,7 +77,7 @@ class _Raised(NamedTuple):
 
 _TRACEBACK = "Traceback (most recent call last):"
 
-_FRAME = re.compile(r'  File "[^"]*", line \d+, in (\S+)')
+_FRAME = re.compile(r'\s*File "[^"]*", line \d+, in (\S+)')
 
 _EXCEPTION = re.compile(
     r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception|Interrupt)(?:\(\w+\))?(?=:|$)|(?:[a-z_]\w*\.)+[A-Z]\w*(?=: )"
@@ -112,11 +112,11 @@ _WRAPPED = re.compile(r"Worker failed with error '(.+)', please check the stack 
 
 _ANNOUNCES = re.compile(r":$|\b(?:Client|Server) Error\b")
 
-_NOISE = re.compile(r'Exception ignored |  File ".*/multiprocessing/resource_tracker\.py"')
+_NOISE = re.compile(r'Exception ignored |\s*File ".*/multiprocessing/resource_tracker\.py"')
 
 _READY = "Application startup complete."
 
-_ACCESS = re.compile(r'INFO: +\S+ - "[A-Z]+ \S+ HTTP/')
+_ACCESS = re.compile(r'INFO:\s+\S+ - "[A-Z]+ \S+ HTTP/')
 
 _ERRORISH = re.compile(r"(?:\S+: )?(?:fatal|error|FATAL|ERROR|Error|Fatal)\b[ :].+")
 
@@ -289,9 +289,13 @@ def _source(name: str, trace: list[Line]) -> list[str]:
     return [name]
 
 
+_NO_WORDS = re.compile(r"resource_tracker|^```|^</?\w+>$|^(?:\(\S+\) ?)?\S+[@:]\S*[$#] *$")
+"""Last lines that say nothing: Python's clean-up, marks of a web page, a prompt of the shell."""
+
+
 def _last_line(lines: list[Line]) -> _Account:
     for line in reversed(lines):
-        if line.text.strip() and not line.text.startswith(" ") and "resource_tracker" not in line.text:
+        if line.text.strip() and not line.text.startswith(" ") and not _NO_WORDS.search(line.text):
             news = "vLLM gave no reason; its log ends with: " if line.level == "INFO" else ""
             return _Account([news + line.text], [], line=line)
     return _Account(["vLLM wrote nothing to its log"], [])

@@ -39,13 +39,12 @@ def read(log: str) -> list[Line]:
     numbered = [
         (number, text)
         for number, line in enumerate(written[first:], first + 1)
-        for text in safe(line[: 8 * MAX_CHARACTERS]).split("\n")
+        for text in safe(_unescaped(line[: 8 * MAX_CHARACTERS])).split("\n")
         if text and not text.isspace()
     ]
-    foreign = _foreign([text for _, text in numbered])
     lines: list[Line] = []
-    for number, text in numbered:
-        for process, level, part in _parts(_COLOUR.sub("", foreign.sub("", text, count=1))):
+    for number, text in _without_foreign(numbered):
+        for process, level, part in _parts(_COLOUR.sub("", text)):
             lines.append(Line(len(lines), number, process, level, part))
     return lines
 
@@ -72,14 +71,20 @@ _FOREIGN = [
     re.compile(pattern)
     for pattern in (
         r"\A[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S{1,80} [\w./@-]{1,80}(?:\[\d+\])?: ",
+        r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,20} \S{1,80} [\w./@-]{1,80}\[\d+\]: ",
         r"\A\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?(?: (?:stdout|stderr) [FP]| \|)? ",
         r"\A[A-Za-z][\w.-]{0,60} +\| ",
+        r"\A\[[\w./@:-]{1,120}\] ",
+        r"\A {0,6}\d{1,7}(?:\t|: | ?\| ?)",
         r"\A> ?",
     )
 ]
-"""What journald, Kubernetes, Docker and a quotation put before each line."""
+"""What journald, Kubernetes, Docker, an editor and a quotation put before each line."""
 
-_NOTHING = re.compile(r"(?!)")
+MOST_FOREIGN = 3
+"""Prefixes of one line, as of `docker compose logs -t`."""
+
+_ESCAPES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;": "&"}
 
 _BAR = re.compile(
     r"(?:(?:Loading|Capturing|Fetching|Downloading|Processed|Multi-thread|Compiling|Profiling|Converting|\w*[Ww]arm)"
@@ -89,12 +94,23 @@ _BAR = re.compile(
 """A progress bar of tqdm, with its description if vLLM or the hub wrote it."""
 
 
-def _foreign(texts: list[str]) -> re.Pattern[str]:
-    """Return the prefix that most lines have, which is not vLLM's."""
-    for pattern in _FOREIGN:
-        if sum(1 for text in texts if pattern.match(text)) * 2 > len(texts):
-            return pattern
-    return _NOTHING
+def _without_foreign(numbered: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return numbered lines without the prefixes that most of them have, and that are not vLLM's."""
+    for _ in range(MOST_FOREIGN):
+        for pattern in _FOREIGN:
+            if sum(1 for _, text in numbered if pattern.match(text)) * 2 > len(numbered):
+                numbered = [(number, pattern.sub("", text, count=1)) for number, text in numbered]
+                break
+        else:
+            break
+    return numbered
+
+
+def _unescaped(line: str) -> str:
+    """Return a line as it was before a web page or an editor changed its characters."""
+    for escape, character in _ESCAPES.items() if "&" in line else ():
+        line = line.replace(escape, character)
+    return re.sub("[“”]", '"', line) if "File “" in line else line
 
 
 def _parts(line: str) -> Iterator[tuple[str, str, str]]:

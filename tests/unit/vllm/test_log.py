@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -196,3 +197,38 @@ def test_any_log_gives_a_short_plain_cause(pieces: list[str], glue: str, code: i
 
 def test_hint_contains_nothing_that_a_shell_would_run() -> None:
     assert explain(HOSTILE[4], 1).hint == read("gated_mirror").hint
+
+
+TAG = re.compile(r"(?m)^(\([^)]*pid=\d+\))")
+
+COPIED: dict[str, Callable[[str], str]] = {
+    "CRLF": lambda log: log.replace("\n", "\r\n"),
+    "empty lines between": lambda log: log.replace("\n", "\n\n"),
+    "colours": lambda log: TAG.sub("\x1b[1;36m\\1\x1b[0;0m", log),
+    "colours without their escape character": lambda log: TAG.sub(r"[1;36m\1[0;0m", log),
+    "colours with ESC": lambda log: TAG.sub(r"ESC[1;36m\1ESC[0;0m", log),
+    "colours with ^[": lambda log: TAG.sub(r"^[[1;36m\1^[[0;0m", log),
+    "a fence": lambda log: f"```text\n{log}\n```\n",
+    "a prompt below": lambda log: f"{log}\n(base) me@box:~$ \n",
+    "HTML": lambda log: log.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;"),
+    "curly quotes": lambda log: re.sub(r'File "([^"]*)"', r"File “\1”", log),
+    "lost indents": lambda log: re.sub(r"(?m)^((?:\([^)]*pid=\d+\) )?)[ \t]+", r"\1", log),
+}
+
+PREFIXES = (
+    "vllm-1  | ", "vllm-1  | 2026-03-11T17:57:09.855212259Z ", "Aug 17 18:42:18 box vllm[8052]: ",
+    "2026-08-17T18:42:18+0200 box vllm[8052]: ", "2026-03-11T17:57:09.855212259Z stderr F ",
+    "2025-05-30 18:28:27.890 | ", "[pod/vllm-0/vllm] ", "   12\t", "12: ", "> ", "> > ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", COPIED.values(), ids=COPIED)
+def test_a_log_that_somebody_copied_has_the_same_hint(change: Callable[[str], str]) -> None:
+    for case in map(read, names(FOLDER)[::6]):
+        assert explained(replace(case, log=change(case.log))).id == case.id, case.about
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_others_put_before_each_line_is_ignored(prefix: str) -> None:
+    for case in map(read, names(FOLDER)[::6]):
+        assert explained(replace(case, log=re.sub("(?m)^", prefix, case.log))).id == case.id, case.about
