@@ -36,8 +36,8 @@ class Level:
         return (
             str(self.concurrency),
             f"{found['requests_per_s']:.2f}",
-            f"{found['output_tokens_per_s']:,.0f}",
-            f"{found['total_tokens_per_s']:,.0f}",
+            _short(found["output_tokens_per_s"]),
+            _short(found["total_tokens_per_s"]),
             *(_spread(found[key]) for key in ("ttft", "tpot", "itl")),
             str(found["failed"]),
         )

@@ -19,7 +19,7 @@ def port(pi: Pi, pods: tuple[SshdPod, SshdPod], model: str) -> Iterator[int]:
     """The port of a model on pod `one` that has answered once."""
     pi.ok("pods", "active", "one")
     pi.ok("start", model, "--name", "load")
-    pi.ok("prompt", "load", "--no-tools", "--quiet", "Say hello.")
+    pi.ok("prompt", "load", "--no-tools", "--quiet", "--max-tokens", "16", "Say hello.")
     yield json.loads((pods[0].home / ".pi/run/load/record.json").read_text())["port"]
     pi.ok("stop", "load")
 
