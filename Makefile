@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 UNPACKED_PIP = $(wildcard .machine/root/usr/share/python-wheels/pip-*.whl)
 
-.PHONY: demo test e2e slow fuzz lint advisories bench clean for-python for-ssh for-vllm
+.PHONY: demo test e2e slow fuzz lint advisories bench clean for-python for-shells for-ssh for-vllm
 
 demo: for-ssh for-vllm $(STAMP)
 	@$(VENV)/bin/inv demo $(if $(UNTIL),--until $(UNTIL))
@@ -15,7 +15,7 @@ demo: for-ssh for-vllm $(STAMP)
 e2e: for-ssh for-vllm $(STAMP)
 	@$(VENV)/bin/inv e2e
 
-test: for-ssh $(STAMP)
+test: for-shells for-ssh $(STAMP)
 	@$(VENV)/bin/inv test $(if $(PART),--part "$(PART)")
 
 slow bench: for-ssh $(STAMP)
@@ -24,7 +24,7 @@ slow bench: for-ssh $(STAMP)
 fuzz lint advisories: $(STAMP)
 	@$(VENV)/bin/inv $@
 
-for-python for-ssh for-vllm:
+for-python for-shells for-ssh for-vllm:
 	@PYTHON=$(PYTHON) sh chores/machine.sh $(@:for-%=%)
 
 $(STAMP): setup.cfg pyproject.toml | for-python

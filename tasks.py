@@ -27,16 +27,14 @@ def test(c: Context, part: str = "", quick: bool = False, once: bool = False) ->
     """Lint, types, and the tests that need no vLLM."""
     from chores import suite
 
-    chosen = part.split() or (suite.quick() if quick else [])
-    workers = suite.options(in_order=quick)
     with suite.clocked():
         if part:
-            code = suite.run(chosen, workers, repeat=not once)
+            code = suite.run([[*suite.options(), *part.split()]], repeat=not once)
         else:
             os.environ.setdefault("PI_TEST_CASES", "first")
             rules(c)
-            with c.run(f"{BIN}/mypy", asynchronous=True, hide=True):  # on one core; many tests wait most of their time
-                code = suite.run(chosen, workers, repeat=not once)
+            runs = suite.runs(suite.quick() if quick else ["tests/ssh"], in_order=quick)
+            code = suite.run(runs, beside=[[f"{BIN}/mypy"]], repeat=not once)
     if code:
         raise Exit(code=code)
 
@@ -58,7 +56,7 @@ def e2e(c: Context) -> None:
     """Test end to end with the real vLLM (minutes)."""
     from chores import suite
 
-    raise Exit(code=suite.run(["-m", "e2e", "tests/e2e", "--timeout", "1500"], workers=[]))
+    raise Exit(code=suite.run([["-m", "e2e", "tests/e2e", "--timeout", "1500"]]))
 
 
 @task
@@ -94,9 +92,19 @@ def rootfs(c: Context) -> None:
 
 
 @task
+def clients(c: Context) -> None:
+    """Install llm, opencode, codex, Claude Code and pi-agent, and run them offline through pi (1.2 GB at first)."""
+    from chores.clients import provide
+
+    alone = f"{BIN}/python tests/rig/alone.py -m pytest -q -n0 -m clients tests/ssh/test_clients.py"
+    c.run(alone, env={"PI_TEST_CLIENTS": str(provide(ROOT / ".cache"))})
+
+
+@task
 def nightly(c: Context) -> None:
-    """Test what takes hours: the newest vLLM's parser, the slow tier, bare Debians, a long fuzz, ten runs of it all."""
+    """Test what takes hours: the newest vLLM's parser, real clients, the slow tier, Debians, fuzz, ten suites."""
     newest(c)
+    clients(c)
     slow(c)
     rootfs(c)
     os.environ |= {"PI_TEST_EXAMPLES": "400", "PI_TEST_CASES": "all"}
@@ -201,5 +209,5 @@ def refresh(c: Context, recipes: str = "", sizes: str = "") -> None:
 
 
 models = Collection("models", convert, render, refresh)
-tiers = (test, lint, e2e, newest, slow, rootfs, nightly)
+tiers = (test, lint, e2e, newest, clients, slow, rootfs, nightly)
 ns = Collection(*tiers, fuzz, advisories, demo, bench, docs, messages, models, pi)

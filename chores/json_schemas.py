@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from pi.planning import offers, plan_json
-from pi.steps import json_shapes
+from pi.steps import json_shapes, machine_json
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
 
 BLOCK = re.compile(r"(<!-- schema: (\w+)(\[\])? -->\n```json\n)(.*?)(```\n<!-- /schema -->)", re.DOTALL)
+
+ROOMS = (json_shapes, machine_json, plan_json, offers)
+"""Modules with the types that verbs print."""
 
 SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
@@ -67,7 +70,9 @@ def _object(fields: dict[str, Any], shape: Any, left_out: set[str]) -> dict[str,
 
 def named(name: str, is_list: bool = False) -> dict[str, Any]:
     """Return the schema that docs/json.md shows under a name."""
-    found = schema(next(getattr(room, name) for room in (json_shapes, plan_json, offers) if hasattr(room, name)))
+    found = schema(
+        next(getattr(room, name) for room in (json_shapes, machine_json, plan_json, offers) if hasattr(room, name))
+    )
     return {"type": "array", "items": found} if is_list else found
 
 

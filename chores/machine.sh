@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs missing programs: machine.sh NEED..., each of make, python, ssh, vllm, rootfs.
+# Installs missing programs: machine.sh NEED..., each of make, python, shells, ssh, vllm, rootfs.
 #
 # As root, or with sudo that needs no password, it installs Debian packages with apt-get. For other users it unpacks
 # them into .machine, which affects nobody else. If nothing is missing, it changes nothing.
@@ -23,6 +23,10 @@ missing() { # NEED: prints the missing packages, one a line
         have "$PYTHON" || echo python3
         "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || any "$ROOT"/usr/share/python-wheels/pip-*.whl ||
             echo "$(basename "$PYTHON")-venv"
+        ;;
+    shells)
+        have zsh || echo zsh
+        have fish || echo fish
         ;;
     ssh)
         have sshd || echo openssh-server
@@ -54,6 +58,7 @@ install() { # as root
 unpack() { # as anyone, with package lists of our own
     have dpkg || return 1
     echo "unpacking Debian packages into $PRIVATE: $*"
+    case " $* " in *" zsh "*) set -- "$@" zsh-static ;; esac # zsh looks for its modules in /usr alone
     mkdir -p "$PRIVATE/apt/state/lists/partial" "$PRIVATE/apt/cache/archives/partial" "$ROOT" "$PRIVATE/bin"
     cat >"$PRIVATE/apt/apt.conf" <<END
 Dir::State "$PRIVATE/apt/state";
@@ -77,6 +82,16 @@ wrap() { # programs in .machine/bin that run the unpacked ones with the unpacked
     for program in "$ROOT"/usr/sbin/sshd "$ROOT"/usr/bin/ssh "$ROOT"/usr/bin/ssh-* "$ROOT"/usr/bin/make; do
         ! [ -x "$program" ] || wrapper "${program##*/}" "$program"
     done
+    for program in "$ROOT"/bin/zsh-static "$ROOT"/usr/bin/zsh-static; do
+        [ -x "$program" ] || continue
+        functions=$(find "$ROOT/usr/share/zsh/functions" -type d | paste -sd:)
+        wrapper zsh "$program"
+        sed -i "s|^LD_LIBRARY_PATH=|FPATH=\"$functions\" &|" "$PRIVATE/bin/zsh"
+    done
+    if [ -e "$ROOT/usr/bin/fish" ]; then
+        ln -sfn ../etc "$ROOT/usr/etc" # fish looks for its files beside itself if it finds both
+        wrapper fish "$ROOT/usr/bin/fish"
+    fi
     if [ -e "$ROOT/usr/bin/g++" ]; then
         # libc.so is a linker script that names its other half by an absolute path
         find "$ROOT/usr/lib" -name libc.so -exec sed -i "s| /usr/lib/[^ ]*/libc_nonshared.a| $(

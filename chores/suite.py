@@ -1,4 +1,4 @@
-"""The options of `inv test`: parallel workers, each with its own network, and the selection for --quick."""
+"""The runs of `inv test`: parallel workers, each with its own network, and the selection for --quick."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from tests.rig import alone
 
 ROOT = Path(__file__).parents[1]
 SSH = ROOT / "tests" / "ssh"
-FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 
-WORKERS_PER_CORE = 5
-"""Most tests wait for processes and use a fifth of a core."""
+SSH_WORKERS = 4
+"""For each core. Most tests over SSH wait for processes and use a fifth of a core."""
+
+UNIT_WORKERS = 1
+"""For each core, beside those."""
 
 MOST_WORKERS = 24
 
@@ -36,40 +40,87 @@ VERB_FOLDERS = {"prompt", "setup"}
 SHARED = ("pi/", "tests/rig/", "tests/ssh/conftest.py", "setup.cfg")
 
 
-def options(in_order: bool = False) -> list[str]:
+def runs(ssh: list[str], in_order: bool = False) -> list[list[str]]:
+    """Return pytest's words for runs at the same time: these tests over SSH, and beside them all unit tests.
+
+    Each worker of a run collects all its tests, and of unit tests there are many. Without network namespaces there is
+    one run.
+    """
+    if not _is_parallel():
+        return [[*options(), *ssh, "tests/unit"]]
+    unit = [*options(UNIT_WORKERS), "tests/unit"]
+    return [[*options(in_order=in_order), *ssh], unit] if ssh else [unit]
+
+
+def options(workers_per_core: int = SSH_WORKERS, in_order: bool = False) -> list[str]:
     """Return pytest's options for this machine. Without network namespaces, tests share ports and run one by one.
 
     With `in_order`, a free worker takes the next test, so that the long ones can come first.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile every test again
-    if alone.is_alone() or alone.is_possible():
+    if _is_parallel():
         os.environ.setdefault("PI_TEST_PATIENCE", "3")
-        workers = alone.workers(min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS))
+        workers = alone.workers(min(workers_per_core * (os.cpu_count() or 1), MOST_WORKERS))
         return [*workers, "--dist", "load", "--maxschedchunk", "1"] if in_order else workers
     print("tests run one at a time: this user cannot create network namespaces", flush=True)
     return []
 
 
-def run(chosen: list[str], workers: list[str], repeat: bool = True) -> int:
-    """Run pytest on the chosen tests, with options for its workers. Return its exit code.
+@cache
+def _is_parallel() -> bool:
+    return alone.is_alone() or alone.is_possible()
+
+
+def run(runs: list[list[str]], beside: list[list[str]] | None = None, repeat: bool = True) -> int:
+    """Run pytest with the words of each run, at the same time, and other commands. Return the worst exit code.
 
     With `repeat`, the tests that failed run once more, one at a time, if they are few: a test that waits for real
     processes can fail because the machine is busy. Their names are printed.
     """
-    code = _pytest("--cache-clear", *workers, *chosen)
-    failed = sorted(json.loads(FAILED.read_text("utf-8"))) if code == 1 and FAILED.exists() else []
-    if not (repeat and 0 < len(failed) <= MOST_REPEATED):
-        return code
-    print("These tests failed and run once more, one at a time:", *failed, sep="\n  ", flush=True)
-    return _pytest("--last-failed", *(alone.workers(1) if workers else []), *chosen)
+    commands = [_pytest(number, "--cache-clear", *words) for number, words in enumerate(runs)]
+    codes = together([*commands, *(beside or [])])
+    failed = {number: _failed(number) for number in range(len(runs)) if codes[number] == 1}
+    names = [name for names in failed.values() for name in names]
+    if repeat and 0 < len(names) <= MOST_REPEATED:
+        print("These tests failed and run once more, one at a time:", *names, sep="\n  ", flush=True)
+        for number in failed:
+            python, *words = _pytest(number, "--last-failed", *runs[number], "-n0")
+            network = [str(Path(alone.__file__))] if _is_parallel() else []
+            codes[number] = subprocess.run([python, *network, *words], cwd=ROOT).returncode
+    return max(codes)
 
 
-def _pytest(*words: str) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", "-q", *words], cwd=ROOT).returncode
+def together(commands: list[list[str]]) -> list[int]:
+    """Run commands at the same time and return their exit codes. The first one prints at once, the others after it."""
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in commands[1:]]
+        running = [
+            subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            for command, output in zip(commands, [None, *outputs], strict=True)
+        ]
+        codes = [process.wait() for process in running]
+        for output in outputs:
+            output.seek(0)
+            print(output.read(), end="", flush=True)
+    return codes
+
+
+def _pytest(number: int, *words: str) -> list[str]:
+    """Return the command of a run; each keeps the names of its failed tests in a folder of its own."""
+    return [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={_cache(number)}", *words]
+
+
+def _cache(number: int) -> Path:
+    return ROOT / ".pytest_cache" / f"run{number}"
+
+
+def _failed(number: int) -> list[str]:
+    path = _cache(number) / "v" / "cache" / "lastfailed"
+    return sorted(json.loads(path.read_text("utf-8"))) if path.exists() else []
 
 
 def quick() -> list[str]:
-    """Return the tests to run first after a change: the SSH tests of changed files, then all unit tests."""
+    """Return the SSH tests to run after a change: those of changed files, and a selection if a shared room changed."""
     files: set[Path] = set()
     shared = []
     for name in changed():
@@ -81,7 +132,7 @@ def quick() -> list[str]:
     if shared:
         print(f"many tests depend on {', '.join(shared)}: a selection runs now, `make test` is needed", flush=True)
         chosen += [case for case in core() if case.partition("::")[0] not in chosen]
-    return [*chosen, "tests/unit"]
+    return chosen
 
 
 def changed() -> list[str]:

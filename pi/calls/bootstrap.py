@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from functools import cache
 from importlib.resources import files
@@ -85,9 +86,20 @@ import_module("pi.on_pod.wire").run(verb, call)
 """Compiles the modules that a verb imports, and no others, then runs the verb and exits."""
 
 
-@cache
 def program() -> bytes:
-    """Return the program that RUN executes: Python source, compressed, with all modules of `pi.on_pod`."""
+    """Return the program that RUN executes: Python source, compressed, with all modules of `pi.on_pod`.
+
+    Several pods that are asked at the same time share the work.
+    """
+    with _MAKING:
+        return _program()
+
+
+_MAKING = threading.Lock()
+
+
+@cache
+def _program() -> bytes:
     found = {
         path.name[:-3]: path.read_text("utf-8") for path in files("pi.on_pod").iterdir() if path.name[-3:] == ".py"
     }

@@ -9,7 +9,16 @@ from typing import Any
 from pi.calls.events import Failed, processes_of
 from pi.calls.validation import checked
 from pi.errors import BusyError, InputError, NotReadyError, PiError, RemoteError, UnprovenError, UnreachableError
-from pi.on_pod.events import DownloadDetail, FailureKind, FaultDetail, NameDetail, NoDetail, ServerDetail, SetupDetail
+from pi.on_pod.events import (
+    BenchDetail,
+    DownloadDetail,
+    FailureKind,
+    FaultDetail,
+    NameDetail,
+    NoDetail,
+    ServerDetail,
+    SetupDetail,
+)
 from pi.text import one_line
 from pi.vllm.hangs import STILL_S, place_of
 from pi.vllm.log import explain
@@ -162,6 +171,15 @@ def _not_cached(id: str, message: str, detail: NoDetail) -> PiError:
     return InputError(id, message, "pi cache lists what the pod has")
 
 
+def _bench_failed(id: str, message: str, detail: BenchDetail) -> PiError:
+    lines = detail["log"].strip().splitlines()
+    return RemoteError(id, f"{message}: {one_line(lines[-1], 300)}" if lines else message)
+
+
+def _not_running(id: str, message: str, detail: NoDetail) -> PiError:
+    return NotReadyError(id, message, "see: pi list")
+
+
 def _setup_failed(id: str, message: str, detail: SetupDetail) -> PiError:
     return SetupError(detail["step"], message, detail["tail"])
 
@@ -194,6 +212,8 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "not_free": (NameDetail, _not_stopped),
     "disk_full": (NoDetail, _disk_full),
     "storage": (NoDetail, _storage),
+    "bench_failed": (BenchDetail, _bench_failed),
+    "not_running": (NoDetail, _not_running),
     "download_failed": (DownloadDetail, _download_failed),
     "stalled": (NoDetail, _stalled),
     "in_use": (NoDetail, _in_use),

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Checked, Exited, Question
 from pi.calls.launch import hub_environment, load_format, repositories_beside
+from pi.calls.plan import argument_check
 from pi.calls.records import deployment
 from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.calls.validation import WrongAnswerError
 from pi.errors import PiError
-from pi.on_pod.shapes import ArgumentCheck, Launch, Relaunch, StartAnswer, StartRequest
+from pi.on_pod.shapes import Launch, Relaunch, StartAnswer, StartRequest
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods.types import Deployment, Owner
@@ -38,6 +39,19 @@ class Started:
     """Its longest context in tokens, as its server reports it."""
 
 
+@dataclass(frozen=True)
+class Upkeep:
+    """What the launcher of a model does while it runs."""
+
+    restarts: int = 0
+    """How often it starts a server again that failed."""
+    idle_s: int | None = None
+    """After how long without a request it ends the server; None: never."""
+
+
+NO_UPKEEP = Upkeep()
+
+
 def start_model(
     connection: Connection,
     *,
@@ -51,6 +65,7 @@ def start_model(
     checkpoints: Sequence[str] = (),
     adapters: Sequence[str] = (),
     private: bool = False,
+    upkeep: Upkeep = NO_UPKEEP,
     timeout_s: int | None = None,
     alone: bool = False,
 ) -> Started:
@@ -72,7 +87,7 @@ def start_model(
         try:
             if isinstance(event, Exited):
                 plan = correct(plans[-1], event) if plans else None
-                running.answer_retry({"relaunch": _relaunch(plan, instance, private) if plan else None})
+                running.answer_retry({"relaunch": _relaunch(plan, instance, private, upkeep) if plan else None})
                 return
             if isinstance(event, Checked):  # only a setup asks it
                 raise WrongAnswerError("a question of another verb")
@@ -81,7 +96,7 @@ def start_model(
             running.cancel()
             raise
         public.update(event.facts["public"])
-        running.answer(_launch(plans[-1], instance, key, private, timeout_s, alone))
+        running.answer(_launch(plans[-1], instance, key, private, upkeep, timeout_s, alone))
 
     request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}
     answered = call(connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True)
@@ -89,7 +104,9 @@ def start_model(
     return Started(deployment(record), public, tuple(answered["side_doors"]), record.get("context"))
 
 
-def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s: int | None, alone: bool) -> Launch:
+def _launch(
+    plan: LaunchPlan, instance: str, key: str, private: bool, upkeep: Upkeep, timeout_s: int | None, alone: bool
+) -> Launch:
     """Return the answer to a survey: what to reserve, and the files of the launch."""
     owner = Owner.this()
     return {
@@ -105,11 +122,12 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
             "instance": instance,
             "by": f"pid {owner.pid} on {owner.host}",
             "adapters": list(plan.adapters),
+            "idle_s": upkeep.idle_s,
         },
-        "files": {**_files(plan, instance, private), "key": key},
+        "files": {**_files(plan, instance, private, upkeep), "key": key},
         "key": key,
         "timeout_s": timeout_s,
-        "check": _check(plan, private) if plan.reads_words else None,
+        "check": argument_check(plan, private) if plan.reads_words else None,
         "revision": plan.args.get("--revision"),
         "load_format": load_format(plan),
         "repositories": repositories_beside(plan),
@@ -118,27 +136,25 @@ def _launch(plan: LaunchPlan, instance: str, key: str, private: bool, timeout_s:
     }
 
 
-def _check(plan: LaunchPlan, private: bool) -> ArgumentCheck:
-    """Return what the pod needs to have its vLLM read the words that it will serve with."""
+def _relaunch(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep) -> Relaunch:
+    return {"files": _files(plan, instance, private, upkeep), "memory_share": plan.memory_share}
+
+
+def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep) -> dict[str, str]:
     environment, argv = server(plan, private)
-    return {
-        "program": (files("pi.setup") / "templates" / "read_arguments.py").read_text("utf-8"),
-        "words": argv[1:],
-        "variables": list(environment),
-        "environment": {"VLLM_LOGGING_LEVEL": "ERROR", **environment},
+    values = {
+        "name": plan.name,
+        "port": plan.port,
+        "instance": instance,
+        "venv": plan.venv,
+        "environment": environment,
+        "argv": argv,
+        "restarts": upkeep.restarts,
+        "idle_s": upkeep.idle_s,
     }
-
-
-def _relaunch(plan: LaunchPlan, instance: str, private: bool) -> Relaunch:
-    return {"files": _files(plan, instance, private), "memory_share": plan.memory_share}
-
-
-def _files(plan: LaunchPlan, instance: str, private: bool) -> dict[str, str]:
-    environment, argv = server(plan, private)
-    values = {"name": plan.name, "instance": instance, "venv": plan.venv, "environment": environment, "argv": argv}
     own = {name: (files("pi.setup") / "templates" / name).read_text("utf-8") for name in OWN_FILES}
     return {"launch.sh": render("launch.sh.j2", **values), **own}
 
 
-OWN_FILES = ("pi_guard.py", "sitecustomize.py")
-"""Modules of pi that run within the server."""
+OWN_FILES = ("pi_guard.py", "pi_idle.py", "sitecustomize.py")
+"""Modules of pi that run within the server or beside it."""

@@ -49,6 +49,12 @@ class Found:
     """Its longest context in tokens, as its server reported it when it was ready."""
     launched: float | None = None
     """The pod's uptime when its server was launched."""
+    ready_after_s: float | None = None
+    """How long its start took, with the download."""
+    idle_s: int | None = None
+    """After how long without a request it ends; None if it does not."""
+    restarts: int = 0
+    """How often its launcher has started it again after a failure."""
 
 
 @dataclass(frozen=True)
@@ -152,4 +158,7 @@ def found_of(record: DeploymentStatus) -> Found:
         asked_s_ago=record.get("asked_s_ago"),
         context=record.get("context"),
         launched=record.get("launched"),
+        ready_after_s=record.get("ready_after_s"),
+        idle_s=record.get("idle_s"),
+        restarts=record.get("restarts", 0),
     )

@@ -56,7 +56,10 @@ LIMITS: dict[str, tuple[float, float]] = {
     "used_s_ago": SECONDS_LIMITS,
     "asked_s_ago": SECONDS_LIMITS,
     "ended_s_ago": SECONDS_LIMITS,
+    "idle_s": SECONDS_LIMITS,
+    "restarts": (0, 10**6),
     "up_s": SECONDS_LIMITS,
+    "ready_after_s": SECONDS_LIMITS,
     "forced_after_s": SECONDS_LIMITS,
 }
 """Smallest and largest value of the numbers below a key; those that pods.json holds have its limits."""
@@ -77,6 +80,7 @@ SHORT_TEXTS = {
     "extra_venvs",
     "beside",
     "models_path",
+    "abandoned",
 }
 """Keys of texts that pods.json holds or messages show: printable characters alone."""
 

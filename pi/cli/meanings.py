@@ -25,6 +25,7 @@ MEANINGS = {
     "key show": "token secret",
     "ssh": "exec remote",
     "shell": "sh bash attach login enter",
+    "doctor": "diagnose health fix",
     "env": "environment url endpoint",
     "pods": "machines hosts servers nodes",
     "pods setup": "add init install register new",

@@ -34,11 +34,12 @@ MOST_OUTPUT = 32_768
 
 @dataclass(frozen=True)
 class File:
-    """A client's settings file. `folder` names the variable that moves its folder."""
+    """A client's settings file. `folder` names the variable that moves its folder; `mac` is its path on macOS."""
 
     path: str
     format: str
     folder: str = ""
+    mac: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)
     """What must be there."""
     list: tuple[Any, ...] = ()

@@ -13,6 +13,7 @@ VERBS = {
     "pods.list": "pods:list_pods",
     "pods.check": "check:check_machine",
     "pods.setup": "setup:setup",
+    "pods.import": "import_pods:import_pods",
     "pods.active": "active:active",
     "pods.address": "address:address",
     "pods.rename": "rename:rename",
@@ -31,6 +32,7 @@ VERBS = {
     "export": "export:export",
     "wait": "wait:wait",
     "top": "top:top",
+    "bench": "bench:bench",
     "logs": "logs:logs",
     "env": "env:env",
     "connect": "connect:connect",
@@ -46,6 +48,7 @@ VERBS = {
     "key.revoke": "key:revoke",
     "shell": "shell:shell",
     "ssh": "ssh:ssh",
+    "doctor": "doctor:doctor",
     "audit": "audit:audit",
 }
 """Each task as "module:function" of this package, in the order of `pi --help`."""

@@ -168,8 +168,16 @@ def declared_by(options: type[Options]) -> list[Flag | Operand]:
     return [*operands, *flags_of(options)]
 
 
-def _all(options: type[Options]) -> list[Flag | Operand]:
-    return [replace(each.metadata["declared"], attribute=each.name, default=each.default) for each in fields(options)]
+_FOUND: dict[type[Options], tuple[Flag | Operand, ...]] = {}
+"""What `_all` has returned for each verb: pi asks for it many times in a run."""
+
+
+def _all(options: type[Options]) -> tuple[Flag | Operand, ...]:
+    if options not in _FOUND:
+        _FOUND[options] = tuple(
+            replace(each.metadata["declared"], attribute=each.name, default=each.default) for each in fields(options)
+        )
+    return _FOUND[options]
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from pi import redaction
+from pi.calls.start import Upkeep
 from pi.errors import InputError
 from pi.fabric_tasks.flags import Flag, flag, flags_of, operand, options_from, switch
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
@@ -25,6 +27,8 @@ class StartOptions(LaunchOptions):
     name: str | None = flag("N", "name for the model; requests may use it or the model id", required=True)
     dry_run: bool = switch("show the command, memory and reasons; nothing changes")
     private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
+    restart: str | None = flag("on-failure[:N]", "start it again if it fails, at most N times (default: 3)")
+    stop_after_idle: str | None = flag("30m", "stop it after this time without a request, such as 30m or 2h")
     detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
     timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
 
@@ -40,7 +44,9 @@ class StartOptions(LaunchOptions):
 
     def start(self) -> Start:
         """Return the start that these options describe. Raises InputError."""
-        return Start(self.named_request(), self.private, self.detach, timeout_s_of(self.timeout), self.table())
+        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle))
+        timeout_s = timeout_s_of(self.timeout)
+        return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table())
 
     def table(self) -> dict[str, Any]:
         """Return what describes the model, by the names of the flags; empty if a value contains a secret."""
@@ -51,6 +57,37 @@ class StartOptions(LaunchOptions):
                 table[key_of(each)] = list(value) if each.is_list else value
         text = repr(table)
         return table if redaction.redacted(text) == text else {}
+
+
+def restarts_of(text: str | None) -> int:
+    """Return how often a launcher starts a failed server again. Raises InputError."""
+    if text is None:
+        return 0
+    found = re.fullmatch(r"on-failure(?::([1-9][0-9]{0,2}))?", text, re.ASCII)
+    if found is None:
+        raise InputError("restart-invalid", f"invalid --restart {text!r}", "use on-failure or on-failure:5")
+    return int(found[1] or RESTARTS)
+
+
+def idle_s_of(text: str | None) -> int | None:
+    """Return the seconds of `--stop-after-idle`, or None without a value. Raises InputError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,4})(m|h)", text, re.ASCII)
+    seconds = int(found[1]) * UNITS[found[2]] if found else 0
+    if not LEAST_IDLE_S <= seconds <= MOST_IDLE_S:
+        raise InputError(
+            "idle-invalid", f"invalid --stop-after-idle {text!r}", "use a time from 2m to 30 days, such as 30m or 2h"
+        )
+    return seconds
+
+
+RESTARTS = 3
+
+UNITS = {"m": 60, "h": 3600}
+
+LEAST_IDLE_S, MOST_IDLE_S = 120, 30 * 86400
+"""The guard notes a request at most once a minute, so a shorter time could end a model that is in use."""
 
 
 def kept_flags() -> list[Flag]:

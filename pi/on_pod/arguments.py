@@ -12,7 +12,6 @@ from typing import Any
 
 from pi.on_pod import process
 from pi.on_pod.pace import paced
-from pi.on_pod.record_shapes import Record
 from pi.on_pod.shapes import ArgumentCheck
 from pi.on_pod.wire import PodError, Wire
 
@@ -22,10 +21,13 @@ PATIENCE_S = 180
 POLL_S = 0.1
 
 
-def check(wire: Wire, record: Record, asked: ArgumentCheck) -> None:
-    """Raise PodError if vLLM rejects the arguments. A vLLM that gives no verdict rejects nothing."""
+def check(wire: Wire, venv: str, instance: str, asked: ArgumentCheck) -> None:
+    """Raise PodError if vLLM rejects the arguments. A vLLM that gives no verdict rejects nothing.
+
+    `venv` is its folder in the home; `instance` marks the process that reads.
+    """
     wire.progress("checking the arguments with the pod's vLLM")
-    verdict = _verdict(_output(wire, record, asked))
+    verdict = _verdict(_output(wire, venv, instance, asked))
     for name in _texts(verdict.get("unknown")):
         wire.emit({"event": "note", "text": "this vLLM does not read the variable %s" % name})
     objection, near = verdict.get("objection"), verdict.get("near")
@@ -34,9 +36,9 @@ def check(wire: Wire, record: Record, asked: ArgumentCheck) -> None:
         raise PodError("bad_arguments", "vLLM rejects the arguments: %s%s" % (objection, meant))
 
 
-def _output(wire: Wire, record: Record, asked: ArgumentCheck) -> str:
+def _output(wire: Wire, venv: str, instance: str, asked: ArgumentCheck) -> str:
     """Return what the program printed; empty if it was not done in time."""
-    python = os.path.expanduser("~/%s/bin/python" % record["venv"])
+    python = os.path.expanduser("~/%s/bin/python" % venv)
     leave = '. ~/.pi/env.sh; unset HF_TOKEN HUGGING_FACE_HUB_TOKEN PI_API_KEY; exec "$@"'
     with tempfile.TemporaryFile() as given:
         given.write(json.dumps({"words": asked["words"], "variables": asked["variables"]}).encode())
@@ -48,7 +50,7 @@ def _output(wire: Wire, record: Record, asked: ArgumentCheck) -> str:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd=os.path.expanduser("~"),
-            env=dict(os.environ, **asked["environment"], PI_INSTANCE=record["instance"]),
+            env=dict(os.environ, **asked["environment"], PI_INSTANCE=instance),
         )
     deadline = time.monotonic() + paced(PATIENCE_S)
     try:
@@ -58,7 +60,7 @@ def _output(wire: Wire, record: Record, asked: ArgumentCheck) -> str:
                 return reader.communicate(timeout=POLL_S)[0].decode("utf-8", "replace")
         return ""
     finally:
-        _end(wire, reader, record["instance"])
+        _end(wire, reader, instance)
 
 
 def _end(wire: Wire, reader: subprocess.Popen[bytes], instance: str) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import functools
 import os
+import stat
 import time
 from typing import Any, Callable, Optional
 
+from pi.on_pod import reading
 from pi.on_pod.shapes import AuditRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 PATH = os.path.expanduser("~/.pi/audit.log")
 
 ROTATED_BYTES = 1 << 20
+
+PATIENCE_S = 2
+"""Time for others that write; the log is not worth a longer wait."""
+
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 LONGEST = 200
 """Characters of a field; the rest is cut off."""
@@ -43,25 +51,32 @@ def last(path: str, count: int) -> list[str]:
     lines: list[str] = []
     for part in (path, path + ".1"):
         if len(lines) < count:
-            try:
-                with open(part, encoding="utf-8", errors="replace") as file:
-                    lines = file.read().splitlines() + lines
-            except OSError:
-                continue
+            lines = reading.text(part).splitlines() + lines
     return lines[-count:]
 
 
 def _locked(path: str) -> int:
-    """Open and lock the file that has this name now. Closing the descriptor unlocks it."""
+    """Open and lock the file that has this name now. Closing the descriptor unlocks it. Raises OSError, also if the
+    name has another kind of file, or if another process keeps it locked.
+    """
+    deadline = time.monotonic() + PATIENCE_S
     while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(path, FLAGS, 0o600)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is not a file")
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)  # another process replaced the file meanwhile
+        except (BlockingIOError, FileNotFoundError):  # another process writes it, or replaced it meanwhile
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        time.sleep(0.01)
 
 
 def _field(text: str) -> str:

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from http.client import HTTPException
 from typing import List, Optional
 from urllib.error import HTTPError
 from urllib.parse import urljoin, urlsplit
@@ -36,6 +37,9 @@ FOLDER_PATIENCE_S = 5
 SUDO_PATIENCE_S = 10
 
 LINE_PATIENCE_S = 6
+
+LINE_WHOLE_S = 20
+"""For two answers: the page of an index, and a piece of a wheel."""
 
 SAMPLE_S, SAMPLE_BYTES = 1.5, 64 * 1024 * 1024
 """How long, and how much, pi reads to measure a line."""
@@ -181,13 +185,21 @@ def _package_lock() -> Optional[str]:
             inodes.add(os.stat(path).st_ino)
         except OSError:
             continue
-    locks = re.findall(r"^\d+: \w+\s+\w+\s+WRITE (\d+) \S+:(\d+) ", reading.text("/proc/locks"), re.M)
-    holder = next((int(pid) for pid, inode in locks if int(inode) in inodes), None)
+    holder = process.lock_holder(inodes)
     return process.described(holder) if holder else None
 
 
 def _line(address: str) -> LineFacts:
-    """Return how fast bytes come from a host, or why none come. An HTTP error counts as reached."""
+    """Return how fast bytes come from a host, or why none come. A server that trickles cannot stretch it."""
+    try:
+        return reading.within(paced(LINE_WHOLE_S), lambda: _measured(address))
+    except TimeoutError:
+        problem = "no whole answer within %d s" % LINE_WHOLE_S
+        return {"host": urlsplit(address).netloc, "bytes_per_s": None, "problem": problem}
+
+
+def _measured(address: str) -> LineFacts:
+    """Return the facts of a line. An HTTP error counts as reached."""
     host = urlsplit(address).netloc
     began = time.monotonic()
     try:
@@ -198,7 +210,7 @@ def _line(address: str) -> LineFacts:
             _, count = _read(urljoin(address, wheels[-1]), SAMPLE_BYTES)
     except HTTPError:
         return {"host": host, "bytes_per_s": None, "problem": None}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         return {"host": host, "bytes_per_s": None, "problem": str(getattr(error, "reason", error))[:200]}
     return {"host": host, "bytes_per_s": int(count / max(0.001, time.monotonic() - began)), "problem": None}
 
@@ -206,10 +218,11 @@ def _line(address: str) -> LineFacts:
 def _read(address: str, limit: int) -> "tuple[bytes, int]":
     """Return the first bytes of an address, and how many came within the time of a sample. Raises OSError."""
     kept: List[bytes] = []
-    count, deadline = 0, time.monotonic() + SAMPLE_S
+    count = 0
     with urlopen(Request(address, headers={"User-Agent": "pi"}), timeout=paced(LINE_PATIENCE_S)) as reply:
+        deadline = time.monotonic() + SAMPLE_S
         while count < limit and time.monotonic() < deadline:
-            chunk = reply.read(256 * 1024)
+            chunk = reply.read1(256 * 1024)
             if not chunk:
                 break
             count += len(chunk)

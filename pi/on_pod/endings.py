@@ -13,7 +13,7 @@ import re
 import subprocess
 from typing import Any, Dict, Iterator, List, Optional
 
-from pi.on_pod import logs, reading, records
+from pi.on_pod import logs, reading, records, writing
 from pi.on_pod.events import ServerDetail
 from pi.on_pod.record_shapes import Record
 
@@ -122,8 +122,8 @@ def _ending(name: str, exit_code: Optional[int], venv: str, said_by_kernel: List
 def keep(ending: ServerDetail) -> None:
     """Keep an ending beside its log, for `pi explain`; the record of a failed start does not stay."""
     facts = {key: ending.get(key) for key in ("exit", "venv", "kernel")}
-    with contextlib.suppress(OSError), open(_path(ending["name"]), "w") as file:
-        json.dump(facts, file)
+    with contextlib.suppress(OSError):
+        writing.replace(_path(ending["name"]), json.dumps(facts))
 
 
 def forget(name: str) -> None:

@@ -13,6 +13,7 @@ StepVerb = Literal["step", "note", "done", "skip", "fail"]
 
 FailureKind = Literal[
     "bad_arguments",
+    "bench_failed",
     "damaged",
     "disk_full",
     "download_failed",
@@ -30,6 +31,7 @@ FailureKind = Literal[
     "not_free",
     "not_ours",
     "not_private",
+    "not_running",
     "setup_failed",
     "stalled",
     "stopped",
@@ -202,6 +204,12 @@ class ServerDetail(_ServerOptions):
 
 
 class DownloadDetail(TypedDict):
+    log: str
+
+
+class BenchDetail(TypedDict):
+    """The end of the output of `vllm bench serve`."""
+
     log: str
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Optional
 
@@ -25,9 +26,10 @@ def explain(wire: Wire, request: ExplainRequest) -> ServerDetail:
 
 def _newest() -> Optional[str]:
     """Return the name of the log that was written last, or None if there is none."""
-    try:
-        found = [entry for entry in os.scandir(records.LOGS) if entry.name.endswith(".log")]
-    except OSError:
-        return None
-    newest = max(found, key=lambda entry: entry.stat().st_mtime, default=None)
-    return newest.name[: -len(".log")] if newest else None
+    written = {}
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(records.LOGS):
+            with contextlib.suppress(OSError):  # deleted meanwhile, or a link to nowhere
+                if entry.name.endswith(".log") and entry.is_file():
+                    written[entry.name[: -len(".log")]] = entry.stat().st_mtime
+    return max(written, key=lambda name: written[name], default=None)

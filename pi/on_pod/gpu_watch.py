@@ -27,9 +27,10 @@ class GpuWatch:
         if program is None:
             self._first.set()
             return
+        line_by_line = ["stdbuf", "-oL"] if shutil.which("stdbuf") else []  # into a pipe, C programs write in blocks
         with contextlib.suppress(OSError):
             self._child = subprocess.Popen(
-                [program, QUERY, FORMAT, "-l", str(max(1, round(interval_s)))],
+                [*line_by_line, program, QUERY, FORMAT, "-l", str(max(1, round(interval_s)))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 from functools import lru_cache
+from http.client import HTTPException
 from typing import Any, Optional, cast
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pi.on_pod import card, checkpoint, reading
+from pi.on_pod.doctor_shapes import TokenState
 from pi.on_pod.shapes import ModelFacts
 
 TIMEOUT_S = 8
@@ -72,7 +74,7 @@ def _page(model: str, revision: Optional[str] = None) -> dict[str, Any]:
 def _sizes(page: dict[str, Any]) -> dict[str, int]:
     try:
         return {str(file["rfilename"]): max(0, int(file.get("size") or 0)) for file in page["siblings"]}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}
 
 
@@ -113,8 +115,11 @@ def _fetch(path: str) -> bytes:
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/") + "/" + path
     token = _token()
     headers = {"Authorization": "Bearer " + token} if token else {}
-    with build_opener(Redirects).open(Request(address, headers=headers), timeout=TIMEOUT_S) as reply:
-        return cast(bytes, reply.read(16 << 20))
+    try:
+        with build_opener(Redirects).open(Request(address, headers=headers), timeout=TIMEOUT_S) as reply:
+            return cast(bytes, reply.read(16 << 20))
+    except HTTPException as error:
+        raise OSError("no HTTP answer: %s" % type(error).__name__) from None
 
 
 class Redirects(HTTPRedirectHandler):
@@ -140,3 +145,16 @@ def _token() -> str:
         stderr=subprocess.DEVNULL,
     )
     return done.stdout.decode("utf-8", "replace")
+
+
+def token_state() -> TokenState:
+    """Return whether the hub accepts the pod's token, by its answer to `GET /api/whoami-v2`."""
+    if not _token():
+        return "none"
+    try:
+        _fetch("api/whoami-v2")
+    except HTTPError as error:
+        return "rejected" if error.code in (401, 403) else "unknown"
+    except OSError:
+        return "unknown"
+    return "accepted"

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Iterator
 
-from pi.on_pod import reading, records
+from pi.on_pod import process, reading, records
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError, Wire
 
@@ -81,8 +81,15 @@ def take(wire: Wire, descriptor: int) -> bool:
 
 
 def holder(descriptor: int) -> str:
-    """Return who has a lock, such as "pid 77 on the pod, for ann@laptop,"."""
-    return os.pread(descriptor, HOLDER_BYTES, 0).decode("utf-8", "replace") or "another pi"
+    """Return who has a lock, such as "pid 77 on the pod, for ann@laptop,".
+
+    The kernel knows better than the file: a process that is not pi's writes no name.
+    """
+    noted = os.pread(descriptor, HOLDER_BYTES, 0).decode("utf-8", "replace")
+    pid = process.lock_holder({os.fstat(descriptor).st_ino})
+    if pid and not noted.startswith("pid %d " % pid):
+        return "%s on the pod" % process.described(pid)
+    return noted or "another pi"
 
 
 def _end_if_lost(wire: Wire, is_done: threading.Event) -> None:

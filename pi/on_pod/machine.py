@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 
-from pi.on_pod import reading, records
+from pi.on_pod import reading, records, writing
 
 FILE = os.path.join(records.HOME, "machine")
 """A random id that setup writes once."""
@@ -28,9 +28,7 @@ def give() -> None:
     """Give the machine an id if it has none."""
     if not _given():
         os.makedirs(records.HOME, mode=0o700, exist_ok=True)
-        with open(FILE + ".new", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(os.urandom(16).hex() + "\n")
-        os.replace(FILE + ".new", FILE)
+        writing.replace(FILE, os.urandom(16).hex() + "\n")
 
 
 def _given() -> str:

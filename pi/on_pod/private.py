@@ -28,6 +28,9 @@ RUNS_VENVS = ("check", "setup", "start", "survey")
 IN_VENV = ("", "bin", "bin/python", "bin/vllm", "lib", "lib/python3*", "lib/python3*/site-packages")
 """What decides which code a venv runs."""
 
+TOOLS = ("", "uv", "uvx")
+"""What pi runs of ~/.local/bin, where setup puts uv."""
+
 
 def objection(is_setup: bool) -> Optional[str]:
     """Make pi's folders private, and return why pi must not use them, or None.
@@ -86,24 +89,27 @@ def _file_objection(names: Iterable[str]) -> Optional[str]:
 
 
 def venv_objection() -> Optional[str]:
-    """Return why pi must not run a program of ~/venv or an extra venv, or None.
+    """Return why pi must not run a program of ~/venv, an extra venv or ~/.local/bin, or None.
 
     Files of root and of the home's owner are as good as this account's own. Takes away other users' right to write
     what is this account's own.
     """
     home = os.path.dirname(HOME)
     owners = {0, os.geteuid(), os.stat(home).st_uid} | _unmapped()
-    for venv in glob.glob(os.path.join(glob.escape(home), "venv")) + glob.glob(
-        os.path.join(glob.escape(home), "venv-*")
-    ):
-        for path in (found for name in IN_VENV for found in glob.glob(os.path.join(glob.escape(venv), name))):
-            problem = _writers(path, owners)
+    for folder, names in ((".local/bin", TOOLS), ("venv", IN_VENV), ("venv-*", IN_VENV)):
+        for place in glob.glob(os.path.join(glob.escape(home), folder)):
+            problem = _first_problem(place, names, owners)
             if problem:
-                inside = os.path.relpath(path, venv)
-                return "%s on the pod %s" % (
-                    _shown(venv),
-                    problem if inside == "." else "is not safe: %s %s" % (inside, problem),
-                )
+                return "%s on the pod %s" % (_shown(place), problem)
+    return None
+
+
+def _first_problem(place: str, names: Iterable[str], owners: Set[int]) -> Optional[str]:
+    for path in (found for name in names for found in glob.glob(os.path.join(glob.escape(place), name))):
+        problem = _writers(path, owners)
+        if problem:
+            inside = os.path.relpath(path, place)
+            return problem if inside == "." else "is not safe: %s %s" % (inside, problem)
     return None
 
 

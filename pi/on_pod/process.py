@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from typing import Callable, Iterable, Iterator, NamedTuple, Optional
+from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Set
 
 from pi.on_pod.pace import paced
 
@@ -241,6 +241,12 @@ def holders(wanted: set[str], among: Iterable[int]) -> dict[str, int]:
 
 def described(pid: int) -> str:
     return "pid %d (%s)" % (pid, _read("/proc/%d/comm" % pid).strip() or "gone")
+
+
+def lock_holder(inodes: Set[int]) -> Optional[int]:
+    """Return a process that has locked one of these files for writing (proc(5): /proc/locks), or None."""
+    locks = re.findall(r"^\d+: \w+\s+\w+\s+WRITE (\d+) \S+:(\d+) ", _read("/proc/locks"), re.M)
+    return next((int(pid) for pid, inode in locks if int(inode) in inodes and int(pid)), None)
 
 
 LOOPBACKS = re.compile(r"[0-9A-F]{6}7F|0{24}01000000|0{16}FFFF0000[0-9A-F]{6}7F")

@@ -7,14 +7,15 @@ from typing import List, Literal, Optional, TypedDict
 Status = Literal["starting", "running"]
 """What a record says of its deployment."""
 
-ModelState = Literal["running", "starting", "unresponsive", "crashed", "rebooted"]
-"""What a deployment is doing now; "rebooted" if its pod was restarted since."""
+ModelState = Literal["running", "starting", "unresponsive", "crashed", "rebooted", "idle"]
+"""What a deployment is doing now; "rebooted" if its pod was restarted since, "idle" if it ended for lack of use."""
 
 
 class Reservation(TypedDict):
     """The part of a record that pi chooses.
 
     `by` names the pi that started it, `venv` the folder of its vLLM, `adapters` the names of its LoRA adapters.
+    `idle_s` is after how long without a request its launcher ends it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Reservation(TypedDict):
     instance: str
     by: str
     adapters: List[str]
+    idle_s: Optional[int]
 
 
 class _RecordOptions(TypedDict, total=False):
@@ -54,6 +56,8 @@ class _RecordOptions(TypedDict, total=False):
     context: Optional[int]
     stopping: bool
     adapters: List[str]
+    idle_s: Optional[int]
+    restarts: int
 
 
 class Record(_RecordOptions):
@@ -61,7 +65,7 @@ class Record(_RecordOptions):
 
     `owner` is the process that starts it, `pid` its server, and `session` the session of its processes.
     `created` is the pod's uptime in seconds; `started` and `owner_started` are start times in ticks.
-    `context` is the server's longest context in tokens.
+    `context` is the server's longest context in tokens. `restarts` counts how often its launcher has started it again.
     """
 
     name: str

@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any, Dict, NamedTuple, Optional, Union, cast
 
-from pi.on_pod import process, reading, record_check
+from pi.on_pod import process, reading, record_check, writing
 from pi.on_pod.record_shapes import LiveRecord, Record
 from pi.on_pod.wire import PodError
 
@@ -45,19 +45,7 @@ def write(name: str, file_name: str, text: str) -> None:
     os.makedirs(folder(name), mode=0o700, exist_ok=True)
     if os.lstat(folder(name)).st_uid != os.stat(HOME).st_uid:
         raise PodError("damaged", "~/.pi/run/%s on the pod belongs to another user" % name, name="run/" + name)
-    path = os.path.join(folder(name), file_name)
-    try:
-        with open(path + ".new", "w", opener=_private) as file:
-            file.write(text)
-        os.replace(path + ".new", path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(path + ".new")
-        raise
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    writing.replace(os.path.join(folder(name), file_name), text)
 
 
 def key(name: str) -> str:
@@ -93,7 +81,30 @@ def read(name: str) -> Union[Record, Damaged, None]:
     if not is_own:
         return Damaged(name, "it belongs to another user (uid %d)" % owner, {})
     problem = record_check.problem(value, name)
-    return Damaged(name, problem, record_check.valid_fields(value)) if problem else cast(Record, value)
+    return Damaged(name, problem, record_check.valid_fields(value)) if problem else _restarted(cast(Record, value))
+
+
+def _restarted(record: Record) -> Record:
+    """Return a record with the server that its launcher started last, and how often it has started it again."""
+    words = reading.beginning(os.path.join(folder(record["name"]), "restarts"), 100).split()
+    if len(words) != 4 or not all(word.isdecimal() for word in words):
+        return record
+    count, _, pid, started = map(int, words)
+    now = cast(Record, dict(record, restarts=count))
+    if pid:
+        now["pid"], now["started"] = pid, started
+    return now
+
+
+def is_restarting(record: Record) -> bool:
+    """Return whether the server has ended and its launcher will start it again."""
+    leader = process.stat(session_of(record)) if record.get("restarts") else None
+    return leader is not None and leader[0] not in "ZX" and exit_code(record["name"]) is None
+
+
+def is_idle(record: Record) -> bool:
+    """Return whether the launcher ended a server that nobody used."""
+    return os.path.exists(os.path.join(folder(record["name"]), "idle"))
 
 
 def load(name: str) -> Optional[Record]:
@@ -127,9 +138,9 @@ def _names() -> list[str]:
 def forget(name: str) -> None:
     """Delete the folder of a deployment, but not the time of its last request. Raises PodError if it stays."""
     _keep_asked(name)
-    shutil.rmtree(folder(name), ignore_errors=True)
     with contextlib.suppress(OSError):
-        os.unlink(folder(name))
+        os.unlink(folder(name))  # if it is not a folder; rmtree waits for a FIFO
+    shutil.rmtree(folder(name), ignore_errors=True)
     if os.path.lexists(folder(name)):
         raise PodError("damaged", "cannot delete ~/.pi/run/%s on the pod" % name, name="run/" + name)
 
@@ -239,8 +250,10 @@ def described(record: Record) -> LiveRecord:
         now["state"] = "starting" if record["status"] == "starting" else "running"
     elif is_starting(record):
         now["state"] = "starting"
+    elif is_restarting(record):
+        now["state"], now["phase"] = "starting", "restarting"
     else:
-        now["state"] = "crashed"
+        now["state"] = "idle" if is_idle(record) else "crashed"
     now["exit"] = exit_code(record["name"])
     now["ended_s_ago"] = ended_s_ago(record["name"])
     return now

@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import IO, Callable, Iterator, cast, get_args
 
-from pi.on_pod import audit, check, lock, machine, process, reading, records, redact
+from pi.on_pod import audit, check, lock, machine, process, reading, records, redact, writing
 from pi.on_pod.events import StepVerb
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import SetupAnswer, SetupFacts, SetupRequest
@@ -84,10 +84,7 @@ def _write_files(files: dict[str, str]) -> None:
     for name, text in files.items():
         path = os.path.join(records.HOME, name)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        os.replace(path + ".new", path)
+        writing.replace(path, text)
 
 
 def _take(wire: Wire, descriptor: int) -> None:
@@ -114,7 +111,7 @@ def _listen(wire: Wire, script: subprocess.Popen[bytes], mark: str, log_path: st
         if download:
             wire.emit(download)
 
-    with open(log_path, "wb", buffering=0) as log:
+    with os.fdopen(writing.fresh(log_path), "wb", buffering=0) as log:
         for line in _lines(script, tick):
             if not line.startswith(mark + "\t"):
                 tail.append(line)

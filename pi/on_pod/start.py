@@ -59,7 +59,7 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         record = _reserve(plan)
     try:
         if plan["check"]:
-            arguments.check(wire, record, plan["check"])
+            arguments.check(wire, record["venv"], record["instance"], plan["check"])
         _fetch(wire, record, plan)
         _serve(wire, record, plan)
         record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})

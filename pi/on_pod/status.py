@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from pi.on_pod import (
@@ -16,6 +15,7 @@ from pi.on_pod import (
     process,
     records,
     storage,
+    together,
     unrecorded,
     venvs,
 )
@@ -29,9 +29,8 @@ LOG_TAIL_BYTES = 64 * 1024
 def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
     """Return the pod's facts and the state of each deployment, with the log tail of those that do not run."""
     recorded = records.load_all()
-    with ThreadPoolExecutor(max_workers=1 + min(16, len(recorded))) as pool:
-        trouble = pool.submit(storage.trouble)
-        deployments = list(pool.map(described, recorded))
+    trouble = together.Later(storage.trouble)
+    deployments = together.mapped(described, recorded)
     return {
         "deployments": deployments,
         "unrecorded": list(map(unrecorded.described, unrecorded.find_all())),
@@ -57,6 +56,8 @@ def described(record: Record) -> DeploymentStatus:
         now["other_processes"] = process.others(record["port"], records.living(record))
         if not health.is_up(record["port"]):
             now["state"] = "unresponsive"
+            if record.get("restarts"):
+                now["state"], now["phase"] = "starting", "restarting"
     asked_s_ago = records.asked_s_ago(record["name"])
     if asked_s_ago is not None:
         now["asked_s_ago"] = asked_s_ago

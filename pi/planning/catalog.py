@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,12 @@ def load(config_dir: Path | None = None) -> Catalog:
 def load_without_own(config_dir: Path | None) -> Catalog:
     """Read pi's catalog, or a newer one in the config directory. Raises InputError if it cannot be read."""
     file = newest(config_dir)
-    return read(read_toml(file), "models.toml" if file == SHIPPED else str(file))
+    return _shipped() if file == SHIPPED else read(read_toml(file), str(file))
+
+
+@cache
+def _shipped() -> Catalog:
+    return read(read_toml(SHIPPED))
 
 
 def read(tables: Mapping[str, Any], source: str = "models.toml") -> Catalog:

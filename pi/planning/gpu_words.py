@@ -43,6 +43,8 @@ def find(plain: str, shown: str) -> Kind:
     if not joined(words):
         raise InputError("gpu-not-named", f"{shown!r} does not name a GPU", _choices(memory))
     ranks = {kind: rank for kind in KINDS if (rank := _rank(kind, plain, words)) is not None}
+    if not ranks and (maker := _other_maker(plain)):
+        raise InputError("gpu-not-nvidia", f"{shown!r} is from {maker}", "pi needs NVIDIA GPUs, or a CPU")
     if not ranks:
         raise InputError("gpu-unknown", f"unknown GPU {shown!r}", _near(words))
     fitting = {kind: rank for kind, rank in ranks.items() if _has(kind, memory)}
@@ -54,6 +56,22 @@ def find(plain: str, shown: str) -> Kind:
     if len(usual) > 1:
         raise InputError("gpu-ambiguous", f"which {shown!r}?", _titles(usual))
     return usual[0]
+
+
+_OTHERS = {
+    "AMD": r"amd|instinct|radeon|mi[0-9]{2,3}[a-z]?|rx[0-9]{4}|xtx?|[rw][579][0-9]00",
+    "Intel": r"intel|gaudi[0-9]?|hl[0-9]{3}|arc|[ab][0-9]70|b580",
+    "Google": r"google|tpu|v[2-7][ep]",
+    "Amazon": r"aws|trainium[0-9]?|trn[0-9]|inferentia[0-9]?|inf[0-9]",
+    "Huawei": r"huawei|ascend|910[a-d]?",
+    "Apple": r"apple|mac|m[1-5]",
+}
+"""Words in the names of other makers' accelerators."""
+
+
+def _other_maker(plain: str) -> str | None:
+    words = re.split(r"[ .]", plain)
+    return next((maker for maker, names in _OTHERS.items() if any(re.fullmatch(names, word) for word in words)), None)
 
 
 def simplify(text: str) -> str:
@@ -131,7 +149,7 @@ def _near(words: tuple[str, ...]) -> str:
     kinds = {part: kind for kind in unusual_first for part in _parts(kind)}
     wanted = joined(words)
     swapped = [part for part in kinds if sorted(part) == sorted(wanted)]
-    close = [*swapped, *get_close_matches(wanted, kinds, 3, 0.7)]
+    close = [*swapped, *(word for word in words if word in kinds), *get_close_matches(wanted, kinds, 3, 0.7)]
     near = _titles(kinds[part] for part in close[:3])
     return f"did you mean {near}?" if near else _choices(())
 

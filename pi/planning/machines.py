@@ -12,6 +12,7 @@ from pi.planning.catalog import Catalog
 from pi.planning.gpu_kinds import Kind
 from pi.planning.types import PodFacts
 from pi.pods.gpus import Gpu
+from pi.pods.mig import USABLE
 from pi.vllm.versions import NIGHTLY, latest
 
 MAX_GPUS = 16
@@ -34,20 +35,28 @@ _COUNT_LAST = re.compile(r"(.*\S)(?<!\b[rg]t)(?<!\b[dh]g)\s*x\s*([0-9]{1,3})")
 _SEVERAL = re.compile(r"[+,;&/]|\band\b")
 
 
+_SLICE = re.compile(r"(?:\bmig )?\b((?:[0-9]c\.)?[0-9]g\.([0-9]{1,3})gb)\b(?: mig\b)?")
+"""Matches the profile of a slice of a GPU (MIG), such as "3g.40gb", and its memory."""
+
+
 @dataclass(frozen=True)
 class Machine:
-    """`count` GPUs of a kind, or a CPU with `memory_gb` if `kind` is None."""
+    """`count` GPUs of a kind, or a CPU with `memory_gb` if `kind` is None.
+
+    With a `profile`, each is a slice of a GPU (MIG) with `memory_gb`.
+    """
 
     kind: Kind | None
     count: int = 0
     memory_gb: int = CPU_GB
+    profile: str = ""
 
     @property
     def title(self) -> str:
         """Its name, which `parse` reads."""
         if self.kind is None:
             return f"CPU {self.memory_gb}GB"
-        return f"{self.count}x {self.kind.title}"
+        return f"{self.count}x {self.kind.title}{f' MIG {self.profile}' if self.profile else ''}"
 
 
 def parse(text: str) -> Machine:
@@ -68,7 +77,21 @@ def parse(text: str) -> Machine:
     count = 1 if count is None else count
     if not 1 <= count <= MAX_GPUS:
         raise InputError("machine-size-invalid", f"{text!r}: invalid number of GPUs", f"use 1 to {MAX_GPUS}")
-    return Machine(gpu_words.find(name, text), count)
+    return _sliced(name, text, count) or Machine(gpu_words.find(name, text), count)
+
+
+def _sliced(name: str, text: str, count: int) -> Machine | None:
+    """Return the machine that a name with a slice's profile means. Raises InputError if its GPU is smaller."""
+    found = _SLICE.search(name)
+    if found is None:
+        return None
+    profile, gb, rest = found[1], int(found[2]), " ".join(_SLICE.sub(" ", name).split())
+    if not rest:
+        raise InputError("slice-of-what", f"{text!r}: a slice of which GPU?", f'use "H100 MIG {profile}"')
+    kind = gpu_words.find(rest, text)
+    if not 0 < gb * 1024 * USABLE < kind.memory_mib:
+        raise InputError("gpu-memory-wrong", f"{text!r}: no slice of {kind.title} has that memory")
+    return Machine(kind, count, gb, profile)
 
 
 def idle_pod(machine: Machine, catalog: Catalog, prices: Mapping[str, float]) -> PodFacts:
@@ -81,7 +104,10 @@ def idle_pod(machine: Machine, catalog: Catalog, prices: Mapping[str, float]) ->
     if machine.kind is None:
         return replace(facts, device="cpu", memory_mib=machine.memory_gb * 1024, cpus=CPU_CORES)
     kind = machine.kind
-    gpu = Gpu(0, kind.title, kind.memory_mib, compute_capability=kind.capability)
+    name, memory_mib = kind.title, kind.memory_mib
+    if machine.profile:
+        name, memory_mib = f"{name} MIG {machine.profile}", int(machine.memory_gb * 1024 * USABLE)
+    gpu = Gpu(0, name, memory_mib, compute_capability=kind.capability)
     return replace(facts, gpus=tuple(replace(gpu, id=id) for id in range(machine.count)))
 
 

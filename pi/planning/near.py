@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import SequenceMatcher
 
 from pi.planning.catalog import Catalog
@@ -13,6 +14,9 @@ CLOSE = 0.8
 BEGINNING = 0.1
 
 MOST = 3
+
+LEAST_LETTERS = 5
+"""Letters and digits of a name that may be the beginning of a longer one, such as "llama3.3"."""
 
 
 def near_misses(model: str, catalog: Catalog, families: Families) -> tuple[str, ...]:
@@ -28,8 +32,15 @@ def near_misses(model: str, catalog: Catalog, families: Families) -> tuple[str, 
 
 
 def _closeness(wanted: str, name: str) -> float:
-    """Return the similarity of two names. A name that only begins like the wanted one counts less."""
-    return max(_ratio(wanted, name), _ratio(wanted, _begin(name, wanted)) - BEGINNING)
+    """Return the similarity of two names. A name counts less if one of the two is only the beginning of the other."""
+    begins = len(_letters(wanted)) >= LEAST_LETTERS and _letters(name).startswith(_letters(wanted))
+    copies = 1 - BEGINNING if wanted.startswith(f"{name}-") else 0.0
+    begin = _ratio(wanted, _begin(name, wanted)) - BEGINNING
+    return max(_ratio(wanted, name), begin, copies, CLOSE if begins else 0.0)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_.]", "", name)
 
 
 def _begin(name: str, wanted: str) -> str:

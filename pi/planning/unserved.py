@@ -24,6 +24,10 @@ NAMED = (
 """Formats of files that vLLM does not load, by name. vLLM 0.32 and 0.33 load GGUF only with a plugin."""
 
 
+OWNERS = {"mlx-community": "MLX"}
+"""Owners on the hub whose repositories all have such a format."""
+
+
 def refusal(request: Request, facts: PodFacts, made: Manners, catalog: Catalog) -> InputError | None:
     """Return the error for a model that the pod's vLLMs do not serve, or None."""
     model, card = request.model, facts.model_card
@@ -72,6 +76,8 @@ def unreadable_format(model: str, facts: PodFacts) -> str | None:
         return "MLX"
     if facts.config is not None and facts.weights_bytes is not None:
         return None
+    if found := OWNERS.get(model.partition("/")[0].lower()):
+        return found
     name = families.plain(model)
     return next((found for pattern, found in NAMED if re.fullmatch(pattern, name)), None)
 
@@ -83,6 +89,13 @@ def unknown_id(model: str, catalog: Catalog) -> InputError | None:
     return (
         InputError("unknown-model", f"unknown model {model!r}", hint) if (hint := _suggestion(model, catalog)) else None
     )
+
+
+def misspelled(model: str, catalog: Catalog) -> str:
+    """Return a question about known ids of the same owner that are close to an id nobody has checked, or nothing."""
+    owner, slash, _ = model.lower().partition("/")
+    close = [each for each in near_misses(model, catalog, families.load()) if each.lower().startswith(f"{owner}/")]
+    return f"pi does not know {model}; did you mean {' or '.join(close)}?" if slash and close else ""
 
 
 def _absent(model: str, catalog: Catalog) -> InputError:
@@ -119,7 +132,7 @@ def _instead(model: str, card: ModelCard, catalog: Catalog) -> str:
 
 def _base_by_name(model: str, catalog: Catalog) -> str | None:
     """Return the known id with the name of a copy, such as Qwen/Qwen3-8B for unsloth/Qwen3-8B-GGUF."""
-    name = re.sub(r"(?i)[-_.](gguf|mlx|exl[23]|onnx|bnb-4bit|unsloth)\b.*", "", model.rpartition("/")[2])
+    name = re.sub(r"(?i)[-_.](gguf|mlx|exl[23]|onnx|bnb-4bit|unsloth|[348]-?bit)\b.*", "", model.rpartition("/")[2])
     owner = model.partition("/")[0]
     listed = next((each for each in families.load().ids if each.lower() == f"{owner}/{name}".lower()), None)
     return listed or catalog.similar(name)

@@ -23,6 +23,11 @@ HELP = """\
 Enter sends. Alt+Enter, or \\ at the end of a line, begins a new line. Ctrl+C stops an answer.
 A line that you type during an answer waits for its end. A message that begins with a space is never a command."""
 
+LEAVING = ("exit", "quit")
+
+ALONE = ("help", "clear", *LEAVING)
+"""Commands without an operand, so that a message such as "/exit codes of bash" does not leave."""
+
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 
 
@@ -69,7 +74,13 @@ def answer(line: str, talk: Talk) -> str | None:
     if command is None:
         return None
     name, operand = command[1], (command[2] or "").strip()
-    if name in ("exit", "quit"):
+    if "\n" in line.rstrip() and name != "system":
+        return None  # a pasted block, not a command
+    if operand and name in ALONE:
+        raise InputError(
+            "chat-command-operand", f"/{name} takes nothing after it", f"type /{name} alone; a space before it sends it"
+        )
+    if name in LEAVING:
         raise Leave
     if name not in COMMANDS:
         raise InputError(

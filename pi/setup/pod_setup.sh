@@ -192,7 +192,7 @@ move_in() { # FROM TO: moves every file that TO does not contain; partial copies
         elif [[ $(stat -c %d -- "$from") == "$(stat -c %d -- "$to")" ]]; then
             mv -nT -- "$from/$path" "$to/$path" || return
         else
-            run cp -PT --remove-destination -- "$from/$path" "$half" && mv -nT -- "$half" "$to/$path" &&
+            run cp -RPT --remove-destination -- "$from/$path" "$half" && mv -nT -- "$half" "$to/$path" &&
                 [[ ! -e $half && ! -L $half ]] && rm -- "$from/$path" || return
         fi
     done < <(cd "$from" && find . ! -type d -print0)
@@ -256,7 +256,7 @@ pip_setting() { # prints a setting from PIP_*, else from the last of pip's confi
         return
     fi
     for file in /etc/xdg/pip/pip.conf /etc/pip.conf ~/.pip/pip.conf ~/.config/pip/pip.conf "${PIP_CONFIG_FILE:-}"; do
-        [[ ! -r $file ]] || files+=("$file")
+        [[ ! -f $file || ! -r $file ]] || files+=("$file")
     done
     awk -v key="$1" '
         /^[ \t]*[#;]/ { next }
@@ -677,6 +677,7 @@ step_shell() {
     local line='if [ -r "$HOME/.pi/env.sh" ]; then . "$HOME/.pi/env.sh"; fi  # pi' name changed=()
     for name in .profile .bashrc .bash_profile .bash_login; do
         [[ $name == .profile || $name == .bashrc || -e $HOME/$name ]] || continue
+        [[ -f $HOME/$name || ! -e $HOME/$name ]] || { note "$HOME/$name is not a file"; continue; }
         ! grep -qsF '.pi/env.sh' "$HOME/$name" || continue
         [[ -z $(tail -c 1 "$HOME/$name" 2>/dev/null) ]] || line=$'\n'$line   # its last line has no newline
         if printf '%s\n' "$line" >>"$HOME/$name"; then changed+=("$name"); else note "cannot write ~/$name"; fi

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pi import screen
 from pi.calls.cache import Cache, CachedModel
-from pi.steps.json_shapes import CacheJson
+from pi.steps.machine_json import CacheJson
 
 HEADERS = ("MODEL", "SIZE", "LAST USE", "USED BY")
 

@@ -7,7 +7,7 @@ from pi.planning import catalog, machines, offers
 from pi.planning.preflight import INSTALLED_GB, Finding, Findings, Folder, Line, MachineFacts, download_gb, gpus_line
 from pi.planning.types import FIRST_PORT, PodFacts
 from pi.pods.types import Pod
-from pi.steps.json_shapes import CheckJson, FindingJson
+from pi.steps.machine_json import CheckJson, FindingJson
 from pi.steps.pod_summary import gpu_summary
 
 SHOWN = 5
@@ -37,11 +37,11 @@ def show(facts: MachineFacts, found: Findings, opened_s: float, began_s: float) 
         ("ssh", f"connected after {opened_s:.1f} s; start-up files and Python took {began_s:.1f} s"),
         ("system", f"{facts.system}, {facts.arch}, {_glibc(facts)}, Python {facts.python}"),
         ("rights", f"{facts.user}: {RIGHTS[facts.rights]}"),
-        ("GPUs", _gpus(facts)),
+        ("GPUs", gpus(facts)),
         ("memory", f"{facts.memory_mib / 1024:.0f} GB, {facts.cpus} CPUs"),
-        ("disk", f"{_space(facts.home)}; models: {_space(facts.models)}"),
-        ("ports", _ports(facts)),
-        ("network", "; ".join(map(_line, facts.lines)) or "not measured"),
+        ("disk", f"{space(facts.home)}; models: {space(facts.models)}"),
+        ("ports", ports(facts)),
+        ("network", "; ".join(map(speed, facts.lines)) or "not measured"),
         ("vLLM", f"{facts.vllm_version} in ~/venv" if facts.vllm_version else _venv(facts)),
         ("setup", _work(facts)),
         ("fits", ", ".join(fitting(facts)) or "no model of the catalog"),
@@ -116,17 +116,17 @@ def _glibc(facts: MachineFacts) -> str:
     return f"glibc {facts.glibc}" if facts.glibc else "no GNU C library"
 
 
-def _gpus(facts: MachineFacts) -> str:
+def gpus(facts: MachineFacts) -> str:
     if facts.device != "cuda":
         return "none"
     return f"{gpu_summary(Pod('', '', gpus=facts.gpus))}, the driver supports CUDA up to {facts.cuda or 'unknown'}"
 
 
-def _space(folder: Folder) -> str:
+def space(folder: Folder) -> str:
     return f"{folder.path}: {folder.problem}" if folder.problem else f"{folder.free_gb:.0f} GB free in {folder.path}"
 
 
-def _ports(facts: MachineFacts) -> str:
+def ports(facts: MachineFacts) -> str:
     taken = [port for port in range(FIRST_PORT, FIRST_PORT + PORTS) if port in facts.ports]
     text = f"{FIRST_PORT} to {FIRST_PORT + PORTS - 1} are free"
     if taken:
@@ -138,7 +138,7 @@ def _ports(facts: MachineFacts) -> str:
     return text
 
 
-def _line(line: Line) -> str:
+def speed(line: Line) -> str:
     if line.problem:
         return f"{line.host}: {line.problem}"
     return f"{line.host}: {line.bytes_per_s / 1e6:.0f} MB/s" if line.bytes_per_s else f"{line.host}: reached"

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from pi.clients import merging
 from pi.clients.definitions import Client, Endpoint, File, filled, shown
 from pi.clients.merging import Added, Conflict
 from pi.errors import BusyError, InputError
+
+XDG = "~/.config/"
+"""Where programs look that follow the XDG standard, without XDG_CONFIG_HOME."""
 
 LARGEST = 1 << 20
 """Bytes of a settings file; real ones have a few thousand."""
@@ -36,12 +40,22 @@ class Note:
 
 def place_of(file: File, given: str | None = None) -> Path:
     """Return where a client's file is: the given path, or the client's own. Raises InputError."""
-    folder = os.environ.get(file.folder) if file.folder else None
-    text = given or (f"{folder}/{Path(file.path).name}" if folder else file.path)
+    text = given or _usual(file)
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:
         raise InputError("client-file-unknown-home", f"{text!r}: no such user") from None
+
+
+def _usual(file: File) -> str:
+    """Return a client's own path, under the folders of its variable or of the XDG standard if those are set."""
+    if folder := os.environ.get(file.folder) if file.folder else None:
+        return f"{folder}/{Path(file.path).name}"
+    if file.mac and sys.platform == "darwin":
+        return file.mac
+    inside = file.path.removeprefix(XDG)
+    folder = os.environ.get("XDG_CONFIG_HOME")
+    return f"{folder}/{inside}" if folder and inside != file.path else file.path
 
 
 def short(path: Path) -> str:

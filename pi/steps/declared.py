@@ -14,6 +14,9 @@ from pi.steps.starting import Start
 Kind = Literal["start", "restart", "keep", "cannot"]
 """What pi does with a model; "cannot" if the user has to act first."""
 
+ENDED = {"crashed": "it crashed", "rebooted": "a reboot stopped it", "idle": "nobody used it"}
+"""States of a model that does not run, and how it ended."""
+
 OF_A_START = ("timeout",)
 """Options that a running model does not have."""
 
@@ -58,9 +61,8 @@ def step_of(model: Declared, pod: Pod, status: Status) -> Step:
     found = next((each for each in status.found if each.deployment.name == model.name), None)
     if found is None:
         return Step(model, "start", f"{model.start.request.model} does not run")
-    if found.state in ("crashed", "rebooted"):
-        why = "a reboot stopped it" if found.state == "rebooted" else f"it crashed{_cause(found)}"
-        return Step(model, "restart" if found.left else "start", why)
+    if found.state in ENDED:
+        return Step(model, "restart" if found.left else "start", f"{ENDED[found.state]}{_cause(found)}")
     saved = pod.models.get(model.name)
     runs = saved.options if saved and saved.instance in ("", found.deployment.instance) else {}
     return _step_of_living(model, found, runs)
@@ -107,7 +109,7 @@ def export(pod: Pod, status: Status) -> tuple[dict[str, Any], list[str]]:
     """Return the tables of the models that run on a pod, and the names of those whose options are unknown."""
     tables, unknown = dict[str, Any](), []
     for found in status.found:
-        if found.state in ("crashed", "rebooted"):
+        if found.state in ENDED:
             continue
         model = found.deployment
         saved = pod.models.get(model.name)

@@ -34,6 +34,8 @@ class ModelJson(TypedDict):
 
     `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
     `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
+    `ready_after_seconds` is how long its start took, with the download.
+    `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
     """
 
     name: str
@@ -52,6 +54,9 @@ class ModelJson(TypedDict):
     pid: int | None
     exit_code: int | None
     cause: str | None
+    ready_after_seconds: float | None
+    restarts: int
+    stop_after_idle_s: int | None
 
 
 class PodStatusJson(TypedDict):
@@ -265,64 +270,6 @@ class TunnelsJson(TypedDict):
     tunnels: list[TunnelJson]
 
 
-class FindingJson(TypedDict):
-    """One thing about a machine that stops its setup or that its user should know."""
-
-    step: str
-    text: str
-    hint: str
-
-
-class CardJson(TypedDict):
-    """A GPU of a machine that is not a pod yet."""
-
-    id: int
-    name: str
-    memory_mib: int
-
-
-class LineJson(TypedDict):
-    """How fast a machine reads from an index or a hub; `problem` says why it cannot."""
-
-    host: str
-    bytes_per_s: int | None
-    problem: str | None
-
-
-class DiskJson(TypedDict):
-    """Free bytes where the home and the models are."""
-
-    home: int
-    models: int
-
-
-class CheckJson(TypedDict):
-    """`pi pods check --json`. `setup_s` is about how long setup takes, `fits` are models that run on the machine."""
-
-    ok: bool
-    problems: list[FindingJson]
-    notes: list[FindingJson]
-    device: str
-    gpus: list[CardJson]
-    cuda: str | None
-    system: str
-    arch: str
-    glibc: str | None
-    python: str
-    user: str
-    rights: Literal["root", "sudo", "none"]
-    memory_mib: int
-    cpus: int
-    disk_free_bytes: DiskJson
-    taken_ports: list[int]
-    mapped_ports: dict[str, str]
-    network: list[LineJson]
-    vllm_version: str | None
-    download_gb: float
-    setup_s: int | None
-    fits: list[str]
-
-
 class ExplainJson(TypedDict):
     """`pi explain --json`. `line` is the line of the log that says the cause, from 1."""
 
@@ -376,27 +323,3 @@ class TopJson(TypedDict):
     """`pi top --once --json`."""
 
     pods: list[TopPodJson]
-
-
-class CachedModelJson(TypedDict):
-    """A model in a pod's cache.
-
-    `unfinished_bytes` of `size_bytes` are files of downloads that did not end. `used_by` are names of models that run
-    with it, `fetched_by_pids` processes that download it now.
-    """
-
-    model: str
-    size_bytes: int
-    unfinished_bytes: int
-    used_seconds_ago: float | None
-    used_by: list[str]
-    fetched_by_pids: list[int]
-
-
-class CacheJson(TypedDict):
-    """`pi cache --json`, the largest model first."""
-
-    pod: str
-    folder: str
-    free_bytes: int
-    models: list[CachedModelJson]

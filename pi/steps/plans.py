@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
+from pi.calls.plan import read_by_vllm
 from pi.calls.survey import look
 from pi.planning import catalog, plan_json, planner, prices, refusals, venvs
 from pi.planning.machines import Machine
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = False, *, as_json: bool = False) -> None:
-    """Print the plan for a request on one pod or several, as they are now."""
+    """Print the plan for a request on one pod or several, as they are now. Each pod's vLLM reads words for vLLM."""
     known_models, known_prices = catalog.load(config.config_dir()), kept_prices.load()
     measured = measurements.load()
 
@@ -39,11 +41,17 @@ def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = F
         refusals.require_gpus(pod.name, pod.gpus, facts)
         facts = replace(facts, measurements=measured, prices=known_prices)
         plan = planner.plan(request, facts, known_models)
-        if as_json and (refusal := venvs.refusal(plan, facts, pod.name)):
+        refusal = venvs.refusal(plan, facts, pod.name)
+        if refusal and as_json:
             raise refusal
+        if plan.reads_words and (plan.vllm_version or facts.vllm_version) and refusal is None:
+            notes = read_by_vllm(connection, plan, private)
+            plan = replace(plan, warnings=(*plan.warnings, *notes))
         return plan, facts
 
-    asked = group.ask(c, chosen, planned)
+    with screen.progress() as line:
+        line.run("  asking the pod", screen.clock_since(time.monotonic()), quiet=True)
+        asked = group.ask(c, chosen, planned)
     if len(asked) == 1:
         group.raise_failed(asked)
     if as_json:
@@ -73,7 +81,7 @@ def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -
     known_models = catalog.load(config.config_dir())
     facts = unrented.facts_of(machine, known_models, request.model)
     plan = planner.plan(request, facts, known_models)
-    plan = unrented.with_assumptions(plan, facts, known_models.find(request.model) is not None)
+    plan = unrented.with_assumptions(plan, facts, known_models, request.model)
     if as_json:
         screen.say_json(plan_json.as_json(plan, request))
     else:

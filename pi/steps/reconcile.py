@@ -103,4 +103,6 @@ def adopt(pod: Pod, running: list[Deployment]) -> None:
 
 
 def _is_known(saved: Deployment | None, model: Deployment) -> bool:
-    return saved is not None and saved.status != "starting" and saved.instance == model.instance
+    return (
+        saved is not None and saved.status != "starting" and (saved.instance, saved.pid) == (model.instance, model.pid)
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pi import config, screen
 from pi.calls.events import Download, Event, Exited, Launched
 from pi.calls.failures import ServerError
-from pi.calls.start import Started, start_model
+from pi.calls.start import NO_UPKEEP, Started, Upkeep, start_model
 from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
@@ -33,6 +33,7 @@ class Start:
 
     request: Request
     private: bool = False
+    upkeep: Upkeep = NO_UPKEEP
     detach: bool = False
     """Return when the pod downloads or loads the model."""
     timeout_s: int | None = None
@@ -97,6 +98,7 @@ def _started(
                 checkpoints=planner.checkpoints(request, known_models),
                 adapters=[adapter.source for adapter in request.adapters],
                 private=wanted.private,
+                upkeep=wanted.upkeep,
                 timeout_s=wanted.timeout_s,
                 alone=wanted.detach,
             )

@@ -10,7 +10,7 @@ from pi import addresses, screen
 from pi.calls.status import Found, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import ended_by_reboot, gone_from
-from pi.text import one_line
+from pi.text import count, one_line
 
 if TYPE_CHECKING:
     from pi.steps.json_shapes import ModelJson
@@ -70,6 +70,9 @@ class Listed:
             "pid": model.pid or None,
             "exit_code": found.exit_code if found else None,
             "cause": found.cause if found else None,
+            "ready_after_seconds": found.ready_after_s if found else None,
+            "restarts": found.restarts if found else 0,
+            "stop_after_idle_s": found.idle_s if found else None,
         }
 
     def row(self) -> tuple[str, ...]:
@@ -95,7 +98,7 @@ def _present(found: Found, saved: Deployment | None, host: str, status: Status) 
     is_public = found.state == "running" and not model.private
     return Listed(
         model,
-        "stopped" if found.state == "rebooted" else found.state,
+        "stopped" if found.state == "rebooted" or found.state == "idle" else found.state,
         _found_state(found, saved, status),
         found.context,
         addresses.url(host, model.port, status.public) if is_public else None,
@@ -163,6 +166,12 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
         words += f": {one_line(found.cause, 160)}"
     elif found.state == "rebooted":
         words = _stopped_by_reboot(status)
+    elif found.state == "idle":
+        words = _stopped_idle(found)
+    elif found.state == "running" and found.idle_s:
+        words += f"; stops after {minutes(found.idle_s)} without a request"
+    if found.restarts:
+        words += f"; restarted {count(found.restarts, 'time')} after a failure"
     if found.left:
         words += f", {_leftovers(found)}, pi stop {model.name} stops it"
     if found.other_processes:
@@ -174,6 +183,17 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
 
 def _stopped_by_reboot(status: Status) -> str:
     return f"stopped by a reboot ({screen.ago(status.up_s)})"
+
+
+def _stopped_idle(found: Found) -> str:
+    """Describe a model that ended for lack of use, such as "stopped 2 h ago: no request for 30 min; pi restart q"."""
+    ended = "" if found.ended_s_ago is None else f" {screen.ago(found.ended_s_ago)}"
+    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; pi restart {found.deployment.name}"
+
+
+def minutes(seconds: float) -> str:
+    """Format a time in whole minutes, such as "30 min" or "2 h"."""
+    return f"{seconds / 3600:.0f} h" if seconds % 3600 == 0 and seconds else f"{seconds / 60:.0f} min"
 
 
 def _crashed(found: Found) -> str:

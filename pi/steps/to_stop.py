@@ -46,4 +46,4 @@ def running(connection: Connection) -> list[str]:
 
 def _runs(found: Found) -> bool:
     """Return whether a stop ends something: the server, a start, or processes that outlived it."""
-    return found.state not in ("crashed", "rebooted") or bool(found.left)
+    return found.state not in ("crashed", "rebooted", "idle") or bool(found.left)

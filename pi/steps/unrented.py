@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pi.calls.survey import with_model_here
 from pi.errors import InputError
-from pi.planning import machines
+from pi.planning import machines, unserved
 from pi.planning.catalog import Catalog
 from pi.planning.machines import Machine
 from pi.planning.types import LaunchPlan, PodFacts
@@ -41,11 +41,12 @@ def facts_of(machine: Machine, known_models: Catalog, model: str | None = None) 
     return facts
 
 
-def with_assumptions(plan: LaunchPlan, facts: PodFacts, is_known: bool) -> LaunchPlan:
-    """Add which vLLM the plan assumes, and a warning if nothing describes the model (`is_known`: in the catalog)."""
+def with_assumptions(plan: LaunchPlan, facts: PodFacts, known_models: Catalog, model: str) -> LaunchPlan:
+    """Add which vLLM the plan assumes, and warnings if nothing describes the model."""
     version = plan.vllm_version or facts.vllm_version
     newest = ", the newest that pi's catalog names" if version == facts.vllm_version else ""
     plan = replace(plan, why=(*plan.why, f"planned for vLLM {version}{newest}"))
-    if is_known or facts.config is not None:
+    if known_models.find(model) or facts.config is not None:
         return plan
-    return replace(plan, warnings=(*plan.warnings, NO_HUB))
+    doubts = [doubt for doubt in (unserved.misspelled(model, known_models), NO_HUB) if doubt]
+    return replace(plan, warnings=(*plan.warnings, *doubts))

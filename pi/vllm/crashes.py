@@ -40,6 +40,7 @@ _BANNERS = re.compile(
     | terminate\ called\b.*
     | (?:Bus\ error|Segmentation\ fault|Illegal\ instruction|Floating\ point\ exception)\b.*
     | Aborted\ \(core\ dumped\)
+    | Watchdog\ caught\ collective\ operation\ timeout\b.*
     | LLVM\ ERROR:\ .+
     | Assertion\ .+\ failed\b.*
     | (?:libgomp|OMP|OpenBLAS\ blas_thread_init|libnuma):\ .*(?:fail|[Ee]rror|unavailable).*
@@ -49,7 +50,7 @@ _BANNERS = re.compile(
     re.VERBOSE,
 )
 
-_AT_THE_START = re.compile(r"CUDA (?:driver )?error\b.*|NCCL WARN .+|\[?FATAL\]?\b.+|NVRM: Xid.*")
+_AT_THE_START = re.compile(r"CUDA (?:driver )?error\b.*|NCCL WARN .+|\[?FATAL\]?\b.+|(?:\[ *\d+\.\d+\] )?NVRM: Xid.*")
 """Messages of native code that end a process, if its line begins with them."""
 
 _WHAT = re.compile(r"\s*what\(\): +(.+)")

@@ -36,6 +36,7 @@ class Hint:
         if facts.raw:
             ways = [way for way in map(_as_raw, ways) if way]
         why = _filled(self.why, values) or self.why
+        ways = list(dict.fromkeys(ways))
         return f"{why}: {_listed(ways[:MOST_WAYS])}" if ways else why
 
 

@@ -67,7 +67,7 @@ HINTS = (
     Hint(
         "driver-too-old",
         r"NVIDIA driver on your system is too old|unsupported toolchain|unsupported PTX"
-        r"|driver version is insufficient"
+        r"|driver version is insufficient|not supported in the installed CUDA driver"
         r"|cudaErrorInsufficientDriver|PTX JIT compil",
         "the pod's NVIDIA driver is older than the CUDA of {vllm}: choose an image or a pod with a newer driver",
     ),

@@ -85,6 +85,12 @@ HINTS = (
         ("--env VLLM_WORKER_MULTIPROC_METHOD=spawn",),
     ),
     Hint(
+        "build-locked",
+        r"(?:Timed out waiting for|[Cc]ould not acquire|Failed to acquire).{0,40}lock\W"
+        r".{0,40}?(/[\w.+/-]{1,300}\.lock)",
+        "another process builds the same, or one that was killed left its lock: wait, or on the pod, rm {0}",
+    ),
+    Hint(
         "cache-damaged",
         r"corrupted compilation artifact|(?:torch_compile_cache|torchinductor|inductor_cache|\.triton/cache"
         r"|cached_ops)[\s\S]{0,400}"

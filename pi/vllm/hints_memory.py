@@ -63,6 +63,12 @@ HINTS = (
         ("--set max-num-batched-tokens={0}",),
     ),
     Hint(
+        "batch-below-block",
+        r"block_size \((\d{1,9})\) must be <= max_num_batched_tokens",
+        "give a batch as many tokens as a block of the cache",
+        ("--set max-num-batched-tokens={0}",),
+    ),
+    Hint(
         "batch-below-sequences",
         r"max_num_batched_tokens \((\d{1,9})\) must be greater than or equal to max_num_seqs",
         "each sequence needs a token of a batch",
@@ -152,7 +158,7 @@ HINTS = (
     Hint(
         "build-killed",
         r"Killed signal terminated program|died due to signal 9|(?:^|: )Killed$[\s\S]*(?:[Nn]inja|nvcc|non-zero exit)",
-        "the pod's main memory was full while it compiled",
+        "a compiler was killed, mostly for lack of main memory",
         ("--env MAX_JOBS=1", "use a pod with more main memory"),
     ),
     Hint(

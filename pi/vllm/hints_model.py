@@ -126,7 +126,8 @@ HINTS = (
     Hint(
         "weights-unknown",
         r"no module or parameter named|KeyError: '(?:[\w.]{1,100}\.)?(?:layers|blocks|h|experts)\.\d+\.[\w.]{1,100}'"
-        r"|[Ss]ize mismatch|shape mismatch|Attempted to load weight|loaded_weight\.shape|param\S*\.shape"
+        r"|[Ss]ize mismatch|size of tensor a \(\d+\) must match|shape mismatch"
+        r"|Attempted to load weight|loaded_weight\.shape|param\S*\.shape"
         r"|in weight_loader"
         r"|[Uu]nexpected key|Unrecognized weight",
         "the files have weights that {vllm} does not expect",
@@ -149,6 +150,18 @@ HINTS = (
         "the adapter has a larger rank",
         ("--set max-lora-rank={rank}",),
         _rank,
+    ),
+    Hint(
+        "adapter-rank",
+        r"max_lora_rank[\s\S]{0,120}input_value=(\d{1,3})\b",
+        "vLLM takes certain ranks only",
+        ("--set max-lora-rank={rank}",),
+        _rank,
+    ),
+    Hint(
+        "adapter-missing",
+        r"No adapter found for|adapter_config\.json.{0,40}(?:not found|No such file)|Can't find 'adapter_config",
+        "there are no files of an adapter there: check its id or path after --lora NAME=",
     ),
     Hint(
         "adapters-unsupported",

@@ -132,6 +132,12 @@ HINTS = (
     ),
     Hint(
         "library-missing",
+        r"failed to open lib(?:nv|cu)\w+",
+        "CUDA's libraries on the pod are incomplete",
+        (f"run {SETUP} again", "remove LD_LIBRARY_PATH from its environment"),
+    ),
+    Hint(
+        "library-missing",
         r"\b(libcu(?:dart|blas|blasLt|dnn|fft|rand|solver|sparse|sparseLt|pti|file)|libnv[\w]*|libnccl"
         r"|libtorch\w*|libc10\w*)"
         r"[\w.-]*\.so[\w.]*: cannot open shared object",
@@ -161,6 +167,18 @@ HINTS = (
         r"deep_ep|DeepEP|pplx",
         "the kernels for experts on several GPUs are not installed",
         ("--set all2all-backend=allgather_reducescatter",),
+    ),
+    Hint(
+        "kernels-unreachable",
+        r"[Ff]ailed to (?:download|fetch|get) .{0,40}cubin",
+        "the pod cannot fetch FlashInfer's kernels from NVIDIA",
+        ("--set attention-backend=FLASH_ATTN --env VLLM_USE_FLASHINFER_SAMPLER=0", f"{INSTALL}flashinfer-cubin"),
+    ),
+    Hint(
+        "packages-missing",
+        r"sndfile library not found",
+        "a library of the pod's system is missing",
+        (f"{APT}libsndfile1",),
     ),
     Hint(
         "packages-missing",
@@ -207,7 +225,8 @@ HINTS = (
     ),
     Hint(
         "transformers-mismatch",
-        r"cannot import name '\w+' from 'transformers|module transformers\S* has no attribute|from 'transformers\.",
+        r"cannot import name '\w+' from 'transformers|module transformers\S* has no attribute|from 'transformers\."
+        r"|'\w+Config' object has no attribute|Unrecognized processing class",
         "{vllm} and transformers on the pod do not belong together",
         (f"run {SETUP} again", f"{INSTALL}-U transformers"),
     ),

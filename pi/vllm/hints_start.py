@@ -56,6 +56,12 @@ HINTS = (
         f"accept the licence on the model's page at Hugging Face and check {THE_TOKEN}",
     ),
     Hint(
+        "hub-transfer-broken",
+        r"CAS service|xethub|hf_xet|XetError|xet_core|Data processing error|File reconstruction",
+        "the transfer with xet broke",
+        ("--env HF_HUB_DISABLE_XET=1", "start again, which continues the download"),
+    ),
+    Hint(
         "hub-token-rejected",
         r"Invalid (?:credentials in Authorization header|user token|username or password)|401 (?:Client Error"
         r"|Unauthori)",
@@ -88,10 +94,9 @@ HINTS = (
         "the pod cannot look up names: check its /etc/resolv.conf and its proxy",
     ),
     Hint(
-        "hub-transfer-broken",
-        r"CAS service|xethub|hf_xet|XetError|xet_core|Data processing error|File reconstruction",
-        "the transfer with xet broke",
-        ("--env HF_HUB_DISABLE_XET=1", "start again, which continues the download"),
+        "hub-unreachable",
+        r"ProxyError|Cannot connect to proxy|Tunnel connection failed",
+        "the pod's proxy does not lead to Hugging Face: check its https_proxy and no_proxy, or give a path on the pod",
     ),
     Hint(
         "hub-transfer-broken",
@@ -102,7 +107,7 @@ HINTS = (
     ),
     Hint(
         "hub-unreachable",
-        r"couldn't connect to 'http|LocalEntryNotFoundError|Local entry not found|ProxyError|Network is unreachable",
+        r"couldn't connect to 'http|LocalEntryNotFoundError|Local entry not found|Network is unreachable",
         "the pod cannot reach Hugging Face: check its network and proxy, or give a path on the pod",
     ),
     Hint(

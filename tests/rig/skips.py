@@ -1,6 +1,6 @@
 """All reasons to skip a test: missing rights of this user, and properties of this machine.
 
-On a fresh machine, root skips only the IPv6 tests, and only if the kernel has no IPv6.
+After `make test` on a fresh machine, root skips only the IPv6 tests, and only if the kernel has no IPv6.
 """
 
 from __future__ import annotations

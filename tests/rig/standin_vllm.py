@@ -19,10 +19,12 @@ import socketserver
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 VERSION = "0.32.0"
 
@@ -48,6 +50,8 @@ FAULTS: dict[str, Any] = {
     "side_door": False,  # another socket, open to the network
     "say": [],  # words to stream as the answer
     "call": None,  # name and arguments of a tool to call before that
+    "bench": None,  # last line of a benchmark that fails
+    "requests": [0, 0],  # how many run and wait, by /metrics; None: /metrics does not tell
     "leak": False,  # print the environment and the key in many encodings and in pieces; answer with the key
 }
 
@@ -60,6 +64,8 @@ def main() -> None:
         print(installed_version())
     elif words[:1] == ["download-kernels"]:
         print("kernels are here")
+    elif words[:2] == ["bench", "serve"]:
+        bench(words)
     elif words[:1] == ["serve"]:
         serve(words)
     else:
@@ -221,7 +227,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self._is_refused():
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
         elif self.path == "/metrics":
-            self._reply(200, metrics(self.server.answered).encode(), "text/plain; version=0.0.4")
+            fault = {**FAULTS, **json.loads(text_of("fault/vllm.json") or "{}")}
+            text = metrics(self.server.answered, fault["requests"])
+            self._reply(200, text.encode(), "text/plain; version=0.0.4")
         elif self.path == "/v1/models":
             models = [
                 {"id": name, "object": "model", "max_model_len": self.server.fault["max_model_len"]}
@@ -296,13 +304,36 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def metrics(answered: int) -> str:
-    """Return what vLLM would report after so many answers of 12 prompt and 3 generated tokens (vLLM 0.33.0)."""
+def bench(words: list[str]) -> None:
+    """Ask the server once with the key of the environment, and write figures that grow with the concurrency."""
+    fault = {**FAULTS, **json.loads(text_of("fault/vllm.json") or "{}")}
+    leave_word("bench", words)
+    request = Request(
+        f"http://{value_of(words, '--host')}:{value_of(words, '--port')}/v1/models",
+        headers={"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"},
+    )
+    with urlopen(request, timeout=10) as reply:
+        reply.read()
+    requests, at_once = int(value_of(words, "--num-prompts")), int(value_of(words, "--max-concurrency"))
+    print(f"\r 50%|##   | {requests // 2}/{requests} [00:01<00:01,  1.00it/s]", file=sys.stderr, flush=True)
+    if fault["bench"]:
+        sys.exit(fault["bench"])
+    found: dict[str, Any] = {"completed": requests, "failed": 0, "duration": 2.0, "request_throughput": at_once / 2}
+    found |= {"output_throughput": 100.0 * at_once, "total_token_throughput": 500.0 * at_once}
+    for place, percentile in enumerate(("p50", "p95", "p99"), 1):
+        found |= {f"{percentile}_{metric}_ms": 10.5 * place * at_once for metric in ("ttft", "tpot", "itl")}
+    Path(value_of(words, "--result-dir"), value_of(words, "--result-filename")).write_text(json.dumps(found))
+
+
+def metrics(answered: int, requests: Sequence[int] | None = (2, 1)) -> str:
+    """Return what vLLM would report after so many answers of 12 prompt and 3 generated tokens (vLLM 0.33.0).
+
+    `requests` are how many run and wait.
+    """
     labels = 'engine="0",model_name="m"'
     lines = []
     for name, kind, value in (
-        ("num_requests_running", "gauge", 2),
-        ("num_requests_waiting", "gauge", 1),
+        *zip(("num_requests_running", "num_requests_waiting"), ("gauge", "gauge"), requests or (), strict=False),
         ("kv_cache_usage_perc", "gauge", 0.25),
         ("prompt_tokens_total", "counter", 12 * answered),
         ("generation_tokens_total", "counter", 3 * answered),

@@ -28,6 +28,7 @@ def test_every_json_fits_its_schema(serving: Serving) -> None:
     validate(listed, shown("ListJson"))
     [model] = listed["pods"][0]["models"]
     assert (model["name"], model["state"], model["pid"]) == ("qwen", "running", pi.models("box")["qwen"]["pid"])
+    assert 0 < model["ready_after_seconds"] < 300
     assert model["url"] == f"http://127.0.0.1:{model['port']}/v1"
     audit = printed(pi, "audit", "--json")
     validate(audit, shown("AuditJson"))

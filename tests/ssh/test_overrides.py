@@ -80,6 +80,20 @@ def test_a_variable_that_this_vllm_does_not_read_is_a_note(pi: Pi, box: Pod) -> 
     assert "NCCL_DEBUG" not in done.err
 
 
+def test_a_plan_is_read_by_the_pods_vllm_too(pi: Pi, box: Pod) -> None:
+    words = ["Acme/Tiny-1B", "--set", "max-num-seqs=2"]
+    told = pi.ok("plan", *words, "--env", "VLLM_ATTENTION_BACKEND=X")
+    assert "note      this vLLM does not read the variable VLLM_ATTENTION_BACKEND" in told
+    assert received(box, "arguments")[:2] == ["serve", "Acme/Tiny-1B"]
+    for command in (["plan"], ["start", "--name", "q", "--dry-run"]):
+        done = pi(*command, "Acme/Tiny-1B", "--set", "max-num-seqs=many")
+        assert done.id == "bad-arguments"
+        assert "argument --max-num-seqs: invalid int value: 'many'" in done.err
+        nothing_was_done(pi, box, done)
+    refused = pi("plan", "Acme/Tiny-1B", "--set", "max-num-seqs=many", "--json")
+    assert (refused.code, list(json.loads(refused.out))) == (2, ["refused"])
+
+
 def test_an_interrupt_while_vllm_reads_the_arguments_leaves_nothing(pi: Pi, box: Pod) -> None:
     box.fault("arguments", seconds=60)
     running = pi.spawn("start", "Acme/Tiny-1B", "--name", "q", "--set", "max-num-seqs=2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,3 +184,19 @@ def test_a_terminal_and_a_pipe_get_the_same_table(pi: Pi) -> None:
         text=True,
     )
     assert on_terminal.stdout.replace("\r\n", "\n") == pi.ok("pods")
+
+
+def test_rented_machines_are_registered_with_their_price(pi: Pi) -> None:
+    instances = Path(__file__).parents[1] / "cases" / "providers" / "vast_instances.json"
+    (pi.bin / "vastai").write_text(f"#!/bin/sh\ncat {instances}\n")
+    (pi.bin / "vastai").chmod(0o755)
+    assert "train-box: registered; to use it: pi pods setup train-box" in pi.ok("pods", "import", "vast", "--dry-run")
+    assert pi.ok("pods").startswith("no pods yet")
+    pi.ok("pods", "import", "vast")
+    saved = pi.state()
+    assert saved["active"] == "train-box"
+    assert saved["pods"]["train-box"]["ssh"] == "ssh root@142.214.185.187 -p 20544"
+    assert saved["pods"]["train-box"]["price"] == 0.4034
+    assert pi.ok("pods", "import", "vast").count("already registered") == 3
+    assert pi.state() == saved
+    assert pi("pods", "import", "lambda").id == "provider-unknown"

@@ -40,6 +40,7 @@ def on_a_screen(pi: Pi, text: str) -> str:
 
 def test_figures_of_models_and_gpus(pi: Pi, box: Pod) -> None:
     box.cards("h100_8", count=2, columns={"utilization.gpu": "40", "temperature.gpu": "61", "power.draw": "300.5"})
+    box.fault("vllm", requests=[2, 1])
     pi.ok("start", box.model(), "--name", "qwen")
     pi.ok("prompt", "qwen", "What is the capital of France?")
     document = json.loads(pi.ok("top", "--once", "--json"))

@@ -13,7 +13,9 @@ SCRIPT = Path(__file__).parents[2] / "chores" / "machine.sh"
 UNPACKS = """
 mkdir -p "$3/usr/sbin" "$3/usr/lib/x86_64-linux-gnu"
 printf '#!/bin/sh\\necho "$LD_LIBRARY_PATH"\\n' >"$3/usr/sbin/sshd"
-chmod +x "$3/usr/sbin/sshd"
+mkdir -p "$3/bin" "$3/usr/share/zsh/functions/Zle"
+printf '#!/bin/sh\\necho "$FPATH"\\n' >"$3/bin/zsh-static"
+chmod +x "$3/usr/sbin/sshd" "$3/bin/zsh-static"
 """
 
 
@@ -77,6 +79,9 @@ def test_other_users_unpack_packages(machine: Machine) -> None:
     assert f"unpacking Debian packages into {private}: python3 no-such-python-venv" in done.stdout
     printed = subprocess.check_output([private / "bin" / "sshd"], text=True)
     assert printed.strip() == f"{private}/root/usr/lib/x86_64-linux-gnu"
+    functions = private / "root/usr/share/zsh/functions"
+    found = subprocess.check_output([private / "bin" / "zsh"], text=True).strip().split(":")
+    assert set(found) == {str(functions), f"{functions}/Zle"}
     assert not (private / "apt").exists()
 
 

@@ -31,7 +31,7 @@ def test_there_are_about_40_core_cases() -> None:
 
 def test_a_change_of_a_verb_runs_its_tests_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "changed", lambda: ["README.md", "pi/on_pod/stop.py"])
-    assert suite.quick() == ["tests/ssh/test_stop.py", "tests/unit"]
+    assert suite.quick() == ["tests/ssh/test_stop.py"]
 
 
 def test_a_change_of_a_shared_room_also_runs_the_core(
@@ -39,7 +39,7 @@ def test_a_change_of_a_shared_room_also_runs_the_core(
 ) -> None:
     monkeypatch.setattr(suite, "changed", lambda: ["pi/errors.py", "pi/on_pod/stop.py"])
     chosen = suite.quick()
-    assert (chosen[0], chosen[-1]) == ("tests/ssh/test_stop.py", "tests/unit")
+    assert chosen[0] == "tests/ssh/test_stop.py"
     assert len(chosen) > 30 and not any(case.startswith("tests/ssh/test_stop.py::") for case in chosen)
     assert "pi/errors.py" in capsys.readouterr().out
 
@@ -62,18 +62,28 @@ def test_passes():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with tests for suite.run."""
     monkeypatch.setattr(suite, "ROOT", tmp_path)
-    monkeypatch.setattr(suite, "FAILED", tmp_path / ".pytest_cache" / "v" / "cache" / "lastfailed")
     (tmp_path / "test_one.py").write_text(FAILS_ONCE)
     return tmp_path
 
 
 def test_only_the_failed_test_runs_again(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert suite.run(["test_one.py"], workers=[]) == 0
+    assert suite.run([["test_one.py"]]) == 0
     assert "run once more, one at a time:\n  test_one.py::test_fails_once\n" in capfd.readouterr().out
     assert (folder / "passes").read_text() == "x"
 
 
 def test_a_test_that_fails_twice_or_may_not_repeat_fails_the_run(folder: Path) -> None:
-    assert suite.run(["test_one.py"], workers=[], repeat=False) == 1
+    assert suite.run([["test_one.py"]], repeat=False) == 1
     (folder / "test_one.py").write_text("def test_fails(): assert False")
-    assert suite.run(["test_one.py"], workers=[]) == 1
+    assert suite.run([["test_one.py"]]) == 1
+
+
+def test_each_kind_of_tests_has_its_own_run() -> None:
+    *ssh, unit = (words[-1] for words in suite.runs(["tests/ssh/test_stop.py"]))
+    assert unit == "tests/unit" and ssh in ([], ["tests/ssh/test_stop.py"])
+    assert [words[-1] for words in suite.runs([])] == ["tests/unit"]
+
+
+def test_commands_run_together_and_the_first_prints_first(capfd: pytest.CaptureFixture[str]) -> None:
+    assert suite.together([["sh", "-c", "sleep 0.2; echo tests"], ["sh", "-c", "echo types; exit 3"]]) == [0, 3]
+    assert capfd.readouterr().out == "tests\ntypes\n"

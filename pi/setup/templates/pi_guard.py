@@ -221,7 +221,7 @@ async def _disconnected() -> dict[str, str]:
 
 def _touch(path: str) -> None:
     with contextlib.suppress(OSError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
         os.utime(path)
 
 

@@ -11,7 +11,9 @@ from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 import pytest
 
 from pi import calls
+from pi.calls import doctor
 from pi.calls.audit import recent_changes
+from pi.calls.bench import bench
 from pi.calls.cache import read_cache
 from pi.calls.check import check
 from pi.calls.events import READERS
@@ -25,27 +27,33 @@ from pi.calls.start import start_model
 from pi.calls.status import read_status
 from pi.calls.stop import stop_models
 from pi.calls.survey import look
+from pi.calls.top import sample as take_samples
 from pi.calls.validation import fields
 from pi.errors import PiError
 from pi.fabric_tasks.key import key_rows
 from pi.model_id import ModelId
 from pi.on_pod import shapes
+from pi.on_pod.bench_shapes import BenchAnswer
 from pi.on_pod.cache_shapes import CacheAnswer, PulledRepository
 from pi.on_pod.check_shapes import CheckAnswer
+from pi.on_pod.doctor_shapes import DoctorAnswer
 from pi.on_pod.events import Event, FailureKind, ServerDetail
 from pi.on_pod.key_shapes import KeysAnswer
+from pi.on_pod.top_shapes import TopAnswer
 from pi.planning import catalog, planner
 from pi.planning.preflight import findings
 from pi.planning.types import PodFacts, Request
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import cache_table, check_report, listing, pod_entry, pull_report, reconcile
+from pi.steps import benchmarks, cache_table, check_report, listing, pod_entry, pull_report, reconcile
+from pi.steps.benchmarks import Level, Result
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
 from pi.steps.pull_report import PullReport
 from pi.steps.reports import StartReport
 from pi.steps.setup_report import SetupReport
 from pi.steps.stop_report import show_stopped
+from pi.steps.top import History, show
 from pi.vllm.log import explain
 from tests import pods
 
@@ -68,6 +76,9 @@ RESULTS: dict[str, Any] = {
     "key": KeysAnswer,
     "pull": list[PulledRepository],
     "cache": CacheAnswer,
+    "top": TopAnswer,
+    "bench": BenchAnswer,
+    "doctor": DoctorAnswer,
 }
 
 EVENTS = {get_args(fields(shape)["event"])[0]: shape for shape in get_args(Event)}
@@ -219,6 +230,17 @@ def cache(link: Any) -> None:
     cache_table.as_json("box", found)
 
 
+def load(link: Any) -> None:
+    history = History()
+    take_samples(link, history.add, 2)
+    show("box", history)
+
+
+def measured(link: Any) -> None:
+    found = bench(link, "q", 4, 16, (1024, 256), lambda event: None)
+    benchmarks.show(Result("q", "box", (1024, 256), (Level(4, found),)))
+
+
 READ: dict[str, Callable[[Any], object]] = {
     "check": check_of,
     "audit": lambda link: recent_changes(link, 50),
@@ -232,6 +254,9 @@ READ: dict[str, Callable[[Any], object]] = {
     "key": lambda link: key_rows(read_keys(link)),
     "pull": pull,
     "cache": cache,
+    "top": load,
+    "bench": measured,
+    "doctor": doctor.ask,
 }
 
 

@@ -20,6 +20,7 @@ from pi.calls.validation import checked
 from pi.on_pod import check, gpus
 from pi.on_pod.check_shapes import CheckAnswer
 from pi.pods.gpus import QUERY
+from tests.rig.answering import answering
 from tests.rig.skips import skip
 
 REQUEST: Any = {"gpu_query": QUERY, "models_path": None, "addresses": []}
@@ -109,6 +110,24 @@ def test_the_speed_of_a_line_is_that_of_a_wheel(index: str, monkeypatch: pytest.
     assert check._line(f"http://{index}/gone/") == {"host": index, "bytes_per_s": None, "problem": None}
     silent = check._line("http://127.0.0.1:9/simple/x/")
     assert silent["problem"] and "refused" in silent["problem"]
+
+
+TRICKLES = {
+    "its head": (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, None, "no whole answer within 20 s"),
+    "its body": (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1000, 0, None),
+}
+
+
+@pytest.mark.parametrize(("answer", "speed", "problem"), TRICKLES.values(), ids=TRICKLES)
+def test_a_server_that_trickles_does_not_stretch_the_check(
+    answer: bytes, speed: int | None, problem: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PI_TEST_PACE", "0.03")
+    monkeypatch.setattr(check, "SAMPLE_S", 0.1)
+    with answering(answer, pause_s=0.01 if speed is None else 0.005) as address:
+        found = check._line(f"http://{address}/simple/x/")
+    assert found["problem"] == problem
+    assert found["bytes_per_s"] is None if speed is None else 0 < (found["bytes_per_s"] or 0) < 1000
 
 
 def test_addresses_are_those_of_the_users_mirrors_without_their_passwords() -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from urllib.request import Request
 
 import pytest
 
 from pi.on_pod import hub
+from tests.rig.answering import answering
 from tests.rig.redirects import redirecting
 
 FILE = {"/real/config.json": json.dumps({"a": 1}).encode()}
@@ -53,3 +58,48 @@ def test_the_token_never_goes_from_https_to_http(old: str, new: str, keeps: bool
     followed = hub.Redirects().redirect_request(request, None, 302, "Found", {}, new)
     assert followed is not None
     assert followed.has_header("Authorization") is keeps
+
+
+@contextmanager
+def saying(status: int) -> Iterator[str]:
+    """Run a hub that answers every request with this status. Yields its address."""
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/api/whoami-v2" else 500)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            """Log nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("status", "state"), [(200, "accepted"), (401, "rejected"), (503, "unknown")])
+def test_the_hub_says_whether_it_accepts_the_token(status: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with saying(status) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert hub.token_state() == state
+    assert hub.token_state() == "unknown"
+    monkeypatch.setattr(hub, "_token", lambda: "")
+    assert hub.token_state() == "none"
+
+
+NOT_HTTP = {
+    "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "an endless header": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    "broken chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a size without an end": b'HTTP/1.1 200 OK\r\n\r\n{"siblings": [{"rfilename": "x", "size": 1e999}]}',
+}
+
+
+@pytest.mark.parametrize("answer", NOT_HTTP.values(), ids=NOT_HTTP)
+def test_a_hub_that_speaks_no_http_tells_nothing(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(answer) as address:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://{address}")
+        assert hub.weights_bytes("a/b") is None
+        assert hub.describe("a/b").get("weights_bytes") is None
+        assert hub.json_file("a/b", "config.json") is None or b"siblings" in answer

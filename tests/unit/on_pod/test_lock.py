@@ -23,21 +23,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 HOLDING = """
-import fcntl, sys, time
+import fcntl, os, sys, time
 with open(sys.argv[1], "a+") as lock:
     for turn in range(int(sys.argv[2])):
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
-        lock.write("turn %d" % turn)
+        lock.write("pid %d on the pod, for turn %d," % (os.getpid(), turn) if len(sys.argv) == 4 else sys.argv[4])
         lock.flush()
         print("held", flush=True)
         time.sleep(float(sys.argv[3]))
 """
 
 
-def holder(home: Path, turns: int, seconds: float) -> Any:
+def holder(home: Path, turns: int, seconds: float, *noted: str) -> Any:
     """Another process that has the lock, so often and each time so long, as if it passed from one to the next."""
-    words = [sys.executable, "-c", HOLDING, str(home / "lock"), str(turns), str(seconds)]
+    words = [sys.executable, "-c", HOLDING, str(home / "lock"), str(turns), str(seconds), *noted]
     process = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"held\n"
     return process
@@ -45,11 +45,20 @@ def holder(home: Path, turns: int, seconds: float) -> Any:
 
 def test_one_holder_is_waited_for_so_long_and_then_named(home: Path) -> None:
     with holder(home, 1, 60) as other:
-        with pytest.raises(PodError, match="turn 0 has held this pod's lock for 0 s"), lock.locked(Wire(), 0.4):
+        with pytest.raises(PodError, match="for turn 0, has held this pod's lock for 0 s"), lock.locked(Wire(), 0.4):
             pytest.fail("it was held")
         other.kill()
     with lock.locked(Wire(), 5):
         assert (home / "lock").read_text().endswith("for ann@laptop,")
+
+
+@pytest.mark.parametrize("noted", ["", "pid 1 on the pod, for bob@laptop,"], ids=["nothing", "who had it before"])
+def test_a_holder_that_writes_no_name_is_named_by_the_kernel(home: Path, noted: str) -> None:
+    with holder(home, 1, 60, noted) as other:
+        named = rf"pid {other.pid} \(python3?[\d.]*\) on the pod has held this pod's lock"
+        with pytest.raises(PodError, match=named), lock.locked(Wire(), 0.2):
+            pytest.fail("it was held")
+        other.kill()
 
 
 def test_many_holders_are_waited_for_as_long_as_the_lock_passes_on(home: Path) -> None:

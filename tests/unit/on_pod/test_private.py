@@ -116,6 +116,18 @@ def test_a_venv_of_root_serves_other_accounts(venv: Path, monkeypatch: pytest.Mo
     assert private.venv_objection() is None
 
 
+@pytest.mark.parametrize("name", ["", "uv"])
+def test_a_uv_that_another_user_can_change_is_refused(pod: Path, name: str) -> None:
+    if os.geteuid():
+        skip("users")
+    (pod / ".local" / "bin").mkdir(parents=True)
+    (pod / ".local" / "bin" / "uv").touch()
+    assert private.venv_objection() is None
+    os.chown(pod / ".local" / "bin" / name, 65534, -1)
+    assert "uv belongs" in str(private.venv_objection()) or not name
+    assert str(private.venv_objection()).startswith("~/.local/bin on the pod ")
+
+
 @pytest.mark.parametrize(
     ("mapped", "problem"),
     [("0 0 4294967295\n", "~/venv on the pod belongs to another user (uid 65534)"), ("1000 1000 1\n", None)],

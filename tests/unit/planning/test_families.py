@@ -283,6 +283,8 @@ NEAR = {
     "Qwen/Qwen3-Codr-30B-A3B-Instruct": "Qwen/Qwen3-Coder-30B-A3B-Instruct",
     "Qwn/Qwen3-8B": "Qwen/Qwen3-8B",
     "llama3.1": "meta-llama/Llama-3.1-8B",
+    "llama3.3": "meta-llama/Llama-3.3-70B-Instruct",
+    "Qwen/Qwen3-8B-Instruct": "Qwen/Qwen3-8B",
     "gptoss-20b": "openai/gpt-oss-20b",
     "whisper-large": "openai/whisper-large-v3",
 }

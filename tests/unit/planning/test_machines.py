@@ -10,6 +10,7 @@ from pi.errors import InputError
 from pi.planning import catalog, hardware, machines
 from pi.planning.gpu_words import kind_named
 from pi.planning.machines import Machine, idle_pod, newest_vllm, parse
+from pi.pods.gpus import is_slice
 from tests.pods import FIXTURE
 
 CATALOG = catalog.load()
@@ -63,6 +64,23 @@ def test_machine_is_a_cpu(text: str, memory_gb: int) -> None:
     assert parse(text) == Machine(None, 0, memory_gb)
 
 
+SLICES = {
+    "H100 MIG 3g.40gb": (1, "h100", 40, "3g.40gb"),
+    "2x A100-SXM4-80GB MIG 2g.20gb": (2, "a100_80gb", 20, "2g.20gb"),
+    "B200 1c.3g.90gb x4": (4, "b200", 90, "1c.3g.90gb"),
+}
+
+
+@pytest.mark.parametrize(("text", "slices"), SLICES.items(), ids=SLICES)
+def test_machine_has_slices_of_a_gpu(text: str, slices: tuple[int, str, int, str]) -> None:
+    count, kind, gb, profile = slices
+    machine = parse(text)
+    assert machine == Machine(hardware.by_name(kind), count, gb, profile) == parse(machine.title)
+    gpus = idle_pod(machine, CATALOG, {}).gpus
+    assert len(gpus) == count and all(is_slice(gpu) for gpu in gpus)
+    assert 0.9 * gb < gpus[0].memory_mib / 1024 < gb
+
+
 REJECTED = {
     "": ("machine-invalid", "2x RTX 4090"),
     "x" * 101: ("machine-invalid", "2x RTX 4090"),
@@ -83,7 +101,16 @@ REJECTED = {
     "4900": ("gpu-unknown", "RTX 4090"),
     "RTX 4090 Ultra": ("gpu-unknown", "RTX 4090"),
     "RTX": ("gpu-unknown", "use one of "),
-    "MI300X": ("gpu-unknown", "use one of "),
+    "RX 4090": ("gpu-unknown", "RTX 4090"),
+    "RTX 5090 Laptop": ("gpu-unknown", "RTX 5090"),
+    "8xMI300X": ("gpu-not-nvidia", "NVIDIA"),
+    "2x AMD Instinct MI355X": ("gpu-not-nvidia", "NVIDIA"),
+    "RX 7900 XTX": ("gpu-not-nvidia", "NVIDIA"),
+    "Arc B580": ("gpu-not-nvidia", "NVIDIA"),
+    "M3 Ultra": ("gpu-not-nvidia", "NVIDIA"),
+    "TPU v5e": ("gpu-not-nvidia", "NVIDIA"),
+    "1g.10gb": ("slice-of-what", "H100 MIG 1g.10gb"),
+    "T4 MIG 3g.40gb": ("gpu-memory-wrong", ""),
     "two H100": ("gpu-unknown", "H100 80GB"),
     "A100": ("gpu-ambiguous", "A100 80GB or A100 40GB"),
     "6000": ("gpu-ambiguous", "RTX PRO 6000 or RTX 6000 Ada"),

@@ -14,6 +14,7 @@ from pi.model_id import ModelId
 from pi.planning import catalog, planner
 from pi.planning.model_card import ModelCard, Verdict, card_of
 from pi.planning.types import LaunchPlan, PodFacts, Request
+from pi.planning.unserved import misspelled
 from tests.pods import cpu_pod, pod
 
 CATALOG = catalog.load()
@@ -182,6 +183,9 @@ REFUSED = {
     ),
     "GGUF of another owner": ("unsloth/Qwen3-8B-GGUF", pod("h100", 1), "format-not-served", "base model: Qwen/Qwen3-8B"),
     "MLX": ("mlx-community/Qwen3-8B-MLX-4bit", pod("h100", 1), "format-not-served", "MLX files"),
+    "MLX by its owner": (
+        "mlx-community/Qwen3-8B-4bit", pod("h100", 1), "format-not-served", "start its base model: Qwen/Qwen3-8B",
+    ),
     "an adapter": (
         "acme/lora", with_card(adapter=True, base_models=("Qwen/Qwen3-8B",)), "adapter-not-model", "Qwen/Qwen3-8B",
     ),
@@ -232,3 +236,18 @@ def test_names_that_look_like_a_format_but_are_not() -> None:
 
 def test_short_names_of_old_models_are_no_misspellings() -> None:
     assert plan("gpt2", pod("h100", 1)).api == "completions"
+
+
+DOUBTS = {
+    "openai/gpt-oss-120": "pi does not know openai/gpt-oss-120; did you mean openai/gpt-oss-120b",
+    "Qwen/Qwen3-Codr-30B": "Qwen/Qwen3-Coder-30B-A3B-Instruct",
+    "someone/Qwen3-8B-Finetune": "",
+    "acme/support-bot": "",
+    "gpt2": "",
+}
+
+
+@pytest.mark.parametrize(("typed", "asked"), DOUBTS.items(), ids=DOUBTS)
+def test_an_id_close_to_one_of_the_same_owner_gets_a_question(typed: str, asked: str) -> None:
+    said = misspelled(typed, CATALOG)
+    assert asked in said and bool(said) is bool(asked), said

@@ -32,15 +32,24 @@ class Talk:
 
 @pytest.mark.parametrize(
     "message",
-    ["/etc/passwd", "/etc/passwd what is it?", " /help", "/", "//", "a /help", "/2", "/Help"],
-)
+    ["/etc/passwd", "/etc/passwd what is it?", " /help", "/", "//", "a /help", "/2", "/Help", "/exit\nis how one leaves",
+     "/clear the stage\nand begin", "/home is full\nwhy?"],
+)  # fmt: skip
 def test_a_message_may_begin_with_a_slash(message: str) -> None:
     assert commands.answer(message, Talk()) is None
 
 
 def test_an_unknown_command_is_not_sent() -> None:
     with fails(InputError, "chat-command-unknown", "/home"):
-        commands.answer("/home is full\nwhy?", Talk())
+        commands.answer("/home is full", Talk())
+
+
+@pytest.mark.parametrize("name", commands.ALONE)
+def test_a_sentence_that_begins_with_a_command_does_nothing(name: str) -> None:
+    talk = Talk([UserMessage("Hi")])
+    with fails(InputError, "chat-command-operand", f"/{name} takes nothing after it"):
+        commands.answer(f"/{name} codes of bash", talk)
+    assert talk.history
 
 
 def test_each_command_of_the_help_exists() -> None:

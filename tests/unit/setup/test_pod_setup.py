@@ -683,6 +683,13 @@ def test_login_scripts_read_the_private_file_and_contain_no_secret(home: Home) -
         assert printed.stdout == "from-the-file\n", shell
 
 
+def test_a_login_script_that_is_a_fifo_is_left_alone(home: Home) -> None:
+    os.mkfifo(home.path / ".profile")
+    outcome = home.setup("shell")
+    assert outcome.lines("done") == [("shell", "added to .bashrc")]
+    assert ("shell", f"{home.path}/.profile is not a file") in outcome.lines("note")
+
+
 # --- ending
 
 

@@ -22,7 +22,7 @@ OTHERS = '{\n  "theme": "dark",\n  "provider": {\n    "other": {"options": {"api
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path / "pi"))
-    for name in ("CODEX_HOME", "CLAUDE_CONFIG_DIR"):
+    for name in ("CODEX_HOME", "CLAUDE_CONFIG_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -141,6 +141,14 @@ def test_a_folder_of_the_clients_variable_and_a_given_file_are_used(
     assert error.id == "client-connected-elsewhere" and not (home / "other.toml").exists()
     assert undo("codex")
     assert write("codex", given="~/other.toml") == home / "other.toml"
+
+
+def test_the_folders_of_the_system_are_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "xdg"))
+    assert client_files.place_of(file_of("opencode")) == home / "xdg" / "opencode" / "opencode.json"
+    assert client_files.place_of(file_of("claude-code")) == home / ".claude" / "settings.json"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert str(client_files.place_of(file_of("llm"))).startswith(str(home / "Library"))
 
 
 BROKEN = [

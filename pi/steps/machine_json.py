@@ -1,0 +1,105 @@
+"""The JSON of `pi pods check`, `pi cache` and `pi doctor`. See pi.steps.json_shapes."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class FindingJson(TypedDict):
+    """One thing about a machine that stops its setup or that its user should know."""
+
+    step: str
+    text: str
+    hint: str
+
+
+class CardJson(TypedDict):
+    """A GPU of a machine that is not a pod yet."""
+
+    id: int
+    name: str
+    memory_mib: int
+
+
+class LineJson(TypedDict):
+    """How fast a machine reads from an index or a hub; `problem` says why it cannot."""
+
+    host: str
+    bytes_per_s: int | None
+    problem: str | None
+
+
+class DiskJson(TypedDict):
+    """Free bytes where the home and the models are."""
+
+    home: int
+    models: int
+
+
+class CheckJson(TypedDict):
+    """`pi pods check --json`. `setup_s` is about how long setup takes, `fits` are models that run on the machine."""
+
+    ok: bool
+    problems: list[FindingJson]
+    notes: list[FindingJson]
+    device: str
+    gpus: list[CardJson]
+    cuda: str | None
+    system: str
+    arch: str
+    glibc: str | None
+    python: str
+    user: str
+    rights: Literal["root", "sudo", "none"]
+    memory_mib: int
+    cpus: int
+    disk_free_bytes: DiskJson
+    taken_ports: list[int]
+    mapped_ports: dict[str, str]
+    network: list[LineJson]
+    vllm_version: str | None
+    download_gb: float
+    setup_s: int | None
+    fits: list[str]
+
+
+class CachedModelJson(TypedDict):
+    """A model in a pod's cache.
+
+    `unfinished_bytes` of `size_bytes` are files of downloads that did not end. `used_by` are names of models that run
+    with it, `fetched_by_pids` processes that download it now.
+    """
+
+    model: str
+    size_bytes: int
+    unfinished_bytes: int
+    used_seconds_ago: float | None
+    used_by: list[str]
+    fetched_by_pids: list[int]
+
+
+class CacheJson(TypedDict):
+    """`pi cache --json`, the largest model first."""
+
+    pod: str
+    folder: str
+    free_bytes: int
+    models: list[CachedModelJson]
+
+
+class CheckedJson(TypedDict):
+    """One check of `pi doctor`. `fix` is the command or the step that fixes it."""
+
+    place: Literal["here", "pod"]
+    check: str
+    level: Literal["ok", "warning", "failure"]
+    text: str
+    fix: str | None
+
+
+class DoctorJson(TypedDict):
+    """`pi doctor --json`. `ok` is false if a check failed; pi then exits with 1."""
+
+    pod: str | None
+    ok: bool
+    checks: list[CheckedJson]

@@ -1,0 +1,82 @@
+"""`--restart` and `--stop-after-idle`: what the launcher of a model does on the pod, without pi."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.rig.command import Pi
+from tests.rig.pod import Pod, is_alive, kill, until
+from tests.ssh.conftest import NewPod
+
+
+def listed(pi: Pi) -> dict[str, Any]:
+    [model] = json.loads(pi.ok("list", "--json"))["pods"][0]["models"]
+    return dict(model)
+
+
+def pid_of(box: Pod) -> int:
+    return int((box.home / ".pi/run/qwen/pid").read_text())
+
+
+def test_a_killed_server_comes_back_and_a_crash_loop_ends_with_its_cause(pi: Pi, new_pod: NewPod) -> None:
+    box = new_pod(environment={"PI_TEST_PACE": "0.5"})
+    pi.knows(box)
+    pi.ok("start", box.model(), "--name", "qwen", "--restart", "on-failure:2")
+    first = pid_of(box)
+    kill(first)
+    assert until(lambda: pid_of(box) != first)
+    assert until(lambda: listed(pi)["state"] == "running")
+    now = listed(pi)
+    assert now["restarts"] == 1 and now["sentence"] == "running; restarted 1 time after a failure"
+    assert now["pid"] == pid_of(box) == pi.models("box")["qwen"]["pid"]
+    box.fault("vllm", log=str(pi.home / "oom.log"), exit=1)
+    (pi.home / "oom.log").write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
+    kill(pid_of(box))
+    assert until((box.home / ".pi/run/qwen/exit").exists)
+    gone = listed(pi)
+    assert (gone["state"], gone["exit_code"], gone["restarts"]) == ("crashed", 1, 2)
+    assert "restarted 2 times after a failure" in gone["sentence"] and "memory" in gone["cause"]
+    assert pi.ok("stop", "qwen").startswith("qwen was not running any more")
+
+
+def test_a_stopped_server_stays_stopped(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen", "--restart", "on-failure")
+    pid = pid_of(box)
+    assert pi.ok("stop", "qwen") == "qwen is stopped\n"
+    assert not is_alive(pid) and box.quiet(0) == {}
+
+
+def test_a_start_that_fails_is_not_repeated(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", exit=1)
+    assert pi("start", box.model(), "--name", "qwen", "--restart", "on-failure").code == 6
+    assert box.records() == [] and "starting it again" not in box.log_of("qwen").read_text()
+
+
+def test_an_unused_server_ends_and_a_busy_one_does_not(pi: Pi, new_pod: NewPod) -> None:
+    box = new_pod(environment={"PI_TEST_PACE": "0.02"})
+    pi.knows(box)
+    box.fault("vllm", requests=[0, 1])
+    pi.ok("start", box.model(), "--name", "qwen", "--stop-after-idle", "2m")
+    pid = pid_of(box)
+    assert listed(pi)["sentence"] == "running; stops after 2 min without a request"
+    assert not until(lambda: not is_alive(pid), 6)
+    box.fault("vllm", requests=[0, 0])
+    assert until(lambda: not is_alive(pid), 20)
+    assert until((box.home / ".pi/run/qwen/exit").exists)
+    now = listed(pi)
+    assert now["state"] == "stopped" and now["cause"] is None
+    assert "no request for 2 min; pi restart qwen" in now["sentence"]
+    assert box.quiet() == {}
+    box.fault("vllm", requests=[1, 0])
+    assert "qwen is ready on box" in pi.ok("restart", "qwen")
+
+
+@pytest.mark.parametrize(
+    ("words", "id"),
+    [(("--restart", "always"), "restart-invalid"), (("--stop-after-idle", "30s"), "idle-invalid")],
+)
+def test_other_values_are_refused(pi: Pi, box: Pod, words: tuple[str, str], id: str) -> None:
+    assert pi("start", "a/b", "--name", "q", *words).id == id
