@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pi import screen
 from pi.calls.status import read_status
-from pi.door import kept, names
+from pi.door import names, stopped
 from pi.door.lines import Lines, new_pool
 from pi.door.names import Kept, Served
 from pi.door.passing import NotListening, Question, Reply, pass_on
@@ -72,16 +72,16 @@ class House:
     def models(self) -> list[Served]:
         """Return the models now. Raises Refused if pods.json cannot be read."""
         try:
-            now, stopped = state.load(), kept.stopped()
-            for model in (each for pod in now.pods.values() for each in self._running_again(pod, stopped)):
-                kept.keep_stopped(*model, None)
+            now, tables = state.load(), stopped.load()
+            for place in (each for pod in now.pods.values() for each in self._running_again(pod, tables)):
+                stopped.forget(*place)
         except PiError as error:
             raise Refused(500, "state_unusable", error.message) from None
-        return names.served(now, stopped)
+        return names.served(now, tables)
 
-    def _running_again(self, pod: Pod, stopped: Kept) -> list[Place]:
+    def _running_again(self, pod: Pod, tables: Kept) -> list[Place]:
         """Return the stopped models of a pod that somebody has started since."""
-        places = [(pod.name, name) for name in stopped.get(pod.name, {}) if name in pod.models]
+        places = [(pod.name, name) for name in tables.get(pod.name, {}) if name in pod.models]
         running = [place for place in places if pod.models[place[1]].status == "running"]
         return [place for place in running if place not in self._starts.places]
 
@@ -172,7 +172,7 @@ class House:
             return
         try:
             asked_s_ago = await asyncio.to_thread(_asked_s_ago, model)
-        except PiError:
+        except (PiError, OSError):
             return
         if asked_s_ago is not None:
             use.last = max(use.last, time.monotonic() - asked_s_ago)

@@ -12,14 +12,11 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pi import config, redaction
-from pi.door import names
-from pi.door.names import Kept
 from pi.errors import BusyError, InputError, PiError, RemoteError
 
 HOST, PORT = "127.0.0.1", 4000
@@ -91,7 +88,7 @@ def claimed(host: str, port: int) -> Iterator[Door]:
     try:
         descriptor = os.open(_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _unwritable(_path(), error) from None
+        raise unwritable(_path(), error) from None
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         deadline = time.monotonic() + READERS_S
         while not _lock(descriptor):
@@ -133,7 +130,7 @@ def key() -> str:
             raise InputError("door-key-open", f"other users can read {path}", f"chmod 600 {path}")
         found = path.read_text("utf-8", "replace").strip()
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     if len(found) < 16 or not all("!" <= character <= "~" for character in found):
         raise InputError("door-key-invalid", f"{path} does not contain a key", "delete it; the next pi door makes one")
     redaction.add(found)
@@ -144,44 +141,17 @@ def _make_key(path: Path) -> None:
     """Write a key into a file at once, unless another process has."""
     fresh = path.with_name(f"key.{os.getpid()}")
     fresh.unlink(missing_ok=True)
-    _write_new(fresh, f"sk-door-{secrets.token_urlsafe(32)}\n")
+    write_new(fresh, f"sk-door-{secrets.token_urlsafe(32)}\n")
     with contextlib.suppress(FileExistsError):
         os.link(fresh, path)
     fresh.unlink()
-
-
-def stopped() -> Kept:
-    """Return the options of the models that the door stopped and can start again; empty if the file is damaged."""
-    try:
-        found = json.loads(_stopped_path().read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {pod: {name: table for name, table in models.items() if names.is_start(table)}
-            for pod, models in found.items() if isinstance(models, dict)}  # fmt: skip
-
-
-def keep_stopped(pod: str, name: str, options: Mapping[str, Any] | None) -> None:
-    """Save how a stopped model is started again; None forgets it. Only the process with the door open may call this."""
-    models = {each: dict(tables) for each, tables in stopped().items()}
-    models.setdefault(pod, {}).pop(name, None)
-    if options:
-        models[pod][name] = dict(options)
-    fresh = _stopped_path().with_suffix(".new")
-    try:
-        fresh.unlink(missing_ok=True)
-        _write_new(fresh, json.dumps(models, indent=1) + "\n")
-        fresh.replace(_stopped_path())
-    except OSError as error:
-        raise _unwritable(fresh, error) from None
 
 
 def make_folder() -> None:
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder(), error) from None
+        raise unwritable(folder(), error) from None
 
 
 def new_log(place: tuple[str, str] | None = None) -> int:
@@ -192,7 +162,7 @@ def new_log(place: tuple[str, str] | None = None) -> int:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def last_error(code: int, place: tuple[str, str] | None = None) -> PiError:
@@ -204,7 +174,7 @@ def last_error(code: int, place: tuple[str, str] | None = None) -> PiError:
     return error
 
 
-def _write_new(path: Path, text: str) -> None:
+def write_new(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -214,11 +184,7 @@ def _path() -> Path:
     return folder() / "door.json"
 
 
-def _stopped_path() -> Path:
-    return folder() / "stopped.json"
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
         "door-file-unwritable", f"cannot write {path}: {error.strerror}", "set PI_CONFIG_DIR to another folder"
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pi import config, screen
-from pi.door import kept
+from pi.door import kept, stopped
 from pi.door.names import Served
 from pi.door.refusals import Refused
 from pi.errors import PiError
@@ -143,22 +143,22 @@ async def _started(model: Served) -> Ended:
     if model.state == "starting":
         ended = await run(waiting, model.place)
     if ended.code and model.options:
-        kept.keep_stopped(pod, name, model.options)  # a start that fails leaves nothing in pods.json
+        stopped.keep(pod, name, model.options)  # a start that fails leaves nothing in pods.json
         ended = await run(start_words(name, pod, model.options), model.place)
     if ended.code == BUSY:
         waited = await run(waiting, model.place)
         ended = ended if waited.code else waited
     if not ended.code:
-        kept.keep_stopped(pod, name, None)
+        stopped.forget(pod, name)
     return ended
 
 
 async def _stopped(model: Served) -> Ended:
     pod, name = model.place
-    kept.keep_stopped(pod, name, model.options)
+    stopped.keep(pod, name, model.options)
     ended = await run(["stop", name, "--pod", pod], model.place)
     if ended.code:
-        kept.keep_stopped(pod, name, None)
+        stopped.forget(pod, name)
     return ended
 
 

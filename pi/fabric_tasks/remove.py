@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
+from pi.door import stopped
 from pi.errors import BusyError, InputError
 from pi.fabric_tasks.flags import Options, operand, switch
 from pi.fabric_tasks.verb import verb
@@ -31,6 +32,7 @@ def remove(c: Any, options: RemoveOptions) -> None:
     is_agreed = options.force or _agrees(before, name)
     after = state.change(lambda saved: _without(saved, name, is_agreed))
     changes.note("remove", name)
+    stopped.forget_pod(name)
     for tunnel in tunnels.leave(name):
         screen.note(f"closed the tunnel to {tunnel.model}")
     pod = before.pod(name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
+from pi.door import stopped
 from pi.errors import InputError
 from pi.fabric_tasks.flags import Options, operand
 from pi.fabric_tasks.verb import verb
@@ -26,6 +27,7 @@ def rename(c: Any, options: RenameOptions) -> None:
     check_name(options.new, "pod")
     state.change(lambda before: _renamed(before, options.old, options.new))
     changes.note("rename", f"{options.old} to {options.new}")
+    stopped.rename_pod(options.old, options.new)
     for tunnel in tunnels.leave(options.old):
         screen.note(f"closed the tunnel to {tunnel.model}; open it again: pi tunnel {tunnel.model} -p {options.new}")
     screen.say(f"{options.old} is called {options.new} now")

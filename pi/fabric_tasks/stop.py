@@ -8,6 +8,7 @@ from typing import Any
 from pi import screen
 from pi.calls.events import Progress
 from pi.calls.stop import stop_models
+from pi.door import stopped as stopped_by_door
 from pi.errors import InputError
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodsOptions
@@ -43,6 +44,8 @@ def stop(c: Any, options: StopOptions) -> None:
                 lambda event: line.show(event.text) if isinstance(event, Progress) else None,
             )
             if name and found[0].found == "nothing" and name not in pod.models:
+                if stopped_by_door.forget(pod.name, name):
+                    return screen.say(f"{name} is stopped already; the door does not start it any more")
                 raise InputError(
                     "unknown-name",
                     f"no model {name!r} on {pod.name}",

@@ -157,6 +157,8 @@ def test_an_idle_model_is_stopped_and_a_request_starts_it_once(pi: Pi, box: Pod)
         assert box.received("qwen")["argv"].count("4096") == 1
         assert len(re.findall(r" start +qwen +ok", pi.ok("audit"))) == 2
         assert until(lambda: "starts on a request" in client.notes())
+        assert "the door does not start it any more" in pi.ok("stop", "qwen")
+        assert client.chat()[0] == 404 and pi("stop", "qwen").id == "unknown-name"
     finally:
         pi.ok("door", "stop")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pi.door import kept, names
+from pi.door import kept, names, stopped
 from pi.door.refusals import Refused
 from pi.door.starts import start_words
 from pi.pods.types import Deployment, Pod, State
@@ -74,19 +74,23 @@ def test_options_become_the_words_of_pi_start(options: dict[str, Any], words: li
 
 def test_stopped_models_are_kept_in_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path))
-    assert kept.stopped() == {}
-    kept.make_folder()
-    kept.keep_stopped("dc1", "qwen", {"model": "org/qwen"})
-    kept.keep_stopped("dc1", "kimi", {"model": "org/kimi"})
-    kept.keep_stopped("dc1", "qwen", None)
-    assert kept.stopped() == {"dc1": {"kimi": {"model": "org/kimi"}}}
+    assert stopped.load() == {}
+    stopped.forget_pod("dc1")
+    assert not (tmp_path / "door").exists()
+    stopped.keep("dc1", "qwen", {"model": "org/qwen"})
+    stopped.keep("dc1", "kimi", {"model": "org/kimi"})
+    assert stopped.forget("dc1", "qwen") and not stopped.forget("dc1", "qwen")
+    stopped.rename_pod("dc1", "berlin")
+    assert stopped.load() == {"berlin": {"kimi": {"model": "org/kimi"}}}
+    stopped.forget_pod("berlin")
+    assert stopped.load() == {}
     file = tmp_path / "door" / "stopped.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for damaged in ("", "[]", '{"dc1": 7}', '{"dc1": {"qwen": 7}}', '{"dc1": {"qwen": {"model": "a", "lora": 7}}}'):
         file.write_text(damaged)
-        assert not any(kept.stopped().values())
+        assert not any(stopped.load().values())
     file.write_text(json.dumps({"dc1": {"qwen": {"model": "org/qwen"}, "bad": {"model": 7}}}))
-    assert kept.stopped() == {"dc1": {"qwen": {"model": "org/qwen"}}}
+    assert stopped.load() == {"dc1": {"qwen": {"model": "org/qwen"}}}
 
 
 def test_a_damaged_file_of_the_door_means_a_closed_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
