@@ -185,4 +185,6 @@ def refresh(c: Context, recipes: str = "", sizes: str = "") -> None:
 
 
 models = Collection("models", convert, render, refresh)
-ns = Collection(test, lint, e2e, newest, slow, nightly, fuzz, advisories, demo, bench, docs, messages, models, pi)
+ns = Collection(
+    test, lint, e2e, newest, slow, nightly, fuzz, advisories, demo, bench, fit_memory, docs, messages, models, pi
+)
