@@ -136,6 +136,12 @@ HINTS = (
     ),
     Hint(
         "attention-unsupported",
+        r"\w*MLA\w* (?:\w+ )?(?:is )?not supported|_flashmla",
+        "this attention does not run on {card}",
+        ("--set attention-backend=TRITON_MLA", f"install a newer vLLM: {SETUP} --vllm nightly"),
+    ),
+    Hint(
+        "attention-unsupported",
         r"FlashAttention (?:\d )?(?:forward )?only supports|only supported in FlashAttention"
         r"|[Hh]ead ?dim\w* .{0,20}at most",
         "FlashAttention does not run this model on {card}",
@@ -158,7 +164,7 @@ HINTS = (
         "format-unsupported",
         r"not implemented for (?:Blackwell|Hopper|Ada|SM)|Marlin does not support"
         r"|No compressed-tensors compatible scheme|No \w{1,20} (?:MoE|linear) backend"
-        r"|Failed to find a kernel that can implement",
+        r"|Failed to find a kernel that can implement|Unsupported quantization config",
         "{vllm} has no kernel for this format on {card}",
         ("--variant {smaller}", "use another variant of the model", f"install a newer vLLM: {SETUP} --vllm nightly"),
     ),
@@ -235,6 +241,11 @@ HINTS = (
         r"RPC call to \S+ timed out|wait timeout after \d+ms",
         "a worker did not answer in time: it hangs, or it works longer than vLLM waits",
         (NO_P2P, "--env VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS=1800"),
+    ),
+    Hint(
+        "interface-missing",
+        r"Unable to find address for: ?([\w.-]{1,40})",
+        "the pod has no network interface {0}: unset GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME in its environment",
     ),
     Hint(
         "processes-apart",

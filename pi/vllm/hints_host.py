@@ -171,7 +171,8 @@ LAST = (
     ),
     Hint(
         "native-crash",
-        r"^in \S*(?:flash|Flash|attention|Attention)|flash_attn|flashinfer",
+        r"(?:Segf|SIG[A-Z]{3}|Fatal|Abort|terminate called)[\s\S]*"
+        r"(?:^in \S*(?:[Ff]lash|[Aa]ttention)|flash_attn|flashinfer)",
         "native code crashed, not for lack of memory",
         ("--set attention-backend=TRITON_ATTN", "--set enforce-eager", f"install a newer vLLM: {SETUP} --vllm nightly"),
     ),
@@ -188,6 +189,12 @@ LAST = (
             f"install another vLLM: {SETUP} --vllm nightly",
             "use another pod, if other models crash too",
         ),
+    ),
+    Hint(
+        "attention-failed",
+        r"flash_attn|flashinfer",
+        "the kernels of FlashAttention or FlashInfer do not work here",
+        ("--set attention-backend=TRITON_ATTN", f"run {SETUP} again", f"install a newer vLLM: {SETUP} --vllm nightly"),
     ),
     Hint(
         "ended-silently",

@@ -71,6 +71,12 @@ HINTS = (
         ("--set dtype={0}",),
     ),
     Hint(
+        "dtype-unsupported",
+        r"have the same dtype|expected scalar type \w+ but found",
+        "parts of the model have different number types",
+        ("--set dtype=bfloat16", "--set dtype=half", NEWER),
+    ),
+    Hint(
         "prefix-caching-unsupported",
         r"[Pp]refix caching is not supported",
         "{vllm} cannot keep beginnings of this model's requests",

@@ -73,6 +73,11 @@ HINTS = (
         f"too many requests: try again in a few minutes, with {THE_TOKEN}",
     ),
     Hint(
+        "no-such-revision",
+        r"Revision Not Found|RevisionNotFoundError|is not a valid git identifier",
+        "the repository has no such branch, tag or commit: check what follows --revision",
+    ),
+    Hint(
         "no-such-repository",
         r"is not a valid model identifier|Repository Not Found|^Error: Model .{1,200} not found|404 Client Error",
         f"no such model at Hugging Face, or it is private: check the id and {THE_TOKEN}",
@@ -115,7 +120,11 @@ HINTS = (
         r"(?<!\.gguf)' is not a valid JSON file|JSONDecodeError",
         "a file of the model is damaged: remove the model from the pod's cache and start again",
     ),
-    Hint("no-such-directory", r"Repo id must be in the form", "the pod does not have this directory: check the path"),
+    Hint(
+        "no-such-directory",
+        r"Repo id must be in the form|Incorrect path_or_model_id",
+        "the pod does not have this directory: check the path",
+    ),
     Hint(
         "config-missing",
         r"a file named config\.json|config\.json.{0,20}(?:not found|No such file)",
@@ -131,6 +140,22 @@ HINTS = (
         "disk-full",
         r"No space left on device|Not enough free disk space|Disk quota exceeded",
         f"the pod's disk is full: free space, or keep models on another disk: {SETUP} --models-path PATH",
+    ),
+    Hint(
+        "disk-failed",
+        r"Stale file handle|Input/output error|Transport endpoint is not connected",
+        f"the disk of the models does not answer: mount it again on the pod, or use another: {SETUP}"
+        " --models-path PATH",
+    ),
+    Hint(
+        "port-variable-taken",
+        r"VLLM_PORT '[^']{1,200}' appears to be a URI",
+        "Kubernetes sets VLLM_PORT for a service with the name vllm: unset it in the pod's environment, or rename that",
+    ),
+    Hint(
+        "address-unknown",
+        r"Cannot assign requested address",
+        "the pod does not have the address after --host, or in VLLM_HOST_IP of its environment",
     ),
     Hint(
         "no-temporary-directory",
