@@ -17,7 +17,7 @@ from pi.fabric_tasks import VERBS
 
 PI = Path(__file__).parents[2] / "pi"
 
-HEAVY = {"fabric", "paramiko", "openai", "httpx2", "requests", "jinja2", "tabulate", "rich", "prompt_toolkit"}
+HEAVY = {"fabric", "paramiko", "openai", "httpx2", "requests", "jinja2", "rich", "prompt_toolkit"}
 
 GROUND = {"errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "download"}
 
@@ -50,7 +50,6 @@ LATE = {
     "fabric_tasks.pods": {"pi.steps"},
     "prompt.chat": {"pi.prompt.line_editor"},
     "prompt.client": {"pi.prompt.sdk"},
-    "screen": {"tabulate"},
     "steps.spending": {"pi.steps"},
     "steps.where": {"pi.ssh.connection"},
     "": {"pi.fabric_tasks", "pi.steps"},
