@@ -98,7 +98,9 @@ def leave_stdout() -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on stderr."""
+    """Print a line on stderr, in place of a progress line that stands there."""
+    if Progress.drawn:
+        Progress.drawn.wipe()
     print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -157,14 +159,15 @@ def table_text(
     *,
     shrink: str = "",
     below: str = "",
+    labels: int = 1,
     colours: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """Return a table that fits the terminal, made safe and without secrets.
 
     If it is too wide, the cells under the header `shrink` are cut; if that is not enough, those under `below` follow
-    the table, a line each. `colours` are SGR parameters by header and cell.
+    the table, a line each after the first `labels` cells. `colours` are SGR parameters by header and cell.
     """
-    from tabulate import tabulate
+    import tabulate
 
     cells = [[one_line(printable(str(cell)), CELL) for cell in row] for row in rows]
     headers, moved = list(headers), []
@@ -173,12 +176,14 @@ def table_text(
         cells = _cut(cells, headers.index(shrink), excess)
     if room and below and _table_width(cells, headers) > room:
         place = headers.index(below)
-        moved = [f"  {row[0]}: {row[place]}" for row in cells if row[place]]
+        moved = [f"  {'/'.join(row[:labels])}: {row[place]}" for row in cells if row[place]]
         cells, headers = [row[:place] + row[place + 1 :] for row in cells], headers[:place] + headers[place + 1 :]
     if colours and colour():
         by_place = [colours.get(header, {}) for header in headers]
         cells = [[_painted(cell, codes.get(cell)) for cell, codes in zip(row, by_place, strict=True)] for row in cells]
-    return "\n".join([tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True), *moved])
+    tabulate.MIN_PADDING = 0  # of headers
+    text = tabulate.tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True)
+    return "\n".join([*map(str.rstrip, text.splitlines()), *moved])
 
 
 def _painted(cell: str, code: str | None) -> str:
@@ -186,15 +191,18 @@ def _painted(cell: str, code: str | None) -> str:
 
 
 GAP = 2
-"""Columns between cells; tabulate also pads headers by so many."""
+"""Columns between cells."""
 
 SHORTEST = 16
 """Characters to which a cell may be cut."""
 
 
 def _table_width(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> int:
-    columns = zip(*[[f"{header}{'':{GAP}}" for header in headers], *rows], strict=True)
-    return sum(max(map(len, column)) + GAP for column in columns) - GAP
+    return sum(size + GAP for size in _widths(rows, headers)) - GAP
+
+
+def _widths(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[int]:
+    return [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
 
 
 def _cut(rows: Sequence[Sequence[str]], place: int, excess: int) -> list[list[str]]:
@@ -261,6 +269,9 @@ class Progress:
     terminal it is printed after 5 s and then every 30 s.
     """
 
+    drawn: Progress | None = None
+    """The one whose line stands on the terminal."""
+
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._last = ("", 0.0)
@@ -290,10 +301,15 @@ class Progress:
     def clear(self) -> None:
         with self._drawing:
             self._running = None
+            self.wipe()
+
+    def wipe(self) -> None:
+        """Remove the line from the terminal; a running text is drawn again at its next second."""
+        with self._drawing:
             if self._open:
                 sys.stderr.write("\r\x1b[K")
                 sys.stderr.flush()
-                self._open = False
+                self._open, Progress.drawn = False, None
 
     def _tick(self) -> None:
         while True:
@@ -313,7 +329,7 @@ class Progress:
         if self._live:
             width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
             sys.stderr.write("\r\x1b[K" + (text[: max(0, width - len(clock))] + clock)[: max(1, width)])
-            self._open = True
+            self._open, Progress.drawn = True, self
         elif always or (text != last and time.monotonic() - printed_at >= paced(10)):
             sys.stderr.write(text[: 160 - len(clock)] + clock + "\n")
         else:

@@ -62,15 +62,17 @@ def _show(saved: State, pods: list[Pod], now: dict[str, Now] | None, json: bool)
         return
     is_priced = any(price is not None for price in prices.values())
     priced = ("HOURS", "COST") if is_priced else ()
-    rows = [("", "POD", "GPUS", "MODELS", "VLLM", *(("UP", "GPU MEMORY", "IDLE") if now else ()), *priced, "SSH")]
+    rows = [("", "POD", "GPUS", "MODELS", "VLLM", *priced, "SSH")]
     for pod in pods:
         mark = "*" if pod.name == saved.active else ""
         first = firsts[pod.name]
         cards = gpu_summary(pod) if first == pod.name else f"same machine as {first}"
         spent = spending.since_setup(pod, prices[pod.name]) if first == pod.name else ("-", "-")
-        models, seen = str(len(pod.models) or "-"), now[pod.name].cells() if now else ()
-        rows.append((mark, pod.name, cards, models, versions(pod), *seen, *(spent if is_priced else ()), pod.ssh))
+        models = str(len(pod.models) or "-")
+        rows.append((mark, pod.name, cards, models, versions(pod), *(spent if is_priced else ()), pod.ssh))
     screen.columns(rows, label=1)
+    for name, seen in now.items() if now else ():
+        screen.say(f"  {name}: {seen.sentence()}")
 
 
 def _first_names(saved: State) -> dict[str, str]:

@@ -45,7 +45,11 @@ def lines(asked: Sequence[Asked[Seen]]) -> list[str]:
         return [f"no models on {names}; start one: pi start MODEL --name NAME"] if names else []
     rows = [((pod.name,) if several else ()) + model.row() for pod, model in listed]
     headers = (("POD",) if several else ()) + states.HEADERS
-    text = [screen.table_text(rows, headers, shrink="MODEL", below="URL", colours={"STATE": states.COLOURS})]
+    text = [
+        screen.table_text(
+            rows, headers, shrink="MODEL", below="URL", labels=1 + several, colours={"STATE": states.COLOURS}
+        )
+    ]
     text += [
         screen.printable(f"  {f'{pod.name}/' if several else ''}{model.model.name}: {model.sentence}")
         for pod, model in listed

@@ -28,12 +28,14 @@ class Now:
     """Used memory of each GPU, by its index."""
     total_mib: int = 0
 
-    def cells(self) -> tuple[str, ...]:
-        """Return what a table shows: time since its start, GPU memory, time since the last request."""
-        up, idle = (screen.age(each) if each is not None else "-" for each in (self.up_s, self.idle_s))
-        used = sum(mib for _, mib in self.used_mib)
-        memory = f"{used / 1024:.1f} of {self.total_mib / 1024:.1f} GB" if self.total_mib else "-"
-        return up, memory, idle
+    def sentence(self) -> str:
+        """Describe the pod, such as "up 3 h; 55.9 of 159.2 GB of GPU memory in use; last request 12 min ago"."""
+        if self.up_s is None:
+            return "did not answer"
+        used = sum(mib for _, mib in self.used_mib) / 1024
+        memory = f"; {used:.1f} of {self.total_mib / 1024:.1f} GB of GPU memory in use" if self.total_mib else ""
+        asked = "" if self.idle_s is None else f"; last request {screen.ago(self.idle_s)}"
+        return f"up {screen.age(self.up_s)}{memory}{asked}"
 
 
 def ask(c: Any, names: str | None, every: bool) -> tuple[dict[str, Now], list[Asked[Seen]]]:

@@ -245,7 +245,8 @@ def test_two_pods_hold_different_models(pi: Pi, new_pod: NewPod) -> None:
 
 
 def names(table: str) -> list[str]:
-    return [line.split()[0] for line in table.splitlines()[1:]]
+    """Return the first cells of a table; what follows it is indented."""
+    return [line.split()[0] for line in table.splitlines()[1:] if not line.startswith(" ")]
 
 
 def test_a_missing_directory_is_reported_and_nothing_started(pi: Pi, box: Pod) -> None:

@@ -34,7 +34,7 @@ HEADERS = ("NAME", "MODEL", "STATE", "URL")
 ROWS = [("qwen", "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", "running", "http://203.0.113.7:8001/v1")]
 
 
-@pytest.mark.parametrize(("columns", "moved"), [(200, False), (80, False), (60, True), (50, True)])
+@pytest.mark.parametrize(("columns", "moved"), [(200, False), (79, False), (58, True), (50, True)])
 def test_a_table_fits_the_terminal(columns: int, moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "width", lambda: columns)
     lines = screen.table_text(ROWS, HEADERS, shrink="MODEL", below="URL").splitlines()
@@ -42,6 +42,13 @@ def test_a_table_fits_the_terminal(columns: int, moved: bool, monkeypatch: pytes
     assert lines[2:] == (["  qwen: http://203.0.113.7:8001/v1"] if moved else [])
     assert "http://203.0.113.7:8001/v1" in lines[-1]
     assert ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8" in lines[1]) == (columns == 200)
+
+
+def test_what_moves_below_a_table_follows_all_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "width", lambda: 50)
+    rows = [("dc1", *ROWS[0])]
+    lines = screen.table_text(rows, ("POD", *HEADERS), shrink="MODEL", below="URL", labels=2).splitlines()
+    assert lines[2:] == ["  dc1/qwen: http://203.0.113.7:8001/v1"]
 
 
 def test_columns_that_are_too_wide_move_the_last_one_below(
