@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pi.calls.call import Call, Listener, call
 from pi.calls.events import Checked, Exited, Question
@@ -66,6 +67,7 @@ def start_model(
     adapters: Sequence[str] = (),
     private: bool = False,
     upkeep: Upkeep = NO_UPKEEP,
+    options: Mapping[str, Any] | None = None,
     timeout_s: int | None = None,
     alone: bool = False,
 ) -> Started:
@@ -74,6 +76,7 @@ def start_model(
     `decide` plans with the pod's present facts while pi holds the pod's lock. If vLLM exits before it is ready,
     `correct` may return a plan for a second try. With `ask_hub`, the hub describes a model that is not on the pod.
     `checkpoints` are ids to be sized for the plan. `alone` means that `listen` will raise and leave the pod alone.
+    The pod keeps `options`, to start the model again in the same way.
 
     Raises:
         BusyError, NotReadyError, Interrupted, or what `decide` and `correct` raise: nothing is left running.
@@ -96,7 +99,9 @@ def start_model(
             running.cancel()
             raise
         public.update(event.facts["public"])
-        running.answer(_launch(plans[-1], instance, key, private, upkeep, timeout_s, alone))
+        launch = _launch(plans[-1], instance, key, private, upkeep, timeout_s, alone)
+        launch["files"]["options.json"] = json.dumps(dict(options or {}))
+        running.answer(launch)
 
     request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}
     answered = call(connection, "start", "start", request, StartAnswer, listen, decide=answer, outlives=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pi.calls.call import call
@@ -136,6 +137,9 @@ def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
 
 LAST_LINES = 3
 
+LONGEST_OPTIONS = 8192
+"""Characters of a model's options, which go into pods.json."""
+
 
 def _cause(log: str, record: DeploymentStatus) -> str:
     return explain(log, record["exit"], StartFacts(kernel=tuple(record.get("kernel", ())))).cause
@@ -144,8 +148,10 @@ def _cause(log: str, record: DeploymentStatus) -> str:
 def found_of(record: DeploymentStatus) -> Found:
     """Return a deployment as the pod reports it, with the cause of a crash."""
     log = record.get("log", "") if record["state"] == "crashed" else ""
+    options = record.get("options", {})
+    fits = len(json.dumps(options)) <= LONGEST_OPTIONS
     return Found(
-        deployment=deployment(record),
+        deployment=replace(deployment(record), options=options if fits else {}),
         state=record["state"],
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],

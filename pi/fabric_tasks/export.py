@@ -28,6 +28,6 @@ def export(c: Any, options: ExportOptions) -> None:
             tables, unknown = declared.export(each.pod, each.answer.status)
             pods[each.pod.name] = {"models": tables}
             for name in unknown:
-                screen.note(f"note: pods.json does not have the options of {each.pod.name}/{name}; add them by hand")
+                screen.note(f"note: an older pi started {each.pod.name}/{name}; add its options by hand")
     screen.say(tomli_w.dumps({"pods": pods}).rstrip("\n"))
     group.raise_failed(asked)

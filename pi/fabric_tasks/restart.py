@@ -56,7 +56,7 @@ def _kept(pod: Pod, name: str) -> StartOptions:
         model = shlex.quote(pod.models[name].model)
         raise InputError(
             "options-unknown",
-            f"pods.json does not have the options of {name}: an older pi or another machine started it",
+            f"pods.json does not have the options of {name}: an older pi started it",
             f"pi stop {name}; pi start {model} --name {name}, with its options",
         )
     return options_of(name, table)

@@ -183,6 +183,15 @@ def _keep_asked(name: str) -> None:
                 os.close(descriptor)
 
 
+def options(name: str) -> Dict[str, Any]:
+    """Return the options that a deployment was started with; empty if an older pi started it."""
+    try:
+        found = reading.document(os.path.join(folder(name), "options.json"))
+    except reading.ReadError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def exit_code(name: str) -> Optional[int]:
     """Return the exit code of the server, or None if it runs or its launcher was killed."""
     ended = _exit(name)

@@ -58,6 +58,9 @@ def described(record: Record) -> DeploymentStatus:
             now["state"] = "unresponsive"
             if record.get("restarts"):
                 now["state"], now["phase"] = "starting", "restarting"
+    options = records.options(record["name"])
+    if options:
+        now["options"] = options
     asked_s_ago = records.asked_s_ago(record["name"])
     if asked_s_ago is not None:
         now["asked_s_ago"] = asked_s_ago

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pi.calls.status import Found, Status
 from pi.errors import PiError
 from pi.pods.types import Pod
+from pi.steps.reconcile import with_kept_options
 from pi.steps.starting import Start
 
 Kind = Literal["start", "restart", "keep", "cannot"]
@@ -63,14 +64,12 @@ def step_of(model: Declared, pod: Pod, status: Status) -> Step:
         return Step(model, "start", f"{model.start.request.model} does not run")
     if found.state in ENDED:
         return Step(model, "restart" if found.left else "start", f"{ENDED[found.state]}{_cause(found)}")
-    saved = pod.models.get(model.name)
-    runs = saved.options if saved and saved.instance in ("", found.deployment.instance) else {}
-    return _step_of_living(model, found, runs)
+    return _step_of_living(model, found, with_kept_options(found.deployment, pod.models.get(model.name)).options)
 
 
 def _step_of_living(model: Declared, found: Found, runs: Mapping[str, Any]) -> Step:
     if not runs:
-        return Step(model, "keep", f"it is {found.state}; pods.json does not have its options, so pi does not compare")
+        return Step(model, "keep", f"it is {found.state}; an older pi started it, so pi cannot compare its options")
     changed = differences(runs, model.start.options)
     if changed:
         return Step(model, "restart", ", ".join(changed))
@@ -112,8 +111,7 @@ def export(pod: Pod, status: Status) -> tuple[dict[str, Any], list[str]]:
         if found.state in ENDED:
             continue
         model = found.deployment
-        saved = pod.models.get(model.name)
-        options = saved.options if saved and saved.instance in ("", model.instance) else {}
+        options = with_kept_options(model, pod.models.get(model.name)).options
         tables[model.name] = dict(options) or {"model": model.model, **({"private": True} if model.private else {})}
         unknown += [] if options else [model.name]
     return tables, unknown

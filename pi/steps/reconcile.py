@@ -20,7 +20,7 @@ def remember(pod: Pod, deployment: Deployment) -> None:
 
 
 def with_kept_options(model: Deployment, saved: Deployment | None) -> Deployment:
-    """Return a model with the options of its entry in pods.json: the pod does not know them."""
+    """Return a model with the options of its entry in pods.json, if the pod's answer does not have them."""
     if model.options or saved is None or not (saved.status == "starting" or saved.instance == model.instance):
         return model
     return replace(model, options=saved.options)

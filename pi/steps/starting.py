@@ -99,6 +99,7 @@ def _started(
                 adapters=[adapter.source for adapter in request.adapters],
                 private=wanted.private,
                 upkeep=wanted.upkeep,
+                options=wanted.options,
                 timeout_s=wanted.timeout_s,
                 alone=wanted.detach,
             )

@@ -23,6 +23,10 @@ def test_a_model_starts_again_with_its_options_also_after_a_crash(pi: Pi, box: P
     pi.ok("list")
     assert "qwen is ready on box" in pi.ok("restart", "qwen")
     assert box.received("qwen")["argv"] == first["argv"]
+    pi.state_file.unlink()
+    pi.knows(box)
+    pi.ok("list")
+    assert pi.models("box")["qwen"]["options"] == before["options"], "the pod keeps them too"
 
 
 def test_a_detached_start_keeps_its_options(pi: Pi, box: Pod) -> None:
