@@ -8,6 +8,7 @@ import stat
 import threading
 from contextlib import closing
 
+import openai
 import pytest
 
 from tests.rig.pod import until
@@ -262,3 +263,30 @@ def test_connections_to_a_server_are_used_again(rig: Rig) -> None:
     backend.answer = answer
     assert [rig.ask(CHAT, ASK).status for _ in range(3)] == [200] * 3
     assert len(ports) == 1
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_openais_client_reads_the_doors_errors(rig: Rig, api: str) -> None:
+    backend = rig.backend()
+
+    def answer(handler: Handler) -> None:
+        handler.begin_stream()
+        handler.write(b'data: {"choices": [], "type": "response.created"}\n\n')
+        handler.close_connection = True
+
+    backend.answer = answer
+    rig.knows(dc1={"qwen": backend})
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{rig.port}/v1", api_key=rig.key, max_retries=0)
+
+    def ask(model: str) -> list[object]:
+        if api == "chat":
+            return list(client.chat.completions.create(model=model, messages=[], stream=True))
+        return list(client.responses.create(model=model, input="hi", stream=True))
+
+    with client:
+        with pytest.raises(openai.NotFoundError, match="no model 'gpt-5'; the door has qwen"):
+            ask("gpt-5")
+        with pytest.raises(openai.APIError, match="the connection to qwen on dc1 broke"):
+            ask("qwen")
+        with pytest.raises(openai.AuthenticationError, match="the door needs its key"):
+            client.with_options(api_key="wrong").models.list()
