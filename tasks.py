@@ -32,6 +32,8 @@ def test(c: Context, part: str = "", quick: bool = False) -> None:
             c.run(shlex.join(_pytest([*suite.options(), *part.split()])))
             return
         os.environ.setdefault("PI_TEST_CASES", "first")
+        if quick:
+            os.environ.setdefault("PI_TEST_EXAMPLES", "10")
         rules(c)
         tests, *others = suite.runs(suite.quick() if quick else ["tests/ssh"], in_order=quick)
         with ExitStack() as beside:
