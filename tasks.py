@@ -32,6 +32,8 @@ def test(c: Context, part: str = "", quick: bool = False, once: bool = False) ->
             code = suite.run([[*suite.options(), *part.split()]], repeat=not once)
         else:
             os.environ.setdefault("PI_TEST_CASES", "first")
+            if quick:
+                os.environ.setdefault("PI_TEST_EXAMPLES", "10")
             rules(c)
             runs = suite.runs(suite.quick() if quick else ["tests/ssh"], in_order=quick)
             code = suite.run(runs, beside=[[f"{BIN}/mypy"]], repeat=not once)

@@ -27,15 +27,15 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 ERROR_ID = re.compile(r"^(pi: .*) \[([a-z0-9-]+)\]$", re.MULTILINE)
-WAITING = re.compile(r"^ *asking the (?:pod|machine) \(\d+ s\)\n", re.MULTILINE)
-"""The line that pi prints if an answer takes longer than 5 s, as on a busy machine."""
-
 """An error's line on stderr if PI_DEBUG is set: its text and its id (`pi.errors`)."""
+
+WAITS = re.compile(r"^(  asking the (pod|machine)|- machine: what it has) \([^()]*\)\n", re.MULTILINE)
+"""Lines that pi prints if an answer takes more than 5 s: on a busy machine any may."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a run of pi. `err` is stderr without error ids, `id` the id of the last error, if any."""
+    """The result of a run of pi. `err` is stderr without error ids and waits, `id` the id of the last error, if any."""
 
     code: int
     out: str
@@ -48,8 +48,8 @@ class Done:
 
 
 def ended(code: int, out: bytes, err: bytes) -> Done:
-    """Return the result of a run. Its stderr lacks the error ids, and lines that only a slow machine prints."""
-    text = WAITING.sub("", err.decode())
+    """Return the result of a run, with the error ids and the waits removed from stderr."""
+    text = WAITS.sub("", err.decode())
     ids = ERROR_ID.findall(text)
     return Done(code, out.decode(), ERROR_ID.sub(r"\1", text), ids[-1][1] if ids else "")
 

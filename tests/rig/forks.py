@@ -113,6 +113,8 @@ def _serve(control: socket.socket) -> tuple[bytes, list[int]] | None:
             message, files, _, _ = socket.recv_fds(control, LIMIT, 4)
             if not message:
                 return None
+            if b'"prompt"' in message:
+                import_module("pi.prompt.sdk")  # half a second that no other verb needs
             pid = os.fork()
             if not pid:
                 selector.close()
@@ -157,7 +159,7 @@ if __name__ == "__main__":
     import_module("pi.ssh.connection")
     for verb in pkgutil.iter_modules(import_module("pi.fabric_tasks").__path__, "pi.fabric_tasks."):
         import_module(verb.name)
-    for package in ("jinja2", "pi.prompt.sdk", "requests", "tabulate"):
+    for package in ("jinja2", "requests", "tabulate"):
         import_module(package)
     import_module("pi.calls.bootstrap").program()
     import_module("pi.planning.catalog").load()

@@ -252,10 +252,10 @@ def test_row_13_a_reset_in_the_download_is_made_good_and_the_start_followed_to_i
 
 
 def test_row_13_also_while_the_model_loads_and_twice(pi: Pi, box: Pod) -> None:
-    running = starting(pi, box, load_s=5)
+    running = starting(pi, box, load_s=patient(5))
     for _ in range(2):
         assert until(box.sessions)
-        time.sleep(0.5)
+        time.sleep(patient(0.5))
         drop(box, signal.SIGKILL)
         assert until(lambda: not box.sessions())
     done = running.ends()
@@ -267,7 +267,7 @@ def test_row_13_ctrl_c_after_a_reset_still_ends_the_work(pi: Pi, box: Pod) -> No
     running = starting(pi, box)
     drop(box, signal.SIGKILL)
     assert until(lambda: not box.sessions()) and until(box.sessions)
-    time.sleep(1)
+    time.sleep(patient(1))
     running.interrupt()
     nothing_stays(pi, box, running.ends(), 130)
 

@@ -255,7 +255,7 @@ def slow_uv(machine: Pod, seconds: int) -> None:
     """Have the installing of vLLM take longer, in a child that does not care for TERM."""
     real = (machine.bin / "uv").readlink()
     (machine.bin / "uv").unlink()
-    install = f'[ "$1" = pip ] && [ "$2" = install ] && {{ trap "" TERM; sleep {seconds}; }}'
+    install = f'[ "$1" = pip ] && [ "$2" = install ] && {{ trap "" TERM; sleep {patient(seconds)}; }}'
     machine.program("uv", f'#!/bin/sh\n{install}\nexec {real} "$@"\n')
 
 
