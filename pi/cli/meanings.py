@@ -42,12 +42,20 @@ OF_PODS = {
 }
 """Words that mean something else after `pods`."""
 
+OF_KEYS = {
+    "key list": "ls ps status",
+    "key add": "new create make generate",
+    "key revoke": "rm remove delete kill end stop",
+    "key show": "print get cat",
+}
+"""Words that mean something else after `key`."""
+
 
 def meant(words: list[str], names: Iterable[str]) -> str | None:
     """Return the verb that the user may have meant: by its meaning, else by its letters."""
     names = list(names)
-    of_pods = _by_word(MEANINGS, "pods ") | _by_word(OF_PODS)
-    found = of_pods.get(words[1].lower()) if words[0] == "pods" and len(words) > 1 else None
+    groups = {"pods": _by_word(MEANINGS, "pods ") | _by_word(OF_PODS), "key": _by_word(OF_KEYS)}
+    found = groups.get(words[0], {}).get(words[1].lower()) if len(words) > 1 else None
     found = found or _by_word(MEANINGS).get(words[0].lower())
     if found in names:
         return found

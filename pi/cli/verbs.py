@@ -24,7 +24,9 @@ def named_verb(words: list[str]) -> tuple[str, list[str]]:
         return default, words[1:]
     if words[0] in VERBS and "." not in words[0]:
         return words[0], words[1:]
-    raise Usage("unknown-verb", f"no verb {words[0]!r}{_suggestion(words)}", "pi VERB ...; pi --help lists the verbs")
+    is_group = any(name.startswith(f"{words[0]}.") for name in VERBS)
+    given = " ".join(words[:2] if is_group else words[:1])
+    raise Usage("unknown-verb", f"no verb {given!r}{_suggestion(words)}", "pi VERB ...; pi --help lists the verbs")
 
 
 def _suggestion(words: list[str]) -> str:

@@ -124,6 +124,8 @@ def _context_reason(request: Request, spec: ModelSpec, fit: Fit) -> str:
     own, longest = spec.context or fit.memory.longest, fit.memory.longest
     if request.context is not None:
         return f"context of {request.context} tokens, as requested"
+    if own is None:
+        return "context of up to the model's own length, which its config.json does not say"
     if longest is None:
         return f"context of up to {own} tokens, if the memory is large enough"
     if longest == own:

@@ -94,7 +94,8 @@ def _show_groups(found: Sequence[Offer], everything: bool) -> None:
 
 
 def _show_next(known_models: catalog.Catalog) -> None:
-    screen.say("start one: pi start MODEL --name NAME; other Hugging Face models and paths on the pod may work too")
+    screen.say("start one: pi start MODEL --name NAME")
+    screen.say("other Hugging Face models and paths on the pod may work too")
     screen.say(catalog_refresh.age(known_models.date, date.today()))
 
 

@@ -42,6 +42,11 @@ def test_every_json_fits_its_schema(serving: Serving) -> None:
     waited = printed(pi, "wait", "qwen", "--json")
     validate(waited, shown("WaitJson"))
     assert waited["model"] == {**model, "up_seconds": waited["model"]["up_seconds"]}
+    validate(printed(pi, "pods", "--all-pods", "--json"), shown("PodsJson"))
+    validate(printed(pi, "pods", "check", "box", "--json"), shown("CheckJson"))
+    validate(printed(pi, "explain", "qwen", "--json"), shown("ExplainJson"))
+    validate(printed(pi, "key", "list", "--json"), shown("KeysJson"))
+    validate(printed(pi, "tunnel", "--list", "--json"), shown("TunnelsJson"))
     validate(printed(pi, "models", "--json", "smollm"), shown("Offer"))
     validate(printed(pi, "plan", serving.model, "--json"), shown("PlanJson"))
     validate(printed(pi, "plan", serving.model, "--json", "--gpus", "9", code=2), shown("RefusalJson"))
@@ -101,6 +106,7 @@ def test_all_pods_answer_at_once_and_a_dead_one_delays_nobody(pi: Pi, new_pod: N
         ("one", False, True), ("two", False, True), ("dead", True, False),
     ]  # fmt: skip
     told = pi.ok("plan", model, "-p", "two,one")
+    assert "None" not in told
     assert re.findall(r"^(one|two):$|^vllm serve", told, re.M) == ["two", "", "one", ""]
     offers = json.loads(pi("models", "smollm", "--all-pods", "--json").out)
     validate(offers, shown("OffersJson"))

@@ -316,6 +316,7 @@ MEANT = [
     ("ls", "list"), ("ps", "list"), ("status", "list"), ("rm", "stop"), ("kill", "stop"), ("run", "start"),
     ("serve", "start"), ("add", "pods setup"), ("use", "pods active"), ("chat", "prompt"), ("lst", "list"),
     ("pods add", "pods setup"), ("pods ls", "pods"), ("pods rm", "pods remove"), ("pods use", "pods active"),
+    ("key rm", "key revoke"), ("key new", "key add"), ("key ls", "key list"), ("keys", "key list"),
 ]  # fmt: skip
 
 
