@@ -23,7 +23,7 @@ NOT_WRITTEN = ("machine",)
 """Those of them that a setup does not write again."""
 
 RUNS_VENVS = ("check", "setup", "start", "survey")
-"""Modules whose verbs run programs of the venvs."""
+"""Modules whose verbs run programs of the venvs, or begin something. `stop` and `list` always work."""
 
 IN_VENV = ("", "bin", "bin/python", "bin/vllm", "lib", "lib/python3*", "lib/python3*/site-packages")
 """What decides which code a venv runs."""
@@ -85,6 +85,14 @@ def _file_objection(names: Iterable[str]) -> Optional[str]:
             return "%s on the pod belongs to another user (uid %d)" % (_shown(path), found.st_uid)
         if found.st_mode & 0o022:
             return "other users may write %s on the pod" % _shown(path)
+    return None
+
+
+def folder_objection() -> Optional[str]:
+    """Return why pi cannot make files in one of its folders, because something else has its name, or None."""
+    for path in (os.path.normpath(os.path.join(HOME, name)) for name in FOLDERS):
+        if os.path.lexists(path) and not os.path.isdir(path):
+            return "%s on the pod is not a folder" % _shown(path)
     return None
 
 

@@ -206,7 +206,7 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
     container.adopt()
     objection = private.objection(is_setup=call["module"] == "setup")
     if call["module"] in private.RUNS_VENVS:
-        objection = objection or private.venv_objection()
+        objection = objection or private.folder_objection() or private.venv_objection()
     wire = Wire(call["mark"], None if objection else _journal(call["journal"]))
     wire.who = call["who"]
     try:

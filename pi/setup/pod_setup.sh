@@ -717,6 +717,7 @@ step_check() {
 # ---- run the steps in order ----
 cd "$HOME"
 mkdir -p -- "$PI_DIR"
+[[ -f $PI_DIR/setup.lock ]] || rm -rf -- "$PI_DIR/setup.lock"   # a FIFO would be waited for
 exec 9>"$PI_DIR/setup.lock"
 flock -n 9 || fail "another setup is running on this pod" "wait for it to end, then run setup again"
 MINIMUM=$OLDEST_VLLM

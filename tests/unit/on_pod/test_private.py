@@ -77,6 +77,17 @@ def test_a_file_that_others_may_write_or_that_is_none_is_refused(pod: Path, name
     assert private.objection(is_setup=False) == f"~/.pi/{name} on the pod is not a file"
 
 
+@pytest.mark.parametrize("name", FOLDERS[1:])
+def test_a_folder_that_is_something_else_is_named(pod: Path, name: str) -> None:
+    (pod / name).rmdir()
+    os.mkfifo(pod / name)
+    assert private.folder_objection() == f"~/{name} on the pod is not a folder"
+    (pod / name).unlink()
+    (pod / name).symlink_to("/nowhere")
+    assert private.folder_objection() == f"~/{name} on the pod is not a folder"
+    assert private.objection(is_setup=False) is None
+
+
 VENV = ["venv", "venv/bin", "venv/bin/python", "venv/bin/vllm", "venv/lib/python3.12/site-packages"]
 
 

@@ -685,6 +685,8 @@ def test_login_scripts_read_the_private_file_and_contain_no_secret(home: Home) -
 
 def test_a_login_script_that_is_a_fifo_is_left_alone(home: Home) -> None:
     os.mkfifo(home.path / ".profile")
+    (home.path / ".pi").mkdir(exist_ok=True)
+    os.mkfifo(home.path / ".pi" / "setup.lock")
     outcome = home.setup("shell")
     assert outcome.lines("done") == [("shell", "added to .bashrc")]
     assert ("shell", f"{home.path}/.profile is not a file") in outcome.lines("note")
