@@ -34,7 +34,7 @@ OWN = (
     'case "$o:$m" in :*) o=$u; continue;; *:?????w*|*:????????w*) exit 1;; esac; '
     'case $u in 0|"$o"|"$(id -u)");; *) exit 1;; esac; done; }; }; '
 )
-"""A function that fails if other users own or may write one of its paths; a path that does not exist is no problem."""
+"""A function that fails if other users own or may write one of its paths; a missing path passes."""
 
 FIND_PYTHON = (
     f'{OWN}v="$HOME/venv/bin/python"; if own "$HOME/venv" "$HOME/venv/bin" "$v"; then set -- "$v" python3; '

@@ -89,7 +89,7 @@ class Reply:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def refuse(self, refused: Refused, path: str) -> None:
-        """Say what went wrong; in a body that is no stream, the missing end says it."""
+        """Say what went wrong; in a body that is not a stream, its missing end shows it."""
         if not self.has_begun:
             body = refused.body(path)
             headers = [(name.encode(), value.encode()) for name, value in refused.headers().items()]

@@ -34,9 +34,9 @@ def _ids(pi: Pi, pods: Pods) -> Iterator[None]:
 
 
 def failed(done: subprocess.CompletedProcess[str] | tuple[int, str]) -> str:
-    code, told = done if isinstance(done, tuple) else (done.returncode, done.stderr)
-    assert code == 6, told
-    return told
+    code, text = done if isinstance(done, tuple) else (done.returncode, done.stderr)
+    assert code == 6, text
+    return text
 
 
 def engine(pods: Pods) -> int:
@@ -54,14 +54,14 @@ def starting(pi: Pi, *words: str) -> subprocess.Popen[str]:
 
 
 def ended(running: subprocess.Popen[str]) -> str:
-    _, told = running.communicate(timeout=300)
-    return failed((running.returncode, told))
+    _, text = running.communicate(timeout=300)
+    return failed((running.returncode, text))
 
 
 def test_a_context_longer_than_the_models_names_its_own(pi: Pi, model: str) -> None:
-    told = failed(pi("start", model, "--name", "failing", "--vllm", "--max-model-len", "99999999"))
-    assert "[context-over-model]" in told
-    assert re.search(r"pi start \.\.\. --vllm \.\.\. --max-model-len \d+", told)
+    text = failed(pi("start", model, "--name", "failing", "--vllm", "--max-model-len", "99999999"))
+    assert "[context-over-model]" in text
+    assert re.search(r"pi start \.\.\. --vllm \.\.\. --max-model-len \d+", text)
 
 
 def test_damaged_weights_are_named(pi: Pi, model: str, tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_damaged_weights_are_named(pi: Pi, model: str, tmp_path: Path) -> None:
 def test_a_killed_engine_is_not_told_as_a_lack_of_memory_without_proof(pi: Pi, pods: Pods, model: str) -> None:
     running = starting(pi, model)
     os.kill(engine(pods), signal.SIGKILL)
-    told = ended(running)
-    assert "[killed]" in told or "[ended-silently]" in told
-    assert "main memory was full" not in told
+    text = ended(running)
+    assert "[killed]" in text or "[ended-silently]" in text
+    assert "main memory was full" not in text
 
 
 def test_a_killed_server_is_told_by_its_own_exit_code(pi: Pi, pods: Pods, model: str) -> None:
@@ -92,36 +92,36 @@ def test_a_killed_server_is_told_by_its_own_exit_code(pi: Pi, pods: Pods, model:
 def test_a_crash_of_native_code_is_told_with_its_signal(pi: Pi, pods: Pods, model: str) -> None:
     running = starting(pi, model)
     os.kill(engine(pods), signal.SIGSEGV)
-    told = ended(running)
-    assert re.search(r"Segfault encountered|crashed: SIGSEGV|Segmentation fault", told)
-    assert "out of memory" not in told
+    text = ended(running)
+    assert re.search(r"Segfault encountered|crashed: SIGSEGV|Segmentation fault", text)
+    assert "out of memory" not in text
 
 
 def test_a_stopped_worker_is_found_with_its_state(pi: Pi, pods: Pods, model: str) -> None:
     running = starting(pi, model, "--timeout", "90")
     hung = engine(pods)
     os.kill(hung, signal.SIGSTOP)
-    told = ended(running)
-    assert "is stopped by a signal" in told and f"kill -CONT {hung}" in told
+    text = ended(running)
+    assert "is stopped by a signal" in text and f"kill -CONT {hung}" in text
 
 
 def test_a_missing_package_is_named_with_its_command(pi: Pi, model: str) -> None:
-    told = failed(pi("start", model, "--name", "failing", "--set", "load-format=runai_streamer"))
-    assert "[module-missing]" in told
-    assert "on the pod, uv pip install -p ~/venv 'vllm[runai]'" in told
+    text = failed(pi("start", model, "--name", "failing", "--set", "load-format=runai_streamer"))
+    assert "[module-missing]" in text
+    assert "on the pod, uv pip install -p ~/venv 'vllm[runai]'" in text
 
 
 def test_a_port_that_another_process_took_meanwhile(pi: Pi, pods: Pods, model: str) -> None:
     running, record = starting(pi, model), pods[0].home / ".pi" / "run" / "failing" / "record.json"
     assert until(record.exists, 60)
     with socket.create_server(("0.0.0.0", json.loads(record.read_text())["port"])):
-        told = ended(running)
-    assert "[port-taken]" in told and "start again" in told
+        text = ended(running)
+    assert "[port-taken]" in text and "start again" in text
 
 
 def test_a_cache_larger_than_the_main_memory_gets_one_that_fits(pi: Pi, model: str) -> None:
-    told = failed(pi("start", model, "--name", "failing", "--env", "VLLM_CPU_KVCACHE_SPACE=4000"))
-    assert "[cache-over-memory]" in told and re.search(r"--env VLLM_CPU_KVCACHE_SPACE=\d{1,3}\b", told)
+    text = failed(pi("start", model, "--name", "failing", "--env", "VLLM_CPU_KVCACHE_SPACE=4000"))
+    assert "[cache-over-memory]" in text and re.search(r"--env VLLM_CPU_KVCACHE_SPACE=\d{1,3}\b", text)
 
 
 def test_an_engine_that_gets_no_more_memory(pi: Pi, pods: Pods, model: str) -> None:
@@ -130,5 +130,5 @@ def test_an_engine_that_gets_no_more_memory(pi: Pi, pods: Pods, model: str) -> N
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + (64 << 20)
     resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
-    told = ended(running)
-    assert "[main-memory-full]" in told
+    text = ended(running)
+    assert "[main-memory-full]" in text

@@ -25,9 +25,9 @@ def test_a_pod_has_a_line_for_each_check_and_faults_say_what_to_do(pi: Pi, box: 
     half = box.home / ".cache/huggingface/hub/models--ann--half/blobs/x.0123abcd.incomplete"
     half.parent.mkdir(parents=True)
     half.write_bytes(bytes(3 << 20))
-    told = pi.ok("doctor")
-    assert "warning models   qwen is crashed" in told and "pi restart qwen" in told
-    assert "3 MiB of downloads that did not end: ann/half" in told and "pi cache rm ann/half" in told
+    text = pi.ok("doctor")
+    assert "warning models   qwen is crashed" in text and "pi restart qwen" in text
+    assert "3 MiB of downloads that did not end: ann/half" in text and "pi cache rm ann/half" in text
 
 
 def test_a_pod_that_does_not_answer_is_a_failure(pi: Pi, box: Pod) -> None:

@@ -46,14 +46,14 @@ def test_a_start_that_stands_still_says_where(pi: Pi, new_pod: NewPod) -> None:
     starts = {name: pi.spawn("start", model, "--name", name, "--timeout", timeout) for name in STANDS}
     fetching = pi.spawn("start", "Acme/Tiny-1B", "--name", "download")
     assert until(lambda: any("hf download" in words for words in box.processes().values()), 30)
-    told = {name: running.ends() for name, running in starts.items()}
+    done = {name: running.ends() for name, running in starts.items()}
     fetching.interrupt(signal.SIGINT)
-    told["download"] = fetching.ends()
+    done["download"] = fetching.ends()
     for name, (place, hint) in PLACES.items():
-        notes = re.split(r"  note: no progress for [\d.]+ s", told[name].err)
-        assert len(notes) == 2, told[name]
-        assert notes[1].startswith(f": {place}\n") and hint in notes[1].split("pi: ")[0], told[name]
-    assert re.search(r"    vllm \(pid \d+\): .*ncclCommInitRank \(pynccl_wrapper\.py:2\)", told["nccl"].err)
+        notes = re.split(r"  note: no progress for [\d.]+ s", done[name].err)
+        assert len(notes) == 2, done[name]
+        assert notes[1].startswith(f": {place}\n") and hint in notes[1].split("pi: ")[0], done[name]
+    assert re.search(r"    vllm \(pid \d+\): .*ncclCommInitRank \(pynccl_wrapper\.py:2\)", done["nccl"].err)
     for name in STANDS:
-        assert f"{name} was not ready after {timeout} s; pi stopped it while {PLACES[name][0]}" in told[name].err
+        assert f"{name} was not ready after {timeout} s; pi stopped it while {PLACES[name][0]}" in done[name].err
     assert box.records() == [] and box.quiet() == {}

@@ -20,8 +20,8 @@ def fetchers(box: Pod) -> list[int]:
 
 def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "first")
-    told = pi.ok("pull", MODEL)
-    assert f"fetching {MODEL} to box" in told and f"{MODEL} is on box (1 MiB) after" in told
+    text = pi.ok("pull", MODEL)
+    assert f"fetching {MODEL} to box" in text and f"{MODEL} is on box (1 MiB) after" in text
     assert f"{MODEL} was already on box (1 MiB)" in pi.ok("pull", MODEL)
     box.fault("hf", fail="not_found")  # a start must not fetch it again
     pi.ok("start", MODEL, "--name", "small")

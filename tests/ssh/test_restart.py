@@ -12,8 +12,8 @@ def test_a_model_starts_again_with_its_options_also_after_a_crash(pi: Pi, box: P
     options = ("--private", "--context", "4k", "--set", "max-num-seqs=7", "--env", "OMP_NUM_THREADS=3")
     pi.ok("start", box.model(), "--name", "qwen", *options)
     before, first = pi.models("box")["qwen"], box.received("qwen")
-    told = pi.ok("restart", "qwen")
-    assert told.startswith("qwen is stopped\n") and "qwen is ready on box" in told
+    text = pi.ok("restart", "qwen")
+    assert text.startswith("qwen is stopped\n") and "qwen is ready on box" in text
     after, second = pi.models("box")["qwen"], box.received("qwen")
     assert second["argv"] == first["argv"] and second["env"]["OMP_NUM_THREADS"] == "3"
     assert (after["options"], after["private"]) == (before["options"], True)

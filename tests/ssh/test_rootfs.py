@@ -73,8 +73,8 @@ def model(pod: DebianPod) -> None:
 def test_debian_13(pi: Pi, system: NewSystem) -> None:
     pod = system("trixie")
     model(pod)
-    told = becomes_a_pod(pi, pod)
-    assert "Python 3.13." in told and "installed" in told
+    text = becomes_a_pod(pi, pod)
+    assert "Python 3.13." in text and "installed" in text
 
 
 def test_debian_12(pi: Pi, system: NewSystem) -> None:
@@ -103,5 +103,5 @@ def test_a_system_like_ubuntu_24_04_with_a_python_that_lacks_its_library(pi: Pi,
     pod = system("trixie", "python3-minimal")
     pod.write("/etc/os-release", UBUNTU)
     model(pod)
-    told = becomes_a_pod(pi, pod)
-    assert "Ubuntu 24.04.3 LTS" in told
+    text = becomes_a_pod(pi, pod)
+    assert "Ubuntu 24.04.3 LTS" in text

@@ -95,7 +95,7 @@ def test_a_server_that_lets_everyone_in_is_ended(pi: Pi, box: Pod, route: str) -
 
 
 def test_a_failed_start_can_be_explained_again(pi: Pi, box: Pod, tmp_path: Path) -> None:
-    """Also of a log of which pi reads the end only, with the number of the line in all of it."""
+    """Also if pi reads only the end of a log; the number counts the lines of all of it."""
     failed = (CASES / "failures" / "mem_util_too_big.log").read_text()
     whole = "INFO 11-23 14:29:12 [core.py:1] Busy.\n" * (LOG_BYTES // 32) + failed
     (tmp_path / "vllm.log").write_text(whole)

@@ -39,8 +39,8 @@ def test_models_come_up_as_declared_and_only_what_differs_changes(pi: Pi, box: P
     (tmp_path / "exported.toml").write_text(exported)
     assert pi.ok("up", str(tmp_path / "exported.toml"), "--dry-run").count("as declared") == 3
     assert pi("down", file).id == "stop-unconfirmed"
-    told = pi.ok("down", file, "-y")
-    assert "a is stopped" in told and "b is stopped" in told
+    text = pi.ok("down", file, "-y")
+    assert "a is stopped" in text and "b is stopped" in text
     assert list(pi.models("box")) == ["other"]
     assert "none of these models" in pi.ok("down", file, "-y")
 
