@@ -31,6 +31,9 @@ SEQUENCE_TOKENS = 2048
 
 LEAST_SEQUENCES = 8
 
+RISK = 0.034
+"""Largest part of a GPU's memory by which a public log of a start has less room than this sum (vLLM 0.20 and newer)."""
+
 BLOCKS_KEPT = 0.75
 """Part of the state's blocks that sequences may use: the memory for them is an estimate."""
 
@@ -79,6 +82,11 @@ class MemorySum:
     def state_blocks(self) -> int | None:
         """The cache's blocks if layers have a state; `--max-num-seqs` may not exceed them."""
         return self.cache.blocks(self.room_gib * GIB) if self.cache and self.cache.has_states else None
+
+    def certain(self, tokens: int) -> int:
+        """Return the longest request up to `tokens` that fits even if the sum is too bold; 0 if none does."""
+        room = max(0.0, self.room_gib - RISK * self.memory_gib)
+        return self.cache.longest(room * GIB, tokens) if self.cache else tokens
 
     def requests_of(self, tokens: int) -> int | None:
         """Return how many requests of `tokens` fit beside each other, or None if unknown."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 Cache = Literal["full", "window", "latent", "state"]
@@ -74,6 +75,19 @@ class Network:
     def layers(self) -> int:
         """Count the caches of all groups."""
         return sum(group.count for group in self.groups)
+
+
+@lru_cache(maxsize=256)
+def with_head(network: Network, stages: int) -> Network:
+    """Return a network with its draft head (MTP), whose layer keeps the keys and values of all tokens, too.
+
+    The last of the pipeline's stages has it, so each stage counts as if it had.
+    """
+    whole = next((group for group in network.groups if group.cache in ("full", "latent")), None)
+    if whole is None:
+        return network
+    groups = tuple(replace(group, count=group.count + stages) if group is whole else group for group in network.groups)
+    return replace(network, groups=groups)
 
 
 USUAL_VOCABULARY = 152000

@@ -10,6 +10,7 @@ from pi.planning.catalog import BYTES_PER_PARAMETER, Layout, ModelSpec, Tuning, 
 from pi.planning.cuda_memory import Card, card_of
 from pi.planning.drafts import Draft
 from pi.planning.estimate import Load, MemorySum, loaded_gb, memory_sum, replicated_part
+from pi.planning.network import with_head
 from pi.planning.ranking import is_last_resort, ranked
 from pi.planning.room import SHARE, SHARED, Group, Slot
 from pi.planning.serving import serving_of
@@ -182,7 +183,7 @@ def _memory(
     draft = variant.drafting(request.draft, way.kind.labels)
     args = arguments(request, draft.args_on(way.kind.labels).over(tuning.args) if draft else tuning.args)
     return memory_sum(
-        load_of(spec, variant, draft),
+        load_of(spec, variant, draft, way.split.pipeline),
         way.split,
         card,
         serving_of(args, card, fixed=SEQUENCES in request.set_args),
@@ -193,10 +194,11 @@ def _memory(
 
 
 def _starts(memory: MemorySum, spec: ModelSpec, request: Request) -> bool:
-    """Return whether a model fits, with the user's context or else one of a useful size."""
+    """Return whether a model fits, with the user's context, or else with one of a useful size, and surely with some."""
     least = request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
-    is_short = request.context is None and memory.longest is not None and memory.longest < least
-    return memory.fits and not is_short
+    if request.context is not None or memory.longest is None:
+        return memory.fits
+    return memory.fits and memory.longest >= least and memory.certain(1) > 0
 
 
 def arguments(request: Request, args: Arguments) -> Arguments:
@@ -206,14 +208,14 @@ def arguments(request: Request, args: Arguments) -> Arguments:
     return args.set("--language-model-only") if request.text_only else args
 
 
-def load_of(spec: ModelSpec, variant: Variant, draft: Draft | None = None) -> Load:
+def load_of(spec: ModelSpec, variant: Variant, draft: Draft | None = None, stages: int = 1) -> Load:
     """Return what the GPUs must hold to serve a checkpoint, and what drafts its tokens."""
     weights_gb = loaded_gb(variant.weights_gb, variant.precision, spec.network)
     replicated = replicated_part(variant.weights_gb, variant.precision, spec.network)
     parameters_b = spec.parameters_b or variant.weights_gb / BYTES_PER_PARAMETER.get(variant.precision or "bf16", 2.0)
     return Load(
         weights_gb,
-        spec.network,
+        with_head(spec.network, stages) if draft and draft.repository is None else spec.network,
         draft.extra_gb if draft else 0.0,
         spec.vision_gib,
         replicated=replicated,

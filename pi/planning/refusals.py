@@ -154,9 +154,10 @@ def _shortage(
         context=spec.context,
         wanted=request.context or min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT),
     )
-    if memory.needed_gib <= memory.allowed_gib and (blocks := memory.state_blocks) is not None:
+    blocks = memory.state_blocks
+    if memory.needed_gib <= memory.allowed_gib and blocks is not None and blocks < memory.max_num_seqs:
         return f"its KV cache holds the states of {count(blocks, 'request')}, not of {memory.max_num_seqs}"
-    return memory.render()
+    return f"{memory.render()}{', too close to be sure' if memory.fits else ''}"
 
 
 def _unsupported(spec: ModelSpec, variants: tuple[Variant, ...], gpu: Gpu) -> str:
@@ -182,9 +183,11 @@ def _nearest(
         return None if wanted == request and among is variants else choose(spec, among, wanted, kinds, facts.nodes)
 
     own = settings.without(request.set_args, SEQUENCES)
+    least = min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
     tries: list[tuple[str, Callable[[], Fit | None]]] = [
         ("--set max-num-seqs={0.memory.max_num_seqs}", lambda: fit(replace(request, set_args=own))),
         ("--context {0.memory.longest}", lambda: fit(replace(request, context=None))),
+        (f"--context {least}", lambda: fit(replace(request, context=request.context or least))),
         ("--variant {0.variant.name}", lambda: fit(request, spec.variants)),
         ("--memory {0.share:.0%}", lambda: fit(replace(request, memory=None))),
         ("--gpus {0.split.gpus}", lambda: fit(replace(request, gpus=None, for_throughput=False))),

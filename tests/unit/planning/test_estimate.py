@@ -13,6 +13,7 @@ from pi.planning.cache import Cache, CacheOptions, cache_of
 from pi.planning.cuda_memory import Card
 from pi.planning.estimate import (
     REPLICATED,
+    RISK,
     Load,
     MemorySum,
     loaded_gb,
@@ -21,7 +22,7 @@ from pi.planning.estimate import (
     sequences,
     weights_per_gpu_gib,
 )
-from pi.planning.network import USUAL_VOCABULARY, Layers, Network, usual_hidden
+from pi.planning.network import USUAL_VOCABULARY, Layers, Network, usual_hidden, with_head
 from pi.planning.overhead import GIB, terms
 from pi.planning.serving import Serving
 from pi.planning.split import Split
@@ -185,3 +186,20 @@ def test_sequences_never_exceed_the_states_or_the_limit(network: Network, gib: f
     assert 1 <= count <= most
     blocks = made.blocks(gib * GIB)
     assert not made.has_states or count <= max(1, blocks)
+
+
+def test_certain_context_leaves_room_for_the_error_of_the_sum() -> None:
+    memory = sums()
+    assert memory.cache is not None and memory.longest is not None
+    less = (memory.room_gib - RISK * memory.memory_gib) * GIB
+    assert 0 < memory.certain(131072) == memory.cache.longest(less, 131072) < memory.longest
+    assert replace(memory, room_gib=RISK * memory.memory_gib).certain(1) == 0
+    assert replace(memory, cache=None).certain(1) == 1
+
+
+def test_draft_head_keeps_the_tokens_of_one_more_layer() -> None:
+    group = LLAMA_8B.groups[0]
+    assert with_head(LLAMA_8B, 1).groups == (replace(group, count=group.count + 1),)
+    assert with_head(LLAMA_8B, 3).groups == (replace(group, count=group.count + 3),)
+    states = replace(LLAMA_8B, groups=(Layers("state", 32, kv_heads=8, state_bytes=2**21),))
+    assert with_head(states, 1) is states

@@ -722,7 +722,7 @@ def test_planner_against_the_recipes_minimum() -> None:
     print(dict(figures))
     assert odd == []
     by_sum = figures["fewer, by the memory sum"]
-    assert figures["more, because the minimum is too small"] <= 20
+    assert figures["more, because the minimum is too small"] <= 25  # five of them for the risk of the sum
     assert figures["as the minimum"] + by_sum > 0.85 * figures.total()
     assert figures["as the minimum"] > by_sum > 0
 
@@ -737,6 +737,8 @@ def _compared(spec: ModelSpec, variant: Variant, kind: str, recipe: dict[str, ob
     if fit is None:
         if least is None:
             return "as the minimum"
+        if choose(spec, (variant,), Request(spec.id, "m", context=4096), groups(facts)):
+            return "too tight to be sure"
         no_format = _message_contains(spec, variant, facts, "does not support")
         return "the GPU does not support the format" if no_format else "unexplained"
     if fit.split.gpus * card_gb < minimum_gb:
