@@ -127,7 +127,7 @@ HINTS = (
         r"|were not initialized from checkpoint"
         r"|referenced in index but missing"
         r"|Some weights .{0,80}missing",
-        "weights are missing: remove the model from the pod's cache and start again",
+        "weights are missing: pi cache rm MODEL, then start again",
     ),
     Hint(
         "weights-unknown",
@@ -143,7 +143,7 @@ HINTS = (
         "damaged-weights",
         r"SafetensorError|Error while deserializing header|parse_safetensors_file_metadata|PytorchStreamReader"
         r"|invalid load key|git-lfs",
-        "a weights file is damaged or incomplete: remove the model from the pod's cache and start again",
+        "a weights file is damaged or incomplete: pi cache rm MODEL, then start again",
     ),
     Hint(
         "no-weights",

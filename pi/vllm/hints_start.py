@@ -118,7 +118,7 @@ HINTS = (
     Hint(
         "damaged-config",
         r"(?<!\.gguf)' is not a valid JSON file|JSONDecodeError",
-        "a file of the model is damaged: remove the model from the pod's cache and start again",
+        "a file of the model is damaged: pi cache rm MODEL, then start again",
     ),
     Hint(
         "no-such-directory",
