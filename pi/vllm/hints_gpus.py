@@ -136,7 +136,7 @@ HINTS = (
     ),
     Hint(
         "attention-unsupported",
-        r"\w*MLA\w* (?:\w+ )?(?:is )?not supported|_flashmla",
+        r"MLA\w{0,30} (?:\w{1,30} )?(?:is )?not supported|_flashmla",
         "this attention does not run on {card}",
         ("--set attention-backend=TRITON_MLA", f"install a newer vLLM: {SETUP} --vllm nightly"),
     ),
