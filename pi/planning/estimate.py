@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from pi.planning.cache import Cache, CacheOptions, cache_of
@@ -87,6 +87,13 @@ class MemorySum:
         """Return the longest request up to `tokens` that fits even if the sum is too bold; 0 if none does."""
         room = max(0.0, self.room_gib - RISK * self.memory_gib)
         return self.cache.longest(room * GIB, tokens) if self.cache else tokens
+
+    def sure(self) -> MemorySum:
+        """Return the sum with the certain context: vLLM does not shorten one that is passed as a number."""
+        tokens = self.certain(self.longest or 0)
+        if not tokens or self.cache is None:
+            return self
+        return replace(self, longest=tokens, context=tokens, kv_cache_gib=self.cache.bytes_of(tokens) / GIB)
 
     def requests_of(self, tokens: int) -> int | None:
         """Return how many requests of `tokens` fit beside each other, or None if unknown."""

@@ -182,7 +182,7 @@ def _memory(
 ) -> MemorySum:
     draft = variant.drafting(request.draft, way.kind.labels)
     args = arguments(request, draft.args_on(way.kind.labels).over(tuning.args) if draft else tuning.args)
-    return memory_sum(
+    memory = memory_sum(
         load_of(spec, variant, draft, way.split.pipeline),
         way.split,
         card,
@@ -191,6 +191,7 @@ def _memory(
         context=tuning.context or spec.context,
         wanted=request.context,
     )
+    return memory.sure() if tuning.context and request.context is None else memory
 
 
 def _starts(memory: MemorySum, spec: ModelSpec, request: Request) -> bool:

@@ -49,8 +49,7 @@ def context_args(wanted: int | None, tuning: Tuning, memory: MemorySum | None, v
     longest = memory.longest if memory else None
     tokens: int | str | None = wanted
     if tokens is None and tuning.context is not None:
-        surely = memory.certain(tuning.context) if memory else 0
-        tokens = surely or min(tuning.context, longest or tuning.context)
+        tokens = min(tuning.context, longest or tuning.context)
     if tokens is None:
         tokens = longest if too_old(version, AUTO_CONTEXT_SINCE) else "auto"
     return Arguments().set("--max-model-len", tokens) if tokens else Arguments()

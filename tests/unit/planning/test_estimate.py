@@ -193,6 +193,8 @@ def test_certain_context_leaves_room_for_the_error_of_the_sum() -> None:
     assert memory.cache is not None and memory.longest is not None
     less = (memory.room_gib - RISK * memory.memory_gib) * GIB
     assert 0 < memory.certain(131072) == memory.cache.longest(less, 131072) < memory.longest
+    assert memory.sure().longest == memory.sure().context == memory.certain(131072)
+    assert memory.sure().kv_cache_gib < memory.kv_cache_gib
     assert replace(memory, room_gib=RISK * memory.memory_gib).certain(1) == 0
     assert replace(memory, cache=None).certain(1) == 1
 
