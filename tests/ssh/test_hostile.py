@@ -198,7 +198,7 @@ def test_log_lines_of_every_value_are_safe_in_logs_and_in_the_list(pi: Pi, box: 
     assert followed.code == 1 and is_clean(followed.all) and "{{7*7}}" in followed.out
     listed = pi.ok("list")
     table, _, last_lines = listed.partition("\n\n")
-    assert is_clean(listed) and "crashed" in table and table.count("\n") == 2 and last_lines.count("\n") == 4
+    assert is_clean(listed) and "crashed" in table and table.count("\n") == 3 and last_lines.count("\n") == 4
     box.fault("vllm", log=str(log), exit=1)
     failed = pi("start", box.model("n"), "--name", "r")
     assert failed.code == 6 and is_clean(failed.all)

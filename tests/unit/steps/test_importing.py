@@ -13,7 +13,7 @@ from pi.pods.types import Pod, State
 from pi.steps import importing, providers
 from pi.steps.providers import Rented
 
-CASES = Path(__file__).parents[2] / "cases" / "providers"
+CASES = Path(__file__).parents[2] / "fixtures" / "providers"
 
 Tool = Callable[[str, str], None]
 
