@@ -131,3 +131,7 @@ class Interrupted(PiError):
 
 class LeftRunning(Interrupted):
     """The user stopped pi; the pod keeps working."""
+
+
+class Unconfirmed(Interrupted):
+    """The user stopped pi, and the pod did not say that it stops."""

@@ -31,7 +31,16 @@ from pi.calls.events import (
 )
 from pi.calls.failures import error_of
 from pi.calls.validation import checked
-from pi.errors import Interrupted, LeftRunning, PiError, RemoteError, UnprovenError, UnreachableError, signal_of
+from pi.errors import (
+    Interrupted,
+    LeftRunning,
+    PiError,
+    RemoteError,
+    Unconfirmed,
+    UnprovenError,
+    UnreachableError,
+    signal_of,
+)
 from pi.on_pod import shapes
 from pi.on_pod.pace import paced
 from pi.pods.changes import who
@@ -253,7 +262,7 @@ def _interrupted(last: Event | None, signal: int) -> Interrupted:
         text = "interrupted; the pod is still stopping the work, and finishes by itself"
         return Interrupted("interrupted-stopping", text, signal)
     text = "interrupted; the pod did not confirm that it stops (pi list shows what runs, pi stop NAME ends it)"
-    return Interrupted("interrupted-unconfirmed", text, signal)
+    return Unconfirmed("interrupted-unconfirmed", text, signal)
 
 
 def _followed(running: Call, listen: Listener, decide: Callable[[Question, Call], None] | None) -> object:

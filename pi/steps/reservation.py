@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from pi import screen
-from pi.errors import HostKeyError, Interrupted, LeftRunning, OutputError, PiError, UnprovenError, UnreachableError
+from pi.errors import (
+    HostKeyError,
+    Interrupted,
+    LeftRunning,
+    OutputError,
+    PiError,
+    Unconfirmed,
+    UnprovenError,
+    UnreachableError,
+)
 from pi.planning.types import LaunchPlan
 from pi.pods import state
 from pi.pods.types import Deployment, Owner, Pod, State
@@ -68,7 +77,7 @@ class Reservation:
             self._remove()
         if isinstance(error, LeftRunning):
             error.hint = f"pi list shows when {self._name} is ready; pi stop {self._name} stops it"
-        elif isinstance(error, Interrupted):
+        elif isinstance(error, Interrupted) and not isinstance(error, Unconfirmed):
             error.hint = f"{self._name} is not running; its downloads stay cached"
 
     def _remove(self) -> None:
@@ -78,5 +87,5 @@ class Reservation:
             screen.note(f"{self._name} did not start but stays in pods.json until pi list removes it: {error}")
 
 
-MAY_CONTINUE = (UnreachableError, UnprovenError, HostKeyError, LeftRunning, OutputError)
+MAY_CONTINUE = (UnreachableError, UnprovenError, HostKeyError, LeftRunning, Unconfirmed, OutputError)
 """After these errors the pod may still be working."""
