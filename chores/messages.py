@@ -30,7 +30,7 @@ def _blocks(path: Path) -> Iterator[str]:
 
 def _is_error(called: ast.expr) -> bool:
     name = called.id if isinstance(called, ast.Name) else ""
-    return name.endswith("Error") or name in ("Interrupted", "LeftRunning", "ConnectionLost", "Usage")
+    return name.endswith("Error") or name in ("Interrupted", "LeftRunning", "Unconfirmed", "ConnectionLost", "Usage")
 
 
 def _text(node: ast.expr) -> str:
