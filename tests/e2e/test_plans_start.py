@@ -50,6 +50,7 @@ NEED_CODE = ("minimaxai/minimax-m3",)
 BOLD = {
     "deepseek-ai/DeepSeek-V4-Flash": "pages of different sizes: up to 4 % too long",
     "deepseek-ai/DeepSeek-V4-Pro": "the same: up to 18 % too long where the room is small",
+    "nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-BF16": "a pipeline of 3 with uneven stages: up to 25 % too long",
     "google/gemma-4-26B-A4B-it": "windows on cards that are just large enough: up to 40 % too long",
 }
 """Models whose context pi still overstates. vLLM then serves less (`--max-model-len auto`)."""
