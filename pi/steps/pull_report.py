@@ -9,13 +9,19 @@ from pi.steps.reports import downloading, reconnecting
 
 
 class PullReport:
-    """Shows the bytes, the speed and about how long the rest takes."""
+    """Shows the bytes, the speed and about how long the rest takes; of one of several pods, notes alone."""
 
-    def __init__(self, expected_bytes: float) -> None:
+    def __init__(self, expected_bytes: float, pod: str, shows_progress: bool = True) -> None:
         self._line = screen.Progress()
         self._expected_bytes = expected_bytes
+        self._pod = pod
+        self._shows_progress = shows_progress
 
     def hear(self, event: Event) -> None:
+        if not self._shows_progress:
+            if isinstance(event, Note):
+                screen.note(f"  note: {self._pod}: {event.text}")
+            return
         match event:
             case Download(done, total, per_second):
                 text = downloading(done, total or self._expected_bytes, per_second)

@@ -42,6 +42,18 @@ def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: 
     assert json.loads(pi.ok("cache", "--json"))["models"] == []
 
 
+def test_several_pods_fetch_at_the_same_time(pi: Pi, new_pod: NewPod) -> None:
+    one, two = new_pod("one"), new_pod("two")
+    pi.knows(one, two)
+    two.fault("hf", fail="not_found")
+    done = pi("pull", MODEL, "--all-pods")
+    assert (done.code, done.id) == (1, "pods-failed") and "1 of 2 pods failed: two" in done.err
+    assert f"fetching {MODEL} to two" in done.out and f"{MODEL} is on one (1 MiB) after" in done.out
+    two.fault("hf")
+    text = pi.ok("pull", MODEL, "-p", "one,two")
+    assert f"{MODEL} was already on one (1 MiB)" in text and f"{MODEL} is on two (1 MiB) after" in text
+
+
 def test_a_pull_that_is_cut_often_ends_whole(pi: Pi, box: Pod) -> None:
     box.fault("hf", seconds=2.0)
     for _ in range(3):

@@ -217,7 +217,7 @@ def stop(link: Any) -> None:
 
 
 def pull(link: Any) -> None:
-    report = PullReport(0)
+    report = PullReport(0, "box")
     plan = planner.plan(REQUEST, pods.pod("h100", 1), CATALOG)
     try:
         for pulled in pull_model(link, plan, report.hear):
