@@ -1,4 +1,4 @@
-"""`key` on the pod: its named keys, of which it gets and keeps only the SHA-256."""
+"""`key` on the pod: its named keys. It gets and keeps only their SHA-256."""
 
 from __future__ import annotations
 

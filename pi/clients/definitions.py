@@ -141,7 +141,7 @@ def filled(value: Any, endpoint: Endpoint) -> Any:
 
 
 def _filled_lines(text: str, places: Mapping[str, str | int | None]) -> Iterator[str]:
-    """Yield the lines of a text, without those for which there is no value."""
+    """Yield the lines of a text, except those that lack a value."""
     for line in text.split("\n"):
         if all(places[place[1]] is not None for place in _PLACE.finditer(line)):
             yield _PLACE.sub(lambda place: str(places[place[1]]), line)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from pi import config
 from pi.door import kept
 from pi.door.kept import Door
 from pi.errors import NotReadyError, RemoteError
+from pi.steps import own_process
 
 if TYPE_CHECKING:
     from pi.steps.json_shapes import DoorJson, DoorModelJson
@@ -38,15 +36,7 @@ def start(words: list[str]) -> Door:
     output = kept.new_log()
     given = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pi", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**given, "PI_CONFIG_DIR": str(config.config_dir())},
-            cwd="/",
-            start_new_session=True,
-        )
+        process = own_process.start(words, output, given)
     finally:
         os.close(output)
     deadline = time.monotonic() + OPEN_S

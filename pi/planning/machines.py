@@ -87,7 +87,7 @@ def _sliced(name: str, text: str, count: int) -> Machine | None:
         return None
     profile, gb, rest = found[1], int(found[2]), " ".join(_SLICE.sub(" ", name).split())
     if not rest:
-        raise InputError("slice-of-what", f"{text!r}: a slice of which GPU?", f'use "H100 MIG {profile}"')
+        raise InputError("slice-of-what", f"{text!r}: the slice lacks its GPU", f'use "H100 MIG {profile}"')
     kind = gpu_words.find(rest, text)
     if not 0 < gb * 1024 * USABLE < kind.memory_mib:
         raise InputError("gpu-memory-wrong", f"{text!r}: no slice of {kind.title} has that memory")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.calls.plan import read_by_vllm
-from pi.calls.survey import look
 from pi.planning import catalog, plan_json, planner, prices, refusals, venvs
 from pi.planning.machines import Machine
 from pi.planning.serve import server
@@ -17,6 +16,7 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Pod
 from pi.steps import group, kept_prices, measurements, unrented, where
+from pi.steps.asking import facts_for
 from pi.steps.group import Asked
 from pi.vllm import repositories
 
@@ -31,13 +31,7 @@ def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = F
     measured = measurements.load()
 
     def planned(pod: Pod, connection: Connection) -> tuple[LaunchPlan, PodFacts]:
-        facts = look(
-            connection,
-            request.model,
-            ask_hub=planner.needs_files(request, known_models),
-            checkpoints=planner.checkpoints(request, known_models),
-            adapters=[each.source for each in request.adapters],
-        )
+        facts = facts_for(connection, request, known_models)
         refusals.require_gpus(pod.name, pod.gpus, facts)
         facts = replace(facts, measurements=measured, prices=known_prices)
         plan = planner.plan(request, facts, known_models)

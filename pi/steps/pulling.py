@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from pi import config, screen
 from pi.calls.pull import Pulled, pull_model
-from pi.calls.survey import look
 from pi.planning import catalog, planner, room
 from pi.planning.types import Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.steps import measurements
+from pi.steps.asking import facts_for
 from pi.steps.pull_report import PullReport
 
 if TYPE_CHECKING:
@@ -23,13 +23,7 @@ def pull(pod: Pod, connection: Connection, request: Request, *, shows_progress: 
     """Download what the idle pod would load for a request. Raises PiError."""
     known_models = catalog.load(config.config_dir())
     with changes.change("pull", f"{pod.name}/{request.model}"):
-        facts = look(
-            connection,
-            request.model,
-            ask_hub=planner.needs_files(request, known_models),
-            checkpoints=planner.checkpoints(request, known_models),
-            adapters=[each.source for each in request.adapters],
-        )
+        facts = facts_for(connection, request, known_models)
         plan = planner.plan(request, replace(room.idle(facts), measurements=measurements.load()), known_models)
         screen.say(f"fetching {plan.model} to {pod.name}{f': {plan.download_gb:.3g} GB' if plan.download_gb else ''}")
         report = PullReport((plan.download_gb or 0) * 1e9, pod.name, shows_progress)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from pi import config, screen
 from pi.calls.events import Progress
 from pi.calls.stop import stop_models
-from pi.calls.survey import look
 from pi.planning import catalog, planner, refusals, room, venvs
 from pi.planning.types import Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.steps import measurements, reconcile, starting
+from pi.steps.asking import facts_for
 from pi.steps.stop_report import show_stopped
 
 if TYPE_CHECKING:
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 def require_plan(pod: Pod, connection: Connection, request: Request) -> None:
     """Raise PiError if the model could not start after its stop; so it runs on."""
     known_models = catalog.load(config.config_dir())
-    facts = look(
-        connection,
-        request.model,
-        ask_hub=planner.needs_files(request, known_models),
-        checkpoints=planner.checkpoints(request, known_models),
-        adapters=[adapter.source for adapter in request.adapters],
-    )
+    facts = facts_for(connection, request, known_models)
     refusals.require_gpus(pod.name, pod.gpus, facts)
     facts = replace(room.without(facts, request.name), measurements=measurements.load())
     if refusal := venvs.refusal(planner.plan(request, facts, known_models), facts, pod.name):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from pi import config, screen
+from pi import screen
 from pi.errors import InputError, NotReadyError, PiError, RemoteError, UnreachableError
 from pi.pods import state
 from pi.pods.types import Pod
-from pi.steps import tunnels, where
+from pi.steps import own_process, tunnels, where
 from pi.steps.tunnels import Tunnel
 
 if TYPE_CHECKING:
@@ -127,14 +126,8 @@ def start_in_background(pod: Pod, wanted: Tunnel) -> None:
         raise InputError("tunnel-file-unwritable", f"cannot write {log}: {error.strerror}") from None
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pi", "tunnel", wanted.model, "--pod", pod.name, "--port", str(wanted.port)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**kept, "PI_CONFIG_DIR": str(config.config_dir())},
-            cwd="/",
-            start_new_session=True,
+        process = own_process.start(
+            ["tunnel", wanted.model, "--pod", pod.name, "--port", str(wanted.port)], output, kept
         )
     finally:
         os.close(output)
