@@ -15,6 +15,7 @@ from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
+from pi.text import one_line
 from pi.vllm.log import explain
 from pi.vllm.start_facts import StartFacts
 from pi.vllm.venvs import extra_venvs
@@ -56,6 +57,10 @@ class Found:
     """After how long without a request it ends; None if it does not."""
     restarts: int = 0
     """How often its launcher has started it again after a failure."""
+    on_idle: str | None = None
+    """How the pod ends with it, "runpod", "vast" or "command"; None if it stays."""
+    pod_stop: str = ""
+    """What became of that."""
 
 
 @dataclass(frozen=True)
@@ -167,4 +172,6 @@ def found_of(record: DeploymentStatus) -> Found:
         ready_after_s=record.get("ready_after_s"),
         idle_s=record.get("idle_s"),
         restarts=record.get("restarts", 0),
+        on_idle=record.get("on_idle"),
+        pod_stop=one_line(record.get("pod_stop", ""), 400),
     )

@@ -107,6 +107,11 @@ def is_idle(record: Record) -> bool:
     return os.path.exists(os.path.join(folder(record["name"]), "idle"))
 
 
+def pod_stop(name: str) -> str:
+    """Return what became of the stop of the pod after this model ended for lack of use; empty without one."""
+    return reading.beginning(os.path.join(folder(name), "pod_stop"), 1000)
+
+
 def load(name: str) -> Optional[Record]:
     """Return a deployment's record, or None if the pod has no valid one."""
     record = read(name)

@@ -35,6 +35,7 @@ class _StatusOptions(TypedDict, total=False):
     held_mib: Dict[str, int]
     asked_s_ago: float
     options: Dict[str, Any]
+    pod_stop: str
 
 
 class DeploymentStatus(LiveRecord, _StatusOptions):
@@ -44,6 +45,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `left` are processes that outlived the server, and `held_mib` is the GPU memory of each of them by pid.
     `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
+    `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
     """
 
 
@@ -127,7 +129,15 @@ class AdapterFacts(TypedDict):
     base: Optional[str]
 
 
+class Provider(TypedDict):
+    """A provider that a pod can ask to stop it, "runpod" or "vast", and the provider's id of the pod."""
+
+    name: str
+    id: str
+
+
 class _SurveyOptions(TypedDict, total=False):
+    provider: Optional[Provider]
     adapters: Dict[str, AdapterFacts]
     architectures: Dict[str, List[str]]
 
@@ -137,7 +147,7 @@ class Survey(_SurveyOptions):
 
     `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any. `sizes`
     are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them. `architectures` are
-    those that PyTorch was built for, by the folder of its venv.
+    those that PyTorch was built for, by the folder of its venv. `provider` can stop the pod.
     """
 
     gpus: NvidiaSmi

@@ -36,6 +36,7 @@ class ModelJson(TypedDict):
     `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
     `ready_after_seconds` is how long its start took, with the download.
     `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
+    `on_idle` is how the pod ends after it ("runpod", "vast", "command"), `pod_stop` a sentence on what became of that.
     """
 
     name: str
@@ -57,6 +58,8 @@ class ModelJson(TypedDict):
     ready_after_seconds: float | None
     restarts: int
     stop_after_idle_s: int | None
+    on_idle: str | None
+    pod_stop: str | None
 
 
 class PodStatusJson(TypedDict):
