@@ -17,6 +17,7 @@ from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
+from pi.text import one_line
 from pi.vllm.log import explain
 from pi.vllm.start_facts import StartFacts
 from pi.vllm.venvs import extra_venvs
@@ -60,6 +61,10 @@ class Found:
     """How often its launcher has started it again after a failure."""
     hung_s: float | None = None
     """For how long its server hangs, by its watchdog; None if it does not."""
+    on_idle: str | None = None
+    """How the pod ends with it, "runpod", "vast" or "command"; None if it stays."""
+    pod_stop: str = ""
+    """What became of that."""
 
 
 @dataclass(frozen=True)
@@ -176,4 +181,6 @@ def found_of(record: DeploymentStatus) -> Found:
         idle_s=record.get("idle_s"),
         restarts=record.get("restarts", 0),
         hung_s=hung_s,
+        on_idle=record.get("on_idle"),
+        pod_stop=one_line(record.get("pod_stop", ""), 400),
     )

@@ -36,6 +36,7 @@ class _StatusOptions(TypedDict, total=False):
     asked_s_ago: float
     hung_s: float
     options: Dict[str, Any]
+    pod_stop: str
 
 
 class DeploymentStatus(LiveRecord, _StatusOptions):
@@ -46,6 +47,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
     `hung_s` is for how long its server hangs; absent if it does not.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
+    `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
     """
 
 
@@ -129,7 +131,15 @@ class AdapterFacts(TypedDict):
     base: Optional[str]
 
 
+class Provider(TypedDict):
+    """A provider that a pod can ask to stop it, "runpod" or "vast", and the provider's id of the pod."""
+
+    name: str
+    id: str
+
+
 class _SurveyOptions(TypedDict, total=False):
+    provider: Optional[Provider]
     adapters: Dict[str, AdapterFacts]
     architectures: Dict[str, List[str]]
 
@@ -139,7 +149,7 @@ class Survey(_SurveyOptions):
 
     `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any. `sizes`
     are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them. `architectures` are
-    those that PyTorch was built for, by the folder of its venv.
+    those that PyTorch was built for, by the folder of its venv. `provider` can stop the pod.
     """
 
     gpus: NvidiaSmi

@@ -15,6 +15,7 @@ from typing import Any, Dict, NoReturn, Optional, cast
 from pi.on_pod import (
     arguments,
     audit,
+    container,
     download,
     endings,
     health,
@@ -185,6 +186,7 @@ def _launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subpro
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=os.path.expanduser("~"),
+            env={**os.environ, **container.credentials()} if record.get("on_idle") else None,
         )
     record["session"] = launcher.pid
     record["phase"] = "loading"

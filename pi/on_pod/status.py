@@ -67,6 +67,8 @@ def described(record: Record) -> DeploymentStatus:
     asked_s_ago = records.asked_s_ago(record["name"])
     if asked_s_ago is not None:
         now["asked_s_ago"] = asked_s_ago
+    if now["state"] == "idle":
+        now["pod_stop"] = records.pod_stop(record["name"])
     if now["state"] not in ("running", "starting"):
         now["log"], now["kernel"] = logs.tail(record["name"], LOG_TAIL_BYTES), endings.kernel(record)
         now["left"] = records.living(record)

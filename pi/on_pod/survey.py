@@ -76,6 +76,7 @@ def survey(request: SurveyRequest) -> Survey:
         "adapters": files.adapters,
         "sizes": files.sizes,
         "architectures": venvs.architectures(),
+        "provider": container.provider(),
     }
 
 

@@ -37,6 +37,7 @@ class ModelJson(TypedDict):
     `ready_after_seconds` is how long its start took, with the download.
     `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
     `hung_seconds` is for how long its server gives no sign of life; None if it does not hang.
+    `on_idle` is how the pod ends after it ("runpod", "vast", "command"), `pod_stop` a sentence on what became of that.
     """
 
     name: str
@@ -59,6 +60,8 @@ class ModelJson(TypedDict):
     restarts: int
     stop_after_idle_s: int | None
     hung_seconds: int | None
+    on_idle: str | None
+    pod_stop: str | None
 
 
 class PodStatusJson(TypedDict):

@@ -74,6 +74,8 @@ class Listed:
             "restarts": found.restarts if found else 0,
             "stop_after_idle_s": found.idle_s if found else None,
             "hung_seconds": _whole(found.hung_s) if found else None,
+            "on_idle": found.on_idle if found else None,
+            "pod_stop": (found.pod_stop or None) if found else None,
         }
 
     def row(self) -> tuple[str, ...]:
@@ -170,7 +172,7 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     elif found.state == "idle":
         words = _stopped_idle(found)
     elif found.state == "running" and found.idle_s:
-        words += f"; stops after {minutes(found.idle_s)} without a request"
+        words += f"; stops after {minutes(found.idle_s)} without a request{_then(found)}"
     if found.restarts:
         words += f"; restarted {count(found.restarts, 'time')} after a failure"
     if found.left:
@@ -189,7 +191,15 @@ def _stopped_by_reboot(status: Status) -> str:
 def _stopped_idle(found: Found) -> str:
     """Describe a model that ended for lack of use, such as "stopped 2 h ago: no request for 30 min; pi restart q"."""
     ended = "" if found.ended_s_ago is None else f" {screen.ago(found.ended_s_ago)}"
-    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; pi restart {found.deployment.name}"
+    pod_stop = f"; {found.pod_stop}" if found.pod_stop else ""
+    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; pi restart {found.deployment.name}{pod_stop}"
+
+
+def _then(found: Found) -> str:
+    """Describe what happens to the pod after the end of a model that nobody uses."""
+    if not found.on_idle:
+        return ""
+    return "; then the pod runs your command" if found.on_idle == "command" else "; then the pod stops too"
 
 
 def minutes(seconds: float) -> str:
