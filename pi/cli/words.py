@@ -75,10 +75,7 @@ class Reading:
         name, has_value, value = word.partition("=")
         flag = self._flags.get(name)
         if flag is None or (flag.takes_rest and has_value):
-            close = get_close_matches(name, self._flags, 1)
-            raise Usage(
-                "unknown-flag", f"unknown option {name}{f' (did you mean {close[0]}?)' if close else ''}", self._usage
-            )
+            raise Usage("unknown-flag", self._unknown(name), self._usage)
         if flag.takes_rest:
             self._values[flag.attribute] = list(rest)
             rest.clear()
@@ -89,6 +86,12 @@ class Reading:
         else:
             read = self._value(flag, value if has_value else rest.popleft() if rest else None)
             self._values[flag.attribute] = [*self._values.get(flag.attribute, []), read] if flag.repeats else read
+
+    def _unknown(self, name: str) -> str:
+        if name == "--all-pods" and "--pod" in self._flags:
+            return "this works on one pod at a time: use --pod P instead of --all-pods"
+        close = get_close_matches(name, self._flags, 1)
+        return f"unknown option {name}{f' (did you mean {close[0]}?)' if close else ''}"
 
     def _value(self, flag: Flag, text: str | None) -> str | int:
         if text is None:

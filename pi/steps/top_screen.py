@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pi import screen
 from pi.steps.states import COLOURS
-from pi.steps.top import GPU_HEADERS, HEADERS, History, gpu_row
+from pi.steps.top import GPU_HEADERS, HEADERS, KEY_HEADERS, History, gpu_row
 from pi.text import one_line
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -46,7 +46,9 @@ def drawing(histories: Mapping[str, History], errors: Mapping[str, str]) -> Rend
     for pod, history in histories.items():
         parts.append(Text(pod, style="bold"))
         parts += [_plain(text, "red") for text in (errors.get(pod), history.problem) if text]
-        parts += [_models(history), _gpus(history)] if history.samples else [_plain("asking the pod", "dim")]
+        parts += (
+            [_models(history), _gpus(history), _keys(history)] if history.samples else [_plain("asking the pod", "dim")]
+        )
     return Group(*parts)
 
 
@@ -63,6 +65,11 @@ def _models(history: History) -> RenderableType:
 def _gpus(history: History) -> RenderableType:
     rows = [(*gpu_row(card), sparkline(history.gpu_use(card["index"]), 100), "") for card in history.gpus()]
     return _table((*GPU_HEADERS, "USE, LAST SAMPLES"), rows) if rows else Text("")
+
+
+def _keys(history: History) -> RenderableType:
+    rows = [(*each.row(), "") for each in history.key_loads()]
+    return _table(KEY_HEADERS, rows) if rows else Text("")
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], coloured: int | None = None) -> Table:

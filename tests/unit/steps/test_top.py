@@ -33,9 +33,16 @@ def metrics(tokens: float, **others: Any) -> Metrics:
     return made
 
 
-def sample(at: float, found: Metrics | None, name: str = "qwen", state: str = "running") -> Sample:
+def key(name: str | None, requests: int, added: str | None = None) -> Any:
+    return {"name": name, "added": added, "requests": requests, "used_s_ago": 3.5 if requests else None}
+
+
+def sample(
+    at: float, found: Metrics | None, name: str = "qwen", state: str = "running", keys: tuple[Any, ...] = ()
+) -> Sample:
     card: Any = {"index": 0, "used_mib": 1024.0, "memory_mib": 2048.0, "use": at, "celsius": None, "watts": 99.6}
-    return {"at": at, "models": [{"name": name, "state": state, "metrics": found}], "gpus": [card], "problem": None}
+    model: Any = {"name": name, "state": state, "metrics": found}
+    return {"at": at, "models": [model], "gpus": [card], "keys": [*keys], "problem": None}
 
 
 def history(*samples: Sample) -> History:
@@ -60,6 +67,23 @@ def test_one_sample_has_no_rates_yet() -> None:
 def test_a_server_that_was_started_again_counts_from_there() -> None:
     [load] = history(sample(0, metrics(5000)), sample(1, metrics(0)), sample(2, metrics(30))).loads()
     assert load.output_per_s == 30
+
+
+def test_requests_of_each_key_are_counted() -> None:
+    seen = history(
+        sample(0, None, keys=(key(None, 10), key("ann", 900, "2026-01-01"))),
+        sample(10, None, keys=(key(None, 40), key("ann", 0, "2026-02-02"))),
+        sample(30, None, keys=(key(None, 40), key("ann", 1, "2026-02-02"), key("new", 5))),
+    )
+    assert [each.row() for each in seen.key_loads()] == [
+        ("(PI_API_KEY)", "40", "1", "4 s ago"),
+        ("ann", "1", "0.05", "4 s ago"),
+        ("new", "5", "-", "4 s ago"),
+    ]
+    console = Console(width=80, markup=False)
+    with console.capture() as drawn:
+        console.print(drawing({"box": seen}, {}))
+    assert "(PI_API_KEY)  40        1      4 s ago" in drawn.get()
 
 
 def test_samples_older_than_a_minute_are_dropped() -> None:
