@@ -21,7 +21,10 @@ WINDOW_S = 60
 RATE_S = 5
 """Tokens per second are the mean of this time."""
 
-HEADERS = ("MODEL", "STATE", "RUN", "WAIT", "PROMPT/S", "OUT/S", "TTFT P50/P95", "ITL P50/P95", "KV", "PREFIX")
+HEADERS = ("MODEL", "STATE", "RUN", "WAIT", "PROMPT/S", "OUT/S", "KV", "PREFIX", "TTFT P50/P95", "ITL P50/P95")
+
+LATENCIES = HEADERS.index("TTFT P50/P95")
+"""Columns from this one on are a table of their own on a narrow terminal."""
 
 GPU_HEADERS = ("GPU", "USE", "MEMORY", "TEMP", "POWER")
 
@@ -63,10 +66,10 @@ class Load:
             _count(self.waiting),
             _count(self.prompt_per_s),
             _count(self.output_per_s),
-            str(self.ttft),
-            str(self.itl),
             _percent(self.kv_share),
             _percent(self.prefix_share),
+            str(self.ttft),
+            str(self.itl),
         )
 
     def as_json(self) -> TopModelJson:
@@ -218,6 +221,21 @@ def _quantile(buckets: Sequence[tuple[float | None, float]], share: float) -> fl
     return low
 
 
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Headers and rows."""
+
+
+def model_tables(headers: tuple[str, ...], rows: list[tuple[str, ...]], columns: int | None) -> list[Table]:
+    """Return the table of the models; on a terminal that is too narrow for it, two of them, each with the names."""
+    if screen.fits(rows, headers, columns):
+        return [(headers, rows)]
+
+    def part(first: int, end: int | None) -> Table:
+        return (headers[0], *headers[first:end]), [(row[0], *row[first:end]) for row in rows]
+
+    return [part(1, LATENCIES), part(LATENCIES, None)]
+
+
 def gpu_row(card: GpuSample) -> tuple[str, ...]:
     """Return the cells of a GPU under GPU_HEADERS."""
     used, memory = card["used_mib"], card["memory_mib"]
@@ -235,7 +253,8 @@ def show(pod: str, history: History) -> None:
     if history.problem:
         screen.note(f"{pod}: {history.problem}")
     if loads := history.loads():
-        screen.table([load.row() for load in loads], HEADERS)
+        for headers, rows in model_tables(HEADERS, [load.row() for load in loads], screen.width()):
+            screen.table(rows, headers, shrink="MODEL")
     else:
         screen.say(f"no models on {pod}; start one: pi start MODEL --name NAME")
     if cards := history.gpus():

@@ -82,7 +82,7 @@ def test_requests_of_each_key_are_counted() -> None:
     ]
     console = Console(width=80, markup=False)
     with console.capture() as drawn:
-        console.print(drawing({"box": seen}, {}))
+        console.print(drawing({"box": seen}, {}, 80))
     assert "(PI_API_KEY)  40        1      4 s ago" in drawn.get()
 
 
@@ -122,11 +122,20 @@ def test_prefix_hits_are_of_the_last_minute() -> None:
     assert load.prefix_share == 0.5
 
 
-def text_of(seen: History, errors: dict[str, str] | None = None) -> str:
-    console = Console(width=200, markup=False, color_system=None)
+def text_of(seen: History, errors: dict[str, str] | None = None, columns: int = 200) -> str:
+    console = Console(width=columns, markup=False, color_system=None)
     with console.capture() as shown:
-        console.print(drawing({"box": seen}, errors or {}))
+        console.print(drawing({"box": seen}, errors or {}, columns))
     return shown.get()
+
+
+def test_a_narrow_screen_has_two_tables_and_whole_figures() -> None:
+    name = "a-name-of-" + "m" * 50
+    busy = metrics(1, prompt_tokens=123456.0, itl=buckets(0, 0, 10, 10))
+    lines = text_of(history(sample(0, metrics(0), name), sample(1, busy, name)), columns=80).splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["MODEL", lines[2].split()[0], "MODEL", lines[4].split()[0]]
+    assert "…" in lines[2].split()[0] and lines[2].split()[1:3] == ["running", "1"] and "123,456" in lines[2]
+    assert "300 ms / 390 ms" in lines[4] and "OUT/S, LAST SAMPLES" in lines[3]
 
 
 def test_the_screen_has_a_line_for_each_model_and_gpu_and_no_markup() -> None:
