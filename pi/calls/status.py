@@ -13,7 +13,7 @@ from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
 from pi.on_pod import record_shapes as shapes
 from pi.on_pod.record_shapes import ModelState
-from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
+from pi.on_pod.shapes import DeploymentStatus, NamedGpuUse, StatusAnswer, StatusRequest
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
@@ -24,6 +24,14 @@ from pi.vllm.venvs import extra_venvs
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """GPU memory of a deployment. Without `of_processes`, nvidia-smi hides them: all memory in use on its GPUs."""
+
+    mib: int
+    of_processes: bool
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Found:
     """How long its start took, with the download."""
     idle_s: int | None = None
     """After how long without a request it ends; None if it does not."""
+    gpu_memory: GpuMemory | None = None
     restarts: int = 0
     """How often its launcher has started it again after a failure."""
     hung_s: float | None = None
@@ -117,7 +126,7 @@ def read_status(connection: Connection) -> Status:
     result = call(connection, "status", "status", request, StatusAnswer)
     cards, unread = read_gpus(result["gpus"])
     return Status(
-        found=tuple(map(found_of, result["deployments"])),
+        found=tuple(with_memory(found_of(each), cards, result["gpu_processes"]) for each in result["deployments"]),
         unrecorded=tuple(map(_unrecorded, result["unrecorded"])),
         gpus=tuple(cards),
         unread_gpus=unread,
@@ -131,6 +140,18 @@ def read_status(connection: Connection) -> Status:
         machine=result.get("machine", ""),
         up_s=result["up_s"],
     )
+
+
+def with_memory(found: Found, cards: list[Gpu], uses: list[NamedGpuUse]) -> Found:
+    """Return a deployment with its GPU memory: that of its processes on its own GPUs, else all in use there."""
+    own = {card.id: card for card in cards if card.id in found.deployment.gpus}
+    if not own or set(own) != set(found.deployment.gpus) or not (found.left or found.state in LIVING):
+        return found
+    uuids = {card.uuid for card in own.values()}
+    held = [use["mib"] for use in uses if use["name"] == found.deployment.name and use["uuid"] in uuids]
+    if held:
+        return replace(found, gpu_memory=GpuMemory(sum(held), True))
+    return replace(found, gpu_memory=GpuMemory(sum(card.used_mib for card in own.values()), False))
 
 
 def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
@@ -147,6 +168,7 @@ def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
 LAST_LINES = 3
 
 NO_SIGN = "without an answer or progress; pi explain says where"
+LIVING: tuple[ModelState, ...] = ("running", "starting", "unresponsive")
 
 LONGEST_OPTIONS = 8192
 """Characters of a model's options, which go into pods.json."""

@@ -322,7 +322,8 @@ class _MachineOption(TypedDict, total=False):
 class StatusAnswer(_MachineOption):
     """`storage` says why the pod's models are out of reach; `up_s` is the pod's uptime in seconds.
 
-    `full` is the first of pi's folders whose disk is full.
+    `full` is the first of pi's folders whose disk is full. `gpu_processes` are none if nvidia-smi hides them, or if no
+    deployment has a GPU.
     """
 
     deployments: List[DeploymentStatus]
@@ -333,6 +334,7 @@ class StatusAnswer(_MachineOption):
     boot: str
     up_s: float
     gpus: NvidiaSmi
+    gpu_processes: List[NamedGpuUse]
     vllm_version: Optional[str]
     extra_venvs: Dict[str, str]
     public: Dict[str, str]

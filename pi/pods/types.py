@@ -152,6 +152,9 @@ class State:
                     "choose one: pi pods active NAME",
                 )
             return self.pods[self.active]
+        if name not in self.pods and "," in name:
+            first = name.partition(",")[0].strip()
+            raise InputError("one-pod", f"this works on one pod at a time, not on {name!r}", f"use one: --pod {first}")
         if name not in self.pods:
             names = f"you have {', '.join(self.pods)}" if self.pods else "you have none yet"
             raise InputError("unknown-pod", f"unknown pod {name!r}", f"{names}; see: pi pods")
