@@ -214,7 +214,8 @@ def test_a_killed_door_and_one_on_another_machine_start_a_model_once(pi: Pi, box
 def test_a_declared_model_starts_and_evicts_the_least_used_one(pi: Pi, box: Pod) -> None:
     box.cards("h100_8", count=1)
     declared = pi.home / "pi.toml"
-    declared.write_text("".join(f'[pods.box.models.{name}]\nmodel = "{box.model(name)}"\n' for name in ("old", "new")))
+    tables = (f'[pods.box.models.{name}]\nmodel = "{box.model(name)}"\nmemory = "60%"\n' for name in ("old", "new"))
+    declared.write_text("".join(tables))
     assert pi("door", "--pin", "nobody").id == "pin-unknown"
     client = open_door(pi, "--evict")
     try:
@@ -238,7 +239,6 @@ def test_a_declared_model_starts_and_evicts_the_least_used_one(pi: Pi, box: Pod)
 
 
 def age(box: Pod, name: str) -> None:
-    """Make a model seem to have run for an hour."""
-    record = box.record(name)
+    """Make a model seem to run since the boot of its pod."""
     path = box.home / ".pi" / "run" / name / "record.json"
-    path.write_text(json.dumps({**record, "launched": record["launched"] - 3600}))
+    path.write_text(json.dumps({**box.record(name), "launched": 1.0}))
