@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ class Found:
     """After how long without a request it ends; None if it does not."""
     restarts: int = 0
     """How often its launcher has started it again after a failure."""
+    servers: Mapping[str, str] | None = None
+    """The replicas of an endpoint that runs, with HAProxy's states; None for other deployments."""
 
 
 @dataclass(frozen=True)
@@ -167,4 +170,5 @@ def found_of(record: DeploymentStatus) -> Found:
         ready_after_s=record.get("ready_after_s"),
         idle_s=record.get("idle_s"),
         restarts=record.get("restarts", 0),
+        servers=record.get("servers", {}) if "replicas" in record else None,
     )

@@ -84,7 +84,7 @@ ORDER = ("running", "starting", "stopped")
 def _models(pod: Pod, kept: Kept) -> list[Deployment]:
     stopped = kept.get(pod.name, {})
     gone = [_stopped(name, options) for name, options in stopped.items() if name not in pod.models]
-    return [*pod.models.values(), *gone]
+    return [*(model for model in pod.models.values() if not model.replica_of), *gone]
 
 
 def _stopped(name: str, options: Mapping[str, Any]) -> Deployment:

@@ -35,6 +35,7 @@ class _StatusOptions(TypedDict, total=False):
     held_mib: Dict[str, int]
     asked_s_ago: float
     options: Dict[str, Any]
+    servers: Dict[str, str]
 
 
 class DeploymentStatus(LiveRecord, _StatusOptions):
@@ -44,6 +45,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `left` are processes that outlived the server, and `held_mib` is the GPU memory of each of them by pid.
     `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
+    `servers` are the replicas of an endpoint with the states that HAProxy gives them, such as UP or DOWN.
     """
 
 

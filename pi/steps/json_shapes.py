@@ -36,6 +36,8 @@ class ModelJson(TypedDict):
     `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
     `ready_after_seconds` is how long its start took, with the download.
     `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
+    `replicas` are those of a model with `--replicas`, by name, with HAProxy's states such as UP or DOWN. Each of them
+    is a model, too, and its `replica_of` names the one that requests use.
     """
 
     name: str
@@ -57,6 +59,8 @@ class ModelJson(TypedDict):
     ready_after_seconds: float | None
     restarts: int
     stop_after_idle_s: int | None
+    replica_of: str | None
+    replicas: dict[str, str] | None
 
 
 class PodStatusJson(TypedDict):
