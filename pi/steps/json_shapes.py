@@ -40,6 +40,8 @@ class ModelJson(TypedDict):
     `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
     `hung_seconds` is for how long its server gives no sign of life; None if it does not hang.
     `on_idle` is how the pod ends after it ("runpod", "vast", "command"), `pod_stop` a sentence on what became of that.
+    `replicas` are those of a model with `--replicas`, by name, with HAProxy's states such as UP or DOWN. Each of them
+    is a model, too, and its `replica_of` names the one that requests use.
     """
 
     name: str
@@ -66,6 +68,8 @@ class ModelJson(TypedDict):
     hung_seconds: int | None
     on_idle: str | None
     pod_stop: str | None
+    replica_of: str | None
+    replicas: dict[str, str] | None
 
 
 class PodStatusJson(TypedDict):
