@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -125,6 +125,14 @@ def read_options(name: str, table: Mapping[str, Any]) -> StartOptions:
     values = {each.attribute: table[key_of(each)] for each in kept_flags() if key_of(each) in table}
     words = {key: str(value) if type(value) is int else value for key, value in values.items()}
     return options_from(StartOptions, {**words, "model": table["model"], "name": name})
+
+
+def describes(name: str, table: Mapping[str, Any], start: Start) -> bool:
+    """Return whether a table means the same model as a start, perhaps in other words: 32k or 32768 tokens."""
+    if mistakes(name, table):
+        return False
+    other = read_options(name, table).start()
+    return replace(other, options={}, timeout_s=None) == replace(start, options={}, timeout_s=None)
 
 
 def mistakes(name: str, table: Mapping[str, Any]) -> list[str]:

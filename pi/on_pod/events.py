@@ -37,6 +37,7 @@ FailureKind = Literal[
     "stopped",
     "storage",
     "timeout",
+    "undeletable",
     "unexpected",
     "unkillable",
     "unknown_key",
