@@ -48,6 +48,8 @@ class Upkeep:
     """How often it starts a server again that failed."""
     idle_s: int | None = None
     """After how long without a request it ends the server; None: never."""
+    watch: bool = True
+    """Whether it notices that the server hangs."""
     on_idle: str | None = None
     """What the pod does after that, if it has no other model: STOP_POD, or a command; None: nothing."""
 
@@ -179,12 +181,15 @@ def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: 
         "argv": argv,
         "restarts": upkeep.restarts,
         "idle_s": upkeep.idle_s,
+        "watch": upkeep.watch,
         "on_idle": way,
+        "api": plan.api,
     }
     own = {name: (files("pi.setup") / "templates" / name).read_text("utf-8") for name in OWN_FILES}
+    own["pi_stack.py"] = (files("pi.on_pod") / "stack.py").read_text("utf-8")
     command = {"on_idle.sh": f"{upkeep.on_idle}\n"} if way == "command" else {}
     return {"launch.sh": render("launch.sh.j2", **values), **own, **command}
 
 
-OWN_FILES = ("pi_guard.py", "pi_idle.py", "pi_stop_pod.py", "sitecustomize.py")
+OWN_FILES = ("pi_guard.py", "pi_idle.py", "pi_stop_pod.py", "pi_watch.py", "sitecustomize.py")
 """Modules of pi that run within the server or beside it."""

@@ -27,6 +27,7 @@ VERBS = {
     "list": "list:list_models",
     "stop": "stop:stop",
     "restart": "restart:restart",
+    "move": "move:move",
     "up": "up:up",
     "down": "down:down",
     "export": "export:export",

@@ -30,6 +30,7 @@ class StartOptions(LaunchOptions):
     private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
     restart: str | None = flag("on-failure[:N]", "start it again if it fails, at most N times (default: 3)")
     stop_after_idle: str | None = flag("30m", "stop it after this time without a request, such as 30m or 2h")
+    no_watchdog: bool = switch("do not notice that it hangs: pi then sends no request of its own")
     on_idle: str | None = flag(
         "stop-pod|COMMAND",
         "then stop the pod if it has no other model, at RunPod or Vast.ai, or run COMMAND on it; keep-pod: do not",
@@ -53,7 +54,7 @@ class StartOptions(LaunchOptions):
         if self.on_idle and not self.stop_after_idle:
             raise InputError("flag-requires", "--on-idle requires --stop-after-idle", "add --stop-after-idle 30m")
         then = on_idle.parse(self.on_idle) if self.on_idle else None
-        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle), then)
+        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle), not self.no_watchdog, then)
         timeout_s = timeout_s_of(self.timeout)
         return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table())
 

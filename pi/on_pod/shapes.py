@@ -34,6 +34,7 @@ class _StatusOptions(TypedDict, total=False):
     left: List[int]
     held_mib: Dict[str, int]
     asked_s_ago: float
+    hung_s: float
     options: Dict[str, Any]
     pod_stop: str
 
@@ -44,6 +45,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `other_processes` listen on its port too, `objection` says why an answering server is not this deployment,
     `left` are processes that outlived the server, and `held_mib` is the GPU memory of each of them by pid.
     `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
+    `hung_s` is for how long its server hangs; absent if it does not.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
     `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
     """
@@ -320,7 +322,8 @@ class _MachineOption(TypedDict, total=False):
 class StatusAnswer(_MachineOption):
     """`storage` says why the pod's models are out of reach; `up_s` is the pod's uptime in seconds.
 
-    `full` is the first of pi's folders whose disk is full.
+    `full` is the first of pi's folders whose disk is full. `gpu_processes` are none if nvidia-smi hides them, or if no
+    deployment has a GPU.
     """
 
     deployments: List[DeploymentStatus]
@@ -331,6 +334,7 @@ class StatusAnswer(_MachineOption):
     boot: str
     up_s: float
     gpus: NvidiaSmi
+    gpu_processes: List[NamedGpuUse]
     vllm_version: Optional[str]
     extra_venvs: Dict[str, str]
     public: Dict[str, str]

@@ -8,6 +8,7 @@ from typing import cast
 from pi.on_pod import (
     container,
     endings,
+    gpu_users,
     gpus,
     health,
     logs,
@@ -30,6 +31,8 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
     """Return the pod's facts and the state of each deployment, with the log tail of those that do not run."""
     recorded = records.load_all()
     trouble = together.Later(storage.trouble)
+    on_gpus = [record for record in recorded if record["gpus"]]
+    computing = together.Later(lambda: gpu_users.named(on_gpus) if on_gpus else [])
     deployments = together.mapped(described, recorded)
     return {
         "deployments": deployments,
@@ -41,6 +44,7 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         "machine": machine.identity(),
         "up_s": process.up_s(),
         "gpus": gpus.described(request["gpu_query"]),
+        "gpu_processes": computing.result(),
         "vllm_version": venvs.vllm_version(),
         "extra_venvs": venvs.extra_venvs(),
         "public": container.ports(),
@@ -54,7 +58,10 @@ def described(record: Record) -> DeploymentStatus:
         _take_over(record, now)
     if now["state"] == "running":
         now["other_processes"] = process.others(record["port"], records.living(record))
-        if not health.is_up(record["port"]):
+        hung = records.hung(record)
+        if hung:
+            now["state"], now["hung_s"] = "unresponsive", hung[0]
+        elif not health.is_up(record["port"]):
             now["state"] = "unresponsive"
             if record.get("restarts"):
                 now["state"], now["phase"] = "starting", "restarting"

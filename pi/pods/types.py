@@ -53,6 +53,14 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class Move:
+    """A model on its way to another pod; `is_done` if requests go there already."""
+
+    to: str
+    is_done: bool = False
+
+
+@dataclass(frozen=True)
 class Deployment:
     """A model with the name that the user gave it.
 
@@ -83,6 +91,8 @@ class Deployment:
     """Names of the LoRA adapters that it serves too."""
     options: dict[str, Any] = field(default_factory=dict)
     """How it was started, by the names of the flags of `pi start`; empty if unknown. It contains no secret."""
+    move: Move | None = None
+    """Where `pi move` takes it; None unless it moves."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Unknown keys of pods.json."""
 
@@ -152,6 +162,9 @@ class State:
                     "choose one: pi pods active NAME",
                 )
             return self.pods[self.active]
+        if name not in self.pods and "," in name:
+            first = name.partition(",")[0].strip()
+            raise InputError("one-pod", f"this works on one pod at a time, not on {name!r}", f"use one: --pod {first}")
         if name not in self.pods:
             names = f"you have {', '.join(self.pods)}" if self.pods else "you have none yet"
             raise InputError("unknown-pod", f"unknown pod {name!r}", f"{names}; see: pi pods")

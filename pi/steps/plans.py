@@ -18,13 +18,11 @@ from pi.pods import apis
 from pi.pods.types import Pod
 from pi.steps import group, kept_prices, measurements, on_idle, unrented, where
 from pi.steps.asking import facts_for
-from pi.steps.group import Asked
 from pi.steps.states import minutes
 from pi.vllm import repositories
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
-    from pi.steps.json_shapes import PodPlanJson
 
 
 def show_plans(
@@ -59,7 +57,7 @@ def show_plans(
     if len(asked) == 1:
         group.raise_failed(asked)
     if as_json:
-        screen.say_json(_as_json(asked, request))
+        screen.say_json(group.one_or_all(asked, "plan", lambda _, planned: plan_json.as_json(planned[0], request)))
     else:
         for each in asked:
             if each.answer:
@@ -67,18 +65,6 @@ def show_plans(
                 lines += _idle(on_idle.decided(upkeep, each.pod), each.answer[1], each.pod.name)
                 _say([f"{each.pod.name}:", *lines, ""] if len(asked) > 1 else lines)
     group.raise_failed(asked)
-
-
-def _as_json(asked: list[Asked[tuple[LaunchPlan, PodFacts]]], request: Request) -> object:
-    """Return the plan of the only pod, or the plans of several."""
-    plans = [plan_json.as_json(each.answer[0], request) if each.answer else None for each in asked]
-    if len(asked) == 1:
-        return plans[0]
-    pods: list[PodPlanJson] = [
-        {"pod": each.pod.name, "error": group.error_json(each.error), "plan": plan}
-        for each, plan in zip(asked, plans, strict=True)
-    ]
-    return {"pods": pods}
 
 
 def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -> None:

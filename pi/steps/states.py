@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from pi import addresses, screen
-from pi.calls.status import Found, Status, Unrecorded
+from pi.calls.status import Found, GpuMemory, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import count, one_line
@@ -15,7 +15,7 @@ from pi.text import count, one_line
 if TYPE_CHECKING:
     from pi.steps.json_shapes import ModelJson
 
-HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
+HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
 
 State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
 """What a model does now; "stopped" by a reboot, "unrecorded" if the pod has no valid record of it, "gone" if it
@@ -53,12 +53,15 @@ class Listed:
 
     def as_json(self) -> ModelJson:
         model, found = self.model, self.found
+        memory = found.gpu_memory if found else None
         return {
             "name": model.name,
             "model": str(model.model),
             "state": self.state,
             "sentence": self.sentence,
             "gpus": list(model.gpus),
+            "gpu_memory_mib": memory.mib if memory else None,
+            "gpu_memory_source": ("processes" if memory.of_processes else "gpus") if memory else None,
             "port": model.port,
             "context": self.context,
             "url": self.url,
@@ -73,6 +76,7 @@ class Listed:
             "ready_after_seconds": found.ready_after_s if found else None,
             "restarts": found.restarts if found else 0,
             "stop_after_idle_s": found.idle_s if found else None,
+            "hung_seconds": _whole(found.hung_s) if found else None,
             "on_idle": found.on_idle if found else None,
             "pod_stop": (found.pod_stop or None) if found else None,
         }
@@ -83,7 +87,8 @@ class Listed:
         url = "over SSH only" if self.state == "running" and model.private else self.url or ""
         context = str(self.context or "-")
         ages = [screen.age(each) if each is not None else "-" for each in (self.up_s, self.idle_s)]
-        return model.name, one_line(model.model), _gpus(model), str(model.port or "-"), context, self.state, *ages, url
+        on_gpus = (_gpus(model), _gigabytes(self.found.gpu_memory if self.found else None))
+        return model.name, one_line(model.model), *on_gpus, str(model.port or "-"), context, self.state, *ages, url
 
 
 def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
@@ -237,6 +242,11 @@ def _starting(found: Found, saved: Deployment | None) -> str:
     if saved and saved.owner and saved.owner.is_gone():
         words += f"; its pi has exited but the pod continues; pi stop {saved.name} stops it"
     return words
+
+
+def _gigabytes(memory: GpuMemory | None) -> str:
+    """Format GPU memory, such as "70.7", or "<=70.7" if other processes may hold a part of it."""
+    return f"{'' if memory.of_processes else '<='}{memory.mib / 1024:.1f}" if memory else "-"
 
 
 def _gpus(model: Deployment) -> str:
