@@ -39,6 +39,7 @@ FailureKind = Literal[
     "stopped",
     "storage",
     "timeout",
+    "undeletable",
     "unexpected",
     "unkillable",
     "unknown_key",
