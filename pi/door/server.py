@@ -37,7 +37,7 @@ def serve(host: str, port: int, rules: Rules) -> None:
         rules.file.read(saved)
     pods_key = keys.api_key()
     redaction.add(pods_key)
-    with kept.claimed(host, port, rules.ttl_s) as door, _listening(host, port) as listener:
+    with kept.claimed(host, port, rules.ttl_s, rules.pinned) as door, _listening(host, port) as listener:
         running = uvicorn.Server(settings(host, pods_key, rules))
         _allow_many_connections()
         screen.say(f"the door is at {door.url}; its key is in {kept.key_path()}")
