@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from typing import Any, Dict, NamedTuple, Optional, Union, cast
 
@@ -138,9 +137,7 @@ def _names() -> list[str]:
 def forget(name: str) -> None:
     """Delete the folder of a deployment, but not the time of its last request. Raises PodError if it stays."""
     _keep_asked(name)
-    with contextlib.suppress(OSError):
-        os.unlink(folder(name))  # if it is not a folder; rmtree waits for a FIFO
-    shutil.rmtree(folder(name), ignore_errors=True)
+    writing.remove(folder(name))
     if os.path.lexists(folder(name)):
         raise PodError("damaged", "cannot delete ~/.pi/run/%s on the pod" % name, name="run/" + name)
 
@@ -237,9 +234,9 @@ def is_starting(record: Record) -> bool:
     )
 
 
-def living(record: Record) -> list[int]:
-    """Return the living processes of a deployment and its launcher."""
-    return process.members(session_of(record), record["instance"])
+def living(record: Record, among: Optional[list[process.Living]] = None) -> list[int]:
+    """Return the living processes of a deployment and its launcher; `among` is an earlier look at all processes."""
+    return process.members(session_of(record), record["instance"], among)
 
 
 def session_of(record: Record) -> int:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -105,7 +106,8 @@ def _serve(control: socket.socket) -> tuple[bytes, list[int]] | None:
             if key.data:
                 pid, status = key.data
                 _, waited = os.waitpid(pid, 0)
-                os.write(status, b"%d" % os.waitstatus_to_exitcode(waited))
+                with suppress(BrokenPipeError):  # `run` has given up waiting
+                    os.write(status, b"%d" % os.waitstatus_to_exitcode(waited))
                 selector.unregister(key.fd)
                 os.close(key.fd)
                 os.close(status)
@@ -161,7 +163,7 @@ if __name__ == "__main__":
         import_module(verb.name)
     for package in ("jinja2", "requests", "tabulate"):
         import_module(package)
-    import_module("pi.calls.bootstrap").program()
+    import_module("pi.calls.bootstrap").program("status")
     import_module("pi.planning.catalog").load()
     import_module("pi.planning.families").load().named("no-family-of-that-name")
     gc.freeze()
