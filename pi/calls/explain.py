@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pi.calls.call import call
 from pi.calls.failures import facts_of
 from pi.on_pod.events import ServerDetail
+from pi.on_pod.record_shapes import ModelState
 from pi.on_pod.shapes import ExplainRequest
 from pi.vllm.start_facts import StartFacts
 
@@ -25,10 +26,19 @@ class Ended:
     facts: StartFacts
     lines_before: int | None
     """Lines of the log before that end; None if pi did not count them."""
+    state: ModelState | None
+    """What it does if it has not ended."""
 
 
 def read_ending(connection: Connection, name: str | None) -> Ended:
     """Return how a deployment ended; without a name, the one whose log was written last. Raises RemoteError."""
     request: ExplainRequest = {"name": name}
     answer = call(connection, "explain", "explain", request, ServerDetail)
-    return Ended(answer["name"], answer["log"], answer.get("exit"), facts_of(answer), answer.get("lines_before", 0))
+    return Ended(
+        answer["name"],
+        answer["log"],
+        answer.get("exit"),
+        facts_of(answer),
+        answer.get("lines_before", 0),
+        answer.get("state"),
+    )

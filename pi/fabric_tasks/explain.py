@@ -55,8 +55,11 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
         name = _model(options.log)
         with where.targeted(c, options.pod) as (_, connection):
             ended = read_ending(connection, name)
-        failure = explain(ended.log, ended.exit_code if code is None else code, ended.facts)
-        failure = _numbered(failure, ended.lines_before)
+        if ended.state and code is None:
+            failure = Failure(f"{ended.name} is {ended.state}", None, f"its log: pi logs {ended.name}")
+        else:
+            failure = explain(ended.log, ended.exit_code if code is None else code, ended.facts)
+            failure = _numbered(failure, ended.lines_before)
         source, is_own = ended.name, True
     else:
         failure = explain(text, code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
 from pi.on_pod.check_shapes import CheckAnswer
+from pi.on_pod.record_shapes import ModelState
 from pi.on_pod.shapes import Survey
 from pi.on_pod.top_shapes import Sample
 
@@ -188,6 +189,7 @@ class _ServerOptions(TypedDict, total=False):
     head: str
     still_s: float
     processes: List[ProcessDetail]
+    state: ModelState
 
 
 class ServerDetail(_ServerOptions):
@@ -196,7 +198,7 @@ class ServerDetail(_ServerOptions):
     Of a long log, `log` is the end, `lines_before` the number of lines before it (None if pi did not count them), and
     `head` the beginning.
     `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
-    `still_s` are the seconds since its log moved, and `processes` what they did.
+    `still_s` are the seconds since its log moved, and `processes` what they did. `state` is there if it has not ended.
     """
 
     name: str

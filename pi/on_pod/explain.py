@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Optional
 
-from pi.on_pod import endings, records
+from pi.on_pod import endings, records, status
 from pi.on_pod.events import ServerDetail
 from pi.on_pod.shapes import ExplainRequest
 from pi.on_pod.wire import PodError, Wire
@@ -21,7 +21,12 @@ def explain(wire: Wire, request: ExplainRequest) -> ServerDetail:
     if name is None or not os.path.exists(records.log_path(name)):
         raise PodError("no_log", "%s has no log" % name if name else "the pod has no log of a model")
     record = records.load(name)
-    return endings.of(record) if record else endings.kept(name)
+    if record is None:
+        return endings.kept(name)
+    ending, state = endings.of(record), status.described(record)["state"]
+    if state in ("running", "starting"):
+        ending["state"] = state
+    return ending
 
 
 def _newest() -> Optional[str]:

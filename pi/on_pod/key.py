@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, Dict, Iterator, List, Tuple
 
-from pi.on_pod import audit, lock, reading, records
+from pi.on_pod import audit, lock, reading, records, writing
 from pi.on_pod.key_shapes import AddRequest, Key, KeysAnswer, ListRequest, RevokeRequest
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError, Wire
@@ -114,14 +114,7 @@ def _counts() -> Dict[str, Tuple[int, int]]:
 
 def _write(name: str, value: object) -> None:
     """Replace a private file; the guards read either the old or the new one."""
-    fresh = _path(name) + ".new"
-    with open(fresh, "w", opener=_private) as file:
-        json.dump(value, file)
-    os.replace(fresh, _path(name))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    writing.replace(_path(name), json.dumps(value))
 
 
 def _path(name: str) -> str:

@@ -80,9 +80,12 @@ def _by_signal(record: Record, pid: int) -> str:
         now = os.path.getsize(path)
         if now != size:
             size, changed = now, time.monotonic()
-    with open(path, "rb") as file:
-        file.seek(before)
-        return file.read(STACK_BYTES).decode("utf-8", "replace")
+    try:
+        with os.fdopen(reading.opened(path), "rb") as file:
+            file.seek(before)
+            return file.read(STACK_BYTES).decode("utf-8", "replace")
+    except reading.ReadError:
+        return ""
 
 
 def _handles(pid: int) -> bool:
