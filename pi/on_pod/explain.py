@@ -23,7 +23,11 @@ def explain(wire: Wire, request: ExplainRequest) -> ServerDetail:
     record = records.load(name)
     if record is None:
         return endings.kept(name)
-    ending, state = endings.of(record), status.described(record)["state"]
+    ending, hung = endings.of(record), records.hung(record)
+    if hung and records.is_running(record):
+        ending["hung_s"], ending["processes"] = hung
+        return ending
+    state = status.described(record)["state"]
     if state in ("running", "starting"):
         ending["state"] = state
     return ending

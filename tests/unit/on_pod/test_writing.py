@@ -55,6 +55,7 @@ def test_a_launcher_waits_for_no_file(make: Callable[[Path], object], home: Path
         "environment": {},
         "port": 1,
         "idle_s": None,
+        "watch": False,
     }
     folder = home / ".pi" / "run" / "qwen"
     folder.mkdir(parents=True)
