@@ -56,6 +56,7 @@ def test_a_launcher_waits_for_no_file(make: Callable[[Path], object], home: Path
         "port": 1,
         "idle_s": None,
         "watch": False,
+        "on_idle": "",
     }
     folder = home / ".pi" / "run" / "qwen"
     folder.mkdir(parents=True)
