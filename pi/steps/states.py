@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from pi import addresses, screen
-from pi.calls.status import Found, GpuMemory, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import count, one_line
 
 if TYPE_CHECKING:
+    from pi.calls.status import Found, GpuMemory, Status, Unrecorded
     from pi.steps.json_shapes import ModelJson
 
 HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
