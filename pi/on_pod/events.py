@@ -25,6 +25,8 @@ FailureKind = Literal[
     "locked",
     "lost",
     "name_taken",
+    "no_endpoint",
+    "no_haproxy",
     "no_log",
     "no_model",
     "not_cached",
@@ -37,6 +39,7 @@ FailureKind = Literal[
     "stopped",
     "storage",
     "timeout",
+    "undeletable",
     "unexpected",
     "unkillable",
     "unknown_key",
@@ -187,6 +190,7 @@ class _ServerOptions(TypedDict, total=False):
     lines_before: Optional[int]
     head: str
     still_s: float
+    hung_s: float
     processes: List[ProcessDetail]
 
 
@@ -196,7 +200,8 @@ class ServerDetail(_ServerOptions):
     Of a long log, `log` is the end, `lines_before` the number of lines before it (None if pi did not count them), and
     `head` the beginning.
     `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
-    `still_s` are the seconds since its log moved, and `processes` what they did.
+    `still_s` are the seconds since its log moved, and `processes` what they did; of a server that hangs, `hung_s` are
+    those since its last sign of life.
     """
 
     name: str
