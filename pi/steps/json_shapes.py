@@ -41,6 +41,8 @@ class ModelJson(TypedDict):
     `door_stops_after_s` that of `pi door --ttl`: the shorter one counts.
     `hung_seconds` is for how long its server gives no sign of life; None if it does not hang.
     `on_idle` is how the pod ends after it ("runpod", "vast", "command"), `pod_stop` a sentence on what became of that.
+    `replicas` are those of a model with `--replicas`, by name, with HAProxy's states such as UP or DOWN. Each of them
+    is a model, too, and its `replica_of` names the one that requests use.
     """
 
     name: str
@@ -68,6 +70,8 @@ class ModelJson(TypedDict):
     hung_seconds: int | None
     on_idle: str | None
     pod_stop: str | None
+    replica_of: str | None
+    replicas: dict[str, str] | None
 
 
 class PodStatusJson(TypedDict):
