@@ -1,4 +1,4 @@
-"""`pi cache`: the models on a pod's disk."""
+"""`pi cache`: the models on a pod's disk, and what vLLM compiled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CacheOptions(PodOptions):
 
 @verb(CacheOptions, name="list", examples=("pi cache", "pi cache -p dc1 --json"))
 def list_cache(c: Any, options: CacheOptions) -> None:
-    """List the models on the pod's disk: size, last use, who uses them, and the free space."""
+    """List the models on the pod's disk and compiled code: size, last use, who uses them, and the free space."""
     with where.targeted(c, options.pod) as (pod, connection):
         found = read_cache(connection)
     if options.json:

@@ -1,20 +1,27 @@
-"""The models on a pod's disk as `pi cache` shows them."""
+"""The models on a pod's disk, and what vLLM compiled, as `pi cache` shows them."""
 
 from __future__ import annotations
 
 from pi import screen
-from pi.calls.cache import Cache, CachedModel
+from pi.calls.cache import Cache, CachedModel, CompiledCode
 from pi.steps.machine_json import CacheJson
 
 HEADERS = ("MODEL", "SIZE", "LAST USE", "USED BY")
 
+COMPILED_HEADERS = ("COMPILED CODE", *HEADERS[1:])
+
 
 def show(pod: str, cache: Cache) -> None:
-    """Print the table, then the sum and the free space."""
+    """Print the table, then the sum and the free space, then the same of compiled code."""
     if cache.models:
         screen.table(list(map(row, cache.models)), HEADERS, shrink="MODEL", below="USED BY")
     total = screen.gib(sum(model.size_bytes for model in cache.models))
     screen.say(f"{total} of models on {pod}, {screen.gib(cache.free_bytes)} free, in {cache.folder}")
+    if cache.compiled:
+        screen.say()
+        screen.table(list(map(compiled_row, cache.compiled)), COMPILED_HEADERS, shrink="COMPILED CODE", below="USED BY")
+        total = screen.gib(sum(each.size_bytes for each in cache.compiled))
+        screen.say(f"{total} of what vLLM compiled, in {', '.join(sorted({each.folder for each in cache.compiled}))}")
 
 
 def row(model: CachedModel) -> tuple[str, ...]:
@@ -23,6 +30,11 @@ def row(model: CachedModel) -> tuple[str, ...]:
         size += f", {screen.gib(model.unfinished_bytes)} of it unfinished"
     users = [*model.used_by, *(f"a download (pid {pid})" for pid in model.fetched_by[:1])]
     return model.model, size, "never" if used is None else screen.ago(used), ", ".join(users)
+
+
+def compiled_row(code: CompiledCode) -> tuple[str, ...]:
+    used = "never" if code.used_s_ago is None else screen.ago(code.used_s_ago)
+    return code.name, screen.gib(code.size_bytes), used, ", ".join(code.used_by)
 
 
 def as_json(pod: str, cache: Cache) -> CacheJson:
@@ -40,5 +52,15 @@ def as_json(pod: str, cache: Cache) -> CacheJson:
                 "fetched_by_pids": list(model.fetched_by),
             }
             for model in cache.models
+        ],
+        "compiled": [
+            {
+                "name": each.name,
+                "folder": each.folder,
+                "size_bytes": each.size_bytes,
+                "used_seconds_ago": each.used_s_ago,
+                "used_by": list(each.used_by),
+            }
+            for each in cache.compiled
         ],
     }

@@ -15,7 +15,7 @@ from pi.text import count, one_line
 if TYPE_CHECKING:
     from pi.steps.json_shapes import ModelJson
 
-HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
+HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "START", "UP", "IDLE", "URL")
 
 State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
 """What a model does now; "stopped" by a reboot, "unrecorded" if the pod has no valid record of it, "gone" if it
@@ -80,7 +80,8 @@ class Listed:
         model = self.model
         url = "over SSH only" if self.state == "running" and model.private else self.url or ""
         context = str(self.context or "-")
-        ages = [screen.age(each) if each is not None else "-" for each in (self.up_s, self.idle_s)]
+        ready_after_s = self.found.ready_after_s if self.found else None
+        ages = [screen.age(each) if each is not None else "-" for each in (ready_after_s, self.up_s, self.idle_s)]
         return model.name, one_line(model.model), _gpus(model), str(model.port or "-"), context, self.state, *ages, url
 
 

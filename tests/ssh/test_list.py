@@ -26,7 +26,7 @@ def row(table: str, name: str) -> str:
 @pytest.mark.core
 def test_a_running_model_is_listed_with_its_address(serving: Serving) -> None:
     [head, line, pod] = serving.pi.ok("list").splitlines()
-    assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL"]
+    assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "START", "UP", "IDLE", "URL"]
     port = serving.pi.models("box")["qwen"]["port"]
     *cells, up, unit, idle, url = line.split()
     assert cells == ["qwen", serving.model, "-", str(port), "8192", "running"]
