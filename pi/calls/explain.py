@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi.calls.call import call
+from pi.calls.events import processes_of
 from pi.calls.failures import facts_of
 from pi.on_pod.events import ServerDetail
 from pi.on_pod.shapes import ExplainRequest
+from pi.vllm.hangs import Process
 from pi.vllm.start_facts import StartFacts
 
 if TYPE_CHECKING:
@@ -25,10 +27,22 @@ class Ended:
     facts: StartFacts
     lines_before: int | None
     """Lines of the log before that end; None if pi did not count them."""
+    hung_s: float | None = None
+    """For how long it hangs; None if it does not."""
+    processes: tuple[Process, ...] = ()
+    """What the processes of one that hangs did."""
 
 
 def read_ending(connection: Connection, name: str | None) -> Ended:
     """Return how a deployment ended; without a name, the one whose log was written last. Raises RemoteError."""
     request: ExplainRequest = {"name": name}
     answer = call(connection, "explain", "explain", request, ServerDetail)
-    return Ended(answer["name"], answer["log"], answer.get("exit"), facts_of(answer), answer.get("lines_before", 0))
+    return Ended(
+        answer["name"],
+        answer["log"],
+        answer.get("exit"),
+        facts_of(answer),
+        answer.get("lines_before", 0),
+        answer.get("hung_s"),
+        processes_of(answer.get("processes", [])),
+    )

@@ -49,6 +49,8 @@ class Upkeep:
     """How often it starts a server again that failed."""
     idle_s: int | None = None
     """After how long without a request it ends the server; None: never."""
+    watch: bool = True
+    """Whether it notices that the server hangs."""
 
 
 NO_UPKEEP = Upkeep()
@@ -177,10 +179,13 @@ def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep) -> di
         "argv": argv,
         "restarts": upkeep.restarts,
         "idle_s": upkeep.idle_s,
+        "watch": upkeep.watch,
+        "api": plan.api,
     }
     own = {name: (files("pi.setup") / "templates" / name).read_text("utf-8") for name in OWN_FILES}
+    own["pi_stack.py"] = (files("pi.on_pod") / "stack.py").read_text("utf-8")
     return {"launch.sh": render("launch.sh.j2", **values), **own}
 
 
-OWN_FILES = ("pi_guard.py", "pi_idle.py", "sitecustomize.py")
+OWN_FILES = ("pi_guard.py", "pi_idle.py", "pi_watch.py", "sitecustomize.py")
 """Modules of pi that run within the server or beside it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pi import screen
 from pi.calls.call import call
 from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
@@ -56,6 +58,8 @@ class Found:
     """After how long without a request it ends; None if it does not."""
     restarts: int = 0
     """How often its launcher has started it again after a failure."""
+    hung_s: float | None = None
+    """For how long its server hangs, by its watchdog; None if it does not."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,8 @@ def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
 
 LAST_LINES = 3
 
+NO_SIGN = "without an answer or progress; pi explain says where"
+
 LONGEST_OPTIONS = 8192
 """Characters of a model's options, which go into pods.json."""
 
@@ -150,12 +156,14 @@ def found_of(record: DeploymentStatus) -> Found:
     log = record.get("log", "") if record["state"] == "crashed" else ""
     options = record.get("options", {})
     fits = len(json.dumps(options)) <= LONGEST_OPTIONS
+    hung_s = record.get("hung_s")
+    silence = None if hung_s is None else f"hung since {screen.clock(time.time() - hung_s)}, {NO_SIGN}"
     return Found(
         deployment=replace(deployment(record), options=options if fits else {}),
         state=record["state"],
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],
-        cause=_cause(log, record) if log else record.get("objection"),
+        cause=_cause(log, record) if log else record.get("objection", silence),
         last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
         left=tuple(record.get("left", ())),
         held_mib=sum(record.get("held_mib", {}).values()),
@@ -167,4 +175,5 @@ def found_of(record: DeploymentStatus) -> Found:
         ready_after_s=record.get("ready_after_s"),
         idle_s=record.get("idle_s"),
         restarts=record.get("restarts", 0),
+        hung_s=hung_s,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pi import screen
-from pi.calls.explain import read_ending
+from pi.calls.explain import Ended, read_ending
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand
 from pi.fabric_tasks.options import PodOptions, json_switch
@@ -17,6 +18,7 @@ from pi.fabric_tasks.verb import verb
 from pi.pods import state
 from pi.pods.types import check_name
 from pi.steps import where
+from pi.vllm.hangs import hung_at, shown
 from pi.vllm.hint import as_vllm_words
 from pi.vllm.log import Failure, explain
 
@@ -55,7 +57,10 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
         name = _model(options.log)
         with where.targeted(c, options.pod) as (_, connection):
             ended = read_ending(connection, name)
-        failure = explain(ended.log, ended.exit_code if code is None else code, ended.facts)
+        if ended.hung_s is not None:
+            failure = _hung(ended, ended.hung_s)
+        else:
+            failure = explain(ended.log, ended.exit_code if code is None else code, ended.facts)
         failure = _numbered(failure, ended.lines_before)
         source, is_own = ended.name, True
     else:
@@ -65,6 +70,16 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
         screen.say_json({"cause": failure.cause, "hint": failure.hint, "line": failure.line})
         return
     _show(failure, source, is_own)
+
+
+def _hung(ended: Ended, seconds: float) -> Failure:
+    """Return where a model hangs that still runs."""
+    place = hung_at(ended.processes, ended.facts)
+    cause = f"{ended.name} hangs since {screen.clock(time.time() - seconds)}, without an answer or progress"
+    hints = [place.hint] if place and place.hint else []
+    hints += [f"to start it again: pi restart {ended.name}", f"the stacks: pi logs {ended.name} --grep pi: --no-follow"]
+    lines = [f"{cause}: {place.doing}" if place else cause, *shown(ended.processes)]
+    return Failure("\n".join(lines), place.id if place else "hangs", "\n  ".join(hints))
 
 
 def _numbered(failure: Failure, lines_before: int | None) -> Failure:

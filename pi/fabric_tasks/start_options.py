@@ -29,6 +29,7 @@ class StartOptions(LaunchOptions):
     private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
     restart: str | None = flag("on-failure[:N]", "start it again if it fails, at most N times (default: 3)")
     stop_after_idle: str | None = flag("30m", "stop it after this time without a request, such as 30m or 2h")
+    no_watchdog: bool = switch("do not notice that it hangs: pi then sends no request of its own")
     detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
     timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
 
@@ -44,7 +45,7 @@ class StartOptions(LaunchOptions):
 
     def start(self) -> Start:
         """Return the start that these options describe. Raises InputError."""
-        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle))
+        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle), not self.no_watchdog)
         timeout_s = timeout_s_of(self.timeout)
         return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table())
 

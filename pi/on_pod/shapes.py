@@ -34,6 +34,7 @@ class _StatusOptions(TypedDict, total=False):
     left: List[int]
     held_mib: Dict[str, int]
     asked_s_ago: float
+    hung_s: float
     options: Dict[str, Any]
 
 
@@ -43,6 +44,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `other_processes` listen on its port too, `objection` says why an answering server is not this deployment,
     `left` are processes that outlived the server, and `held_mib` is the GPU memory of each of them by pid.
     `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
+    `hung_s` is for how long its server hangs; absent if it does not.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
     """
 

@@ -54,7 +54,10 @@ def described(record: Record) -> DeploymentStatus:
         _take_over(record, now)
     if now["state"] == "running":
         now["other_processes"] = process.others(record["port"], records.living(record))
-        if not health.is_up(record["port"]):
+        hung = records.hung(record)
+        if hung:
+            now["state"], now["hung_s"] = "unresponsive", hung[0]
+        elif not health.is_up(record["port"]):
             now["state"] = "unresponsive"
             if record.get("restarts"):
                 now["state"], now["phase"] = "starting", "restarting"

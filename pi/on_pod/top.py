@@ -63,4 +63,5 @@ def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
             state = "unresponsive"
         elif parse:
             found = metrics.read(body.decode("utf-8", "replace"), parse)
+            found = found and metrics.without(found, *records.probes(record["name"]))
     return {"name": record["name"], "state": state, "metrics": found}

@@ -36,6 +36,7 @@ class ModelJson(TypedDict):
     `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
     `ready_after_seconds` is how long its start took, with the download.
     `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
+    `hung_seconds` is for how long its server gives no sign of life; None if it does not hang.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ModelJson(TypedDict):
     ready_after_seconds: float | None
     restarts: int
     stop_after_idle_s: int | None
+    hung_seconds: int | None
 
 
 class PodStatusJson(TypedDict):

@@ -73,6 +73,7 @@ class Listed:
             "ready_after_seconds": found.ready_after_s if found else None,
             "restarts": found.restarts if found else 0,
             "stop_after_idle_s": found.idle_s if found else None,
+            "hung_seconds": _whole(found.hung_s) if found else None,
         }
 
     def row(self) -> tuple[str, ...]:

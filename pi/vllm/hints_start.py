@@ -39,6 +39,13 @@ HINTS = (
         " https://openaipublic.blob.core.windows.net/encodings/; with both in a folder on the pod",
         ("--env TIKTOKEN_ENCODINGS_BASE=FOLDER",),
     ),
+    # pi's watchdog
+    Hint(
+        "server-hung",
+        r"^the server hangs: no answer to ",
+        "below that line, the log shows where its processes stood; if it comes back, run fewer requests at a time",
+        ("--set max-num-seqs={fewer_sequences}", "--set enforce-eager"),
+    ),
     # Hugging Face
     Hint(
         "gated-repository",
