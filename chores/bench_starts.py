@@ -94,6 +94,7 @@ def two_pods(folder: Path, venv: Path) -> Iterator[tuple[Client, Client]]:
 def running(folder: Path, venv: Path, storage: Path) -> Iterator[Client]:
     pod = SshdPod(folder).up()
     (pod.home / "venv").symlink_to(venv)
+    (pod.home / ".local").symlink_to(venv.parent / ".local")  # uv
     client = Client(pod, folder / "config")
     try:
         client.run("pods", "setup", "pod", pod.ssh, "--models-path", storage)

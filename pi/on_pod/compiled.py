@@ -35,6 +35,11 @@ FILE = "compiled"
 READY = "ready"
 """File that a start leaves when it became ready: the next one with the same arguments compiles nothing."""
 
+CPU = "CPU"
+"""The card of a pod without GPUs. vLLM's CPU build keeps the graph in a form that it cannot load: each start compiles
+("Compiling model again due to a load failure", 0.32). Without that form, torch.compile's own cache works.
+"""
+
 STARTUP_PLAN = "startup_plan"
 
 APPLIED = "Applying persisted startup plan"
@@ -69,6 +74,8 @@ def prepare(venv: str, wanted: Compiling) -> Place:
         "TRITON_CACHE_DIR": os.path.join(folder, "triton"),
         "FLASHINFER_WORKSPACE_BASE": folder,
     }
+    if wanted["card"] == CPU:
+        variables["VLLM_USE_AOT_COMPILE"] = "0"
     if _may_plan(venv, wanted["card"], own):
         variables["VLLM_ENABLE_STARTUP_PLAN"] = "1"
     return Place(name, folder, own, {key: text for key, text in variables.items() if key not in os.environ}, problem)
@@ -149,9 +156,6 @@ def _may_plan(venv: str, card: str, own: str) -> bool:
     """
     module = os.path.join(glob.escape(venv), "lib/python3*/site-packages/vllm/v1/worker/startup_plan.py")
     return card != CPU and os.path.exists(os.path.join(own, READY)) and bool(glob.glob(module))
-
-
-CPU = "CPU"
 
 
 def note_ready(place: Place) -> None:

@@ -151,7 +151,12 @@ def _serve(wire: Wire, record: Record, plan: Launch) -> None:
             raise
         relaunch: Optional[Relaunch] = None
         if compiled.has_dropped_plan(place, error.detail["log"]):
-            wire.emit({"event": "note", "text": "vLLM failed with the KV cache's size of an earlier start; once more"})
+            wire.emit(
+                {
+                    "event": "note",
+                    "text": "vLLM failed with the KV cache's size of an earlier start; starting it again without",
+                }
+            )
         else:
             relaunch = None if plan["alone"] else _correction(wire, error)
             if relaunch is None:

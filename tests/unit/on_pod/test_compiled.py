@@ -125,6 +125,12 @@ def test_another_vllm_torch_cpu_or_venv_has_its_own_folder(
     assert len(names) == 5
 
 
+def test_only_on_a_cpu_vllm_keeps_no_graph_that_it_cannot_load(venv: str) -> None:
+    on_cpu: Compiling = {"card": "CPU", "digest": WANTED["digest"]}
+    assert compiled.prepare(venv, on_cpu).variables["VLLM_USE_AOT_COMPILE"] == "0"
+    assert "VLLM_USE_AOT_COMPILE" not in compiled.prepare(venv, WANTED).variables
+
+
 def test_a_variable_of_the_pod_wins(venv: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", "/own")
     assert "TRITON_CACHE_DIR" not in compiled.prepare(venv, WANTED).variables
