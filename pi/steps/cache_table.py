@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
 from pi import screen
 from pi.calls.cache import Cache, CachedModel, CompiledCode
+from pi.steps.group import Asked
 from pi.steps.machine_json import CacheJson
 
 HEADERS = ("MODEL", "SIZE", "LAST USE", "USED BY")
@@ -11,17 +15,26 @@ HEADERS = ("MODEL", "SIZE", "LAST USE", "USED BY")
 COMPILED_HEADERS = ("COMPILED CODE", *HEADERS[1:])
 
 
-def show(pod: str, cache: Cache) -> None:
-    """Print the table, then the sum and the free space, then the same of compiled code."""
-    if cache.models:
-        screen.table(list(map(row, cache.models)), HEADERS, shrink="MODEL", below="USED BY")
-    total = screen.gib(sum(model.size_bytes for model in cache.models))
-    screen.say(f"{total} of models on {pod}, {screen.gib(cache.free_bytes)} free, in {cache.folder}")
-    if cache.compiled:
+def show(asked: Sequence[Asked[Cache]]) -> None:
+    """Print what pods answered: a table of models, the sum and the free space of each, then compiled code."""
+    found = [(each.pod.name, each.answer) for each in asked if each.answer]
+    several = len(asked) > 1
+    _table(HEADERS, [(pod, row(model)) for pod, cache in found for model in cache.models], several)
+    for pod, cache in found:
+        total = screen.gib(sum(model.size_bytes for model in cache.models))
+        screen.say(f"{total} of models on {pod}, {screen.gib(cache.free_bytes)} free, in {cache.folder}")
+    compiled = [(pod, compiled_row(code)) for pod, cache in found for code in cache.compiled]
+    if compiled:
         screen.say()
-        screen.table(list(map(compiled_row, cache.compiled)), COMPILED_HEADERS, shrink="COMPILED CODE", below="USED BY")
-        total = screen.gib(sum(each.size_bytes for each in cache.compiled))
-        screen.say(f"{total} of what vLLM compiled, in {', '.join(sorted({each.folder for each in cache.compiled}))}")
+        _table(COMPILED_HEADERS, compiled, several)
+        folders = sorted({str(PurePosixPath(code.folder).parent) for _, cache in found for code in cache.compiled})
+        screen.say(f"pi cache rm NAME deletes compiled code; it is in {', '.join(folders)}")
+
+
+def _table(headers: tuple[str, ...], rows: Sequence[tuple[str, tuple[str, ...]]], several: bool) -> None:
+    if rows:
+        cells = [(pod, *each) if several else each for pod, each in rows]
+        screen.table(cells, ("POD", *headers) if several else headers, shrink=headers[0], below="USED BY")
 
 
 def row(model: CachedModel) -> tuple[str, ...]:

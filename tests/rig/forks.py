@@ -174,6 +174,8 @@ def _become(message: bytes, files: Sequence[int]) -> None:
     os.environ.update(call["environment"])
     os.chdir(call["folder"])
     sys.argv = ["pi", *call["words"]]
+    if "PI_TEST_KILL" in os.environ:  # tests.rig.killing.VARIABLE
+        import_module("tests.rig.killing").install()
     try:
         import_module("pi.cli.entry").main()
     except SystemExit as end:
@@ -193,7 +195,7 @@ def _exit(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    del sys.path[0]
+    sys.path[0] = str(Path(__file__).parent.parent.parent)
     import_module("pi.cli.program")
     import_module("pi.ssh.connection")
     for verb in pkgutil.iter_modules(import_module("pi.fabric_tasks").__path__, "pi.fabric_tasks."):
