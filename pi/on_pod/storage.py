@@ -38,7 +38,7 @@ def hub_cache() -> str:
 def trouble(path: Optional[str] = None) -> Optional[str]:
     """Return why a path (by default the hub's cache) is out of reach, such as "/mnt/x: Stale file handle".
 
-    Returns None if it is not, or does not exist yet.
+    Returns None if it is not, or does not exist yet. A link to a folder that does not exist has lost its disk.
     """
     try:
         child = subprocess.Popen(
@@ -58,7 +58,15 @@ def trouble(path: Optional[str] = None) -> Optional[str]:
         problem = "no answer within %d s" % PATIENCE_S
     else:
         problem = output.decode("utf-8", "replace").strip().rpartition(": ")[2] if child.returncode else ABSENT
-    return None if problem == ABSENT else "%s: %s" % (path or _cache_folder(), problem)
+    if problem == ABSENT and (path or not _is_cut_off()):
+        return None
+    return "%s: %s" % (path or _cache_folder(), problem)
+
+
+def _is_cut_off() -> bool:
+    """Return whether the hub's folder is a link to a place that does not exist."""
+    folder = os.path.dirname(hub_cache())
+    return os.path.islink(folder) and not os.path.exists(folder)
 
 
 def full(paths: Iterable[str]) -> Optional[str]:

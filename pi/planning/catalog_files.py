@@ -46,11 +46,7 @@ def _date_in(file: Path) -> str:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a file of TOML. Raises InputError if it is not valid."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError("catalog-unreadable", f"cannot read {path}: {error.strerror}") from None
-    return parsed(text, str(path))
+    return parsed(path.read_bytes(), str(path))
 
 
 def parsed(text: str | bytes, source: str) -> dict[str, Any]:
