@@ -29,7 +29,7 @@ class StopOptions(PodsOptions):
 @verb(StopOptions, examples=("pi stop qwen", "pi stop -y", "pi stop --all-pods -y"))
 def stop(c: Any, options: StopOptions) -> None:
     """Stop a model, or all models on the pod with -y, and wait until GPU and port are free."""
-    if options.name:
+    if options.name is not None:
         check_name(options.name, "model")
     chosen = where.several(c, options.pod, options.all_pods)
     if len(chosen.pods) > 1:
@@ -54,7 +54,7 @@ def stop(c: Any, options: StopOptions) -> None:
     for stopped in found:
         show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
-        reconcile.forget(pod, {name} if name else set(pod.models) | {stopped.name for stopped in found})
+        reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
     if not found:
         screen.say(f"nothing runs on {pod.name}")
     if not set(pod.models) - {name or "", *(stopped.name for stopped in found)}:

@@ -9,13 +9,16 @@ import os
 import time
 from typing import Any, Dict, Iterator, List, Tuple
 
-from pi.on_pod import audit, lock, reading, records
+from pi.on_pod import audit, balancer, lock, reading, records
 from pi.on_pod.key_shapes import AddRequest, Key, KeysAnswer, ListRequest, RevokeRequest
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError, Wire
 
 EFFECTIVE_S = 0.6
 """Time after which every guard has read a change."""
+
+OLDEST_S = 1e9
+"""A last request cannot be older; a clock that was wrong then says so."""
 
 MOST = 1000
 """Named keys of a pod; the guard reads a file of limited size."""
@@ -56,26 +59,34 @@ def listed(wire: Wire, request: ListRequest) -> KeysAnswer:
 
 
 def _effective() -> KeysAnswer:
+    balancer.learn_keys()
     if records.load_all():
         time.sleep(paced(EFFECTIVE_S))
     return _answer()
 
 
 def _answer() -> KeysAnswer:
+    return {"keys": counted(), "deaf": [record["name"] for record in records.load_all() if is_deaf(record["name"])]}
+
+
+def counted() -> List[Key]:
+    """Return the keys of this pod with their requests. Raises PodError if the file of named keys is damaged."""
     counts = _counts()
-    keys: List[Key] = [_key(None, None, counts.get(""))]
-    keys += [_key(each["name"], each["added"], counts.get(each["sha256"])) for each in _named()]
-    return {"keys": keys, "deaf": [record["name"] for record in records.load_all() if is_deaf(record["name"])]}
+    named = [_key(each["name"], each["added"], counts.get(each["sha256"])) for each in _named()]
+    return [_key(None, None, counts.get("")), *named]
 
 
 def _key(name: Any, added: Any, counted: Any) -> Key:
     requests, last = counted or (0, None)
-    ago = None if last is None else max(0.0, time.time() - last)
+    ago = None if last is None else min(max(0.0, time.time() - last), OLDEST_S)
     return {"name": name, "added": added, "requests": requests, "used_s_ago": ago}
 
 
 def is_deaf(name: str) -> bool:
-    """Return whether the guard of a model is older than named keys."""
+    """Return whether the guard of a model is older than named keys. HAProxy learns them from pi."""
+    record = records.load(name)
+    if record is not None and balancer.is_endpoint(record):
+        return False
     return "PI_KEYS=" not in reading.text(os.path.join(records.folder(name), "launch.sh"))
 
 

@@ -136,6 +136,11 @@ def probes(name: str) -> Tuple[int, int]:
     return int(words[1]), int(words[2])
 
 
+def pod_stop(name: str) -> str:
+    """Return what became of the stop of the pod after this model ended for lack of use; empty without one."""
+    return reading.beginning(os.path.join(folder(name), "pod_stop"), 1000)
+
+
 def load(name: str) -> Optional[Record]:
     """Return a deployment's record, or None if the pod has no valid one."""
     record = read(name)

@@ -6,8 +6,10 @@ import contextlib
 from typing import cast
 
 from pi.on_pod import (
+    balancer,
     container,
     endings,
+    gpu_users,
     gpus,
     health,
     logs,
@@ -30,6 +32,8 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
     """Return the pod's facts and the state of each deployment, with the log tail of those that do not run."""
     recorded = records.load_all()
     trouble = together.Later(storage.trouble)
+    on_gpus = [record for record in recorded if record["gpus"]]
+    computing = together.Later(lambda: gpu_users.named(on_gpus) if on_gpus else [])
     deployments = together.mapped(described, recorded)
     return {
         "deployments": deployments,
@@ -41,6 +45,7 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         "machine": machine.identity(),
         "up_s": process.up_s(),
         "gpus": gpus.described(request["gpu_query"]),
+        "gpu_processes": computing.result(),
         "vllm_version": venvs.vllm_version(),
         "extra_venvs": venvs.extra_venvs(),
         "public": container.ports(),
@@ -50,6 +55,8 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
 def described(record: Record) -> DeploymentStatus:
     """Return a deployment's state now, with the log tail of one that does not run."""
     now = cast(DeploymentStatus, records.described(record))
+    if balancer.is_endpoint(record):
+        return _with_servers(record, now)
     if now["state"] == "starting" and not records.is_starting(record) and health.is_up(record["port"]):
         _take_over(record, now)
     if now["state"] == "running":
@@ -67,11 +74,35 @@ def described(record: Record) -> DeploymentStatus:
     asked_s_ago = records.asked_s_ago(record["name"])
     if asked_s_ago is not None:
         now["asked_s_ago"] = asked_s_ago
+    if now["state"] == "idle":
+        now["pod_stop"] = records.pod_stop(record["name"])
     if now["state"] not in ("running", "starting"):
         now["log"], now["kernel"] = logs.tail(record["name"], LOG_TAIL_BYTES), endings.kernel(record)
         now["left"] = records.living(record)
         held = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
         now["held_mib"] = {str(pid): mib for pid, mib in held.items()}
+    return now
+
+
+def _with_servers(record: Record, now: DeploymentStatus) -> DeploymentStatus:
+    """Return an endpoint's state now, with those of its replicas as HAProxy sees them."""
+    replicas = balancer.replicas(record["name"])
+    ages = [age for age in (records.asked_s_ago(each["name"]) for each in replicas) if age is not None]
+    if ages:
+        now["asked_s_ago"] = min(ages)
+    options = records.options(record["name"])
+    if options:
+        now["options"] = options
+    if now["state"] == "running":
+        now["other_processes"] = process.others(record["port"], records.living(record))
+        seen = balancer.servers(record["name"])
+        now["servers"] = {own: seen[own].state if own in seen else "gone" for own in record["replicas"]}
+        if "UP" not in now["servers"].values():
+            is_starting = any(records.is_starting(each) for each in replicas)
+            now["state"] = "starting" if is_starting else "unresponsive"
+            now["objection"] = "none of its replicas serves"
+    if now["state"] not in ("running", "starting"):
+        now["left"] = records.living(record)
     return now
 
 

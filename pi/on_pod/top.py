@@ -6,12 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
-from pi.on_pod import health, metrics, records
+from pi.on_pod import balancer, health, key, metrics, records
 from pi.on_pod.gpu_watch import GpuWatch
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
-from pi.on_pod.top_shapes import ModelSample, TopAnswer, TopRequest
-from pi.on_pod.wire import Wire
+from pi.on_pod.top_shapes import ModelSample, Sample, TopAnswer, TopRequest
+from pi.on_pod.wire import PodError, Wire
 
 FASTEST_S = 1.0
 """Time between two samples at least: `/metrics` has thousands of lines, and vLLM writes them for each."""
@@ -35,15 +35,19 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
                 cards.wait(GPU_PATIENCE_S)
             while not wire.lost.is_set():
                 wire.check_cancelled()
-                models = list(pool.map(lambda record: sample(record, parse), records.load_all()))
-                problem = None if parse else MISSING
-                now = time.monotonic()
-                wire.emit(
-                    {
-                        "event": "sample",
-                        "sample": {"at": now, "models": models, "gpus": cards.now(), "problem": problem},
-                    }
-                )
+                models = list(pool.map(lambda record: sample(record, parse), _servers()))
+                found: Sample = {
+                    "at": time.monotonic(),
+                    "models": models,
+                    "gpus": cards.now(),
+                    "keys": [],
+                    "problem": None if parse else MISSING,
+                }
+                try:
+                    found["keys"] = key.counted()
+                except PodError as error:
+                    found["problem"] = found["problem"] or str(error)
+                wire.emit({"event": "sample", "sample": found})
                 sent += 1
                 if sent == request["samples"]:
                     break
@@ -51,6 +55,11 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
         finally:
             cards.end()
     return {"samples": sent}
+
+
+def _servers() -> list[Record]:
+    """Return the deployments that are servers of vLLM, so not the endpoints of replicas."""
+    return [record for record in records.load_all() if not balancer.is_endpoint(record)]
 
 
 def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:

@@ -16,7 +16,7 @@ from pi.planning.preflight import CLOCK_S, Finding, MachineFacts, findings
 from pi.pods import gpus
 from pi.pods.types import Pod
 from pi.steps import check_report, where
-from pi.steps.diagnosis import Checked, failure, ok, warning
+from pi.steps.diagnosis import Checked, failure, of_error, ok, warning
 from pi.text import count
 
 LEAST_GB = 2.0
@@ -32,7 +32,7 @@ def checks(c: Any, pod: Pod) -> Iterator[Checked]:
             facts = check.check(connection, os.environ)
             status, health = read_status(connection), doctor.ask(connection)
     except PiError as error:
-        yield failure("pod", "ssh", error.message, error.hint or "")
+        yield of_error(error)
         return
     yield ok("pod", "ssh", f"connected to {where.label(pod)} after {took:.1f} s")
     yield from lines(pod, facts, status, health)

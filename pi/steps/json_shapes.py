@@ -35,8 +35,13 @@ class ModelJson(TypedDict):
     `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
     `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
     `ready_after_seconds` is how long its start took, with the download.
+    `gpu_memory_mib` is what its processes hold by nvidia-smi; with the source "gpus" all that is in use on its GPUs:
+    in some containers nvidia-smi hides processes.
     `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
     `hung_seconds` is for how long its server gives no sign of life; None if it does not hang.
+    `on_idle` is how the pod ends after it ("runpod", "vast", "command"), `pod_stop` a sentence on what became of that.
+    `replicas` are those of a model with `--replicas`, by name, with HAProxy's states such as UP or DOWN. Each of them
+    is a model, too, and its `replica_of` names the one that requests use.
     """
 
     name: str
@@ -44,6 +49,8 @@ class ModelJson(TypedDict):
     state: Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
     sentence: str
     gpus: list[int]
+    gpu_memory_mib: int | None
+    gpu_memory_source: Literal["processes", "gpus"] | None
     port: int
     context: int | None
     url: str | None
@@ -59,6 +66,10 @@ class ModelJson(TypedDict):
     restarts: int
     stop_after_idle_s: int | None
     hung_seconds: int | None
+    on_idle: str | None
+    pod_stop: str | None
+    replica_of: str | None
+    replicas: dict[str, str] | None
 
 
 class PodStatusJson(TypedDict):
@@ -231,6 +242,20 @@ class WaitJson(TypedDict):
     waited_seconds: float
 
 
+class PodWaitJson(TypedDict):
+    """A model on one of several pods; with `error`, it is not ready there."""
+
+    pod: str
+    error: ErrorJson | None
+    ready: WaitJson | None
+
+
+class WaitsJson(TypedDict):
+    """`pi wait --json` for several pods."""
+
+    pods: list[PodWaitJson]
+
+
 class EnvJson(TypedDict):
     """`pi env --json`: variables and their values; a key is only among them with `--show-key`."""
 
@@ -249,21 +274,28 @@ class TunnelJson(TypedDict):
 
 
 class DoorModelJson(TypedDict):
-    """A model at the door; `note` says what the door does with it, and why."""
+    """A model at the door: its requests that run now; `note` says what the door does with it, and why."""
 
     id: str
     pod: str
-    state: Literal["running", "starting", "stopping", "stopped"]
+    state: Literal["running", "starting", "stopping", "stopped", "leaving"]
+    requests: int
     note: str
 
 
-class DoorJson(TypedDict):
+class DoorReport(TypedDict):
+    """What an open door says of itself; `problem` is why it cannot use its file of models now, empty if it can."""
+
+    models: list[DoorModelJson]
+    problem: str
+
+
+class DoorJson(DoorReport):
     """`pi door status --json`; without an open door, `url` and `pid` are null."""
 
     url: str | None
     pid: int | None
     key_file: str
-    models: list[DoorModelJson]
 
 
 class TunnelsJson(TypedDict):
@@ -278,6 +310,20 @@ class ExplainJson(TypedDict):
     cause: str
     hint: str | None
     line: int | None
+
+
+class PodExplainJson(TypedDict):
+    """The cause on one of several pods; with `error`, the pod did not answer, or has no such log."""
+
+    pod: str
+    error: ErrorJson | None
+    explained: ExplainJson | None
+
+
+class ExplainsJson(TypedDict):
+    """`pi explain --json` for several pods."""
+
+    pods: list[PodExplainJson]
 
 
 class TopModelJson(TypedDict):
@@ -311,6 +357,18 @@ class TopGpuJson(TypedDict):
     watts: float | None
 
 
+class TopKeyJson(TypedDict):
+    """Requests of a key that made a model of the pod work, in all and per second; `name` is null for the setup's key.
+
+    `idle_seconds` is the time since its last request. The guards count at most once a second.
+    """
+
+    name: str | None
+    requests: int
+    requests_per_s: float | None
+    idle_seconds: int | None
+
+
 class TopPodJson(TypedDict):
     """A pod now. With `error`, the pod did not answer; `problem` says what is missing on it."""
 
@@ -319,6 +377,7 @@ class TopPodJson(TypedDict):
     problem: str | None
     models: list[TopModelJson]
     gpus: list[TopGpuJson]
+    keys: list[TopKeyJson]
 
 
 class TopJson(TypedDict):

@@ -76,13 +76,24 @@ KINDS = (
     _Kind(
         "waits for Hugging Face",
         Hint(
+            "stands-fetching",
+            "",
+            "check the pod's network and proxy; after three minutes pi tries again without xet by itself",
+        ),
+        NEVER,
+        rf"^{FETCHER}$",
+        NEVER,
+    ),
+    _Kind(
+        "waits for Hugging Face",
+        Hint(
             "stands-downloading",
             "",
             "check the pod's network and proxy; the download continues at the next start",
             ("--env HF_HUB_DISABLE_XET=1",),
         ),
         r"huggingface_hub|hf_xet|snapshot_download|hf_hub_download",
-        rf"^{FETCHER}$",
+        NEVER,
         r"Downloading|Fetching \d+ files|huggingface\.co|Xet",
     ),
     _Kind(

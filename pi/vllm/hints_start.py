@@ -66,7 +66,7 @@ HINTS = (
         "hub-transfer-broken",
         r"CAS service|xethub|hf_xet|XetError|xet_core|Data processing error|File reconstruction",
         "the transfer with xet broke",
-        ("--env HF_HUB_DISABLE_XET=1", "start again, which continues the download"),
+        ("--env HF_HUB_DISABLE_XET=1", "start again: files that are whole stay"),
     ),
     Hint(
         "hub-token-rejected",

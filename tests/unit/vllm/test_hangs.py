@@ -56,7 +56,7 @@ PLACES = [
     ("a compiler that runs", LINE.format("Starting to load model"), [worker(name="cicc")], "stands-compiling"),
     ("the log at a compilation", LINE.format("Dynamo bytecode transform time: 2.91 s"), [], "stands-compiling"),
     ("a download", LINE.format("Fetching 12 files"), [], "stands-downloading"),
-    ("a download before the start", "", [Process(70, "hf", "S", "")], "stands-downloading"),
+    ("a download before the start", "", [Process(70, "hf", "S", "")], "stands-fetching"),
     ("a bar of weights", "Loading safetensors checkpoint shards:  48% Completed | 22/46 [00:22<00:23,  1.03it/s]\n", [],
      "stands-loading"),
     ("CUDA graphs", LINE.format("Capturing CUDA graph shapes"), [], "stands-capturing"),
