@@ -66,6 +66,8 @@ def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
     """Return a deployment's state, with its figures if it runs."""
     state: str = records.described(record)["state"]
     found = None
+    if state == "running" and records.hung(record):
+        state = "unresponsive"
     if state == "running":
         status, body = health.get(record["port"], "/metrics", records.key(record["name"]))
         if status != 200:
