@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pi.ssh.connection import Connection
 
 
+MAIN = "(PI_API_KEY)"
+"""Name of the setup's key in a table; no named key can have it."""
+
+
 @dataclass(frozen=True)
 class Key:
     """A key of a pod and the requests that made a model work; `name` is None for that of the setup."""

@@ -48,6 +48,7 @@ def open_endpoint(
             "by": f"pid {owner.pid} on {owner.host}",
             "adapters": [],
             "idle_s": None,
+            "on_idle": None,
             "replicas": [],
         },
         "files": {

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pi import screen
 from pi.calls.call import call
 from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
 from pi.on_pod import record_shapes as shapes
 from pi.on_pod.record_shapes import ModelState
-from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
+from pi.on_pod.shapes import DeploymentStatus, NamedGpuUse, StatusAnswer, StatusRequest
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
+from pi.text import one_line
 from pi.vllm.log import explain
 from pi.vllm.start_facts import StartFacts
 from pi.vllm.venvs import extra_venvs
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """GPU memory of a deployment. Without `of_processes`, nvidia-smi hides them: all memory in use on its GPUs."""
+
+    mib: int
+    of_processes: bool
 
 
 @dataclass(frozen=True)
@@ -55,10 +66,17 @@ class Found:
     """How long its start took, with the download."""
     idle_s: int | None = None
     """After how long without a request it ends; None if it does not."""
+    gpu_memory: GpuMemory | None = None
     restarts: int = 0
     """How often its launcher has started it again after a failure."""
     servers: Mapping[str, str] | None = None
     """The replicas of an endpoint that runs, with HAProxy's states; None for other deployments."""
+    hung_s: float | None = None
+    """For how long its server hangs, by its watchdog; None if it does not."""
+    on_idle: str | None = None
+    """How the pod ends with it, "runpod", "vast" or "command"; None if it stays."""
+    pod_stop: str = ""
+    """What became of that."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,7 @@ def read_status(connection: Connection) -> Status:
     result = call(connection, "status", "status", request, StatusAnswer)
     cards, unread = read_gpus(result["gpus"])
     return Status(
-        found=tuple(map(found_of, result["deployments"])),
+        found=tuple(with_memory(found_of(each), cards, result["gpu_processes"]) for each in result["deployments"]),
         unrecorded=tuple(map(_unrecorded, result["unrecorded"])),
         gpus=tuple(cards),
         unread_gpus=unread,
@@ -127,6 +145,18 @@ def read_status(connection: Connection) -> Status:
     )
 
 
+def with_memory(found: Found, cards: list[Gpu], uses: list[NamedGpuUse]) -> Found:
+    """Return a deployment with its GPU memory: that of its processes on its own GPUs, else all in use there."""
+    own = {card.id: card for card in cards if card.id in found.deployment.gpus}
+    if not own or set(own) != set(found.deployment.gpus) or not (found.left or found.state in LIVING):
+        return found
+    uuids = {card.uuid for card in own.values()}
+    held = [use["mib"] for use in uses if use["name"] == found.deployment.name and use["uuid"] in uuids]
+    if held:
+        return replace(found, gpu_memory=GpuMemory(sum(held), True))
+    return replace(found, gpu_memory=GpuMemory(sum(card.used_mib for card in own.values()), False))
+
+
 def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
     return Unrecorded(
         name=model["name"],
@@ -139,6 +169,9 @@ def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
 
 
 LAST_LINES = 3
+
+NO_SIGN = "without an answer or progress; pi explain says where"
+LIVING: tuple[ModelState, ...] = ("running", "starting", "unresponsive")
 
 LONGEST_OPTIONS = 8192
 """Characters of a model's options, which go into pods.json."""
@@ -153,12 +186,14 @@ def found_of(record: DeploymentStatus) -> Found:
     log = record.get("log", "") if record["state"] == "crashed" else ""
     options = record.get("options", {})
     fits = len(json.dumps(options)) <= LONGEST_OPTIONS
+    hung_s = record.get("hung_s")
+    silence = None if hung_s is None else f"hung since {screen.clock(time.time() - hung_s)}, {NO_SIGN}"
     return Found(
         deployment=replace(deployment(record), options=options if fits else {}),
         state=record["state"],
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],
-        cause=_cause(log, record) if log else record.get("objection"),
+        cause=_cause(log, record) if log else record.get("objection", silence),
         last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
         left=tuple(record.get("left", ())),
         held_mib=sum(record.get("held_mib", {}).values()),
@@ -171,4 +206,7 @@ def found_of(record: DeploymentStatus) -> Found:
         idle_s=record.get("idle_s"),
         restarts=record.get("restarts", 0),
         servers=record.get("servers", {}) if "replicas" in record else None,
+        hung_s=hung_s,
+        on_idle=record.get("on_idle"),
+        pod_stop=one_line(record.get("pod_stop", ""), 400),
     )

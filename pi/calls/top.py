@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from pi.calls.call import call
 from pi.calls.events import Event, Sampled
+from pi.on_pod.key_shapes import Key
 from pi.on_pod.top_shapes import Bucket, GpuSample, Metrics, ModelSample, Sample, TopAnswer, TopRequest
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
 
-__all__ = ["Bucket", "GpuSample", "Metrics", "ModelSample", "Sample", "sample"]
+__all__ = ["Bucket", "GpuSample", "Key", "Metrics", "ModelSample", "Sample", "sample"]
 
 
 def sample(connection: Connection, take: Callable[[Sample], None], samples: int | None, interval_s: float = 1) -> None:

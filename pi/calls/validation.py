@@ -57,6 +57,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "asked_s_ago": SECONDS_LIMITS,
     "ended_s_ago": SECONDS_LIMITS,
     "idle_s": SECONDS_LIMITS,
+    "hung_s": SECONDS_LIMITS,
     "restarts": (0, 10**6),
     "up_s": SECONDS_LIMITS,
     "ready_after_s": SECONDS_LIMITS,

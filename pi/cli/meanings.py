@@ -51,6 +51,30 @@ OF_KEYS = {
 """Words that mean something else after `key`."""
 
 
+FLAGS = {
+    "--all-pods": "-a --all -A --every",
+    "--lines": "--tail --num --count -l",
+    "--no-follow": "--nofollow",
+    "--name": "-n --as --alias --served-model-name",
+    "--yes": "-f --force --no-prompt",
+    "--json": "-o --output --format -j",
+    "--watch": "-w",
+    "--quiet": "--silent",
+    "--background": "-d --detach --daemon",
+    "--detach": "-d --background",
+    "--context": "--max-model-len --ctx --context-length",
+    "--memory": "--gpu-memory-utilization",
+    "--gpus": "--tensor-parallel-size --tp",
+}
+"""Flags of other programs, by the flag of pi that means the same."""
+
+
+def meant_flag(name: str, own: Iterable[str]) -> str | None:
+    """Return the flag among a verb's own that another program's flag means."""
+    own = list(own)
+    return next((flag for flag, others in FLAGS.items() if flag in own and name in others.split()), None)
+
+
 def meant(words: list[str], names: Iterable[str]) -> str | None:
     """Return the verb that the user may have meant: by its meaning, else by its letters."""
     names = list(names)

@@ -24,12 +24,16 @@ def named_verb(words: list[str]) -> tuple[str, list[str]]:
         return default, words[1:]
     if words[0] in VERBS and "." not in words[0]:
         return words[0], words[1:]
+    if words[0].startswith("-"):
+        raise Usage("option-first", f"{words[0]} comes before the verb", f"pi VERB {words[0]} ...")
     is_group = any(name.startswith(f"{words[0]}.") for name in VERBS)
     given = " ".join(words[:2] if is_group else words[:1])
     raise Usage("unknown-verb", f"no verb {given!r}{_suggestion(words)}", "pi VERB ...; pi --help lists the verbs")
 
 
 def _suggestion(words: list[str]) -> str:
+    if words[0].lower() in ("completion", "completions", "autocomplete"):
+        return " (did you mean --install-completion?)"
     found = meant(words, map(typed, VERBS))
     return f" (did you mean {found!r}?)" if found else ""
 

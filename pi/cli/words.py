@@ -12,10 +12,14 @@ from invoke import Exit
 
 from pi import screen
 from pi.cli.help import short_usage_of
+from pi.cli.meanings import meant_flag
 from pi.errors import tag
 from pi.fabric_tasks.flags import Flag, flags_of, operands_of
 from pi.fabric_tasks.verb import Verb
 from pi.text import one_line
+
+TEXT = "TEXT"
+"""How flags declare a value that may be empty."""
 
 
 class Usage(Exit):
@@ -75,10 +79,7 @@ class Reading:
         name, has_value, value = word.partition("=")
         flag = self._flags.get(name)
         if flag is None or (flag.takes_rest and has_value):
-            close = get_close_matches(name, self._flags, 1)
-            raise Usage(
-                "unknown-flag", f"unknown option {name}{f' (did you mean {close[0]}?)' if close else ''}", self._usage
-            )
+            raise Usage("unknown-flag", self._unknown(name), self._usage)
         if flag.takes_rest:
             self._values[flag.attribute] = list(rest)
             rest.clear()
@@ -90,9 +91,16 @@ class Reading:
             read = self._value(flag, value if has_value else rest.popleft() if rest else None)
             self._values[flag.attribute] = [*self._values.get(flag.attribute, []), read] if flag.repeats else read
 
+    def _unknown(self, name: str) -> str:
+        if name == "--all-pods" and "--pod" in self._flags:
+            return "this works on one pod at a time: use --pod P instead of --all-pods"
+        close = meant_flag(name, self._flags) or next(iter(get_close_matches(name, self._flags, 1)), None)
+        return f"unknown option {name}{f' (did you mean {close}?)' if close else ''}"
+
     def _value(self, flag: Flag, text: str | None) -> str | int:
-        if text is None:
-            raise Usage("flag-needs-value", f"{flag.name} needs a value", self._usage)
+        if text is None or (text == "" and flag.value != TEXT):
+            problem = "needs a value" if text is None else "has an empty value"
+            raise Usage("flag-needs-value", f"{flag.name} {problem}", self._usage)
         try:
             value: str | int = flag.kind(text)
         except ValueError:
@@ -114,6 +122,9 @@ class Reading:
                 values[name] = words.pop(0)
             elif spare > 0:
                 values[name], spare = words.pop(0), spare - 1
+        for name, value in values.items():
+            if value == "":  # as from "$NAME" without NAME, which must not mean every model
+                raise Usage("operand-empty", f"{name} is empty", self._usage)
         if words:
             raise Usage("unexpected-word", f"unexpected {words[0]!r}", self._usage)
         return values

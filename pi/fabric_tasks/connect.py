@@ -60,7 +60,8 @@ def connect(c: Any, options: ConnectOptions) -> None:
 
 def _client(options: ConnectOptions) -> Client:
     if options.to not in CLIENTS:
-        raise InputError("client-unknown", f"unknown client {options.to!r}", f"use one of {', '.join(CLIENTS)}")
+        problem = f"unknown client {options.to!r}" if options.to else "which client?"
+        raise InputError("client-unknown", problem, f"use --to with one of {', '.join(CLIENTS)}")
     client = definitions.client(options.to)
     if (options.write or options.undo) and client.file is None:
         hint = f"see what to do: pi connect {options.name} --to {client.name}"

@@ -6,19 +6,23 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi import screen
 from pi.calls.explain import read_ending
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand
-from pi.fabric_tasks.options import PodOptions, json_switch
+from pi.fabric_tasks.options import PodsOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
-from pi.pods.types import check_name
-from pi.steps import where
+from pi.pods.types import Pod, check_name
+from pi.steps import group, where
 from pi.vllm.hint import as_vllm_words
 from pi.vllm.log import Failure, explain
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+    from pi.steps.json_shapes import ExplainJson
 
 MAX_BYTES = 64 << 20
 """Read from the end of a file."""
@@ -27,7 +31,7 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class ExplainOptions(PodOptions):
+class ExplainOptions(PodsOptions):
     log: str | None = operand("[NAME | FILE | -]", "a model on the pod, a file, or - for stdin; default: the last log")
     exit_code: str | None = flag("N", "how vLLM ended, such as 1, 137 or -9")
     json: bool = json_switch()
@@ -45,26 +49,49 @@ class ExplainOptions(PodOptions):
 @verb(
     ExplainOptions,
     name="explain",
-    examples=("pi explain qwen", "pi explain vllm.log", "docker logs vllm | pi explain -"),
+    examples=(
+        "pi explain qwen",
+        "pi explain vllm.log",
+        "docker logs vllm | pi explain -",
+        "pi explain --all-pods",
+    ),
 )
 def explain_log(c: Any, options: ExplainOptions) -> None:
     """Say why a vLLM stopped, and what to do; for files and stdin, pi needs no pod."""
-    code = options.code()
-    text = _text_of(options.log)
+    code, is_on_pod = options.code(), bool(options.pod or options.all_pods)
+    text = None if is_on_pod else _text_of(options.log)
     if text is None:
-        name = _model(options.log)
-        with where.targeted(c, options.pod) as (_, connection):
-            ended = read_ending(connection, name)
-        failure = explain(ended.log, ended.exit_code if code is None else code, ended.facts)
-        failure = _numbered(failure, ended.lines_before)
-        source, is_own = ended.name, True
-    else:
-        failure = explain(text, code)
-        source, is_own = "stdin" if options.log == STDIN else str(options.log), "pi_guard" in text
+        return _explain_on_pods(c, options, code)
+    failure = explain(text, code)
     if options.json:
-        screen.say_json({"cause": failure.cause, "hint": failure.hint, "line": failure.line})
-        return
-    _show(failure, source, is_own)
+        screen.say_json(_as_json(failure))
+    else:
+        _show(failure, "stdin" if options.log == STDIN else str(options.log), "pi_guard" in text)
+
+
+def _explain_on_pods(c: Any, options: ExplainOptions, code: int | None) -> None:
+    name = _model(options.log)
+
+    def explained(_: Pod, connection: Connection) -> tuple[str, Failure]:
+        ended = read_ending(connection, name)
+        return ended.name, _numbered(ended.failure(code), ended.lines_before)
+
+    asked = group.ask(c, where.several(c, options.pod, options.all_pods), explained)
+    if len(asked) == 1:
+        group.raise_failed(asked)
+    if options.json:
+        screen.say_json(group.one_or_all(asked, "explained", lambda _, named: _as_json(named[1])))
+    else:
+        for each in asked:
+            if each.answer:
+                if len(asked) > 1:
+                    screen.say(f"{each.pod.name}: {each.answer[0]}")
+                _show(each.answer[1], each.answer[0], True)
+    group.raise_failed(asked)
+
+
+def _as_json(failure: Failure) -> ExplainJson:
+    return {"cause": failure.cause, "hint": failure.hint, "line": failure.line}
 
 
 def _numbered(failure: Failure, lines_before: int | None) -> Failure:

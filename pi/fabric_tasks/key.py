@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pi import screen
-from pi.calls.key import Keys, add_key, read_keys, revoke_key
+from pi.calls.key import MAIN, Keys, add_key, read_keys, revoke_key
 from pi.fabric_tasks.flags import Options, operand
 from pi.fabric_tasks.options import PodOptions, PodsOptions, json_switch
 from pi.fabric_tasks.verb import verb
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from pi.steps.json_shapes import KeyJson, KeysJson
 
 HEADERS = ("NAME", "ADDED (UTC)", "REQUESTS", "LAST")
-
-MAIN = "(PI_API_KEY)"
-"""Name of the setup's key in a table; no named key can have it."""
 
 
 @dataclass(frozen=True)

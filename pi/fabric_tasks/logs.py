@@ -29,6 +29,7 @@ class LogsOptions(PodsOptions):
     grep: str | None = flag("TEXT", "only lines that contain this text, in any case")
     previous: bool = switch("the log of the start before, to its end", excludes="--setup")
     setup: bool = switch("the log of the last pi pods setup, to its end")
+    follow: bool = switch("go on with what vLLM writes, until Ctrl+C (the default)", short="-f", excludes="--no-follow")
     no_follow: bool = switch("print them and exit")
     raw: bool = switch("print escape sequences too; the log may then change your terminal's settings")
     json: bool = switch("print each line, and at last the end, as JSON (schema: docs/json.md)", excludes="--raw")

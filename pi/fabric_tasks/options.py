@@ -18,9 +18,9 @@ class PodOptions(Options):
     pod: str | None = flag("P", "use this pod instead of the active one", short="-p", completes="pod")
 
 
-def pods_flag() -> Any:
+def pods_flag(help: str = "use these pods instead of the active one") -> Any:
     """Declare `--pod` of a verb that works on one pod or several."""
-    return flag("P[,P]", "use these pods instead of the active one", short="-p", completes="pod")
+    return flag("P[,P]", help, short="-p", completes="pod")
 
 
 def all_pods_switch() -> Any:

@@ -27,7 +27,7 @@ def start(c: Any, options: StartOptions) -> None:
     wanted = options.start()
     if options.dry_run:
         pods = where.Chosen((where.chosen(c, options.pod),), options.pod is not None)
-        return show_plans(c, pods, wanted.request, options.private)
+        return show_plans(c, pods, wanted.request, options.private, upkeep=wanted.upkeep)
     key = keys.api_key()
     with where.targeted(c, options.pod) as (pod, connection):
         replicas.start(pod, connection, wanted, key)

@@ -15,6 +15,7 @@ from pi.fabric_tasks.flags import Flag, flag, flags_of, operand, options_from, s
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
 from pi.fabric_tasks.options import timeout_s_of
 from pi.planning.types import Request
+from pi.steps import on_idle
 from pi.steps.replicas import MOST
 from pi.steps.starting import Start
 
@@ -31,6 +32,12 @@ class StartOptions(LaunchOptions):
     restart: str | None = flag("on-failure[:N]", "start it again if it fails, at most N times (default: 3)")
     stop_after_idle: str | None = flag("30m", "stop it after this time without a request, such as 30m or 2h")
     replicas: str | None = flag("4", "this many equal servers behind one address; see pi scale", completes="gpus")
+    no_watchdog: bool = switch("do not notice that it hangs: pi then sends no request of its own")
+    on_idle: str | None = flag(
+        "stop-pod|COMMAND",
+        "then stop the pod if it has no other model, at RunPod or Vast.ai, or run COMMAND on it; keep-pod: do not",
+        requires="--stop-after-idle",
+    )
     detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
     timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
 
@@ -46,7 +53,10 @@ class StartOptions(LaunchOptions):
 
     def start(self) -> Start:
         """Return the start that these options describe. Raises InputError."""
-        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle))
+        if self.on_idle and not self.stop_after_idle:
+            raise InputError("flag-requires", "--on-idle requires --stop-after-idle", "add --stop-after-idle 30m")
+        then = on_idle.parse(self.on_idle) if self.on_idle else None
+        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle), not self.no_watchdog, then)
         timeout_s = timeout_s_of(self.timeout)
         return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table())
 

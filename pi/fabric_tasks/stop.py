@@ -29,7 +29,7 @@ class StopOptions(PodsOptions):
 @verb(StopOptions, examples=("pi stop qwen", "pi stop -y", "pi stop --all-pods -y"))
 def stop(c: Any, options: StopOptions) -> None:
     """Stop a model, or all models on the pod with -y, and wait until GPU and port are free."""
-    if options.name:
+    if options.name is not None:
         check_name(options.name, "model")
     chosen = where.several(c, options.pod, options.all_pods)
     if len(chosen.pods) > 1:

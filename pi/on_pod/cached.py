@@ -51,6 +51,11 @@ def size(repo: str, ending: str = "") -> int:
     return sum(_stat(entry).st_size for entry in blobs(repo) if entry.name.endswith(ending))
 
 
+def whole_size(repo: str) -> int:
+    """Return the bytes of a repository's files that are whole."""
+    return size(repo) - size(repo, UNFINISHED)
+
+
 def newest_change(repo: str) -> int:
     """Return when a file of a repository changed last, in nanoseconds since 1970; 0 without files."""
     return max((_stat(entry).st_mtime_ns for entry in blobs(repo)), default=0)

@@ -189,6 +189,7 @@ class _ServerOptions(TypedDict, total=False):
     lines_before: Optional[int]
     head: str
     still_s: float
+    hung_s: float
     processes: List[ProcessDetail]
 
 
@@ -198,7 +199,8 @@ class ServerDetail(_ServerOptions):
     Of a long log, `log` is the end, `lines_before` the number of lines before it (None if pi did not count them), and
     `head` the beginning.
     `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
-    `still_s` are the seconds since its log moved, and `processes` what they did.
+    `still_s` are the seconds since its log moved, and `processes` what they did; of a server that hangs, `hung_s` are
+    those since its last sign of life.
     """
 
     name: str

@@ -17,6 +17,9 @@ from pi.on_pod.wire import PodError, Wire
 EFFECTIVE_S = 0.6
 """Time after which every guard has read a change."""
 
+OLDEST_S = 1e9
+"""A last request cannot be older; a clock that was wrong then says so."""
+
 MOST = 1000
 """Named keys of a pod; the guard reads a file of limited size."""
 
@@ -63,15 +66,19 @@ def _effective() -> KeysAnswer:
 
 
 def _answer() -> KeysAnswer:
+    return {"keys": counted(), "deaf": [record["name"] for record in records.load_all() if is_deaf(record["name"])]}
+
+
+def counted() -> List[Key]:
+    """Return the keys of this pod with their requests. Raises PodError if the file of named keys is damaged."""
     counts = _counts()
-    keys: List[Key] = [_key(None, None, counts.get(""))]
-    keys += [_key(each["name"], each["added"], counts.get(each["sha256"])) for each in _named()]
-    return {"keys": keys, "deaf": [record["name"] for record in records.load_all() if is_deaf(record["name"])]}
+    named = [_key(each["name"], each["added"], counts.get(each["sha256"])) for each in _named()]
+    return [_key(None, None, counts.get("")), *named]
 
 
 def _key(name: Any, added: Any, counted: Any) -> Key:
     requests, last = counted or (0, None)
-    ago = None if last is None else max(0.0, time.time() - last)
+    ago = None if last is None else min(max(0.0, time.time() - last), OLDEST_S)
     return {"name": name, "added": added, "requests": requests, "used_s_ago": ago}
 
 

@@ -22,7 +22,7 @@ class Reservation(_Replica):
     """The part of a record that pi chooses.
 
     `by` names the pi that started it, `venv` the folder of its vLLM, `adapters` the names of its LoRA adapters.
-    `idle_s` is after how long without a request its launcher ends it.
+    `idle_s` is after how long without a request its launcher ends it, `on_idle` what happens to the pod then.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Reservation(_Replica):
     by: str
     adapters: List[str]
     idle_s: Optional[int]
+    on_idle: Optional[str]
 
 
 class _RecordOptions(TypedDict, total=False):
@@ -64,6 +65,7 @@ class _RecordOptions(TypedDict, total=False):
     stopping: bool
     adapters: List[str]
     idle_s: Optional[int]
+    on_idle: Optional[str]
     restarts: int
     replica_of: str
     replicas: List[str]

@@ -11,9 +11,10 @@ import json
 import os
 import shutil
 import time
-from typing import Any, Dict, NamedTuple, Optional, Union, cast
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, cast
 
 from pi.on_pod import process, reading, record_check, writing
+from pi.on_pod.events import ProcessDetail
 from pi.on_pod.record_shapes import LiveRecord, Record
 from pi.on_pod.wire import PodError
 
@@ -98,13 +99,46 @@ def _restarted(record: Record) -> Record:
 
 def is_restarting(record: Record) -> bool:
     """Return whether the server has ended and its launcher will start it again."""
-    leader = process.stat(session_of(record)) if record.get("restarts") else None
+    return has_launcher(record) and bool(record.get("restarts") or options(record["name"]).get("restart"))
+
+
+def has_launcher(record: Record) -> bool:
+    """Return whether the launcher works, and has not told yet how its server ended."""
+    leader = process.stat(session_of(record))
     return leader is not None and leader[0] not in "ZX" and exit_code(record["name"]) is None
 
 
 def is_idle(record: Record) -> bool:
     """Return whether the launcher ended a server that nobody used."""
     return os.path.exists(os.path.join(folder(record["name"]), "idle"))
+
+
+def hung(record: Record) -> Optional[Tuple[float, List[ProcessDetail]]]:
+    """Return for how many seconds a server hangs by its watchdog, and what its processes did; None if it does not."""
+    try:
+        found = reading.document(os.path.join(folder(record["name"]), "hung"))
+        since, processes = float(found["since"]), [_detail(each) for each in found["processes"]]
+    except (reading.ReadError, KeyError, TypeError, ValueError):
+        return None
+    return max(0.0, process.uptime_s() - since), processes
+
+
+def _detail(found: Dict[str, Any]) -> ProcessDetail:
+    program, state, stack = (str(found[key]) for key in ("program", "state", "stack"))
+    return {"pid": int(found["pid"]), "program": program, "state": state, "stack": stack}
+
+
+def probes(name: str) -> Tuple[int, int]:
+    """Return the prompt and the generated tokens of the watchdog's requests, which are no use."""
+    words = reading.beginning(os.path.join(folder(name), "probes"), 100).split()
+    if len(words) != 3 or not all(word.isdecimal() for word in words):
+        return 0, 0
+    return int(words[1]), int(words[2])
+
+
+def pod_stop(name: str) -> str:
+    """Return what became of the stop of the pod after this model ended for lack of use; empty without one."""
+    return reading.beginning(os.path.join(folder(name), "pod_stop"), 1000)
 
 
 def load(name: str) -> Optional[Record]:

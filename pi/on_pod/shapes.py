@@ -34,8 +34,10 @@ class _StatusOptions(TypedDict, total=False):
     left: List[int]
     held_mib: Dict[str, int]
     asked_s_ago: float
+    hung_s: float
     options: Dict[str, Any]
     servers: Dict[str, str]
+    pod_stop: str
 
 
 class DeploymentStatus(LiveRecord, _StatusOptions):
@@ -44,8 +46,10 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `other_processes` listen on its port too, `objection` says why an answering server is not this deployment,
     `left` are processes that outlived the server, and `held_mib` is the GPU memory of each of them by pid.
     `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
+    `hung_s` is for how long its server hangs; absent if it does not.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
     `servers` are the replicas of an endpoint with the states that HAProxy gives them, such as UP or DOWN.
+    `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
     """
 
 
@@ -129,7 +133,15 @@ class AdapterFacts(TypedDict):
     base: Optional[str]
 
 
+class Provider(TypedDict):
+    """A provider that a pod can ask to stop it, "runpod" or "vast", and the provider's id of the pod."""
+
+    name: str
+    id: str
+
+
 class _SurveyOptions(TypedDict, total=False):
+    provider: Optional[Provider]
     adapters: Dict[str, AdapterFacts]
     architectures: Dict[str, List[str]]
 
@@ -139,7 +151,7 @@ class Survey(_SurveyOptions):
 
     `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any. `sizes`
     are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them. `architectures` are
-    those that PyTorch was built for, by the folder of its venv.
+    those that PyTorch was built for, by the folder of its venv. `provider` can stop the pod.
     """
 
     gpus: NvidiaSmi
@@ -312,7 +324,8 @@ class _MachineOption(TypedDict, total=False):
 class StatusAnswer(_MachineOption):
     """`storage` says why the pod's models are out of reach; `up_s` is the pod's uptime in seconds.
 
-    `full` is the first of pi's folders whose disk is full.
+    `full` is the first of pi's folders whose disk is full. `gpu_processes` are none if nvidia-smi hides them, or if no
+    deployment has a GPU.
     """
 
     deployments: List[DeploymentStatus]
@@ -323,6 +336,7 @@ class StatusAnswer(_MachineOption):
     boot: str
     up_s: float
     gpus: NvidiaSmi
+    gpu_processes: List[NamedGpuUse]
     vllm_version: Optional[str]
     extra_venvs: Dict[str, str]
     public: Dict[str, str]

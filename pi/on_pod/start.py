@@ -16,6 +16,7 @@ from pi.on_pod import (
     arguments,
     audit,
     balancer,
+    container,
     download,
     endings,
     health,
@@ -191,6 +192,7 @@ def launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subproc
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=os.path.expanduser("~"),
+            env={**os.environ, **container.credentials()} if record.get("on_idle") else None,
         )
     record["session"] = launcher.pid
     record["phase"] = "loading"

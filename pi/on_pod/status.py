@@ -9,6 +9,7 @@ from pi.on_pod import (
     balancer,
     container,
     endings,
+    gpu_users,
     gpus,
     health,
     logs,
@@ -31,6 +32,8 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
     """Return the pod's facts and the state of each deployment, with the log tail of those that do not run."""
     recorded = records.load_all()
     trouble = together.Later(storage.trouble)
+    on_gpus = [record for record in recorded if record["gpus"]]
+    computing = together.Later(lambda: gpu_users.named(on_gpus) if on_gpus else [])
     deployments = together.mapped(described, recorded)
     return {
         "deployments": deployments,
@@ -42,6 +45,7 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
         "machine": machine.identity(),
         "up_s": process.up_s(),
         "gpus": gpus.described(request["gpu_query"]),
+        "gpu_processes": computing.result(),
         "vllm_version": venvs.vllm_version(),
         "extra_venvs": venvs.extra_venvs(),
         "public": container.ports(),
@@ -57,7 +61,10 @@ def described(record: Record) -> DeploymentStatus:
         _take_over(record, now)
     if now["state"] == "running":
         now["other_processes"] = process.others(record["port"], records.living(record))
-        if not health.is_up(record["port"]):
+        hung = records.hung(record)
+        if hung:
+            now["state"], now["hung_s"] = "unresponsive", hung[0]
+        elif not health.is_up(record["port"]):
             now["state"] = "unresponsive"
             if record.get("restarts"):
                 now["state"], now["phase"] = "starting", "restarting"
@@ -67,6 +74,8 @@ def described(record: Record) -> DeploymentStatus:
     asked_s_ago = records.asked_s_ago(record["name"])
     if asked_s_ago is not None:
         now["asked_s_ago"] = asked_s_ago
+    if now["state"] == "idle":
+        now["pod_stop"] = records.pod_stop(record["name"])
     if now["state"] not in ("running", "starting"):
         now["log"], now["kernel"] = logs.tail(record["name"], LOG_TAIL_BYTES), endings.kernel(record)
         now["left"] = records.living(record)

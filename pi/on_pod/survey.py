@@ -15,6 +15,7 @@ from pi.on_pod import (
     card,
     checkpoint,
     container,
+    gpu_users,
     gpus,
     hub,
     process,
@@ -26,8 +27,7 @@ from pi.on_pod import (
     venvs,
 )
 from pi.on_pod.pace import paced
-from pi.on_pod.record_shapes import Record
-from pi.on_pod.shapes import AdapterFacts, ModelFacts, NamedGpuUse, Repository, Survey, SurveyRequest
+from pi.on_pod.shapes import AdapterFacts, ModelFacts, Repository, Survey, SurveyRequest
 from pi.on_pod.wire import PodError, Wire
 
 FILES_PATIENCE_S = 40
@@ -58,7 +58,7 @@ def survey(request: SurveyRequest) -> Survey:
         storage.check(os.path.expanduser(model))
     recorded, loose = records.load_all(), list(map(unrecorded.described, unrecorded.find_all()))
     with ThreadPoolExecutor(max_workers=2) as pool:
-        computing = pool.submit(_gpu_processes, recorded)
+        computing = pool.submit(gpu_users.named, recorded)
         cards = pool.submit(gpus.described, request["gpu_query"])
         files = _read_files(request)
     return {
@@ -76,6 +76,7 @@ def survey(request: SurveyRequest) -> Survey:
         "adapters": files.adapters,
         "sizes": files.sizes,
         "architectures": venvs.architectures(),
+        "provider": container.provider(),
     }
 
 
@@ -138,13 +139,6 @@ def _of_hub(ask: Callable[[], Value], otherwise: Value) -> Value:
         return reading.within(paced(HUB_PATIENCE_S), ask)
     except TimeoutError:
         return otherwise
-
-
-def _gpu_processes(recorded: list[Record]) -> list[NamedGpuUse]:
-    """Return the processes that compute on the GPUs, with the name of their deployment or None."""
-    uses = gpus.processes()
-    names = {pid: record["name"] for record in recorded for pid in records.living(record)} if uses else {}
-    return [{**use, "name": names.get(use["pid"])} for use in uses]
 
 
 def look(wire: Wire, request: SurveyRequest) -> Survey:

@@ -6,12 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
-from pi.on_pod import balancer, health, metrics, records
+from pi.on_pod import balancer, health, key, metrics, records
 from pi.on_pod.gpu_watch import GpuWatch
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
-from pi.on_pod.top_shapes import ModelSample, TopAnswer, TopRequest
-from pi.on_pod.wire import Wire
+from pi.on_pod.top_shapes import ModelSample, Sample, TopAnswer, TopRequest
+from pi.on_pod.wire import PodError, Wire
 
 FASTEST_S = 1.0
 """Time between two samples at least: `/metrics` has thousands of lines, and vLLM writes them for each."""
@@ -36,14 +36,18 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
             while not wire.lost.is_set():
                 wire.check_cancelled()
                 models = list(pool.map(lambda record: sample(record, parse), _servers()))
-                problem = None if parse else MISSING
-                now = time.monotonic()
-                wire.emit(
-                    {
-                        "event": "sample",
-                        "sample": {"at": now, "models": models, "gpus": cards.now(), "problem": problem},
-                    }
-                )
+                found: Sample = {
+                    "at": time.monotonic(),
+                    "models": models,
+                    "gpus": cards.now(),
+                    "keys": [],
+                    "problem": None if parse else MISSING,
+                }
+                try:
+                    found["keys"] = key.counted()
+                except PodError as error:
+                    found["problem"] = found["problem"] or str(error)
+                wire.emit({"event": "sample", "sample": found})
                 sent += 1
                 if sent == request["samples"]:
                     break
@@ -68,4 +72,5 @@ def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
             state = "unresponsive"
         elif parse:
             found = metrics.read(body.decode("utf-8", "replace"), parse)
+            found = found and metrics.without(found, *records.probes(record["name"]))
     return {"name": record["name"], "state": state, "metrics": found}

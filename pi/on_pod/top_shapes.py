@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import List, Optional, TypedDict
 
+from pi.on_pod.key_shapes import Key
+
 
 class TopRequest(TypedDict):
     """How often to take a sample, and how many; without `samples`, until pi ends the call."""
@@ -61,6 +63,7 @@ class Sample(TypedDict):
     at: float
     models: List[ModelSample]
     gpus: List[GpuSample]
+    keys: List[Key]
     problem: Optional[str]
 
 

@@ -63,10 +63,13 @@ def require_chat(name: str, api: str) -> None:
 
 
 def example(api: str, name: str, url: str, key: str) -> str:
-    """Return a command that sends a request to a server's API; `url` ends in /v1, `key` is a shell's word for it."""
+    """Return a command that sends a request to a server's API; `url` ends in /v1, `key` is a shell's word for it.
+
+    curl reads the key from a pipe: other users of the machine see arguments, but not those of a shell's own printf.
+    """
     found = APIS[known(api)]
     address = url.removesuffix("/v1") + found.routes[0]
-    head = f'curl {address} -H "Authorization: Bearer {key}"'
+    head = f"printf 'Authorization: Bearer %s' \"{key}\" | curl {address} -H @-"
     if not found.body:
         return f"{head} -F model={name} -F file=@FILE.wav"
     return f"{head} -H 'Content-Type: application/json' -d '{found.body.replace('NAME', name)}'"

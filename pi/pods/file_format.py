@@ -126,6 +126,7 @@ def _pod(name: str, value: Any) -> Pod:
         machine=_text(data.pop("machine", ""), (*place, "machine")),
         price=_amount(data.pop("price", None), "a price per hour", (*place, "price")),
         set_up_at=_amount(data.pop("set_up_at", None), "seconds since 1970", (*place, "set_up_at")),
+        on_idle=_optional_text(data.pop("on_idle", None), (*place, "on_idle")) or None,
         extra=data,
     )
 
@@ -298,6 +299,8 @@ def _pod_document(pod: Pod) -> dict[str, Any]:
         document["price"] = pod.price
     if pod.set_up_at is not None:
         document["set_up_at"] = pod.set_up_at
+    if pod.on_idle:
+        document["on_idle"] = pod.on_idle
     return {**document, **pod.extra}
 
 

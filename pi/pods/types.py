@@ -19,6 +19,14 @@ Status = Literal["starting", "running"]
 
 
 @dataclass(frozen=True)
+class Provider:
+    """A provider that a pod can ask to stop it, "runpod" or "vast", and the provider's id of the pod."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True)
 class Owner:
     """The pi that starts a model: its process id, its machine, and its start (seconds since 1970)."""
 
@@ -105,6 +113,8 @@ class Pod:
     """Price per hour in the user's currency, by `--price`; None if the user gave none."""
     set_up_at: float | None = None
     """When the machine was first set up, in seconds since 1970; None for pods of an older setup."""
+    on_idle: str | None = None
+    """What it does when its last model has ended for lack of use, by `--on-idle` of the setup (`pi.steps.on_idle`)."""
 
     @property
     def is_unfinished(self) -> bool:
@@ -144,6 +154,9 @@ class State:
                     "choose one: pi pods active NAME",
                 )
             return self.pods[self.active]
+        if name not in self.pods and "," in name:
+            first = name.partition(",")[0].strip()
+            raise InputError("one-pod", f"this works on one pod at a time, not on {name!r}", f"use one: --pod {first}")
         if name not in self.pods:
             names = f"you have {', '.join(self.pods)}" if self.pods else "you have none yet"
             raise InputError("unknown-pod", f"unknown pod {name!r}", f"{names}; see: pi pods")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pi import screen
 from pi.calls.cache import Cache, CachedModel
+from pi.steps.group import Asked
 from pi.steps.machine_json import CacheJson
 
 HEADERS = ("MODEL", "SIZE", "LAST USE", "USED BY")
 
 
-def show(pod: str, cache: Cache) -> None:
-    """Print the table, then the sum and the free space."""
-    if cache.models:
-        screen.table(list(map(row, cache.models)), HEADERS, shrink="MODEL", below="USED BY")
-    total = screen.gib(sum(model.size_bytes for model in cache.models))
-    screen.say(f"{total} of models on {pod}, {screen.gib(cache.free_bytes)} free, in {cache.folder}")
+def show(asked: Sequence[Asked[Cache]]) -> None:
+    """Print the table of the pods that answered, then the sum and the free space of each."""
+    found = [(each.pod.name, each.answer) for each in asked if each.answer]
+    is_alone = len(asked) == 1
+    rows = [(() if is_alone else (pod,)) + row(model) for pod, cache in found for model in cache.models]
+    if rows:
+        screen.table(rows, HEADERS if is_alone else ("POD", *HEADERS), shrink="MODEL", below="USED BY")
+    for pod, cache in found:
+        total = screen.gib(sum(model.size_bytes for model in cache.models))
+        screen.say(f"{total} of models on {pod}, {screen.gib(cache.free_bytes)} free, in {cache.folder}")
 
 
 def row(model: CachedModel) -> tuple[str, ...]:

@@ -28,13 +28,14 @@ def machine_line(facts: MachineFacts) -> str:
     return f"{facts.system}, {RIGHTS[facts.rights]}, {memory}, {facts.home.free_gb:.0f} GB free; {gpus_line(facts)}"
 
 
-def show(facts: MachineFacts, found: Findings, opened_s: float, began_s: float) -> None:
-    """Print the facts of a machine, then what stands in the way of its setup.
+def show_connection(opened_s: float, began_s: float) -> None:
+    """Print how long ssh took to connect, and then the account's start-up files and Python."""
+    _row("ssh", f"connected after {opened_s:.1f} s; start-up files and Python took {began_s:.1f} s")
 
-    ssh connected after `opened_s`; then the account's start-up files and Python took `began_s`.
-    """
+
+def show(facts: MachineFacts, found: Findings) -> None:
+    """Print the facts of a machine, then what stands in the way of its setup."""
     rows = [
-        ("ssh", f"connected after {opened_s:.1f} s; start-up files and Python took {began_s:.1f} s"),
         ("system", f"{facts.system}, {facts.arch}, {_glibc(facts)}, Python {facts.python}"),
         ("rights", f"{facts.user}: {RIGHTS[facts.rights]}"),
         ("GPUs", gpus(facts)),
@@ -47,9 +48,13 @@ def show(facts: MachineFacts, found: Findings, opened_s: float, began_s: float) 
         ("fits", ", ".join(fitting(facts)) or "no model of the catalog"),
     ]
     for name, text in rows:
-        screen.say(f"  {name:9}{text}")
+        _row(name, text)
     for each in found.notes:
         screen.say(f"note: {each.text}{f'; {each.hint}' if each.hint else ''}")
+
+
+def _row(name: str, text: str) -> None:
+    screen.say(f"  {name:9}{text}")
 
 
 def as_json(facts: MachineFacts, found: Findings) -> CheckJson:

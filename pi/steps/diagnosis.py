@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pi import screen
-from pi.steps.machine_json import DoctorJson
+from pi.errors import PiError
+from pi.steps.machine_json import CheckedJson, DoctorJson, DoctorsJson
 
 Level = Literal["ok", "warning", "failure"]
 
@@ -50,13 +51,29 @@ def show(title: str, lines: Iterable[Checked]) -> None:
             screen.say(f"{'':20}{each.fix}")
 
 
-def as_json(pod: str | None, lines: Iterable[Checked]) -> DoctorJson:
-    found = list(lines)
+def of_error(error: PiError) -> Checked:
+    """Return the check of a pod that does not answer."""
+    return failure("pod", "ssh", error.message, error.hint or "")
+
+
+def as_json(here: Sequence[Checked], there: Mapping[str, Sequence[Checked]]) -> DoctorJson | DoctorsJson:
+    """Return the checks of this machine with those of the only pod, or with those of several."""
+    found = [*here, *(each for checks in there.values() for each in checks)]
+    if len(there) < 2:
+        return {"pod": next(iter(there), None), "ok": _are_well(found), "checks": list(map(_as_json, found))}
     return {
-        "pod": pod,
-        "ok": all(each.level != "failure" for each in found),
-        "checks": [
-            {"place": each.place, "check": each.check, "level": each.level, "text": each.text, "fix": each.fix or None}
-            for each in found
+        "ok": _are_well(found),
+        "here": list(map(_as_json, here)),
+        "pods": [
+            {"pod": pod, "ok": _are_well(checks), "checks": list(map(_as_json, checks))}
+            for pod, checks in there.items()
         ],
     }
+
+
+def _are_well(found: Sequence[Checked]) -> bool:
+    return all(each.level != "failure" for each in found)
+
+
+def _as_json(each: Checked) -> CheckedJson:
+    return {"place": each.place, "check": each.check, "level": each.level, "text": each.text, "fix": each.fix or None}

@@ -46,30 +46,35 @@ def ask(c: Any, chosen: where.Chosen, question: Callable[[Pod, Connection], Answ
         except PiError as error:
             return Asked(pod, error=error)
 
-    if len(chosen.pods) == 1:
-        return [one(chosen.pods[0])]
+    return at_once(chosen.pods, one)
+
+
+def at_once(pods: Sequence[Pod], one: Callable[[Pod], Asked[Answer]]) -> list[Asked[Answer]]:
+    """Return what a function returns for each pod, in their order. See `ask`."""
+    if len(pods) == 1:
+        return [one(pods[0])]
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     done: queue.SimpleQueue[int] = queue.SimpleQueue()
     found: dict[int, Asked[Answer]] = {}
-    for place in range(len(chosen.pods)):
+    for place in range(len(pods)):
         waiting.put(place)
 
     def work() -> None:
         with suppress(queue.Empty):
             while True:
                 place = waiting.get_nowait()
-                pod = chosen.pods[place]
+                pod = pods[place]
                 try:
                     found[place] = one(pod)
                 except Exception as error:
                     found[place] = Asked(pod, error=RemoteError("pod-fault", faults.describe(error)))
                 done.put(place)
 
-    for _ in range(min(AT_ONCE, len(chosen.pods))):
+    for _ in range(min(AT_ONCE, len(pods))):
         threading.Thread(target=work, daemon=True).start()  # Ctrl+C does not wait for it
-    for _ in chosen.pods:
+    for _ in pods:
         done.get()
-    return [found[place] for place in range(len(chosen.pods))]
+    return [found[place] for place in range(len(pods))]
 
 
 def raise_failed(asked: Sequence[Asked[Answer]], pods: int | None = None) -> None:
@@ -83,6 +88,15 @@ def raise_failed(asked: Sequence[Asked[Answer]], pods: int | None = None) -> Non
     if failed:
         names = ", ".join(each.pod.name for each in failed)
         raise RemoteError("pods-failed", f"{len(failed)} of {pods} pods failed: {names}")
+
+
+def one_or_all(asked: Sequence[Asked[Answer]], key: str, document: Callable[[Pod, Answer], object]) -> object:
+    """Return the JSON of the only pod, or that of several: each with its error and its document under `key`."""
+    found = [None if each.answer is None else document(each.pod, each.answer) for each in asked]
+    if len(asked) == 1:
+        return found[0]
+    pairs = zip(asked, found, strict=True)
+    return {"pods": [{"pod": each.pod.name, "error": error_json(each.error), key: one} for each, one in pairs]}
 
 
 def error_json(error: PiError | None) -> ErrorJson | None:

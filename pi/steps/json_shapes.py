@@ -35,9 +35,13 @@ class ModelJson(TypedDict):
     `url` is None unless the model runs and listens to the network; `exit_code` and `cause` are those of a crash.
     `up_seconds` is the time since its server was launched, `idle_seconds` that since its last request, to the minute.
     `ready_after_seconds` is how long its start took, with the download.
+    `gpu_memory_mib` is what its processes hold by nvidia-smi; with the source "gpus" all that is in use on its GPUs:
+    in some containers nvidia-smi hides processes.
     `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
     `replicas` are those of a model with `--replicas`, by name, with HAProxy's states such as UP or DOWN. Each of them
     is a model, too, and its `replica_of` names the one that requests use.
+    `hung_seconds` is for how long its server gives no sign of life; None if it does not hang.
+    `on_idle` is how the pod ends after it ("runpod", "vast", "command"), `pod_stop` a sentence on what became of that.
     """
 
     name: str
@@ -45,6 +49,8 @@ class ModelJson(TypedDict):
     state: Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
     sentence: str
     gpus: list[int]
+    gpu_memory_mib: int | None
+    gpu_memory_source: Literal["processes", "gpus"] | None
     port: int
     context: int | None
     url: str | None
@@ -61,6 +67,9 @@ class ModelJson(TypedDict):
     stop_after_idle_s: int | None
     replica_of: str | None
     replicas: dict[str, str] | None
+    hung_seconds: int | None
+    on_idle: str | None
+    pod_stop: str | None
 
 
 class PodStatusJson(TypedDict):
@@ -233,6 +242,20 @@ class WaitJson(TypedDict):
     waited_seconds: float
 
 
+class PodWaitJson(TypedDict):
+    """A model on one of several pods; with `error`, it is not ready there."""
+
+    pod: str
+    error: ErrorJson | None
+    ready: WaitJson | None
+
+
+class WaitsJson(TypedDict):
+    """`pi wait --json` for several pods."""
+
+    pods: list[PodWaitJson]
+
+
 class EnvJson(TypedDict):
     """`pi env --json`: variables and their values; a key is only among them with `--show-key`."""
 
@@ -282,6 +305,20 @@ class ExplainJson(TypedDict):
     line: int | None
 
 
+class PodExplainJson(TypedDict):
+    """The cause on one of several pods; with `error`, the pod did not answer, or has no such log."""
+
+    pod: str
+    error: ErrorJson | None
+    explained: ExplainJson | None
+
+
+class ExplainsJson(TypedDict):
+    """`pi explain --json` for several pods."""
+
+    pods: list[PodExplainJson]
+
+
 class TopModelJson(TypedDict):
     """The load of a model. Rates are per second, latencies in seconds, shares from 0 to 1.
 
@@ -313,6 +350,18 @@ class TopGpuJson(TypedDict):
     watts: float | None
 
 
+class TopKeyJson(TypedDict):
+    """Requests of a key that made a model of the pod work, in all and per second; `name` is null for the setup's key.
+
+    `idle_seconds` is the time since its last request. The guards count at most once a second.
+    """
+
+    name: str | None
+    requests: int
+    requests_per_s: float | None
+    idle_seconds: int | None
+
+
 class TopPodJson(TypedDict):
     """A pod now. With `error`, the pod did not answer; `problem` says what is missing on it."""
 
@@ -321,6 +370,7 @@ class TopPodJson(TypedDict):
     problem: str | None
     models: list[TopModelJson]
     gpus: list[TopGpuJson]
+    keys: list[TopKeyJson]
 
 
 class TopJson(TypedDict):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from pi.steps.json_shapes import ErrorJson
+
 
 class FindingJson(TypedDict):
     """One thing about a machine that stops its setup or that its user should know."""
@@ -63,6 +65,20 @@ class CheckJson(TypedDict):
     fits: list[str]
 
 
+class PodCheckJson(TypedDict):
+    """A check of one of several pods; with `error`, the pod did not answer, or setup would stop there."""
+
+    pod: str
+    error: ErrorJson | None
+    check: CheckJson | None
+
+
+class ChecksJson(TypedDict):
+    """`pi pods check --json` for several pods."""
+
+    pods: list[PodCheckJson]
+
+
 class CachedModelJson(TypedDict):
     """A model in a pod's cache.
 
@@ -87,6 +103,20 @@ class CacheJson(TypedDict):
     models: list[CachedModelJson]
 
 
+class PodCacheJson(TypedDict):
+    """The cache of one of several pods; with `error`, the pod did not answer."""
+
+    pod: str
+    error: ErrorJson | None
+    cache: CacheJson | None
+
+
+class CachesJson(TypedDict):
+    """`pi cache --json` for several pods."""
+
+    pods: list[PodCacheJson]
+
+
 class CheckedJson(TypedDict):
     """One check of `pi doctor`. `fix` is the command or the step that fixes it."""
 
@@ -103,3 +133,19 @@ class DoctorJson(TypedDict):
     pod: str | None
     ok: bool
     checks: list[CheckedJson]
+
+
+class PodDoctorJson(TypedDict):
+    """The checks of one of several pods."""
+
+    pod: str
+    ok: bool
+    checks: list[CheckedJson]
+
+
+class DoctorsJson(TypedDict):
+    """`pi doctor --json` for several pods: the checks of this machine in `here`, and those of each pod."""
+
+    ok: bool
+    here: list[CheckedJson]
+    pods: list[PodDoctorJson]

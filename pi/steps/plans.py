@@ -9,23 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.calls.plan import read_by_vllm
+from pi.calls.start import NO_UPKEEP, Upkeep
 from pi.planning import catalog, plan_json, planner, prices, refusals, replicas, venvs
 from pi.planning.machines import Machine
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Pod
-from pi.steps import group, kept_prices, measurements, unrented, where
+from pi.steps import group, kept_prices, measurements, on_idle, unrented, where
 from pi.steps.asking import facts_for
-from pi.steps.group import Asked
+from pi.steps.states import minutes
 from pi.vllm import repositories
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
-    from pi.steps.json_shapes import PodPlanJson
 
 
-def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = False, *, as_json: bool = False) -> None:
+def show_plans(
+    c: Any,
+    chosen: where.Chosen,
+    request: Request,
+    private: bool = False,
+    *,
+    upkeep: Upkeep = NO_UPKEEP,
+    as_json: bool = False,
+) -> None:
     """Print the plan for a request on one pod or several, as they are now. Each pod's vLLM reads words for vLLM."""
     known_models, known_prices = catalog.load(config.config_dir()), kept_prices.load()
     measured = measurements.load()
@@ -49,25 +57,14 @@ def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = F
     if len(asked) == 1:
         group.raise_failed(asked)
     if as_json:
-        screen.say_json(_as_json(asked, request))
+        screen.say_json(group.one_or_all(asked, "plan", lambda _, planned: plan_json.as_json(planned[0], request)))
     else:
         for each in asked:
             if each.answer:
                 lines = plan_lines(*each.answer, request, each.pod.name, private)
+                lines += _idle(on_idle.decided(upkeep, each.pod), each.answer[1], each.pod.name)
                 _say([f"{each.pod.name}:", *lines, ""] if len(asked) > 1 else lines)
     group.raise_failed(asked)
-
-
-def _as_json(asked: list[Asked[tuple[LaunchPlan, PodFacts]]], request: Request) -> object:
-    """Return the plan of the only pod, or the plans of several."""
-    plans = [plan_json.as_json(each.answer[0], request) if each.answer else None for each in asked]
-    if len(asked) == 1:
-        return plans[0]
-    pods: list[PodPlanJson] = [
-        {"pod": each.pod.name, "error": group.error_json(each.error), "plan": plan}
-        for each, plan in zip(asked, plans, strict=True)
-    ]
-    return {"pods": pods}
 
 
 def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -> None:
@@ -80,6 +77,16 @@ def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -
         screen.say_json(plan_json.as_json(plan, request))
     else:
         _say(lines_on(machine, plan, facts))
+
+
+def _idle(upkeep: Upkeep, facts: PodFacts, pod: str) -> list[str]:
+    """Say what happens when nobody uses the model. Raises InputError if the pod cannot do that."""
+    if not upkeep.idle_s:
+        return []
+    on_idle.require_way(upkeep.on_idle, facts.provider, pod)
+    then = on_idle.sentences(upkeep.on_idle, facts.provider) if upkeep.on_idle else []
+    after = f"idle      pi ends the model after {minutes(upkeep.idle_s)} without a request"
+    return [after, *(f"          {line}" for line in then)]
 
 
 def _say(lines: list[str]) -> None:

@@ -15,7 +15,7 @@ from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
-from pi.steps import kept_prices, measurements, reconcile, spending
+from pi.steps import kept_prices, measurements, on_idle, reconcile, spending
 from pi.steps.reports import StartReport, show_how_to_call
 from pi.steps.reservation import Reservation
 
@@ -91,10 +91,12 @@ def _started(
     Returns None if the user detached it.
     """
     request, known_starts, prices = wanted.request, measurements.load(), kept_prices.load()
+    upkeep = on_idle.decided(wanted.upkeep, pod)
     reservation = Reservation(pod, wanted.private, wanted.options, request.replica_of)
 
     def decide(facts: PodFacts) -> LaunchPlan:
         refusals.require_gpus(pod.name, pod.gpus, facts)
+        on_idle.require_way(upkeep.on_idle, facts.provider, pod.name)
         facts = replace(facts, prices=prices, measurements=known_starts)
         return reservation.make(report.planned(plan(request, facts, known_models), facts))
 
@@ -121,7 +123,7 @@ def _started(
                 checkpoints=planner.checkpoints(request, known_models),
                 adapters=[adapter.source for adapter in request.adapters],
                 private=wanted.private,
-                upkeep=wanted.upkeep,
+                upkeep=upkeep,
                 options=wanted.options,
                 timeout_s=wanted.timeout_s,
                 alone=wanted.detach,

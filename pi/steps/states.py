@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from pi import addresses, screen
-from pi.calls.status import Found, Status, Unrecorded
+from pi.calls.status import Found, GpuMemory, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import count, one_line
@@ -16,7 +16,7 @@ from pi.text import count, one_line
 if TYPE_CHECKING:
     from pi.steps.json_shapes import ModelJson
 
-HEADERS = ("NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
+HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
 
 State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
 """What a model does now; "stopped" by a reboot, "unrecorded" if the pod has no valid record of it, "gone" if it
@@ -61,12 +61,15 @@ class Listed:
 
     def as_json(self) -> ModelJson:
         model, found = self.model, self.found
+        memory = found.gpu_memory if found else None
         return {
             "name": model.name,
             "model": str(model.model),
             "state": self.state,
             "sentence": self.sentence,
             "gpus": list(model.gpus),
+            "gpu_memory_mib": memory.mib if memory else None,
+            "gpu_memory_source": ("processes" if memory.of_processes else "gpus") if memory else None,
             "port": model.port,
             "context": self.context,
             "url": self.url,
@@ -83,6 +86,9 @@ class Listed:
             "stop_after_idle_s": found.idle_s if found else None,
             "replica_of": model.replica_of or None,
             "replicas": None if self.servers is None else dict(self.servers),
+            "hung_seconds": _whole(found.hung_s) if found else None,
+            "on_idle": found.on_idle if found else None,
+            "pod_stop": (found.pod_stop or None) if found else None,
         }
 
     def row(self) -> tuple[str, ...]:
@@ -92,8 +98,9 @@ class Listed:
         url = "over SSH only" if is_hidden else self.url or ""
         context = str(self.context or "-")
         ages = [screen.age(each) if each is not None else "-" for each in (self.up_s, self.idle_s)]
-        port = str(model.port or "-")
-        return self.mark + model.name, one_line(model.model), _gpus(model), port, context, self.state, *ages, url
+        on_gpus = (_gpus(model), _gigabytes(self.found.gpu_memory if self.found else None))
+        name, port = self.mark + model.name, str(model.port or "-")
+        return name, one_line(model.model), *on_gpus, port, context, self.state, *ages, url
 
 
 def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
@@ -198,7 +205,7 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     elif found.state == "running" and found.servers is not None:
         words = _serving(found.servers)
     elif found.state == "running" and found.idle_s:
-        words += f"; stops after {minutes(found.idle_s)} without a request"
+        words += f"; stops after {minutes(found.idle_s)} without a request{_then(found)}"
     if found.restarts:
         words += f"; restarted {count(found.restarts, 'time')} after a failure"
     if found.left:
@@ -229,7 +236,15 @@ def _stopped_by_reboot(status: Status) -> str:
 def _stopped_idle(found: Found) -> str:
     """Describe a model that ended for lack of use, such as "stopped 2 h ago: no request for 30 min; pi restart q"."""
     ended = "" if found.ended_s_ago is None else f" {screen.ago(found.ended_s_ago)}"
-    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; pi restart {found.deployment.name}"
+    pod_stop = f"; {found.pod_stop}" if found.pod_stop else ""
+    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; pi restart {found.deployment.name}{pod_stop}"
+
+
+def _then(found: Found) -> str:
+    """Describe what happens to the pod after the end of a model that nobody uses."""
+    if not found.on_idle:
+        return ""
+    return "; then the pod runs your command" if found.on_idle == "command" else "; then the pod stops too"
 
 
 def minutes(seconds: float) -> str:
@@ -268,6 +283,11 @@ def _starting(found: Found, saved: Deployment | None) -> str:
     if saved and saved.owner and saved.owner.is_gone():
         words += f"; its pi has exited but the pod continues; pi stop {saved.name} stops it"
     return words
+
+
+def _gigabytes(memory: GpuMemory | None) -> str:
+    """Format GPU memory, such as "70.7", or "<=70.7" if other processes may hold a part of it."""
+    return f"{'' if memory.of_processes else '<='}{memory.mib / 1024:.1f}" if memory else "-"
 
 
 def _gpus(model: Deployment) -> str:

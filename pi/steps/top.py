@@ -9,10 +9,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pi import screen
-from pi.calls.top import Bucket, GpuSample, Metrics, ModelSample, Sample
+from pi.calls.key import MAIN
+from pi.calls.top import Bucket, GpuSample, Key, Metrics, ModelSample, Sample
 
 if TYPE_CHECKING:
-    from pi.steps.json_shapes import TopGpuJson, TopModelJson, TopPodJson
+    from pi.steps.json_shapes import TopGpuJson, TopKeyJson, TopModelJson, TopPodJson
 
 WINDOW_S = 60
 """Percentiles are of the requests of this time; of all requests, if there were none."""
@@ -20,9 +21,14 @@ WINDOW_S = 60
 RATE_S = 5
 """Tokens per second are the mean of this time."""
 
-HEADERS = ("MODEL", "STATE", "RUN", "WAIT", "PROMPT/S", "OUT/S", "TTFT P50/P95", "ITL P50/P95", "KV", "PREFIX")
+HEADERS = ("MODEL", "STATE", "RUN", "WAIT", "PROMPT/S", "OUT/S", "KV", "PREFIX", "TTFT P50/P95", "ITL P50/P95")
+
+LATENCIES = HEADERS.index("TTFT P50/P95")
+"""Columns from this one on are a table of their own on a narrow terminal."""
 
 GPU_HEADERS = ("GPU", "USE", "MEMORY", "TEMP", "POWER")
+
+KEY_HEADERS = ("KEY", "REQUESTS", "REQ/S", "LAST")
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,10 @@ class Load:
             _count(self.waiting),
             _count(self.prompt_per_s),
             _count(self.output_per_s),
-            str(self.ttft),
-            str(self.itl),
             _percent(self.kv_share),
             _percent(self.prefix_share),
+            str(self.ttft),
+            str(self.itl),
         )
 
     def as_json(self) -> TopModelJson:
@@ -80,6 +86,29 @@ class Load:
             "itl_p95_s": self.itl.p95,
             "kv_share": self.kv_share,
             "prefix_share": self.prefix_share,
+        }
+
+
+@dataclass(frozen=True)
+class KeyLoad:
+    """The requests that a key made; `per_s` is the mean of the last minute, None if it is not known yet."""
+
+    key: Key
+    per_s: float | None
+
+    def row(self) -> tuple[str, ...]:
+        """Return its cells under KEY_HEADERS."""
+        used = self.key["used_s_ago"]
+        last = "-" if used is None else screen.ago(used)
+        return self.key["name"] or MAIN, f"{self.key['requests']:,}", _rate(self.per_s), last
+
+    def as_json(self) -> TopKeyJson:
+        used = self.key["used_s_ago"]
+        return {
+            "name": self.key["name"],
+            "requests": self.key["requests"],
+            "requests_per_s": self.per_s,
+            "idle_seconds": None if used is None else int(used),
         }
 
 
@@ -104,6 +133,24 @@ class History:
 
     def gpus(self) -> list[GpuSample]:
         return self.samples[-1]["gpus"] if self.samples else []
+
+    def key_loads(self) -> list[KeyLoad]:
+        """Return the requests of each key of the last sample."""
+        if not self.samples:
+            return []
+        now = self.samples[-1]
+        return [KeyLoad(key, self._requests_per_s(key, now["at"])) for key in now["keys"]]
+
+    def _requests_per_s(self, key: Key, now: float) -> float | None:
+        """Return the mean rate since the first sample that has the key; a key made again counts from there."""
+        counts = [
+            (sample["at"], old["requests"])
+            for sample in self.samples
+            for old in sample["keys"]
+            if old["name"] == key["name"] and old["added"] == key["added"] and old["requests"] <= key["requests"]
+        ]
+        at, requests = counts[0]
+        return (key["requests"] - requests) / (now - at) if now > at else None
 
     def output_rates(self, name: str) -> list[float]:
         """Return the generated tokens per second between each two samples."""
@@ -174,6 +221,21 @@ def _quantile(buckets: Sequence[tuple[float | None, float]], share: float) -> fl
     return low
 
 
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Headers and rows."""
+
+
+def model_tables(headers: tuple[str, ...], rows: list[tuple[str, ...]], columns: int | None) -> list[Table]:
+    """Return the table of the models; on a terminal that is too narrow for it, two of them, each with the names."""
+    if screen.fits(rows, headers, columns):
+        return [(headers, rows)]
+
+    def part(first: int, end: int | None) -> Table:
+        return (headers[0], *headers[first:end]), [(row[0], *row[first:end]) for row in rows]
+
+    return [part(1, LATENCIES), part(LATENCIES, None)]
+
+
 def gpu_row(card: GpuSample) -> tuple[str, ...]:
     """Return the cells of a GPU under GPU_HEADERS."""
     used, memory = card["used_mib"], card["memory_mib"]
@@ -191,12 +253,16 @@ def show(pod: str, history: History) -> None:
     if history.problem:
         screen.note(f"{pod}: {history.problem}")
     if loads := history.loads():
-        screen.table([load.row() for load in loads], HEADERS)
+        for headers, rows in model_tables(HEADERS, [load.row() for load in loads], screen.width()):
+            screen.table(rows, headers, shrink="MODEL")
     else:
         screen.say(f"no models on {pod}; start one: pi start MODEL --name NAME")
     if cards := history.gpus():
         screen.say()
         screen.table([gpu_row(card) for card in cards], GPU_HEADERS)
+    if keys := history.key_loads():
+        screen.say()
+        screen.table([each.row() for each in keys], KEY_HEADERS)
 
 
 def as_json(pod: str, history: History) -> TopPodJson:
@@ -206,6 +272,7 @@ def as_json(pod: str, history: History) -> TopPodJson:
         "problem": history.problem,
         "models": [load.as_json() for load in history.loads()],
         "gpus": [_gpu_json(card) for card in history.gpus()],
+        "keys": [each.as_json() for each in history.key_loads()],
     }
 
 
@@ -222,6 +289,10 @@ def _gpu_json(card: GpuSample) -> TopGpuJson:
 
 def _count(number: float | None) -> str:
     return "-" if number is None else f"{number:.1f}" if 0 < number < 10 and number % 1 else f"{number:,.0f}"
+
+
+def _rate(per_s: float | None) -> str:
+    return "-" if per_s is None else f"{per_s:.2f}" if 0 < per_s < 1 else _count(per_s)
 
 
 def _percent(share: float | None) -> str:

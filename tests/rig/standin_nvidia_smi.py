@@ -3,7 +3,8 @@
 `~/fault/nvidia_smi.json` contains `answer` (a file of that folder). It may contain `count` (number of GPUs),
 `used_mib` (used memory by GPU, `{"0": 70000}`), `mig` (the mode of slices, by default "[N/A]"), `cuda` (the newest CUDA that the driver supports), `exit` (exit
 code), `seconds` (the duration), `columns` (other columns, such as `{"utilization.gpu": "40"}`) and `apps` (processes: `[{"pid": 77, "gpu": 0, "mib": 62464}]`; the stand-in
-lists the live ones and adds their memory). Lines of the file that list slices (MIG) are printed by `-L` and in the
+lists the live ones and adds their memory), and `serving_mib` (memory of each live stand-in for `vllm` on each of its
+GPUs). Lines of the file that list slices (MIG) are printed by `-L` and in the
 table.
 It uses only the standard library, because tests copy it into a pod's PATH.
 """
@@ -83,11 +84,18 @@ def print_apps(fault: dict[str, Any]) -> None:
 def apps(fault: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the live processes."""
     found = []
-    for app in fault.get("apps", []):
+    for app in [*fault.get("apps", []), *servers(fault.get("serving_mib"))]:
         stat = Path(f"/proc/{app['pid']}/stat")
         if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
             found.append(app)
     return found
+
+
+def servers(mib: int | None) -> list[dict[str, Any]]:
+    """Return the stand-ins for `vllm` that were started, on each of their GPUs."""
+    received = [json.loads(path.read_text()) for path in Path.home().glob("received/*.json")] if mib else []
+    gpus = [(each["pid"], each["env"].get("CUDA_VISIBLE_DEVICES", "").split(",")) for each in received if "pid" in each]
+    return [{"pid": pid, "gpu": int(gpu), "mib": mib} for pid, own in gpus for gpu in own if gpu.isdecimal()]
 
 
 def cards(fault: dict[str, Any]) -> list[dict[str, str] | str]:

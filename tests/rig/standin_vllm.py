@@ -52,6 +52,7 @@ FAULTS: dict[str, Any] = {
     "call": None,  # name and arguments of a tool to call before that
     "bench": None,  # last line of a benchmark that fails
     "requests": [0, 0],  # how many run and wait, by /metrics; None: /metrics does not tell
+    "hangs": [],  # names of models that answer no request for text from now on, but their health and figures
     "leak": False,  # print the environment and the key in many encodings and in pieces; answer with the key
 }
 
@@ -246,6 +247,10 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/chat/completions":
             self.server.answered += 1
             self._stream(json.loads(asked))
+        elif self.path == "/v1/completions":
+            while set(self.server.names).intersection(json.loads(text_of("fault/vllm.json") or "{}").get("hangs", [])):
+                time.sleep(0.05)
+            self._json(200, {"choices": [{"text": "a"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
         else:
             self._json(404, {"detail": "Not Found"})
 

@@ -17,6 +17,9 @@ from tests.ssh.conftest import NewPod, set_mirrors
 
 MODEL, BYTES, CONTEXT = "Qwen/Qwen3-Coder-30B-A3B-Instruct", 61 * 10**9, 262144
 
+HELD_MIB = 75034
+"""What a vLLM with 92 % of an H100's memory holds there."""
+
 START = f"pi start {MODEL} --name qwen"
 
 
@@ -31,7 +34,7 @@ def pod_is_known(laptop: Laptop, pod: Pod) -> None:
 
     On a small disk there is a file without blocks, as if most of the model had been downloaded.
     """
-    pod.cards("h100_8", count=2)
+    pod.cards("h100_8", count=2, serving_mib=HELD_MIB)
     pod.fault("vllm", max_model_len=CONTEXT)
     entry = {"ssh": f"ssh {login()}@{ADDRESS} -p {PORT}", "gpus": h100s(2), "models": {}, "vllmVersion": "0.32.0"}
     laptop.pi.write({"version": 1, "pods": {"dc1": entry}, "active": "dc1"})

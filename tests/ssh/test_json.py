@@ -112,6 +112,29 @@ def test_all_pods_answer_at_once_and_a_dead_one_delays_nobody(pi: Pi, new_pod: N
     validate(offers, shown("OffersJson"))
     assert [bool(each["models"]) for each in offers["pods"]] == [True, True, False]
     assert re.findall(r"^(?:one|two):$", pi.ok("models", "smollm", "-p", "one,two"), re.M) == ["one:", "two:"]
+    for words, shape, key, failed in (
+        (("wait", "qwen", "--all-pods"), "WaitsJson", "ready", {"two", "dead"}),
+        (("explain", "qwen", "-p", "one,two,dead"), "ExplainsJson", "explained", {"two", "dead"}),
+        (("cache", "--all-pods"), "CachesJson", "cache", {"dead"}),
+        (("pods", "check", "--all-pods"), "ChecksJson", "check", {"dead"}),
+    ):
+        done = pi(*words, "--json")
+        document = json.loads(done.out)
+        validate(document, shown(shape))
+        assert (done.code, done.id) == (1, "pods-failed"), done
+        assert [each["pod"] for each in document["pods"]] == ["one", "two", "dead"]
+        assert {each["pod"] for each in document["pods"] if each["error"]} == failed
+        assert {each["pod"] for each in document["pods"] if each[key] is None} == failed
+    done = pi("doctor", "--all-pods", "--json")
+    document = json.loads(done.out)
+    validate(document, shown("DoctorsJson"))
+    assert done.code == 1 and not document["ok"] and document["here"]
+    assert [(each["pod"], each["checks"][0]["level"]) for each in document["pods"]] == [
+        ("one", "ok"), ("two", "ok"), ("dead", "failure"),
+    ]  # fmt: skip
+    assert pi.ok("wait", "qwen").startswith("qwen is ready on one at http://")
+    assert pi("env", "qwen", "--pod", "one,two").id == "one-pod"
+    assert "works on one pod at a time" in pi("env", "qwen", "--all-pods").err
     done = pi("logs", "qwen", "-p", "one,two", "--no-follow")
     assert (done.code, done.id) == (1, "pods-failed") and "qwen has no log" in done.err
     assert done.out and all(line.startswith("one: ") for line in done.out.splitlines())

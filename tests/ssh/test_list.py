@@ -26,10 +26,10 @@ def row(table: str, name: str) -> str:
 @pytest.mark.core
 def test_a_running_model_is_listed_with_its_address(serving: Serving) -> None:
     [head, line, pod] = serving.pi.ok("list").splitlines()
-    assert head.split() == ["NAME", "MODEL", "GPU", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL"]
+    assert head.split() == ["NAME", "MODEL", "GPU", "GPU", "GB", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL"]
     port = serving.pi.models("box")["qwen"]["port"]
     *cells, up, unit, idle, url = line.split()
-    assert cells == ["qwen", serving.model, "-", str(port), "8192", "running"]
+    assert cells == ["qwen", serving.model, "-", "-", str(port), "8192", "running"]
     assert int(up) < 100 and (unit, idle, url) == ("s", "-", f"http://127.0.0.1:{port}/v1")
     assert pod.startswith("  box: up ")
 
@@ -49,6 +49,22 @@ def test_idle_time_and_cost_are_listed(pi: Pi, box: Pod) -> None:
     [model] = seen["models"]
     assert (seen["price_per_hour"], seen["cost"]) == (2.5, 25.0)
     assert 600 <= model["idle_seconds"] < 660 and model["up_seconds"] < 100
+
+
+def test_gpu_memory_of_a_model_is_that_of_its_processes(pi: Pi, box: Pod) -> None:
+    box.cards("h100_8", count=1)
+    pi.ok("start", box.model(), "--name", "qwen")
+
+    def memory() -> tuple[str, int | None, str | None]:
+        [model] = json.loads(pi.ok("list", "--json"))["pods"][0]["models"]
+        cells = row(pi.ok("list"), "qwen").split()
+        return cells[3], model["gpu_memory_mib"], model["gpu_memory_source"]
+
+    own = {"pid": pi.models("box")["qwen"]["pid"], "gpu": 0, "mib": 72704}
+    box.cards("h100_8", count=1, apps=[own, {"pid": os.getpid(), "gpu": 0, "mib": 512}])
+    assert memory() == ("71.0", 72704, "processes")
+    box.cards("h100_8", count=1, used_mib={"0": 72704})  # as in a container that hides pids
+    assert memory() == ("<=71.0", 72704, "gpus")
 
 
 def test_a_pod_without_models_says_how_to_start_one(pi: Pi, box: Pod) -> None:

@@ -43,6 +43,8 @@ def test_figures_of_models_and_gpus(pi: Pi, box: Pod) -> None:
     box.fault("vllm", requests=[2, 1])
     pi.ok("start", box.model(), "--name", "qwen")
     pi.ok("prompt", "qwen", "What is the capital of France?")
+    (box.home / ".pi/keys").mkdir(mode=0o700, exist_ok=True)
+    (box.home / ".pi/keys/counts.json").write_text(json.dumps({"": [7, 1]}))  # a guard's; the stand-in has none
     document = json.loads(pi.ok("top", "--once", "--json"))
     validate(document, shown("TopJson"))
     [found] = document["pods"]
@@ -56,6 +58,8 @@ def test_figures_of_models_and_gpus(pi: Pi, box: Pod) -> None:
     )
     assert (model["generation_tokens_per_s"], model["kv_share"], model["prefix_share"]) == (0, 0.25, 0.25)
     assert (model["ttft_p50_s"], model["itl_p95_s"]) == (0.15, 0.195)
+    [key] = found["keys"]
+    assert (key["name"], key["requests"], key["requests_per_s"]) == (None, 7, 0) and key["idle_seconds"] is not None
     gpu = found["gpus"][0]
     assert (gpu["use_percent"], gpu["celsius"], gpu["watts"]) == (40, 61, 300.5) and gpu["memory_mib"] > 80000
     table = pi.ok("top", "--once").splitlines()
@@ -65,6 +69,7 @@ def test_figures_of_models_and_gpus(pi: Pi, box: Pod) -> None:
         "2",
         "1",
     ]
+    assert [line.split()[:3] for line in table[-2:]] == [["KEY", "REQUESTS", "REQ/S"], ["(PI_API_KEY)", "7", "0"]]
     assert any("40 %" in line and "61 °C" in line for line in table)
     scraped = pi("top", "--prometheus")
     port = pi.models("box")["qwen"]["port"]

@@ -34,14 +34,16 @@ HEADERS = ("NAME", "MODEL", "STATE", "URL")
 ROWS = [("qwen", "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", "running", "http://203.0.113.7:8001/v1")]
 
 
-@pytest.mark.parametrize(("columns", "moved"), [(200, False), (79, False), (58, True), (50, True)])
-def test_a_table_fits_the_terminal(columns: int, moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("columns", "moved", "whole"), [(200, False, True), (79, False, False), (58, True, True), (50, True, False)]
+)
+def test_a_table_fits_the_terminal(columns: int, moved: bool, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "width", lambda: columns)
     lines = screen.table_text(ROWS, HEADERS, shrink="MODEL", below="URL").splitlines()
     assert max(map(len, lines)) <= columns
     assert lines[2:] == (["  qwen: http://203.0.113.7:8001/v1"] if moved else [])
     assert "http://203.0.113.7:8001/v1" in lines[-1]
-    assert ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8" in lines[1]) == (columns == 200)
+    assert ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8" in lines[1]) == whole
 
 
 def test_what_moves_below_a_table_follows_all_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,7 +228,7 @@ def pull(link: Any) -> None:
 
 def cache(link: Any) -> None:
     found = read_cache(link)
-    cache_table.show("box", found)
+    cache_table.show([Asked(POD, found)])
     cache_table.as_json("box", found)
 
 

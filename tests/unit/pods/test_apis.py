@@ -14,8 +14,9 @@ from pi.pods import apis
 @pytest.mark.parametrize("api", apis.APIS)
 def test_example_calls_the_first_route_with_the_key(api: str) -> None:
     words = shlex.split(apis.example(api, "m", "http://192.0.2.1:8001/v1", "$PI_API_KEY"))
-    assert words[:2] == ["curl", "http://192.0.2.1:8001" + apis.APIS[api].routes[0]]
-    assert "Authorization: Bearer $PI_API_KEY" in words
+    address = "http://192.0.2.1:8001" + apis.APIS[api].routes[0]
+    assert words[:7] == ["printf", "Authorization: Bearer %s", "$PI_API_KEY", "|", "curl", address, "-H"]
+    assert words[7] == "@-"
     if "-d" in words:
         assert json.loads(words[words.index("-d") + 1])["model"] == "m"
     else:

@@ -33,9 +33,16 @@ def metrics(tokens: float, **others: Any) -> Metrics:
     return made
 
 
-def sample(at: float, found: Metrics | None, name: str = "qwen", state: str = "running") -> Sample:
+def key(name: str | None, requests: int, added: str | None = None) -> Any:
+    return {"name": name, "added": added, "requests": requests, "used_s_ago": 3.5 if requests else None}
+
+
+def sample(
+    at: float, found: Metrics | None, name: str = "qwen", state: str = "running", keys: tuple[Any, ...] = ()
+) -> Sample:
     card: Any = {"index": 0, "used_mib": 1024.0, "memory_mib": 2048.0, "use": at, "celsius": None, "watts": 99.6}
-    return {"at": at, "models": [{"name": name, "state": state, "metrics": found}], "gpus": [card], "problem": None}
+    model: Any = {"name": name, "state": state, "metrics": found}
+    return {"at": at, "models": [model], "gpus": [card], "keys": [*keys], "problem": None}
 
 
 def history(*samples: Sample) -> History:
@@ -60,6 +67,23 @@ def test_one_sample_has_no_rates_yet() -> None:
 def test_a_server_that_was_started_again_counts_from_there() -> None:
     [load] = history(sample(0, metrics(5000)), sample(1, metrics(0)), sample(2, metrics(30))).loads()
     assert load.output_per_s == 30
+
+
+def test_requests_of_each_key_are_counted() -> None:
+    seen = history(
+        sample(0, None, keys=(key(None, 10), key("ann", 900, "2026-01-01"))),
+        sample(10, None, keys=(key(None, 40), key("ann", 0, "2026-02-02"))),
+        sample(30, None, keys=(key(None, 40), key("ann", 1, "2026-02-02"), key("new", 5))),
+    )
+    assert [each.row() for each in seen.key_loads()] == [
+        ("(PI_API_KEY)", "40", "1", "4 s ago"),
+        ("ann", "1", "0.05", "4 s ago"),
+        ("new", "5", "-", "4 s ago"),
+    ]
+    console = Console(width=80, markup=False)
+    with console.capture() as drawn:
+        console.print(drawing({"box": seen}, {}, 80))
+    assert "(PI_API_KEY)  40        1      4 s ago" in drawn.get()
 
 
 def test_samples_older_than_a_minute_are_dropped() -> None:
@@ -98,11 +122,20 @@ def test_prefix_hits_are_of_the_last_minute() -> None:
     assert load.prefix_share == 0.5
 
 
-def text_of(seen: History, errors: dict[str, str] | None = None) -> str:
-    console = Console(width=200, markup=False, color_system=None)
+def text_of(seen: History, errors: dict[str, str] | None = None, columns: int = 200) -> str:
+    console = Console(width=columns, markup=False, color_system=None)
     with console.capture() as shown:
-        console.print(drawing({"box": seen}, errors or {}))
+        console.print(drawing({"box": seen}, errors or {}, columns))
     return shown.get()
+
+
+def test_a_narrow_screen_has_two_tables_and_whole_figures() -> None:
+    name = "a-name-of-" + "m" * 50
+    busy = metrics(1, prompt_tokens=123456.0, itl=buckets(0, 0, 10, 10))
+    lines = text_of(history(sample(0, metrics(0), name), sample(1, busy, name)), columns=80).splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["MODEL", lines[2].split()[0], "MODEL", lines[4].split()[0]]
+    assert "…" in lines[2].split()[0] and lines[2].split()[1:3] == ["running", "1"] and "123,456" in lines[2]
+    assert "300 ms / 390 ms" in lines[4] and "OUT/S, LAST SAMPLES" in lines[3]
 
 
 def test_the_screen_has_a_line_for_each_model_and_gpu_and_no_markup() -> None:
