@@ -14,7 +14,7 @@ from starlette.types import Send
 from pi import affinity, screen
 from pi.door.admission import Headers
 from pi.door.names import Served
-from pi.door.refusals import Refused
+from pi.door.refusals import ANTHROPIC, Refused
 from pi.errors import HostKeyError, PiError, UnreachableError
 from pi.steps import where
 
@@ -40,6 +40,9 @@ ANSWER_HEADERS = frozenset({b"content-type", b"content-length", b"content-encodi
 LONGEST_ERROR = 64 * 1024
 
 EVENTS = b"text/event-stream"
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+"""What Anthropic's API sends in a pause."""
 
 
 class NotListening(Exception):
@@ -92,6 +95,10 @@ class Reply:
 
     async def write(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def keep_open(self, text: str, path: str) -> None:
+        """Send what clients of this path ignore, so that they do not give up."""
+        await self.write(PING if path.startswith(ANTHROPIC) else f": {text}\n\n".encode())
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})

@@ -28,6 +28,7 @@ VERBS = {
     "scale": "scale:scale",
     "stop": "stop:stop",
     "restart": "restart:restart",
+    "move": "move:move",
     "up": "up:up",
     "down": "down:down",
     "export": "export:export",

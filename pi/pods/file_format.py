@@ -9,7 +9,7 @@ from typing import Any, NoReturn, cast, get_args
 
 from pi.pods.gpus import Gpu, memory_label, memory_mib
 from pi.pods.json_place import Place, dotted, line_of
-from pi.pods.types import NAME, Deployment, Owner, Pod, State, Status
+from pi.pods.types import NAME, Deployment, Move, Owner, Pod, State, Status
 
 VERSION = 1
 """Format of pods.json that this pi writes; a file without a version has format 1."""
@@ -176,6 +176,7 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
         adapters=_names(data.pop("adapters", []), (*place, "adapters")),
         replica_of=_text(data.pop("replica_of", ""), (*place, "replica_of")),
         options=_object(data.pop("options", {}), (*place, "options")),
+        move=_move(data.pop("move", None), (*place, "move")),
         extra=data,
     )
 
@@ -195,6 +196,15 @@ def _owner(value: Any, place: Place) -> Owner | None:
         raise Misread((*place, "since"), "expected seconds since 1970")
     pid = _int(data.pop("pid", None), 2, 2**31, (*place, "pid"))
     return Owner(pid, _text(data.pop("host", None), (*place, "host")), since, data)
+
+
+def _move(value: Any, place: Place) -> Move | None:
+    if value is None:
+        return None
+    data = _object(value, place)
+    to = _text(data.get("to"), (*place, "to"))
+    _named(to, (*place, "to"))
+    return Move(to, _bool(data.get("done", False), (*place, "done")))
 
 
 def _gpu_ids(value: Any, place: Place) -> tuple[int, ...]:
@@ -344,4 +354,6 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
         document["replica_of"] = model.replica_of
     if model.options:
         document["options"] = model.options
+    if model.move:
+        document["move"] = {"to": model.move.to, "done": model.move.is_done}
     return {**document, **model.extra}

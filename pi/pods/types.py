@@ -53,6 +53,14 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class Move:
+    """A model on its way to another pod; `is_done` if requests go there already."""
+
+    to: str
+    is_done: bool = False
+
+
+@dataclass(frozen=True)
 class Deployment:
     """A model with the name that the user gave it.
 
@@ -85,6 +93,8 @@ class Deployment:
     """Name of the endpoint in front of it, if it is a replica."""
     options: dict[str, Any] = field(default_factory=dict)
     """How it was started, by the names of the flags of `pi start`; empty if unknown. It contains no secret."""
+    move: Move | None = None
+    """Where `pi move` takes it; None unless it moves."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Unknown keys of pods.json."""
 

@@ -274,21 +274,28 @@ class TunnelJson(TypedDict):
 
 
 class DoorModelJson(TypedDict):
-    """A model at the door; `note` says what the door does with it, and why."""
+    """A model at the door: its requests that run now; `note` says what the door does with it, and why."""
 
     id: str
     pod: str
-    state: Literal["running", "starting", "stopping", "stopped"]
+    state: Literal["running", "starting", "stopping", "stopped", "leaving"]
+    requests: int
     note: str
 
 
-class DoorJson(TypedDict):
+class DoorReport(TypedDict):
+    """What an open door says of itself; `problem` is why it cannot use its file of models now, empty if it can."""
+
+    models: list[DoorModelJson]
+    problem: str
+
+
+class DoorJson(DoorReport):
     """`pi door status --json`; without an open door, `url` and `pid` are null."""
 
     url: str | None
     pid: int | None
     key_file: str
-    models: list[DoorModelJson]
 
 
 class TunnelsJson(TypedDict):

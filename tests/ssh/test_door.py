@@ -165,7 +165,7 @@ def test_an_idle_model_is_stopped_and_a_request_starts_it_once(pi: Pi, box: Pod)
 @pytest.mark.pace(0.2)
 def test_a_start_that_fails_is_an_error_and_not_repeated_at_once(pi: Pi, box: Pod) -> None:
     box.fault("vllm", exit=1, load_s=0.5)
-    entry = {"model": box.model(), "port": free_port(), "gpus": [], "pid": 7}
+    entry = {"model": box.model(), "port": free_port(), "gpus": [], "pid": 7, "boot_id": "an earlier one"}
     state = pi.state()
     state["pods"]["box"]["models"] = {"qwen": {**entry, "options": {"model": entry["model"]}}, "bge": entry}
     pi.write(state)
@@ -209,3 +209,36 @@ def test_a_killed_door_and_one_on_another_machine_start_a_model_once(pi: Pi, box
             assert answer.result()[0] == 200 and " is Paris." in answer.result()[1]
     assert [each.ok("door", "stop").startswith("closed") for each in (pi, other)] == [True, True]
     assert len(re.findall(r" start +qwen +ok", pi.ok("audit"))) == 1
+
+
+def test_a_declared_model_starts_and_evicts_the_least_used_one(pi: Pi, box: Pod) -> None:
+    box.cards("h100_8", count=1)
+    declared = pi.home / "pi.toml"
+    tables = (f'[pods.box.models.{name}]\nmodel = "{box.model(name)}"\nmemory = "60%"\n' for name in ("old", "new"))
+    declared.write_text("".join(tables))
+    assert pi("door", "--pin", "nobody").id == "pin-unknown"
+    client = open_door(pi, "--evict")
+    try:
+        listed = json.loads(client.ask(path="/v1/models")[1])["data"]
+        assert [(each["id"], each["state"]) for each in listed] == [("old", "stopped"), ("new", "stopped")]
+        assert client.chat("old")[0] == 200
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.chat, "new")
+            assert until(lambda: "more for old, which has just started" in client.notes(), 60)
+            assert client.chat("old")[0] == 200, "it serves on"
+            age(box, "old")
+            assert asked.result()[0] == 200
+        assert list(pi.models("box")) == ["new"]
+        log = (pi.config / "door" / "log").read_text()
+        assert "stop of old on box: makes room for new on box" in log and "start of new on box took" in log
+        declared.write_text("[pods.box.models.new]\nmodell = 1\n")
+        status = pi("door", "status")
+        assert "unknown key modell; did you mean model?" in status.err and "old" in status.out
+    finally:
+        pi.ok("door", "stop")
+
+
+def age(box: Pod, name: str) -> None:
+    """Make a model seem to run since the boot of its pod."""
+    path = box.home / ".pi" / "run" / name / "record.json"
+    path.write_text(json.dumps({**box.record(name), "launched": 1.0}))

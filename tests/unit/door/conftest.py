@@ -17,11 +17,15 @@ import pytest
 import uvicorn
 
 from pi.door import kept, server
+from pi.door.rules import Rules
+from pi.fabric_tasks.start_options import options_of
 from tests.rig.sshd import free_port
 
 PODS_KEY = "sk-pods-0123456789abcdef"
 
 CHAT = "/v1/chat/completions"
+
+RULES = Rules(start_of=lambda name, table: options_of(name, table).start())
 
 
 @dataclass
@@ -153,7 +157,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", port)) as listener:
         patch.setenv("PI_CONFIG_DIR", str(config))
         patch.setenv("PI_API_KEY", PODS_KEY)
-        running = uvicorn.Server(server.settings(kept.HOST, PODS_KEY))
+        running = uvicorn.Server(server.settings(kept.HOST, PODS_KEY, RULES))
         thread = threading.Thread(target=running.run, args=([listener],))
         thread.start()
         while not running.started:
