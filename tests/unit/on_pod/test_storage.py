@@ -19,6 +19,6 @@ def test_a_link_whose_disk_is_away_is_trouble_and_a_cache_that_is_not_there_yet_
     link, disk = tmp_path / ".cache/huggingface", tmp_path / "disk"
     link.parent.mkdir()
     link.symlink_to(disk)
-    assert storage.trouble() == f"{disk}: No such file or directory"
+    assert storage.trouble() == f"{link} is a link to {disk}, which does not exist"
     disk.mkdir()
     assert storage.trouble() is None
