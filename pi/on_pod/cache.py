@@ -41,14 +41,28 @@ def remove(wire: Wire, request: CacheRequest) -> RemovedAnswer:
             return _remove_compiled(wire, model, folders)
         if model not in cached.models():
             raise PodError("not_cached", "%s is not in the pod's cache" % model)
-        found = _described(model, _living())
+        living = _living()
+        found = _described(model, living)
         if found["used_by"]:
             raise PodError("in_use", "%s is in use by %s" % (model, ", ".join(found["used_by"])))
         if found["fetched_by"]:
             by = ", ".join(map(process.described, found["fetched_by"]))
             raise PodError("in_use", "%s is being fetched by %s" % (model, by))
+        own = {pid for record in living for pid in records.living(record)}
+        others = [process.described(pid) for pid in cached.programs(model) if pid not in own]
+        if others:
+            raise PodError("in_use", "%s is in use by %s" % (model, ", ".join(others[:5])))
+        repo = cached.folder_of(model)
+        if os.path.islink(repo):
+            where = os.path.realpath(repo)
+            raise PodError("undeletable", "%s is a link to %s, so pi does not delete it" % (model, where))
         wire.progress("deleting %s" % model)
-        cached.remove(cached.folder_of(model))
+        try:
+            cached.remove(repo)
+        except OSError as error:
+            raise PodError(
+                "undeletable", "cannot delete %s: %s: %s" % (model, error.filename, error.strerror)
+            ) from None
     return {"model": model, "size_bytes": found["size_bytes"]}
 
 

@@ -6,10 +6,9 @@ import contextlib
 import glob
 import os
 import stat
-import tempfile
 from typing import Iterable, Optional, Set
 
-from pi.on_pod import reading
+from pi.on_pod import probe, reading
 
 HOME = os.path.expanduser("~/.pi")
 
@@ -64,7 +63,7 @@ def _folder(path: str) -> Optional[str]:
 def _uid_of_new_files(folder: str) -> int:
     """Return whom a new file in a folder belongs to: on some network storage, root's files are another user's."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with os.fdopen(probe.unnamed(folder), "wb") as file:
             return os.fstat(file.fileno()).st_uid
     except OSError:
         return os.geteuid()
