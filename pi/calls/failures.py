@@ -193,6 +193,14 @@ def _unexpected(id: str, message: str, detail: FaultDetail) -> PiError:
     return UnprovenError(id, f"{place}: {message}", "please report this; pi list shows what is left")
 
 
+def _no_haproxy(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "as root, on the pod: apt-get install -y haproxy; then repeat the command")
+
+
+def _no_endpoint(id: str, message: str, detail: NameDetail) -> PiError:
+    return RemoteError(id, message, f"pi list shows what runs; to start it again: pi restart {detail['name']}")
+
+
 def _with_log(hint: str | None, name: str) -> str:
     """Return the hint, and where vLLM's whole log is."""
     return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name} (~/.vllm_logs/{name}.log on the pod)"
@@ -228,6 +236,8 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "key_taken": (NoDetail, _key_taken),
     "unknown_key": (NoDetail, _unknown_key),
     "no_model": (NoDetail, _plain),
+    "no_endpoint": (NameDetail, _no_endpoint),
+    "no_haproxy": (NoDetail, _no_haproxy),
     "no_log": (NoDetail, _plain),
 }
 """The shape of each kind's detail, and the error that it becomes."""

@@ -83,13 +83,14 @@ def start_model(
     options: Mapping[str, Any] | None = None,
     timeout_s: int | None = None,
     alone: bool = False,
+    replica_of: str = "",
 ) -> Started:
     """Start a model and wait until it is ready. `adapters` are the repositories or paths of its LoRA adapters.
 
     `decide` plans with the pod's present facts while pi holds the pod's lock. If vLLM exits before it is ready,
     `correct` may return a plan for a second try. With `ask_hub`, the hub describes a model that is not on the pod.
     `checkpoints` are ids to be sized for the plan. `alone` means that `listen` will raise and leave the pod alone.
-    The pod keeps `options`, to start the model again in the same way.
+    The pod keeps `options`, to start the model again in the same way. A replica joins its endpoint.
 
     Raises:
         BusyError, NotReadyError, Interrupted, or what `decide` and `correct` raise: nothing is left running.
@@ -118,6 +119,8 @@ def start_model(
         public.update(event.facts["public"])
         launch = _launch(plans[-1], instance, key, private, upkeep, ways[-1], timeout_s, alone)
         launch["files"]["options.json"] = json.dumps(dict(options or {}))
+        if replica_of:
+            launch["record"]["replica_of"] = replica_of
         running.answer(launch)
 
     request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}

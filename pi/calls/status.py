@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,8 @@ class Found:
     """How the pod ends with it, "runpod", "vast" or "command"; None if it stays."""
     pod_stop: str = ""
     """What became of that."""
+    servers: Mapping[str, str] | None = None
+    """The replicas of an endpoint that runs, with HAProxy's states; None for other deployments."""
 
 
 @dataclass(frozen=True)
@@ -205,4 +208,5 @@ def found_of(record: DeploymentStatus) -> Found:
         hung_s=hung_s,
         on_idle=record.get("on_idle"),
         pod_stop=one_line(record.get("pod_stop", ""), 400),
+        servers=record.get("servers", {}) if "replicas" in record else None,
     )

@@ -16,7 +16,7 @@ from pi.door.names import Kept, Served
 from pi.door.passing import NotListening, Question, Reply, pass_on
 from pi.door.refusals import Refused
 from pi.door.rules import Rules
-from pi.door.starts import Starts
+from pi.door.starts import Runner, Starts
 from pi.door.uses import Place, Uses
 from pi.errors import PiError
 from pi.on_pod.pace import paced
@@ -41,15 +41,15 @@ LOOK_S = 30
 
 
 class House:
-    """`key` is that of the pods."""
+    """`key` is that of the pods; `run` runs pi."""
 
-    def __init__(self, key: str, rules: Rules) -> None:
+    def __init__(self, key: str, rules: Rules, run: Runner) -> None:
         self._key = key
         self._rules = rules
         self._uses = Uses()
         self._lines = Lines()
         self._pool = new_pool(self._lines)
-        self._starts = Starts(self._make_room)
+        self._starts = Starts(self._make_room, run)
         self._evictions = Evictions(rules, self._uses, self._starts, self.models)
 
     @contextlib.asynccontextmanager

@@ -11,12 +11,14 @@ from typing import Any
 import httpcore2
 from starlette.types import Send
 
-from pi import screen
+from pi import affinity, screen
 from pi.door.admission import Headers
 from pi.door.names import Served
 from pi.door.refusals import ANTHROPIC, Refused
 from pi.errors import HostKeyError, PiError, UnreachableError
 from pi.steps import where
+
+SESSION = affinity.HEADER.lower().encode()
 
 REQUEST_HEADERS = frozenset(
     {
@@ -24,6 +26,7 @@ REQUEST_HEADERS = frozenset(
         b"content-type",
         b"user-agent",
         b"x-request-id",
+        SESSION,
         b"anthropic-version",
         b"anthropic-beta",
         b"openai-beta",
@@ -63,6 +66,11 @@ class Question:
     @property
     def wants_stream(self) -> bool:
         return self.document.get("stream") is True
+
+    @property
+    def session(self) -> bytes:
+        """The id of its conversation, for a client that gives none."""
+        return affinity.session_of(self.document).encode()
 
     def body_for(self, name: str) -> bytes:
         """Return the body with the name that the server knows."""
@@ -133,6 +141,7 @@ async def _answer(
     headers = [
         (b"host", b"127.0.0.1"),
         *((name, value) for name, value in asked.headers if name in REQUEST_HEADERS),
+        *(() if any(name == SESSION for name, _ in asked.headers) else ((SESSION, asked.session),)),
         (b"authorization", b"Bearer " + key.encode()),
         (b"content-length", str(len(body)).encode()),
     ]

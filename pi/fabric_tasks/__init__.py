@@ -25,6 +25,7 @@ VERBS = {
     "cache.list": "cache:list_cache",
     "cache.rm": "cache_rm:remove",
     "list": "list:list_models",
+    "scale": "scale:scale",
     "stop": "stop:stop",
     "restart": "restart:restart",
     "move": "move:move",

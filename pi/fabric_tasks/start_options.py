@@ -16,6 +16,7 @@ from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
 from pi.fabric_tasks.options import timeout_s_of
 from pi.planning.types import Request
 from pi.steps import on_idle
+from pi.steps.replicas import MOST
 from pi.steps.starting import Start
 
 OF_ONE_CALL = ("pod", "name", "dry_run", "detach")
@@ -36,6 +37,7 @@ class StartOptions(LaunchOptions):
         "then stop the pod if it has no other model, at RunPod or Vast.ai, or run COMMAND on it; keep-pod: do not",
         requires="--stop-after-idle",
     )
+    replicas: str | None = flag("4", "this many equal servers behind one address; see pi scale", completes="gpus")
     detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
     timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
 
@@ -47,7 +49,7 @@ class StartOptions(LaunchOptions):
             )
         if self.name is None:
             raise InputError("name-missing", "--name is missing", f"pi start {self.model} --name NAME")
-        return self.request(self.model, self.name)
+        return replace(self.request(self.model, self.name), replicas=self._replicas())
 
     def start(self) -> Start:
         """Return the start that these options describe. Raises InputError."""
@@ -58,6 +60,20 @@ class StartOptions(LaunchOptions):
         timeout_s = timeout_s_of(self.timeout)
         return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table())
 
+    def _replicas(self) -> int:
+        """Return the number of `--replicas`, 0 without it. Raises InputError."""
+        if self.replicas is None:
+            return 0
+        others = {
+            "--detach": (self.detach, "pi adds one replica after the other"),
+            "--stop-after-idle": (self.stop_after_idle, "each replica would stop alone"),
+            "--for-throughput": (self.for_throughput, "one server would take all GPUs; use --gpus"),
+        }
+        for other, (value, why) in others.items():
+            if value:
+                raise InputError("flags-conflict", f"--replicas and {other} exclude each other", why)
+        return replicas_of(self.replicas)
+
     def table(self) -> dict[str, Any]:
         """Return what describes the model, by the names of the flags; empty if a value contains a secret."""
         table: dict[str, Any] = {"model": self.model}
@@ -67,6 +83,13 @@ class StartOptions(LaunchOptions):
                 table[key_of(each)] = list(value) if each.is_list else value
         text = repr(table)
         return table if redaction.redacted(text) == text else {}
+
+
+def replicas_of(text: str) -> int:
+    """Return a number of replicas. Raises InputError."""
+    if not re.fullmatch(r"[1-9][0-9]?", text, re.ASCII) or int(text) > MOST:
+        raise InputError("replicas-invalid", f"invalid number of replicas {text!r}", f"use a number from 1 to {MOST}")
+    return int(text)
 
 
 def restarts_of(text: str | None) -> int:
@@ -164,10 +187,10 @@ def _wrong(flag: Flag, value: Any) -> list[str]:
     elif flag.kind is bool:
         fits, example = isinstance(value, bool), "true"
     else:
-        is_number = type(value) is int and key in ("gpus", "timeout")
+        is_number = type(value) is int and key in EXAMPLES
         fits, example = isinstance(value, str) or is_number, EXAMPLES.get(key, f'"{flag.value}"')
     return [] if fits else [f"{key}: write {key} = {example}"]
 
 
-EXAMPLES = {"gpus": "2", "timeout": "900"}
+EXAMPLES = {"gpus": "2", "timeout": "900", "replicas": "4"}
 """Values of keys that are numbers."""

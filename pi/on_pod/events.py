@@ -25,6 +25,8 @@ FailureKind = Literal[
     "locked",
     "lost",
     "name_taken",
+    "no_endpoint",
+    "no_haproxy",
     "no_log",
     "no_model",
     "not_cached",

@@ -92,19 +92,19 @@ def objection(record: Record, key: str, deadline: float = float("inf")) -> Optio
     if status != 200:
         return "/v1/models answered %d to the model's own key" % status
     served = _served(body)
-    if record["name"] not in served:
+    if record.get("replica_of", record["name"]) not in served:
         return "/v1/models lists %s, not %s" % (", ".join(sorted(served)) or "nothing", record["name"])
-    return _open_door(port, bool(record.get("private")), deadline)
+    return open_door(port, bool(record.get("private")), deadline)
 
 
 def note_context(record: Record, key: str) -> None:
     """Set the record's `context` to the one that its server reports; embedding models may report none."""
-    length = _served(get(record["port"], "/v1/models", key)[1]).get(record["name"])
+    length = _served(get(record["port"], "/v1/models", key)[1]).get(record.get("replica_of", record["name"]))
     if isinstance(length, int) and not isinstance(length, bool) and length > 0:
         record["context"] = length
 
 
-def _open_door(port: int, private: bool, deadline: float) -> Optional[str]:
+def open_door(port: int, private: bool, deadline: float) -> Optional[str]:
     """Return the first route that answers without the key, here or at the outer address, or None."""
     outer = outer_address()
     if private and outer and get(port, "/health", timeout_s=_until(deadline, 3), host=outer)[0]:

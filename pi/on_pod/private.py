@@ -22,7 +22,7 @@ RUN_OR_READ = ("env.sh", "machine")
 NOT_WRITTEN = ("machine",)
 """Those of them that a setup does not write again."""
 
-RUNS_VENVS = ("check", "setup", "start", "survey")
+RUNS_VENVS = ("check", "scale", "setup", "start", "survey")
 """Modules whose verbs run programs of the venvs, or begin something. `stop` and `list` always work."""
 
 IN_VENV = ("", "bin", "bin/python", "bin/vllm", "lib", "lib/python3*", "lib/python3*/site-packages")

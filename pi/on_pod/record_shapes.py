@@ -11,7 +11,14 @@ ModelState = Literal["running", "starting", "unresponsive", "crashed", "rebooted
 """What a deployment is doing now; "rebooted" if its pod was restarted since, "idle" if it ended for lack of use."""
 
 
-class Reservation(TypedDict):
+class _Replica(TypedDict, total=False):
+    """`replica_of` is the name of the endpoint in front of a replica; `replicas` are those of an endpoint."""
+
+    replica_of: str
+    replicas: List[str]
+
+
+class Reservation(_Replica):
     """The part of a record that pi chooses.
 
     `by` names the pi that started it, `venv` the folder of its vLLM, `adapters` the names of its LoRA adapters.
@@ -60,6 +67,8 @@ class _RecordOptions(TypedDict, total=False):
     idle_s: Optional[int]
     on_idle: Optional[str]
     restarts: int
+    replica_of: str
+    replicas: List[str]
 
 
 class Record(_RecordOptions):
@@ -68,6 +77,7 @@ class Record(_RecordOptions):
     `owner` is the process that starts it, `pid` its server, and `session` the session of its processes.
     `created` is the pod's uptime in seconds; `started` and `owner_started` are start times in ticks.
     `context` is the server's longest context in tokens. `restarts` counts how often its launcher has started it again.
+    `replicas` makes it the record of an endpoint: its process is HAProxy, in front of these. Each has `replica_of`.
     """
 
     name: str

@@ -15,6 +15,7 @@ from typing import Any, Dict, NoReturn, Optional, cast
 from pi.on_pod import (
     arguments,
     audit,
+    balancer,
     container,
     download,
     endings,
@@ -32,7 +33,7 @@ from pi.on_pod import (
 )
 from pi.on_pod.events import FailureKind
 from pi.on_pod.pace import paced
-from pi.on_pod.record_shapes import Record
+from pi.on_pod.record_shapes import Record, Reservation
 from pi.on_pod.shapes import Launch, Relaunch, Repository, Retry, StartAnswer, StartRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
@@ -52,12 +53,14 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
     or GPU. This process owns the reservation, which is valid while it lives.
     """
     with lock.locked(wire):
-        _check_name(request["name"])
+        check_name(request["name"])
         wire.emit({"event": "survey", "facts": survey.survey(request)})
         plan: Launch = wire.answer(timeout_s=60)
         wire.check_cancelled()
+        if "replica_of" in plan["record"]:  # the endpoint passes on the key that it accepts
+            plan["key"] = plan["files"]["key"] = records.key(plan["record"]["replica_of"])
         wire.hide([plan["key"]])
-        record = _reserve(plan)
+        record = reserve(plan["record"])
     try:
         if plan["check"]:
             arguments.check(wire, record["venv"], record["instance"], plan["check"])
@@ -68,16 +71,18 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         health.note_context(record, plan["key"])
         record["status"] = "running"
         records.save(record)
+        if "replica_of" in record:
+            balancer.join(wire, record)
     except Exception as error:
         by = records.stopper(record["name"]) if isinstance(error, Cancelled) else None
-        _clear(wire, record)
+        clear(wire, record)
         if by:
             raise PodError("stopped", "%s was stopped while it started, by %s" % (record["name"], by)) from None
         raise
     return {"record": record, "side_doors": record["side_doors"]}
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Delete the record of a crashed deployment. Raises PodError if the name is in use."""
     record = records.load(name)
     if record is None:
@@ -102,10 +107,11 @@ def _doing(record: Record) -> str:
     return "starting (%s, %d s ago)" % (record.get("by", "another pi"), max(0, process.uptime_s() - record["created"]))
 
 
-def _reserve(plan: Launch) -> Record:
+def reserve(reservation: Reservation) -> Record:
+    """Save a record of which this call is the owner."""
     owner = os.getpid()
     owner_stat = process.stat(owner)
-    record = cast(Record, dict(plan["record"], status="starting"))
+    record = cast(Record, dict(reservation, status="starting"))
     record["created"] = process.uptime_s()
     record["boot_id"] = process.boot_id()
     record["owner"] = owner
@@ -154,7 +160,7 @@ def _serve(wire: Wire, record: Record, plan: Launch) -> None:
 
 
 def _try(wire: Wire, record: Record, plan: Launch, deadline: float) -> None:
-    _wait_until_ready(wire, record, _launch(wire, record, plan, deadline), plan, deadline)
+    _wait_until_ready(wire, record, launch(wire, record, plan, deadline), plan, deadline)
 
 
 def _correction(wire: Wire, error: PodError) -> Optional[Relaunch]:
@@ -169,7 +175,7 @@ def _write(record: Record, files: Dict[str, str]) -> None:
         records.write(record["name"], file_name, text)
 
 
-def _launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subprocess.Popen[bytes]:
+def launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subprocess.Popen[bytes]:
     """Start the launcher in a new session, with its log in ~/.vllm_logs. Returns the launcher."""
     name = record["name"]
     os.makedirs(records.LOGS, exist_ok=True)
@@ -206,7 +212,7 @@ def _server_pid(wire: Wire, record: Record, launcher: subprocess.Popen[bytes], p
         if text.isdecimal():
             return int(text)
         if has_ended:
-            _fail("launch_failed", "the launcher exited before it ran vLLM", record)
+            fail("launch_failed", "the launcher exited before it ran vLLM", record)
         wire.check_cancelled()
         if time.monotonic() > deadline:
             _fail_late(record, plan)
@@ -233,11 +239,11 @@ def _wait_until_ready(
         wire.check_cancelled()
         if launcher.poll() is not None or not records.is_running(record):
             _await_exit_code(record, launcher)
-            _fail("exited", "vLLM exited before it was ready", record)
+            fail("exited", "vLLM exited before it was ready", record)
         if health.is_up(record["port"], deadline):
             reason = health.objection(record, plan["key"], deadline)
             if reason and time.monotonic() < deadline:
-                _fail("not_ours", reason, record)
+                fail("not_ours", reason, record)
             if not reason:
                 _send_log(wire, follower)  # what came since, with vLLM's figures of its memory
                 return
@@ -267,10 +273,10 @@ def _report_still(wire: Wire, record: Record, seconds: float) -> None:
 
 def _fail_late(record: Record, plan: Launch, still_s: float = 0) -> NoReturn:
     late = "%s was not ready after %s s; pi stopped it" % (record["name"], plan["timeout_s"])
-    _fail("timeout", late, record, {"still_s": still_s, "processes": stacks.of(record)})
+    fail("timeout", late, record, {"still_s": still_s, "processes": stacks.of(record)})
 
 
-def _fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[str, Any]] = None) -> NoReturn:
+def fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[str, Any]] = None) -> NoReturn:
     full = storage.full((records.HOME, records.LOGS, tempfile.gettempdir(), os.path.expanduser("~/.cache")))
     if full:
         raise PodError("disk_full", "the pod's disk is full (%s): %s" % (full, message))
@@ -279,7 +285,7 @@ def _fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[s
     raise PodError(kind, message, **{**ending, **(more or {})})
 
 
-def _clear(wire: Wire, record: Record) -> None:
+def clear(wire: Wire, record: Record) -> None:
     """End a failed start and delete its record, to free its port, GPUs and name. Keeps the log."""
     _end_processes(wire, record)
     with contextlib.suppress(PodError):  # the cause of the failed start matters more

@@ -6,6 +6,7 @@ import contextlib
 from typing import cast
 
 from pi.on_pod import (
+    balancer,
     container,
     endings,
     gpu_users,
@@ -54,6 +55,8 @@ def status(wire: Wire, request: StatusRequest) -> StatusAnswer:
 def described(record: Record) -> DeploymentStatus:
     """Return a deployment's state now, with the log tail of one that does not run."""
     now = cast(DeploymentStatus, records.described(record))
+    if balancer.is_endpoint(record):
+        return _with_servers(record, now)
     if now["state"] == "starting" and not records.is_starting(record) and health.is_up(record["port"]):
         _take_over(record, now)
     if now["state"] == "running":
@@ -78,6 +81,28 @@ def described(record: Record) -> DeploymentStatus:
         now["left"] = records.living(record)
         held = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
         now["held_mib"] = {str(pid): mib for pid, mib in held.items()}
+    return now
+
+
+def _with_servers(record: Record, now: DeploymentStatus) -> DeploymentStatus:
+    """Return an endpoint's state now, with those of its replicas as HAProxy sees them."""
+    replicas = balancer.replicas(record["name"])
+    ages = [age for age in (records.asked_s_ago(each["name"]) for each in replicas) if age is not None]
+    if ages:
+        now["asked_s_ago"] = min(ages)
+    options = records.options(record["name"])
+    if options:
+        now["options"] = options
+    if now["state"] == "running":
+        now["other_processes"] = process.others(record["port"], records.living(record))
+        seen = balancer.servers(record["name"])
+        now["servers"] = {own: seen[own].state if own in seen else "gone" for own in record["replicas"]}
+        if "UP" not in now["servers"].values():
+            is_starting = any(records.is_starting(each) for each in replicas)
+            now["state"] = "starting" if is_starting else "unresponsive"
+            now["objection"] = "none of its replicas serves"
+    if now["state"] not in ("running", "starting"):
+        now["left"] = records.living(record)
     return now
 
 

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
-from pi.on_pod import health, key, metrics, records
+from pi.on_pod import balancer, health, key, metrics, records
 from pi.on_pod.gpu_watch import GpuWatch
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
@@ -35,7 +35,7 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
                 cards.wait(GPU_PATIENCE_S)
             while not wire.lost.is_set():
                 wire.check_cancelled()
-                models = list(pool.map(lambda record: sample(record, parse), records.load_all()))
+                models = list(pool.map(lambda record: sample(record, parse), _servers()))
                 found: Sample = {
                     "at": time.monotonic(),
                     "models": models,
@@ -55,6 +55,11 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
         finally:
             cards.end()
     return {"samples": sent}
+
+
+def _servers() -> list[Record]:
+    """Return the deployments that are servers of vLLM, so not the endpoints of replicas."""
+    return [record for record in records.load_all() if not balancer.is_endpoint(record)]
 
 
 def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:

@@ -128,6 +128,8 @@ class ModelSpec:
     heads: int | None = None
     layers: tuple[Layers, ...] = ()
     """Groups of alike layers; empty if unknown."""
+    depth: int = 0
+    """Blocks of the decoder; 0: one for each of the layers."""
     hidden: int | None = None
     vocabulary: int | None = None
     vision_gib: float | None = None
@@ -166,6 +168,7 @@ class ModelSpec:
             experts=self.routed or int(self.experts),
             context=self.context,
             multimodal=self.multimodal,
+            depth=self.depth,
         )
 
     def variant(self, name: str) -> Variant | None:
@@ -255,7 +258,7 @@ def _text(problem: Exception) -> str:
 
 _MODEL_KEYS = frozenset([
     "family", "title", "parameters", "active", "checked", "context", "floor", "ceiling", "tools", "reasoning", "api",
-    "experts", "heads", "layers", "hidden", "vocabulary", "vision_gib",
+    "experts", "heads", "layers", "depth", "hidden", "vocabulary", "vision_gib",
     "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages", "pipeline", "capability",
     "verified", "notes", "source", "multimodal", "variants", "share", "draft", "text_only", "chat_template",
 ])  # fmt: skip
@@ -294,6 +297,7 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known
         experts=facts.get("experts", False),
         heads=facts.get("heads"),
         layers=tuple(catalog_values.layers(group) for group in facts.get("layers", ())),
+        depth=catalog_values.size("depth", facts.get("depth", 0)),
         hidden=facts.get("hidden"),
         vocabulary=facts.get("vocabulary"),
         vision_gib=facts.get("vision_gib"),

@@ -49,6 +49,10 @@ class Request:
     text_only: bool = False
     tensor: int | None = None
     """Tensor-parallel size, if the user set it; then it is also the number of GPUs."""
+    replicas: int = 0
+    """How many servers share the work behind one endpoint; 0: one server without it."""
+    replica_of: str = ""
+    """The name that requests use, if this is one of several replicas with names of their own."""
     draft: bool | None = None
     """Whether to draft tokens (speculative decoding); None leaves it to the catalog."""
 

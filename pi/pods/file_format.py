@@ -174,6 +174,7 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
         private=_bool(data.pop("private", False), (*place, "private")),
         venv=_text(data.pop("venv", ""), (*place, "venv")),
         adapters=_names(data.pop("adapters", []), (*place, "adapters")),
+        replica_of=_text(data.pop("replica_of", ""), (*place, "replica_of")),
         options=_object(data.pop("options", {}), (*place, "options")),
         move=_move(data.pop("move", None), (*place, "move")),
         extra=data,
@@ -349,6 +350,8 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
         document["venv"] = model.venv
     if model.adapters:
         document["adapters"] = list(model.adapters)
+    if model.replica_of:
+        document["replica_of"] = model.replica_of
     if model.options:
         document["options"] = model.options
     if model.move:

@@ -89,6 +89,8 @@ class Deployment:
     """Folder of the extra venv that it runs from; empty for ~/venv."""
     adapters: tuple[str, ...] = ()
     """Names of the LoRA adapters that it serves too."""
+    replica_of: str = ""
+    """Name of the endpoint in front of it, if it is a replica."""
     options: dict[str, Any] = field(default_factory=dict)
     """How it was started, by the names of the flags of `pi start`; empty if unknown. It contains no secret."""
     move: Move | None = None

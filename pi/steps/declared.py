@@ -106,16 +106,20 @@ def _shown(value: Any) -> str:
 def undeclared(models: Sequence[Declared], pod: Pod, status: Status) -> list[str]:
     """Return the models that run on a pod and that the file does not name."""
     names = {each.name for each in models if each.pod == pod.name}
-    return sorted(each.deployment.name for each in status.found if each.deployment.name not in names)
+    return sorted(
+        each.deployment.name
+        for each in status.found
+        if each.deployment.name not in names and not each.deployment.replica_of
+    )
 
 
 def export(pod: Pod, status: Status) -> tuple[dict[str, Any], list[str]]:
     """Return the tables of the models that run on a pod, and the names of those whose options are unknown."""
     tables, unknown = dict[str, Any](), []
     for found in status.found:
-        if found.state in ENDED:
-            continue
         model = found.deployment
+        if found.state in ENDED or model.replica_of:
+            continue
         options = with_kept_options(model, pod.models.get(model.name)).options
         tables[model.name] = dict(options) or {"model": model.model, **({"private": True} if model.private else {})}
         unknown += [] if options else [model.name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pi import config, screen
 from pi.calls.plan import read_by_vllm
 from pi.calls.start import NO_UPKEEP, Upkeep
-from pi.planning import catalog, plan_json, planner, prices, refusals, venvs
+from pi.planning import catalog, plan_json, planner, prices, refusals, replicas, venvs
 from pi.planning.machines import Machine
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
@@ -42,7 +42,7 @@ def show_plans(
         facts = facts_for(connection, request, known_models)
         refusals.require_gpus(pod.name, pod.gpus, facts)
         facts = replace(facts, measurements=measured, prices=known_prices)
-        plan = planner.plan(request, facts, known_models)
+        plan = replicas.plan(request, facts, known_models)
         refusal = venvs.refusal(plan, facts, pod.name)
         if refusal and as_json:
             raise refusal

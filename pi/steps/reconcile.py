@@ -99,7 +99,7 @@ def adopt(pod: Pod, running: list[Deployment]) -> None:
 
     state.change(edit)
     for model in fresh:
-        if model.name not in pod.models:
+        if model.name not in pod.models and not model.replica_of:
             changes.note("adopt", f"{pod.name}/{model.name}")
             screen.note(f"{model.name} was started from elsewhere; added it to pods.json")
 

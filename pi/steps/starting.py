@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +60,31 @@ def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
     show_how_to_call(started, connection.host)
 
 
+Plan = Callable[[Request, PodFacts, catalog.Catalog], LaunchPlan]
+"""Makes the plan of a start."""
+
+
+def start_replica(pod: Pod, connection: Connection, wanted: Start, key: str, plan: Plan) -> Started:
+    """Start a model and save it in pods.json; the caller prints how to call it. Raises PiError."""
+    known_models = catalog.load(config.config_dir())
+    report = StartReport(wanted.request, pod.name, known_models)
+    started = _started(pod, connection, report, replace(wanted, detach=False), known_models, key, plan)
+    if started is None:
+        raise Detached
+    reconcile.remember_started(pod, started.deployment)
+    report.keep_measured()
+    report.keep_durations()
+    return started
+
+
 def _started(
-    pod: Pod, connection: Connection, report: StartReport, wanted: Start, known_models: catalog.Catalog, key: str
+    pod: Pod,
+    connection: Connection,
+    report: StartReport,
+    wanted: Start,
+    known_models: catalog.Catalog,
+    key: str,
+    plan: Plan = planner.plan,
 ) -> Started | None:
     """Have the pod start the model, by a plan made and reserved here when it reports its facts.
 
@@ -69,13 +92,13 @@ def _started(
     """
     request, known_starts, prices = wanted.request, measurements.load(), kept_prices.load()
     upkeep = on_idle.decided(wanted.upkeep, pod)
-    reservation = Reservation(pod, wanted.private, wanted.options)
+    reservation = Reservation(pod, wanted.private, wanted.options, request.replica_of)
 
     def decide(facts: PodFacts) -> LaunchPlan:
         refusals.require_gpus(pod.name, pod.gpus, facts)
         on_idle.require_way(upkeep.on_idle, facts.provider, pod.name)
         facts = replace(facts, prices=prices, measurements=known_starts)
-        return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
+        return reservation.make(report.planned(plan(request, facts, known_models), facts))
 
     def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
         again = report.corrected(plan, exited)
@@ -104,6 +127,7 @@ def _started(
                 options=wanted.options,
                 timeout_s=wanted.timeout_s,
                 alone=wanted.detach,
+                replica_of=request.replica_of,
             )
     except Detached:
         reservation.hand_over()

@@ -34,7 +34,7 @@ HEAVY = {
     "uvicorn",
 }
 
-GROUND = {"errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "download"}
+GROUND = {"affinity", "errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "download"}
 
 ARROWS = {
     "cli": "fabric_tasks pods ground",

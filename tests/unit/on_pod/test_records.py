@@ -80,9 +80,9 @@ def blocks_nothing(call: Wire) -> None:
     """A survey and the start of another name work, a start of this name is refused in words, and a stop clears it."""
     facts = checked(Survey, json.loads(json.dumps(survey.survey(REQUEST))))
     assert [record["name"] for record in facts["records"]] == ["b"]
-    start._check_name("c")
+    start.check_name("c")
     with pytest.raises(PodError, match="its record on the pod is damaged: ") as raised:
-        start._check_name("a")
+        start.check_name("a")
     assert raised.value.kind == "name_taken"
     assert stop.stop(call, {"names": ["a"]})[0]["found"] == "leftovers"
     assert os.listdir(records.RUN) == ["b"]
@@ -106,9 +106,9 @@ def test_fifty_damaged_records_are_reported_and_block_nothing(call: Wire) -> Non
         assert problems[name] == ("it is the record of x" if value == "x" and key == "name" else f"{key} is {fault}")
     facts = checked(Survey, json.loads(json.dumps(survey.survey(REQUEST))))
     assert len(facts["records"]) == 51 - len(wrong)
-    start._check_name("c")
+    start.check_name("c")
     with pytest.raises(PodError, match="its record on the pod is damaged: ") as raised:
-        start._check_name(next(iter(wrong)))
+        start.check_name(next(iter(wrong)))
     assert raised.value.kind == "name_taken"
     assert {each["found"] for each in stop.stop(call, {"names": list(wrong)[::9]})} == {"leftovers"}
     assert len(look(call)["unrecorded"]) == len(wrong) - len(list(wrong)[::9])
@@ -173,7 +173,7 @@ def test_a_missing_record_is_no_record(call: Wire) -> None:
     (Path(records.RUN) / "a").mkdir()
     answer = look(call)
     assert answer["unrecorded"] == [] and len(answer["deployments"]) == 1
-    start._check_name("a")
+    start.check_name("a")
     assert stop.stop(call, {"names": ["a"]}) == [{"name": "a", "found": "nothing"}]
 
 
