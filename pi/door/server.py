@@ -33,8 +33,8 @@ FILES = 65536
 def serve(host: str, port: int, rules: Rules) -> None:
     """Serve until Ctrl+C or TERM. Raises BusyError if another door is open or the port is taken, or InputError."""
     saved = state.load()
-    if rules.file:
-        rules.file.read(saved)
+    if rules.file and (problem := rules.file.read(saved)[1]):
+        screen.note(f"warning: {rules.file.path}: {problem}")
     pods_key = keys.api_key()
     redaction.add(pods_key)
     with kept.claimed(host, port, rules.ttl_s, rules.pinned) as door, _listening(host, port) as listener:

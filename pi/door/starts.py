@@ -98,10 +98,16 @@ class Starts:
         while (work := self._works.get(model.place)) and work.verb == "stop":
             await work.end()
         if work is None:
-            self._require_calm(model)
+            self.require_calm(model)
             work = self._begin("start", model, why)
         await work.end()
-        self._require_calm(model)
+        self.require_calm(model)
+
+    def require_calm(self, model: Served) -> None:
+        """Raise Refused if a start or stop of the model has just failed."""
+        failure = self._failures.get(model.place)
+        if failure and failure.is_fresh():
+            raise Refused(503, "start_failed", failure.words, retry_s=PAUSE_S)
 
     async def stop(self, model: Served, why: str) -> bool:
         """Stop a model unless the door works on it, and keep how to start it. Returns whether it was stopped."""
@@ -121,11 +127,6 @@ class Starts:
         if failure and model.state != "running":
             return f"{failure.words} ({screen.ago(time.monotonic() - failure.at)})"
         return "starts on a request" if model.state == "stopped" else ""
-
-    def _require_calm(self, model: Served) -> None:
-        failure = self._failures.get(model.place)
-        if failure and failure.is_fresh():
-            raise Refused(503, "start_failed", failure.words, retry_s=PAUSE_S)
 
     def _begin(self, verb: Literal["start", "stop"], model: Served, why: str) -> Work:
         self._failures.pop(model.place, None)

@@ -286,7 +286,7 @@ class DoorModelJson(TypedDict):
 
 
 class DoorReport(TypedDict):
-    """What an open door says of itself; `problem` is why it cannot use its file of models now, empty if it can."""
+    """What an open door says of itself; `problem` is why it cannot use all of its file of models."""
 
     models: list[DoorModelJson]
     problem: str
