@@ -75,4 +75,7 @@ def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
         elif parse:
             found = metrics.read(body.decode("utf-8", "replace"), parse)
             found = found and metrics.without(found, *records.probes(record["name"]))
-    return {"name": record["name"], "state": state, "metrics": found}
+    sampled: ModelSample = {"name": record["name"], "state": state, "metrics": found}
+    if "replica_of" in record:
+        sampled["replica_of"] = record["replica_of"]
+    return sampled
