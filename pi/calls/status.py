@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,14 +69,14 @@ class Found:
     gpu_memory: GpuMemory | None = None
     restarts: int = 0
     """How often its launcher has started it again after a failure."""
-    servers: Mapping[str, str] | None = None
-    """The replicas of an endpoint that runs, with HAProxy's states; None for other deployments."""
     hung_s: float | None = None
     """For how long its server hangs, by its watchdog; None if it does not."""
     on_idle: str | None = None
     """How the pod ends with it, "runpod", "vast" or "command"; None if it stays."""
     pod_stop: str = ""
     """What became of that."""
+    servers: Mapping[str, str] | None = None
+    """The replicas of an endpoint that runs, with HAProxy's states; None for other deployments."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ class Status:
         return {found.deployment.name for found in self.found} | {model.name for model in self.unrecorded}
 
 
-def read_status(connection: Connection) -> Status:
-    """Return the state of every deployment and of the pod, in one call."""
+def read_status(connection: Connection, meanwhile: Callable[[], object] = lambda: None) -> Status:
+    """Return the state of every deployment and of the pod, in one call; `meanwhile` is called while the pod works."""
     request: StatusRequest = {"gpu_query": gpus.QUERY}
-    result = call(connection, "status", "status", request, StatusAnswer)
+    result = call(connection, "status", "status", request, StatusAnswer, meanwhile=meanwhile)
     cards, unread = read_gpus(result["gpus"])
     return Status(
         found=tuple(with_memory(found_of(each), cards, result["gpu_processes"]) for each in result["deployments"]),
@@ -205,8 +205,8 @@ def found_of(record: DeploymentStatus) -> Found:
         ready_after_s=record.get("ready_after_s"),
         idle_s=record.get("idle_s"),
         restarts=record.get("restarts", 0),
-        servers=record.get("servers", {}) if "replicas" in record else None,
         hung_s=hung_s,
         on_idle=record.get("on_idle"),
         pod_stop=one_line(record.get("pod_stop", ""), 400),
+        servers=record.get("servers", {}) if "replicas" in record else None,
     )

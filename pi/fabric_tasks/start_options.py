@@ -31,13 +31,13 @@ class StartOptions(LaunchOptions):
     private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
     restart: str | None = flag("on-failure[:N]", "start it again if it fails, at most N times (default: 3)")
     stop_after_idle: str | None = flag("30m", "stop it after this time without a request, such as 30m or 2h")
-    replicas: str | None = flag("4", "this many equal servers behind one address; see pi scale", completes="gpus")
     no_watchdog: bool = switch("do not notice that it hangs: pi then sends no request of its own")
     on_idle: str | None = flag(
         "stop-pod|COMMAND",
         "then stop the pod if it has no other model, at RunPod or Vast.ai, or run COMMAND on it; keep-pod: do not",
         requires="--stop-after-idle",
     )
+    replicas: str | None = flag("4", "this many equal servers behind one address; see pi scale", completes="gpus")
     detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
     timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
 
@@ -149,6 +149,14 @@ def read_options(name: str, table: Mapping[str, Any]) -> StartOptions:
     values = {each.attribute: table[key_of(each)] for each in kept_flags() if key_of(each) in table}
     words = {key: str(value) if type(value) is int else value for key, value in values.items()}
     return options_from(StartOptions, {**words, "model": table["model"], "name": name})
+
+
+def describes(name: str, table: Mapping[str, Any], start: Start) -> bool:
+    """Return whether a table means the same model as a start, perhaps in other words: 32k or 32768 tokens."""
+    if mistakes(name, table):
+        return False
+    other = read_options(name, table).start()
+    return replace(other, options={}, timeout_s=None) == replace(start, options={}, timeout_s=None)
 
 
 def mistakes(name: str, table: Mapping[str, Any]) -> list[str]:

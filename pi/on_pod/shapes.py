@@ -36,8 +36,8 @@ class _StatusOptions(TypedDict, total=False):
     asked_s_ago: float
     hung_s: float
     options: Dict[str, Any]
-    servers: Dict[str, str]
     pod_stop: str
+    servers: Dict[str, str]
 
 
 class DeploymentStatus(LiveRecord, _StatusOptions):
@@ -48,8 +48,8 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
     `hung_s` is for how long its server hangs; absent if it does not.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
-    `servers` are the replicas of an endpoint with the states that HAProxy gives them, such as UP or DOWN.
     `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
+    `servers` are the replicas of an endpoint with the states that HAProxy gives them, such as UP or DOWN.
     """
 
 
@@ -209,6 +209,13 @@ class ArgumentCheck(TypedDict):
     environment: Dict[str, str]
 
 
+class Compiling(TypedDict):
+    """What decides which compiled code a start can read: the kind of GPU, and a digest of all its arguments."""
+
+    card: str
+    digest: str
+
+
 class Launch(TypedDict):
     """pi's answer to the survey of a start: what to reserve, and the files of the launch by name.
 
@@ -227,6 +234,7 @@ class Launch(TypedDict):
     repositories: List[Repository]
     hub_environment: Dict[str, str]
     alone: bool
+    compiling: Compiling
 
 
 class Relaunch(TypedDict):
@@ -234,6 +242,7 @@ class Relaunch(TypedDict):
 
     files: Dict[str, str]
     memory_share: Optional[float]
+    compiling: Compiling
 
 
 class Retry(TypedDict):

@@ -297,6 +297,8 @@ def places(shape: Any, value: Any, above: tuple[Any, ...] = ()) -> Iterator[tupl
 
 def sample(kind: Any) -> Any:
     """A value for an optional key that the captured answer lacks."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)[0]
     return None if get_origin(kind) is Union else (get_origin(kind) or kind)()
 
 
