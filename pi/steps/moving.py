@@ -12,7 +12,7 @@ from pi.calls.wait import wait_for
 from pi.errors import BusyError, InputError
 from pi.pods import changes, state
 from pi.pods.types import Move, Pod, State
-from pi.steps import declared, listing, reconcile, restarting, starting, where
+from pi.steps import declared, listing, reconcile, replicas, restarting, where
 from pi.steps.draining import drain
 from pi.steps.reports import WaitReport
 from pi.steps.starting import Start
@@ -40,6 +40,11 @@ class Moving:
     def name(self) -> str:
         return self.wanted.request.name
 
+    def servers(self) -> list[str]:
+        """Return the names of the model and its replicas on the old pod."""
+        models = state.load().pod(self.source.name).models.values()
+        return [self.name, *(each.name for each in models if each.replica_of == self.name)]
+
     def command(self) -> str:
         return f"pi move {self.name} {self.target.name} --from {self.source.name}"
 
@@ -58,7 +63,7 @@ def move(c: Any, moving: Moving) -> None:
     screen.say(f"requests for {name} go to {target} now")
     try:
         with where.connected(c, moving.source, named=True) as here:
-            left = drain(here, name, moving.drain_s, moving.through_door)
+            left = drain(here, moving.servers(), moving.drain_s, moving.through_door)
             if left:
                 screen.note(
                     f"{count(left, 'request')} did not end in {screen.seconds(moving.drain_s)}; pi stops {name} anyway"
@@ -87,7 +92,7 @@ def _bring_up(moving: Moving, there: Connection) -> None:
         return
     if doing == "ended":
         restarting.stop(moving.target, there, moving.name)
-    starting.start(moving.target, there, moving.wanted, moving.key)
+    replicas.start(moving.target, there, moving.wanted, moving.key)
 
 
 def _found(moving: Moving, there: Connection) -> Literal["runs", "starts", "ended", "nothing"]:
