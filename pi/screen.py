@@ -186,6 +186,11 @@ def table_text(
     return "\n".join([*map(str.rstrip, text.splitlines()), *moved])
 
 
+def prepare_tables() -> None:
+    """Import what makes tables."""
+    import tabulate  # noqa: F401
+
+
 def _painted(cell: str, code: str | None) -> str:
     return f"\x1b[{code}m{cell}\x1b[0m" if code else cell
 

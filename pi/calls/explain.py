@@ -11,6 +11,7 @@ from pi.calls.call import call
 from pi.calls.events import processes_of
 from pi.calls.failures import facts_of
 from pi.on_pod.events import ServerDetail
+from pi.on_pod.record_shapes import ModelState
 from pi.on_pod.shapes import ExplainRequest
 from pi.vllm.hangs import Process, hung_at, shown
 from pi.vllm.log import Failure, explain
@@ -30,15 +31,19 @@ class Ended:
     facts: StartFacts
     lines_before: int | None
     """Lines of the log before that end; None if pi did not count them."""
+    state: ModelState | None = None
+    """What it does if it has not ended."""
     hung_s: float | None = None
     """For how long it hangs; None if it does not."""
     processes: tuple[Process, ...] = ()
     """What the processes of one that hangs did."""
 
     def failure(self, code: int | None = None) -> Failure:
-        """Return why it ended, with another exit code if one is given, or where it hangs."""
+        """Return why it ended, with another exit code if one is given, where it hangs, or that it has not ended."""
         if self.hung_s is not None:
             return self._hang(self.hung_s)
+        if self.state and code is None:
+            return Failure(f"{self.name} is {self.state}", None, f"its log: pi logs {self.name}")
         return explain(self.log, self.exit_code if code is None else code, self.facts)
 
     def _hang(self, seconds: float) -> Failure:
@@ -63,6 +68,7 @@ def read_ending(connection: Connection, name: str | None) -> Ended:
         answer.get("exit"),
         facts_of(answer),
         answer.get("lines_before", 0),
+        answer.get("state"),
         answer.get("hung_s"),
         processes_of(answer.get("processes", [])),
     )

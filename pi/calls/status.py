@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -123,10 +123,10 @@ class Status:
         return {found.deployment.name for found in self.found} | {model.name for model in self.unrecorded}
 
 
-def read_status(connection: Connection) -> Status:
-    """Return the state of every deployment and of the pod, in one call."""
+def read_status(connection: Connection, meanwhile: Callable[[], object] = lambda: None) -> Status:
+    """Return the state of every deployment and of the pod, in one call; `meanwhile` is called while the pod works."""
     request: StatusRequest = {"gpu_query": gpus.QUERY}
-    result = call(connection, "status", "status", request, StatusAnswer)
+    result = call(connection, "status", "status", request, StatusAnswer, meanwhile=meanwhile)
     cards, unread = read_gpus(result["gpus"])
     return Status(
         found=tuple(with_memory(found_of(each), cards, result["gpu_processes"]) for each in result["deployments"]),

@@ -34,7 +34,7 @@ def list_models(c: Any, options: ListOptions) -> None:
     began = time.monotonic()
     with screen.progress() as line:
         line.run("  asking the pod", screen.clock_since(began), quiet=True)
-        asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
+        asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see, listing.prepare)
     if options.json:
         screen.say_json(listing.as_json(asked, _door_stops()))
     else:
@@ -68,7 +68,7 @@ def _watch(c: Any, options: ListOptions) -> None:
     answered = False
     try:
         while True:
-            asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
+            asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see, listing.prepare)
             answered = answered or any(each.answer for each in asked)
             if not answered:
                 group.raise_failed(asked)

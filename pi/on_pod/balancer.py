@@ -40,11 +40,6 @@ class Server(NamedTuple):
     requests: int
 
 
-def is_endpoint(record: Record) -> bool:
-    """Return whether a record is that of a HAProxy in front of replicas."""
-    return "replicas" in record
-
-
 def number(name: str) -> int:
     """Return the number in a replica's name, such as 3 of "qwen.3". It is HAProxy's id of the server."""
     found = NUMBER.fullmatch(name)
@@ -112,7 +107,7 @@ def leave(wire: Wire, name: str, own: str) -> None:
 def drop(replica: Record) -> None:
     """Take a replica out at once, if it is behind an endpoint that runs."""
     endpoint = records.load(replica["replica_of"])
-    if endpoint and is_endpoint(endpoint) and replica["name"] in endpoint["replicas"]:
+    if endpoint and records.is_endpoint(endpoint) and replica["name"] in endpoint["replicas"]:
         with contextlib.suppress(PodError), _changed(endpoint["name"]) as changed:
             _remove(changed, replica["name"])
 
@@ -152,7 +147,7 @@ def _changed(name: str) -> Iterator[Record]:
     with lock.opened("run/%s/lock" % name) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         record = records.load(name)
-        if record is None or not is_endpoint(record) or not records.is_running(record):
+        if record is None or not records.is_endpoint(record) or not records.is_running(record):
             raise _trouble(name, "the HAProxy of %s does not run" % name)
         yield record
         _write_config(record)
@@ -188,7 +183,7 @@ def servers(name: str) -> Dict[str, Server]:
 
 def learn_keys() -> None:
     """Give each endpoint of the pod the present keys."""
-    for record in filter(is_endpoint, records.load_all()):
+    for record in filter(records.is_endpoint, records.load_all()):
         name, wanted = record["name"], _hashes(records.key(record["name"]))
         records.write(name, "keys", _lines(wanted))
         with contextlib.suppress(OSError):  # one that does not run reads the file when it starts

@@ -10,7 +10,7 @@ import subprocess
 import time
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from pi.on_pod import cached, checkpoint, hub, logs, process, records, stacks, storage, watch
+from pi.on_pod import cached, checkpoint, hub, logs, process, records, stacks, storage, watch, writing
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import Repository
 from pi.on_pod.wire import Cancelled, PodError, Wire
@@ -162,7 +162,7 @@ class _Fetch(NamedTuple):
     def _begun(self, log: str, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         os.makedirs(records.LOGS, exist_ok=True)
         variables: Dict[str, str] = dict(os.environ, **environment, PI_INSTANCE=self.instance)
-        with open(log, "wb") as output:
+        with os.fdopen(writing.fresh(log), "wb") as output:
             return subprocess.Popen(
                 self.words,
                 stdin=subprocess.DEVNULL,

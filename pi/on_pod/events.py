@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
 from pi.on_pod.check_shapes import CheckAnswer
+from pi.on_pod.record_shapes import ModelState
 from pi.on_pod.shapes import Survey
 from pi.on_pod.top_shapes import Sample
 
@@ -192,6 +193,7 @@ class _ServerOptions(TypedDict, total=False):
     still_s: float
     hung_s: float
     processes: List[ProcessDetail]
+    state: ModelState
 
 
 class ServerDetail(_ServerOptions):
@@ -201,7 +203,7 @@ class ServerDetail(_ServerOptions):
     `head` the beginning.
     `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
     `still_s` are the seconds since its log moved, and `processes` what they did; of a server that hangs, `hung_s` are
-    those since its last sign of life.
+    those since its last sign of life. `state` is there if it has not ended.
     """
 
     name: str

@@ -32,7 +32,9 @@ def get(
     lines += ["Authorization: Bearer " + key] if key else []
     answer = b""
     try:
-        with socket.create_connection((host, port), timeout=max(0.05, timeout_s)) as connection:
+        with socket.socket() as connection:  # `create_connection` would import the tables of IDNA
+            connection.settimeout(max(0.05, timeout_s))
+            connection.connect((host, port))
             connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
             while not _is_whole(answer):
                 left = deadline - time.monotonic()

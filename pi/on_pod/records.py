@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, cast
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union, cast
 
 from pi.on_pod import process, reading, record_check, writing
-from pi.on_pod.events import ProcessDetail
 from pi.on_pod.record_shapes import LiveRecord, Record
 from pi.on_pod.wire import PodError
+
+if TYPE_CHECKING:
+    from pi.on_pod.events import ProcessDetail
 
 HOME = os.path.expanduser("~/.pi")
 
@@ -118,7 +119,7 @@ def hung(record: Record) -> Optional[Tuple[float, List[ProcessDetail]]]:
     try:
         found = reading.document(os.path.join(folder(record["name"]), "hung"))
         since, processes = float(found["since"]), [_detail(each) for each in found["processes"]]
-    except (reading.ReadError, KeyError, TypeError, ValueError):
+    except (reading.ReadError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return max(0.0, process.uptime_s() - since), processes
 
@@ -172,9 +173,7 @@ def _names() -> list[str]:
 def forget(name: str) -> None:
     """Delete the folder of a deployment, but not the time of its last request. Raises PodError if it stays."""
     _keep_asked(name)
-    with contextlib.suppress(OSError):
-        os.unlink(folder(name))  # if it is not a folder; rmtree waits for a FIFO
-    shutil.rmtree(folder(name), ignore_errors=True)
+    writing.remove(folder(name))
     if os.path.lexists(folder(name)):
         raise PodError("damaged", "cannot delete ~/.pi/run/%s on the pod" % name, name="run/" + name)
 
@@ -260,6 +259,11 @@ def is_of_another_boot(record: Record) -> bool:
     return is_other or 0 < since < process.first_started()
 
 
+def is_endpoint(record: Record) -> bool:
+    """Return whether a record is that of a HAProxy in front of replicas."""
+    return "replicas" in record
+
+
 def is_running(record: Record) -> bool:
     return process.is_alive(record.get("pid", 0), record.get("started", 0), record.get("boot_id", ""))
 
@@ -271,9 +275,9 @@ def is_starting(record: Record) -> bool:
     )
 
 
-def living(record: Record) -> list[int]:
-    """Return the living processes of a deployment and its launcher."""
-    return process.members(session_of(record), record["instance"])
+def living(record: Record, among: Optional[list[process.Living]] = None) -> list[int]:
+    """Return the living processes of a deployment and its launcher; `among` is an earlier look at all processes."""
+    return process.members(session_of(record), record["instance"], among)
 
 
 def session_of(record: Record) -> int:

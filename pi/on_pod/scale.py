@@ -57,7 +57,7 @@ def begin(wire: Wire, request: OpenRequest) -> OpenAnswer:
 def leave(wire: Wire, request: LeaveRequest) -> List[StopAnswer]:
     """Take a replica out of its endpoint when its requests have ended, and stop it."""
     name, endpoint = request["name"], records.load(request["endpoint"])
-    if endpoint is None or not balancer.is_endpoint(endpoint):
+    if endpoint is None or not records.is_endpoint(endpoint):
         raise PodError("no_endpoint", "%s has no replicas" % request["endpoint"], name=request["endpoint"])
     balancer.leave(wire, endpoint["name"], name)
     return stop.stop(wire, {"names": [name]})

@@ -84,7 +84,7 @@ def _by_py_spy(pid: int, program: str) -> str:
 
 def by_signal(pid: int, path: str) -> str:
     """Return what a process writes on the signal; empty if it does not handle it, because it would die of it."""
-    if not _handles(pid) or not os.path.exists(path):
+    if not _handles(pid) or not os.path.isfile(path):
         return ""
     before = os.path.getsize(path)
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from typing import Iterable, Optional
 
-from pi.on_pod import process, reading
+from pi.on_pod import probe, process, reading
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError
 
@@ -83,7 +82,7 @@ def full(paths: Iterable[str]) -> Optional[str]:
 def _full(paths: Iterable[str]) -> Optional[str]:
     for path in paths:
         try:
-            with tempfile.TemporaryFile(dir=existing(path)) as file:
+            with os.fdopen(probe.unnamed(existing(path)), "wb") as file:
                 file.write(bytes(PROBE_BYTES))
         except OSError as error:
             if error.errno in reading.FULL:

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
-from pi.on_pod import balancer, health, key, metrics, records
+from pi.on_pod import health, key, metrics, records
 from pi.on_pod.gpu_watch import GpuWatch
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
@@ -59,13 +59,15 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
 
 def _servers() -> list[Record]:
     """Return the deployments that are servers of vLLM, so not the endpoints of replicas."""
-    return [record for record in records.load_all() if not balancer.is_endpoint(record)]
+    return [record for record in records.load_all() if not records.is_endpoint(record)]
 
 
 def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
     """Return a deployment's state, with its figures if it runs."""
     state: str = records.described(record)["state"]
     found = None
+    if state == "running" and records.hung(record):
+        state = "unresponsive"
     if state == "running":
         status, body = health.get(record["port"], "/metrics", records.key(record["name"]))
         if status != 200:
@@ -73,4 +75,7 @@ def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
         elif parse:
             found = metrics.read(body.decode("utf-8", "replace"), parse)
             found = found and metrics.without(found, *records.probes(record["name"]))
-    return {"name": record["name"], "state": state, "metrics": found}
+    sampled: ModelSample = {"name": record["name"], "state": state, "metrics": found}
+    if "replica_of" in record:
+        sampled["replica_of"] = record["replica_of"]
+    return sampled

@@ -12,7 +12,7 @@ from pi.errors import InputError
 from pi.model_id import ModelId
 from pi.planning import catalog_values, drafts, sizes
 from pi.planning.catalog_files import SHIPPED as SHIPPED
-from pi.planning.catalog_files import merged, newest
+from pi.planning.catalog_files import is_there, merged, newest
 from pi.planning.catalog_files import parsed as parsed
 from pi.planning.catalog_files import read_toml as read_toml
 from pi.planning.drafts import Draft
@@ -217,7 +217,7 @@ def load(config_dir: Path | None = None) -> Catalog:
     Raises InputError with the file and the entry that cannot be read.
     """
     own = config_dir / "models.toml" if config_dir else None
-    if own is None or not own.is_file():
+    if own is None or not is_there(own):
         return load_without_own(config_dir)
     return read(merged(read_toml(newest(config_dir)), read_toml(own)), str(own))
 

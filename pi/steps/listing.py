@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi import screen
-from pi.calls.status import Status, read_status
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Pod
@@ -16,6 +15,7 @@ from pi.steps.group import Asked, error_json
 from pi.steps.states import Listed
 
 if TYPE_CHECKING:
+    from pi.calls.status import Status
     from pi.ssh.connection import Connection
     from pi.steps.json_shapes import GpuJson, ListJson, PodStatusJson
 
@@ -28,8 +28,16 @@ class Seen:
     host: str
 
 
+def prepare() -> None:
+    """Import what `see` needs; a verb does that while `ssh` connects."""
+    import pi.calls.status  # noqa: F401, PLC0415
+
+
 def see(pod: Pod, connection: Connection) -> Seen:
-    return Seen(read_status(connection), connection.host)
+    """Ask a pod for its state, and import what shows it while the pod works."""
+    from pi.calls.status import read_status  # noqa: PLC0415
+
+    return Seen(read_status(connection, screen.prepare_tables), connection.host)
 
 
 DoorStops = Callable[[str, str], "int | None"]

@@ -40,11 +40,6 @@ class Moving:
     def name(self) -> str:
         return self.wanted.request.name
 
-    def servers(self) -> list[str]:
-        """Return the names of the model and its replicas on the old pod."""
-        models = state.load().pod(self.source.name).models.values()
-        return [self.name, *(each.name for each in models if each.replica_of == self.name)]
-
     def command(self) -> str:
         return f"pi move {self.name} {self.target.name} --from {self.source.name}"
 
@@ -63,7 +58,7 @@ def move(c: Any, moving: Moving) -> None:
     screen.say(f"requests for {name} go to {target} now")
     try:
         with where.connected(c, moving.source, named=True) as here:
-            left = drain(here, moving.servers(), moving.drain_s, moving.through_door)
+            left = drain(here, name, moving.drain_s, moving.through_door)
             if left:
                 screen.note(
                     f"{count(left, 'request')} did not end in {screen.seconds(moving.drain_s)}; pi stops {name} anyway"

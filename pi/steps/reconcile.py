@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pi import screen
-from pi.calls.status import Status
 from pi.pods import changes, file_format, state
 from pi.pods.types import Deployment, Pod, State
 from pi.steps import where
+
+if TYPE_CHECKING:
+    from pi.calls.status import Status
 
 
 def remember(pod: Pod, deployment: Deployment) -> None:

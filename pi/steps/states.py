@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from pi import addresses, screen
-from pi.calls.status import Found, GpuMemory, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import count, one_line
 
 if TYPE_CHECKING:
+    from pi.calls.status import Found, GpuMemory, Status, Unrecorded
     from pi.steps.json_shapes import ModelJson
 
-HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
+HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "START", "UP", "IDLE", "URL")
 
 State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
 """What a model does now; "stopped" by a reboot, "unrecorded" if the pod has no valid record of it, "gone" if it
@@ -106,7 +106,8 @@ class Listed:
         is_hidden = self.state == "running" and model.private and not model.replica_of
         url = "over SSH only" if is_hidden else self.url or ""
         context = str(self.context or "-")
-        ages = [screen.age(each) if each is not None else "-" for each in (self.up_s, self.idle_s)]
+        ready_after_s = self.found.ready_after_s if self.found else None
+        ages = [screen.age(each) if each is not None else "-" for each in (ready_after_s, self.up_s, self.idle_s)]
         on_gpus = (_gpus(model), _gigabytes(self.found.gpu_memory if self.found else None))
         named = (self.mark + model.name, one_line(model.model))
         return *named, *on_gpus, str(model.port or "-"), context, self.state, *ages, url

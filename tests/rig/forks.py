@@ -202,7 +202,7 @@ if __name__ == "__main__":
         import_module(verb.name)
     for package in ("jinja2", "requests", "tabulate"):
         import_module(package)
-    import_module("pi.calls.bootstrap").program()
+    import_module("pi.calls.bootstrap").program("status")
     import_module("pi.planning.catalog").load()
     import_module("pi.planning.families").load().named("no-family-of-that-name")
     gc.freeze()

@@ -254,14 +254,15 @@ def _counts(path: Path) -> dict[str, list[int]]:
 
 
 def _document(path: Path) -> Any:
-    """Return the value of a JSON file of limited size."""
-    with path.open("rb") as file:
-        return json.loads(file.read(FILE_BYTES))
+    """Return the value of a JSON file of limited size. A FIFO is empty, and nothing waits for it."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return json.loads(file.read(FILE_BYTES) or b"")
 
 
 def _private(path: Path, flags: int) -> Any:
-    """Open a file that only this account can read."""
-    return os.fdopen(os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
+    """Open a file that only this account can read. Raises OSError for a FIFO that nobody reads."""
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
 
 
 def is_preflight(scope: dict[str, Any]) -> bool:
