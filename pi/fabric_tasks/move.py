@@ -38,6 +38,8 @@ def move(c: Any, options: MoveOptions) -> None:
     source = _source(saved, name, target, options.from_)
     if source is None:
         return screen.say(f"{name} is on {target.name} already")
+    if endpoint := source.models[name].replica_of:
+        raise InputError("is-replica", f"{name} is a replica of {endpoint}", f"pi move {endpoint} {target.name}")
     table = source.models[name].options
     if not table:
         raise InputError(

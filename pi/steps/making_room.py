@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from pi import config
 from pi.calls import top
-from pi.calls.status import Found, Status, read_status
+from pi.calls.status import Found, read_status
 from pi.errors import PiError
-from pi.planning import catalog, planner, room
+from pi.planning import catalog, room
+from pi.planning.replicas import plan
 from pi.planning.types import Request
 from pi.steps import kept_prices, measurements
 from pi.steps.asking import facts_for
@@ -62,21 +63,26 @@ def look(connection: Connection, request: Request) -> Room:
     facts = replace(found, prices=kept_prices.load(), measurements=measurements.load())
     status, samples = read_status(connection), list["Sample"]()
     top.sample(connection, samples.append, 1)
+    running = [each for each in status.found if each.state == "running"]
+    tenants = [_tenant(each, running, status.up_s, samples) for each in running if not each.deployment.replica_of]
+    replicas = {each.name: each.replica_of for each in facts.deployments}
 
     def fits_without(names: Sequence[str]) -> bool:
+        gone = [name for name, endpoint in replicas.items() if name in names or endpoint in names]
         try:
-            planner.plan(request, room.without(facts, *names), known_models)
+            plan(request, room.without(facts, *gone), known_models)
         except PiError:
             return False
         return True
 
-    running = [each for each in status.found if each.state == "running"]
-    return Room({each.deployment.name: _tenant(each, status, samples) for each in running}, fits_without)
+    return Room({each.name: each for each in tenants}, fits_without)
 
 
-def _tenant(found: Found, status: Status, samples: Sequence[Sample]) -> Tenant:
+def _tenant(found: Found, running: Sequence[Found], pod_up_s: float, samples: Sequence[Sample]) -> Tenant:
+    """Return a model with the requests of its replicas."""
     name, start_s = found.deployment.name, found.ready_after_s or 0.0
-    figures = [model["metrics"] for sample in samples for model in sample["models"] if model["name"] == name]
+    own = {each.deployment.name for each in running if name in (each.deployment.name, each.deployment.replica_of)}
+    figures = [model["metrics"] for sample in samples for model in sample["models"] if model["name"] in own]
     requests = [int(each["running"] + each["waiting"]) for each in figures if each]
-    up_s = status.up_s - found.launched if found.launched is not None else 0.0
-    return Tenant(name, found.asked_s_ago, max(0.0, up_s - start_s), start_s, requests[0] if requests else None)
+    up_s = pod_up_s - found.launched if found.launched is not None else 0.0
+    return Tenant(name, found.asked_s_ago, max(0.0, up_s - start_s), start_s, sum(requests) if requests else None)

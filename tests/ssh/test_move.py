@@ -85,7 +85,7 @@ def test_a_move_that_fails_or_is_interrupted_leaves_the_model_where_it_was(
     second.fault("vllm", say=["it is dc2."], load_until="go")
     for number in (signal.SIGINT, signal.SIGKILL):
         running = pi.spawn("move", "qwen", "dc2")
-        assert until(lambda: "loading" in pi.ok("list", "--pod", "dc2"))
+        assert until(lambda: "loading" in pi.ok("list", "--pod", "dc2"), 60)
         assert said(client.chat(stream=True)) == "it is dc1."
         running.interrupt(number)
         assert running.ends().code in (130, -9)
