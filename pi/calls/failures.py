@@ -167,6 +167,10 @@ def _in_use(id: str, message: str, detail: NoDetail) -> PiError:
     return BusyError(id, message, "pi cache shows who uses it; pi stop NAME ends a model")
 
 
+def _undeletable(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "delete it on the pod by hand, as the owner of these files")
+
+
 def _not_cached(id: str, message: str, detail: NoDetail) -> PiError:
     return InputError(id, message, "pi cache lists what the pod has")
 
@@ -226,6 +230,7 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "stalled": (NoDetail, _stalled),
     "in_use": (NoDetail, _in_use),
     "not_cached": (NoDetail, _not_cached),
+    "undeletable": (NoDetail, _undeletable),
     "setup_failed": (SetupDetail, _setup_failed),
     "unexpected": (FaultDetail, _unexpected),
     "key_taken": (NoDetail, _key_taken),

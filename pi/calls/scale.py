@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pi.calls.call import Listener, call
 from pi.calls.records import deployment
 from pi.calls.start import Started
-from pi.calls.stop import Stopped, stopped_of
 from pi.calls.templates import render
 from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, OpenAnswer, OpenRequest
 from pi.on_pod.shapes import StopAnswer
@@ -62,10 +61,10 @@ def open_endpoint(
     return Started(deployment(answered["record"]), answered["public"], ())
 
 
-def take_out(connection: Connection, name: str, endpoint: str, listen: Listener) -> Stopped:
+def take_out(connection: Connection, name: str, endpoint: str, listen: Listener) -> None:
     """Stop a replica when the requests that it answers have ended. Ctrl+C lets it get requests again."""
     request: LeaveRequest = {"name": name, "endpoint": endpoint}
-    return stopped_of(call(connection, "scale", "leave", request, list[StopAnswer], listen)[0])
+    call(connection, "scale", "leave", request, list[StopAnswer], listen)
 
 
 def keep_options(connection: Connection, name: str, options: Mapping[str, Any]) -> None:

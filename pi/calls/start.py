@@ -18,7 +18,8 @@ from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.calls.validation import WrongAnswerError
 from pi.errors import PiError
-from pi.on_pod.shapes import Launch, Relaunch, StartAnswer, StartRequest
+from pi.on_pod.shapes import Compiling, Launch, Relaunch, StartAnswer, StartRequest
+from pi.planning.as_measured import card_of, digest_of_start
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods.types import Deployment, Owner
@@ -99,25 +100,27 @@ def start_model(
     instance = secrets.token_hex(8)
     public: dict[str, str] = {}
     plans: list[LaunchPlan] = []
+    cards: list[str] = []
     ways = [""]
 
     def answer(event: Question, running: Call) -> None:
         try:
             if isinstance(event, Exited):
                 plan = correct(plans[-1], event) if plans else None
-                running.answer_retry(
-                    {"relaunch": _relaunch(plan, instance, private, upkeep, ways[-1]) if plan else None}
-                )
+                again = _relaunch(plan, instance, private, upkeep, ways[-1], cards[-1]) if plan else None
+                running.answer_retry({"relaunch": again})
                 return
             if isinstance(event, Checked):  # only a setup asks it
                 raise WrongAnswerError("a question of another verb")
-            plans.append(decide(facts(event.facts)))
-            ways.append(upkeep.way(facts(event.facts)))
+            known = facts(event.facts)
+            plans.append(decide(known))
+            cards.append(card_of(plans[-1], known))
+            ways.append(upkeep.way(known))
         except PiError:
             running.cancel()
             raise
         public.update(event.facts["public"])
-        launch = _launch(plans[-1], instance, key, private, upkeep, ways[-1], timeout_s, alone)
+        launch = _launch(plans[-1], instance, key, private, upkeep, ways[-1], timeout_s, alone, cards[-1])
         launch["files"]["options.json"] = json.dumps(dict(options or {}))
         if replica_of:
             launch["record"]["replica_of"] = replica_of
@@ -138,6 +141,7 @@ def _launch(
     way: str,
     timeout_s: int | None,
     alone: bool,
+    card: str,
 ) -> Launch:
     """Return the answer to a survey: what to reserve, and the files of the launch."""
     owner = Owner.this()
@@ -166,11 +170,20 @@ def _launch(
         "repositories": repositories_beside(plan),
         "hub_environment": hub_environment(plan),
         "alone": alone,
+        "compiling": _compiling(plan, card),
     }
 
 
-def _relaunch(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: str) -> Relaunch:
-    return {"files": _files(plan, instance, private, upkeep, way), "memory_share": plan.memory_share}
+def _relaunch(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: str, card: str) -> Relaunch:
+    return {
+        "files": _files(plan, instance, private, upkeep, way),
+        "memory_share": plan.memory_share,
+        "compiling": _compiling(plan, card),
+    }
+
+
+def _compiling(plan: LaunchPlan, card: str) -> Compiling:
+    return {"card": card, "digest": digest_of_start(plan)}
 
 
 def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: str) -> dict[str, str]:

@@ -29,10 +29,10 @@ class Stopped:
 def stop_models(connection: Connection, names: list[str], listen: Listener) -> tuple[Stopped, ...]:
     """Stop deployments (all without names), and prove that processes, port and GPU memory are free."""
     request: StopRequest = {"names": names}
-    return tuple(map(stopped_of, call(connection, "stop", "stop", request, list[StopAnswer], listen)))
+    return tuple(map(_stopped, call(connection, "stop", "stop", request, list[StopAnswer], listen)))
 
 
-def stopped_of(answer: StopAnswer) -> Stopped:
+def _stopped(answer: StopAnswer) -> Stopped:
     return Stopped(
         name=answer["name"],
         found=answer["found"],

@@ -74,6 +74,7 @@ SHORT_TEXTS = {
     "venv",
     "api",
     "vllm_version",
+    "code",
     "base_models",
     "gguf",
     "what",

@@ -137,6 +137,8 @@ def application(house: House, admission: Admission) -> Starlette:
         return JSONResponse(house.status())
 
     async def no_route(request: Request) -> Response:
+        if request.url.path.startswith("/v1/models"):
+            raise Refused(405, "method_not_allowed", f"{request.url.path} needs GET")
         raise Refused(404, "unknown_route", f"the door has no {request.url.path}; it has {', '.join(ROUTES)}")
 
     async def refused(request: Request, error: Any) -> Response:

@@ -9,14 +9,15 @@ from typing import Any
 
 from pi import screen
 from pi.calls.status import read_status
-from pi.door import looking, names, stopped
+from pi.door import names, stopped
 from pi.door.evicting import Evictions
 from pi.door.lines import Lines, new_pool
+from pi.door.looking import Looks
 from pi.door.names import Kept, Served
 from pi.door.passing import NotListening, Question, Reply, pass_on
 from pi.door.refusals import Refused
 from pi.door.rules import Rules
-from pi.door.starts import Starts
+from pi.door.starts import Runner, Starts
 from pi.door.uses import Place, Uses
 from pi.errors import PiError
 from pi.on_pod.pace import paced
@@ -41,15 +42,16 @@ LOOK_S = 30
 
 
 class House:
-    """`key` is that of the pods."""
+    """`key` is that of the pods; `run` runs pi."""
 
-    def __init__(self, key: str, rules: Rules) -> None:
+    def __init__(self, key: str, rules: Rules, run: Runner) -> None:
         self._key = key
         self._rules = rules
         self._uses = Uses()
+        self._looks = Looks()
         self._lines = Lines()
         self._pool = new_pool(self._lines)
-        self._starts = Starts(self._make_room)
+        self._starts = Starts(self._make_room, run)
         self._evictions = Evictions(rules, self._uses, self._starts, self.models)
 
     @contextlib.asynccontextmanager
@@ -133,7 +135,8 @@ class House:
     async def _until_running(self, model: Served, why: str) -> None:
         """Start a model. If pods.json says that it runs, it may run on another pod now."""
         if model.state == "running" and model.place not in self._starts.places:
-            await looking.look(model)
+            self._starts.require_calm(model)
+            await self._looks.look(model)
             found = [each for each in self.models() if each.name == model.name and each.place != model.place]
             if any(each.state == "running" for each in found):
                 return

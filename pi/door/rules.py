@@ -23,7 +23,7 @@ class File:
     def __init__(self, path: Path, read: Reader) -> None:
         self.path = path
         self.problem = ""
-        """Why its present text cannot be used; the models of the last good one stay."""
+        """Why the door cannot use all of it; the models of the last good text stay."""
         self._read = read
         self._seen: object = None
         self._tables: Kept = {}
@@ -34,18 +34,21 @@ class File:
         if seen != self._seen:
             self._seen = seen
             try:
-                self._tables, self.problem = self.read(state), ""
+                self._tables, self.problem = self.read(state)
             except PiError as error:
                 self.problem = error.render()
         return self._tables
 
-    def read(self, state: State) -> Kept:
-        """Return what the file says now. Raises InputError."""
+    def read(self, state: State) -> tuple[Kept, str]:
+        """Return what the file says now, and what the door cannot use of it. Raises InputError."""
         tables: dict[str, dict[str, Mapping[str, Any]]] = {}
+        secret = []
         for model in self._read(str(self.path), state.pods):
             if is_start(model.start.options):
                 tables.setdefault(model.pod, {})[model.name] = model.start.options
-        return tables
+            else:
+                secret.append(model.place)
+        return tables, f"options with a key in them: the door cannot start {', '.join(secret)}" if secret else ""
 
     def _signature(self) -> object:
         try:

@@ -11,11 +11,12 @@ import socket
 import uvicorn
 
 from pi import redaction, screen
-from pi.door import kept
+from pi.door import kept, starts
 from pi.door.admission import LOOPBACK, Admission
 from pi.door.app import application
 from pi.door.house import House
 from pi.door.rules import Rules
+from pi.door.starts import Runner
 from pi.errors import BusyError, InputError, Interrupted
 from pi.pods import state
 from pi.steps import keys
@@ -32,11 +33,11 @@ FILES = 65536
 def serve(host: str, port: int, rules: Rules) -> None:
     """Serve until Ctrl+C or TERM. Raises BusyError if another door is open or the port is taken, or InputError."""
     saved = state.load()
-    if rules.file:
-        rules.file.read(saved)
+    if rules.file and (problem := rules.file.read(saved)[1]):
+        screen.note(f"warning: {rules.file.path}: {problem}")
     pods_key = keys.api_key()
     redaction.add(pods_key)
-    with kept.claimed(host, port, rules.ttl_s) as door, _listening(host, port) as listener:
+    with kept.claimed(host, port, rules.ttl_s, rules.pinned) as door, _listening(host, port) as listener:
         running = uvicorn.Server(settings(host, pods_key, rules))
         _allow_many_connections()
         screen.say(f"the door is at {door.url}; its key is in {kept.key_path()}")
@@ -46,11 +47,11 @@ def serve(host: str, port: int, rules: Rules) -> None:
             running.run(sockets=[listener])
 
 
-def settings(host: str, pods_key: str, rules: Rules) -> uvicorn.Config:
+def settings(host: str, pods_key: str, rules: Rules, run: Runner = starts.run) -> uvicorn.Config:
     """Return how uvicorn serves the door. It accepts the pods' key as well: who has that one needs no door."""
     admission = Admission(host, (kept.key(), pods_key))
     return uvicorn.Config(
-        application(House(pods_key, rules), admission),
+        application(House(pods_key, rules, run), admission),
         http="h11",
         ws="none",
         loop="asyncio",

@@ -35,6 +35,10 @@ MakeRoom = Callable[[Served, Callable[[str], object]], Awaitable[bool]]
 """Makes room for a model, reports what it waits for, and returns whether there is room now."""
 
 
+Runner = Callable[[list[str], Place], Awaitable["Ended"]]
+"""Runs pi with these words for a model until it ends."""
+
+
 @dataclass
 class Work:
     """A start or a stop that goes on."""
@@ -70,10 +74,10 @@ class Ended:
 
 
 class Starts:
-    def __init__(self, make_room: MakeRoom) -> None:
+    def __init__(self, make_room: MakeRoom, run: Runner) -> None:
         self._works: dict[Place, Work] = {}
         self._failures: dict[Place, Failure] = {}
-        self._make_room = make_room
+        self._make_room, self._run = make_room, run
         self._making_room: dict[str, asyncio.Lock] = {}
         """Of each pod: one start after the other makes room."""
 
@@ -94,10 +98,16 @@ class Starts:
         while (work := self._works.get(model.place)) and work.verb == "stop":
             await work.end()
         if work is None:
-            self._require_calm(model)
+            self.require_calm(model)
             work = self._begin("start", model, why)
         await work.end()
-        self._require_calm(model)
+        self.require_calm(model)
+
+    def require_calm(self, model: Served) -> None:
+        """Raise Refused if a start or stop of the model has just failed."""
+        failure = self._failures.get(model.place)
+        if failure and failure.is_fresh():
+            raise Refused(503, "start_failed", failure.words, retry_s=PAUSE_S)
 
     async def stop(self, model: Served, why: str) -> bool:
         """Stop a model unless the door works on it, and keep how to start it. Returns whether it was stopped."""
@@ -118,15 +128,10 @@ class Starts:
             return f"{failure.words} ({screen.ago(time.monotonic() - failure.at)})"
         return "starts on a request" if model.state == "stopped" else ""
 
-    def _require_calm(self, model: Served) -> None:
-        failure = self._failures.get(model.place)
-        if failure and failure.is_fresh():
-            raise Refused(503, "start_failed", failure.words, retry_s=PAUSE_S)
-
     def _begin(self, verb: Literal["start", "stop"], model: Served, why: str) -> Work:
         self._failures.pop(model.place, None)
         work = self._works[model.place] = Work(verb, why, time.monotonic())
-        doing = self._started(model, work) if verb == "start" else _stopped(model)
+        doing = self._started(model, work) if verb == "start" else self._stopped(model)
         work.task = asyncio.ensure_future(self._do(verb, model, doing))
         _log(f"{verb} of {model}: {why}")
         return work
@@ -152,12 +157,12 @@ class Starts:
         pod, name = model.place
         waiting, ended = ["wait", name, "--pod", pod], Ended(1, "pi does not know how it was started")
         if model.state == "starting":
-            ended = await run(waiting, model.place)
+            ended = await self._run(waiting, model.place)
         if ended.code and model.options:
             stopped.keep(pod, name, model.options)  # a start that fails leaves nothing in pods.json
-            ended = await run(start_words(name, pod, model.options), model.place)
+            ended = await self._run(start_words(name, pod, model.options), model.place)
         if ended.code == BUSY:
-            waited = await run(waiting, model.place)
+            waited = await self._run(waiting, model.place)
             ended = ended if waited.code else waited
         if ended.code == BUSY and model.options:
             ended = await self._started_in_room(model, work) or ended
@@ -178,16 +183,15 @@ class Starts:
             if not await self._make_room(model, report):
                 return None
             work.waits_for = ""
-            return await run(start_words(name, pod, model.options), model.place)
+            return await self._run(start_words(name, pod, model.options), model.place)
 
-
-async def _stopped(model: Served) -> Ended:
-    pod, name = model.place
-    stopped.keep(pod, name, model.options)
-    ended = await run(["stop", name, "--pod", pod], model.place)
-    if ended.code:
-        stopped.forget(pod, name)
-    return ended
+    async def _stopped(self, model: Served) -> Ended:
+        pod, name = model.place
+        stopped.keep(pod, name, model.options)
+        ended = await self._run(["stop", name, "--pod", pod], model.place)
+        if ended.code:
+            stopped.forget(pod, name)
+        return ended
 
 
 def start_words(name: str, pod: str, options: Mapping[str, Any]) -> list[str]:

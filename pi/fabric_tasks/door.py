@@ -70,7 +70,7 @@ def run(c: Any, options: DoorOptions) -> None:
 def _check(rules: Rules) -> None:
     """Raise InputError for a file with mistakes, or for a pin that is not a model's name."""
     saved = state.load()
-    declared = rules.file.read(saved) if rules.file else {}
+    declared = rules.file.read(saved)[0] if rules.file else {}
     places = {(pod.name, name) for pod in saved.pods.values() for name in pod.models}
     places |= {(pod, name) for pod, models in (*declared.items(), *stopped.load().items()) for name in models}
     for pin in rules.pinned:
@@ -104,7 +104,7 @@ def status(c: Any, options: StatusOptions) -> None:
     rows = [(each["id"], each["pod"], each["state"], str(each["requests"]), each["note"]) for each in found["models"]]
     screen.say(f"the door is at {door.url}, pid {door.pid}; its key is in {kept.key_path()}")
     if found["problem"]:
-        screen.note(f"the door still uses the last good text of its file: {found['problem']}")
+        screen.note(f"the door cannot use all of its file: {found['problem']}")
     if rows:
         screen.table(rows, ("NAME", "POD", "STATE", "REQUESTS", "NOTE"))
     else:

@@ -151,6 +151,14 @@ def read_options(name: str, table: Mapping[str, Any]) -> StartOptions:
     return options_from(StartOptions, {**words, "model": table["model"], "name": name})
 
 
+def describes(name: str, table: Mapping[str, Any], start: Start) -> bool:
+    """Return whether a table means the same model as a start, perhaps in other words: 32k or 32768 tokens."""
+    if mistakes(name, table):
+        return False
+    other = read_options(name, table).start()
+    return replace(other, options={}, timeout_s=None) == replace(start, options={}, timeout_s=None)
+
+
 def mistakes(name: str, table: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a table, each with its key and what to write."""
     flags = {key_of(each): each for each in kept_flags()}

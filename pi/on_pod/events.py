@@ -40,6 +40,7 @@ FailureKind = Literal[
     "stopped",
     "storage",
     "timeout",
+    "undeletable",
     "unexpected",
     "unkillable",
     "unknown_key",

@@ -12,7 +12,7 @@ from pi.on_pod import probe, reading
 
 HOME = os.path.expanduser("~/.pi")
 
-FOLDERS = ("", "run", "calls", "setup", "keys", "hf", "../.vllm_logs")
+FOLDERS = ("", "run", "calls", "setup", "keys", "hf", "compiled", "../.vllm_logs")
 """Folders below HOME."""
 
 RUN_OR_READ = ("env.sh", "machine")
@@ -141,14 +141,14 @@ def _writers(path: str, owners: Set[int]) -> Optional[str]:
         return None
     if found.st_uid not in owners:
         return "belongs to another user (uid %d)" % found.st_uid
-    if _is_open(found):
+    if is_open(found):
         with contextlib.suppress(OSError):
             os.chmod(path, stat.S_IMODE(found.st_mode) & ~0o022)
             found = os.stat(path)
-    return "can be written by other users" if _is_open(found) else None
+    return "can be written by other users" if is_open(found) else None
 
 
-def _is_open(found: os.stat_result) -> bool:
+def is_open(found: os.stat_result) -> bool:
     """Return whether other users may write; root's group has only root."""
     return bool(found.st_mode & 0o002 or (found.st_mode & 0o020 and found.st_gid))
 

@@ -129,6 +129,16 @@ def environment(pid: int, name: str) -> dict[str, str]:
     return dict(os.fsdecode(entry).partition("=")[::2] for entry in text.split(b"\0") if b"=" in entry)
 
 
+def ancestors() -> Set[int]:
+    """Return this process and those that started it, one after the other."""
+    found, pid = set(), os.getpid()
+    while pid and pid not in found:
+        found.add(pid)
+        fields = _read("/proc/%d/stat" % pid).rpartition(")")[2].split()
+        pid = int(fields[1]) if len(fields) > 1 else 0
+    return found
+
+
 def words(pid: int) -> list[str]:
     """Return the command line of a process, or [] if it has ended."""
     return [os.fsdecode(word) for word in _read_bytes("/proc/%d/cmdline" % pid).split(b"\0")[:-1]]

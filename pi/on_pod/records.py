@@ -119,7 +119,7 @@ def hung(record: Record) -> Optional[Tuple[float, List[ProcessDetail]]]:
     try:
         found = reading.document(os.path.join(folder(record["name"]), "hung"))
         since, processes = float(found["since"]), [_detail(each) for each in found["processes"]]
-    except (reading.ReadError, KeyError, TypeError, ValueError):
+    except (reading.ReadError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return max(0.0, process.uptime_s() - since), processes
 

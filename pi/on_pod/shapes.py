@@ -209,6 +209,13 @@ class ArgumentCheck(TypedDict):
     environment: Dict[str, str]
 
 
+class Compiling(TypedDict):
+    """What decides which compiled code a start can read: the kind of GPU, and a digest of all its arguments."""
+
+    card: str
+    digest: str
+
+
 class Launch(TypedDict):
     """pi's answer to the survey of a start: what to reserve, and the files of the launch by name.
 
@@ -227,6 +234,7 @@ class Launch(TypedDict):
     repositories: List[Repository]
     hub_environment: Dict[str, str]
     alone: bool
+    compiling: Compiling
 
 
 class Relaunch(TypedDict):
@@ -234,6 +242,7 @@ class Relaunch(TypedDict):
 
     files: Dict[str, str]
     memory_share: Optional[float]
+    compiling: Compiling
 
 
 class Retry(TypedDict):

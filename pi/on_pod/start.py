@@ -16,6 +16,7 @@ from pi.on_pod import (
     arguments,
     audit,
     balancer,
+    compiled,
     container,
     download,
     endings,
@@ -34,7 +35,7 @@ from pi.on_pod import (
 from pi.on_pod.events import FailureKind
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record, Reservation
-from pi.on_pod.shapes import Launch, Relaunch, Repository, Retry, StartAnswer, StartRequest
+from pi.on_pod.shapes import Compiling, Launch, Relaunch, Repository, Retry, StartAnswer, StartRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 POLL_S = 0.1
@@ -143,24 +144,53 @@ def _fetch(wire: Wire, record: Record, plan: Launch) -> None:
 
 
 def _serve(wire: Wire, record: Record, plan: Launch) -> None:
-    """Launch vLLM and wait until it is ready, with one more try if pi corrects an argument."""
+    """Launch vLLM and wait until it is ready, with one more try if pi corrects an argument.
+
+    If vLLM took the size of its KV cache from an earlier start and fails, it is launched once more without.
+    """
     deadline = time.monotonic() + (plan["timeout_s"] or float("inf"))
     _write(record, plan["files"])
+    place = _place(wire, record, plan["compiling"])
     try:
-        return _try(wire, record, plan, deadline)
+        return _try(wire, record, plan, place, deadline)
     except PodError as error:
-        relaunch = _correction(wire, error) if error.kind == "exited" and not plan["alone"] else None
-        if relaunch is None:
+        if error.kind != "exited":
             raise
+        relaunch: Optional[Relaunch] = None
+        if compiled.has_dropped_plan(place, error.detail["log"]):
+            wire.emit(
+                {
+                    "event": "note",
+                    "text": "vLLM failed with the KV cache's size of an earlier start; starting it again without",
+                }
+            )
+        else:
+            relaunch = None if plan["alone"] else _correction(wire, error)
+            if relaunch is None:
+                raise
     _end_processes(wire, record)
     records.forget_server(record["name"])
-    _write(record, relaunch["files"])
-    record["memory_share"] = relaunch["memory_share"]
-    _try(wire, record, plan, deadline)
+    _write(record, relaunch["files"] if relaunch else plan["files"])
+    if relaunch:
+        record["memory_share"] = relaunch["memory_share"]
+    again = _place(wire, record, relaunch["compiling"] if relaunch else plan["compiling"])
+    _try(wire, record, plan, again, deadline)
 
 
-def _try(wire: Wire, record: Record, plan: Launch, deadline: float) -> None:
-    _wait_until_ready(wire, record, launch(wire, record, plan, deadline), plan, deadline)
+def _place(wire: Wire, record: Record, compiling: Compiling) -> compiled.Place:
+    """Return where a start keeps what it compiles, and tell pi if pods cannot share it."""
+    venv = os.path.join(os.path.expanduser("~"), record["venv"])
+    place = compiled.prepare(venv, compiling)
+    records.write(record["name"], compiled.FILE, place.name + "\n")
+    if place.problem:
+        wire.emit({"event": "note", "text": "compiled code stays on this pod, not beside the models: " + place.problem})
+    return place
+
+
+def _try(wire: Wire, record: Record, plan: Launch, place: compiled.Place, deadline: float) -> None:
+    launcher = launch(wire, record, plan, deadline, place.variables)
+    _wait_until_ready(wire, record, launcher, plan, deadline)
+    compiled.note_ready(place)
 
 
 def _correction(wire: Wire, error: PodError) -> Optional[Relaunch]:
@@ -175,7 +205,9 @@ def _write(record: Record, files: Dict[str, str]) -> None:
         records.write(record["name"], file_name, text)
 
 
-def launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subprocess.Popen[bytes]:
+def launch(
+    wire: Wire, record: Record, plan: Launch, deadline: float, variables: Optional[Dict[str, str]] = None
+) -> subprocess.Popen[bytes]:
     """Start the launcher in a new session, with its log in ~/.vllm_logs. Returns the launcher."""
     name = record["name"]
     os.makedirs(records.LOGS, exist_ok=True)
@@ -192,7 +224,7 @@ def launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subproc
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=os.path.expanduser("~"),
-            env={**os.environ, **container.credentials()} if record.get("on_idle") else None,
+            env={**os.environ, **(variables or {}), **(container.credentials() if record.get("on_idle") else {})},
         )
     record["session"] = launcher.pid
     record["phase"] = "loading"

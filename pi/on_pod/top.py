@@ -66,6 +66,8 @@ def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
     """Return a deployment's state, with its figures if it runs."""
     state: str = records.described(record)["state"]
     found = None
+    if state == "running" and records.hung(record):
+        state = "unresponsive"
     if state == "running":
         status, body = health.get(record["port"], "/metrics", records.key(record["name"]))
         if status != 200:
@@ -73,4 +75,7 @@ def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
         elif parse:
             found = metrics.read(body.decode("utf-8", "replace"), parse)
             found = found and metrics.without(found, *records.probes(record["name"]))
-    return {"name": record["name"], "state": state, "metrics": found}
+    sampled: ModelSample = {"name": record["name"], "state": state, "metrics": found}
+    if "replica_of" in record:
+        sampled["replica_of"] = record["replica_of"]
+    return sampled

@@ -77,17 +77,18 @@ def _output(words: list[str]) -> tuple[int, str]:
 
 def _folder() -> Checked:
     folder = config.config_dir()
-    pods = len(state.load().pods)
     if not folder.exists():
         return ok("here", "folder", f"{folder} does not exist yet")
     found, path = folder.stat(), shlex.quote(str(folder))
     mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid() != 0:
+        fix = f'sudo chown -R "$(id -u)" {path} && chmod 700 {path}'
+        return failure("here", "folder", f"{folder} belongs to another user (uid {found.st_uid})", fix)
     if mode & 0o077:
         return warning("here", "folder", f"other users may read {folder} (mode {mode:04o})", f"chmod 700 {path}")
     if not os.access(folder, os.W_OK):
-        fix = f"chmod 700 {path}" if found.st_uid == os.geteuid() else f'sudo chown -R "$(id -u)" {path}'
-        return failure("here", "folder", f"cannot write {folder}", fix)
-    return ok("here", "folder", f"{folder}, with {count(pods, 'pod')}")
+        return failure("here", "folder", f"cannot write {folder} (mode {mode:04o})", f"chmod 700 {path}")
+    return ok("here", "folder", f"{folder}, with {count(len(state.load().pods), 'pod')}")
 
 
 def _key() -> Checked:

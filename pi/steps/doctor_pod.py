@@ -17,6 +17,7 @@ from pi.pods import gpus
 from pi.pods.types import Pod
 from pi.steps import check_report, where
 from pi.steps.diagnosis import Checked, failure, of_error, ok, warning
+from pi.text import count
 
 LEAST_GB = 2.0
 """Free space in the home below which logs and compiled kernels soon fail."""
@@ -60,8 +61,11 @@ def _of_step(step: str, fine: str, found: list[Finding]) -> Iterator[Checked]:
     """Yield the findings of one step of a setup, or one line that all is well."""
     of_step = [each for each in found if each.step == step]
     for each in of_step:
-        make = failure if each.severity == "stop" else warning
-        yield make("pod", step, each.text, each.hint)
+        if each.hint:
+            make = failure if each.severity == "stop" else warning
+            yield make("pod", step, each.text, each.hint)
+        else:
+            yield ok("pod", step, each.text)
     if not of_step:
         yield ok("pod", step, fine)
 
@@ -70,8 +74,15 @@ def _gpus(pod: Pod, facts: MachineFacts, status: Status, found: list[Finding]) -
     missing = gpus.lost(pod.gpus, status.gpus, status.unread_gpus)
     for text in missing:
         yield failure("pod", "gpus", text, f"reboot the pod; if it stays away: pi pods setup {pod.name}")
-    if not missing:
-        yield from _of_step("gpus", check_report.gpus(facts), found)
+    if missing:
+        return
+    unread = [each for each in found if each.step == "gpus" and not each.hint]
+    if facts.device == "cuda" and len(status.gpus) > len(pod.gpus):
+        text = f"it has {count(len(status.gpus), 'GPU')}, and pods.json knows {len(pod.gpus)}"
+        yield warning("pod", "gpus", text, f"pi pods setup {pod.name}")
+    for each in unread:
+        yield warning("pod", "gpus", each.text, f"pi ssh --pod {pod.name} -- nvidia-smi")
+    yield from _of_step("gpus", check_report.gpus(facts), [each for each in found if each not in unread])
 
 
 def _disk(pod: Pod, facts: MachineFacts, status: Status) -> Iterator[Checked]:

@@ -28,12 +28,12 @@ class _Drain:
         self.left = 0
 
     def take(self, sample: Sample) -> None:
-        model = next((each for each in sample["models"] if each["name"] == self._name), None)
-        if model is None or model["state"] not in ("running", "unresponsive"):
+        own = [each for each in sample["models"] if self._name in (each["name"], each.get("replica_of"))]
+        if not any(each["state"] in ("running", "unresponsive") for each in own):
             self.left = 0
             raise _Drained
-        figures = model["metrics"]
-        here = int(figures["running"] + figures["waiting"]) if figures else 0
+        counted = [each["metrics"] for each in own if each["metrics"]]
+        here = sum(int(figures["running"] + figures["waiting"]) for figures in counted)
         self.left = max(here, self._elsewhere())
         self._calm = 0 if self.left else self._calm + 1
         if self._calm == CALM_SAMPLES or time.monotonic() > self._deadline:

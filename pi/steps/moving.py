@@ -12,7 +12,7 @@ from pi.calls.wait import wait_for
 from pi.errors import BusyError, InputError
 from pi.pods import changes, state
 from pi.pods.types import Move, Pod, State
-from pi.steps import declared, listing, reconcile, restarting, starting, where
+from pi.steps import declared, listing, reconcile, replicas, restarting, where
 from pi.steps.draining import drain
 from pi.steps.reports import WaitReport
 from pi.steps.starting import Start
@@ -87,7 +87,7 @@ def _bring_up(moving: Moving, there: Connection) -> None:
         return
     if doing == "ended":
         restarting.stop(moving.target, there, moving.name)
-    starting.start(moving.target, there, moving.wanted, moving.key)
+    replicas.start(moving.target, there, moving.wanted, moving.key)
 
 
 def _found(moving: Moving, there: Connection) -> Literal["runs", "starts", "ended", "nothing"]:

@@ -129,10 +129,10 @@ def replicas_of(found: tuple[Found, ...], name: str) -> list[Found]:
 def _remove(pod: Pod, connection: Connection, name: str, found: Found) -> None:
     own = found.deployment.name
     with changes.change("stop", f"{pod.name}/{own}"), screen.progress() as line:
-        stopped = take_out(connection, own, name, lambda event: _hear(line, event))
+        take_out(connection, own, name, lambda event: _hear(line, event))
     reconcile.forget(pod, {own})
     how = "had ended and was removed" if found.state in ENDED else "has answered its requests and is stopped"
-    screen.say(f"{stopped.name} {how}")
+    screen.say(f"{own} {how}")
 
 
 def _endpoint(pod: Pod, status: Status, name: str) -> Found:

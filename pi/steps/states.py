@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pi.calls.status import Found, GpuMemory, Status, Unrecorded
     from pi.steps.json_shapes import ModelJson
 
-HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
+HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "START", "UP", "IDLE", "URL")
 
 State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
 """What a model does now; "stopped" by a reboot, "unrecorded" if the pod has no valid record of it, "gone" if it
@@ -48,11 +48,19 @@ class Listed:
     """Seconds since its server was launched; None unless it runs."""
     mark: str = ""
     """What precedes its name in the table: the branch of a tree if it is a replica."""
+    door_stops_s: int | None = None
+    """After how many seconds without a request the door stops it; None if it does not."""
 
     @property
     def servers(self) -> Mapping[str, str] | None:
         """The replicas behind it, with HAProxy's states; None for a model without replicas."""
         return self.found.servers if self.found else None
+
+    def stopped_by_door(self, seconds: int) -> Listed:
+        """Return the model with the time after which the door stops it."""
+        without = "" if self.found and self.found.idle_s else " without a request"
+        sentence = f"{self.sentence}; the door stops it after {minutes(seconds)}{without}"
+        return replace(self, sentence=sentence, door_stops_s=seconds)
 
     @property
     def idle_s(self) -> float | None:
@@ -84,6 +92,7 @@ class Listed:
             "ready_after_seconds": found.ready_after_s if found else None,
             "restarts": found.restarts if found else 0,
             "stop_after_idle_s": found.idle_s if found else None,
+            "door_stops_after_s": self.door_stops_s,
             "hung_seconds": _whole(found.hung_s) if found else None,
             "on_idle": found.on_idle if found else None,
             "pod_stop": (found.pod_stop or None) if found else None,
@@ -97,7 +106,8 @@ class Listed:
         is_hidden = self.state == "running" and model.private and not model.replica_of
         url = "over SSH only" if is_hidden else self.url or ""
         context = str(self.context or "-")
-        ages = [screen.age(each) if each is not None else "-" for each in (self.up_s, self.idle_s)]
+        ready_after_s = self.found.ready_after_s if self.found else None
+        ages = [screen.age(each) if each is not None else "-" for each in (ready_after_s, self.up_s, self.idle_s)]
         on_gpus = (_gpus(model), _gigabytes(self.found.gpu_memory if self.found else None))
         named = (self.mark + model.name, one_line(model.model))
         return *named, *on_gpus, str(model.port or "-"), context, self.state, *ages, url
@@ -248,7 +258,9 @@ def _then(found: Found) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """Format a time in whole minutes, such as "30 min" or "2 h"."""
+    """Format a time in whole minutes, such as "30 min" or "2 h"; a short one in seconds."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     return f"{seconds / 3600:.0f} h" if seconds % 3600 == 0 and seconds else f"{seconds / 60:.0f} min"
 
 

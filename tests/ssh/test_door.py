@@ -74,7 +74,7 @@ def open_door(pi: Pi, *words: str) -> Client:
 def test_a_door_in_the_background_streams_over_ssh(server: Pi) -> None:
     pi = server
     assert pi.ok("door", "status") == "the door is closed; open it: pi door --background\n"
-    client = open_door(pi)
+    client = open_door(pi, "--ttl", "30m")
     status, text = client.chat(stream=True)
     words = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     said = "".join(piece["choices"][0]["delta"].get("content", "") for piece in words if piece["choices"])
@@ -93,6 +93,8 @@ def test_a_door_in_the_background_streams_over_ssh(server: Pi) -> None:
     document = json.loads(pi.ok("door", "status", "--json"))
     validate(document, shown("DoorJson"))
     assert document["pid"] == pid and [each["id"] for each in document["models"]] == ["qwen"]
+    assert "qwen: running; the door stops it after 30 min without a request" in pi.ok("list")
+    assert json.loads(pi.ok("list", "--json"))["pods"][0]["models"][0]["door_stops_after_s"] == 1800
     assert pi("door", "--background").id == "door-open"
     assert pi.ok("door", "stop") == f"closed the door at http://127.0.0.1:{client.port}/v1\n"
     assert until(lambda: not is_alive(pid)) and not client.answers()
@@ -109,6 +111,13 @@ def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(server
     with silenced(serving.box):
         assert client.answers()
     pid = json.loads((pi.config / "door" / "door.json").read_text())["pid"]
+    os.kill(pid, signal.SIGSTOP)  # a laptop that sleeps, whose connections die meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.answers)
+        for session in serving.box.sessions():
+            kill(session)
+        os.kill(pid, signal.SIGCONT)
+        assert asked.result() and serving.box.records() == ["qwen"]
     os.kill(pid, signal.SIGKILL)
     assert until(lambda: "closed" in pi("door", "status").out)
     again = pi.spawn("door")
@@ -116,6 +125,16 @@ def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(server
     assert client.answers(), "the same port and key"
     again.interrupt()
     assert again.ends().code == 0 and not client.answers()
+
+
+def test_of_two_doors_that_open_at_once_one_is_refused(server: Pi) -> None:
+    pi = server
+    both = [pi.spawn("door", "--port", str(free_port())) for _ in range(2)]
+    assert until(lambda: [each.is_running() for each in both].count(True) == 1, 30)
+    [open_one], [refused] = ([each for each in both if each.is_running() is runs] for runs in (True, False))
+    assert refused.ends().id == "door-open" and f"pid {open_one.pid}" in pi.ok("door", "status")
+    open_one.interrupt()
+    assert open_one.ends().code == 0
 
 
 def test_a_door_that_cannot_open_says_why(server: Pi) -> None:

@@ -30,11 +30,16 @@ def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: 
     box.fault("hf", fail="not_found")  # a start must not fetch it again
     pi.ok("start", MODEL, "--name", "small")
     table = pi.ok("cache")
-    assert [line.split()[0] for line in table.splitlines()[1:-1]] == [MODEL]
+    models, _, compiled = table.partition("\n\n")
+    assert [line.split()[0] for line in models.splitlines()[1:-1]] == [MODEL]
+    [code] = [line.split() for line in compiled.splitlines()[1:-1]]
+    assert code[0].startswith("vllm-") and code[-2:] == ["first,", "small"]
     assert table.splitlines()[1].endswith("small") and "1 MiB of models on box" in table
     document = json.loads(pi.ok("cache", "--json"))
     validate(document, shown("CacheJson"))
     assert document["models"][0]["used_by"] == ["small"]
+    done = pi("cache", "rm", code[0], "-y")
+    assert (done.code, done.id) == (5, "in-use") and f"{code[0]} is in use by first, small" in done.err
     done = pi("cache", "rm", MODEL, "-y")
     assert (done.code, done.id) == (5, "in-use") and "ann/small is in use by small" in done.err
     pi.ok("stop", "small")
@@ -43,7 +48,10 @@ def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: 
     assert pi.at_terminal("cache", "rm", MODEL, types="n\n").code == 2
     assert pi.ok("cache", "rm", MODEL, "-y") == f"deleted {MODEL} from box: 1 MiB\n"
     assert pi("cache", "rm", MODEL, "-y").id == "not-cached"
-    assert json.loads(pi.ok("cache", "--json"))["models"] == []
+    pi.ok("stop", "first")
+    assert pi.ok("cache", "rm", code[0], "-y").startswith(f"deleted {code[0]} from box: ")
+    document = json.loads(pi.ok("cache", "--json"))
+    assert document["models"] == document["compiled"] == []
 
 
 def test_several_pods_fetch_at_the_same_time(pi: Pi, new_pod: NewPod) -> None:

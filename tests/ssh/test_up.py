@@ -36,7 +36,8 @@ def test_models_come_up_as_declared_and_only_what_differs_changes(pi: Pi, box: P
     assert not is_alive(pids["a"]) and is_alive(pids["other"])
     exported = pi.ok("export")
     (tmp_path / "exported.toml").write_text(exported)
-    assert pi.ok("up", str(tmp_path / "exported.toml"), "--dry-run").count("as declared") == 3
+    planned = pi.ok("up", str(tmp_path / "exported.toml"), "--dry-run")
+    assert planned.count("as declared") == 3 and planned.endswith("\nnothing to do\n")
     assert pi("down", file).id == "stop-unconfirmed"
     text = pi.ok("down", file, "-y")
     assert "a is stopped" in text and "b is stopped" in text

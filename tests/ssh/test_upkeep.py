@@ -44,6 +44,33 @@ def test_a_killed_server_comes_back_and_a_crash_loop_ends_with_its_cause(pi: Pi,
     assert pi.ok("stop", "qwen").startswith("qwen was not running any more")
 
 
+def test_list_logs_wait_and_stop_during_a_restart(pi: Pi, new_pod: NewPod) -> None:
+    box = new_pod(environment={"PI_TEST_PACE": "0.5"})
+    pi.knows(box)
+    pi.ok("start", box.model(), "--name", "qwen", "--restart", "on-failure")
+    following, first, entry = pi.spawn("logs", "qwen"), pid_of(box), pi.models("box")["qwen"]
+    box.fault("vllm", load_until="go")
+    kill(first)
+    assert until(lambda: pid_of(box) != first)
+    now = listed(pi)
+    assert (now["state"], now["sentence"]) == (
+        "starting",
+        "starting (restarting); restarted 1 time after a failure",
+    )
+    assert pi("wait", "qwen", "--timeout", "1").id == "not-ready-yet"
+    waiting = pi.spawn("wait", "qwen")
+    (box.home / "go").touch()
+    assert waiting.ends().code == 0
+    assert {**pi.models("box")["qwen"], "pid": 0, "pid_start": 0} == {**entry, "pid": 0, "pid_start": 0}
+    (box.home / "go").unlink()
+    second = pid_of(box)
+    kill(second)
+    assert until(lambda: pid_of(box) != second)
+    assert pi.ok("stop", "qwen") == "qwen is stopped\n"
+    assert box.quiet() == {} and box.records() == []
+    assert "pi: the server ended with exit code 137; starting it again (2 of 3)" in following.ends().out
+
+
 def test_a_stopped_server_stays_stopped(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen", "--restart", "on-failure", "--no-watchdog")
     pid = pid_of(box)

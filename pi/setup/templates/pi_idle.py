@@ -72,6 +72,15 @@ def fetched(port: int, path: str) -> str | None:
         return None
 
 
+def started_of(pid: int) -> str | None:
+    """Return when a process started, in ticks, or None if it does not live (proc(5): /proc/PID/stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
 def asked_at() -> float | None:
     try:
         return Path(os.environ["PI_ASKED"]).stat().st_mtime
@@ -82,8 +91,16 @@ def asked_at() -> float | None:
 def main() -> None:
     pid, port, limit_s = (int(word) for word in sys.argv[1:4])
     pace = float(os.environ.get("PI_TEST_PACE") or 1)
-    while fetched(port, "/health") is None:
+    started = started_of(pid)
+
+    def wait() -> None:
+        """Wait for the next look. Exits if the server has ended without its launcher."""
         time.sleep(LOOK_S * pace)
+        if started is None or started_of(pid) != started:
+            sys.exit()
+
+    while fetched(port, "/health") is None:
+        wait()
     idle = Idle((limit_s + SLACK_S) * pace)
 
     def count() -> float | None:
@@ -94,7 +111,7 @@ def main() -> None:
             return requests_in(fetched(port, "/metrics") or "")
 
     while not idle.is_due(asked_at(), count):
-        time.sleep(LOOK_S * pace)
+        wait()
     HERE.joinpath("idle").write_text(f"{limit_s}\n", encoding="utf-8")
     print(f"pi: no request for {limit_s // 60} min; ending the server", flush=True)
     os.kill(pid, signal.SIGTERM)

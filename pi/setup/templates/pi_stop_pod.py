@@ -190,10 +190,16 @@ def gpu_users() -> list[str]:
     return re.findall(r"^\s*([0-9]+)\s*$", listed, re.MULTILINE)
 
 
+LOCKS = {"setup/lock": "a setup runs on the pod", "lock": "a call of pi holds the pod's lock"}
+"""Files in ~/.pi: a setup holds the first one, a start the second one while it chooses GPUs."""
+
+
 @contextlib.contextmanager
-def locked(pace: float) -> Iterator[None]:
-    """Hold the pod's lock, under which models start. Raises Failed if others hold it for long."""
-    descriptor = os.open(HERE.parent.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def locked(name: str, pace: float) -> Iterator[None]:
+    """Hold one of the pod's locks. Raises Failed if another process holds it for long."""
+    path = HERE.parent.parent / name
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LOCK_S * pace
     try:
         while True:
@@ -202,7 +208,7 @@ def locked(pace: float) -> Iterator[None]:
                 break
             except OSError:
                 if time.monotonic() > deadline:
-                    raise Failed("was not asked: a call of pi holds the pod's lock") from None
+                    raise Failed(f"was not asked: {LOCKS[name]}") from None
                 time.sleep(0.2)
         yield
     finally:
@@ -215,7 +221,7 @@ class Ended(Exception):
 
 def attempt(way: str, act: Callable[[], None], pace: float) -> None:
     """Stop the pod unless something keeps it. Raises Ended if it has to stay, Failed to try again."""
-    with locked(pace):
+    with locked("setup/lock", pace), locked("lock", pace):
         if not is_wanted():
             raise Ended("")
         name = keeps()

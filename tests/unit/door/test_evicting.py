@@ -11,7 +11,7 @@ from pi.door import names
 from pi.door.evicting import LEAST_STAY_S, Choice, Evictions
 from pi.door.names import Served
 from pi.door.rules import Rules
-from pi.door.starts import Starts
+from pi.door.starts import Ended, Starts
 from pi.door.uses import Uses
 from pi.pods.types import Deployment, Pod, State
 from pi.steps.making_room import Room, Tenant
@@ -48,9 +48,12 @@ def choose(room: Room, *tenants: Tenant, running: str = "") -> Choice:
     async def never(model: Served, report: object) -> bool:
         return False
 
+    async def nothing(words: list[str], place: tuple[str, str]) -> Ended:
+        return Ended(1, "")
+
     async def chosen() -> Choice:
         known = Room({each.name: each for each in tenants}, room.fits_without)
-        evictions = Evictions(RULES, uses, Starts(never), list)
+        evictions = Evictions(RULES, uses, Starts(never, nothing), list)
         with uses.of(("dc1", running)):
             return evictions.choose(known, served(*known.tenants))
 

@@ -24,6 +24,14 @@ GEMMA_31B = (
     Layers("window", 50, kv_heads=16, key_dim=256, value_dim=256, window=1024),
 )
 PACKED = (LATENT, Layers("window", 61, latent=576, window=128))
+V4_FLASH = (
+    Layers("window", 43, kv_heads=1, key_dim=584, window=128, number_bytes=1),
+    Layers("latent", 21, latent=584, index_bytes=132, ratio=4, number_bytes=1),
+    Layers("window", 21, kv_heads=1, key_dim=2048, window=8, number_bytes=4),
+    Layers("window", 21, kv_heads=1, key_dim=512, window=8, number_bytes=4),
+    Layers("latent", 20, latent=584, ratio=128, number_bytes=1),
+    Layers("window", 20, kv_heads=1, key_dim=1024, window=128, number_bytes=4),
+)
 MAMBA_ONLY = (Layers("state", 64, conv_bytes=1000, state_bytes=2000),)
 
 
@@ -67,7 +75,8 @@ BLOCKS = {
     ),
     "and one more for each draft": (QWEN_27B, {"drafts": 2}, 16 * PAGE_27B, 832, 1 + 15),
     "states alone": (MAMBA_ONLY, {}, 64 * 3000, 10**6, 3),
-    "pages of windows beside others": (PACKED, {}, 256 * 61 * 1152, 1600, 7 + 2 + 1),
+    "pages of different sizes in a block, as vLLM 0.32 packs them": (V4_FLASH, {}, 1002240, 1600, 7 + 2 * 3 + 3 + 17),
+    "latents and windows with pages of one size": (PACKED, {}, 16 * 61 * 1152, 1600, 100 + 8 + 1),
 }
 
 

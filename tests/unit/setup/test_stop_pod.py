@@ -94,10 +94,13 @@ def test_a_program_on_a_gpu_keeps_it_for_now(here: Path, monkeypatch: pytest.Mon
     assert outcome() == "was not asked: another program uses a GPU (pid 77)"
 
 
-def test_a_call_that_chooses_gpus_keeps_it_for_now(here: Path) -> None:
-    with (here.parent.parent / "lock").open("w") as file:
+@pytest.mark.parametrize("name", stop_pod.LOCKS)
+def test_a_setup_and_a_call_that_chooses_gpus_keep_it_for_now(here: Path, name: str) -> None:
+    path = here.parent.parent / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert "holds the pod's lock" in outcome()
+        assert outcome() == f"was not asked: {stop_pod.LOCKS[name]}"
     assert outcome() == "stopped"
 
 

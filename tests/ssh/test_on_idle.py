@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, until
 from tests.rig.provider import RUNPOD_STOPS, VAST_REFUSES, VAST_STOPS, provider
-from tests.ssh.conftest import NewPod
+from tests.ssh.conftest import FIRST_STEPS, NewPod
 
 KEY = "rpa_0123456789CANARY"
 
@@ -111,6 +112,20 @@ def test_the_setting_of_the_setup_runs_the_users_command(pi: Pi, new_pod: NewPod
     assert (box.home / "ended").read_text() == "1234567 two  words\n"
     assert until(lambda: "has ended with 0" in listed(pi)["pod_stop"])
     assert box.quiet() == {}
+
+
+def test_a_setup_prints_what_the_pod_will_call_and_keeps_it(pi: Pi, new_pod: NewPod) -> None:
+    first_steps = {"PI_SETUP_ONLY": FIRST_STEPS}
+    other = new_pod("other", environment=first_steps).bare_machine(Path("/bin/false"))
+    done = pi("pods", "setup", "other", other.ssh, "--on-idle", "stop-pod")
+    assert (done.code, done.id) == (2, "on-idle-no-provider") and not (other.home / ".pi/setup/log").exists()
+    box = new_pod(environment={**RUNPOD, "PI_TEST_PACE": "1", **first_steps}).bare_machine(Path("/bin/false"))
+    said = pi.ok("pods", "setup", "box", box.ssh, "--on-idle", "stop-pod")
+    assert "box: after --stop-after-idle has ended a model: if no other model is on it, the pod then calls POST" in said
+    assert "RunPod goes on billing for the volume" in said and KEY not in said
+    assert pi.state()["pods"]["box"]["on_idle"] == "stop-pod"
+    assert "then calls POST" in pi.ok("pods", "setup", "box")
+    assert "then calls" not in pi.ok("pods", "setup", "box", "--on-idle", "keep-pod")
 
 
 @pytest.mark.parametrize(
