@@ -25,10 +25,18 @@ class Ended:
     facts: StartFacts
     lines_before: int | None
     """Lines of the log before that end; None if pi did not count them."""
+    is_running: bool
 
 
 def read_ending(connection: Connection, name: str | None) -> Ended:
     """Return how a deployment ended; without a name, the one whose log was written last. Raises RemoteError."""
     request: ExplainRequest = {"name": name}
     answer = call(connection, "explain", "explain", request, ServerDetail)
-    return Ended(answer["name"], answer["log"], answer.get("exit"), facts_of(answer), answer.get("lines_before", 0))
+    return Ended(
+        name=answer["name"],
+        log=answer["log"],
+        exit_code=answer.get("exit"),
+        facts=facts_of(answer),
+        lines_before=answer.get("lines_before", 0),
+        is_running=answer.get("running", False),
+    )

@@ -188,10 +188,11 @@ class _ServerOptions(TypedDict, total=False):
     head: str
     still_s: float
     processes: List[ProcessDetail]
+    running: bool
 
 
 class ServerDetail(_ServerOptions):
-    """How a server ended: its deployment, and its log.
+    """How a server ended: its deployment, and its log. With `running`, it has not ended.
 
     Of a long log, `log` is the end, `lines_before` the number of lines before it (None if pi did not count them), and
     `head` the beginning.

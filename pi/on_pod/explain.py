@@ -21,7 +21,11 @@ def explain(wire: Wire, request: ExplainRequest) -> ServerDetail:
     if name is None or not os.path.exists(records.log_path(name)):
         raise PodError("no_log", "%s has no log" % name if name else "the pod has no log of a model")
     record = records.load(name)
-    return endings.of(record) if record else endings.kept(name)
+    if record is None:
+        return endings.kept(name)
+    ending = endings.of(record)
+    ending["running"] = records.is_running(record)
+    return ending
 
 
 def _newest() -> Optional[str]:
