@@ -134,15 +134,18 @@ def demo(c: Context, until: str = "") -> None:
 @task(
     help={
         "peers": "next to the TypeScript pi and to ssh, at round trips of 0, 20 and 80 ms (minutes)",
-        "rounds": "with --peers: how often each pair runs",
+        "starts": "first, second, and second start on another pod, with torch.compile (minutes; after make demo)",
+        "rounds": "with --peers or --starts: how often each pair runs",
     }
 )
-def bench(c: Context, peers: bool = False, rounds: int = 9) -> None:
+def bench(c: Context, peers: bool = False, starts: bool = False, rounds: int = 9) -> None:
     """Measure pi's speed next to comparable programs."""
     from chores import bench as alone
-    from chores import bench_peers
+    from chores import bench_peers, bench_starts
 
-    if peers:
+    if starts:
+        bench_starts.report(ROOT / ".demo", rounds)
+    elif peers:
         bench_peers.report(rounds)
     else:
         alone.report()

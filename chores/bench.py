@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from chores import bench_planner, bench_pods, bench_prompt
+from chores import bench_door, bench_planner, bench_pods, bench_prompt
 from tests.rig.sshd import SshdPod
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +39,7 @@ def report() -> None:
         print(f"  heavy imports of `pi pods`: {', '.join(heavy_imports(environment)) or 'none'} (target: none)\n")
         bench_planner.report()
         bench_pods.report(environment)
+        bench_door.report(Path(folder) / "door")
         demo = ROOT / ".demo"
         if not (demo / "models" / "smollm2").exists():
             print("the times of list and start need the pod of `make demo`; run it once")

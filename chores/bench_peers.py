@@ -264,7 +264,7 @@ def _record(name: str, port: int, pid: int) -> dict[str, object]:
     return {
         "name": name, "model": "bench/m", "port": port, "gpus": [], "status": "running", "pid": pid,
         "started": started, "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        "instance": name, "session": pid,
+        "instance": f"bench-{name}", "session": pid,
     }  # fmt: skip
 
 

@@ -157,9 +157,15 @@ def _value(key: str, text: str) -> Any:
 def _read_layers(text: str) -> Table:
     head, _, sizes = text.partition(": ")
     count, cache = head.split(" ")
-    return {"cache": cache, "count": int(count)} | {
-        name: int(size) for name, size in (part.split(" ") for part in sizes.split(", "))
-    }
+    parts = (part.split(" ") for part in sizes.split(", "))
+    return {"cache": cache, "count": int(count)} | {name: _fact(name, words) for name, *words in parts}
+
+
+def _fact(name: str, words: list[str]) -> object:
+    """Read a fact of a group of layers: a size, the blocks of the decoder, or yes."""
+    if name == "at":
+        return [*map(int, words)]
+    return True if words == ["yes"] else int(*words)
 
 
 def _number(text: str) -> int | float:

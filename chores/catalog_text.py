@@ -42,6 +42,7 @@ FACTS = {
     "Heads": "heads",
     "Hidden": "hidden",
     "Vocabulary": "vocabulary",
+    "Depth": "depth",
     "Layers": "layers",
     "Vision GiB": "vision_gib",
     "Spans": "spans",
@@ -214,8 +215,16 @@ def _shown(key: str, value: Any) -> str:
 
 def _layers(group: Mapping[str, Any]) -> str:
     """Return a group of layers as text, such as "64 full: kv_heads 8, key_dim 128"."""
-    sizes = ", ".join(f"{name} {size}" for name, size in group.items() if name not in ("cache", "count"))
+    texts = {name: _fact(value) for name, value in group.items()}
+    sizes = ", ".join(f"{name} {text}" for name, text in texts.items() if name not in ("cache", "count"))
     return f"{group['count']} {group['cache']}: {sizes}"
+
+
+def _fact(value: object) -> object:
+    """Return a fact of a group of layers: a size, the blocks of the decoder, or yes."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "yes" if value is True else value
 
 
 def _indented(lines: Iterable[str], by: int = 2) -> Iterator[str]:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs missing programs: machine.sh NEED..., each of make, python, shells, ssh, vllm, rootfs.
+# Installs missing programs: machine.sh NEED..., each of make, python, shells, ssh, haproxy, vllm, rootfs.
 #
 # As root, or with sudo that needs no password, it installs Debian packages with apt-get. For other users it unpacks
 # them into .machine, which affects nobody else. If nothing is missing, it changes nothing.
@@ -31,6 +31,9 @@ missing() { # NEED: prints the missing packages, one a line
     ssh)
         have sshd || echo openssh-server
         if ! have ssh || ! have ssh-keygen || ! have ssh-agent || ! have ssh-add; then echo openssh-client; fi
+        ;;
+    haproxy)
+        have haproxy || echo haproxy
         ;;
     vllm)
         have g++ || printf '%s\n' g++ libc6-dev
@@ -79,7 +82,7 @@ END
 
 wrap() { # programs in .machine/bin that run the unpacked ones with the unpacked libraries
     libraries=$(find "$ROOT/usr/lib" "$ROOT/lib" -maxdepth 1 -name '*-linux-gnu*' -type d 2>/dev/null | paste -sd:)
-    for program in "$ROOT"/usr/sbin/sshd "$ROOT"/usr/bin/ssh "$ROOT"/usr/bin/ssh-* "$ROOT"/usr/bin/make; do
+    for program in "$ROOT"/usr/sbin/sshd "$ROOT"/usr/sbin/haproxy "$ROOT"/usr/bin/ssh "$ROOT"/usr/bin/ssh-* "$ROOT"/usr/bin/make; do
         ! [ -x "$program" ] || wrapper "${program##*/}" "$program"
     done
     for program in "$ROOT"/bin/zsh-static "$ROOT"/usr/bin/zsh-static; do

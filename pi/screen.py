@@ -185,29 +185,27 @@ def table_text(
     return "\n".join([*map(str.rstrip, text.splitlines()), *moved])
 
 
+def prepare_tables() -> None:
+    """Import what makes tables."""
+    import tabulate  # noqa: F401
+
+
 def _painted(cell: str, code: str | None) -> str:
     return f"\x1b[{code}m{cell}\x1b[0m" if code else cell
 
 
-GAP = 2
-"""Columns between cells."""
-
-SHORTEST = 16
-"""Characters to which a cell may be cut."""
+GAP, SHORTEST = 2, 16
+"""Columns between cells, and the characters to which a cell may be cut."""
 
 
 def fitted(rows: Sequence[Sequence[str]], headers: Sequence[str], shrink: str, room: int | None) -> list[list[str]]:
     """Return the cells, those under the header `shrink` cut so far that the table is at most so many columns wide."""
-    excess = table_width(rows, headers) - room if room else 0
-    return _cut(rows, headers.index(shrink), excess) if shrink and excess > 0 else list(map(list, rows))
+    is_wide = room and shrink and (excess := table_width(rows, headers) - room) > 0
+    return _cut(rows, headers.index(shrink), excess) if is_wide else list(map(list, rows))
 
 
 def table_width(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> int:
-    return sum(size + GAP for size in _widths(rows, headers)) - GAP
-
-
-def _widths(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[int]:
-    return [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    return sum(max(map(len, column)) + GAP for column in zip(headers, *rows, strict=True)) - GAP
 
 
 def _cut(rows: Sequence[Sequence[str]], place: int, excess: int) -> list[list[str]]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pi.calls.bootstrap import INSTALL_PYTHON, NO_BASH, NO_PYTHON, program, shell_command
+from pi.calls.bootstrap import INSTALL_PYTHON, NO_BASH, NO_PYTHON, RUNS_PYTHON, program, shell_command
 from pi.calls.events import (
     Alive,
     Cancelled,
@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 SILENCE_S = 20
 """A pod sends a heartbeat each 5 s (`pi.on_pod.wire`); this much silence is a lost connection."""
+
+BEGIN_S = SILENCE_S + 5
+"""How long the pod's Python may take to begin. If the connection is lost, ssh notices it in this time."""
 
 STOP_PATIENCE_S = 2
 """How long pi waits for the pod's word after Ctrl+C."""
@@ -105,7 +108,7 @@ class Call:
         self._stream: Stream = connection.stream(shell_command(preparation))
 
     def begin(self) -> None:
-        source = program()
+        source = program(self._call["module"])
         with suppress(UnreachableError):  # `events` reports why a shell ended at once
             self._stream.send(b"%d\n%s%s\n" % (len(source), source, json.dumps(self._call).encode()))
 
@@ -122,11 +125,9 @@ class Call:
         """Yield events up to and with the one that ends the call. Raises ConnectionLost."""
         while True:
             try:
-                chunk = self._stream.receive(paced(SILENCE_S))
+                chunk = self._stream.receive(paced(SILENCE_S if self.has_begun else BEGIN_S))
             except Silence:
-                raise ConnectionLost(
-                    "pod-silent", f"lost the connection: the pod sent nothing for {SILENCE_S} s"
-                ) from None
+                raise self._silent() from None
             except (OSError, EOFError):
                 chunk = b""
             if not chunk:
@@ -159,9 +160,23 @@ class Call:
     def close(self) -> None:
         self._stream.close()
 
+    def _silent(self) -> PiError:
+        """Return why nothing arrived: a Python of the pod that does not begin, or a lost connection."""
+        if self.has_begun or RUNS_PYTHON not in self._noise():
+            return ConnectionLost("pod-silent", f"lost the connection: the pod sent nothing for {SILENCE_S} s")
+        python = one_line(self._noise().rpartition(RUNS_PYTHON)[2].partition("\n")[0], 300)
+        return RemoteError(
+            "python-silent",
+            f"{python} on the pod did not run pi's program within {BEGIN_S} s",
+            f"try it there: {python} -V; if ~/venv hangs, move it away and run the setup again",
+        )
+
+    def _noise(self) -> str:
+        return redacted(self._reader.noise.decode("utf-8", "replace")).strip()
+
     def _cut_off(self) -> PiError:
-        noise = redacted(self._reader.noise.decode("utf-8", "replace")).strip()
-        lines = [line for line in noise.splitlines() if line.strip(". ")]
+        noise = self._noise()
+        lines = [line for line in noise.splitlines() if line.strip(". ") and not line.startswith(RUNS_PYTHON)]
         if NO_BASH in noise:
             return RemoteError("no-bash", "the pod has no bash", "install bash there, then run the setup")
         if NO_PYTHON in noise and self._is_prepared:
@@ -218,11 +233,13 @@ def call(
     decide: Callable[[Question, Call], None] | None = None,
     preparation: str = "",
     outlives: bool = False,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Answer:
     """Run one verb of `pi.on_pod` and return its result, which must have the given shape.
 
     `listen` gets every event, and `decide` answers questions. With `outlives`, the work survives a lost connection:
     pi connects again and follows it. Ctrl+C ends the work and raises Interrupted. It continues if `listen` raises.
+    `meanwhile` is called while the pod begins to work.
 
     Raises:
         PiError: as the kind of the pod's failure says.
@@ -232,6 +249,7 @@ def call(
     is_lost = False
     try:
         running.begin()
+        meanwhile()
         while True:
             try:
                 return checked(shape, _followed(running, listen, decide), "result")

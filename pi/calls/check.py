@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pi.calls.bootstrap import TRY_PYTHON
 from pi.calls.call import Listener, call
 from pi.calls.gpus import read_gpus
-from pi.calls.survey import device_of
+from pi.calls.survey import device_of, provider_of
 from pi.on_pod.check_shapes import CheckAnswer, CheckRequest, FolderFacts
 from pi.planning.preflight import Folder, Line, MachineFacts
 from pi.pods import gpus
@@ -95,6 +95,7 @@ def machine_facts(answer: CheckAnswer, models_path: str | None) -> MachineFacts:
         hub_variables=answer["hub_variables"],
         ports=frozenset(answer["ports"]),
         public=answer["public"],
+        provider=provider_of(answer.get("provider")),
         hides_variables=answer["hides_variables"],
         lines=tuple(
             Line(one_line(line["host"], 60), line["bytes_per_s"], line["problem"] and one_line(line["problem"], 120))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pi import screen
 from pi.calls.call import call
+from pi.calls.events import processes_of
 from pi.calls.failures import facts_of
 from pi.on_pod.events import ServerDetail
+from pi.on_pod.record_shapes import ModelState
 from pi.on_pod.shapes import ExplainRequest
+from pi.vllm.hangs import Process, hung_at, shown
+from pi.vllm.log import Failure, explain
 from pi.vllm.start_facts import StartFacts
 
 if TYPE_CHECKING:
@@ -25,7 +31,31 @@ class Ended:
     facts: StartFacts
     lines_before: int | None
     """Lines of the log before that end; None if pi did not count them."""
-    is_running: bool
+    state: ModelState | None = None
+    """What it does if it has not ended."""
+    hung_s: float | None = None
+    """For how long it hangs; None if it does not."""
+    processes: tuple[Process, ...] = ()
+    """What the processes of one that hangs did."""
+
+    def failure(self, code: int | None = None) -> Failure:
+        """Return why it ended, with another exit code if one is given, where it hangs, or that it has not ended."""
+        if self.hung_s is not None:
+            return self._hang(self.hung_s)
+        if self.state and code is None:
+            return Failure(f"{self.name} is {self.state}", None, f"its log: pi logs {self.name}")
+        return explain(self.log, self.exit_code if code is None else code, self.facts)
+
+    def _hang(self, seconds: float) -> Failure:
+        place = hung_at(self.processes, self.facts)
+        cause = f"{self.name} hangs since {screen.clock(time.time() - seconds)}, without an answer or progress"
+        hints = [place.hint] if place and place.hint else []
+        hints += [
+            f"to start it again: pi restart {self.name}",
+            f"the stacks: pi logs {self.name} --grep pi: --no-follow",
+        ]
+        lines = [f"{cause}: {place.doing}" if place else cause, *shown(self.processes)]
+        return Failure("\n".join(lines), place.id if place else "hangs", "\n  ".join(hints))
 
 
 def read_ending(connection: Connection, name: str | None) -> Ended:
@@ -33,10 +63,12 @@ def read_ending(connection: Connection, name: str | None) -> Ended:
     request: ExplainRequest = {"name": name}
     answer = call(connection, "explain", "explain", request, ServerDetail)
     return Ended(
-        name=answer["name"],
-        log=answer["log"],
-        exit_code=answer.get("exit"),
-        facts=facts_of(answer),
-        lines_before=answer.get("lines_before", 0),
-        is_running=answer.get("running", False),
+        answer["name"],
+        answer["log"],
+        answer.get("exit"),
+        facts_of(answer),
+        answer.get("lines_before", 0),
+        answer.get("state"),
+        answer.get("hung_s"),
+        processes_of(answer.get("processes", [])),
     )

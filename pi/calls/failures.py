@@ -167,6 +167,10 @@ def _in_use(id: str, message: str, detail: NoDetail) -> PiError:
     return BusyError(id, message, "pi cache shows who uses it; pi stop NAME ends a model")
 
 
+def _undeletable(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "delete it on the pod by hand, as the owner of these files")
+
+
 def _not_cached(id: str, message: str, detail: NoDetail) -> PiError:
     return InputError(id, message, "pi cache lists what the pod has")
 
@@ -187,6 +191,14 @@ def _setup_failed(id: str, message: str, detail: SetupDetail) -> PiError:
 def _unexpected(id: str, message: str, detail: FaultDetail) -> PiError:
     place = f"pi's own program failed on the pod ({detail['at']})"
     return UnprovenError(id, f"{place}: {message}", "please report this; pi list shows what is left")
+
+
+def _no_haproxy(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "as root, on the pod: apt-get install -y haproxy; then repeat the command")
+
+
+def _no_endpoint(id: str, message: str, detail: NameDetail) -> PiError:
+    return RemoteError(id, message, f"pi list shows what runs; to start it again: pi restart {detail['name']}")
 
 
 def _with_log(hint: str | None, name: str) -> str:
@@ -218,11 +230,14 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "stalled": (NoDetail, _stalled),
     "in_use": (NoDetail, _in_use),
     "not_cached": (NoDetail, _not_cached),
+    "undeletable": (NoDetail, _undeletable),
     "setup_failed": (SetupDetail, _setup_failed),
     "unexpected": (FaultDetail, _unexpected),
     "key_taken": (NoDetail, _key_taken),
     "unknown_key": (NoDetail, _unknown_key),
     "no_model": (NoDetail, _plain),
+    "no_endpoint": (NameDetail, _no_endpoint),
+    "no_haproxy": (NoDetail, _no_haproxy),
     "no_log": (NoDetail, _plain),
 }
 """The shape of each kind's detail, and the error that it becomes."""

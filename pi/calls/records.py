@@ -10,7 +10,7 @@ from pi.vllm.venvs import is_extra_venv
 
 def deployment(record: Record) -> Deployment:
     """Return the deployment that a pod's record describes."""
-    venv = record.get("venv", "")
+    venv, endpoint = record.get("venv", ""), record.get("replica_of", "")
     return Deployment(
         name=record["name"],
         model=record["model"],
@@ -26,4 +26,5 @@ def deployment(record: Record) -> Deployment:
         private=record.get("private", False),
         adapters=tuple(name for name in record.get("adapters", ()) if NAME.fullmatch(name)),
         venv=venv if is_extra_venv(venv) else "",
+        replica_of=endpoint if NAME.fullmatch(endpoint) else "",
     )

@@ -19,6 +19,7 @@ from pi.errors import PiError
 from pi.on_pod import shapes
 from pi.planning.preflight import MachineFacts
 from pi.pods.gpus import Gpu
+from pi.pods.types import Provider
 from pi.vllm.venvs import extra_venvs
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class SetupFacts:
     """The machine and its boot: pods that share it are one machine."""
     machine: str
     """The machine, whatever its boot and address."""
+    provider: Provider | None = None
+    """The provider that the pod can ask to stop it."""
 
 
 def set_up(
@@ -129,6 +132,7 @@ def set_up(
         python=_first(facts.get("python")),
         boot=answered["boot"],
         machine=answered.get("machine", ""),
+        provider=machine[0].provider,
     )
 
 

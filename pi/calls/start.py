@@ -18,7 +18,8 @@ from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.calls.validation import WrongAnswerError
 from pi.errors import PiError
-from pi.on_pod.shapes import Launch, Relaunch, StartAnswer, StartRequest
+from pi.on_pod.shapes import Compiling, Launch, Relaunch, StartAnswer, StartRequest
+from pi.planning.as_measured import card_of, digest_of_start
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods.types import Deployment, Owner
@@ -48,9 +49,22 @@ class Upkeep:
     """How often it starts a server again that failed."""
     idle_s: int | None = None
     """After how long without a request it ends the server; None: never."""
+    watch: bool = True
+    """Whether it notices that the server hangs."""
+    on_idle: str | None = None
+    """What the pod does after that, if it has no other model: STOP_POD, or a command; None: nothing."""
+
+    def way(self, facts: PodFacts) -> str:
+        """Return how the pod is stopped, as `pi_stop_pod.py` reads it; empty if it is not."""
+        if self.on_idle == STOP_POD:
+            return facts.provider.name if facts.provider else ""
+        return "command" if self.on_idle else ""
 
 
 NO_UPKEEP = Upkeep()
+
+STOP_POD = "stop-pod"
+"""Value of `--on-idle`: the pod asks its provider to stop it."""
 
 
 def start_model(
@@ -70,13 +84,14 @@ def start_model(
     options: Mapping[str, Any] | None = None,
     timeout_s: int | None = None,
     alone: bool = False,
+    replica_of: str = "",
 ) -> Started:
     """Start a model and wait until it is ready. `adapters` are the repositories or paths of its LoRA adapters.
 
     `decide` plans with the pod's present facts while pi holds the pod's lock. If vLLM exits before it is ready,
     `correct` may return a plan for a second try. With `ask_hub`, the hub describes a model that is not on the pod.
     `checkpoints` are ids to be sized for the plan. `alone` means that `listen` will raise and leave the pod alone.
-    The pod keeps `options`, to start the model again in the same way.
+    The pod keeps `options`, to start the model again in the same way. A replica joins its endpoint.
 
     Raises:
         BusyError, NotReadyError, Interrupted, or what `decide` and `correct` raise: nothing is left running.
@@ -85,22 +100,30 @@ def start_model(
     instance = secrets.token_hex(8)
     public: dict[str, str] = {}
     plans: list[LaunchPlan] = []
+    cards: list[str] = []
+    ways = [""]
 
     def answer(event: Question, running: Call) -> None:
         try:
             if isinstance(event, Exited):
                 plan = correct(plans[-1], event) if plans else None
-                running.answer_retry({"relaunch": _relaunch(plan, instance, private, upkeep) if plan else None})
+                again = _relaunch(plan, instance, private, upkeep, ways[-1], cards[-1]) if plan else None
+                running.answer_retry({"relaunch": again})
                 return
             if isinstance(event, Checked):  # only a setup asks it
                 raise WrongAnswerError("a question of another verb")
-            plans.append(decide(facts(event.facts)))
+            known = facts(event.facts)
+            plans.append(decide(known))
+            cards.append(card_of(plans[-1], known))
+            ways.append(upkeep.way(known))
         except PiError:
             running.cancel()
             raise
         public.update(event.facts["public"])
-        launch = _launch(plans[-1], instance, key, private, upkeep, timeout_s, alone)
+        launch = _launch(plans[-1], instance, key, private, upkeep, ways[-1], timeout_s, alone, cards[-1])
         launch["files"]["options.json"] = json.dumps(dict(options or {}))
+        if replica_of:
+            launch["record"]["replica_of"] = replica_of
         running.answer(launch)
 
     request: StartRequest = {**survey_request(model, ask_hub, checkpoints, adapters), "name": name}
@@ -110,7 +133,15 @@ def start_model(
 
 
 def _launch(
-    plan: LaunchPlan, instance: str, key: str, private: bool, upkeep: Upkeep, timeout_s: int | None, alone: bool
+    plan: LaunchPlan,
+    instance: str,
+    key: str,
+    private: bool,
+    upkeep: Upkeep,
+    way: str,
+    timeout_s: int | None,
+    alone: bool,
+    card: str,
 ) -> Launch:
     """Return the answer to a survey: what to reserve, and the files of the launch."""
     owner = Owner.this()
@@ -128,8 +159,9 @@ def _launch(
             "by": f"pid {owner.pid} on {owner.host}",
             "adapters": list(plan.adapters),
             "idle_s": upkeep.idle_s,
+            "on_idle": way or None,
         },
-        "files": {**_files(plan, instance, private, upkeep), "key": key},
+        "files": {**_files(plan, instance, private, upkeep, way), "key": key},
         "key": key,
         "timeout_s": timeout_s,
         "check": argument_check(plan, private) if plan.reads_words else None,
@@ -138,14 +170,23 @@ def _launch(
         "repositories": repositories_beside(plan),
         "hub_environment": hub_environment(plan),
         "alone": alone,
+        "compiling": _compiling(plan, card),
     }
 
 
-def _relaunch(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep) -> Relaunch:
-    return {"files": _files(plan, instance, private, upkeep), "memory_share": plan.memory_share}
+def _relaunch(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: str, card: str) -> Relaunch:
+    return {
+        "files": _files(plan, instance, private, upkeep, way),
+        "memory_share": plan.memory_share,
+        "compiling": _compiling(plan, card),
+    }
 
 
-def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep) -> dict[str, str]:
+def _compiling(plan: LaunchPlan, card: str) -> Compiling:
+    return {"card": card, "digest": digest_of_start(plan)}
+
+
+def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: str) -> dict[str, str]:
     environment, argv = server(plan, private)
     values = {
         "name": plan.name,
@@ -156,10 +197,15 @@ def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep) -> di
         "argv": argv,
         "restarts": upkeep.restarts,
         "idle_s": upkeep.idle_s,
+        "watch": upkeep.watch,
+        "on_idle": way,
+        "api": plan.api,
     }
     own = {name: (files("pi.setup") / "templates" / name).read_text("utf-8") for name in OWN_FILES}
-    return {"launch.sh": render("launch.sh.j2", **values), **own}
+    own["pi_stack.py"] = (files("pi.on_pod") / "stack.py").read_text("utf-8")
+    command = {"on_idle.sh": f"{upkeep.on_idle}\n"} if way == "command" else {}
+    return {"launch.sh": render("launch.sh.j2", **values), **own, **command}
 
 
-OWN_FILES = ("pi_guard.py", "pi_idle.py", "sitecustomize.py")
+OWN_FILES = ("pi_guard.py", "pi_idle.py", "pi_stop_pod.py", "pi_watch.py", "sitecustomize.py")
 """Modules of pi that run within the server or beside it."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pi import screen
 from pi.calls.call import call
 from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
@@ -15,6 +18,7 @@ from pi.on_pod.shapes import DeploymentStatus, NamedGpuUse, StatusAnswer, Status
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
+from pi.text import one_line
 from pi.vllm.log import explain
 from pi.vllm.start_facts import StartFacts
 from pi.vllm.venvs import extra_venvs
@@ -65,6 +69,14 @@ class Found:
     gpu_memory: GpuMemory | None = None
     restarts: int = 0
     """How often its launcher has started it again after a failure."""
+    hung_s: float | None = None
+    """For how long its server hangs, by its watchdog; None if it does not."""
+    on_idle: str | None = None
+    """How the pod ends with it, "runpod", "vast" or "command"; None if it stays."""
+    pod_stop: str = ""
+    """What became of that."""
+    servers: Mapping[str, str] | None = None
+    """The replicas of an endpoint that runs, with HAProxy's states; None for other deployments."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +123,10 @@ class Status:
         return {found.deployment.name for found in self.found} | {model.name for model in self.unrecorded}
 
 
-def read_status(connection: Connection) -> Status:
-    """Return the state of every deployment and of the pod, in one call."""
+def read_status(connection: Connection, meanwhile: Callable[[], object] = lambda: None) -> Status:
+    """Return the state of every deployment and of the pod, in one call; `meanwhile` is called while the pod works."""
     request: StatusRequest = {"gpu_query": gpus.QUERY}
-    result = call(connection, "status", "status", request, StatusAnswer)
+    result = call(connection, "status", "status", request, StatusAnswer, meanwhile=meanwhile)
     cards, unread = read_gpus(result["gpus"])
     return Status(
         found=tuple(with_memory(found_of(each), cards, result["gpu_processes"]) for each in result["deployments"]),
@@ -158,6 +170,7 @@ def _unrecorded(model: shapes.Unrecorded) -> Unrecorded:
 
 LAST_LINES = 3
 
+NO_SIGN = "without an answer or progress; pi explain says where"
 LIVING: tuple[ModelState, ...] = ("running", "starting", "unresponsive")
 
 LONGEST_OPTIONS = 8192
@@ -173,12 +186,14 @@ def found_of(record: DeploymentStatus) -> Found:
     log = record.get("log", "") if record["state"] == "crashed" else ""
     options = record.get("options", {})
     fits = len(json.dumps(options)) <= LONGEST_OPTIONS
+    hung_s = record.get("hung_s")
+    silence = None if hung_s is None else f"hung since {screen.clock(time.time() - hung_s)}, {NO_SIGN}"
     return Found(
         deployment=replace(deployment(record), options=options if fits else {}),
         state=record["state"],
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],
-        cause=_cause(log, record) if log else record.get("objection"),
+        cause=_cause(log, record) if log else record.get("objection", silence),
         last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
         left=tuple(record.get("left", ())),
         held_mib=sum(record.get("held_mib", {}).values()),
@@ -190,4 +205,8 @@ def found_of(record: DeploymentStatus) -> Found:
         ready_after_s=record.get("ready_after_s"),
         idle_s=record.get("idle_s"),
         restarts=record.get("restarts", 0),
+        hung_s=hung_s,
+        on_idle=record.get("on_idle"),
+        pod_stop=one_line(record.get("pod_stop", ""), 400),
+        servers=record.get("servers", {}) if "replicas" in record else None,
     )

@@ -10,6 +10,7 @@ from pi.calls.call import call
 from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
 from pi.errors import InputError
+from pi.on_pod import container, shapes
 from pi.on_pod import survey as on_pod
 from pi.on_pod.archs import serves
 from pi.on_pod.gpus import AMD, NOT_FOUND
@@ -21,6 +22,7 @@ from pi.planning.model_card import ModelCard, Verdict, card_of, ids_in
 from pi.planning.types import Device, GpuProcess, PodFacts
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
+from pi.pods.types import Provider
 from pi.vllm.venvs import VENV, extra_venvs
 
 if TYPE_CHECKING:
@@ -78,7 +80,14 @@ def facts(survey: Survey) -> PodFacts:
             source: AdapterFacts(adapter["rank"], adapter["base"], adapter["where"] == "absent")
             for source, adapter in survey.get("adapters", {}).items()
         },
+        provider=provider_of(survey.get("provider")),
     )
+
+
+def provider_of(found: shapes.Provider | None) -> Provider | None:
+    """Return the provider that a pod can ask to stop it; None for one that pi does not know."""
+    is_known = found and found["name"] in container.POD_IDS and container.POD_ID.fullmatch(found["id"])
+    return Provider(found["name"], found["id"]) if found and is_known else None
 
 
 def with_model_here(facts: PodFacts, folder: str) -> PodFacts:

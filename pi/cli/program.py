@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # isort: off
-import pi.cli.thin_invoke  # noqa: F401 - must come before anything that imports Invoke
+import pi.cli.thin  # noqa: F401 - must come before anything that imports Invoke
 # isort: on
 
 import os

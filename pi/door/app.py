@@ -38,7 +38,7 @@ ROUTES = (
 )
 """Routes of vLLM 0.33.0 whose JSON body names the model."""
 
-LARGEST_BODY = 64 * 1024 * 1024
+LARGEST_BODY = 128 * 1024 * 1024
 """Bytes of a request; some have pictures in them."""
 
 
@@ -99,20 +99,28 @@ async def _question(request: Request) -> Question:
     """Read a request. Raises Refused if its body is too large or does not name a model."""
     if request.method != "POST":
         raise Refused(405, "method_not_allowed", f"{request.url.path} needs POST")
-    body = bytearray()
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refused(415, "encoding_unsupported", "the door reads no compressed bodies; send it as it is")
+    too_large = Refused(413, "request_too_large", f"the body has more than {LARGEST_BODY // 2**20} MiB")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > LARGEST_BODY:
+        raise too_large
+    pieces, size = list[bytes](), 0
     async for piece in request.stream():
-        body += piece
-        if len(body) > LARGEST_BODY:
-            raise Refused(413, "request_too_large", f"the body has more than {LARGEST_BODY // 2**20} MiB")
+        pieces.append(piece)
+        size += len(piece)
+        if size > LARGEST_BODY:
+            raise too_large
+    body = b"".join(pieces)
     try:
-        document = json.loads(bytes(body))
+        document = json.loads(body)
     except (ValueError, RecursionError):
         raise Refused(400, "invalid_json", "the body is not JSON") from None
     if not isinstance(document, dict) or not isinstance(document.get("model"), str):
         raise Refused(400, "model_missing", 'the body has no "model"; GET /v1/models lists them')
     path, query = request.url.path, request.scope["query_string"]
     target = path.encode("ascii") + (b"?" + query if query else b"")
-    return Question(path, target, request.headers.raw, bytes(body), document)
+    return Question(path, target, request.headers.raw, body, document)
 
 
 def application(house: House, admission: Admission) -> Starlette:
@@ -126,9 +134,11 @@ def application(house: House, admission: Admission) -> Starlette:
         return JSONResponse(_model(names.find(house.models(), request.path_params["name"])))
 
     async def status(request: Request) -> Response:
-        return JSONResponse({"models": house.status()})
+        return JSONResponse(house.status())
 
     async def no_route(request: Request) -> Response:
+        if request.url.path.startswith("/v1/models"):
+            raise Refused(405, "method_not_allowed", f"{request.url.path} needs GET")
         raise Refused(404, "unknown_route", f"the door has no {request.url.path}; it has {', '.join(ROUTES)}")
 
     async def refused(request: Request, error: Any) -> Response:

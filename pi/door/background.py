@@ -14,7 +14,7 @@ from pi.errors import NotReadyError, RemoteError
 from pi.steps import own_process
 
 if TYPE_CHECKING:
-    from pi.steps.json_shapes import DoorJson, DoorModelJson
+    from pi.steps.json_shapes import DoorJson, DoorReport
 
 OPEN_S = 30
 
@@ -64,8 +64,15 @@ def asked(door: Door) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def models(door: Door) -> list[DoorModelJson]:
-    """Return the models of an open door. Raises RemoteError if it does not list them."""
+def requests_of(pod: str, name: str) -> int:
+    """Return how many requests to a model run through the door; 0 if it is closed."""
+    door = kept.opened()
+    found = report(door)["models"] if door else []
+    return sum(each["requests"] for each in found if each["pod"] == pod and each["id"] in (name, f"{pod}/{name}"))
+
+
+def report(door: Door) -> DoorReport:
+    """Return what an open door says of itself. Raises RemoteError if it does not."""
     found = asked(door)
     if found is None:
         raise RemoteError(
@@ -73,13 +80,15 @@ def models(door: Door) -> list[DoorModelJson]:
         )
     if "models" not in found:
         raise RemoteError("door-error", f"the door at {door.url} reports: {found['error']['message']}")
-    return cast("list[DoorModelJson]", found["models"])
+    return cast("DoorReport", found)
 
 
 def as_json(door: Door | None) -> DoorJson:
+    said: DoorReport = report(door) if door else {"models": [], "problem": ""}
     return {
         "url": door.url if door else None,
         "pid": door.pid if door else None,
         "key_file": str(kept.key_path()),
-        "models": models(door) if door else [],
+        "models": said["models"],
+        "problem": said["problem"],
     }

@@ -39,6 +39,14 @@ class Door:
     port: int
     pid: int = 0
     started: float = 0.0
+    ttl_s: int | None = None
+    """After how long without requests it stops models; None if it does not."""
+    pinned: tuple[str, ...] = ()
+    """Models that it never stops, as NAME or POD/NAME."""
+
+    def stops_after_s(self, pod: str, model: str) -> int | None:
+        """Return after how long without requests it stops a model that it can start again; None if it does not."""
+        return None if {model, f"{pod}/{model}"} & set(self.pinned) else self.ttl_s
 
     @property
     def address(self) -> str:
@@ -69,8 +77,16 @@ def last() -> Door | None:
         with _path().open(encoding="utf-8") as file:
             is_open = not _lock(file.fileno())
             document = json.load(file)
-        door = Door(str(document["host"]), int(document["port"]), int(document["pid"]), float(document["started"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        ttl_s = document.get("ttl_s")
+        door = Door(
+            host=str(document["host"]),
+            port=int(document["port"]),
+            pid=int(document["pid"]),
+            started=float(document["started"]),
+            ttl_s=None if ttl_s is None else int(ttl_s),
+            pinned=tuple(map(str, document.get("pinned", ()))),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not 0 < door.port < 65536 or door.pid <= 1:
         return None
@@ -83,7 +99,7 @@ def opened() -> Door | None:
 
 
 @contextlib.contextmanager
-def claimed(host: str, port: int) -> Iterator[Door]:
+def claimed(host: str, port: int, ttl_s: int | None = None, pinned: tuple[str, ...] = ()) -> Iterator[Door]:
     """Hold the door's file while it is open. Raises BusyError if another process holds it."""
     make_folder()
     try:
@@ -96,7 +112,7 @@ def claimed(host: str, port: int) -> Iterator[Door]:
             if time.monotonic() > deadline:
                 raise already_open()
             time.sleep(0.05)
-        door = Door(host, port, os.getpid(), time.time())
+        door = Door(host, port, os.getpid(), time.time(), ttl_s, pinned)
         file.truncate()
         json.dump(asdict(door), file)
         file.flush()

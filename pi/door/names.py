@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pi.door.refusals import Refused
 from pi.pods.types import Deployment, Pod, State
 
 Kept = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Options of the models that the door stopped, by pod and name, as pods.json had them."""
+"""Options of models, by pod and name, as pods.json or pi.toml has them."""
+
+MOST_NAMES = 20
+"""How many models the door names in an error."""
 
 
 @dataclass(frozen=True)
@@ -23,32 +27,51 @@ class Served:
     pod: Pod
     deployment: Deployment
     state: Literal["running", "starting", "stopped"]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """How the door starts it next, by the flags of `pi start`; empty if that is unknown."""
 
     @property
     def place(self) -> tuple[str, str]:
         """The pod and the model's own name there; its adapters have the same."""
         return self.pod.name, self.deployment.name
 
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """How the door can start it, by the flags of `pi start`; empty if that is unknown."""
-        return self.deployment.options if is_start(self.deployment.options) else {}
-
     def __str__(self) -> str:
         return f"{self.deployment.name} on {self.pod.name}"
 
 
-def served(state: State, kept: Kept) -> list[Served]:
+def served(state: State, kept: Kept, declared: Kept | None = None) -> list[Served]:
     """Return every model and adapter, those of the active pod first.
 
-    A name that several pods have becomes POD/NAME.
+    `kept` are models that the door stopped, `declared` those of a file, which says how they start next. A name that
+    several pods have becomes POD/NAME. A model that moves counts once: on its old pod until the new one is ready.
     """
     pods = sorted(state.pods.values(), key=lambda pod: pod.name != state.active)
-    found = [(pod, model, name) for pod in pods for model in _models(pod, kept) for name in _names(model)]
-    counts = Counter(name for _, _, name in found)
+    hidden, tables = _hidden(state), declared or {}
+    models = [(pod, model) for pod in pods for model in _models(pod, kept.get(pod.name, {}), tables.get(pod.name, {}))]
+    shown = [
+        (pod, model, name) for pod, model in models if (pod.name, model.name) not in hidden for name in _names(model)
+    ]
+    counts = Counter(name for _, _, name in shown)
     return [
-        Served(name if counts[name] == 1 else f"{pod.name}/{name}", name, pod, model, _state(pod, model))
-        for pod, model, name in found
+        Served(
+            id=name if counts[name] == 1 else f"{pod.name}/{name}",
+            name=name,
+            pod=pod,
+            deployment=model,
+            state=_state(pod, model),
+            options=_options(model, tables.get(pod.name, {})),
+        )
+        for pod, model, name in shown
+    ]
+
+
+def leaving(state: State) -> list[tuple[str, str]]:
+    """Return pod and name of models that have moved, and that still answer earlier requests."""
+    return [
+        (pod.name, model.name)
+        for pod in state.pods.values()
+        for model in pod.models.values()
+        if model.move and model.move.is_done
     ]
 
 
@@ -64,8 +87,17 @@ def find(models: list[Served], wanted: str) -> Served:
     ):
         if fitting := [each for each in models if fits(each)]:
             return min(fitting, key=lambda each: ORDER.index(each.state))
-    names = ", ".join(each.id for each in models) or "none"
-    raise Refused(404, "model_not_found", f"no model {wanted[:200]!r}; the door has {names}")
+    raise Refused(404, "model_not_found", f"no model {wanted[:200]!r}; {_nearest(models, wanted)}")
+
+
+def _nearest(models: list[Served], wanted: str) -> str:
+    ids = [each.id for each in models]
+    names = {word.lower(): word for each in models for word in (each.id, each.name, each.deployment.model)}
+    short = wanted[:200].lower().partition(":")[0]
+    close = get_close_matches(short, names, 1) or get_close_matches(short.rpartition("/")[2], names, 1)
+    more = f" and {len(ids) - MOST_NAMES} more" if len(ids) > MOST_NAMES else ""
+    known = f"the door has {', '.join(ids[:MOST_NAMES]) or 'none'}{more}"
+    return f"did you mean {names[close[0]]!r}? {known}" if close else known
 
 
 def is_start(table: object) -> bool:
@@ -81,15 +113,28 @@ LISTS = ("lora", "vllm")
 ORDER = ("running", "starting", "stopped")
 
 
-def _models(pod: Pod, kept: Kept) -> list[Deployment]:
-    stopped = kept.get(pod.name, {})
+def _hidden(state: State) -> set[tuple[str, str]]:
+    """Return pod and name of the side of each move that gets no requests: the new one, until the move is done."""
+    moves = [(pod.name, model.name, model.move) for pod in state.pods.values() for model in pod.models.values()]
+    return {(pod if move.is_done else move.to, name) for pod, name, move in moves if move}
+
+
+def _models(
+    pod: Pod, kept: Mapping[str, Mapping[str, Any]], declared: Mapping[str, Mapping[str, Any]]
+) -> list[Deployment]:
+    stopped = {**kept, **declared}
     gone = [_stopped(name, options) for name, options in stopped.items() if name not in pod.models]
-    return [*pod.models.values(), *gone]
+    return [*(model for model in pod.models.values() if not model.replica_of), *gone]
 
 
 def _stopped(name: str, options: Mapping[str, Any]) -> Deployment:
     adapters = tuple(str(text).partition("=")[0] for text in options.get("lora", []))
     return Deployment(name, str(options["model"]), 0, (), 0, adapters=adapters, options=dict(options))
+
+
+def _options(model: Deployment, declared: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    options = declared.get(model.name, model.options)
+    return options if is_start(options) else {}
 
 
 def _names(model: Deployment) -> list[str]:

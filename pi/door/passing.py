@@ -11,12 +11,14 @@ from typing import Any
 import httpcore2
 from starlette.types import Send
 
-from pi import screen
+from pi import affinity, screen
 from pi.door.admission import Headers
 from pi.door.names import Served
-from pi.door.refusals import Refused
+from pi.door.refusals import ANTHROPIC, Refused
 from pi.errors import HostKeyError, PiError, UnreachableError
 from pi.steps import where
+
+SESSION = affinity.HEADER.lower().encode()
 
 REQUEST_HEADERS = frozenset(
     {
@@ -24,6 +26,7 @@ REQUEST_HEADERS = frozenset(
         b"content-type",
         b"user-agent",
         b"x-request-id",
+        SESSION,
         b"anthropic-version",
         b"anthropic-beta",
         b"openai-beta",
@@ -37,6 +40,9 @@ ANSWER_HEADERS = frozenset({b"content-type", b"content-length", b"content-encodi
 LONGEST_ERROR = 64 * 1024
 
 EVENTS = b"text/event-stream"
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+"""What Anthropic's API sends in a pause."""
 
 
 class NotListening(Exception):
@@ -61,6 +67,11 @@ class Question:
     def wants_stream(self) -> bool:
         return self.document.get("stream") is True
 
+    @property
+    def session(self) -> bytes:
+        """The id of its conversation, for a client that gives none."""
+        return affinity.session_of(self.document).encode()
+
     def body_for(self, name: str) -> bytes:
         """Return the body with the name that the server knows."""
         return self.body if self.model == name else json.dumps({**self.document, "model": name}).encode()
@@ -84,6 +95,10 @@ class Reply:
 
     async def write(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def keep_open(self, text: str, path: str) -> None:
+        """Send what clients of this path ignore, so that they do not give up."""
+        await self.write(PING if path.startswith(ANTHROPIC) else f": {text}\n\n".encode())
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
@@ -126,6 +141,7 @@ async def _answer(
     headers = [
         (b"host", b"127.0.0.1"),
         *((name, value) for name, value in asked.headers if name in REQUEST_HEADERS),
+        *(() if any(name == SESSION for name, _ in asked.headers) else ((SESSION, asked.session),)),
         (b"authorization", b"Bearer " + key.encode()),
         (b"content-length", str(len(body)).encode()),
     ]

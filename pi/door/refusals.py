@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from pi import screen
+from pi.on_pod.pace import paced
+
+RESPONSES = "/v1/responses"
 
 ANTHROPIC = "/v1/messages"
 """Paths that begin with this belong to Anthropic's API; all others to OpenAI's."""
@@ -36,7 +40,7 @@ class Refused(Exception):
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         if self.retry_s is not None:
-            headers["retry-after"] = str(self.retry_s)
+            headers["retry-after"] = str(math.ceil(paced(self.retry_s)))
         return headers
 
     def document(self, path: str) -> dict[str, Any]:
@@ -55,6 +59,10 @@ class Refused(Exception):
     def event(self, path: str) -> bytes:
         """Return the event that ends a stream which has already begun.
 
-        Its blank lines end an event that was cut. Clients of all these APIs read an event of this name.
+        Its blank lines end an event that was cut. Clients of all these APIs read an event of this name. The API of
+        responses has the fields of the error at its top as well.
         """
-        return b"\n\nevent: error\ndata: " + json.dumps({"type": "error", **self.document(path)}).encode() + b"\n\n"
+        document = {"type": "error", **self.document(path)}
+        if path.startswith(RESPONSES):
+            document = {"code": self.code, "message": self.message, "param": None, "sequence_number": 0, **document}
+        return b"\n\nevent: error\ndata: " + json.dumps(document).encode() + b"\n\n"

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from pi import config, screen
 from pi.door import kept, stopped
 from pi.door.names import Served
 from pi.door.refusals import Refused
+from pi.door.uses import Place
 from pi.errors import PiError
 from pi.on_pod.pace import paced
 from pi.steps import durations
@@ -30,7 +31,12 @@ PAUSE_S = 30
 BUSY = 5
 """Exit code of pi if another pi has the name, or no GPU is free."""
 
-Place = tuple[str, str]
+MakeRoom = Callable[[Served, Callable[[str], object]], Awaitable[bool]]
+"""Makes room for a model, reports what it waits for, and returns whether there is room now."""
+
+
+Runner = Callable[[list[str], Place], Awaitable["Ended"]]
+"""Runs pi with these words for a model until it ends."""
 
 
 @dataclass
@@ -40,7 +46,14 @@ class Work:
     verb: Literal["start", "stop"]
     why: str
     began: float
-    task: asyncio.Task[None]
+    task: asyncio.Task[None] | None = None
+    waits_for: str = ""
+    """Why the model cannot start yet."""
+
+    async def end(self) -> None:
+        """Wait for its end, which a waiting request that leaves does not change."""
+        if self.task:
+            await asyncio.shield(self.task)
 
 
 @dataclass
@@ -61,9 +74,12 @@ class Ended:
 
 
 class Starts:
-    def __init__(self) -> None:
+    def __init__(self, make_room: MakeRoom, run: Runner) -> None:
         self._works: dict[Place, Work] = {}
         self._failures: dict[Place, Failure] = {}
+        self._make_room, self._run = make_room, run
+        self._making_room: dict[str, asyncio.Lock] = {}
+        """Of each pod: one start after the other makes room."""
 
     def work(self, place: Place) -> Work | None:
         return self._works.get(place)
@@ -80,18 +96,24 @@ class Starts:
     async def until_running(self, model: Served, why: str) -> None:
         """Wait for a start of the model, and start it if nobody does. Raises Refused if that failed."""
         while (work := self._works.get(model.place)) and work.verb == "stop":
-            await asyncio.shield(work.task)
+            await work.end()
         if work is None:
-            self._require_calm(model)
+            self.require_calm(model)
             work = self._begin("start", model, why)
-        await asyncio.shield(work.task)
-        self._require_calm(model)
+        await work.end()
+        self.require_calm(model)
+
+    def require_calm(self, model: Served) -> None:
+        """Raise Refused if a start or stop of the model has just failed."""
+        failure = self._failures.get(model.place)
+        if failure and failure.is_fresh():
+            raise Refused(503, "start_failed", failure.words, retry_s=PAUSE_S)
 
     async def stop(self, model: Served, why: str) -> bool:
         """Stop a model unless the door works on it, and keep how to start it. Returns whether it was stopped."""
         if model.place in self._works:
             return False
-        await asyncio.shield(self._begin("stop", model, why).task)
+        await self._begin("stop", model, why).end()
         return model.place not in self._failures
 
     def note(self, model: Served) -> str:
@@ -100,22 +122,17 @@ class Starts:
             took = durations.load(_kept_as(model)).get(work.verb)
             last = f"; last time it took {screen.whole_seconds(took)}" if took else ""
             since = screen.whole_seconds(time.monotonic() - work.began)
-            return f"{work.verb} for {since}{last}; {work.why}"
+            return f"{work.verb} for {since}{last}; {work.waits_for or work.why}"
         failure = self._failures.get(model.place)
         if failure and model.state != "running":
             return f"{failure.words} ({screen.ago(time.monotonic() - failure.at)})"
         return "starts on a request" if model.state == "stopped" else ""
 
-    def _require_calm(self, model: Served) -> None:
-        failure = self._failures.get(model.place)
-        if failure and failure.is_fresh():
-            raise Refused(503, "start_failed", failure.words, retry_s=PAUSE_S)
-
     def _begin(self, verb: Literal["start", "stop"], model: Served, why: str) -> Work:
         self._failures.pop(model.place, None)
-        doing = _started(model) if verb == "start" else _stopped(model)
-        work = Work(verb, why, time.monotonic(), asyncio.ensure_future(self._do(verb, model, doing)))
-        self._works[model.place] = work
+        work = self._works[model.place] = Work(verb, why, time.monotonic())
+        doing = self._started(model, work) if verb == "start" else self._stopped(model)
+        work.task = asyncio.ensure_future(self._do(verb, model, doing))
         _log(f"{verb} of {model}: {why}")
         return work
 
@@ -135,31 +152,46 @@ class Starts:
         finally:
             del self._works[model.place]
 
+    async def _started(self, model: Served, work: Work) -> Ended:
+        """Start a model, or wait for a start by another pi."""
+        pod, name = model.place
+        waiting, ended = ["wait", name, "--pod", pod], Ended(1, "pi does not know how it was started")
+        if model.state == "starting":
+            ended = await self._run(waiting, model.place)
+        if ended.code and model.options:
+            stopped.keep(pod, name, model.options)  # a start that fails leaves nothing in pods.json
+            ended = await self._run(start_words(name, pod, model.options), model.place)
+        if ended.code == BUSY:
+            waited = await self._run(waiting, model.place)
+            ended = ended if waited.code else waited
+        if ended.code == BUSY and model.options:
+            ended = await self._started_in_room(model, work) or ended
+        if not ended.code:
+            stopped.forget(pod, name)
+        return ended
 
-async def _started(model: Served) -> Ended:
-    """Start a model, or wait for a start by another pi."""
-    pod, name = model.place
-    waiting, ended = ["wait", name, "--pod", pod], Ended(1, "pi does not know how it was started")
-    if model.state == "starting":
-        ended = await run(waiting, model.place)
-    if ended.code and model.options:
-        stopped.keep(pod, name, model.options)  # a start that fails leaves nothing in pods.json
-        ended = await run(start_words(name, pod, model.options), model.place)
-    if ended.code == BUSY:
-        waited = await run(waiting, model.place)
-        ended = ended if waited.code else waited
-    if not ended.code:
-        stopped.forget(pod, name)
-    return ended
+    async def _started_in_room(self, model: Served, work: Work) -> Ended | None:
+        """Make room for a model and start it; return None if there is no way."""
+        pod, name = model.place
 
+        def report(waits_for: str) -> None:
+            if waits_for != work.waits_for:
+                _log(f"start of {model}: {waits_for}")
+            work.waits_for = waits_for
 
-async def _stopped(model: Served) -> Ended:
-    pod, name = model.place
-    stopped.keep(pod, name, model.options)
-    ended = await run(["stop", name, "--pod", pod], model.place)
-    if ended.code:
-        stopped.forget(pod, name)
-    return ended
+        async with self._making_room.setdefault(pod, asyncio.Lock()):
+            if not await self._make_room(model, report):
+                return None
+            work.waits_for = ""
+            return await self._run(start_words(name, pod, model.options), model.place)
+
+    async def _stopped(self, model: Served) -> Ended:
+        pod, name = model.place
+        stopped.keep(pod, name, model.options)
+        ended = await self._run(["stop", name, "--pod", pod], model.place)
+        if ended.code:
+            stopped.forget(pod, name)
+        return ended
 
 
 def start_words(name: str, pod: str, options: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`pi cache`: the models on a pod's disk."""
+"""`pi cache`: the models on a pod's disk, and what vLLM compiled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CacheOptions(PodsOptions):
 
 @verb(CacheOptions, name="list", examples=("pi cache", "pi cache -p dc1 --json", "pi cache --all-pods"))
 def list_cache(c: Any, options: CacheOptions) -> None:
-    """List the models on the pod's disk: size, last use, who uses them, and the free space."""
+    """List the models on the pod's disk and compiled code: size, last use, who uses them, and the free space."""
     asked = group.ask(c, where.several(c, options.pod, options.all_pods), lambda _, connection: read_cache(connection))
     if len(asked) == 1:
         group.raise_failed(asked)

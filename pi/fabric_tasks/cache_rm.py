@@ -1,4 +1,4 @@
-"""`pi cache rm`: delete a model from a pod's disk."""
+"""`pi cache rm`: delete a model or compiled code from a pod's disk."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from pi.steps import where
 
 @dataclass(frozen=True)
 class RemoveCachedOptions(PodOptions):
-    model: str = operand("MODEL", "the id of a model in the pod's cache", required=True, completes="model")
+    model: str = operand("MODEL", "a model or compiled code that pi cache lists", required=True, completes="model")
     yes: bool = switch("do not ask", short="-y")
 
 
 @verb(RemoveCachedOptions, name="rm", examples=("pi cache rm Qwen/Qwen3-8B", "pi cache rm Qwen/Qwen3-8B -y"))
 def remove(c: Any, options: RemoveCachedOptions) -> None:
-    """Delete a model from the pod's disk, unless it is in use or being fetched."""
+    """Delete a model or compiled code from the pod's disk, unless it is in use or being fetched."""
     with where.targeted(c, options.pod) as (pod, connection):
         if not options.yes:
-            sizes = {each.model: each.size_bytes for each in read_cache(connection).models}
-            _require_consent(pod.name, options.model, sizes)
+            _require_consent(pod.name, options.model, read_cache(connection).sizes)
         with changes.change("cache rm", f"{pod.name}/{options.model}"), screen.progress() as line:
             gone = remove_cached(
                 connection,
                 options.model,
                 lambda event: line.show(event.text) if isinstance(event, Progress) else None,
             )
-    screen.say(f"deleted {gone.model} from {pod.name}: {screen.gib(gone.size_bytes)}")
+    screen.say(f"deleted {gone.name} from {pod.name}: {screen.gib(gone.size_bytes)}")
 
 
 def _require_consent(pod: str, model: str, sizes: dict[str, int]) -> None:

@@ -32,7 +32,7 @@ def read(path: str | None, known_pods: Mapping[str, object]) -> list[Declared]:
             raw = opened.read(LARGEST + 1)
         if len(raw) > LARGEST:
             raise InputError("declaration-invalid", f"{file} has more than {LARGEST} bytes", "name another file")
-        document = tomllib.loads(raw.decode())
+        document = tomllib.loads(raw.decode("utf-8-sig"))
     except FileNotFoundError:
         raise InputError(
             "declaration-missing", f"there is no {file}", f"write it from what runs: pi export > {FILE}"

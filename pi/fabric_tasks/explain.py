@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pi import screen
-from pi.calls.explain import Ended, read_ending
+from pi.calls.explain import read_ending
 from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand
 from pi.fabric_tasks.options import PodsOptions, json_switch
@@ -72,10 +72,9 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
 def _explain_on_pods(c: Any, options: ExplainOptions, code: int | None) -> None:
     name = _model(options.log)
 
-    def explained(_: Pod, connection: Connection) -> tuple[Ended, Failure]:
+    def explained(_: Pod, connection: Connection) -> tuple[str, Failure]:
         ended = read_ending(connection, name)
-        failure = explain(ended.log, ended.exit_code if code is None else code, ended.facts)
-        return ended, _numbered(failure, ended.lines_before)
+        return ended.name, _numbered(ended.failure(code), ended.lines_before)
 
     asked = group.ask(c, where.several(c, options.pod, options.all_pods), explained)
     if len(asked) == 1:
@@ -85,12 +84,9 @@ def _explain_on_pods(c: Any, options: ExplainOptions, code: int | None) -> None:
     else:
         for each in asked:
             if each.answer:
-                ended, failure = each.answer
                 if len(asked) > 1:
-                    screen.say(f"{each.pod.name}: {ended.name}")
-                if ended.is_running:
-                    screen.say(f"{ended.name} still runs; its log says last:")
-                _show(failure, ended.name, True)
+                    screen.say(f"{each.pod.name}: {each.answer[0]}")
+                _show(each.answer[1], each.answer[0], True)
     group.raise_failed(asked)
 
 

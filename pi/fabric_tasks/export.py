@@ -21,7 +21,7 @@ class ExportOptions(PodsOptions):
 @verb(ExportOptions, examples=("pi export > pi.toml", "pi export --all-pods > pi.toml"))
 def export(c: Any, options: ExportOptions) -> None:
     """Print the models that run, with their options, as a pi.toml for `pi up`."""
-    asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
+    asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see, listing.prepare)
     pods = dict[str, Any]()
     for each in asked:
         if each.answer:

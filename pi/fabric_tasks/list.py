@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
+from pi.door import kept
+from pi.door.kept import Door
 from pi.errors import Interrupted
 from pi.fabric_tasks.flags import switch
 from pi.fabric_tasks.options import PodsOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.steps import group, listing, reconcile, spending, where
 from pi.steps.group import Asked
-from pi.steps.listing import Seen
+from pi.steps.listing import DoorStops, Seen
 
 WATCH_S = 2
 
@@ -32,20 +34,25 @@ def list_models(c: Any, options: ListOptions) -> None:
     began = time.monotonic()
     with screen.progress() as line:
         line.run("  asking the pod", screen.clock_since(began), quiet=True)
-        asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
+        asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see, listing.prepare)
     if options.json:
-        screen.say_json(listing.as_json(asked))
+        screen.say_json(listing.as_json(asked, _door_stops()))
     else:
         _show(asked)
     _reconcile(asked)
     group.raise_failed(asked)
 
 
+def _door_stops() -> DoorStops:
+    door = kept.opened() or Door(kept.HOST, kept.PORT)
+    return door.stops_after_s
+
+
 def _show(asked: list[Asked[Seen]]) -> None:
     for each in asked:
         for warning in listing.warnings(each.pod, each.answer.status) if each.answer else ():
             screen.note(f"warning: {f'{each.pod.name}: ' if len(asked) > 1 else ''}{warning}")
-    for line in listing.lines(asked):
+    for line in listing.lines(asked, _door_stops()):
         screen.reveal(line)
 
 
@@ -61,12 +68,12 @@ def _watch(c: Any, options: ListOptions) -> None:
     answered = False
     try:
         while True:
-            asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see)
+            asked = group.ask(c, where.several(c, options.pod, options.all_pods), listing.see, listing.prepare)
             answered = answered or any(each.answer for each in asked)
             if not answered:
                 group.raise_failed(asked)
             errors = [each.error.render() for each in asked if each.error]
-            screen.show_again([*listing.lines(asked), *map(screen.printable, errors)])
+            screen.show_again([*listing.lines(asked, _door_stops()), *map(screen.printable, errors)])
             _reconcile(asked)
             time.sleep(WATCH_S)
     except (KeyboardInterrupt, Interrupted):

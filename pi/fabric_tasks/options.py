@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,3 +59,17 @@ def timeout_s_of(text: str | None) -> int | None:
             "timeout-invalid", f"invalid --timeout {text!r}", "use a number of seconds, such as --timeout 600"
         )
     return int(text) if text else None
+
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration_s_of(text: str | None, flag: str) -> int | None:
+    """Return the seconds of a time such as 90s or 30m, or None without a value. Raises InputError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd]?)", text, re.ASCII)
+    if not found:
+        hint = "use a time such as 90s, 30m or 2h"
+        raise InputError(f"{flag.removeprefix('--')}-invalid", f"invalid {flag} {text!r}", hint)
+    return int(found[1]) * UNITS[found[2]]

@@ -85,7 +85,7 @@ def _endpoint(
 
     return Endpoint(
         f"http://127.0.0.1:{deployment.port}/v1",
-        name,
+        deployment.replica_of or name,
         key,
         api="responses" if (options.api or deployment.api) == "responses" else "chat",
         dial=lambda: connection.dial(deployment.port),

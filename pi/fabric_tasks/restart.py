@@ -51,6 +51,12 @@ def _kept(pod: Pod, name: str) -> StartOptions:
             f"no model {name!r} on {pod.name}",
             f"it has {', '.join(pod.models) or 'none'}; see: pi list",
         )
+    if endpoint := pod.models[name].replica_of:
+        raise InputError(
+            "is-replica",
+            f"{name} is a replica of {endpoint}",
+            f"to replace it: pi stop {name}; pi scale {endpoint} NUMBER; to restart all: pi restart {endpoint}",
+        )
     table = pod.models[name].options
     if not table:
         model = shlex.quote(pod.models[name].model)

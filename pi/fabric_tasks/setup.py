@@ -44,6 +44,7 @@ class SetupOptions(Options):
     upgrade: bool = switch("upgrade vLLM and everything else")
     new_host_key: bool = switch("trust the pod's new host key (a new machine at an old address)")
     price: str | None = flag("2.49", "what the machine costs per hour; pi then shows what you have spent")
+    on_idle: str | None = flag("stop-pod|COMMAND", "what it does when --stop-after-idle has ended its last model")
     generate_key: bool = switch("make the key that guards your models, keep it in pi's folder, and print it once")
 
 
@@ -93,7 +94,7 @@ def _request_and_pod(c: Any, options: SetupOptions) -> tuple[SetupRequest, Pod]:
     choice = vllm_for(options.vllm, options.for_)
     ssh = options.ssh or (where.ssh_of(c, options.name) if where.under_fab(c) else None)
     _check_named(options)
-    pod = pod_entry.saved_or_new(check_name(options.name, "pod"), ssh and target.anchored(ssh))
+    pod = pod_entry.saved_or_new(check_name(options.name, "pod"), ssh and target.anchored(ssh), options.on_idle)
     mount = mounts.parse(options.mount) if options.mount else None
     token, key = keys.for_setup(options.generate_key)
     request = SetupRequest(
@@ -121,7 +122,7 @@ def _check_named(options: SetupOptions) -> None:
 
 def _set_up(connection: Connection, pod: Pod, request: SetupRequest, again: str) -> SetupFacts:
     """Set the pod up and show its steps. An error quotes the step's last lines, or how to continue."""
-    report = SetupReport(pod.name)
+    report = SetupReport(pod.name, pod.on_idle)
     try:
         facts = set_up(connection, pod.name, request, report.hear, report.judge)
     except SetupError as error:

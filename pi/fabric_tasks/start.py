@@ -6,7 +6,7 @@ from typing import Any
 
 from pi.fabric_tasks.start_options import StartOptions
 from pi.fabric_tasks.verb import verb
-from pi.steps import keys, starting, where
+from pi.steps import keys, replicas, where
 from pi.steps.offers import chosen, show_offers
 from pi.steps.plans import show_plans
 
@@ -27,7 +27,7 @@ def start(c: Any, options: StartOptions) -> None:
     wanted = options.start()
     if options.dry_run:
         pods = where.Chosen((where.chosen(c, options.pod),), options.pod is not None)
-        return show_plans(c, pods, wanted.request, options.private)
+        return show_plans(c, pods, wanted.request, options.private, upkeep=wanted.upkeep)
     key = keys.api_key()
     with where.targeted(c, options.pod) as (pod, connection):
-        starting.start(pod, connection, wanted, key)
+        replicas.start(pod, connection, wanted, key)

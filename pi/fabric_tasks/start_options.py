@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,6 +15,8 @@ from pi.fabric_tasks.flags import Flag, flag, flags_of, operand, options_from, s
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
 from pi.fabric_tasks.options import timeout_s_of
 from pi.planning.types import Request
+from pi.steps import on_idle
+from pi.steps.replicas import MOST
 from pi.steps.starting import Start
 
 OF_ONE_CALL = ("pod", "name", "dry_run", "detach")
@@ -29,6 +31,13 @@ class StartOptions(LaunchOptions):
     private: bool = switch("listen on the pod's loopback only: reachable over SSH, not from the network")
     restart: str | None = flag("on-failure[:N]", "start it again if it fails, at most N times (default: 3)")
     stop_after_idle: str | None = flag("30m", "stop it after this time without a request, such as 30m or 2h")
+    no_watchdog: bool = switch("do not notice that it hangs: pi then sends no request of its own")
+    on_idle: str | None = flag(
+        "stop-pod|COMMAND",
+        "then stop the pod if it has no other model, at RunPod or Vast.ai, or run COMMAND on it; keep-pod: do not",
+        requires="--stop-after-idle",
+    )
+    replicas: str | None = flag("4", "this many equal servers behind one address; see pi scale", completes="gpus")
     detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
     timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
 
@@ -40,13 +49,30 @@ class StartOptions(LaunchOptions):
             )
         if self.name is None:
             raise InputError("name-missing", "--name is missing", f"pi start {self.model} --name NAME")
-        return self.request(self.model, self.name)
+        return replace(self.request(self.model, self.name), replicas=self._replicas())
 
     def start(self) -> Start:
         """Return the start that these options describe. Raises InputError."""
-        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle))
+        if self.on_idle and not self.stop_after_idle:
+            raise InputError("flag-requires", "--on-idle requires --stop-after-idle", "add --stop-after-idle 30m")
+        then = on_idle.parse(self.on_idle) if self.on_idle else None
+        upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle), not self.no_watchdog, then)
         timeout_s = timeout_s_of(self.timeout)
         return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table())
+
+    def _replicas(self) -> int:
+        """Return the number of `--replicas`, 0 without it. Raises InputError."""
+        if self.replicas is None:
+            return 0
+        others = {
+            "--detach": (self.detach, "pi adds one replica after the other"),
+            "--stop-after-idle": (self.stop_after_idle, "each replica would stop alone"),
+            "--for-throughput": (self.for_throughput, "one server would take all GPUs; use --gpus"),
+        }
+        for other, (value, why) in others.items():
+            if value:
+                raise InputError("flags-conflict", f"--replicas and {other} exclude each other", why)
+        return replicas_of(self.replicas)
 
     def table(self) -> dict[str, Any]:
         """Return what describes the model, by the names of the flags; empty if a value contains a secret."""
@@ -57,6 +83,13 @@ class StartOptions(LaunchOptions):
                 table[key_of(each)] = list(value) if each.is_list else value
         text = repr(table)
         return table if redaction.redacted(text) == text else {}
+
+
+def replicas_of(text: str) -> int:
+    """Return a number of replicas. Raises InputError."""
+    if not re.fullmatch(r"[1-9][0-9]?", text, re.ASCII) or int(text) > MOST:
+        raise InputError("replicas-invalid", f"invalid number of replicas {text!r}", f"use a number from 1 to {MOST}")
+    return int(text)
 
 
 def restarts_of(text: str | None) -> int:
@@ -118,6 +151,14 @@ def read_options(name: str, table: Mapping[str, Any]) -> StartOptions:
     return options_from(StartOptions, {**words, "model": table["model"], "name": name})
 
 
+def describes(name: str, table: Mapping[str, Any], start: Start) -> bool:
+    """Return whether a table means the same model as a start, perhaps in other words: 32k or 32768 tokens."""
+    if mistakes(name, table):
+        return False
+    other = read_options(name, table).start()
+    return replace(other, options={}, timeout_s=None) == replace(start, options={}, timeout_s=None)
+
+
 def mistakes(name: str, table: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a table, each with its key and what to write."""
     flags = {key_of(each): each for each in kept_flags()}
@@ -146,10 +187,10 @@ def _wrong(flag: Flag, value: Any) -> list[str]:
     elif flag.kind is bool:
         fits, example = isinstance(value, bool), "true"
     else:
-        is_number = type(value) is int and key in ("gpus", "timeout")
+        is_number = type(value) is int and key in EXAMPLES
         fits, example = isinstance(value, str) or is_number, EXAMPLES.get(key, f'"{flag.value}"')
     return [] if fits else [f"{key}: write {key} = {example}"]
 
 
-EXAMPLES = {"gpus": "2", "timeout": "900"}
+EXAMPLES = {"gpus": "2", "timeout": "900", "replicas": "4"}
 """Values of keys that are numbers."""

@@ -54,7 +54,7 @@ def stop(c: Any, options: StopOptions) -> None:
     for stopped in found:
         show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
-        reconcile.forget(pod, {name} if name else set(pod.models) | {stopped.name for stopped in found})
+        reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
     if not found:
         screen.say(f"nothing runs on {pod.name}")
     if not set(pod.models) - {name or "", *(stopped.name for stopped in found)}:

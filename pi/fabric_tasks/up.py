@@ -9,6 +9,7 @@ from pi import screen
 from pi.errors import InputError
 from pi.fabric_tasks import declaration
 from pi.fabric_tasks.flags import Options, operand, switch
+from pi.fabric_tasks.start_options import describes
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
 from pi.steps import bringing_up, keys
@@ -33,7 +34,11 @@ def up(c: Any, options: UpOptions) -> None:
         if each.error:
             screen.note(each.error.render())
         if each.answer:
-            steps += [step_of(model, each.pod, each.answer.status) for model in models if model.pod == each.pod.name]
+            steps += [
+                step_of(model, each.pod, each.answer.status, describes)
+                for model in models
+                if model.pod == each.pod.name
+            ]
     for step in steps:
         screen.say(f"  {step}")
     for each in asked.values():
@@ -44,7 +49,9 @@ def up(c: Any, options: UpOptions) -> None:
         failed += bringing_up.bring_up(c, steps, key)
     bringing_up.raise_failed(failed, len(models), "come up")
     changes = sum(step.kind != "keep" for step in steps)
-    if options.dry_run:
+    if options.dry_run and not changes:
+        screen.say("nothing to do")
+    elif options.dry_run:
         screen.say(f"{count(changes, 'change')}; to make them: pi up{f' {options.file}' if options.file else ''}")
     else:
         screen.say(f"{count(len(models), 'model')} up, {changes} changed")

@@ -24,7 +24,7 @@ class PulledRepository(TypedDict):
 
 
 class CacheRequest(TypedDict):
-    """The model to delete; None only lists."""
+    """The model or compiled code to delete; None only lists."""
 
     name: Optional[str]
 
@@ -44,9 +44,30 @@ class CachedModel(TypedDict):
     fetched_by: List[int]
 
 
+class CompiledCode(TypedDict):
+    """What vLLM compiled for one vLLM, PyTorch, CPU and kind of GPU. `used_by` are deployments that run with it.
+
+    `code` is the name of its folder.
+    """
+
+    code: str
+    folder: str
+    size_bytes: int
+    used_s_ago: Optional[float]
+    used_by: List[str]
+
+
 class CacheAnswer(TypedDict):
-    """The repositories of the hub's cache, its folder, and the free space of its disk."""
+    """The repositories of the hub's cache, its folder, the free space of its disk, and compiled code."""
 
     folder: str
     free_bytes: int
     models: List[CachedModel]
+    compiled: List[CompiledCode]
+
+
+class RemovedAnswer(TypedDict):
+    """A model or a folder of compiled code that is gone."""
+
+    model: str
+    size_bytes: int

@@ -38,17 +38,36 @@ def models() -> List[str]:
 
 
 def blobs(repo: str) -> Iterator["os.DirEntry[str]"]:
-    """Yield the files of a repository, whole and unfinished ones."""
-    with contextlib.suppress(OSError), os.scandir(os.path.join(repo, "blobs")) as entries:
+    """Yield the files of a repository, whole and unfinished ones.
+
+    On storage without symbolic links, the hub's client keeps whole files in `snapshots`, which else has only links.
+    """
+    for folder in ("blobs", "snapshots"):
+        yield from _files_in(os.path.join(repo, folder), DEEPEST)
+
+
+DEEPEST = 8
+"""Levels of folders in a repository that pi looks into."""
+
+
+def _files_in(folder: str, levels: int) -> Iterator["os.DirEntry[str]"]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
                 if entry.is_file(follow_symlinks=False):
                     yield entry
+                elif levels and entry.is_dir(follow_symlinks=False):
+                    yield from _files_in(entry.path, levels - 1)
 
 
 def size(repo: str, ending: str = "") -> int:
     """Return the bytes of a repository's files whose names end so."""
     return sum(_stat(entry).st_size for entry in blobs(repo) if entry.name.endswith(ending))
+
+
+def whole_size(repo: str) -> int:
+    """Return the bytes of a repository's files that are whole."""
+    return size(repo) - size(repo, UNFINISHED)
 
 
 def newest_change(repo: str) -> int:
@@ -68,6 +87,16 @@ def _stat(entry: "os.DirEntry[str]") -> os.stat_result:
         return entry.stat(follow_symlinks=False)
     except OSError:
         return os.stat_result((0,) * 10)
+
+
+def programs(model: str) -> List[int]:
+    """Return the processes whose command names a repository, except downloads; also those of other users."""
+    users, own = [], process.ancestors()  # on `local`, one of them is the pi that asks
+    for pid in process.pids():
+        words = process.words(pid) if pid not in own else []
+        if any(word.rpartition("=")[2] == model for word in words) and not _fetches(words, model):
+            users.append(pid)
+    return users
 
 
 def fetchers(model: str) -> List[int]:
@@ -104,7 +133,10 @@ def _remove(paths: Iterator[str]) -> None:
 
 
 def remove(repo: str) -> None:
-    """Delete a repository. Its snapshots go first, so that no vLLM takes the rest for a whole model. Raises OSError."""
+    """Delete a repository that is not a link. Raises OSError.
+
+    Its snapshots go first, so that no vLLM takes the rest for a whole model.
+    """
     for name in ("refs", "snapshots"):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(os.path.join(repo, name))

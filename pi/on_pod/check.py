@@ -101,6 +101,7 @@ def look(request: CheckRequest) -> CheckAnswer:
         "hub_variables": {name: os.environ[name] for name in HUB_VARIABLES if os.environ.get(name)},
         "ports": sorted(process.listening_ports()),
         "public": container.ports(),
+        "provider": container.provider(),
         "hides_variables": container.hides_variables(),
         "lines": [line.result() for line in lines],
         "boot": process.boot(),

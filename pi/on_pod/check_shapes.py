@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Literal, Optional, TypedDict
 
-from pi.on_pod.shapes import NvidiaSmi
+from pi.on_pod.shapes import NvidiaSmi, Provider
 
 Rights = Literal["root", "sudo", "none"]
 """How setup may install packages of the system."""
@@ -42,11 +42,16 @@ class LineFacts(TypedDict):
     problem: Optional[str]
 
 
-class CheckAnswer(TypedDict):
+class _CheckOption(TypedDict, total=False):
+    provider: Optional[Provider]
+
+
+class CheckAnswer(_CheckOption):
     """What a machine has before its setup.
 
     `cuda` is the newest CUDA that the driver supports, `package_lock` the process that installs packages now,
     `time_s` the pod's clock in seconds since 1970. `hides_variables`: the container's variables cannot be read.
+    `provider` can stop the pod.
     """
 
     gpus: NvidiaSmi

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from pi.on_pod import reading
+from pi.on_pod.shapes import Provider
 
 PROC = "/proc"
 
@@ -19,6 +20,15 @@ PORTS = re.compile(r"RUNPOD_POD_ID|RUNPOD_PUBLIC_IP|PUBLIC_IPADDR|(RUNPOD|VAST)_
 RunPod: RUNPOD_POD_ID, RUNPOD_PUBLIC_IP, RUNPOD_TCP_PORT_<port>; Vast.ai: PUBLIC_IPADDR, VAST_TCP_PORT_<port> (the
 providers' documentation of their environment variables).
 """
+
+POD_IDS = {"runpod": "RUNPOD_POD_ID", "vast": "CONTAINER_ID"}
+"""Variables with the provider's id of this pod."""
+
+POD_KEYS = {"runpod": "RUNPOD_API_KEY", "vast": "CONTAINER_API_KEY"}
+"""Variables with the key that a provider gives to a pod. It never leaves the pod."""
+
+POD_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+"""An id of a pod; it becomes a part of an address."""
 
 LIBRARIES = "LD_LIBRARY_PATH"
 
@@ -44,6 +54,21 @@ def ports() -> Dict[str, str]:
     """Return the variables in which a provider maps this pod's ports; the session's own win."""
     found = {**variables(), **os.environ}
     return {name: value for name, value in found.items() if PORTS.fullmatch(name)}
+
+
+def provider() -> Optional[Provider]:
+    """Return the provider that this pod can ask to stop it, or None without its id and key."""
+    found = {**variables(), **os.environ}
+    for name in POD_IDS:
+        if found.get(POD_KEYS[name]) and POD_ID.fullmatch(found.get(POD_IDS[name], "")):
+            return {"name": name, "id": found[POD_IDS[name]]}
+    return None
+
+
+def credentials() -> Dict[str, str]:
+    """Return the variables by which a pod asks its provider to stop it."""
+    found = {**variables(), **os.environ}
+    return {name: found[name] for name in (*POD_IDS.values(), *POD_KEYS.values()) if name in found}
 
 
 def hides_variables() -> bool:

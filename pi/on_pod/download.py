@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from pi.on_pod import cached, checkpoint, hub, logs, process, records, stacks, storage, watch
+from pi.on_pod import cached, checkpoint, hub, logs, process, records, stacks, storage, watch, writing
 from pi.on_pod.pace import paced
 from pi.on_pod.shapes import Repository
 from pi.on_pod.wire import Cancelled, PodError, Wire
@@ -21,6 +22,20 @@ STILL_LOG_BYTES = 4 * 1024
 STALL_S = 180
 """A download without a new byte for so long does not recover by itself (huggingface_hub issue 4508: xet hangs)."""
 
+TRIES = 5
+
+PAUSE_S = 10
+"""Before the second try; each further one waits so much longer."""
+
+OF_XET = re.compile(r"CAS service|xethub|hf_xet|XetError|xet_core|Data processing error|File reconstruction")
+
+BROKEN = re.compile(
+    r"(?:Protocol|Read|Write|ChunkedEncoding)Error: |(?:Read|Write)Timeout: "
+    r"|IncompleteRead|peer closed connection|[Cc]onnection (?:reset|broken|aborted)|Consistency check failed"
+    r"|5\d\d (?:Server Error|Internal|Bad Gateway|Service Un|Gateway)|" + OF_XET.pattern
+)
+"""What `hf download` prints if the line or the hub broke during a download (huggingface_hub 1.x and 2.x)."""
+
 NO_XET = "HF_HUB_DISABLE_XET"
 """The variable by which huggingface_hub downloads over plain HTTPS."""
 
@@ -28,7 +43,8 @@ NO_XET = "HF_HUB_DISABLE_XET"
 def download(wire: Wire, repository: Repository, instance: str, environment: Mapping[str, str]) -> None:
     """Fetch a repository with `hf download`, which keeps the files of an earlier try. Raises PodError with its output.
 
-    Skips copies of the weights that vLLM does not load. A download that stands still is started once more, without xet.
+    Skips copies of the weights that vLLM does not load. A download that stands still is started once more, without xet,
+    and one whose connection broke up to TRIES times in a row without a further whole file.
     """
     model, revision = repository["id"], repository["revision"]
     sizes = hub.file_sizes(model, revision)
@@ -42,15 +58,37 @@ def download(wire: Wire, repository: Repository, instance: str, environment: Map
         words.append("--revision=" + revision)
     for pattern in skipped:
         words += ["--exclude", pattern]
-    fetch = _Fetch(wire, model, words, total, instance)
-    if fetch.is_whole(environment):
-        return
-    if NO_XET in environment:
-        raise _stalled(model)
-    wire.emit({"event": "note", "text": "no byte of %s came for %d s; trying again without xet" % (model, STALL_S)})
-    _tidy(model, for_another_way=True)
-    if not fetch.is_whole({**environment, NO_XET: "1"}):
-        raise _stalled(model)
+    fetch, repo = _Fetch(wire, model, words, total, instance), cached.folder_of(model)
+    variables, tries, whole = dict(environment), 1, cached.whole_size(repo)
+    while True:
+        try:
+            if fetch.is_whole(variables):
+                return
+            if NO_XET in variables:
+                raise _stalled(model)
+            text = "no byte of %s came for %d s; trying again without xet" % (model, STALL_S)
+        except PodError as error:
+            log = error.detail.get("log", "") if error.kind == "download_failed" else ""
+            grown = cached.whole_size(repo)
+            tries, whole = (tries + 1 if grown <= whole else 2), grown
+            if not BROKEN.search(log) or tries > TRIES:
+                raise
+            text = "the connection broke while %s came; trying again (%d of %d)" % (model, tries, TRIES)
+            if not OF_XET.search(log) or NO_XET in variables:
+                wire.emit({"event": "note", "text": text})
+                _wait(wire, PAUSE_S * (tries - 1))
+                continue
+            text += ", without xet"
+        wire.emit({"event": "note", "text": text})
+        variables[NO_XET] = "1"
+        _tidy(model, for_another_way=True)
+
+
+def _wait(wire: Wire, seconds: float) -> None:
+    deadline = time.monotonic() + paced(seconds)
+    while time.monotonic() < deadline:
+        wire.check_cancelled()
+        time.sleep(0.1)
 
 
 def _tidy(model: str, *, for_another_way: bool = False) -> None:
@@ -124,7 +162,7 @@ class _Fetch(NamedTuple):
     def _begun(self, log: str, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         os.makedirs(records.LOGS, exist_ok=True)
         variables: Dict[str, str] = dict(os.environ, **environment, PI_INSTANCE=self.instance)
-        with open(log, "wb") as output:
+        with os.fdopen(writing.fresh(log), "wb") as output:
             return subprocess.Popen(
                 self.words,
                 stdin=subprocess.DEVNULL,

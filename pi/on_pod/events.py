@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 
 from pi.on_pod.check_shapes import CheckAnswer
+from pi.on_pod.record_shapes import ModelState
 from pi.on_pod.shapes import Survey
 from pi.on_pod.top_shapes import Sample
 
@@ -25,6 +26,8 @@ FailureKind = Literal[
     "locked",
     "lost",
     "name_taken",
+    "no_endpoint",
+    "no_haproxy",
     "no_log",
     "no_model",
     "not_cached",
@@ -37,6 +40,7 @@ FailureKind = Literal[
     "stopped",
     "storage",
     "timeout",
+    "undeletable",
     "unexpected",
     "unkillable",
     "unknown_key",
@@ -187,17 +191,19 @@ class _ServerOptions(TypedDict, total=False):
     lines_before: Optional[int]
     head: str
     still_s: float
+    hung_s: float
     processes: List[ProcessDetail]
-    running: bool
+    state: ModelState
 
 
 class ServerDetail(_ServerOptions):
-    """How a server ended: its deployment, and its log. With `running`, it has not ended.
+    """How a server ended: its deployment, and its log.
 
     Of a long log, `log` is the end, `lines_before` the number of lines before it (None if pi did not count them), and
     `head` the beginning.
     `kernel` are lines of the kernel's log and of the container's counters about it. Of a start that took too long,
-    `still_s` are the seconds since its log moved, and `processes` what they did.
+    `still_s` are the seconds since its log moved, and `processes` what they did; of a server that hangs, `hung_s` are
+    those since its last sign of life. `state` is there if it has not ended.
     """
 
     name: str

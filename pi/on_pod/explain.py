@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Optional
 
-from pi.on_pod import endings, records
+from pi.on_pod import endings, records, status
 from pi.on_pod.events import ServerDetail
 from pi.on_pod.shapes import ExplainRequest
 from pi.on_pod.wire import PodError, Wire
@@ -23,8 +23,13 @@ def explain(wire: Wire, request: ExplainRequest) -> ServerDetail:
     record = records.load(name)
     if record is None:
         return endings.kept(name)
-    ending = endings.of(record)
-    ending["running"] = records.is_running(record)
+    ending, hung = endings.of(record), records.hung(record)
+    if hung and records.is_running(record):
+        ending["hung_s"], ending["processes"] = hung
+        return ending
+    state = status.described(record)["state"]
+    if state in ("running", "starting"):
+        ending["state"] = state
     return ending
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Any, Optional, cast
 
-from pi.on_pod import journal, process
+from pi.on_pod import journal, process, reading
 from pi.on_pod.events import Event
 from pi.on_pod.shapes import FollowRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
@@ -20,7 +20,7 @@ class Reader:
     """Reads a growing journal."""
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115 - open as long as the call is followed
+        self._file = os.fdopen(reading.opened(path), "rb")
         self._pending = b""
 
     def next(self) -> Optional[dict[str, Any]]:
@@ -43,7 +43,7 @@ def follow(wire: Wire, request: FollowRequest) -> Any:
     """
     try:
         reader = Reader(journal.path(request["call"]))
-    except OSError:
+    except (OSError, reading.ReadError):
         raise PodError("lost", "the connection was lost before the work began") from None
     owner = {"pid": 0, "started": 0, "boot_id": "", **(reader.next() or {})}
     for _ in range(request["after"]):

@@ -9,8 +9,7 @@ import subprocess
 import threading
 from typing import Dict, List, Optional
 
-from pi.on_pod import process
-from pi.on_pod.gpus import FORMAT, NVIDIA_SMI
+from pi.on_pod import gpus, process
 from pi.on_pod.top_shapes import GpuSample
 
 QUERY = "--query-gpu=index,memory.used,memory.total,utilization.gpu,temperature.gpu,power.draw"
@@ -23,14 +22,14 @@ class GpuWatch:
         self._found: Dict[int, GpuSample] = {}
         self._first = threading.Event()
         self._child: Optional[subprocess.Popen[str]] = None
-        program = next(filter(None, map(shutil.which, NVIDIA_SMI)), None)
+        program = gpus.found_program()
         if program is None:
             self._first.set()
             return
         line_by_line = ["stdbuf", "-oL"] if shutil.which("stdbuf") else []  # into a pipe, C programs write in blocks
         with contextlib.suppress(OSError):
             self._child = subprocess.Popen(
-                [*line_by_line, program, QUERY, FORMAT, "-l", str(max(1, round(interval_s)))],
+                [*line_by_line, program, QUERY, gpus.FORMAT, "-l", str(max(1, round(interval_s)))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -32,7 +32,9 @@ def get(
     lines += ["Authorization: Bearer " + key] if key else []
     answer = b""
     try:
-        with socket.create_connection((host, port), timeout=max(0.05, timeout_s)) as connection:
+        with socket.socket() as connection:  # `create_connection` would import the tables of IDNA
+            connection.settimeout(max(0.05, timeout_s))
+            connection.connect((host, port))
             connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
             while not _is_whole(answer):
                 left = deadline - time.monotonic()
@@ -92,19 +94,19 @@ def objection(record: Record, key: str, deadline: float = float("inf")) -> Optio
     if status != 200:
         return "/v1/models answered %d to the model's own key" % status
     served = _served(body)
-    if record["name"] not in served:
+    if record.get("replica_of", record["name"]) not in served:
         return "/v1/models lists %s, not %s" % (", ".join(sorted(served)) or "nothing", record["name"])
-    return _open_door(port, bool(record.get("private")), deadline)
+    return open_door(port, bool(record.get("private")), deadline)
 
 
 def note_context(record: Record, key: str) -> None:
     """Set the record's `context` to the one that its server reports; embedding models may report none."""
-    length = _served(get(record["port"], "/v1/models", key)[1]).get(record["name"])
+    length = _served(get(record["port"], "/v1/models", key)[1]).get(record.get("replica_of", record["name"]))
     if isinstance(length, int) and not isinstance(length, bool) and length > 0:
         record["context"] = length
 
 
-def _open_door(port: int, private: bool, deadline: float) -> Optional[str]:
+def open_door(port: int, private: bool, deadline: float) -> Optional[str]:
     """Return the first route that answers without the key, here or at the outer address, or None."""
     outer = outer_address()
     if private and outer and get(port, "/health", timeout_s=_until(deadline, 3), host=outer)[0]:

@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any, Mapping, Optional
 
-from pi.on_pod import process
+from pi.on_pod import process, reading, writing
 
 CALLS = os.path.expanduser("~/.pi/calls")
 
@@ -25,11 +25,8 @@ def answer_path(call: str) -> str:
 
 def pass_on(call: str, message: Mapping[str, object]) -> None:
     """Give the process of a followed call pi's answer to its question. On a full disk, it waits in vain."""
-    fresh = answer_path(call) + ".new"
     with contextlib.suppress(OSError):
-        with open(fresh, "w") as file:
-            json.dump(message, file)
-        os.replace(fresh, answer_path(call))
+        writing.replace(answer_path(call), json.dumps(message))
 
 
 class Journal:
@@ -47,8 +44,7 @@ class Journal:
     def take_answer(self) -> Optional[dict[str, Any]]:
         """Return the answer that a following call passed on, once; None if there is none."""
         try:
-            with open(self._answer) as file:
-                message: dict[str, Any] = json.load(file)
+            message: dict[str, Any] = reading.document(self._answer)
             os.unlink(self._answer)
         except (OSError, ValueError):
             return None

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, Dict, Iterator, List, Tuple
 
-from pi.on_pod import audit, lock, reading, records
+from pi.on_pod import audit, balancer, lock, reading, records, writing
 from pi.on_pod.key_shapes import AddRequest, Key, KeysAnswer, ListRequest, RevokeRequest
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError, Wire
@@ -59,6 +59,7 @@ def listed(wire: Wire, request: ListRequest) -> KeysAnswer:
 
 
 def _effective() -> KeysAnswer:
+    balancer.learn_keys()
     if records.load_all():
         time.sleep(paced(EFFECTIVE_S))
     return _answer()
@@ -82,7 +83,10 @@ def _key(name: Any, added: Any, counted: Any) -> Key:
 
 
 def is_deaf(name: str) -> bool:
-    """Return whether the guard of a model is older than named keys."""
+    """Return whether the guard of a model is older than named keys. HAProxy learns them from pi."""
+    record = records.load(name)
+    if record is not None and records.is_endpoint(record):
+        return False
     return "PI_KEYS=" not in reading.text(os.path.join(records.folder(name), "launch.sh"))
 
 
@@ -121,14 +125,7 @@ def _counts() -> Dict[str, Tuple[int, int]]:
 
 def _write(name: str, value: object) -> None:
     """Replace a private file; the guards read either the old or the new one."""
-    fresh = _path(name) + ".new"
-    with open(fresh, "w", opener=_private) as file:
-        json.dump(value, file)
-    os.replace(fresh, _path(name))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    writing.replace(_path(name), json.dumps(value))
 
 
 def _path(name: str) -> str:

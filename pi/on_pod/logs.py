@@ -242,7 +242,7 @@ SETUP_LOG = os.path.join(records.HOME, "setup", "setup.log")
 
 
 def _is_at_work(record: Record) -> bool:
-    return records.is_running(record) or records.is_starting(record) or records.is_restarting(record)
+    return records.is_running(record) or records.is_starting(record) or records.has_launcher(record)
 
 
 def _end(name: str) -> LogsAnswer:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 
 from pi.on_pod import reading, records, writing
+
+try:
+    from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore]
+except ImportError:
+    from hashlib import sha256
 
 FILE = os.path.join(records.HOME, "machine")
 """A random id that setup writes once."""
@@ -21,7 +25,7 @@ def identity() -> str:
     on both. It is a hash, because /etc/machine-id must not leave its machine (machine-id(5)).
     """
     own = _given()
-    return hashlib.sha256((own + " " + _read(SYSTEM_FILE)).encode()).hexdigest()[:32] if own else ""
+    return sha256((own + " " + _read(SYSTEM_FILE)).encode()).hexdigest()[:32] if own else ""
 
 
 def give() -> None:

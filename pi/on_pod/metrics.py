@@ -88,3 +88,11 @@ def _histogram(values: Dict[str, List[Tuple[Dict[str, str], float]]], names: Tup
         bound = float(labels["le"])
         counts[bound] = counts.get(bound, 0) + value
     return [{"le": None if math.isinf(bound) else bound, "count": counts[bound]} for bound in sorted(counts)]
+
+
+def without(found: Metrics, prompt_tokens: int, generation_tokens: int) -> Metrics:
+    """Return figures without tokens that were no use."""
+    now = Metrics(**found)
+    now["prompt_tokens"] = max(0.0, now["prompt_tokens"] - prompt_tokens)
+    now["generation_tokens"] = max(0.0, now["generation_tokens"] - generation_tokens)
+    return now

@@ -6,14 +6,13 @@ import contextlib
 import glob
 import os
 import stat
-import tempfile
 from typing import Iterable, Optional, Set
 
-from pi.on_pod import reading
+from pi.on_pod import probe, reading
 
 HOME = os.path.expanduser("~/.pi")
 
-FOLDERS = ("", "run", "calls", "setup", "keys", "hf", "../.vllm_logs")
+FOLDERS = ("", "run", "calls", "setup", "keys", "hf", "compiled", "../.vllm_logs")
 """Folders below HOME."""
 
 RUN_OR_READ = ("env.sh", "machine")
@@ -22,7 +21,7 @@ RUN_OR_READ = ("env.sh", "machine")
 NOT_WRITTEN = ("machine",)
 """Those of them that a setup does not write again."""
 
-RUNS_VENVS = ("check", "setup", "start", "survey")
+RUNS_VENVS = ("check", "scale", "setup", "start", "survey")
 """Modules whose verbs run programs of the venvs, or begin something. `stop` and `list` always work."""
 
 IN_VENV = ("", "bin", "bin/python", "bin/vllm", "lib", "lib/python3*", "lib/python3*/site-packages")
@@ -64,7 +63,7 @@ def _folder(path: str) -> Optional[str]:
 def _uid_of_new_files(folder: str) -> int:
     """Return whom a new file in a folder belongs to: on some network storage, root's files are another user's."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with os.fdopen(probe.unnamed(folder), "wb") as file:
             return os.fstat(file.fileno()).st_uid
     except OSError:
         return os.geteuid()
@@ -142,14 +141,14 @@ def _writers(path: str, owners: Set[int]) -> Optional[str]:
         return None
     if found.st_uid not in owners:
         return "belongs to another user (uid %d)" % found.st_uid
-    if _is_open(found):
+    if is_open(found):
         with contextlib.suppress(OSError):
             os.chmod(path, stat.S_IMODE(found.st_mode) & ~0o022)
             found = os.stat(path)
-    return "can be written by other users" if _is_open(found) else None
+    return "can be written by other users" if is_open(found) else None
 
 
-def _is_open(found: os.stat_result) -> bool:
+def is_open(found: os.stat_result) -> bool:
     """Return whether other users may write; root's group has only root."""
     return bool(found.st_mode & 0o002 or (found.st_mode & 0o020 and found.st_gid))
 

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import time
+from functools import cached_property
 from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Set
 
 from pi.on_pod.pace import paced
@@ -67,26 +68,57 @@ def pids() -> list[int]:
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
-def members(session: int, instance: str) -> list[int]:
+class Living(NamedTuple):
+    """A living process: its session, and the instance ids in its environment."""
+
+    pid: int
+    session: int
+    instances: list[str]
+
+
+def living() -> list[Living]:
+    """Return every living process but this one."""
+    found = []
+    for pid in pids():
+        fields = stat(pid)
+        if fields and fields[0] not in "ZX" and pid != os.getpid():
+            found.append(Living(pid, fields[1], _instances(_read_bytes("/proc/%d/environ" % pid))))
+    return found
+
+
+class Look:
+    """What /proc shows now, read once and on first use, for questions about several deployments."""
+
+    @cached_property
+    def living(self) -> list[Living]:
+        return living()
+
+    @cached_property
+    def listeners(self) -> list[Listener]:
+        return list(_listeners())
+
+
+def _instances(environment: bytes) -> list[str]:
+    if b"PI_INSTANCE=" not in environment:
+        return []
+    marks = (entry.partition(b"PI_INSTANCE=") for entry in environment.split(b"\0"))
+    return [os.fsdecode(instance) for before, mark, instance in marks if mark and not before]
+
+
+def members(session: int, instance: str, among: Optional[list[Living]] = None) -> list[int]:
     """Return the living processes of a deployment: those of its session, or with its instance id in the environment.
 
     A child that leaves the session keeps its environment. vLLM's engine processes stay in the session, but
-    overwrite their environment with their new name (setproctitle).
+    overwrite their environment with their new name (setproctitle). `among` is an earlier look.
     """
-    return members_of({session}, {instance})
+    return members_of({session}, {instance}, among)
 
 
-def members_of(sessions: Iterable[int], instances: Iterable[str]) -> list[int]:
+def members_of(sessions: Iterable[int], instances: Iterable[str], among: Optional[list[Living]] = None) -> list[int]:
     """Return the living processes of these sessions, and those with one of these ids in their environment."""
-    sessions, marks = set(sessions), {("PI_INSTANCE=" + instance).encode() for instance in instances if instance}
-    living = []
-    for pid in pids():
-        fields = stat(pid)
-        if not fields or fields[0] in "ZX" or pid == os.getpid():
-            continue
-        if fields[1] in sessions or marks.intersection(_read_bytes("/proc/%d/environ" % pid).split(b"\0")):
-            living.append(pid)
-    return living
+    sessions, marks = set(sessions), set(filter(None, instances))
+    looked = living() if among is None else among
+    return [each.pid for each in looked if each.session in sessions or marks.intersection(each.instances)]
 
 
 def environment(pid: int, name: str) -> dict[str, str]:
@@ -95,6 +127,16 @@ def environment(pid: int, name: str) -> dict[str, str]:
     if b"\0%s=" % name.encode() not in text:
         return {}
     return dict(os.fsdecode(entry).partition("=")[::2] for entry in text.split(b"\0") if b"=" in entry)
+
+
+def ancestors() -> Set[int]:
+    """Return this process and those that started it, one after the other."""
+    found, pid = set(), os.getpid()
+    while pid and pid not in found:
+        found.add(pid)
+        fields = _read("/proc/%d/stat" % pid).rpartition(")")[2].split()
+        pid = int(fields[1]) if len(fields) > 1 else 0
+    return found
 
 
 def words(pid: int) -> list[str]:
@@ -195,9 +237,10 @@ def listening_ports() -> set[int]:
     return {listener.port for listener in _listeners()}
 
 
-def sockets(port: Optional[int] = None) -> set[str]:
+def sockets(port: Optional[int] = None, among: Optional[list[Listener]] = None) -> set[str]:
     """Return the sockets that listen on a port, or on any; with SO_REUSEPORT, one port may have several."""
-    return {listener.socket for listener in _listeners() if port in (None, listener.port)}
+    listening = _listeners() if among is None else among
+    return {listener.socket for listener in listening if port in (None, listener.port)}
 
 
 def ports(of: set[str]) -> list[int]:
@@ -217,9 +260,9 @@ def public_ports(owners: Iterable[int]) -> set[int]:
     return {listener.port for listener in public if listener.socket in held}
 
 
-def others(port: int, owners: Iterable[int]) -> list[str]:
+def others(port: int, owners: Iterable[int], among: Optional[list[Listener]] = None) -> list[str]:
     """Describe the other processes that listen on a port, such as "pid 77 (python3)"."""
-    listening = sockets(port)
+    listening = sockets(port, among)
     foreign = listening - set(holders(listening, owners))
     visible = set(holders(foreign, pids()).values()) if foreign else set()
     return sorted(map(described, visible)) or (["a process of another user"] if foreign else [])
@@ -257,8 +300,8 @@ def _listeners() -> Iterator[Listener]:
     """Yield every listening TCP socket (proc(5): /proc/net/tcp, state 0A)."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in _read(table).splitlines()[1:]:
-            cells = line.split()
-            if cells[3] == "0A":
+            cells = line.split() if " 0A " in line else []
+            if cells[3:4] == ["0A"]:
                 address, _, port = cells[1].rpartition(":")
                 yield Listener(int(port, 16), "socket:[%s]" % cells[9], bool(LOOPBACKS.fullmatch(address)))
 

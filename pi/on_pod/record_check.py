@@ -87,7 +87,7 @@ def _fits(kind: Any, value: Any, key: str, limits: Optional[Tuple[float, float]]
 
 
 def _is_text(value: str, key: str) -> bool:
-    shapes = {"name": NAME, "instance": INSTANCE}
+    shapes = {"name": NAME, "replica_of": NAME, "replicas": NAME, "instance": INSTANCE}
     if key in shapes:
         return bool(shapes[key].fullmatch(value))
     return len(value) <= LONGEST and value.isprintable()

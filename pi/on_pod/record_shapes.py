@@ -11,11 +11,18 @@ ModelState = Literal["running", "starting", "unresponsive", "crashed", "rebooted
 """What a deployment is doing now; "rebooted" if its pod was restarted since, "idle" if it ended for lack of use."""
 
 
-class Reservation(TypedDict):
+class _Replica(TypedDict, total=False):
+    """`replica_of` is the name of the endpoint in front of a replica; `replicas` are those of an endpoint."""
+
+    replica_of: str
+    replicas: List[str]
+
+
+class Reservation(_Replica):
     """The part of a record that pi chooses.
 
     `by` names the pi that started it, `venv` the folder of its vLLM, `adapters` the names of its LoRA adapters.
-    `idle_s` is after how long without a request its launcher ends it.
+    `idle_s` is after how long without a request its launcher ends it, `on_idle` what happens to the pod then.
     """
 
     name: str
@@ -30,6 +37,7 @@ class Reservation(TypedDict):
     by: str
     adapters: List[str]
     idle_s: Optional[int]
+    on_idle: Optional[str]
 
 
 class _RecordOptions(TypedDict, total=False):
@@ -57,7 +65,10 @@ class _RecordOptions(TypedDict, total=False):
     stopping: bool
     adapters: List[str]
     idle_s: Optional[int]
+    on_idle: Optional[str]
     restarts: int
+    replica_of: str
+    replicas: List[str]
 
 
 class Record(_RecordOptions):
@@ -66,6 +77,7 @@ class Record(_RecordOptions):
     `owner` is the process that starts it, `pid` its server, and `session` the session of its processes.
     `created` is the pod's uptime in seconds; `started` and `owner_started` are start times in ticks.
     `context` is the server's longest context in tokens. `restarts` counts how often its launcher has started it again.
+    `replicas` makes it the record of an endpoint: its process is HAProxy, in front of these. Each has `replica_of`.
     """
 
     name: str

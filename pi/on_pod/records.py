@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
-from typing import Any, Dict, NamedTuple, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union, cast
 
 from pi.on_pod import process, reading, record_check, writing
 from pi.on_pod.record_shapes import LiveRecord, Record
 from pi.on_pod.wire import PodError
+
+if TYPE_CHECKING:
+    from pi.on_pod.events import ProcessDetail
 
 HOME = os.path.expanduser("~/.pi")
 
@@ -98,13 +100,46 @@ def _restarted(record: Record) -> Record:
 
 def is_restarting(record: Record) -> bool:
     """Return whether the server has ended and its launcher will start it again."""
-    leader = process.stat(session_of(record)) if record.get("restarts") else None
+    return has_launcher(record) and bool(record.get("restarts") or options(record["name"]).get("restart"))
+
+
+def has_launcher(record: Record) -> bool:
+    """Return whether the launcher works, and has not told yet how its server ended."""
+    leader = process.stat(session_of(record))
     return leader is not None and leader[0] not in "ZX" and exit_code(record["name"]) is None
 
 
 def is_idle(record: Record) -> bool:
     """Return whether the launcher ended a server that nobody used."""
     return os.path.exists(os.path.join(folder(record["name"]), "idle"))
+
+
+def hung(record: Record) -> Optional[Tuple[float, List[ProcessDetail]]]:
+    """Return for how many seconds a server hangs by its watchdog, and what its processes did; None if it does not."""
+    try:
+        found = reading.document(os.path.join(folder(record["name"]), "hung"))
+        since, processes = float(found["since"]), [_detail(each) for each in found["processes"]]
+    except (reading.ReadError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return max(0.0, process.uptime_s() - since), processes
+
+
+def _detail(found: Dict[str, Any]) -> ProcessDetail:
+    program, state, stack = (str(found[key]) for key in ("program", "state", "stack"))
+    return {"pid": int(found["pid"]), "program": program, "state": state, "stack": stack}
+
+
+def probes(name: str) -> Tuple[int, int]:
+    """Return the prompt and the generated tokens of the watchdog's requests, which are no use."""
+    words = reading.beginning(os.path.join(folder(name), "probes"), 100).split()
+    if len(words) != 3 or not all(word.isdecimal() for word in words):
+        return 0, 0
+    return int(words[1]), int(words[2])
+
+
+def pod_stop(name: str) -> str:
+    """Return what became of the stop of the pod after this model ended for lack of use; empty without one."""
+    return reading.beginning(os.path.join(folder(name), "pod_stop"), 1000)
 
 
 def load(name: str) -> Optional[Record]:
@@ -138,9 +173,7 @@ def _names() -> list[str]:
 def forget(name: str) -> None:
     """Delete the folder of a deployment, but not the time of its last request. Raises PodError if it stays."""
     _keep_asked(name)
-    with contextlib.suppress(OSError):
-        os.unlink(folder(name))  # if it is not a folder; rmtree waits for a FIFO
-    shutil.rmtree(folder(name), ignore_errors=True)
+    writing.remove(folder(name))
     if os.path.lexists(folder(name)):
         raise PodError("damaged", "cannot delete ~/.pi/run/%s on the pod" % name, name="run/" + name)
 
@@ -226,6 +259,11 @@ def is_of_another_boot(record: Record) -> bool:
     return is_other or 0 < since < process.first_started()
 
 
+def is_endpoint(record: Record) -> bool:
+    """Return whether a record is that of a HAProxy in front of replicas."""
+    return "replicas" in record
+
+
 def is_running(record: Record) -> bool:
     return process.is_alive(record.get("pid", 0), record.get("started", 0), record.get("boot_id", ""))
 
@@ -237,9 +275,9 @@ def is_starting(record: Record) -> bool:
     )
 
 
-def living(record: Record) -> list[int]:
-    """Return the living processes of a deployment and its launcher."""
-    return process.members(session_of(record), record["instance"])
+def living(record: Record, among: Optional[list[process.Living]] = None) -> list[int]:
+    """Return the living processes of a deployment and its launcher; `among` is an earlier look at all processes."""
+    return process.members(session_of(record), record["instance"], among)
 
 
 def session_of(record: Record) -> int:

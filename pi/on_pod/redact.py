@@ -10,7 +10,6 @@ import re
 import shlex
 from functools import cached_property
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
-from urllib.parse import quote
 
 from pi.on_pod import reading
 
@@ -124,12 +123,24 @@ def _forms(value: str) -> Iterator[str]:
     inner = json.dumps(value, ensure_ascii=False)[1:-1]
     written = {value, inner, json.dumps(value)[1:-1], repr(value)[1:-1], repr(value + "'\"")[1:-4]}
     written |= set(_in_shells(value))
-    for address in (quote(value, safe=""), quote(value)):
+    for address in (_in_url(value, ""), _in_url(value, "/")):
         written |= {address, re.sub("%..", lambda code: code[0].lower(), address)}
     for form in written:
         yield form
         yield json.dumps(form)[1:-1]
     yield from _in_base64(value.encode("utf-8", "replace"))
+
+
+UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+"""Characters that stay as they are in a URL (RFC 3986)."""
+
+
+def _in_url(value: str, safe: str) -> str:
+    """Return what `urllib.parse.quote` does, which takes 2 ms of the CPU to import, at each call."""
+    return "".join(
+        each if each in UNRESERVED or each in safe else "".join("%%%02X" % byte for byte in each.encode())
+        for each in value
+    )
 
 
 def _in_shells(value: str) -> Iterator[str]:

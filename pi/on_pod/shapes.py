@@ -34,7 +34,10 @@ class _StatusOptions(TypedDict, total=False):
     left: List[int]
     held_mib: Dict[str, int]
     asked_s_ago: float
+    hung_s: float
     options: Dict[str, Any]
+    pod_stop: str
+    servers: Dict[str, str]
 
 
 class DeploymentStatus(LiveRecord, _StatusOptions):
@@ -43,7 +46,10 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `other_processes` listen on its port too, `objection` says why an answering server is not this deployment,
     `left` are processes that outlived the server, and `held_mib` is the GPU memory of each of them by pid.
     `asked_s_ago` is the age of the last request that its guard admitted, to the minute; absent if there was none.
+    `hung_s` is for how long its server hangs; absent if it does not.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
+    `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
+    `servers` are the replicas of an endpoint with the states that HAProxy gives them, such as UP or DOWN.
     """
 
 
@@ -127,7 +133,15 @@ class AdapterFacts(TypedDict):
     base: Optional[str]
 
 
+class Provider(TypedDict):
+    """A provider that a pod can ask to stop it, "runpod" or "vast", and the provider's id of the pod."""
+
+    name: str
+    id: str
+
+
 class _SurveyOptions(TypedDict, total=False):
+    provider: Optional[Provider]
     adapters: Dict[str, AdapterFacts]
     architectures: Dict[str, List[str]]
 
@@ -137,7 +151,7 @@ class Survey(_SurveyOptions):
 
     `extra_venvs` are vLLM versions by folder; `public` maps ports; `adapters` are the requested ones, if any. `sizes`
     are the bytes of the requested checkpoints' weights, as far as their files or the hub tell them. `architectures` are
-    those that PyTorch was built for, by the folder of its venv.
+    those that PyTorch was built for, by the folder of its venv. `provider` can stop the pod.
     """
 
     gpus: NvidiaSmi
@@ -195,6 +209,13 @@ class ArgumentCheck(TypedDict):
     environment: Dict[str, str]
 
 
+class Compiling(TypedDict):
+    """What decides which compiled code a start can read: the kind of GPU, and a digest of all its arguments."""
+
+    card: str
+    digest: str
+
+
 class Launch(TypedDict):
     """pi's answer to the survey of a start: what to reserve, and the files of the launch by name.
 
@@ -213,6 +234,7 @@ class Launch(TypedDict):
     repositories: List[Repository]
     hub_environment: Dict[str, str]
     alone: bool
+    compiling: Compiling
 
 
 class Relaunch(TypedDict):
@@ -220,6 +242,7 @@ class Relaunch(TypedDict):
 
     files: Dict[str, str]
     memory_share: Optional[float]
+    compiling: Compiling
 
 
 class Retry(TypedDict):

@@ -15,6 +15,9 @@ from typing import Any, Dict, NoReturn, Optional, cast
 from pi.on_pod import (
     arguments,
     audit,
+    balancer,
+    compiled,
+    container,
     download,
     endings,
     health,
@@ -31,8 +34,8 @@ from pi.on_pod import (
 )
 from pi.on_pod.events import FailureKind
 from pi.on_pod.pace import paced
-from pi.on_pod.record_shapes import Record
-from pi.on_pod.shapes import Launch, Relaunch, Repository, Retry, StartAnswer, StartRequest
+from pi.on_pod.record_shapes import Record, Reservation
+from pi.on_pod.shapes import Compiling, Launch, Relaunch, Repository, Retry, StartAnswer, StartRequest
 from pi.on_pod.wire import Cancelled, PodError, Wire
 
 POLL_S = 0.1
@@ -51,12 +54,14 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
     or GPU. This process owns the reservation, which is valid while it lives.
     """
     with lock.locked(wire):
-        _check_name(request["name"])
+        check_name(request["name"])
         wire.emit({"event": "survey", "facts": survey.survey(request)})
         plan: Launch = wire.answer(timeout_s=60)
         wire.check_cancelled()
+        if "replica_of" in plan["record"]:  # the endpoint passes on the key that it accepts
+            plan["key"] = plan["files"]["key"] = records.key(plan["record"]["replica_of"])
         wire.hide([plan["key"]])
-        record = _reserve(plan)
+        record = reserve(plan["record"])
     try:
         if plan["check"]:
             arguments.check(wire, record["venv"], record["instance"], plan["check"])
@@ -67,16 +72,18 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         health.note_context(record, plan["key"])
         record["status"] = "running"
         records.save(record)
+        if "replica_of" in record:
+            balancer.join(wire, record)
     except Exception as error:
         by = records.stopper(record["name"]) if isinstance(error, Cancelled) else None
-        _clear(wire, record)
+        clear(wire, record)
         if by:
             raise PodError("stopped", "%s was stopped while it started, by %s" % (record["name"], by)) from None
         raise
     return {"record": record, "side_doors": record["side_doors"]}
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Delete the record of a crashed deployment. Raises PodError if the name is in use."""
     record = records.load(name)
     if record is None:
@@ -101,10 +108,11 @@ def _doing(record: Record) -> str:
     return "starting (%s, %d s ago)" % (record.get("by", "another pi"), max(0, process.uptime_s() - record["created"]))
 
 
-def _reserve(plan: Launch) -> Record:
+def reserve(reservation: Reservation) -> Record:
+    """Save a record of which this call is the owner."""
     owner = os.getpid()
     owner_stat = process.stat(owner)
-    record = cast(Record, dict(plan["record"], status="starting"))
+    record = cast(Record, dict(reservation, status="starting"))
     record["created"] = process.uptime_s()
     record["boot_id"] = process.boot_id()
     record["owner"] = owner
@@ -136,24 +144,53 @@ def _fetch(wire: Wire, record: Record, plan: Launch) -> None:
 
 
 def _serve(wire: Wire, record: Record, plan: Launch) -> None:
-    """Launch vLLM and wait until it is ready, with one more try if pi corrects an argument."""
+    """Launch vLLM and wait until it is ready, with one more try if pi corrects an argument.
+
+    If vLLM took the size of its KV cache from an earlier start and fails, it is launched once more without.
+    """
     deadline = time.monotonic() + (plan["timeout_s"] or float("inf"))
     _write(record, plan["files"])
+    place = _place(wire, record, plan["compiling"])
     try:
-        return _try(wire, record, plan, deadline)
+        return _try(wire, record, plan, place, deadline)
     except PodError as error:
-        relaunch = _correction(wire, error) if error.kind == "exited" and not plan["alone"] else None
-        if relaunch is None:
+        if error.kind != "exited":
             raise
+        relaunch: Optional[Relaunch] = None
+        if compiled.has_dropped_plan(place, error.detail["log"]):
+            wire.emit(
+                {
+                    "event": "note",
+                    "text": "vLLM failed with the KV cache's size of an earlier start; starting it again without",
+                }
+            )
+        else:
+            relaunch = None if plan["alone"] else _correction(wire, error)
+            if relaunch is None:
+                raise
     _end_processes(wire, record)
     records.forget_server(record["name"])
-    _write(record, relaunch["files"])
-    record["memory_share"] = relaunch["memory_share"]
-    _try(wire, record, plan, deadline)
+    _write(record, relaunch["files"] if relaunch else plan["files"])
+    if relaunch:
+        record["memory_share"] = relaunch["memory_share"]
+    again = _place(wire, record, relaunch["compiling"] if relaunch else plan["compiling"])
+    _try(wire, record, plan, again, deadline)
 
 
-def _try(wire: Wire, record: Record, plan: Launch, deadline: float) -> None:
-    _wait_until_ready(wire, record, _launch(wire, record, plan, deadline), plan, deadline)
+def _place(wire: Wire, record: Record, compiling: Compiling) -> compiled.Place:
+    """Return where a start keeps what it compiles, and tell pi if pods cannot share it."""
+    venv = os.path.join(os.path.expanduser("~"), record["venv"])
+    place = compiled.prepare(venv, compiling)
+    records.write(record["name"], compiled.FILE, place.name + "\n")
+    if place.problem:
+        wire.emit({"event": "note", "text": "compiled code stays on this pod, not beside the models: " + place.problem})
+    return place
+
+
+def _try(wire: Wire, record: Record, plan: Launch, place: compiled.Place, deadline: float) -> None:
+    launcher = launch(wire, record, plan, deadline, place.variables)
+    _wait_until_ready(wire, record, launcher, plan, deadline)
+    compiled.note_ready(place)
 
 
 def _correction(wire: Wire, error: PodError) -> Optional[Relaunch]:
@@ -168,7 +205,9 @@ def _write(record: Record, files: Dict[str, str]) -> None:
         records.write(record["name"], file_name, text)
 
 
-def _launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subprocess.Popen[bytes]:
+def launch(
+    wire: Wire, record: Record, plan: Launch, deadline: float, variables: Optional[Dict[str, str]] = None
+) -> subprocess.Popen[bytes]:
     """Start the launcher in a new session, with its log in ~/.vllm_logs. Returns the launcher."""
     name = record["name"]
     os.makedirs(records.LOGS, exist_ok=True)
@@ -185,6 +224,7 @@ def _launch(wire: Wire, record: Record, plan: Launch, deadline: float) -> subpro
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=os.path.expanduser("~"),
+            env={**os.environ, **(variables or {}), **(container.credentials() if record.get("on_idle") else {})},
         )
     record["session"] = launcher.pid
     record["phase"] = "loading"
@@ -204,7 +244,7 @@ def _server_pid(wire: Wire, record: Record, launcher: subprocess.Popen[bytes], p
         if text.isdecimal():
             return int(text)
         if has_ended:
-            _fail("launch_failed", "the launcher exited before it ran vLLM", record)
+            fail("launch_failed", "the launcher exited before it ran vLLM", record)
         wire.check_cancelled()
         if time.monotonic() > deadline:
             _fail_late(record, plan)
@@ -231,11 +271,11 @@ def _wait_until_ready(
         wire.check_cancelled()
         if launcher.poll() is not None or not records.is_running(record):
             _await_exit_code(record, launcher)
-            _fail("exited", "vLLM exited before it was ready", record)
+            fail("exited", "vLLM exited before it was ready", record)
         if health.is_up(record["port"], deadline):
             reason = health.objection(record, plan["key"], deadline)
             if reason and time.monotonic() < deadline:
-                _fail("not_ours", reason, record)
+                fail("not_ours", reason, record)
             if not reason:
                 _send_log(wire, follower)  # what came since, with vLLM's figures of its memory
                 return
@@ -265,10 +305,10 @@ def _report_still(wire: Wire, record: Record, seconds: float) -> None:
 
 def _fail_late(record: Record, plan: Launch, still_s: float = 0) -> NoReturn:
     late = "%s was not ready after %s s; pi stopped it" % (record["name"], plan["timeout_s"])
-    _fail("timeout", late, record, {"still_s": still_s, "processes": stacks.of(record)})
+    fail("timeout", late, record, {"still_s": still_s, "processes": stacks.of(record)})
 
 
-def _fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[str, Any]] = None) -> NoReturn:
+def fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[str, Any]] = None) -> NoReturn:
     full = storage.full((records.HOME, records.LOGS, tempfile.gettempdir(), os.path.expanduser("~/.cache")))
     if full:
         raise PodError("disk_full", "the pod's disk is full (%s): %s" % (full, message))
@@ -277,7 +317,7 @@ def _fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[s
     raise PodError(kind, message, **{**ending, **(more or {})})
 
 
-def _clear(wire: Wire, record: Record) -> None:
+def clear(wire: Wire, record: Record) -> None:
     """End a failed start and delete its record, to free its port, GPUs and name. Keeps the log."""
     _end_processes(wire, record)
     with contextlib.suppress(PodError):  # the cause of the failed start matters more

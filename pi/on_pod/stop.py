@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Callable, Optional, cast
 
-from pi.on_pod import audit, gpus, process, records, unrecorded
+from pi.on_pod import audit, balancer, gpus, process, records, unrecorded
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
 from pi.on_pod.shapes import StopAnswer, StopRequest
@@ -23,14 +23,18 @@ PROOF_PATIENCE_S = 15
 
 
 def stop(wire: Wire, request: StopRequest) -> list[StopAnswer]:
-    """Stop the named deployments, or every one if no names are given.
+    """Stop the named deployments with their replicas, or every one if no names are given.
 
     Raises PodError, and keeps the record, if processes, port or GPU memory of a deployment are not free.
     """
-    names = request["names"] or [record["name"] for record in records.load_all()] + [
-        model.name for model in unrecorded.find_all()
-    ]
+    names = [each for name in request["names"] for each in (name, *_replicas(name))] or [
+        record["name"] for record in records.load_all()
+    ] + [model.name for model in unrecorded.find_all()]
     return [_stop(wire, name) if records.read(name) or unrecorded.find(name) else _nothing(name) for name in names]
+
+
+def _replicas(name: str) -> list[str]:
+    return [record["name"] for record in records.load_all() if record.get("replica_of") == name]
 
 
 def _nothing(name: str) -> StopAnswer:
@@ -52,6 +56,8 @@ def _stop_recorded(wire: Wire, record: Record) -> StopAnswer:
     with contextlib.suppress(OSError):  # a full disk: only `pi logs` then reports another ending
         records.save(cast(Record, dict(record, stopping=True)))
         records.write(record["name"], records.STOPPED, wire.who)
+    if "replica_of" in record:
+        balancer.drop(record)
     if was_starting:
         record = _end_start(wire, record)
         was_running = records.is_running(record)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from typing import Iterable, Optional
 
-from pi.on_pod import process, reading
+from pi.on_pod import probe, process, reading
 from pi.on_pod.pace import paced
 from pi.on_pod.wire import PodError
 
@@ -38,7 +37,7 @@ def hub_cache() -> str:
 def trouble(path: Optional[str] = None) -> Optional[str]:
     """Return why a path (by default the hub's cache) is out of reach, such as "/mnt/x: Stale file handle".
 
-    Returns None if it is not, or does not exist yet.
+    Returns None if it is not, or does not exist yet. A link to nothing is out of reach.
     """
     try:
         child = subprocess.Popen(
@@ -58,7 +57,18 @@ def trouble(path: Optional[str] = None) -> Optional[str]:
         problem = "no answer within %d s" % PATIENCE_S
     else:
         problem = output.decode("utf-8", "replace").strip().rpartition(": ")[2] if child.returncode else ABSENT
-    return None if problem == ABSENT else "%s: %s" % (path or _cache_folder(), problem)
+    if problem == ABSENT:
+        return _broken_link(path or hub_cache())
+    return "%s: %s" % (path or _cache_folder(), problem)
+
+
+def _broken_link(path: str) -> Optional[str]:
+    """Return the link on the way to a path whose target does not exist, such as storage that is not mounted."""
+    while path not in ("", os.path.sep):
+        if os.path.islink(path) and not os.path.exists(path):
+            return "%s is a link to %s, which does not exist" % (path, os.path.realpath(path))
+        path = os.path.dirname(path)
+    return None
 
 
 def full(paths: Iterable[str]) -> Optional[str]:
@@ -72,7 +82,7 @@ def full(paths: Iterable[str]) -> Optional[str]:
 def _full(paths: Iterable[str]) -> Optional[str]:
     for path in paths:
         try:
-            with tempfile.TemporaryFile(dir=existing(path)) as file:
+            with os.fdopen(probe.unnamed(existing(path)), "wb") as file:
                 file.write(bytes(PROBE_BYTES))
         except OSError as error:
             if error.errno in reading.FULL:

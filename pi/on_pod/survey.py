@@ -58,7 +58,7 @@ def survey(request: SurveyRequest) -> Survey:
         storage.check(os.path.expanduser(model))
     recorded, loose = records.load_all(), list(map(unrecorded.described, unrecorded.find_all()))
     with ThreadPoolExecutor(max_workers=2) as pool:
-        computing = pool.submit(gpu_users.named, recorded)
+        computing = pool.submit(lambda: gpu_users.named(gpus.processes(), recorded))
         cards = pool.submit(gpus.described, request["gpu_query"])
         files = _read_files(request)
     return {
@@ -76,6 +76,7 @@ def survey(request: SurveyRequest) -> Survey:
         "adapters": files.adapters,
         "sizes": files.sizes,
         "architectures": venvs.architectures(),
+        "provider": container.provider(),
     }
 
 

@@ -35,7 +35,7 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
                 cards.wait(GPU_PATIENCE_S)
             while not wire.lost.is_set():
                 wire.check_cancelled()
-                models = list(pool.map(lambda record: sample(record, parse), records.load_all()))
+                models = list(pool.map(lambda record: sample(record, parse), _servers()))
                 found: Sample = {
                     "at": time.monotonic(),
                     "models": models,
@@ -57,14 +57,25 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
     return {"samples": sent}
 
 
+def _servers() -> list[Record]:
+    """Return the deployments that are servers of vLLM, so not the endpoints of replicas."""
+    return [record for record in records.load_all() if not records.is_endpoint(record)]
+
+
 def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:
     """Return a deployment's state, with its figures if it runs."""
     state: str = records.described(record)["state"]
     found = None
+    if state == "running" and records.hung(record):
+        state = "unresponsive"
     if state == "running":
         status, body = health.get(record["port"], "/metrics", records.key(record["name"]))
         if status != 200:
             state = "unresponsive"
         elif parse:
             found = metrics.read(body.decode("utf-8", "replace"), parse)
-    return {"name": record["name"], "state": state, "metrics": found}
+            found = found and metrics.without(found, *records.probes(record["name"]))
+    sampled: ModelSample = {"name": record["name"], "state": state, "metrics": found}
+    if "replica_of" in record:
+        sampled["replica_of"] = record["replica_of"]
+    return sampled

@@ -38,7 +38,13 @@ class Metrics(TypedDict):
     itl: List[Bucket]
 
 
-class ModelSample(TypedDict):
+class _ReplicaOption(TypedDict, total=False):
+    """`replica_of` names the endpoint in front of a replica, which has no sample of its own."""
+
+    replica_of: str
+
+
+class ModelSample(_ReplicaOption):
     """A deployment now; `metrics` is None if its server does not report any."""
 
     name: str

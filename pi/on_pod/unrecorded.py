@@ -30,9 +30,9 @@ class Model(NamedTuple):
     sessions: FrozenSet[int]
 
 
-def living(model: Model) -> List[int]:
-    """Return the living processes of a model."""
-    return process.members_of(model.sessions, model.instances)
+def living(model: Model, among: Optional[List[process.Living]] = None) -> List[int]:
+    """Return the living processes of a model; `among` is an earlier look at all processes."""
+    return process.members_of(model.sessions, model.instances, among)
 
 
 def find(name: str) -> Optional[Model]:
@@ -40,9 +40,12 @@ def find(name: str) -> Optional[Model]:
     return next((model for model in find_all() if model.name == name), None)
 
 
-def find_all() -> List[Model]:
-    """Return every model whose record is damaged, and every one that runs without a record."""
-    marked = _marked()  # before the records: a start writes its record before it launches
+def find_all(among: Optional[List[process.Living]] = None) -> List[Model]:
+    """Return every model whose record is damaged, and every one that runs without a record.
+
+    `among` is an earlier look at all processes.
+    """
+    marked = _marked(among)  # before the records: a start writes its record before it launches
     valid, damaged = records.read_all()
     taken = {record["instance"] for record in valid}
     loose = {instance: pids for instance, pids in marked.items() if instance not in taken and any(map(_lives, pids))}
@@ -67,10 +70,10 @@ def find_all() -> List[Model]:
     return models
 
 
-def _marked() -> Dict[str, List[int]]:
+def _marked(among: Optional[List[process.Living]]) -> Dict[str, List[int]]:
     """Return the marked processes of this account and home, by instance."""
     home, found = os.path.expanduser("~"), {}  # type: str, Dict[str, List[int]]
-    for pid in process.pids():
+    for pid in (each.pid for each in (process.living() if among is None else among) if each.instances):
         variables = process.environment(pid, MARK)
         instance = variables.get(MARK, "")
         if not record_check.INSTANCE.fullmatch(instance) or SETUP_MARK in variables or variables.get("HOME") != home:
@@ -122,9 +125,9 @@ def server(pids: List[int], sessions: FrozenSet[int]) -> Optional[int]:
     return min(others, key=lambda pid: ages[pid], default=None)
 
 
-def described(model: Model) -> Unrecorded:
-    """Return what is known of a model."""
-    pids = living(model) if model.instances or model.sessions else []
+def described(model: Model, among: Optional[List[process.Living]] = None) -> Unrecorded:
+    """Return what is known of a model; `among` is an earlier look at all processes."""
+    pids = living(model, among) if model.instances or model.sessions else []
     words = process.words(server(pids, model.sessions) or 0)
     served = words[words.index("serve") + 1 :][:1] if "serve" in words else []
     port, name = model.known.get("port"), model.known.get("model")

@@ -13,9 +13,14 @@ VENV = os.path.expanduser("~/venv")
 
 
 def vllm_version(venv: str = VENV) -> Optional[str]:
-    """Return the version of vLLM in a venv, from its package metadata, or None if it has no vLLM."""
-    for path in glob.glob(os.path.join(glob.escape(venv), "lib/python3*/site-packages/vllm-*.dist-info")):
-        match = re.fullmatch(r"vllm-(.+)\.dist-info", os.path.basename(path))
+    """Return the version of vLLM in a venv, or None if it has no vLLM."""
+    return version_of("vllm", venv)
+
+
+def version_of(package: str, venv: str) -> Optional[str]:
+    """Return the version of a package in a venv, from its metadata, or None if the venv lacks it."""
+    for path in glob.glob(os.path.join(glob.escape(venv), "lib/python3*/site-packages/%s-*.dist-info" % package)):
+        match = re.fullmatch(package + r"-(.+)\.dist-info", os.path.basename(path))
         if match:
             return match.group(1)
     return None

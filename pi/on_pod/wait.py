@@ -19,7 +19,7 @@ CHANGES_READ = 200
 def wait(wire: Wire, request: WaitRequest) -> WaitAnswer:
     """Return the deployment once it no longer starts, or after `timeout_s`. Sends its log meanwhile.
 
-    A deployment that does not answer may still recover, so it is waited for, too.
+    A deployment that does not answer may still recover, so it is waited for, too, but not if its watchdog found a hang.
     """
     name, timeout_s = request["name"], request["timeout_s"]
     deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
@@ -29,7 +29,8 @@ def wait(wire: Wire, request: WaitRequest) -> WaitAnswer:
         if record is None:
             return {"deployment": None, "last_change": _last_change(name), "log": logs.tail(name, LOG_TAIL_BYTES)}
         now = status.described(record)
-        if now["state"] not in ("starting", "unresponsive") or time.monotonic() >= deadline:
+        is_waiting = now["state"] in ("starting", "unresponsive") and "hung_s" not in now
+        if not is_waiting or time.monotonic() >= deadline:
             return {"deployment": now, "last_change": "", "log": ""}
         text = follower.read()
         if text:

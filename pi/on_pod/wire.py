@@ -17,13 +17,14 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Iterable, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterable, NoReturn, Optional
 
-from pi.on_pod import container, private, redact
-from pi.on_pod.events import Event, FailedEvent, FailureKind
-from pi.on_pod.journal import Journal
+from pi.on_pod import container, journal, private, redact
 from pi.on_pod.pace import paced
-from pi.on_pod.shapes import Call
+
+if TYPE_CHECKING:
+    from pi.on_pod.events import Event, FailedEvent, FailureKind
+    from pi.on_pod.shapes import Call
 
 MAX_WAITING = 4 * 1024 * 1024
 """Bytes that wait for a slow connection of a call with a journal; more mean that it is lost."""
@@ -54,13 +55,13 @@ class Cancelled(Exception):
 class Wire:
     """Sends events to pi and receives its answers."""
 
-    def __init__(self, mark: str, journal: Optional[Journal] = None) -> None:
+    def __init__(self, mark: str, kept: Optional[journal.Journal] = None) -> None:
         self.cancelled = threading.Event()
         self.lost = threading.Event()
         self.secrets = redact.Secrets(redact.stored())
         self.who = ""
         self._mark = mark
-        self._journal = journal
+        self._journal = kept
         self._answers: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
         self._writing = threading.Lock()
         self._waiting: queue.Queue[bytes] = queue.Queue()
@@ -223,10 +224,10 @@ def run(verb: Callable[[Wire, Any], Any], call: Call) -> None:
     os._exit(0)  # a normal exit would wait for the locks of threads that read stdin
 
 
-def _journal(name: Optional[str]) -> Optional[Journal]:
+def _journal(name: Optional[str]) -> Optional[journal.Journal]:
     """Return the journal of that name, or None if the home cannot be written: the call itself says why."""
     try:
-        return Journal(name) if name else None
+        return journal.Journal(name) if name else None
     except OSError:
         return None
 

@@ -16,6 +16,13 @@ def fresh(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
+def remove(path: str) -> None:
+    """Delete a folder, or what has its name. Errors are left to the caller, who sees that it is still there."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)  # if it is not a folder; rmtree waits for a FIFO
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def replace(path: str, text: str) -> None:
     """Write a private file, whole or not at all. Raises OSError."""
     try:

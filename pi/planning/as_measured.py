@@ -60,7 +60,7 @@ def setting_of(plan: LaunchPlan, facts: PodFacts) -> Setting | None:
         return None
     return Setting(
         checkpoint=f"{plan.model} ({facts.weights_bytes} bytes)" if plan.model.is_path else str(plan.model),
-        card=_card(plan, facts),
+        card=card_of(plan, facts),
         tensor=plan.split.tensor,
         pipeline=plan.split.pipeline,
         data=plan.split.data,
@@ -90,9 +90,20 @@ def with_measurement(memory: MemorySum, measured: Measured, wanted: int | None) 
     return replace(memory, longest=longest, context=context, kv_cache_gib=room * min(1.0, (context or tokens) / tokens))
 
 
-def _card(plan: LaunchPlan, facts: PodFacts) -> str:
+def card_of(plan: LaunchPlan, facts: PodFacts) -> str:
+    """Return the kind of GPU that a plan uses, such as "NVIDIA H100 PCIe, 80 GiB", or "CPU"."""
     card = next((gpu for gpu in facts.gpus if gpu.id in plan.gpus), None)
     return f"{card.name}, {round(card.memory_mib / 1024)} GiB" if card else "CPU"
+
+
+def digest_of_start(plan: LaunchPlan) -> str:
+    """Return a digest of all that decides the memory of a start besides its GPUs' kind and packages.
+
+    vLLM's own key for the size of the KV cache lacks the model's share of the memory (CacheConfig.compute_hash, 0.32).
+    """
+    variables = sorted(f"{name}={value}" for name, value in plan.env.items())
+    words = [str(plan.model), str(plan.memory_share), str(len(plan.gpus)), *plan.args.words, *variables]
+    return hashlib.sha256("\n".join(words).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _digest(args: Arguments, env: Mapping[str, str]) -> str:

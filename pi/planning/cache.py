@@ -6,25 +6,26 @@ vLLM 0.33.0: `v1/core/kv_cache_planning.py` (groups, blocks), `v1/kv_cache_inter
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from pi.planning.network import Layers
+from pi.planning.stages import counts_of, depth_of, ends_of, places_of
 
 BLOCK = 16
 """Tokens in a block of attention's cache (`CacheConfig.DEFAULT_BLOCK_SIZE`)."""
 
 STATE_ALIGNMENT = 64
 """Tokens that a block is a multiple of if layers have a state: FlashInfer's GDN kernel, which Hopper and Blackwell use
-(`FLASHINFER_GDN_CHECKPOINT_ALIGNMENT`). Other GPUs need 16, so their blocks are up to 6 % smaller."""
+(`FLASHINFER_GDN_CHECKPOINT_ALIGNMENT` of vLLM 0.33). Other GPUs and layers need 16."""
 
 LATENT_ALIGNMENT = 128
 """The same for compressed keys and values (`_align_hybrid_block_size`)."""
 
-STATES_CACHED, STATES_ALONE = 3, 1
-"""States that a sequence keeps in each group with and without prefix caching: the current one, the last one and a
-checkpoint (`MambaSpec.max_memory_usage_bytes`, mode "align")."""
+STATES_CACHED, STATES_ALONE = 2, 1
+"""States that a sequence keeps in each group with and without prefix caching: the current one and the last one; and a
+checkpoint if the kernel makes them (`MambaSpec.max_memory_usage_bytes`, mode "align")."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class CacheOptions:
     """Arguments of vLLM that change the cache.
 
     `in_flight` tokens are scheduled but not yet settled; `drafts` is the number of speculative tokens. Without the
-    hybrid manager (`windows` False), layers with a window keep all tokens.
+    hybrid manager (`windows` False), layers with a window keep all tokens. `checkpoints` means that this GPU's kernels
+    of linear attention keep one; those of Mamba-2 always do.
     """
 
     number_bytes: int = 2
@@ -40,6 +42,7 @@ class CacheOptions:
     prefix_caching: bool = True
     windows: bool = True
     drafts: int = 0
+    checkpoints: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,21 +108,64 @@ class Cache:
 
 
 @lru_cache(maxsize=4096)
-def cache_of(layers: tuple[Layers, ...], tensor: int, pipeline: int, options: CacheOptions) -> Cache | None:
-    """Return the cache of these layers on each of tensor x pipeline GPUs, or None for a network without a cache."""
+def cache_of(
+    layers: tuple[Layers, ...], tensor: int, pipeline: int, options: CacheOptions, depth: int = 0
+) -> Cache | None:
+    """Return the cache of these layers on each of tensor x pipeline GPUs, or None for a network without a cache.
+
+    The network has `depth` blocks (0: one for each layer). The pipeline stage with the largest block decides.
+    """
     layers = tuple(group for group in layers if group.count)
     if not layers:
         return None
-    states = [group for group in layers if group.cache == "state"]
-    attention = [group for group in layers if group.cache != "state"]
-    if states:
-        return _with_states(states, attention, tensor, pipeline, options)
-    windows = [group for group in attention if group.cache == "window" and options.windows]
+    depth = depth or depth_of(layers)
+    places = places_of(layers, depth) if pipeline > 1 else [range(group.count) for group in layers]
+    buckets = [_bucket(group, place, tensor, options) for group, place in zip(layers, places, strict=True)]
+    ends = ends_of(depth, pipeline)
+    if any(bucket.layers.cache == "state" for bucket in buckets):
+        return _with_states(buckets, ends, tensor, options)
+    windows = [bucket for bucket in buckets if bucket.window]
     if not windows:
-        return _one_group(attention, tensor, pipeline, options)
-    if len(windows) < len(attention) and any(group.cache == "latent" or group.ratio > 1 for group in attention):
-        return _packed(windows, attention, tensor, pipeline, options)
-    return _grouped([_bucket(group, tensor, options) for group in attention], pipeline, options.in_flight)
+        return _one_group(buckets, ends)
+    if any(bucket.layers.ratio > 1 for bucket in buckets):
+        return _packed(layers, places, ends, options)
+    return _grouped(_merged(buckets), ends, options.in_flight)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """Alike layers: the blocks of the decoder that have them, the bytes of their page of `BLOCK` tokens, their window
+    (0: none)."""
+
+    layers: Layers
+    places: Sequence[int]
+    page: int
+    window: int = 0
+
+    def groups(self, size: int) -> list[Sequence[int]]:
+        """Return the blocks of each of the groups with at most `size` layers that vLLM makes of them."""
+        number = -(-len(self.places) // size)
+        return [self.places[index::number] for index in range(number)]
+
+
+def _bucket(group: Layers, places: Sequence[int], tensor: int, options: CacheOptions) -> _Bucket:
+    page = int(token_bytes(group, tensor, options.number_bytes) * BLOCK)
+    return _Bucket(group, places, max(1, page), _window(group, options))
+
+
+def _window(group: Layers, options: CacheOptions) -> int:
+    """Return the window that limits a layer's cache, in tokens, or 0."""
+    return max(2, group.window) if group.cache == "window" and options.windows else 0
+
+
+def _merged(buckets: Iterable[_Bucket]) -> list[_Bucket]:
+    """Put layers with pages and windows of the same size into one bucket: such as a draft head and the full layers."""
+    merged: dict[tuple[int, int], _Bucket] = {}
+    for bucket in buckets:
+        same = merged.get((bucket.page, bucket.window))
+        both = replace(same, places=sorted([*same.places, *bucket.places])) if same else bucket
+        merged[bucket.page, bucket.window] = both
+    return list(merged.values())
 
 
 def token_bytes(group: Layers, tensor: int, number_bytes: int) -> float:
@@ -128,94 +174,109 @@ def token_bytes(group: Layers, tensor: int, number_bytes: int) -> float:
     return (numbers * (group.number_bytes or number_bytes) + group.index_bytes) / group.ratio
 
 
-def _one_group(attention: Iterable[Layers], tensor: int, pipeline: int, options: CacheOptions) -> Cache:
+def _one_group(buckets: Sequence[_Bucket], ends: Sequence[int]) -> Cache:
     """All layers keep all tokens: one group, whose block holds the pages of all its layers."""
-    size = sum(-(-group.count // pipeline) * token_bytes(group, tensor, options.number_bytes) for group in attention)
-    return Cache(max(1, int(size * BLOCK)), (_Share(1, BLOCK),))
+    return Cache(_fullest([(bucket.page, bucket.places) for bucket in buckets], ends), (_Share(1, BLOCK),))
 
 
-PACKED_BLOCK, PACKED_WINDOW = 256, 64
-"""Tokens of a block if pages of different sizes share it, and of a window's part (DeepSeek-V4 on vLLM 0.32)."""
+def _fullest(pages: Sequence[tuple[int, Sequence[int]]], ends: Sequence[int]) -> int:
+    """Return the bytes that a block of one group has on the stage where they are most."""
+    counts = [counts_of(places, ends) for _, places in pages]
+    return max(sum(pages[row][0] * counts[row][stage] for row in range(len(pages))) for stage in range(len(ends)))
 
 
-def _packed(windows: list[Layers], attention: list[Layers], tensor: int, pipeline: int, options: CacheOptions) -> Cache:
-    """Pages of different sizes lie side by side (DeepSeek-V4), but a window takes whole blocks for its tokens.
-
-    The windows of the attention are in as many groups as there are kinds of compressed layers. Those of the
-    compressors, in 32 bit, take a block for each 4 tokens (window 8) or 8 tokens.
-    """
-    compressed = [group for group in attention if group not in windows]
-    whole = _one_group(compressed, tensor, pipeline, options)
-    shares = {_Share(1, PACKED_BLOCK): None}
-    for group in windows:
-        is_compressor = group.number_bytes == 4
-        tokens = (4 if group.window <= 8 else 8) if is_compressor else PACKED_WINDOW
-        groups = 1 if is_compressor else len(compressed)
-        shares[_Share(groups, tokens, max(2, group.window), options.in_flight)] = None
-    return Cache(whole.block_bytes * PACKED_BLOCK // BLOCK, tuple(shares))
-
-
-@dataclass(frozen=True)
-class _Bucket:
-    """Layers of one kind: their number, the bytes of their page of `BLOCK` tokens, their window (0: none)."""
-
-    count: int
-    page: int
-    window: int = 0
-
-
-def _bucket(group: Layers, tensor: int, options: CacheOptions) -> _Bucket:
-    page = int(token_bytes(group, tensor, options.number_bytes) * BLOCK)
-    return _Bucket(group.count, max(1, page), _window(group, options))
-
-
-def _window(group: Layers, options: CacheOptions) -> int:
-    """Return the window that limits a layer's cache, in tokens, or 0."""
-    return max(2, group.window) if group.cache == "window" and options.windows else 0
-
-
-def _grouped(buckets: list[_Bucket], pipeline: int, in_flight: int) -> Cache:
+def _grouped(buckets: Sequence[_Bucket], ends: Sequence[int], in_flight: int) -> Cache:
     """Pages get one size: smaller ones hold more tokens, or are padded. Layers form groups of one size."""
     largest = max(bucket.page for bucket in buckets)
-    size = _group_size([bucket.count for bucket in buckets])
+    size = _group_size([len(bucket.places) for bucket in buckets])
     shares = tuple(
         _Share(
-            -(-bucket.count // size),
+            -(-len(bucket.places) // size),
             BLOCK * (largest // bucket.page if largest % bucket.page == 0 else 1),
             bucket.window,
             in_flight,
         )
         for bucket in buckets
     )
-    return Cache(-(-size // pipeline) * largest, shares)
+    groups = [group for bucket in buckets for group in bucket.groups(size)]
+    return Cache(max(_fullest([(largest, group)], ends) for group in groups), shares)
 
 
-def _group_size(counts: list[int]) -> int:
+def _group_size(counts: Sequence[int]) -> int:
     """Return the layers of each group (`_get_kv_cache_groups_uniform_page_size`)."""
     return max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
 
 
-def _with_states(
-    states: list[Layers], attention: list[Layers], tensor: int, pipeline: int, options: CacheOptions
-) -> Cache:
+def _with_states(buckets: Sequence[_Bucket], ends: Sequence[int], tensor: int, options: CacheOptions) -> Cache:
     """A page of attention is at least as large as a state, which is padded to it."""
-    state = max((group.conv_bytes + group.state_bytes) // tensor for group in states)
-    per_sequence = (STATES_CACHED if options.prefix_caching else STATES_ALONE) + options.drafts
+    attention = [bucket for bucket in buckets if bucket.layers.cache != "state"]
+    states = [bucket for bucket in buckets if bucket.layers.cache == "state"]
+    state = max((bucket.layers.conv_bytes + bucket.layers.state_bytes) // tensor for bucket in states)
+    mamba2 = any(bucket.layers.mamba2 for bucket in states)
+    cached = STATES_CACHED + (options.checkpoints or mamba2)
+    per_sequence = (cached if options.prefix_caching else STATES_ALONE) + options.drafts
+    together = sorted(place for bucket in states for place in bucket.places)
     if not attention:
-        count = sum(group.count for group in states)
-        return Cache(max(1, -(-count // pipeline) * state), (), per_sequence, has_states=True)
-    token = max(token_bytes(group, tensor, options.number_bytes) for group in attention)
-    block = _aligned(state, token, any(group.latent for group in attention), options)
-    counts = [group.count for group in attention] + [sum(group.count for group in states)]
-    size = _group_size(counts)
-    shares = tuple(
-        _Share(-(-group.count // size), block, _window(group, options), options.in_flight) for group in attention
-    )
-    fixed = -(-counts[-1] // size) * per_sequence
-    return Cache(-(-size // pipeline) * int(block * token), shares, fixed, has_states=True)
+        return Cache(max(1, _fullest([(state, together)], ends)), (), per_sequence, has_states=True)
+    token = max(token_bytes(bucket.layers, tensor, options.number_bytes) for bucket in attention)
+    aligned = options.prefix_caching and options.checkpoints and not mamba2
+    step = STATE_ALIGNMENT if aligned else BLOCK
+    step = LATENT_ALIGNMENT if any(bucket.layers.latent for bucket in attention) else step
+    block = step * max(1, -(-state // int(step * token)))
+    all_states = replace(states[0], places=together)
+    attention = _merged(attention)
+    size = _group_size([len(bucket.places) for bucket in (*attention, all_states)])
+    shares = tuple(_Share(len(bucket.groups(size)), block, bucket.window, options.in_flight) for bucket in attention)
+    groups = [group for bucket in (*attention, all_states) for group in bucket.groups(size)]
+    page = int(block * token)
+    fixed = len(all_states.groups(size)) * per_sequence
+    return Cache(max(_fullest([(page, group)], ends) for group in groups), shares, fixed, has_states=True)
 
 
-def _aligned(state: int, token: float, latent: bool, options: CacheOptions) -> int:
-    """Return the tokens of the smallest allowed block whose page holds a state."""
-    step = LATENT_ALIGNMENT if latent else STATE_ALIGNMENT if options.prefix_caching else BLOCK
-    return step * max(1, -(-state // int(step * token)))
+PACKED_BLOCK, PACKED_WINDOW, PACKED_PAGE = 256, 64, 576
+"""Tokens of a block if pages of different sizes share it, and of a window's part; the bytes that a page is a multiple
+of (DeepSeek-V4 on vLLM 0.32)."""
+
+COMPRESSOR_BLOCKS = {8: 4, 128: 8}
+"""Tokens of a compressor's block by its window (`vllm/models/deepseek_v4/compressor.py`)."""
+
+
+def _packed(
+    layers: Sequence[Layers], places: Sequence[Sequence[int]], ends: Sequence[int], options: CacheOptions
+) -> Cache:
+    """Pages of different sizes lie side by side in a block (DeepSeek-V4; `_get_packed_kv_cache_groups`).
+
+    Layers with blocks of the same tokens and the same window are in one bucket. A bucket with the same number of each
+    of its pages is a pattern, and is split into groups of about equal length.
+    """
+    buckets: dict[tuple[int, int], dict[int, list[int]]] = {}
+    for group, place in zip(layers, places, strict=True):
+        window = _window(group, options)
+        tokens = _packed_tokens(group, window)
+        pages = buckets.setdefault((tokens, window), {})
+        for number in (group.index_bytes, token_bytes(replace(group, index_bytes=0, ratio=1), 1, 1)):
+            if number:
+                page = -(-int(number * -(-tokens // group.ratio)) // PACKED_PAGE) * PACKED_PAGE
+                pages[page] = sorted([*pages.get(page, ()), *place])
+    patterns = [pages for pages in buckets.values() if len({len(each) for each in pages.values()}) == 1]
+    least = max((len(each) for pages in patterns if len(pages) > 1 for each in pages.values()), default=0)
+    repeats = _least_padding([max(map(len, pages.values())) for pages in patterns], least) if least else 0
+    shares, size = [], 1
+    for (tokens, window), pages in buckets.items():
+        number = -(-max(map(len, pages.values())) // repeats) if repeats and pages in patterns else 1
+        shares.append(_Share(number, tokens, window, options.in_flight))
+        parts = ([(page, each[index::number]) for page, each in pages.items()] for index in range(number))
+        size = max(size, *(_fullest(part, ends) for part in parts))
+    return Cache(size, tuple(shares))
+
+
+def _packed_tokens(group: Layers, window: int) -> int:
+    """Return the tokens of a layer's part of a block."""
+    if not window:
+        return PACKED_BLOCK
+    return COMPRESSOR_BLOCKS.get(group.window, PACKED_WINDOW) if group.number_bytes == 4 else PACKED_WINDOW
+
+
+def _least_padding(counts: Sequence[int], least: int) -> int:
+    """Return the length of groups of at least `least` layers with the fewest layers missing (`_approximate_gcd`)."""
+    return min(range(least, max(counts) + 1), key=lambda size: (sum(-count % size for count in counts), -size))

@@ -12,7 +12,7 @@ from pi.errors import InputError
 from pi.model_id import ModelId
 from pi.planning import catalog_values, drafts, sizes
 from pi.planning.catalog_files import SHIPPED as SHIPPED
-from pi.planning.catalog_files import merged, newest
+from pi.planning.catalog_files import is_there, merged, newest
 from pi.planning.catalog_files import parsed as parsed
 from pi.planning.catalog_files import read_toml as read_toml
 from pi.planning.drafts import Draft
@@ -128,6 +128,8 @@ class ModelSpec:
     heads: int | None = None
     layers: tuple[Layers, ...] = ()
     """Groups of alike layers; empty if unknown."""
+    depth: int = 0
+    """Blocks of the decoder; 0: one for each of the layers."""
     hidden: int | None = None
     vocabulary: int | None = None
     vision_gib: float | None = None
@@ -166,6 +168,7 @@ class ModelSpec:
             experts=self.routed or int(self.experts),
             context=self.context,
             multimodal=self.multimodal,
+            depth=self.depth,
         )
 
     def variant(self, name: str) -> Variant | None:
@@ -214,7 +217,7 @@ def load(config_dir: Path | None = None) -> Catalog:
     Raises InputError with the file and the entry that cannot be read.
     """
     own = config_dir / "models.toml" if config_dir else None
-    if own is None or not own.is_file():
+    if own is None or not is_there(own):
         return load_without_own(config_dir)
     return read(merged(read_toml(newest(config_dir)), read_toml(own)), str(own))
 
@@ -255,7 +258,7 @@ def _text(problem: Exception) -> str:
 
 _MODEL_KEYS = frozenset([
     "family", "title", "parameters", "active", "checked", "context", "floor", "ceiling", "tools", "reasoning", "api",
-    "experts", "heads", "layers", "hidden", "vocabulary", "vision_gib",
+    "experts", "heads", "layers", "depth", "hidden", "vocabulary", "vision_gib",
     "spans", "data_parallel", "trust_remote_code", "args", "env", "on", "packages", "pipeline", "capability",
     "verified", "notes", "source", "multimodal", "variants", "share", "draft", "text_only", "chat_template",
 ])  # fmt: skip
@@ -294,6 +297,7 @@ def _model(name: str, family: Mapping[str, Any], table: Mapping[str, Any], known
         experts=facts.get("experts", False),
         heads=facts.get("heads"),
         layers=tuple(catalog_values.layers(group) for group in facts.get("layers", ())),
+        depth=catalog_values.size("depth", facts.get("depth", 0)),
         hidden=facts.get("hidden"),
         vocabulary=facts.get("vocabulary"),
         vision_gib=facts.get("vision_gib"),

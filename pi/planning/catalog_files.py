@@ -26,8 +26,16 @@ def fetched_in(config_dir: Path) -> Path:
 def newest(config_dir: Path | None) -> Path:
     """Return the fetched catalog if it is newer than the shipped one, else the shipped one."""
     fetched = fetched_in(config_dir) if config_dir else None
-    is_newer = fetched is not None and fetched.is_file() and _date_in(fetched) > _date_in(SHIPPED)
+    is_newer = fetched is not None and is_there(fetched) and _date_in(fetched) > _date_in(SHIPPED)
     return fetched if fetched is not None and is_newer else SHIPPED
+
+
+def is_there(file: Path) -> bool:
+    """Return whether a file exists. Raises InputError if its folder belongs to another user."""
+    try:
+        return file.is_file()
+    except OSError as error:
+        raise InputError("catalog-unreadable", f"cannot read {file}: {error.strerror}") from None
 
 
 def _date_in(file: Path) -> str:

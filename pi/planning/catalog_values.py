@@ -18,10 +18,22 @@ def layers(table: Mapping[str, Any]) -> Layers:
     if table["cache"] not in get_args(CacheKind):
         raise ValueError(f"a layer keeps one of {', '.join(get_args(CacheKind))}, not {table['cache']!r}")
     sizes = {"ratio": 1, "value_dim": table.get("key_dim", 0), **table}
-    for name, size in sizes.items():
-        if name != "cache" and (type(size) is not int or not (name == "ratio") <= size < LARGEST_SIZE):
-            raise ValueError(f"{name} of a layer is not a size: {size!r}")
-    return Layers(**sizes)
+    places, mamba2 = sizes.pop("at", []), sizes.pop("mamba2", False)
+    if not isinstance(mamba2, bool):
+        raise ValueError(f"mamba2 of a layer is true or false, not {mamba2!r}")
+    if not isinstance(places, list) or (places and len(places) != sizes.get("count")) or places != sorted(places):
+        raise ValueError(f"at of a layer are not `count` blocks in ascending order: {places!r}")
+    for name, value in sizes.items():
+        if name != "cache":
+            size(f"{name} of a layer", value, least=int(name == "ratio"))
+    return Layers(**sizes, mamba2=mamba2, at=tuple(size("a block in at", place) for place in places))
+
+
+def size(name: str, value: object, least: int = 0) -> int:
+    """Return a size from a catalog. Raises ValueError if it is not a number of a possible size."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < LARGEST_SIZE:
+        raise ValueError(f"{name} is not a size: {value!r}")
+    return value
 
 
 def requirement(package: str) -> str:

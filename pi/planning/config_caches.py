@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pi.planning.config_compressed import compressed_layers, index_entry_bytes
@@ -12,6 +11,10 @@ from pi.planning.config_fields import Table, count, entries, pattern, section, w
 from pi.planning.config_layers import Kind
 from pi.planning.config_states import state_of
 from pi.planning.network import Layers
+from pi.planning.stages import counts_of, ends_of, places_of
+
+MOST_STAGES = 8
+"""Longest pipeline for which the blocks of layers count."""
 
 PLAIN_MLA = ("minicpm3",)
 """Model types with compressed keys and values that vLLM caches as plain heads (`minicpm3.py`)."""
@@ -23,11 +26,18 @@ WIDER_WINDOW = ("cohere2", "cohere2_moe")
 def groups_of(text: Table, kinds: list[Kind]) -> tuple[Layers, ...] | None:
     """Return the groups of alike layers, or None if a fact is missing."""
     if compressed := compressed_layers(text, len(kinds)):
-        return _merged((layer, 1) for layer in compressed)
-    blocks = Counter(zip(kinds, _kv_heads(text, len(kinds)), _index_bytes(text, len(kinds)), strict=True))
-    caches = [(cache, number) for block, number in blocks.items() for cache in _caches(text, *block)]
-    usable = [(cache, number) for cache, number in caches if cache]
-    return _merged(usable) if kinds and len(usable) == len(caches) else None
+        return _merged(compressed, len(kinds))
+    blocks = zip(kinds, _kv_heads(text, len(kinds)), _index_bytes(text, len(kinds)), strict=True)
+    caches: dict[tuple[Kind, int, int], list[Layers | None]] = {}
+    found: list[tuple[int, Layers]] = []
+    for place, block in enumerate(blocks):
+        if block not in caches:
+            caches[block] = _caches(text, *block)
+        for cache in caches[block]:
+            if cache is None:
+                return None
+            found.append((place, cache))
+    return _merged(found, len(kinds)) if kinds else None
 
 
 def heads_of(text: Table) -> int:
@@ -40,12 +50,25 @@ def hidden_of(text: Table) -> int:
     return count(text, "hidden_size", "d_model", "n_embd", "dim")
 
 
-def _merged(layers: Iterable[tuple[Layers, int]]) -> tuple[Layers, ...]:
-    """Return each different layer once, with the number of its equals."""
-    numbers: Counter[Layers] = Counter()
-    for layer, number in layers:
-        numbers[layer] += number
-    return tuple(replace(layer, count=number) for layer, number in numbers.items())
+def _merged(layers: Iterable[tuple[int, Layers]], depth: int) -> tuple[Layers, ...]:
+    """Return each different layer once, with the number of its equals, and with their blocks if those matter."""
+    places: dict[Layers, list[int]] = {}
+    for place, layer in layers:
+        places.setdefault(layer, []).append(place)
+    groups = [replace(layer, count=len(found)) for layer, found in places.items()]
+    for caches in (("full", "latent"), ("window", "state")):
+        for index, found in enumerate(places.values()):
+            if groups[index].cache in caches and _are_uneven(found, places_of(groups, depth)[index], depth):
+                groups[index] = replace(groups[index], at=tuple(found))
+    return tuple(groups)
+
+
+def _are_uneven(found: Sequence[int], guessed: Sequence[int], depth: int) -> bool:
+    """Return whether a pipeline stage of some length has more of these layers than pi would guess."""
+    if tuple(found) == guessed:
+        return False
+    ends = [ends_of(depth, stages) for stages in range(2, MOST_STAGES + 1)]
+    return any(max(counts_of(found, each)) > max(counts_of(guessed, each)) for each in ends)
 
 
 def _caches(text: Table, kind: Kind, heads: int, index_bytes: int) -> list[Layers | None]:
@@ -64,7 +87,8 @@ def _state(text: Table) -> Layers | None:
     state = state_of(text)
     if state is None:
         return None
-    return Layers("state", 1, kv_heads=state.heads, conv_bytes=state.conv_bytes, state_bytes=state.state_bytes)
+    conv, recurrent = state.conv_bytes, state.state_bytes
+    return Layers("state", 1, kv_heads=state.heads, conv_bytes=conv, state_bytes=recurrent, mamba2=state.mamba2)
 
 
 def window_of(text: Table) -> int:

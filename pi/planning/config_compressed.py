@@ -15,19 +15,20 @@ COMPRESSOR_WINDOWS = {4: 8, 128: 128}
 """Tokens whose numbers a compressor keeps, by its ratio (`vllm/models/deepseek_v4/compressor.py`)."""
 
 
-def compressed_layers(text: Table, depth: int) -> list[Layers]:
-    """Return the caches of all `depth` layers, or an empty list for another architecture."""
+def compressed_layers(text: Table, depth: int) -> list[tuple[int, Layers]]:
+    """Return the caches of all `depth` blocks with their block, or an empty list for another architecture."""
     dim, window = count(text, "head_dim"), count(text, "sliding_window")
     ratios = _ratios(text, depth)
     if not (ratios and dim and window):
         return []
-    layers = [Layers("window", 1, kv_heads=1, key_dim=ENTRY_BYTES, window=window, number_bytes=1)] * depth
+    plain = Layers("window", 1, kv_heads=1, key_dim=ENTRY_BYTES, window=window, number_bytes=1)
+    layers = [(block, plain) for block in range(depth)]
     sources = positions(text, "kv_source_layer_ids")
     for index, ratio in enumerate(ratios):
         if sources:
-            layers += [_entries(text, max(1, ratio))] if index in sources else []
+            layers += [(index, _entries(text, max(1, ratio)))] if index in sources else []
         elif ratio in COMPRESSOR_WINDOWS:
-            layers += _with_compressor(text, ratio, dim)
+            layers += [(index, cache) for cache in _with_compressor(text, ratio, dim)]
     return layers
 
 

@@ -21,12 +21,13 @@ MODEL_BYTES = 2
 class State(NamedTuple):
     """State of a layer for each sequence: bytes of its convolution and its recurrent part.
 
-    A tensor-parallel size must divide `heads`.
+    A tensor-parallel size must divide `heads`. `mamba2` is a layer of Mamba-2.
     """
 
     conv_bytes: int
     state_bytes: int
     heads: int
+    mamba2: bool = False
 
 
 def state_of(text: Table) -> State | None:
@@ -84,7 +85,7 @@ def _mamba2(text: Table) -> State | None:
     nemotron = word(text, "model_type").startswith("nemotron_h")
     recurrent = inner * size * _recurrent_bytes(text, 4 if nemotron else MODEL_BYTES)
     conv = (inner + 2 * groups * size) * (kernel - 1) * MODEL_BYTES
-    return State(conv, recurrent, heads if groups == 1 else math.gcd(heads, groups))
+    return State(conv, recurrent, heads if groups == 1 else math.gcd(heads, groups), mamba2=True)
 
 
 def _mamba2_width(text: Table, heads: int) -> int:

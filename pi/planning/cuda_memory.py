@@ -45,7 +45,8 @@ class Card:
 
     `rtx` is a GPU of the Blackwell RTX series; `unified` shares the host's memory. On a GPU that `sorts`, FlashInfer's
     sampler is missing (compute capability 7) or often does not build (12). vLLM captures batches of at most
-    `largest_graph` sequences; 1024 on data-center Blackwell.
+    `largest_graph` sequences; 1024 on data-center Blackwell. FlashInfer's kernels of linear attention, which keep
+    `checkpoints`, need Hopper or newer (`_resolve_gdn_prefill_backend`).
     """
 
     total_gib: float
@@ -55,6 +56,7 @@ class Card:
     a100: bool = False
     sorts: bool = False
     largest_graph: int = 512
+    checkpoints: bool = True
 
 
 def card_of(gpus: Iterable[Gpu]) -> Card:
@@ -71,6 +73,7 @@ def card_of(gpus: Iterable[Gpu]) -> Card:
         a100=name.startswith("a100"),
         sorts=generation in (7, 12),
         largest_graph=1024 if generation == 10 else 512,
+        checkpoints=generation >= 9,
     )
 
 

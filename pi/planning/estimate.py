@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from pi.planning.cache import Cache, CacheOptions, cache_of
 from pi.planning.cuda_memory import Card
@@ -12,6 +13,7 @@ from pi.planning.network import Network
 from pi.planning.overhead import GIB, terms
 from pi.planning.serving import BATCHES_IN_FLIGHT, Serving
 from pi.planning.split import Split
+from pi.planning.stages import depth_of, ends_of
 
 REPLICATED = 0.06
 """Part of the weights outside the experts if the network is unknown."""
@@ -150,17 +152,32 @@ def replicated_part(weights_gb: float, precision: str | None, network: Network) 
     return min(1.0, (layers * block_bytes + 2 * network.vocabulary * network.hidden * 2) / (weights_gb * 1e9))
 
 
-def weights_per_gpu_gib(weights_gb: float, split: Split, replicated: float = REPLICATED) -> float:
+def weights_per_gpu_gib(
+    weights_gb: float, split: Split, replicated: float = REPLICATED, network: Network | None = None
+) -> float:
     """Return the weights on the fullest GPU in GiB; `weights_gb` are all weights in 10^9 bytes.
 
-    Each data-parallel replica holds the part `replicated` of them if the experts are spread, else all.
+    Each data-parallel replica holds the part `replicated` of them if the experts are spread, else all. Pipeline stages
+    are equal if the network is unknown.
     """
-    whole = weights_gb * 1e9 / GIB
+    whole = weights_gb * 1e9 / GIB * _fullest_stage(weights_gb, split.pipeline, network)
     if split.data == 1:
-        return whole / (split.tensor * split.pipeline)
+        return whole / split.tensor
     replicated = replicated if split.expert else 1.0
-    ranks = split.tensor * split.pipeline
-    return whole * (replicated / ranks + (1 - replicated) / (ranks * split.data))
+    return whole / split.tensor * (replicated + (1 - replicated) / split.data)
+
+
+def _fullest_stage(weights_gb: float, stages: int, network: Network | None) -> float:
+    """Return the largest part of the weights in a pipeline stage; the first and the last have word vectors, too."""
+    if stages == 1 or not weights_gb or network is None or not network.groups:
+        return 1 / stages
+    depth = network.depth or depth_of(network.groups)
+    words = min(0.25, network.vocabulary * network.hidden * 2 / (weights_gb * 1e9))
+    ends = ends_of(depth, stages)
+    parts = [(after - before) / depth * (1 - 2 * words) for before, after in pairwise([0, *ends])]
+    parts[0] += words
+    parts[-1] += words
+    return max(parts)
 
 
 def memory_sum(
@@ -171,7 +188,13 @@ def memory_sum(
     `context` is the model's limit and `wanted` the user's, in tokens. Without `wanted`, the sum contains the longest
     context that fits. Fewer sequences than `serving` allows need less memory, which the sum then contains.
     """
-    cache = cache_of(load.network.groups, split.tensor, split.pipeline, _options(serving, split))
+    cache = cache_of(
+        load.network.groups,
+        split.tensor,
+        split.pipeline,
+        _options(serving, split, card.checkpoints),
+        load.network.depth,
+    )
     weights = _weights_gib(load, split) + slots_gib(load.network, load.parameters_b, split, serving)
     allowed = share * card.total_gib
     shortest = wanted or min(context or UNLIMITED, 2 * SEQUENCE_TOKENS)
@@ -197,7 +220,7 @@ def memory_sum(
 def _weights_gib(load: Load, split: Split) -> float:
     """Return the weights and the drafter's on the fullest GPU in GiB."""
     draft = load.draft_gb * 1e9 / GIB / (split.tensor * split.pipeline)
-    return weights_per_gpu_gib(load.weights_gb, split, load.replicated) + draft
+    return weights_per_gpu_gib(load.weights_gb, split, load.replicated, load.network) + draft
 
 
 def _room(
@@ -221,7 +244,7 @@ def _room(
 
 
 @lru_cache(maxsize=256)
-def _options(serving: Serving, split: Split) -> CacheOptions:
+def _options(serving: Serving, split: Split, checkpoints: bool) -> CacheOptions:
     batches = BATCHES_IN_FLIGHT if split.pipeline == 1 else split.pipeline + 1
     return CacheOptions(
         number_bytes=serving.number_bytes,
@@ -229,6 +252,7 @@ def _options(serving: Serving, split: Split) -> CacheOptions:
         prefix_caching=serving.prefix_caching,
         windows=serving.windows,
         drafts=serving.drafts,
+        checkpoints=checkpoints,
     )
 
 

@@ -19,7 +19,9 @@ class Layers:
     tokens. "latent" layers keep `latent` numbers for each entry, on each tensor-parallel rank. `index_bytes` are those
     of a sparse-attention indexer, for each entry and on each rank. `ratio` is the number of tokens that share an entry
     (1: none). "state" layers keep `conv_bytes` + `state_bytes` for each sequence and split by `kv_heads` (0: not
-    known). `number_bytes` is the size of a number if the cache has a fixed format; 0 means that of the KV cache.
+    known); those of Mamba-2 (`mamba2`) keep a checkpoint, too. `number_bytes` is the size of a number if the cache has
+    a fixed format; 0 means that of the KV cache. `at` are the decoder's blocks with this cache, from 0 on; empty if
+    they are at even distances.
     """
 
     cache: Cache
@@ -34,6 +36,8 @@ class Layers:
     number_bytes: int = 0
     conv_bytes: int = 0
     state_bytes: int = 0
+    mamba2: bool = False
+    at: tuple[int, ...] = ()
 
     def splits_over(self, tensor: int) -> bool:
         """Return whether vLLM can split a layer over `tensor` GPUs.
@@ -77,17 +81,17 @@ class Network:
         return sum(group.count for group in self.groups)
 
 
-@lru_cache(maxsize=256)
-def with_head(network: Network, stages: int) -> Network:
-    """Return a network with its draft head (MTP), whose layer keeps the keys and values of all tokens, too.
+BEHIND = 2**20
+"""Place of a draft head: behind all blocks of the decoder."""
 
-    The last of the pipeline's stages has it, so each stage counts as if it had.
-    """
+
+@lru_cache(maxsize=256)
+def with_head(network: Network) -> Network:
+    """Return a network with its draft head (MTP), whose layer keeps the keys and values of all tokens, too."""
     whole = next((group for group in network.groups if group.cache in ("full", "latent")), None)
     if whole is None:
         return network
-    groups = tuple(replace(group, count=group.count + stages) if group is whole else group for group in network.groups)
-    return replace(network, groups=groups)
+    return replace(network, groups=(*network.groups, replace(whole, count=1, at=(BEHIND,))))
 
 
 USUAL_VOCABULARY = 152000

@@ -79,6 +79,9 @@ def _check_whole(option: str) -> None:
 def _planned(option: str, item: Argument) -> dict[str, Any] | None:
     """Return the fields of a request that an argument sets, with their values; None for other arguments."""
     text = (item.value or "").strip()
+    if option in PLANNED and not text:
+        name = option.removeprefix("--")
+        raise InputError("set-invalid", f"--set {name} has no value", f"write --set {name}=VALUE")
     if option == "--max-model-len" and text.lower() not in ("auto", "-1"):
         return {"context": amounts.parse_context(str(settings.number_of(text) or text))}
     if option == "--gpu-memory-utilization":

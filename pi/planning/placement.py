@@ -183,7 +183,7 @@ def _memory(
     draft = variant.drafting(request.draft, way.kind.labels)
     args = arguments(request, draft.args_on(way.kind.labels).over(tuning.args) if draft else tuning.args)
     memory = memory_sum(
-        load_of(spec, variant, draft, way.split.pipeline),
+        load_of(spec, variant, draft),
         way.split,
         card,
         serving_of(args, card, fixed=SEQUENCES in request.set_args),
@@ -209,14 +209,14 @@ def arguments(request: Request, args: Arguments) -> Arguments:
     return args.set("--language-model-only") if request.text_only else args
 
 
-def load_of(spec: ModelSpec, variant: Variant, draft: Draft | None = None, stages: int = 1) -> Load:
+def load_of(spec: ModelSpec, variant: Variant, draft: Draft | None = None) -> Load:
     """Return what the GPUs must hold to serve a checkpoint, and what drafts its tokens."""
     weights_gb = loaded_gb(variant.weights_gb, variant.precision, spec.network)
     replicated = replicated_part(variant.weights_gb, variant.precision, spec.network)
     parameters_b = spec.parameters_b or variant.weights_gb / BYTES_PER_PARAMETER.get(variant.precision or "bf16", 2.0)
     return Load(
         weights_gb,
-        with_head(spec.network, stages) if draft and draft.repository is None else spec.network,
+        with_head(spec.network) if draft and draft.repository is None else spec.network,
         draft.extra_gb if draft else 0.0,
         spec.vision_gib,
         replicated=replicated,

@@ -17,8 +17,11 @@ AUTO_CONTEXT_SINCE = "0.14.0"
 
 
 def served_names(model: str, request: Request) -> tuple[str, ...]:
-    """Return the names that the server answers to: the loaded id, the requested id, the local name."""
-    return tuple(dict.fromkeys((model, request.model, request.name)))
+    """Return the names that the server answers to: the loaded id, the requested id, the local name.
+
+    A replica has the name of its endpoint, so that all answer alike.
+    """
+    return tuple(dict.fromkeys((model, request.model, request.replica_of or request.name)))
 
 
 def gpu_env(chosen: Iterable[Slot]) -> dict[str, str]:

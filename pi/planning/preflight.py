@@ -9,6 +9,7 @@ from typing import Literal
 from pi.planning import served_cards
 from pi.planning.types import Device
 from pi.pods.gpus import SLICED, Gpu
+from pi.pods.types import Provider
 from pi.text import count, one_line
 from pi.vllm.versions import too_old
 
@@ -104,6 +105,8 @@ class MachineFacts:
     """The folder for models that the user requested."""
     boot: str = ""
     machine: str = ""
+    provider: Provider | None = None
+    """The provider that the machine can ask to stop it."""
 
     @property
     def has_vllm(self) -> bool:

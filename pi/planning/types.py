@@ -13,7 +13,7 @@ from pi.planning.measurements import Measurements, Setting
 from pi.planning.model_card import ModelCard
 from pi.planning.split import Split
 from pi.pods.gpus import Gpu
-from pi.pods.types import Deployment
+from pi.pods.types import Deployment, Provider
 from pi.vllm.arguments import Arguments
 from pi.vllm.venvs import VENV
 
@@ -49,6 +49,10 @@ class Request:
     text_only: bool = False
     tensor: int | None = None
     """Tensor-parallel size, if the user set it; then it is also the number of GPUs."""
+    replicas: int = 0
+    """How many servers share the work behind one endpoint; 0: one server without it."""
+    replica_of: str = ""
+    """The name that requests use, if this is one of several replicas with names of their own."""
     draft: bool | None = None
     """Whether to draft tokens (speculative decoding); None leaves it to the catalog."""
 
@@ -103,6 +107,8 @@ class PodFacts:
     """What the user pays for a GPU hour, by kind."""
     measurements: Measurements = field(default_factory=dict)
     """What vLLM measured at earlier starts, on any pod."""
+    provider: Provider | None = None
+    """The provider that the pod can ask to stop it."""
 
     @property
     def is_cpu(self) -> bool:

@@ -45,7 +45,7 @@ def refusal(request: Request, facts: PodFacts, made: Manners, catalog: Catalog) 
     if made.kind == "unsupported" and VENV not in card.verdicts:
         return InputError(
             "model-not-served",
-            f"vLLM no longer serves {model}",
+            f"vLLM does not serve {model}",
             "choose another model; pi models lists those of the catalog",
         )
     return None

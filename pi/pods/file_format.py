@@ -9,7 +9,7 @@ from typing import Any, NoReturn, cast, get_args
 
 from pi.pods.gpus import Gpu, memory_label, memory_mib
 from pi.pods.json_place import Place, dotted, line_of
-from pi.pods.types import NAME, Deployment, Owner, Pod, State, Status
+from pi.pods.types import NAME, Deployment, Move, Owner, Pod, State, Status
 
 VERSION = 1
 """Format of pods.json that this pi writes; a file without a version has format 1."""
@@ -126,6 +126,7 @@ def _pod(name: str, value: Any) -> Pod:
         machine=_text(data.pop("machine", ""), (*place, "machine")),
         price=_amount(data.pop("price", None), "a price per hour", (*place, "price")),
         set_up_at=_amount(data.pop("set_up_at", None), "seconds since 1970", (*place, "set_up_at")),
+        on_idle=_optional_text(data.pop("on_idle", None), (*place, "on_idle")) or None,
         extra=data,
     )
 
@@ -173,7 +174,9 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
         private=_bool(data.pop("private", False), (*place, "private")),
         venv=_text(data.pop("venv", ""), (*place, "venv")),
         adapters=_names(data.pop("adapters", []), (*place, "adapters")),
+        replica_of=_text(data.pop("replica_of", ""), (*place, "replica_of")),
         options=_object(data.pop("options", {}), (*place, "options")),
+        move=_move(data.pop("move", None), (*place, "move")),
         extra=data,
     )
 
@@ -193,6 +196,15 @@ def _owner(value: Any, place: Place) -> Owner | None:
         raise Misread((*place, "since"), "expected seconds since 1970")
     pid = _int(data.pop("pid", None), 2, 2**31, (*place, "pid"))
     return Owner(pid, _text(data.pop("host", None), (*place, "host")), since, data)
+
+
+def _move(value: Any, place: Place) -> Move | None:
+    if value is None:
+        return None
+    data = _object(value, place)
+    to = _text(data.get("to"), (*place, "to"))
+    _named(to, (*place, "to"))
+    return Move(to, _bool(data.get("done", False), (*place, "done")))
 
 
 def _gpu_ids(value: Any, place: Place) -> tuple[int, ...]:
@@ -297,6 +309,8 @@ def _pod_document(pod: Pod) -> dict[str, Any]:
         document["price"] = pod.price
     if pod.set_up_at is not None:
         document["set_up_at"] = pod.set_up_at
+    if pod.on_idle:
+        document["on_idle"] = pod.on_idle
     return {**document, **pod.extra}
 
 
@@ -336,6 +350,10 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
         document["venv"] = model.venv
     if model.adapters:
         document["adapters"] = list(model.adapters)
+    if model.replica_of:
+        document["replica_of"] = model.replica_of
     if model.options:
         document["options"] = model.options
+    if model.move:
+        document["move"] = {"to": model.move.to, "done": model.move.is_done}
     return {**document, **model.extra}

@@ -19,6 +19,14 @@ Status = Literal["starting", "running"]
 
 
 @dataclass(frozen=True)
+class Provider:
+    """A provider that a pod can ask to stop it, "runpod" or "vast", and the provider's id of the pod."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True)
 class Owner:
     """The pi that starts a model: its process id, its machine, and its start (seconds since 1970)."""
 
@@ -42,6 +50,14 @@ class Owner:
         except PermissionError:
             return False
         return False
+
+
+@dataclass(frozen=True)
+class Move:
+    """A model on its way to another pod; `is_done` if requests go there already."""
+
+    to: str
+    is_done: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,8 +89,12 @@ class Deployment:
     """Folder of the extra venv that it runs from; empty for ~/venv."""
     adapters: tuple[str, ...] = ()
     """Names of the LoRA adapters that it serves too."""
+    replica_of: str = ""
+    """Name of the endpoint in front of it, if it is a replica."""
     options: dict[str, Any] = field(default_factory=dict)
     """How it was started, by the names of the flags of `pi start`; empty if unknown. It contains no secret."""
+    move: Move | None = None
+    """Where `pi move` takes it; None unless it moves."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Unknown keys of pods.json."""
 
@@ -103,6 +123,8 @@ class Pod:
     """Price per hour in the user's currency, by `--price`; None if the user gave none."""
     set_up_at: float | None = None
     """When the machine was first set up, in seconds since 1970; None for pods of an older setup."""
+    on_idle: str | None = None
+    """What it does when its last model has ended for lack of use, by `--on-idle` of the setup (`pi.steps.on_idle`)."""
 
     @property
     def is_unfinished(self) -> bool:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
+from pi import affinity
 from pi.errors import InputError, PiError
 from pi.prompt.endpoint import ConnectError, Endpoint, Line, RefusedError, RequestError, SilentError
 from pi.prompt.transport import Incoming, LineTransport
@@ -58,6 +59,7 @@ class Connection:
             default_headers={"Accept-Encoding": "identity"},
             http_client=http_client,
         )
+        self._is_of_pod = endpoint.of_pod
         self._sdk.organization = self._sdk.project = None  # from the environment, for OpenAI alone
 
     def close(self) -> None:
@@ -75,7 +77,14 @@ class Connection:
         The SDK's own types are bypassed: they are slow to import and slow for each token.
         """
         with _own_errors():
-            answer = self._sdk.post(route, body=body, cast_to=object, stream=True, stream_cls=openai.Stream[object])
+            answer = self._sdk.post(
+                route,
+                body=body,
+                cast_to=object,
+                stream=True,
+                stream_cls=openai.Stream[object],
+                options={"headers": {affinity.HEADER: affinity.session_of(body)} if self._is_of_pod else {}},
+            )
         with answer:
             yield Response(answer.response)
 

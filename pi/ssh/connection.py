@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fabric import Config
 from fabric import Connection as FabricConnection
 from invoke.runners import Local as LocalRunner
-from paramiko import SSHConfig
+from paramiko.config import SSHConfig
 
 from pi.ssh.line import Line
 from pi.ssh.openssh import Way

@@ -9,7 +9,7 @@ from pi import screen
 from pi.errors import Interrupted, OutputError, PiError, RemoteError
 from pi.pods import state
 from pi.pods.types import Pod
-from pi.steps import group, listing, reconcile, restarting, starting, where
+from pi.steps import group, listing, reconcile, replicas, restarting, where
 from pi.steps.declared import Declared, Failed, Step
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
@@ -39,7 +39,7 @@ def bring_up(c: Any, steps: Sequence[Step], key: str) -> list[Failed]:
             restarting.require_plan(pod, connection, step.model.start.request)
             restarting.restart(pod, connection, step.model.start, key)
         else:
-            starting.start(pod, connection, step.model.start, key)
+            replicas.start(pod, connection, step.model.start, key)
 
     return _each(c, [step for step in steps if step.kind in ("start", "restart")], work)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,7 +55,11 @@ class Failed:
     error: PiError
 
 
-def step_of(model: Declared, pod: Pod, status: Status) -> Step:
+Describes = Callable[[str, Mapping[str, Any], Start], bool]
+"""Whether the options of a running model, by its name, mean the same as a start."""
+
+
+def step_of(model: Declared, pod: Pod, status: Status, describes: Describes) -> Step:
     """Return what brings a pod to the declared state of one model."""
     if any(each.name == model.name for each in status.unrecorded):
         return Step(model, "cannot", f"its record on the pod is damaged; first: pi stop {model.name} --pod {pod.name}")
@@ -64,14 +68,15 @@ def step_of(model: Declared, pod: Pod, status: Status) -> Step:
         return Step(model, "start", f"{model.start.request.model} does not run")
     if found.state in ENDED:
         return Step(model, "restart" if found.left else "start", f"{ENDED[found.state]}{_cause(found)}")
-    return _step_of_living(model, found, with_kept_options(found.deployment, pod.models.get(model.name)).options)
+    runs = with_kept_options(found.deployment, pod.models.get(model.name)).options
+    return _step_of_living(model, found, runs, describes)
 
 
-def _step_of_living(model: Declared, found: Found, runs: Mapping[str, Any]) -> Step:
+def _step_of_living(model: Declared, found: Found, runs: Mapping[str, Any], describes: Describes) -> Step:
     if not runs:
         return Step(model, "keep", f"it is {found.state}; an older pi started it, so pi cannot compare its options")
     changed = differences(runs, model.start.options)
-    if changed:
+    if changed and not describes(model.name, runs, model.start):
         return Step(model, "restart", ", ".join(changed))
     return Step(model, "keep", f"it is {found.state}, as declared")
 
@@ -101,16 +106,20 @@ def _shown(value: Any) -> str:
 def undeclared(models: Sequence[Declared], pod: Pod, status: Status) -> list[str]:
     """Return the models that run on a pod and that the file does not name."""
     names = {each.name for each in models if each.pod == pod.name}
-    return sorted(each.deployment.name for each in status.found if each.deployment.name not in names)
+    return sorted(
+        each.deployment.name
+        for each in status.found
+        if each.deployment.name not in names and not each.deployment.replica_of
+    )
 
 
 def export(pod: Pod, status: Status) -> tuple[dict[str, Any], list[str]]:
     """Return the tables of the models that run on a pod, and the names of those whose options are unknown."""
     tables, unknown = dict[str, Any](), []
     for found in status.found:
-        if found.state in ENDED:
-            continue
         model = found.deployment
+        if found.state in ENDED or model.replica_of:
+            continue
         options = with_kept_options(model, pod.models.get(model.name)).options
         tables[model.name] = dict(options) or {"model": model.model, **({"private": True} if model.private else {})}
         unknown += [] if options else [model.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from pi.planning import catalog
 from pi.pods import state
 from pi.steps import catalog_refresh, keys
 from pi.steps.diagnosis import Checked, failure, ok, warning
-from pi.text import one_line
+from pi.text import count, one_line
 
 OLD_DAYS = 120
 """A catalog of this age lacks the models of a season."""
@@ -38,7 +39,7 @@ def checks() -> Iterator[Checked]:
 
 def _ssh() -> Checked:
     if not shutil.which("ssh"):
-        return failure("here", "ssh", "no ssh client", "install it: apt-get install openssh-client")
+        return failure("here", "ssh", "no ssh client", "as root: apt-get install -y openssh-client")
     text = _output(["ssh", "-V"])[1]
     found = re.match(r"OpenSSH_(\d+)\.(\d+)", text)
     if found is None:
@@ -53,7 +54,7 @@ def _agent() -> Checked:
         return ok("here", "agent", "none; ssh uses the keys of ~/.ssh")
     code, text = _output(["ssh-add", "-l"])
     if code == 0:
-        return ok("here", "agent", f"it has {len(text.splitlines())} keys")
+        return ok("here", "agent", f"it has {count(len(text.splitlines()), 'key')}")
     if code == 1:
         return warning("here", "agent", "it has no keys; ssh uses those of ~/.ssh", "ssh-add")
     return warning("here", "agent", "it does not answer", 'eval "$(ssh-agent)" && ssh-add')
@@ -76,15 +77,18 @@ def _output(words: list[str]) -> tuple[int, str]:
 
 def _folder() -> Checked:
     folder = config.config_dir()
-    pods = len(state.load().pods)
     if not folder.exists():
         return ok("here", "folder", f"{folder} does not exist yet")
-    mode = stat.S_IMODE(folder.stat().st_mode)
+    found, path = folder.stat(), shlex.quote(str(folder))
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid() != 0:
+        fix = f'sudo chown -R "$(id -u)" {path} && chmod 700 {path}'
+        return failure("here", "folder", f"{folder} belongs to another user (uid {found.st_uid})", fix)
     if mode & 0o077:
-        return warning("here", "folder", f"other users may read {folder} (mode {mode:04o})", f"chmod 700 {folder}")
+        return warning("here", "folder", f"other users may read {folder} (mode {mode:04o})", f"chmod 700 {path}")
     if not os.access(folder, os.W_OK):
-        return failure("here", "folder", f"cannot write {folder}", f"chown -R $(id -u) {folder}")
-    return ok("here", "folder", f"{folder}, with {pods} pods")
+        return failure("here", "folder", f"cannot write {folder} (mode {mode:04o})", f"chmod 700 {path}")
+    return ok("here", "folder", f"{folder}, with {count(len(state.load().pods), 'pod')}")
 
 
 def _key() -> Checked:
@@ -96,7 +100,8 @@ def _catalog() -> Checked:
     known_models = catalog.load(config.config_dir())
     today, text = date.today(), catalog_refresh.age(known_models.date, date.today())
     if known_models.date is None or (today - date.fromisoformat(known_models.date)).days > OLD_DAYS:
-        return warning("here", "catalog", text, "pi models --refresh, or upgrade pi")
+        newer = "pi models --refresh" if config.setting(config.config_dir(), "catalog_url") else ""
+        return warning("here", "catalog", text, newer or "upgrade pi, or: pi models --refresh FILE")
     return ok("here", "catalog", text)
 
 

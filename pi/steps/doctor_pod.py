@@ -17,6 +17,7 @@ from pi.pods import gpus
 from pi.pods.types import Pod
 from pi.steps import check_report, where
 from pi.steps.diagnosis import Checked, failure, of_error, ok, warning
+from pi.text import count
 
 LEAST_GB = 2.0
 """Free space in the home below which logs and compiled kernels soon fail."""
@@ -42,8 +43,8 @@ def lines(pod: Pod, facts: MachineFacts, status: Status, health: PodHealth) -> I
     found = [each for each in findings(facts).all if not (facts.device == "cpu" and each.step == "gpus")]
     yield from _of_step("system", f"{facts.system}, {facts.arch}", found)
     yield from _gpus(pod, facts, status, found)
-    yield from _disk(facts, status)
-    yield from _cache(facts, status, found)
+    yield from _disk(pod, facts, status)
+    yield from _cache(pod, facts, status, found)
     yield from _vllm(pod, facts, found)
     if abs(facts.skew_s) <= CLOCK_S:
         yield ok("pod", "clock", f"{abs(facts.skew_s):.0f} s from yours")
@@ -60,8 +61,11 @@ def _of_step(step: str, fine: str, found: list[Finding]) -> Iterator[Checked]:
     """Yield the findings of one step of a setup, or one line that all is well."""
     of_step = [each for each in found if each.step == step]
     for each in of_step:
-        make = failure if each.severity == "stop" else warning
-        yield make("pod", step, each.text, each.hint)
+        if each.hint:
+            make = failure if each.severity == "stop" else warning
+            yield make("pod", step, each.text, each.hint)
+        else:
+            yield ok("pod", step, each.text)
     if not of_step:
         yield ok("pod", step, fine)
 
@@ -70,12 +74,19 @@ def _gpus(pod: Pod, facts: MachineFacts, status: Status, found: list[Finding]) -
     missing = gpus.lost(pod.gpus, status.gpus, status.unread_gpus)
     for text in missing:
         yield failure("pod", "gpus", text, f"reboot the pod; if it stays away: pi pods setup {pod.name}")
-    if not missing:
-        yield from _of_step("gpus", check_report.gpus(facts), found)
+    if missing:
+        return
+    unread = [each for each in found if each.step == "gpus" and not each.hint]
+    if facts.device == "cuda" and len(status.gpus) > len(pod.gpus):
+        text = f"it has {count(len(status.gpus), 'GPU')}, and pods.json knows {len(pod.gpus)}"
+        yield warning("pod", "gpus", text, f"pi pods setup {pod.name}")
+    for each in unread:
+        yield warning("pod", "gpus", each.text, f"pi ssh --pod {pod.name} -- nvidia-smi")
+    yield from _of_step("gpus", check_report.gpus(facts), [each for each in found if each not in unread])
 
 
-def _disk(facts: MachineFacts, status: Status) -> Iterator[Checked]:
-    free_space = "free space: pi cache shows the models"
+def _disk(pod: Pod, facts: MachineFacts, status: Status) -> Iterator[Checked]:
+    free_space = f"free space; the models on it: pi cache --pod {pod.name}"
     if status.full:
         yield failure("pod", "disk", f"full: {status.full}", free_space)
     elif facts.home.free_gb < LEAST_GB:
@@ -84,9 +95,9 @@ def _disk(facts: MachineFacts, status: Status) -> Iterator[Checked]:
         yield ok("pod", "disk", check_report.space(facts.home))
 
 
-def _cache(facts: MachineFacts, status: Status, found: list[Finding]) -> Iterator[Checked]:
+def _cache(pod: Pod, facts: MachineFacts, status: Status, found: list[Finding]) -> Iterator[Checked]:
     if status.storage:
-        fix = 'as root on the pod: umount -l FOLDER; then: pi pods setup NAME --mount "..."'
+        fix = f'as root on the pod: umount -l FOLDER; then: pi pods setup {pod.name} --mount "..."'
         yield failure("pod", "cache", status.storage, fix)
     else:
         yield from _of_step("cache", check_report.space(facts.models), found)
@@ -95,7 +106,8 @@ def _cache(facts: MachineFacts, status: Status, found: list[Finding]) -> Iterato
 def _vllm(pod: Pod, facts: MachineFacts, found: list[Finding]) -> Iterator[Checked]:
     repair = f"pi pods setup {pod.name}"
     if facts.venv == "":
-        yield failure("pod", "venv", "the Python of ~/venv does not run", f"mv ~/venv ~/venv.old there; then: {repair}")
+        away = f"pi ssh --pod {pod.name} -- 'mv ~/venv ~/venv.old'"
+        yield failure("pod", "venv", "the Python of ~/venv does not run", f"{away} && {repair}")
     elif not facts.has_vllm:
         yield failure("pod", "venv", "~/venv has no vLLM", repair)
     else:
@@ -103,7 +115,7 @@ def _vllm(pod: Pod, facts: MachineFacts, found: list[Finding]) -> Iterator[Check
 
 
 def _token(pod: Pod, health: PodHealth) -> Checked:
-    again = f"export HF_TOKEN; pi pods setup {pod.name}"
+    again = f"read -rs HF_TOKEN && export HF_TOKEN && pi pods setup {pod.name}"
     answers = {
         "accepted": ok("pod", "token", "the hub accepts it"),
         "rejected": failure("pod", "token", "the hub rejects it", again),
@@ -117,7 +129,12 @@ def _leftovers(pod: Pod, status: Status, health: PodHealth) -> Iterator[Checked]
     found = [
         *(_of_model(each, pod) for each in status.found if each.left or each.state in ("crashed", "unresponsive")),
         *(
-            failure("pod", "models", f"the record of {each.name} is damaged or missing", f"pi stop {each.name}")
+            failure(
+                "pod",
+                "models",
+                f"the record of {each.name} is damaged or missing",
+                f"pi stop {each.name} --pod {pod.name}",
+            )
             for each in status.unrecorded
         ),
     ]
@@ -125,7 +142,8 @@ def _leftovers(pod: Pod, status: Status, health: PodHealth) -> Iterator[Checked]
     if health.unfinished_bytes:
         models = ", ".join(health.abandoned)
         text = f"{screen.gib(health.unfinished_bytes)} of downloads that did not end: {models}"
-        fix = f"pi pull {health.abandoned[0]}, or: pi cache rm {health.abandoned[0]}"
+        model = f"{health.abandoned[0]} --pod {pod.name}"
+        fix = f"pi pull {model}, or: pi cache rm {model}"
         yield warning("pod", "leftovers", text, fix)
     elif not found:
         yield ok("pod", "leftovers", "none")
@@ -135,7 +153,9 @@ def _of_model(found: Found, pod: Pod) -> Checked:
     name = found.deployment.name
     if found.left:
         pids = ", ".join(map(str, found.left))
-        return failure("pod", "models", f"{name} has ended, but pid {pids} still runs", f"pi stop {name}")
+        fix = f"pi stop {name} --pod {pod.name}"
+        return failure("pod", "models", f"{name} has ended, but pid {pids} still runs", fix)
     cause = f": {found.cause}" if found.cause else ""
     is_kept = name in pod.models and pod.models[name].options
-    return warning("pod", "models", f"{name} is {found.state}{cause}", f"pi {'restart' if is_kept else 'logs'} {name}")
+    fix = f"pi {'restart' if is_kept else 'logs'} {name} --pod {pod.name}"
+    return warning("pod", "models", f"{name} is {found.state}{cause}", fix)

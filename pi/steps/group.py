@@ -33,15 +33,21 @@ class Asked(Generic[Answer]):
     error: PiError | None = None
 
 
-def ask(c: Any, chosen: where.Chosen, question: Callable[[Pod, Connection], Answer]) -> list[Asked[Answer]]:
+def ask(
+    c: Any,
+    chosen: where.Chosen,
+    question: Callable[[Pod, Connection], Answer],
+    meanwhile: Callable[[], object] = lambda: None,
+) -> list[Asked[Answer]]:
     """Connect to each pod, ask it, and return the answers in the order of the pods.
 
-    A dead pod delays no other one. One pod is asked in this thread; Ctrl+C ends the wait for several.
+    A dead pod delays no other one. One pod is asked in this thread; Ctrl+C ends the wait for several. `meanwhile` is
+    called during the wait for each pod's connection.
     """
 
     def one(pod: Pod) -> Asked[Answer]:
         try:
-            with where.connected(c, pod, named=chosen.is_named) as connection:
+            with where.connected(c, pod, named=chosen.is_named, meanwhile=meanwhile) as connection:
                 return Asked(pod, question(pod, connection))
         except PiError as error:
             return Asked(pod, error=error)

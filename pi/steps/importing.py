@@ -37,9 +37,15 @@ def _planned(saved: State, provider: str, machine: Rented, names: set[str]) -> I
     if machine.problem:
         return Imported(f"{machine.name}: not registered: {machine.problem}")
     mark = f"{provider} {machine.id}"
-    known = next(
-        (pod for pod in saved.pods.values() if pod.ssh == machine.ssh or pod.extra.get(PROVIDER) == mark), None
-    )
+    known = next((pod for pod in saved.pods.values() if pod.extra.get(PROVIDER) == mark), None)
+    at_address = next((pod for pod in saved.pods.values() if pod.ssh == machine.ssh), None)
+    if known is None and at_address and at_address.extra.get(PROVIDER, mark) != mark:
+        name = at_address.name
+        return Imported(
+            f"{machine.name}: not registered: it has the address of {name}, another machine;"
+            f" if that one is gone: pi pods remove {name}, then import again"
+        )
+    known = known or at_address
     if known is None:
         name = machine.name if machine.name not in names else f"{machine.name[:40]}-{machine.id}"
         if name in names or not NAME.fullmatch(name):

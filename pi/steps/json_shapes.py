@@ -37,7 +37,12 @@ class ModelJson(TypedDict):
     `ready_after_seconds` is how long its start took, with the download.
     `gpu_memory_mib` is what its processes hold by nvidia-smi; with the source "gpus" all that is in use on its GPUs:
     in some containers nvidia-smi hides processes.
-    `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`.
+    `restarts` counts how often `--restart` started it again; `stop_after_idle_s` is the time of `--stop-after-idle`,
+    `door_stops_after_s` that of `pi door --ttl`: the shorter one counts.
+    `hung_seconds` is for how long its server gives no sign of life; None if it does not hang.
+    `on_idle` is how the pod ends after it ("runpod", "vast", "command"), `pod_stop` a sentence on what became of that.
+    `replicas` are those of a model with `--replicas`, by name, with HAProxy's states such as UP or DOWN. Each of them
+    is a model, too, and its `replica_of` names the one that requests use.
     """
 
     name: str
@@ -61,6 +66,12 @@ class ModelJson(TypedDict):
     ready_after_seconds: float | None
     restarts: int
     stop_after_idle_s: int | None
+    door_stops_after_s: int | None
+    hung_seconds: int | None
+    on_idle: str | None
+    pod_stop: str | None
+    replica_of: str | None
+    replicas: dict[str, str] | None
 
 
 class PodStatusJson(TypedDict):
@@ -265,21 +276,28 @@ class TunnelJson(TypedDict):
 
 
 class DoorModelJson(TypedDict):
-    """A model at the door; `note` says what the door does with it, and why."""
+    """A model at the door: its requests that run now; `note` says what the door does with it, and why."""
 
     id: str
     pod: str
-    state: Literal["running", "starting", "stopping", "stopped"]
+    state: Literal["running", "starting", "stopping", "stopped", "leaving"]
+    requests: int
     note: str
 
 
-class DoorJson(TypedDict):
+class DoorReport(TypedDict):
+    """What an open door says of itself; `problem` is why it cannot use all of its file of models."""
+
+    models: list[DoorModelJson]
+    problem: str
+
+
+class DoorJson(DoorReport):
     """`pi door status --json`; without an open door, `url` and `pid` are null."""
 
     url: str | None
     pid: int | None
     key_file: str
-    models: list[DoorModelJson]
 
 
 class TunnelsJson(TypedDict):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi import screen
-from pi.calls.status import Status, read_status
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Pod
 from pi.steps import spending, states
 from pi.steps.group import Asked, error_json
+from pi.steps.states import Listed
 
 if TYPE_CHECKING:
+    from pi.calls.status import Status
     from pi.ssh.connection import Connection
     from pi.steps.json_shapes import GpuJson, ListJson, PodStatusJson
 
@@ -27,18 +28,31 @@ class Seen:
     host: str
 
 
+def prepare() -> None:
+    """Import what `see` needs; a verb does that while `ssh` connects."""
+    import pi.calls.status  # noqa: F401, PLC0415
+
+
 def see(pod: Pod, connection: Connection) -> Seen:
-    return Seen(read_status(connection), connection.host)
+    """Ask a pod for its state, and import what shows it while the pod works."""
+    from pi.calls.status import read_status  # noqa: PLC0415
+
+    return Seen(read_status(connection, screen.prepare_tables), connection.host)
 
 
-def lines(asked: Sequence[Asked[Seen]]) -> list[str]:
+DoorStops = Callable[[str, str], "int | None"]
+"""Returns after how many seconds without requests the door stops a model of a pod, if it can start it again."""
+
+
+def _never(pod: str, model: str) -> None:
+    return None
+
+
+def lines(asked: Sequence[Asked[Seen]], door_stops: DoorStops = _never) -> list[str]:
     """Return the models of pods that answered: a table, then sentences and last log lines."""
     several = len(asked) > 1
     listed = [
-        (each.pod, model)
-        for each in asked
-        if each.answer
-        for model in states.listed(each.pod, each.answer.status, each.answer.host)
+        (each.pod, model) for each in asked if each.answer for model in _listed(each.pod, each.answer, door_stops)
     ]
     if not listed:
         names = ", ".join(each.pod.name for each in asked if each.answer)
@@ -78,11 +92,22 @@ def _summary(pod: Pod, status: Status) -> str:
     return f"{up}{memory}{spending.spent(pod)}"
 
 
-def as_json(asked: Sequence[Asked[Seen]]) -> ListJson:
-    return {"pods": [_pod_json(each) for each in asked]}
+def _listed(pod: Pod, seen: Seen, door_stops: DoorStops) -> list[Listed]:
+    """Return the models of a pod, each with the time after which the door stops it."""
+    found = []
+    for each in states.listed(pod, seen.status, seen.host):
+        saved = pod.models.get(each.model.name)
+        can_start = bool(each.model.options or (saved and saved.options))
+        stops = door_stops(pod.name, each.model.name) if each.state == "running" and can_start else None
+        found.append(each.stopped_by_door(stops) if stops else each)
+    return found
 
 
-def _pod_json(asked: Asked[Seen]) -> PodStatusJson:
+def as_json(asked: Sequence[Asked[Seen]], door_stops: DoorStops = _never) -> ListJson:
+    return {"pods": [_pod_json(each, door_stops) for each in asked]}
+
+
+def _pod_json(asked: Asked[Seen], door_stops: DoorStops) -> PodStatusJson:
     pod, seen = asked.pod, asked.answer
     price, cost = spending.cost(pod)
     return {
@@ -95,7 +120,7 @@ def _pod_json(asked: Asked[Seen]) -> PodStatusJson:
         "cost": cost,
         "gpus": [gpu_json(gpu, gpu.used_mib) for gpu in seen.status.gpus] if seen else [],
         "warnings": warnings(pod, seen.status) if seen else [],
-        "models": [model.as_json() for model in states.listed(pod, seen.status, seen.host)] if seen else [],
+        "models": [model.as_json() for model in _listed(pod, seen, door_stops)] if seen else [],
     }
 
 

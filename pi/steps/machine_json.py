@@ -94,6 +94,16 @@ class CachedModelJson(TypedDict):
     fetched_by_pids: list[int]
 
 
+class CompiledCodeJson(TypedDict):
+    """What vLLM compiled for one vLLM, PyTorch, CPU and kind of GPU. `used_by` are models that run with it."""
+
+    name: str
+    folder: str
+    size_bytes: int
+    used_seconds_ago: float | None
+    used_by: list[str]
+
+
 class CacheJson(TypedDict):
     """`pi cache --json`, the largest model first."""
 
@@ -101,6 +111,7 @@ class CacheJson(TypedDict):
     folder: str
     free_bytes: int
     models: list[CachedModelJson]
+    compiled: list[CompiledCodeJson]
 
 
 class PodCacheJson(TypedDict):

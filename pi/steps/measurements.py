@@ -49,11 +49,16 @@ def _read() -> Measurements:
 
 
 def keep(setting: Setting, measured: Measured, corrections: Mapping[str, str]) -> None:
-    """Save the figures of a start as the newest. Warns if the file cannot be written."""
-    newest = Measurement(measured, corrections, time.strftime("%Y-%m-%d"))
+    """Save the figures of a start as the newest. Warns if the file cannot be written.
+
+    A start that takes the KV cache's size from an earlier one measures less; the other figures of that one stay.
+    """
     try:
         with state.locked(config_dir() / "measurements.json.lock"):
-            others = {key: one for key, one in _saved().items() if key != setting}
+            others = dict(_saved())
+            before = others.pop(setting, None)
+            figures = measured.over(before.measured) if before else measured
+            newest = Measurement(figures, corrections, time.strftime("%Y-%m-%d"))
             _write(measurements.written({**others, setting: newest}))
     except (OSError, ValueError, PiError) as error:
         screen.note(f"warning: what vLLM measured is not saved: {_reason(error)}")

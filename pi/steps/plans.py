@@ -9,21 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 from pi import config, screen
 from pi.calls.plan import read_by_vllm
-from pi.planning import catalog, plan_json, planner, prices, refusals, venvs
+from pi.calls.start import NO_UPKEEP, Upkeep
+from pi.planning import catalog, plan_json, planner, prices, refusals, replicas, venvs
 from pi.planning.machines import Machine
 from pi.planning.serve import server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Pod
-from pi.steps import group, kept_prices, measurements, unrented, where
+from pi.steps import group, kept_prices, measurements, on_idle, unrented, where
 from pi.steps.asking import facts_for
+from pi.steps.states import minutes
 from pi.vllm import repositories
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
 
 
-def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = False, *, as_json: bool = False) -> None:
+def show_plans(
+    c: Any,
+    chosen: where.Chosen,
+    request: Request,
+    private: bool = False,
+    *,
+    upkeep: Upkeep = NO_UPKEEP,
+    as_json: bool = False,
+) -> None:
     """Print the plan for a request on one pod or several, as they are now. Each pod's vLLM reads words for vLLM."""
     known_models, known_prices = catalog.load(config.config_dir()), kept_prices.load()
     measured = measurements.load()
@@ -32,7 +42,7 @@ def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = F
         facts = facts_for(connection, request, known_models)
         refusals.require_gpus(pod.name, pod.gpus, facts)
         facts = replace(facts, measurements=measured, prices=known_prices)
-        plan = planner.plan(request, facts, known_models)
+        plan = replicas.plan(request, facts, known_models)
         refusal = venvs.refusal(plan, facts, pod.name)
         if refusal and as_json:
             raise refusal
@@ -52,6 +62,7 @@ def show_plans(c: Any, chosen: where.Chosen, request: Request, private: bool = F
         for each in asked:
             if each.answer:
                 lines = plan_lines(*each.answer, request, each.pod.name, private)
+                lines += _idle(on_idle.decided(upkeep, each.pod), each.answer[1], each.pod.name)
                 _say([f"{each.pod.name}:", *lines, ""] if len(asked) > 1 else lines)
     group.raise_failed(asked)
 
@@ -66,6 +77,16 @@ def show_plan_on(machine: Machine, request: Request, *, as_json: bool = False) -
         screen.say_json(plan_json.as_json(plan, request))
     else:
         _say(lines_on(machine, plan, facts))
+
+
+def _idle(upkeep: Upkeep, facts: PodFacts, pod: str) -> list[str]:
+    """Say what happens when nobody uses the model. Raises InputError if the pod cannot do that."""
+    if not upkeep.idle_s:
+        return []
+    on_idle.require_way(upkeep.on_idle, facts.provider, pod)
+    then = on_idle.sentences(upkeep.on_idle, facts.provider) if upkeep.on_idle else []
+    after = f"idle      pi ends the model after {minutes(upkeep.idle_s)} without a request"
+    return [after, *(f"          {line}" for line in then)]
 
 
 def _say(lines: list[str]) -> None:

@@ -12,15 +12,18 @@ from pi.calls.status import read_status
 from pi.errors import InputError, PiError
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import moved, reconcile
+from pi.steps import moved, on_idle, reconcile
 from pi.steps.pod_summary import gpu_summary
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
 
 
-def saved_or_new(name: str, ssh: str | None) -> Pod:
-    """Return the pod of that name, with the ssh command if one is given. Raises InputError if a new one has none."""
+def saved_or_new(name: str, ssh: str | None, then: str | None = None) -> Pod:
+    """Return the pod of that name, with the ssh command and the value of `--on-idle` if they are given.
+
+    Raises InputError if a new one has no ssh command.
+    """
     saved = state.load().pods.get(name)
     if saved is None and ssh is None:
         raise InputError(
@@ -29,9 +32,8 @@ def saved_or_new(name: str, ssh: str | None) -> Pod:
             f'pi pods setup {name} "ssh root@HOST", or: pi pods setup {name} local',
         )
     if saved is None or (saved.is_unfinished and ssh not in (None, saved.ssh)):
-        return Pod(name, str(ssh))
-    pod = saved
-    return replace(pod, ssh=ssh) if ssh else pod
+        saved = Pod(name, str(ssh))
+    return replace(saved, ssh=ssh or saved.ssh, on_idle=on_idle.parse(then) if then else saved.on_idle)
 
 
 def old_address(pod: Pod) -> str | None:
@@ -54,6 +56,7 @@ def remember_setup(pod: Pod, facts: SetupFacts, host_key: str, price: float | No
             ssh=pod.ssh,
             models={} if is_replaced else saved.models,
             price=saved.price if price is None else price,
+            on_idle=pod.on_idle,
             set_up_at=round(time.time()) if is_replaced or saved.set_up_at is None else saved.set_up_at,
             gpus=facts.gpus,
             models_path=facts.models_path,
@@ -73,6 +76,7 @@ def remember_setup(pod: Pod, facts: SetupFacts, host_key: str, price: float | No
             f"note: {pod.name} is the same machine as {twins[0]!r} (boot id {facts.boot.partition('/')[0]});"
             " they share models and GPUs"
         )
+    on_idle.describe(pod.on_idle, facts.provider, pod.name)
     if after.active != pod.name:
         screen.say(f"{after.active} stays the active pod; to switch: pi pods active {pod.name}")
     return after.pods[pod.name]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pi import screen
-from pi.calls.status import Status
 from pi.steps import group, listing, reconcile, where
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
 
 if TYPE_CHECKING:
+    from pi.calls.status import Status
     from pi.steps.json_shapes import ErrorJson
 
 
@@ -40,7 +40,7 @@ class Now:
 
 def ask(c: Any, names: str | None, every: bool) -> tuple[dict[str, Now], list[Asked[Seen]]]:
     """Ask the pods, all at the same time, and correct pods.json. Returns what each is now, and its answer."""
-    asked = group.ask(c, where.several(c, names, every), listing.see)
+    asked = group.ask(c, where.several(c, names, every), listing.see, listing.prepare)
     for each in asked:
         if each.answer:
             reconcile.reconcile(each.pod, each.answer.status)

@@ -40,7 +40,7 @@ def runpod() -> list[Rented]:
 
     `pod list` of runpodctl 2.x has names and prices; `pod get ID` has the public address of port 22.
     """
-    listed = _answer(["runpodctl", "pod", "list", "--output", "json"])
+    listed = _rows(["runpodctl", "pod", "list", "--output", "json"])
     return [_of_runpod(row, lambda id: _answer(["runpodctl", "pod", "get", id, "--output", "json"])) for row in listed]
 
 
@@ -57,7 +57,7 @@ def vast() -> list[Rented]:
 
     As `vastai ssh-url` does, it takes the mapped port 22 of the public address, else Vast's own SSH proxy.
     """
-    rows = _answer(["vastai", "show", "instances", "--raw"])
+    rows = _rows(["vastai", "show", "instances", "--raw"])
     return [_of_vast(row) for row in rows if _member(row, "actual_status") == "running"]
 
 
@@ -84,6 +84,8 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 def address_or_problem(id: str, name: str, ssh: str, price: float | None, without: str) -> Rented:
     """Return a machine whose ssh command pi can read, or one with a problem."""
+    if not ID.fullmatch(id) or id == "None":
+        return Rented(id, name or "a machine", price=price, problem="it has no id that pi can use")
     if not ssh:
         return Rented(id, name, price=price, problem=without)
     try:
@@ -91,6 +93,21 @@ def address_or_problem(id: str, name: str, ssh: str, price: float | None, withou
     except InputError as error:
         return Rented(id, name, price=price, problem=error.message)
     return Rented(id, name, ssh, price)
+
+
+def _rows(words: list[str]) -> list[Any]:
+    """Return the machines that a tool lists: a list, null for none, or an object with the list."""
+    answer = _answer(words)
+    lists = [answer] if not isinstance(answer, dict) else [each for each in answer.values() if isinstance(each, list)]
+    if answer is None:
+        return []
+    if len(lists) != 1 or not isinstance(lists[0], list):
+        raise RemoteError(
+            "provider-tool-failed",
+            f"{shlex.join(words)} printed no list of machines",
+            "install its newest release",
+        )
+    return lists[0]
 
 
 def _answer(words: list[str]) -> Any:

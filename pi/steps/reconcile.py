@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pi import screen
-from pi.calls.status import Status
 from pi.pods import changes, file_format, state
 from pi.pods.types import Deployment, Pod, State
 from pi.steps import where
+
+if TYPE_CHECKING:
+    from pi.calls.status import Status
 
 
 def remember(pod: Pod, deployment: Deployment) -> None:
@@ -99,7 +102,7 @@ def adopt(pod: Pod, running: list[Deployment]) -> None:
 
     state.change(edit)
     for model in fresh:
-        if model.name not in pod.models:
+        if model.name not in pod.models and not model.replica_of:
             changes.note("adopt", f"{pod.name}/{model.name}")
             screen.note(f"{model.name} was started from elsewhere; added it to pods.json")
 

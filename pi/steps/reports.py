@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pi import addresses, screen
 from pi.calls.events import (
     Download,
@@ -31,6 +33,9 @@ from pi.vllm.hangs import place_of, shown
 from pi.vllm.measured import LogReader, room
 from pi.vllm.start_facts import StartFacts
 
+WHOLE = "from its launch to ready"
+"""Beside the phases of a start: how long vLLM took in all."""
+
 LONG_PHASE_S = 1
 """Phases of a start that took less are not named at its end."""
 
@@ -47,7 +52,9 @@ class StartReport:
     def __init__(self, request: Request, pod: str, known_models: Catalog | None = None) -> None:
         self._request, self._pod, self._known_models = request, pod, known_models
         self._work = f"start {pod}/{request.model}"
-        self._line = StartLine(durations.load(self._work))
+        self._before = durations.load(self._work)
+        self._line = StartLine(self._before)
+        self._launched: float | None = None
         self._download_bytes = 0.0
         self._log = LogReader()
         self._plan: LaunchPlan | None = None
@@ -120,7 +127,10 @@ class StartReport:
             case Launched(pid):
                 self._line.begin()
                 self._log = LogReader()
-                screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready (Ctrl+C stops it)")
+                self._launched = time.monotonic()
+                before = self._before.get(WHOLE)
+                last = f"last time it took {screen.whole_seconds(before)}; " if before else ""
+                screen.say(f"  vLLM is running (pid {pid}); waiting until it is ready ({last}Ctrl+C stops it)")
                 self._line.enter("starting")
             case Note(text):
                 self._line.clear()
@@ -140,7 +150,8 @@ class StartReport:
     def keep_durations(self) -> None:
         """Save how long each phase took, and print the longest ones."""
         took_s = self._line.took_s()
-        durations.keep(self._work, took_s)
+        whole = {} if self._launched is None else {WHOLE: time.monotonic() - self._launched}
+        durations.keep(self._work, {**took_s, **whole})
         longest = {name: took for name, took in took_s.items() if took >= LONG_PHASE_S}
         if len(longest) > 1:
             screen.say("  it took: " + ", ".join(f"{name} {screen.seconds(took)}" for name, took in longest.items()))

@@ -30,8 +30,8 @@ class Reservation:
     and `pi list` settles it.
     """
 
-    def __init__(self, pod: Pod, private: bool, options: Mapping[str, Any]) -> None:
-        self._pod, self._private, self._options = pod, private, dict(options)
+    def __init__(self, pod: Pod, private: bool, options: Mapping[str, Any], replica_of: str = "") -> None:
+        self._pod, self._private, self._options, self._replica_of = pod, private, dict(options), replica_of
         self._name = ""
 
     def hand_over(self) -> None:
@@ -62,6 +62,7 @@ class Reservation:
                 private=self._private,
                 adapters=plan.adapters,
                 options=self._options,
+                replica_of=self._replica_of,
             ),
         )
         self._name = plan.name

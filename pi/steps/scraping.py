@@ -16,7 +16,9 @@ def configuration(c: Any, chosen: where.Chosen) -> str:
 
     def running(pod: Pod, connection: Any) -> list[states.Listed]:
         return [
-            found for found in states.listed(pod, read_status(connection), connection.host) if found.state == "running"
+            found
+            for found in states.listed(pod, read_status(connection), connection.host)
+            if found.state == "running" and not found.servers
         ]
 
     asked = group.ask(c, chosen, running)

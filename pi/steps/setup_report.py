@@ -8,7 +8,7 @@ from pi import screen
 from pi.calls.events import Download, Event, Log, Reconnected, Reconnecting, Step
 from pi.calls.failures import SetupError
 from pi.planning.preflight import MachineFacts, findings
-from pi.steps import durations
+from pi.steps import durations, on_idle
 from pi.steps.check_report import machine_line
 from pi.steps.reports import downloading, reconnecting
 
@@ -19,10 +19,11 @@ QUOTED = 5
 class SetupReport:
     """Shows each step of a setup and its time; on a terminal also a clock, downloads, and the installers' output.
 
-    A step with nothing to do takes one line; any other first prints its purpose.
+    A step with nothing to do takes one line; any other first prints its purpose. `then` is its `--on-idle`.
     """
 
-    def __init__(self, pod: str) -> None:
+    def __init__(self, pod: str, then: str | None = None) -> None:
+        self._pod, self._then = pod, then
         self._live = screen.Progress()
         self._began = time.monotonic()
         self._step, self._purpose, self._text = "", "", ""
@@ -31,7 +32,7 @@ class SetupReport:
         self._show("- machine: what it has", quiet=True)
 
     def judge(self, machine: MachineFacts) -> None:
-        """Print what the check of a machine found. Raises SetupError if it cannot be set up."""
+        """Print what the check of a machine found. Raises PiError if it cannot be set up."""
         self._live.clear()
         found = findings(machine)
         screen.say(f"- machine: {machine_line(machine)}")
@@ -41,6 +42,7 @@ class SetupReport:
             screen.note(f"  {each.step}: {each.text}; {each.hint}")
         for first in found.stops:
             raise SetupError(first.step, f"{first.text} -- {first.hint}", [])
+        on_idle.require_way(self._then, machine.provider, self._pod)
 
     def hear(self, event: Event) -> None:
         match event:

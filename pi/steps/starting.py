@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
-from pi.steps import kept_prices, measurements, reconcile, spending
+from pi.steps import kept_prices, measurements, on_idle, reconcile, spending
 from pi.steps.reports import StartReport, show_how_to_call
 from pi.steps.reservation import Reservation
 
@@ -60,20 +60,45 @@ def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
     show_how_to_call(started, connection.host)
 
 
+Plan = Callable[[Request, PodFacts, catalog.Catalog], LaunchPlan]
+"""Makes the plan of a start."""
+
+
+def start_replica(pod: Pod, connection: Connection, wanted: Start, key: str, plan: Plan) -> Started:
+    """Start a model and save it in pods.json; the caller prints how to call it. Raises PiError."""
+    known_models = catalog.load(config.config_dir())
+    report = StartReport(wanted.request, pod.name, known_models)
+    started = _started(pod, connection, report, replace(wanted, detach=False), known_models, key, plan)
+    if started is None:
+        raise Detached
+    reconcile.remember_started(pod, started.deployment)
+    report.keep_measured()
+    report.keep_durations()
+    return started
+
+
 def _started(
-    pod: Pod, connection: Connection, report: StartReport, wanted: Start, known_models: catalog.Catalog, key: str
+    pod: Pod,
+    connection: Connection,
+    report: StartReport,
+    wanted: Start,
+    known_models: catalog.Catalog,
+    key: str,
+    plan: Plan = planner.plan,
 ) -> Started | None:
     """Have the pod start the model, by a plan made and reserved here when it reports its facts.
 
     Returns None if the user detached it.
     """
     request, known_starts, prices = wanted.request, measurements.load(), kept_prices.load()
-    reservation = Reservation(pod, wanted.private, wanted.options)
+    upkeep = on_idle.decided(wanted.upkeep, pod)
+    reservation = Reservation(pod, wanted.private, wanted.options, request.replica_of)
 
     def decide(facts: PodFacts) -> LaunchPlan:
         refusals.require_gpus(pod.name, pod.gpus, facts)
+        on_idle.require_way(upkeep.on_idle, facts.provider, pod.name)
         facts = replace(facts, prices=prices, measurements=known_starts)
-        return reservation.make(report.planned(planner.plan(request, facts, known_models), facts))
+        return reservation.make(report.planned(plan(request, facts, known_models), facts))
 
     def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
         again = report.corrected(plan, exited)
@@ -98,10 +123,11 @@ def _started(
                 checkpoints=planner.checkpoints(request, known_models),
                 adapters=[adapter.source for adapter in request.adapters],
                 private=wanted.private,
-                upkeep=wanted.upkeep,
+                upkeep=upkeep,
                 options=wanted.options,
                 timeout_s=wanted.timeout_s,
                 alone=wanted.detach,
+                replica_of=request.replica_of,
             )
     except Detached:
         reservation.hand_over()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from pi import addresses, screen
-from pi.calls.status import Found, GpuMemory, Status, Unrecorded
 from pi.pods.types import Deployment, Pod
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import count, one_line
 
 if TYPE_CHECKING:
+    from pi.calls.status import Found, GpuMemory, Status, Unrecorded
     from pi.steps.json_shapes import ModelJson
 
-HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL")
+HEADERS = ("NAME", "MODEL", "GPU", "GPU GB", "PORT", "CONTEXT", "STATE", "START", "UP", "IDLE", "URL")
 
 State = Literal["running", "starting", "unresponsive", "crashed", "stopped", "unrecorded", "gone"]
 """What a model does now; "stopped" by a reboot, "unrecorded" if the pod has no valid record of it, "gone" if it
@@ -45,6 +46,21 @@ class Listed:
     found: Found | None = None
     up_s: float | None = None
     """Seconds since its server was launched; None unless it runs."""
+    mark: str = ""
+    """What precedes its name in the table: the branch of a tree if it is a replica."""
+    door_stops_s: int | None = None
+    """After how many seconds without a request the door stops it; None if it does not."""
+
+    @property
+    def servers(self) -> Mapping[str, str] | None:
+        """The replicas behind it, with HAProxy's states; None for a model without replicas."""
+        return self.found.servers if self.found else None
+
+    def stopped_by_door(self, seconds: int) -> Listed:
+        """Return the model with the time after which the door stops it."""
+        without = "" if self.found and self.found.idle_s else " without a request"
+        sentence = f"{self.sentence}; the door stops it after {minutes(seconds)}{without}"
+        return replace(self, sentence=sentence, door_stops_s=seconds)
 
     @property
     def idle_s(self) -> float | None:
@@ -76,25 +92,49 @@ class Listed:
             "ready_after_seconds": found.ready_after_s if found else None,
             "restarts": found.restarts if found else 0,
             "stop_after_idle_s": found.idle_s if found else None,
+            "door_stops_after_s": self.door_stops_s,
+            "hung_seconds": _whole(found.hung_s) if found else None,
+            "on_idle": found.on_idle if found else None,
+            "pod_stop": (found.pod_stop or None) if found else None,
+            "replica_of": model.replica_of or None,
+            "replicas": None if self.servers is None else dict(self.servers),
         }
 
     def row(self) -> tuple[str, ...]:
         """Return its cells under HEADERS."""
         model = self.model
-        url = "over SSH only" if self.state == "running" and model.private else self.url or ""
+        is_hidden = self.state == "running" and model.private and not model.replica_of
+        url = "over SSH only" if is_hidden else self.url or ""
         context = str(self.context or "-")
-        ages = [screen.age(each) if each is not None else "-" for each in (self.up_s, self.idle_s)]
+        ready_after_s = self.found.ready_after_s if self.found else None
+        ages = [screen.age(each) if each is not None else "-" for each in (ready_after_s, self.up_s, self.idle_s)]
         on_gpus = (_gpus(model), _gigabytes(self.found.gpu_memory if self.found else None))
-        return model.name, one_line(model.model), *on_gpus, str(model.port or "-"), context, self.state, *ages, url
+        named = (self.mark + model.name, one_line(model.model))
+        return *named, *on_gpus, str(model.port or "-"), context, self.state, *ages, url
 
 
 def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
     """Return each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
-    return [
+    found = [
         *(_present(found, pod.models.get(found.deployment.name), host, status) for found in status.found),
         *(_unrecorded(model, pod.models.get(model.name)) for model in status.unrecorded),
         *(_absent(pod, model, status) for name, model in pod.models.items() if name not in status.names),
     ]
+    return _as_tree(found)
+
+
+def _as_tree(found: list[Listed]) -> list[Listed]:
+    """Return models with the replicas of each one after it, in the order of their numbers."""
+    names = {each.model.name for each in found}
+    tree = []
+    for each in found:
+        if each.model.replica_of in names:
+            continue
+        own = [other for other in found if other.model.replica_of == each.model.name]
+        own.sort(key=lambda other: (len(other.model.name), other.model.name))
+        marks = ["├ "] * (len(own) - 1) + ["└ "]
+        tree += [each, *(replace(other, mark=mark) for other, mark in zip(own, marks, strict=False))]
+    return tree
 
 
 def _present(found: Found, saved: Deployment | None, host: str, status: Status) -> Listed:
@@ -172,8 +212,10 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
         words = _stopped_by_reboot(status)
     elif found.state == "idle":
         words = _stopped_idle(found)
+    elif found.state == "running" and found.servers is not None:
+        words = _serving(found.servers)
     elif found.state == "running" and found.idle_s:
-        words += f"; stops after {minutes(found.idle_s)} without a request"
+        words += f"; stops after {minutes(found.idle_s)} without a request{_then(found)}"
     if found.restarts:
         words += f"; restarted {count(found.restarts, 'time')} after a failure"
     if found.left:
@@ -185,6 +227,18 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     return words
 
 
+def _serving(servers: Mapping[str, str]) -> str:
+    """Describe an endpoint, such as "running; 2 of 3 replicas serve; q.2 is down"."""
+    up = [name for name, state in servers.items() if state == "UP"]
+    words = [f"running; {len(up)} of {count(len(servers), 'replica')} serve"]
+    words += [f"{name} is {SEEN.get(state, one_line(state, 20))}" for name, state in servers.items() if state != "UP"]
+    return "; ".join(words)
+
+
+SEEN = {"DOWN": "down", "DRAIN": "draining", "MAINT": "leaving", "gone": "gone"}
+"""States of a replica that gets no requests, by HAProxy's words."""
+
+
 def _stopped_by_reboot(status: Status) -> str:
     return f"stopped by a reboot ({screen.ago(status.up_s)})"
 
@@ -192,11 +246,21 @@ def _stopped_by_reboot(status: Status) -> str:
 def _stopped_idle(found: Found) -> str:
     """Describe a model that ended for lack of use, such as "stopped 2 h ago: no request for 30 min; pi restart q"."""
     ended = "" if found.ended_s_ago is None else f" {screen.ago(found.ended_s_ago)}"
-    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; pi restart {found.deployment.name}"
+    pod_stop = f"; {found.pod_stop}" if found.pod_stop else ""
+    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; pi restart {found.deployment.name}{pod_stop}"
+
+
+def _then(found: Found) -> str:
+    """Describe what happens to the pod after the end of a model that nobody uses."""
+    if not found.on_idle:
+        return ""
+    return "; then the pod runs your command" if found.on_idle == "command" else "; then the pod stops too"
 
 
 def minutes(seconds: float) -> str:
-    """Format a time in whole minutes, such as "30 min" or "2 h"."""
+    """Format a time in whole minutes, such as "30 min" or "2 h"; a short one in seconds."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     return f"{seconds / 3600:.0f} h" if seconds % 3600 == 0 and seconds else f"{seconds / 60:.0f} min"
 
 

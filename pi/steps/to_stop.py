@@ -38,9 +38,11 @@ def chosen(pod: Pod, connection: Connection) -> str | None:
 
 
 def running(connection: Connection) -> list[str]:
-    """Return the models of a pod that a stop ends, also those without a valid record."""
+    """Return the models of a pod that a stop ends, also those without a valid record; replicas with their endpoint."""
     status = read_status(connection)
-    recorded = [found.deployment.name for found in status.found if _runs(found)]
+    living = [found.deployment for found in status.found if _runs(found)]
+    names = {model.name for model in living}
+    recorded = [model.name for model in living if model.replica_of not in names]
     return recorded + [model.name for model in status.unrecorded if model.pids]
 
 

@@ -49,7 +49,7 @@ def require_ready(pod: Pod, name: str, waited: Waited, seconds: float) -> Found:
     if found and found.state == "running":
         return found
     see_log = f"the whole log: pi logs {name}"
-    if found and found.state in ("starting", "unresponsive"):
+    if found and found.state in ("starting", "unresponsive") and found.hung_s is None:
         phase = f" ({found.phase})" if found.phase else f": {found.cause}" if found.cause else ""
         message = f"{name} is not ready after {screen.seconds(seconds)}; it is {found.state}{phase}"
         raise NotReadyError("not-ready-yet", message, f"it still starts; wait again: pi wait {name}")

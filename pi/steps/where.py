@@ -91,10 +91,8 @@ def connected(
 
 def connection_to(pod_name: str | None = None) -> Connection:
     """Return the connection of a pod (default: the active one), which opens on first use."""
-    from pi.ssh.connection import Connection  # noqa: PLC0415 - imports Fabric
-
     pod = state.load().pod(pod_name)
-    return Connection(openssh.way_to(target.parse(pod.ssh), config.config_dir(), pod.host_key))
+    return _fabric_connection(openssh.way_to(target.parse(pod.ssh), config.config_dir(), pod.host_key))
 
 
 def _open(
@@ -106,15 +104,20 @@ def _open(
         way.forget_host_key()
     way.start(fresh=fresh)
     try:
-        from pi.ssh.connection import Connection  # noqa: PLC0415 - imports Fabric while ssh connects
-
-        meanwhile()
-        connection = Connection(way)
+        connection = _fabric_connection(way, meanwhile)
         connection.open()
         return connection
     except BaseException:
         way.close()
         raise
+
+
+def _fabric_connection(way: openssh.Way, meanwhile: Callable[[], object] = lambda: None) -> Connection:
+    """Import Fabric, while ssh connects if it has been started, and then do what else there is to do `meanwhile`."""
+    from pi.ssh.connection import Connection  # noqa: PLC0415 - imports Fabric
+
+    meanwhile()
+    return Connection(way)
 
 
 @contextmanager

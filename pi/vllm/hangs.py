@@ -76,13 +76,24 @@ KINDS = (
     _Kind(
         "waits for Hugging Face",
         Hint(
+            "stands-fetching",
+            "",
+            "check the pod's network and proxy; after three minutes pi tries again without xet by itself",
+        ),
+        NEVER,
+        rf"^{FETCHER}$",
+        NEVER,
+    ),
+    _Kind(
+        "waits for Hugging Face",
+        Hint(
             "stands-downloading",
             "",
             "check the pod's network and proxy; the download continues at the next start",
             ("--env HF_HUB_DISABLE_XET=1",),
         ),
         r"huggingface_hub|hf_xet|snapshot_download|hf_hub_download",
-        rf"^{FETCHER}$",
+        NEVER,
         r"Downloading|Fetching \d+ files|huggingface\.co|Xet",
     ),
     _Kind(
@@ -144,16 +155,61 @@ KINDS = (
 )
 """The first match counts; what a worker does decides before what waits for it."""
 
+SERVING_KINDS = (
+    _Kind(
+        "waits for other GPUs (NCCL)",
+        Hint("hangs-at-nccl", "", "the GPUs do not reach each other any more", (NO_P2P, "--gpus 1")),
+        r"pynccl|custom_all_reduce|symm_mem|all_reduce|all_gather|reduce_scatter|distributed_c10d",
+        NEVER,
+        NEVER,
+    ),
+    _Kind(
+        "compiles a grammar for structured output",
+        Hint("hangs-at-grammar", "", "a schema or a regular expression of a request is too hard: simplify it"),
+        r"xgrammar|outlines|llguidance|lm_format_enforcer|structured_output/\S*backend|interegular",
+        NEVER,
+        NEVER,
+    ),
+    _Kind(
+        "waits for the GPU",
+        Hint("hangs-at-gpu", "", "look at the GPU on the pod: nvidia-smi, and dmesg for lines with Xid"),
+        r"^synchronize \(|\(\S*torch/cuda/streams\.py|_to_list|get_output \(\S*gpu_model_runner",
+        NEVER,
+        NEVER,
+    ),
+)
+"""Where a server stands that was ready: what its stacks tell."""
+
 STOPPED = "is stopped by a signal"
+
+
+def hung_at(processes: Iterable[Process], facts: StartFacts) -> Place | None:
+    """Return where a server hangs that was ready, or None if its stacks do not tell."""
+    processes = tuple(processes)
+    if stopped := _stopped(processes):
+        return stopped
+    if waiting := [each for each in processes if each.state == "D"]:
+        who = f"{waiting[0].name} (pid {waiting[0].pid})"
+        return Place("hangs-in-kernel", f"{who} waits for a device or a disk", "if it stays, only a reboot ends it")
+    frames = "\n".join(frame for each in processes for frame in frames_of(each.stack))
+    found = next((kind for kind in SERVING_KINDS if re.search(kind.frames, frames, re.MULTILINE)), None)
+    return Place(found.hint.id, f"vLLM {found.doing}", _hint(found, facts)) if found else None
+
+
+def _stopped(processes: Iterable[Process]) -> Place | None:
+    stopped = [each for each in processes if each.state in "Tt"]
+    if not stopped:
+        return None
+    pids = " ".join(str(each.pid) for each in stopped)
+    who = f"{stopped[0].name} (pid {stopped[0].pid})"
+    return Place("stands-stopped", f"{who} {STOPPED}", f"on the pod: kill -CONT {pids}")
 
 
 def place_of(log: str, processes: Iterable[Process], facts: StartFacts) -> Place | None:
     """Return where a start stands, or None if neither stacks nor log tell."""
     processes = tuple(processes)
-    if stopped := [each for each in processes if each.state in "Tt"]:
-        who = f"{stopped[0].name} (pid {stopped[0].pid})"
-        pids = " ".join(str(each.pid) for each in stopped)
-        return Place("stands-stopped", f"{who} {STOPPED}", f"on the pod: kill -CONT {pids}")
+    if stopped := _stopped(processes):
+        return stopped
     lines = log_lines.read(log)[-LAST_LINES:]
     frames = "\n".join(frame for each in processes for frame in frames_of(each.stack))
     programs = "\n".join(each.name for each in processes)

@@ -39,6 +39,13 @@ HINTS = (
         " https://openaipublic.blob.core.windows.net/encodings/; with both in a folder on the pod",
         ("--env TIKTOKEN_ENCODINGS_BASE=FOLDER",),
     ),
+    # pi's watchdog
+    Hint(
+        "server-hung",
+        r"^the server hangs: no answer to ",
+        "below that line, the log shows where its processes stood; if it comes back, run fewer requests at a time",
+        ("--set max-num-seqs={fewer_sequences}", "--set enforce-eager"),
+    ),
     # Hugging Face
     Hint(
         "gated-repository",
@@ -59,7 +66,7 @@ HINTS = (
         "hub-transfer-broken",
         r"CAS service|xethub|hf_xet|XetError|xet_core|Data processing error|File reconstruction",
         "the transfer with xet broke",
-        ("--env HF_HUB_DISABLE_XET=1", "start again, which continues the download"),
+        ("--env HF_HUB_DISABLE_XET=1", "start again: files that are whole stay"),
     ),
     Hint(
         "hub-token-rejected",

@@ -116,6 +116,12 @@ _NOISE = re.compile(r'Exception ignored |\s*File ".*/multiprocessing/resource_tr
 
 _READY = "Application startup complete."
 
+_HANGS = "pi: the server hangs: "
+"""Of `pi_watch.py`, which then kills the server."""
+
+_AGAIN = "pi: the server ended with "
+"""Of the launcher, before it starts the server again."""
+
 _ACCESS = re.compile(r'INFO:\s+\S+ - "[A-Z]+ \S+ HTTP/')
 
 _ERRORISH = re.compile(r"(?:\S+: )?(?:fatal|error|FATAL|ERROR|Error|Fatal)\b[ :].+")
@@ -124,8 +130,8 @@ _ERRORISH = re.compile(r"(?:\S+: )?(?:fatal|error|FATAL|ERROR|Error|Fatal)\b[ :]
 def _account(lines: list[Line], exit_code: int | None, kernel: Iterable[str]) -> _Account:
     """Return the first cause that the log, the exit code or the kernel's log contains.
 
-    In this order: a command line error, an exception or a crash of native code, a process that disappeared, a signal,
-    an exception that only points elsewhere or that vLLM survived, the last line.
+    In this order: a command line error, a hang that pi's watchdog ended, an exception or a crash of native code, a
+    process that disappeared, a signal, an exception that only points elsewhere or that vLLM survived, the last line.
     """
     ready = _last(line.at for line in lines if line.text.endswith(_READY))
     survived = max(ready, _last(line.at for line in lines if _proves_health(line)))
@@ -138,6 +144,10 @@ def _account(lines: list[Line], exit_code: int | None, kernel: Iterable[str]) ->
 
     if usage := [line for line in lines if _USAGE.match(line.text)]:
         return _Account([usage[-1].text], [], line=usage[-1])
+    begun = max(ready, _last(line.at for line in lines if line.text.startswith(_AGAIN)))
+    hung = [line for line in lines[begun + 1 :] if line.text.startswith(_HANGS)]
+    if hung and signal_of(exit_code) == signal.SIGKILL:
+        return _Account([hung[-1].text.removeprefix("pi: ")], [], line=hung[-1])
     crash = next(iter(crashes(lines[ready + 1 :])), None)
     if own and not (crash and crash.line.at < min(error.line.at for error in own)):
         return _with_later_calls(_first_to_fail(own), raised)

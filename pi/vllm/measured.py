@@ -50,7 +50,14 @@ class Measured:
     """Time of torch.compile; short if its cache was warm."""
 
     def __bool__(self) -> bool:
-        return any(getattr(self, field.name) is not None for field in fields(self))
+        return bool(self._known())
+
+    def over(self, before: Measured) -> Measured:
+        """Return these figures, with those of an earlier start for the ones that are unknown."""
+        return replace(before, **self._known())
+
+    def _known(self) -> dict[str, Any]:
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
 
 COUNTS = frozenset({"kv_tokens", "context", "fitted_context"})
@@ -117,6 +124,7 @@ FIGURES: tuple[tuple[re.Pattern[str], Callable[[float, float], float], tuple[str
     for pattern, merge, names in (
         (rf"Model loading took {_GIB} Gi?B(?: memory)? and {_SECONDS} seconds", max, ("loading_gib", "loading_s")),
         (rf"Available KV cache memory: {_GIB} GiB", min, ("kv_gib",)),
+        (rf"reserved {_GIB} GiB memory for KV Cache as specified by kv_cache_memory_bytes", min, ("kv_gib",)),
         (rf"(?:Explicitly|Auto) set \({_GIB}/\d[\d.]*\) GiB for KV cache", min, ("kv_gib",)),
         (rf"KV cache size: {_COUNT} tokens", min, ("kv_tokens",)),
         (rf"Maximum concurrency for {_COUNT} tokens per request: {_SECONDS}x", min, ("context", "concurrency")),

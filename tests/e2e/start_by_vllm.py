@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -71,9 +72,10 @@ class StandIns(MetaPathFinder, Loader):
 
 sys.meta_path.append(StandIns())
 
-from vllm.config import get_layers_from_vllm_config, set_current_vllm_config
+from vllm.config import get_layers_from_vllm_config, set_current_vllm_config, vllm
 from vllm.config.compilation import CUDAGraphMode
 from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment, parallel_state
+from vllm.distributed.kv_transfer.kv_connector.utils import get_current_attn_backends
 from vllm.distributed.utils import get_pp_indices
 from vllm.engine.arg_utils import EngineArgs
 from vllm.model_executor.layers import fused_moe
@@ -85,10 +87,11 @@ from vllm.platforms.cpu import CpuPlatform
 from vllm.platforms.interface import Platform
 from vllm.v1.attention.backend import AttentionCGSupport, MultipleOf
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
-from vllm.v1.attention.backends.utils import resolve_kv_cache_layout
+from vllm.v1.attention.backends.mla.amx_mla import AMXMLABackend
+from vllm.v1.attention.backends.mla.cpu_mla import CPUMLABackend
+from vllm.v1.attention.backends.utils import get_supported_kv_cache_layouts, resolve_kv_cache_layout
 from vllm.v1.core.kv_cache_utils import get_kv_cache_configs
 from vllm.v1.kv_cache_interface import FullAttentionSpec
-from vllm.v1.kv_cache_layout import KVCacheLayout
 
 TEXT = {
     "Gemma4ForConditionalGeneration": "Gemma4ForCausalLM",
@@ -119,8 +122,8 @@ class Drafting:
         return (lambda *_: False) if name.startswith("use") else None
 
 
-LAYOUTS = sorted((layout.name for layout in KVCacheLayout), key=lambda name: name != "BLHNC")
-"""The first holds pages of different sizes side by side (DeepSeek-V4)."""
+ON_CPUS = (CPUAttentionBackend, CPUMLABackend, AMXMLABackend)
+"""Stand for the kernels of NVIDIA GPUs, which read any layout of the cache (`FlashAttentionBackend`)."""
 
 
 class NoExperts(torch.nn.Module):  # type: ignore[misc]
@@ -145,8 +148,18 @@ class Kernel:
         return spec
 
 
+SPARSE = ("topk_indices_buffer", "index_group_builder")
+"""Arguments of attention to chosen tokens only, which a CPU does not have."""
+
+
+def dense(implementation: Any, *words: Any, **named: Any) -> Any:
+    """Return a CPU's attention to compressed keys and values, for a layer that a GPU would serve sparsely."""
+    return implementation(*words, **{name: value for name, value in named.items() if name not in SPARSE})
+
+
 def prepare() -> None:
     """Replace what needs a GPU, and look at model classes in this process instead of one for each."""
+    vllm.HAS_TRITON = True  # a GPU has it, so vLLM takes its second model runner
     registry._run_in_subprocess = lambda look: look()
     registry._LazyRegisteredModel._load_modelinfo_from_cache = lambda *_, **__: None
     registry._LazyRegisteredModel._save_modelinfo_to_cache = lambda *_, **__: None
@@ -169,6 +182,9 @@ def prepare() -> None:
 
     CpuPlatform.check_and_update_config = classmethod(check)
     CPUAttentionBackend.get_supported_kernel_block_sizes = staticmethod(lambda *_: [MultipleOf(16)])
+    for latent in (CPUMLABackend, AMXMLABackend):
+        implementation = partial(dense, latent.get_impl_cls())
+        latent.get_impl_cls = staticmethod(partial(lambda each: each, implementation))
     Platform._find_non_ssm_backends = classmethod(lambda cls, config: [Kernel])
     init_distributed_environment(1, 0, f"file://{tempfile.mkdtemp()}/rendezvous", 0, backend="gloo")
 
@@ -198,7 +214,7 @@ def model_of(case: dict[str, Any]) -> Iterator[Any]:
         dtype="bfloat16",
         enforce_eager=True,
         max_num_seqs=8,
-        disable_hybrid_kv_cache_manager=not case["windows"],
+        disable_hybrid_kv_cache_manager=None if case["windows"] else True,
     ).create_engine_config()
     config.speculative_config = Drafting(case["drafts"]) if case["drafts"] else None
     config.parallel_config.tensor_parallel_size = case["tensor"]
@@ -225,7 +241,9 @@ def specs_of(config: Any) -> dict[str, Any]:
     if config.speculative_config:
         whole = [spec for spec in found.values() if isinstance(spec, FullAttentionSpec)]
         found[f"draft.{config.model_config.hf_text_config.num_hidden_layers - 1}"] = whole[-1]
-    resolve_kv_cache_layout(config, [LAYOUTS], found.values())
+    backends = [each for each in get_current_attn_backends(config) if each not in ON_CPUS]
+    layouts = [layout.name for layout in get_supported_kv_cache_layouts(backends)]
+    resolve_kv_cache_layout(config, [layouts], found.values())
     return found
 
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,19 +87,13 @@ class Pi:
 
     def __call__(self, *words: str, timeout_s: float = 60, **environment: str) -> Done:
         """Run pi and wait for its end."""
-        given = {**self.environment, **environment}
-        if forks.suits(words, given):
-            done = forks.run(words, given, self.home, patient(timeout_s))
-        else:
-            done = subprocess.run(
-                [program("pi"), *words],
-                env=given,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=patient(timeout_s),
-            )
-        return self._noted(ended(done.returncode, done.stdout, done.stderr))
+        running = self._begun(words, environment)
+        try:
+            out, err = running.communicate(timeout=patient(timeout_s))
+        except subprocess.TimeoutExpired:
+            running.kill()
+            raise
+        return self._noted(ended(running.returncode, out, err))
 
     def _noted(self, done: Done) -> Done:
         self.printed.append(done.all)
@@ -117,14 +111,7 @@ class Pi:
         modes = termios.tcgetattr(theirs)
         modes[1] &= ~termios.OPOST  # lines as pi writes them
         termios.tcsetattr(theirs, termios.TCSANOW, modes)
-        running = subprocess.Popen(
-            [program("pi"), *words],
-            env={**self.environment, **environment},
-            cwd=self.home,
-            stdin=theirs,
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-        )
+        running = self._begun(words, environment, stdin=theirs, stderr=theirs)
         os.close(theirs)
         shown = b""
         with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
@@ -137,16 +124,38 @@ class Pi:
 
     def spawn(self, *words: str, **environment: str) -> Running:
         """Start pi without waiting for its end."""
-        return Running(
-            subprocess.Popen(
-                [program("pi"), *words],
-                env={**self.environment, **environment},
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            ),
-            self._noted,
+        return Running(self._begun(words, environment), self._noted)
+
+    def launch(self, *words: str) -> Running:
+        """As `spawn`, with a start of Python in any case."""
+        return Running(self._launched(words, self.environment), self._noted)
+
+    def _begun(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: int = subprocess.DEVNULL,
+        stderr: int = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes] | forks.Fork:
+        given = {**self.environment, **environment}
+        if forks.suits(words, given):
+            return forks.Fork(words, given, self.home, stdin, stderr)
+        return self._launched(words, given, stdin, stderr)
+
+    def _launched(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: int = subprocess.DEVNULL,
+        stderr: int = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [program("pi"), *words],
+            env=environment,
+            cwd=self.home,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
         )
 
     def knows(self, *pods: Pod, **fields: Any) -> None:
@@ -181,7 +190,9 @@ class Pi:
 class Running:
     """A running pi."""
 
-    def __init__(self, process: subprocess.Popen[bytes], noted: Callable[[Done], Done] = lambda done: done) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes] | forks.Fork, noted: Callable[[Done], Done] = lambda done: done
+    ) -> None:
         self._process = process
         self._noted = noted
         self._out = b""

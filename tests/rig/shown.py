@@ -61,19 +61,20 @@ class Laptop:
         environment = {**self.pi.environment, "COLUMNS": "120"}
         words = [] if set(typed) & FOR_A_SHELL else shlex.split(typed)
         if words[:1] == ["pi"] and forks.suits(words[1:], environment):
-            done = forks.run(words[1:], environment, self.directory, 120, merged=True)
+            running: subprocess.Popen[bytes] | forks.Fork = forks.Fork(
+                words[1:], environment, self.directory, stderr=subprocess.STDOUT
+            )
         else:
-            done = subprocess.run(
+            running = subprocess.Popen(
                 ["bash", "-c", typed],
                 env=environment,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                timeout=120,
             )
-        printed = done.stdout.decode()
-        assert done.returncode == 0, f"{command} exited with {done.returncode}\n{printed}"
+        printed = running.communicate(timeout=120)[0].decode()
+        assert running.returncode == 0, f"{command} exited with {running.returncode}\n{printed}"
         return self._as_on_the_page(printed)
 
     def file(self, name: str, text: str) -> Path:

@@ -18,6 +18,7 @@ import socket
 import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,7 +52,9 @@ FAULTS: dict[str, Any] = {
     "say": [],  # words to stream as the answer
     "call": None,  # name and arguments of a tool to call before that
     "bench": None,  # last line of a benchmark that fails
-    "requests": [0, 0],  # how many run and wait, by /metrics; None: /metrics does not tell
+    "pause_s": 0.0,  # between the words of an answer
+    "requests": "counted",  # how many run and wait, by /metrics, such as [2, 1]; None: /metrics does not tell
+    "hangs": [],  # names of models that answer no request for text from now on, but their health and figures
     "leak": False,  # print the environment and the key in many encodings and in pieces; answer with the key
 }
 
@@ -208,6 +211,9 @@ class Server(ThreadingHTTPServer):
     fault: dict[str, Any]
     answered = 0
     """Chats so far."""
+    running = 0
+    """Chats that are answered now."""
+    counting = threading.Lock()
     shares_port = False
     daemon_threads = True
 
@@ -228,7 +234,8 @@ class Handler(BaseHTTPRequestHandler):
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
         elif self.path == "/metrics":
             fault = {**FAULTS, **json.loads(text_of("fault/vllm.json") or "{}")}
-            text = metrics(self.server.answered, fault["requests"])
+            requests = [self.server.running, 0] if fault["requests"] == "counted" else fault["requests"]
+            text = metrics(self.server.answered, requests)
             self._reply(200, text.encode(), "text/plain; version=0.0.4")
         elif self.path == "/v1/models":
             models = [
@@ -245,7 +252,15 @@ class Handler(BaseHTTPRequestHandler):
             self._json(401, {"error": {"message": "Unauthorized", "code": 401}})
         elif self.path == "/v1/chat/completions":
             self.server.answered += 1
-            self._stream(json.loads(asked))
+            self._count(1)
+            try:
+                self._stream(json.loads(asked))
+            finally:
+                self._count(-1)
+        elif self.path == "/v1/completions":
+            while set(self.server.names).intersection(json.loads(text_of("fault/vllm.json") or "{}").get("hangs", [])):
+                time.sleep(0.05)
+            self._json(200, {"choices": [{"text": "a"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
         else:
             self._json(404, {"detail": "Not Found"})
 
@@ -258,6 +273,10 @@ class Handler(BaseHTTPRequestHandler):
         given = self.headers.get("authorization")
         return given != f"Bearer {os.environ['VLLM_API_KEY']}" and self.path not in self.server.fault["open_routes"]
 
+    def _count(self, more: int) -> None:
+        with self.server.counting:
+            self.server.running += more
+
     def _stream(self, asked: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
@@ -268,6 +287,7 @@ class Handler(BaseHTTPRequestHandler):
         for piece in pieces:
             if "finish_reason" in piece and self.server.fault["dies_answering"]:
                 die(self.server.fault["last_words"])
+            time.sleep(self.server.fault["pause_s"])
             self._event({"choices": [{"index": 0, "finish_reason": None, **piece}], "model": asked.get("model")})
         self._event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": len(pieces)}})
         self.wfile.write(b"data: [DONE]\n\n")

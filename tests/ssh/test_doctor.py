@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 from jsonschema import validate
 
@@ -26,8 +29,20 @@ def test_a_pod_has_a_line_for_each_check_and_faults_say_what_to_do(pi: Pi, box: 
     half.parent.mkdir(parents=True)
     half.write_bytes(bytes(3 << 20))
     text = pi.ok("doctor")
-    assert "warning models   qwen is crashed" in text and "pi restart qwen" in text
-    assert "3 MiB of downloads that did not end: ann/half" in text and "pi cache rm ann/half" in text
+    assert "warning models   qwen is crashed" in text and "pi restart qwen --pod box" in text
+    assert "3 MiB of downloads that did not end: ann/half" in text and "pi cache rm ann/half --pod box" in text
+    pi.config.chmod(0o755)
+    for each in json.loads(pi.ok("doctor", "--json"))["checks"]:
+        if each["check"] in ("models", "folder"):
+            assert each["level"] == "warning", each
+            subprocess.run(
+                ["bash", "-c", each["fix"]],
+                env={**pi.environment, "PATH": f"{Path(sys.executable).parent}:{pi.environment['PATH']}"},
+                check=True,
+                capture_output=True,
+            )
+    left = {each["check"] for each in json.loads(pi.ok("doctor", "--json"))["checks"] if each["level"] != "ok"}
+    assert "leftovers" in left and not left & {"models", "folder"}
 
 
 def test_a_pod_that_does_not_answer_is_a_failure(pi: Pi, box: Pod) -> None:

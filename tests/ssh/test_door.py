@@ -74,7 +74,7 @@ def open_door(pi: Pi, *words: str) -> Client:
 def test_a_door_in_the_background_streams_over_ssh(server: Pi) -> None:
     pi = server
     assert pi.ok("door", "status") == "the door is closed; open it: pi door --background\n"
-    client = open_door(pi)
+    client = open_door(pi, "--ttl", "30m")
     status, text = client.chat(stream=True)
     words = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     said = "".join(piece["choices"][0]["delta"].get("content", "") for piece in words if piece["choices"])
@@ -93,6 +93,8 @@ def test_a_door_in_the_background_streams_over_ssh(server: Pi) -> None:
     document = json.loads(pi.ok("door", "status", "--json"))
     validate(document, shown("DoorJson"))
     assert document["pid"] == pid and [each["id"] for each in document["models"]] == ["qwen"]
+    assert "qwen: running; the door stops it after 30 min without a request" in pi.ok("list")
+    assert json.loads(pi.ok("list", "--json"))["pods"][0]["models"][0]["door_stops_after_s"] == 1800
     assert pi("door", "--background").id == "door-open"
     assert pi.ok("door", "stop") == f"closed the door at http://127.0.0.1:{client.port}/v1\n"
     assert until(lambda: not is_alive(pid)) and not client.answers()
@@ -109,6 +111,13 @@ def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(server
     with silenced(serving.box):
         assert client.answers()
     pid = json.loads((pi.config / "door" / "door.json").read_text())["pid"]
+    os.kill(pid, signal.SIGSTOP)  # a laptop that sleeps, whose connections die meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.answers)
+        for session in serving.box.sessions():
+            kill(session)
+        os.kill(pid, signal.SIGCONT)
+        assert asked.result() and serving.box.records() == ["qwen"]
     os.kill(pid, signal.SIGKILL)
     assert until(lambda: "closed" in pi("door", "status").out)
     again = pi.spawn("door")
@@ -116,6 +125,16 @@ def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(server
     assert client.answers(), "the same port and key"
     again.interrupt()
     assert again.ends().code == 0 and not client.answers()
+
+
+def test_of_two_doors_that_open_at_once_one_is_refused(server: Pi) -> None:
+    pi = server
+    both = [pi.spawn("door", "--port", str(free_port())) for _ in range(2)]
+    assert until(lambda: [each.is_running() for each in both].count(True) == 1, 30)
+    [open_one], [refused] = ([each for each in both if each.is_running() is runs] for runs in (True, False))
+    assert refused.ends().id == "door-open" and f"pid {open_one.pid}" in pi.ok("door", "status")
+    open_one.interrupt()
+    assert open_one.ends().code == 0
 
 
 def test_a_door_that_cannot_open_says_why(server: Pi) -> None:
@@ -165,7 +184,7 @@ def test_an_idle_model_is_stopped_and_a_request_starts_it_once(pi: Pi, box: Pod)
 @pytest.mark.pace(0.2)
 def test_a_start_that_fails_is_an_error_and_not_repeated_at_once(pi: Pi, box: Pod) -> None:
     box.fault("vllm", exit=1, load_s=0.5)
-    entry = {"model": box.model(), "port": free_port(), "gpus": [], "pid": 7}
+    entry = {"model": box.model(), "port": free_port(), "gpus": [], "pid": 7, "boot_id": "an earlier one"}
     state = pi.state()
     state["pods"]["box"]["models"] = {"qwen": {**entry, "options": {"model": entry["model"]}}, "bge": entry}
     pi.write(state)
@@ -209,3 +228,36 @@ def test_a_killed_door_and_one_on_another_machine_start_a_model_once(pi: Pi, box
             assert answer.result()[0] == 200 and " is Paris." in answer.result()[1]
     assert [each.ok("door", "stop").startswith("closed") for each in (pi, other)] == [True, True]
     assert len(re.findall(r" start +qwen +ok", pi.ok("audit"))) == 1
+
+
+def test_a_declared_model_starts_and_evicts_the_least_used_one(pi: Pi, box: Pod) -> None:
+    box.cards("h100_8", count=1)
+    declared = pi.home / "pi.toml"
+    tables = (f'[pods.box.models.{name}]\nmodel = "{box.model(name)}"\nmemory = "60%"\n' for name in ("old", "new"))
+    declared.write_text("".join(tables))
+    assert pi("door", "--pin", "nobody").id == "pin-unknown"
+    client = open_door(pi, "--evict")
+    try:
+        listed = json.loads(client.ask(path="/v1/models")[1])["data"]
+        assert [(each["id"], each["state"]) for each in listed] == [("old", "stopped"), ("new", "stopped")]
+        assert client.chat("old")[0] == 200
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.chat, "new")
+            assert until(lambda: "more for old, which has just started" in client.notes(), 60)
+            assert client.chat("old")[0] == 200, "it serves on"
+            age(box, "old")
+            assert asked.result()[0] == 200
+        assert list(pi.models("box")) == ["new"]
+        log = (pi.config / "door" / "log").read_text()
+        assert "stop of old on box: makes room for new on box" in log and "start of new on box took" in log
+        declared.write_text("[pods.box.models.new]\nmodell = 1\n")
+        status = pi("door", "status")
+        assert "unknown key modell; did you mean model?" in status.err and "old" in status.out
+    finally:
+        pi.ok("door", "stop")
+
+
+def age(box: Pod, name: str) -> None:
+    """Make a model seem to run since the boot of its pod."""
+    path = box.home / ".pi" / "run" / name / "record.json"
+    path.write_text(json.dumps({**box.record(name), "launched": 1.0}))

@@ -462,7 +462,7 @@ def test_row_50_any_log_is_shown_at_once_in_little_memory_and_safely(pi: Pi, box
     usual = first_byte_s(pi)
     expected = content(log)
     assert until(lambda: first_byte_s(pi) < usual + 1)
-    running = pi.spawn("logs", "qwen")
+    running = pi.launch("logs", "qwen")
     told = running.reads(expected[-20:])
     memory = {pid: peak_mib(pid) for pid in (running.pid, *box.programs())}
     assert len(memory) == 2 and max(memory.values()) <= 100, memory

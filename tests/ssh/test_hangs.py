@@ -33,7 +33,7 @@ PLACES = {
     "nccl": ("vLLM connects the GPUs (NCCL)", "--env NCCL_P2P_DISABLE=1"),
     "broadcast": ("vLLM waits for a worker that does not answer (shared-memory broadcast)", "NCCL_P2P_DISABLE=1"),
     "compiler": ("vLLM compiles kernels", "--env VLLM_USE_FLASHINFER_SAMPLER=0"),
-    "download": ("hf waits for Hugging Face", "--env HF_HUB_DISABLE_XET=1"),
+    "download": ("hf waits for Hugging Face", "pi tries again without xet by itself"),
 }
 
 

@@ -44,7 +44,9 @@ def test_every_json_fits_its_schema(serving: Serving) -> None:
     assert waited["model"] == {**model, "up_seconds": waited["model"]["up_seconds"]}
     validate(printed(pi, "pods", "--all-pods", "--json"), shown("PodsJson"))
     validate(printed(pi, "pods", "check", "box", "--json"), shown("CheckJson"))
-    validate(printed(pi, "explain", "qwen", "--json"), shown("ExplainJson"))
+    explained = printed(pi, "explain", "qwen", "--json")
+    validate(explained, shown("ExplainJson"))
+    assert explained == {"cause": "qwen is running", "hint": "its log: pi logs qwen", "line": None}
     validate(printed(pi, "key", "list", "--json"), shown("KeysJson"))
     validate(printed(pi, "tunnel", "--list", "--json"), shown("TunnelsJson"))
     validate(printed(pi, "models", "--json", "smollm"), shown("Offer"))

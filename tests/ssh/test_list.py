@@ -26,10 +26,24 @@ def row(table: str, name: str) -> str:
 @pytest.mark.core
 def test_a_running_model_is_listed_with_its_address(serving: Serving) -> None:
     [head, line, pod] = serving.pi.ok("list").splitlines()
-    assert head.split() == ["NAME", "MODEL", "GPU", "GPU", "GB", "PORT", "CONTEXT", "STATE", "UP", "IDLE", "URL"]
+    assert head.split() == [
+        "NAME",
+        "MODEL",
+        "GPU",
+        "GPU",
+        "GB",
+        "PORT",
+        "CONTEXT",
+        "STATE",
+        "START",
+        "UP",
+        "IDLE",
+        "URL",
+    ]
     port = serving.pi.models("box")["qwen"]["port"]
-    *cells, up, unit, idle, url = line.split()
+    *cells, start, start_unit, up, unit, idle, url = line.split()
     assert cells == ["qwen", serving.model, "-", "-", str(port), "8192", "running"]
+    assert int(start) < 100 and start_unit == "s"
     assert int(up) < 100 and (unit, idle, url) == ("s", "-", f"http://127.0.0.1:{port}/v1")
     assert pod.startswith("  box: up ")
 

@@ -122,3 +122,16 @@ def test_what_a_failing_proxy_program_wrote_is_shown(pi: Pi) -> None:
     )
     pi.write({"pods": {"box": {"ssh": "ssh box"}}, "active": "box"})
     wants(pi("list"), "proxy-failed", "the ProxyCommand for 127.0.0.1:22 failed: no tunnel today")
+
+
+def test_a_python_of_the_pod_that_hangs_is_named(pi: Pi, box: Pod) -> None:
+    """25 s at pace 0.2 are 5 s."""
+    python = box.home / "venv" / "bin" / "python"
+    (box.home / "venv").unlink()
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexec cat >/dev/null\n")
+    python.chmod(0o755)
+    done = pi("list")
+    assert (done.code, done.out, done.id) == (1, "", "python-silent"), done
+    assert f"{python} on the pod did not run pi's program within 25 s" in done.err
+    assert "if ~/venv hangs, move it away and run the setup again" in done.err

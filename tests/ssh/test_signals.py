@@ -103,7 +103,7 @@ def has_begun(pid: int) -> bool:
 @pytest.mark.parametrize("after_ms", [0, 50, 100, 150, 200, 300, 400, 500, 700, 900])
 def test_a_signal_at_any_time_leaves_no_traceback(pi: Pi, box: Pod, after_ms: int) -> None:
     """Any time is from pi's first line on: before it, Python itself starts, and prints what it likes."""
-    running = pi.spawn("list")
+    running = pi.launch("list")
     assert until(lambda: has_begun(running.pid)) and until(lambda: not has_begun(running.pid))
     time.sleep(after_ms / 1000)
     running.interrupt()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
+from tests.rig import invariants, killing
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive, kill, until
 from tests.ssh.conftest import NewPod
@@ -37,7 +36,8 @@ def test_models_come_up_as_declared_and_only_what_differs_changes(pi: Pi, box: P
     assert not is_alive(pids["a"]) and is_alive(pids["other"])
     exported = pi.ok("export")
     (tmp_path / "exported.toml").write_text(exported)
-    assert pi.ok("up", str(tmp_path / "exported.toml"), "--dry-run").count("as declared") == 3
+    planned = pi.ok("up", str(tmp_path / "exported.toml"), "--dry-run")
+    assert planned.count("as declared") == 3 and planned.endswith("\nnothing to do\n")
     assert pi("down", file).id == "stop-unconfirmed"
     text = pi.ok("down", file, "-y")
     assert "a is stopped" in text and "b is stopped" in text
@@ -58,16 +58,28 @@ def test_a_model_that_fails_does_not_hold_up_the_others(pi: Pi, box: Pod, new_po
     assert list(pi.models("box")) == ["good"]
 
 
-@pytest.mark.parametrize("moment", ["downloading", "loading"])
-def test_an_up_after_a_killed_one_repeats_cleanly(pi: Pi, box: Pod, tmp_path: Path, moment: str) -> None:
-    box.fault("hf", seconds=1.5)
-    box.fault("vllm", load_s=1.5)
-    file = declare(tmp_path, {"a": 'model = "ann/small"'})
-    first = pi.spawn("up", file)
-    assert until(lambda: "a" in box.records() and box.record("a").get("phase") == moment)
-    kill(first.pid)
-    first.ends()
-    pi.ok("up", file)
-    pi.ok("wait", "a")
-    assert pi.ok("up", file).endswith("1 model up, 0 changed\n")
-    assert box.records() == ["a"]
+def test_an_up_that_was_killed_at_any_step_repeats_cleanly(pi: Pi, box: Pod, tmp_path: Path) -> None:
+    """Each killed `up` would restart the model with another context, and the next one ends as declared."""
+    model = box.model()
+
+    def declared(number: int) -> str:
+        return declare(tmp_path, {"a": f'model = "{model}"\ncontext = "{4 + number % 2}k"'})
+
+    pi.ok("start", model, "--name", "bystander", "--memory", "20%")
+    bystander = pi.models("box")["bystander"]["pid"]
+    pi.ok("up", declared(0))
+    pi.ok("up", declared(1), PI_TEST_KILL=killing.value(tmp_path / "all"))
+    steps = (tmp_path / "all").read_text().splitlines()
+    assert {"status: Done", "stop: Done", "start: Surveyed", "start: Launched", "start: Done"} <= set(steps)
+    for number in range(1, len(steps) + 1):
+        file = declared(number + 1)
+        assert pi("up", file, PI_TEST_KILL=killing.value(tmp_path / str(number), number)).code == -9
+        step = (tmp_path / str(number)).read_text().splitlines()[-1]
+        assert pi("up", file).code == 0, step
+        pi.ok("wait", "a")
+        assert pi.ok("up", file).endswith("1 model up, 0 changed\n"), step
+        servers = [words for words in box.processes().values() if "vllm serve" in words and words.startswith("/")]
+        assert len(servers) == 2 and box.records() == ["a", "bystander"], step
+        assert sorted(pi.models("box")) == ["a", "bystander"], step
+        assert is_alive(bystander) and until(lambda: not box.other_processes()), step
+    invariants.hold([pi], [box])

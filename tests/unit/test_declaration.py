@@ -38,6 +38,10 @@ def test_a_file_gives_the_models_in_its_order(tmp_path: Path) -> None:
     assert read(tmp_path, tomli_w.dumps(again)) == [first]
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert read(tmp_path, "\ufeff" + GOOD) == read(tmp_path, GOOD)
+
+
 MISTAKES = {
     "nothing": ("", ["pods: write a table"]),
     "another key": ("x = 1\n" + GOOD, ["x: unknown key"]),

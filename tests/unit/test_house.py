@@ -34,7 +34,7 @@ HEAVY = {
     "uvicorn",
 }
 
-GROUND = {"errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "download"}
+GROUND = {"affinity", "errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "download"}
 
 ARROWS = {
     "cli": "fabric_tasks pods ground",
@@ -71,6 +71,7 @@ LATE = {
     "fabric_tasks.bench": {"pi.steps.bench_plot"},
     "fabric_tasks.top": {"pi.steps.top_screen"},
     "screen": {"tabulate"},
+    "steps.listing": {"pi.calls.status"},
     "steps.spending": {"pi.steps"},
     "steps.where": {"pi.ssh.connection"},
     "": {"pi.fabric_tasks", "pi.steps"},
@@ -227,3 +228,18 @@ def test_pi_pods_loads_only_the_rooms_it_needs(tmp_path: Path) -> None:
     names = {line.rpartition("|")[2].strip().removeprefix("pi.") for line in done.stderr.splitlines() if "| " in line}
     loaded = {room_of(name) for name in names & set(MODULES)}
     assert loaded <= {"", "cli", "fabric_tasks", "steps", "pods", "ground", "on_pod"}
+
+
+def test_a_verb_that_contacts_a_pod_loads_nothing_of_fabrics_own_transport(tmp_path: Path) -> None:
+    pods = {"x": {"ssh": "ssh -p 1 root@127.0.0.1", "gpus": [], "models": {}}}
+    (tmp_path / "pods.json").write_text(json.dumps({"pods": pods, "active": "x"}))
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", Path(sys.executable).parent / "pi", "list"],
+        env={**os.environ, "PI_CONFIG_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "| " in line}
+    assert "fabric.connection" in loaded
+    assert not {name for name in loaded if name.partition(".")[0] in ("cryptography", "nacl", "bcrypt")}
+    assert "paramiko.transport" not in loaded

@@ -32,6 +32,33 @@ def options(**given: Any) -> StartOptions:
     return options_from(StartOptions, {"model": "ann/m", "name": "m", **given})
 
 
+SAME = [
+    ({"context": "32k"}, {"context": "32768"}),
+    ({"memory": "45%"}, {"memory": "0.45"}),
+    ({"gpus": 2}, {"gpus": "02"}),
+    ({"restart": "on-failure", "stop-after-idle": "120m"}, {"restart": "on-failure:3", "stop-after-idle": "2h"}),
+    ({"timeout": 900}, {}),
+    ({"set": []}, {"private": False}),
+]
+
+OTHER: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"context": "32k"}, {"context": "32000"}),
+    ({}, {"private": True}),
+    ({"stop-after-idle": "2h"}, {"stop-after-idle": "2h", "on-idle": "stop-pod"}),
+    ({"contxt": "32k"}, {"context": "32k"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("runs", "declared", "is_same"), [*((*pair, True) for pair in SAME), *((*pair, False) for pair in OTHER)]
+)
+def test_other_words_for_the_same_start_need_no_restart(
+    runs: dict[str, Any], declared: dict[str, Any], is_same: bool
+) -> None:
+    start = start_options.read_options("m", {"model": "ann/m", **declared}).start()
+    assert start_options.describes("m", {"model": "ann/m", **runs}, start) is is_same
+
+
 @pytest.mark.parametrize("given", [{}, GIVEN, {"vllm": ["--max-model-len", "8192", "--trust-remote-code"]}])
 def test_a_table_describes_the_same_start(given: dict[str, Any]) -> None:
     table = json.loads(json.dumps(options(**given).table()))

@@ -16,10 +16,12 @@ import fcntl
 import hashlib
 import hmac
 import json
+import logging
 import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,12 @@ MAIN = ""
 ADMITTED = "pi.admitted"
 """Key in a request's scope if its caller has shown the key."""
 
+PROBE = b"x-pi-probe"
+"""Header of the requests of pi_watch.py, with a secret of this launch: nobody else can leave its requests uncounted."""
+
+USED_S = 25.0
+"""After a request, vLLM reports its throughput for two intervals of 10 s."""
+
 
 class Guard:
     """ASGI middleware. Requests need the server's `VLLM_API_KEY`, or a named key of the pod.
@@ -64,6 +72,7 @@ class Guard:
         self._noted = float("-inf")
         self._named = NamedKeys(os.environ.get("PI_KEYS"))
         self._counts = Counts(os.environ.get("PI_KEYS"))
+        self._probes = Probes(os.environ.get("PI_PROBE", "").encode())
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -73,8 +82,11 @@ class Guard:
             await self.app(scope, receive, send)
         elif (key := self._shown_key(scope["headers"])) is not None:
             scope[ADMITTED] = True
-            self._note_request(scope, key)
-            await self.app({**scope, "headers": self._as_vllm_reads(scope["headers"])}, receive, send)
+            is_probe = self._probes.has(scope)
+            if not is_probe:
+                self._note_request(scope, key)
+            with self._probes.unlogged(scope) if is_probe else self._probes.use(scope):
+                await self.app({**scope, "headers": self._as_vllm_reads(scope["headers"])}, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif is_preflight(scope):
@@ -96,7 +108,7 @@ class Guard:
 
     def _as_vllm_reads(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the headers with the key where vLLM's own check looks for it, and nowhere else."""
-        others = [(name, value) for name, value in headers if name not in (b"authorization", b"x-api-key")]
+        others = [(name, value) for name, value in headers if name not in (b"authorization", b"x-api-key", PROBE)]
         return [*others, (b"authorization", b"Bearer " + self._key)]
 
     def _note_request(self, scope: dict[str, Any], key: str) -> None:
@@ -108,6 +120,50 @@ class Guard:
         if path and now - self._noted >= NOTED_EVERY_S:
             self._noted = now
             asyncio.get_running_loop().run_in_executor(None, _touch, path)
+
+
+class Probes:
+    """The requests of pi's watchdog: they count as no use, and leave no lines in the server's log."""
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark
+        self._clients: set[str] = set()
+        self._uses, self._used = 0, float("-inf")
+        if mark:
+            logging.getLogger("uvicorn.access").addFilter(self._is_of_others)
+            logging.getLogger("vllm.v1.metrics.loggers").addFilter(self._is_of_use)
+
+    def has(self, scope: dict[str, Any]) -> bool:
+        """Return whether a request is the watchdog's."""
+        marks = [value for name, value in scope["headers"] if name == PROBE]
+        return bool(self._mark) and len(marks) == 1 and hmac.compare_digest(marks[0], self._mark)
+
+    @contextlib.contextmanager
+    def unlogged(self, scope: dict[str, Any]) -> Iterator[None]:
+        client = "{}:{}".format(*(scope.get("client") or ("", 0)))
+        self._clients.add(client)
+        try:
+            yield
+        finally:
+            self._clients.discard(client)
+
+    @contextlib.contextmanager
+    def use(self, scope: dict[str, Any]) -> Iterator[None]:
+        weight = int(scope.get("method") != "GET")
+        self._uses += weight
+        try:
+            yield
+        finally:
+            self._uses -= weight
+            self._used = time.monotonic() if weight else self._used
+
+    def _is_of_others(self, record: logging.LogRecord) -> bool:
+        """Return whether a line of uvicorn's access log is not that of a probe."""
+        return not (isinstance(record.args, tuple) and record.args[:1] and record.args[0] in self._clients)
+
+    def _is_of_use(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is not the throughput of probes alone."""
+        return "throughput" not in str(record.msg) or self._uses > 0 or time.monotonic() - self._used < USED_S
 
 
 class NamedKeys:
@@ -198,14 +254,15 @@ def _counts(path: Path) -> dict[str, list[int]]:
 
 
 def _document(path: Path) -> Any:
-    """Return the value of a JSON file of limited size."""
-    with path.open("rb") as file:
-        return json.loads(file.read(FILE_BYTES))
+    """Return the value of a JSON file of limited size. A FIFO is empty, and nothing waits for it."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return json.loads(file.read(FILE_BYTES) or b"")
 
 
 def _private(path: Path, flags: int) -> Any:
-    """Open a file that only this account can read."""
-    return os.fdopen(os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
+    """Open a file that only this account can read. Raises OSError for a FIFO that nobody reads."""
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
 
 
 def is_preflight(scope: dict[str, Any]) -> bool:

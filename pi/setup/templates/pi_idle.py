@@ -1,11 +1,13 @@
 """End a server that nobody has used for a while: `pi_idle.py PID PORT SECONDS`, run by its launcher.
 
 Use is a request that the guard admitted (the file of `PI_ASKED`), and a request that runs or waits (`/metrics`). If
-/metrics does not tell, the server stays. The key is in `VLLM_API_KEY`. It ends with its server.
+/metrics does not tell, the server stays, unless it hangs (the file `hung` of pi_watch.py). The key is in
+`VLLM_API_KEY`. It ends with its server.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -14,6 +16,8 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
 
 LOOK_S = 10.0
 
@@ -68,6 +72,15 @@ def fetched(port: int, path: str) -> str | None:
         return None
 
 
+def started_of(pid: int) -> str | None:
+    """Return when a process started, in ticks, or None if it does not live (proc(5): /proc/PID/stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
 def asked_at() -> float | None:
     try:
         return Path(os.environ["PI_ASKED"]).stat().st_mtime
@@ -78,16 +91,28 @@ def asked_at() -> float | None:
 def main() -> None:
     pid, port, limit_s = (int(word) for word in sys.argv[1:4])
     pace = float(os.environ.get("PI_TEST_PACE") or 1)
-    while fetched(port, "/health") is None:
+    started = started_of(pid)
+
+    def wait() -> None:
+        """Wait for the next look. Exits if the server has ended without its launcher."""
         time.sleep(LOOK_S * pace)
+        if started is None or started_of(pid) != started:
+            sys.exit()
+
+    while fetched(port, "/health") is None:
+        wait()
     idle = Idle((limit_s + SLACK_S) * pace)
 
     def count() -> float | None:
-        return requests_in(fetched(port, "/metrics") or "")
+        if HERE.joinpath("hung").exists():  # its figures stand still
+            return 0
+        with HERE.joinpath("probing").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a probe of pi_watch.py is not a request
+            return requests_in(fetched(port, "/metrics") or "")
 
     while not idle.is_due(asked_at(), count):
-        time.sleep(LOOK_S * pace)
-    Path(__file__).with_name("idle").write_text(f"{limit_s}\n", encoding="utf-8")
+        wait()
+    HERE.joinpath("idle").write_text(f"{limit_s}\n", encoding="utf-8")
     print(f"pi: no request for {limit_s // 60} min; ending the server", flush=True)
     os.kill(pid, signal.SIGTERM)
 

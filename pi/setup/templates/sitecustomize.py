@@ -19,7 +19,8 @@ def register() -> None:
     """Write stacks to the file PI_STACKS on SIGRTMIN+7, which needs no ptrace."""
     path = os.environ.get("PI_STACKS")
     if path:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO is an error
+        descriptor = os.open(path, flags, 0o600)
         faulthandler.register(signal.SIGRTMIN + 7, file=descriptor, all_threads=True)
 
 

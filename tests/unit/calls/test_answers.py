@@ -23,6 +23,7 @@ from pi.calls.failures import ERRORS
 from pi.calls.key import read_keys
 from pi.calls.logs import follow_log
 from pi.calls.pull import pull_model
+from pi.calls.scale import open_endpoint
 from pi.calls.setup import SetupRequest, set_up
 from pi.calls.start import start_model
 from pi.calls.status import read_status
@@ -40,6 +41,7 @@ from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.doctor_shapes import DoctorAnswer
 from pi.on_pod.events import Event, FailureKind, ServerDetail
 from pi.on_pod.key_shapes import KeysAnswer
+from pi.on_pod.scale_shapes import OpenAnswer
 from pi.on_pod.top_shapes import TopAnswer
 from pi.planning import catalog, planner
 from pi.planning.preflight import findings
@@ -71,6 +73,7 @@ RESULTS: dict[str, Any] = {
     "survey": shapes.Survey,
     "start": shapes.StartAnswer,
     "stop": list[shapes.StopAnswer],
+    "scale": OpenAnswer,
     "logs": shapes.LogsAnswer,
     "explain": ServerDetail,
     "setup": shapes.SetupAnswer,
@@ -216,6 +219,13 @@ def stop(link: Any) -> None:
         show_stopped(stopped)
 
 
+def scale(link: Any) -> None:
+    found = open_endpoint(
+        link, model="m", name="q", key="sk-0123", private=False, options={}, listen=lambda event: None
+    )
+    reconcile.remember(POD, found.deployment)
+
+
 def pull(link: Any) -> None:
     report = PullReport(0, "box")
     plan = planner.plan(REQUEST, pods.pod("h100", 1), CATALOG)
@@ -251,6 +261,7 @@ READ: dict[str, Callable[[Any], object]] = {
     "survey": survey,
     "start": start,
     "stop": stop,
+    "scale": scale,
     "logs": lambda link: follow_log(link, "q", lambda event: None),
     "explain": explained,
     "setup": setup,
@@ -286,6 +297,8 @@ def places(shape: Any, value: Any, above: tuple[Any, ...] = ()) -> Iterator[tupl
 
 def sample(kind: Any) -> Any:
     """A value for an optional key that the captured answer lacks."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)[0]
     return None if get_origin(kind) is Union else (get_origin(kind) or kind)()
 
 

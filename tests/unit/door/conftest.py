@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,11 +18,16 @@ import pytest
 import uvicorn
 
 from pi.door import kept, server
+from pi.door.rules import Rules
+from pi.door.starts import Runner, run
+from pi.fabric_tasks.start_options import options_of
 from tests.rig.sshd import free_port
 
 PODS_KEY = "sk-pods-0123456789abcdef"
 
 CHAT = "/v1/chat/completions"
+
+RULES = Rules(start_of=lambda name, table: options_of(name, table).start())
 
 
 @dataclass
@@ -146,14 +152,14 @@ def _entry(name: str, given: Backend | int | Mapping[str, Any]) -> dict[str, Any
     return {**entry, "port": given.port if isinstance(given, Backend) else given}
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A door in a thread of this process, for all tests of a module."""
-    config, port = tmp_path_factory.mktemp("config"), free_port()
+@contextmanager
+def open_door(config: Path, run: Runner = run) -> Iterator[Rig]:
+    """Open a door in a thread of this process."""
+    port = free_port()
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", port)) as listener:
         patch.setenv("PI_CONFIG_DIR", str(config))
         patch.setenv("PI_API_KEY", PODS_KEY)
-        running = uvicorn.Server(server.settings(kept.HOST, PODS_KEY))
+        running = uvicorn.Server(server.settings(kept.HOST, PODS_KEY, RULES, run))
         thread = threading.Thread(target=running.run, args=([listener],))
         thread.start()
         while not running.started:
@@ -162,6 +168,13 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         running.should_exit = True
         thread.join(10)
         assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A door for all tests of a module."""
+    with open_door(tmp_path_factory.mktemp("config")) as rig:
+        yield rig
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import pytest
 from pi.door import kept, names, stopped
 from pi.door.refusals import Refused
 from pi.door.starts import start_words
-from pi.pods.types import Deployment, Pod, State
+from pi.pods import file_format
+from pi.pods.types import Deployment, Move, Pod, State
 
 
 def state(*pods: Pod) -> State:
@@ -53,8 +54,58 @@ def test_a_name_on_several_pods_means_one_that_runs_then_the_active_pods() -> No
     assert [each.id for each in found] == ["dc1/qwen", "dc2/qwen", "dc3/qwen"]
     assert names.find(found, "qwen").pod.name == "dc2"
     assert names.find(found, "dc1/qwen").state == "starting"
-    with pytest.raises(Refused, match="no model 'qwen2'; the door has dc1/qwen, dc2/qwen, dc3/qwen"):
+    with pytest.raises(
+        Refused, match="no model 'qwen2'; did you mean 'qwen'\\? the door has dc1/qwen, dc2/qwen, dc3/qwen"
+    ):
         names.find(found, "qwen2")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        ("qwenn", "qwen"),
+        ("QWEN", "qwen"),
+        ("qwen:latest", "qwen"),
+        ("openai/qwen", "org/qwen"),
+        ("org/qwem", "org/qwen"),
+        ("dc1/qwen:7b", "qwen"),
+        ("gpt-5", None),
+        ("", None),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_one(wanted: str, near: str | None) -> None:
+    found = names.served(state(pod("dc1", model("qwen")), pod("dc2", model("bge"))), {})
+    with pytest.raises(Refused) as refused:
+        names.find(found, wanted)
+    hint = f"did you mean {near!r}? " if near else ""
+    assert refused.value.message == f"no model {wanted!r}; {hint}the door has qwen, bge"
+
+
+def test_an_error_names_twenty_models_at_most() -> None:
+    found = names.served(state(pod("dc1", *(model(f"m{number}") for number in range(25)))), {})
+    with pytest.raises(Refused, match=r"m18, m19 and 5 more$"):
+        names.find(found, "xyz")
+
+
+def test_a_declared_model_is_served_and_starts_as_the_file_says() -> None:
+    declared: dict[str, dict[str, Any]] = {
+        "dc1": {"qwen": {"model": "org/qwen", "context": "8k"}, "bge": {"model": "org/bge"}},
+        "gone": {"x": {}},
+    }
+    running = model("qwen", options={"model": "org/qwen", "context": "4k"})
+    found = names.served(state(pod("dc1", running)), {"dc1": {"bge": {"model": "org/old"}}}, declared)
+    assert [(each.id, each.state, each.options) for each in found] == [
+        ("qwen", "running", {"model": "org/qwen", "context": "8k"}),
+        ("bge", "stopped", {"model": "org/bge"}),
+    ]
+
+
+@pytest.mark.parametrize(("is_done", "serves", "leaves"), [(False, "dc1", []), (True, "dc2", [("dc1", "qwen")])])
+def test_a_model_that_moves_has_one_name(is_done: bool, serves: str, leaves: list[tuple[str, str]]) -> None:
+    now = state(pod("dc1", model("qwen", move=Move("dc2", is_done))), pod("dc2", model("qwen")))
+    assert [(each.id, each.pod.name) for each in names.served(now, {})] == [("qwen", serves)]
+    assert names.leaving(now) == leaves
+    assert file_format.read(file_format.written(now).encode()) == now
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,51 @@ def test_a_model_in_use_stays_and_another_goes_whole(home: Path, call: Wire) -> 
     assert kept.exists() and not gone.parent.parent.exists()
 
 
+def test_files_of_storage_without_links_count(home: Path, call: Wire) -> None:
+    blob(home, "a", 10)
+    repo = Path(cached.folder_of(MODEL))
+    (repo / "snapshots" / "c0ffee" / "sub").mkdir(parents=True)
+    (repo / "snapshots" / "c0ffee" / "sub" / "model.safetensors").write_bytes(bytes(500))
+    (repo / "snapshots" / "c0ffee" / "linked").symlink_to(repo / "blobs" / "a")
+    (repo / "snapshots" / "c0ffee" / "broken").symlink_to("nowhere")
+    (repo / "snapshots" / "circle").symlink_to(repo)
+    [found] = cache.listed(call, {"name": None})["models"]
+    assert found["size_bytes"] == 510
+
+
+def test_a_cache_behind_a_link_to_nothing_is_out_of_reach(home: Path, call: Wire) -> None:
+    (home / ".cache").mkdir()
+    (home / ".cache" / "huggingface").symlink_to(home / "unmounted")
+    with pytest.raises(PodError, match=r"\.cache/huggingface is a link to .*/unmounted, which does not exist"):
+        cache.listed(call, {"name": None})
+    (home / "unmounted").mkdir()
+    assert cache.listed(call, {"name": None})["models"] == []
+
+
+def test_a_model_that_a_program_of_somebody_serves_stays(home: Path, call: Wire) -> None:
+    blob(home, "a")
+    words = [sys.executable, "-c", "print(flush=True); input()", f"--model={MODEL}"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout and program.stdout.readline()
+        with pytest.raises(PodError, match=rf"ann/model is in use by pid {program.pid} \(python"):
+            cache.remove(call, {"name": MODEL})
+        program.communicate(b"\n")
+    cache.remove(call, {"name": MODEL})
+
+
+def test_what_cannot_be_deleted_is_said(home: Path, call: Wire, tmp_path: Path) -> None:
+    blob(home, "a")
+    repo, elsewhere = Path(cached.folder_of(MODEL)), tmp_path / "elsewhere"
+    (repo / "snapshots").touch()
+    with pytest.raises(PodError, match=r"cannot delete ann/model: .*snapshots: Not a directory"):
+        cache.remove(call, {"name": MODEL})
+    repo.rename(elsewhere)
+    repo.symlink_to(elsewhere)
+    with pytest.raises(PodError, match=f"ann/model is a link to {elsewhere}"):
+        cache.remove(call, {"name": MODEL})
+    assert (elsewhere / "blobs" / "a").exists()
+
+
 def test_a_model_that_somebody_fetches_stays(home: Path, call: Wire, tmp_path: Path) -> None:
     kept, program = blob(home, "a"), tmp_path / "hf"
     program.write_text("import sys; print(flush=True); sys.stdin.read()")

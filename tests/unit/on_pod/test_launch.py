@@ -1,4 +1,4 @@
-"""How long a start waits for its launcher, and what it reports when the disk is full."""
+"""How long a start waits for its launcher, its second try, and what it reports when the disk is full."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from pi.on_pod import health, process, records, start, storage
+from pi.on_pod import compiled, health, process, records, start, storage
 from pi.on_pod.record_shapes import Record
 from pi.on_pod.shapes import Launch
 from pi.on_pod.wire import Cancelled, PodError
@@ -100,3 +100,30 @@ def test_a_trickling_server_is_late_at_the_timeout(call: Wire, record: Record, m
         launcher.kill()
     assert raised.value.kind == "timeout" and time.monotonic() - began < 2
     assert max(asked) <= 0.5
+
+
+@pytest.mark.parametrize("took_it", [True, False])
+def test_vllm_is_launched_once_more_if_it_failed_with_the_size_of_an_earlier_start(
+    took_it: bool, call: Wire, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[bool] = []
+
+    def fails_at_first(*arguments: Any) -> None:
+        plan = Path(arguments[3].own) / compiled.STARTUP_PLAN
+        tries.append(plan.exists())
+        if len(tries) == 1:
+            plan.mkdir()
+            log = f"{compiled.APPLIED} (fingerprint ab)" if took_it else ""
+            raise PodError("exited", "vLLM exited", log=log + "\nCUDA out of memory", exit=1)
+
+    monkeypatch.setattr(start, "_try", fails_at_first)
+    plan = cast(Launch, {**PLAN, "alone": True, "files": {}, "compiling": {"card": "H100, 80 GiB", "digest": "ab"}})
+    if not took_it:
+        with pytest.raises(PodError):
+            start._serve(call, record, plan)
+        return
+    start._serve(call, record, plan)
+    assert tries == [False, False]
+    assert [note["text"] for note in cast(Any, call.sent)] == [
+        "vLLM failed with the KV cache's size of an earlier start; starting it again without"
+    ]

@@ -18,6 +18,14 @@ def test_figures_of_a_server() -> None:
     assert found["itl"][-1] == {"le": None, "count": 12}
 
 
+def test_tokens_of_probes_are_no_use() -> None:
+    found = metrics.read(text_of(4), parse)
+    assert found is not None
+    now = metrics.without(found, 8, 100)
+    assert (now["prompt_tokens"], now["generation_tokens"], now["running"]) == (40, 0, 2)
+    assert (found["prompt_tokens"], found["generation_tokens"]) == (48, 12)
+
+
 def test_engines_are_added_and_their_cache_is_a_mean() -> None:
     second = text_of(2).replace('engine="0"', 'engine="1"').replace("0.25", "0.75")
     found = metrics.read(text_of(4) + second, parse)

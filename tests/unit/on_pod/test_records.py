@@ -80,9 +80,9 @@ def blocks_nothing(call: Wire) -> None:
     """A survey and the start of another name work, a start of this name is refused in words, and a stop clears it."""
     facts = checked(Survey, json.loads(json.dumps(survey.survey(REQUEST))))
     assert [record["name"] for record in facts["records"]] == ["b"]
-    start._check_name("c")
+    start.check_name("c")
     with pytest.raises(PodError, match="its record on the pod is damaged: ") as raised:
-        start._check_name("a")
+        start.check_name("a")
     assert raised.value.kind == "name_taken"
     assert stop.stop(call, {"names": ["a"]})[0]["found"] == "leftovers"
     assert os.listdir(records.RUN) == ["b"]
@@ -106,9 +106,9 @@ def test_fifty_damaged_records_are_reported_and_block_nothing(call: Wire) -> Non
         assert problems[name] == ("it is the record of x" if value == "x" and key == "name" else f"{key} is {fault}")
     facts = checked(Survey, json.loads(json.dumps(survey.survey(REQUEST))))
     assert len(facts["records"]) == 51 - len(wrong)
-    start._check_name("c")
+    start.check_name("c")
     with pytest.raises(PodError, match="its record on the pod is damaged: ") as raised:
-        start._check_name(next(iter(wrong)))
+        start.check_name(next(iter(wrong)))
     assert raised.value.kind == "name_taken"
     assert {each["found"] for each in stop.stop(call, {"names": list(wrong)[::9]})} == {"leftovers"}
     assert len(look(call)["unrecorded"]) == len(wrong) - len(list(wrong)[::9])
@@ -173,7 +173,7 @@ def test_a_missing_record_is_no_record(call: Wire) -> None:
     (Path(records.RUN) / "a").mkdir()
     answer = look(call)
     assert answer["unrecorded"] == [] and len(answer["deployments"]) == 1
-    start._check_name("a")
+    start.check_name("a")
     assert stop.stop(call, {"names": ["a"]}) == [{"name": "a", "found": "nothing"}]
 
 
@@ -211,3 +211,34 @@ def test_a_trickling_server_cannot_stretch_a_time_out() -> None:
         began = time.monotonic()
         assert health.get(server.getsockname()[1], "/health", timeout_s=0.4) == (0, b"")
         assert time.monotonic() - began < 2
+
+
+HUNG = {"since": 1.0, "processes": [{"pid": 7, "program": "VLLM::EngineCore", "state": "T", "stack": ""}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_hung"),
+    [
+        (json.dumps(HUNG), True),
+        (json.dumps({**HUNG, "processes": []}), True),
+        ("{", False),
+        ("[]", False),
+        (json.dumps({"since": 1.0}), False),
+        (json.dumps({**HUNG, "since": "x"}), False),
+        (json.dumps({**HUNG, "processes": [{"pid": float("inf"), "program": "", "state": "", "stack": ""}]}), False),
+        (json.dumps({**HUNG, "processes": 7}), False),
+    ],
+)
+def test_a_damaged_report_of_a_hang_is_none(text: str, is_hung: bool, home: Path) -> None:
+    path = write("b", json.dumps({**GOOD, "name": "b"}))
+    path.with_name("hung").write_text(text)
+    record = records.load("b")
+    assert record and (records.hung(record) is not None) is is_hung
+
+
+def test_after_a_reboot_neither_a_restart_nor_a_hang_is_shown(home: Path, call: Wire) -> None:
+    path = write("b", json.dumps({**GOOD, "name": "b", "boot_id": "another", "instance": "50ce69a5de8a7406"}))
+    path.with_name("restarts").write_text(f"2 3 {os.getpid()} 99\n")
+    path.with_name("hung").write_text(json.dumps(HUNG))
+    [found] = look(call)["deployments"]
+    assert found["state"] == "rebooted" and "hung_s" not in found and found.get("phase") is None

@@ -14,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from pi.on_pod import records, stacks
+from pi.on_pod import records, stack, stacks
 from pi.on_pod.record_shapes import Record
 from pi.on_pod.watch import AGAIN_S, STILL_S, Watch
 
@@ -62,7 +62,7 @@ def described(child: subprocess.Popen[str]) -> dict[str, object]:
 def test_a_process_writes_its_stack_on_the_signal_and_lives_on(
     process: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stacks, "PATIENCE_S", 30)
+    monkeypatch.setattr(stack, "PATIENCE_S", 30)
     for _ in range(2):
         assert "in waits_here" in str(described(process)["stack"])
     assert process.poll() is None
@@ -83,7 +83,7 @@ def test_a_stopped_process_is_told_by_its_state(process: subprocess.Popen[str]) 
 
 def test_a_process_without_the_handler_gets_no_signal(process: subprocess.Popen[str]) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
-        assert stacks._by_signal(record(process), other.pid) == ""
+        assert stack.by_signal(other.pid, os.path.join(records.folder("q"), "stacks")) == ""
         assert other.poll() is None
         other.kill()
 

@@ -80,7 +80,7 @@ def test_a_model_without_its_record_is_found_and_stopped_with_all_its_processes(
     assert (model["name"], model["problem"]) == ("qwen", "")
     assert model["port"] and len(model["pids"]) == 4
     with pytest.raises(PodError, match=r"qwen runs \(pid \d+\), and its record on the pod is missing"):
-        start._check_name("qwen")
+        start.check_name("qwen")
     assert [each["found"] for each in stop.stop(call, {"names": []})] == ["unrecorded"]
     assert not is_alive(launcher) and unrecorded.find_all() == []
     assert is_alive(elsewhere) and is_alive(in_setup)

@@ -6,13 +6,16 @@ import fcntl
 import os
 import socket
 import stat
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pi.calls.templates import render
 from pi.on_pod import audit, endings, explain, machine, records, writing
+from tests.rig.patience import patient
 
 
 def folder(path: Path) -> None:
@@ -40,6 +43,34 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     found: Callable[[Path], object] = request.param
     return found
+
+
+@pytest.mark.parametrize("name", ["pid", "pid.new", "exit", "exit.new", "record.json", "stopped"])
+def test_a_launcher_waits_for_no_file(make: Callable[[Path], object], home: Path, name: str) -> None:
+    """Its server fails at once; with a valid record, it would start it again."""
+    values = {
+        "name": "qwen",
+        "venv": "venv",
+        "instance": "d81ea378b66584d1",
+        "environment": {},
+        "port": 1,
+        "idle_s": None,
+        "watch": False,
+        "on_idle": "",
+    }
+    folder = home / ".pi" / "run" / "qwen"
+    folder.mkdir(parents=True)
+    (folder / "key").write_text("sk-1")
+    make(folder / name)
+    (folder / "launch.sh").write_text(render("launch.sh.j2", argv=["false", "serve", "m"], restarts=2, **values))
+    subprocess.run(
+        ["bash", folder / "launch.sh"],
+        env={**os.environ, "HOME": str(home)},
+        start_new_session=True,
+        timeout=patient(20),
+    )
+    assert (folder / "exit").read_text().startswith("1 ")
+    assert (folder / "pid").read_text().strip().isdecimal()
 
 
 @pytest.mark.parametrize("name", ["file", "file.new"])

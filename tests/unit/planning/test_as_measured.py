@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pi.model_id import ModelId
 from pi.planning import catalog, measurements, planner
-from pi.planning.as_measured import with_measurement
+from pi.planning.as_measured import digest_of_start, with_measurement
 from pi.planning.estimate import MemorySum
 from pi.planning.measurements import MOST, Measurement, Setting
 from pi.planning.types import LaunchPlan, PodFacts, Request
@@ -163,6 +163,14 @@ def test_figures_replace_their_terms_of_the_sum(
 # ------------------------------------------------------------------------------------------ text
 
 SETTING = Setting(str(MODEL), "RTX 4090, 24 GiB", 1, 1, 1, "0.33.0", 0.9, "128", "", "0123456789abcdef")
+
+
+def test_the_digest_of_a_start_knows_all_that_decides_its_memory() -> None:
+    """vLLM would give a model with half of a GPU the KV cache of one with the whole GPU."""
+    usual = plan()
+    others = [plan(memory=0.4), plan(context=16384), replace(usual, env={"VLLM_X": "1"}), replace(usual, gpus=(0, 1))]
+    assert len({digest_of_start(each) for each in (usual, *others)}) == len(others) + 1
+    assert digest_of_start(replace(usual, name="other", port=9000, why=())) == digest_of_start(usual)
 
 
 def test_what_is_written_is_read_again() -> None:

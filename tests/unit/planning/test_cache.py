@@ -67,7 +67,7 @@ BLOCKS = {
     ),
     "and one more for each draft": (QWEN_27B, {"drafts": 2}, 16 * PAGE_27B, 832, 1 + 15),
     "states alone": (MAMBA_ONLY, {}, 64 * 3000, 10**6, 3),
-    "pages of windows beside others": (PACKED, {}, 256 * 61 * 1152, 1600, 7 + 2 + 1),
+    "pages of windows beside others": (PACKED, {}, 16 * 61 * 1152, 1600, 100 + 8 + 1),
 }
 
 

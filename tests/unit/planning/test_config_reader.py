@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def expected_layers(group: dict[str, Any]) -> Layers:
 
 def check(network: Network | None, expected: dict[str, Any]) -> None:
     assert network is not None
-    assert set(network.groups) == {expected_layers(group) for group in expected["groups"]}
+    found = {replace(group, at=(), mamba2=False) for group in network.groups}
+    assert found == {expected_layers(group) for group in expected["groups"]}
     assert len(network.groups) == len(expected["groups"])
     facts = {name: expected.get(name, 0) for name in FACTS} | {n: expected[n] for n in OPTIONAL if n in expected}
     assert {name: getattr(network, name) for name in facts} == facts
@@ -54,6 +56,26 @@ def check(network: Network | None, expected: dict[str, Any]) -> None:
 )
 def test_real_config_gives_the_network_of_vllm(name: str, precision: str, expected: dict[str, Any]) -> None:
     check(read_network(config(name)), {**expected, "precision": precision})
+
+
+UNEVEN = {
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": {"full": [(5, 12, 19, 26, 33, 42)], "state": [()]},
+    "MiniMaxAI/MiniMax-M3": {"full": [(0, 1, 2), ()]},
+    "Qwen/Qwen3.5-27B": {"full": [()], "state": [()]},
+    "openai/gpt-oss-20b": {"full": [()], "window": [()]},
+}
+"""Blocks of layers where a pipeline stage has more of them than at even distances, by kind of cache."""
+
+
+@pytest.mark.parametrize(("name", "places"), UNEVEN.items(), ids=UNEVEN)
+def test_blocks_of_uneven_layers(name: str, places: dict[str, list[tuple[int, ...]]]) -> None:
+    network = read_network(config(name.replace("/", "--")))
+    assert network is not None
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for group in network.groups:
+        found.setdefault(group.cache, []).append(group.at)
+        assert group.mamba2 == (group.cache == "state" and "Nemotron" in name)
+    assert found == places
 
 
 def test_every_real_config_has_an_expected_network() -> None:

@@ -201,7 +201,23 @@ def test_certain_context_leaves_room_for_the_error_of_the_sum() -> None:
 
 def test_draft_head_keeps_the_tokens_of_one_more_layer() -> None:
     group = LLAMA_8B.groups[0]
-    assert with_head(LLAMA_8B, 1).groups == (replace(group, count=group.count + 1),)
-    assert with_head(LLAMA_8B, 3).groups == (replace(group, count=group.count + 3),)
+    plain, drafting = (cache_of(each.groups, 1, 1, CacheOptions()) for each in (LLAMA_8B, with_head(LLAMA_8B)))
+    assert plain is not None and drafting is not None
+    assert drafting.block_bytes * group.count == plain.block_bytes * (group.count + 1)
     states = replace(LLAMA_8B, groups=(Layers("state", 32, kv_heads=8, state_bytes=2**21),))
-    assert with_head(states, 1) is states
+    assert with_head(states) is states
+
+
+WORDS = 128256 * 4096 * 2 / 16.06e9
+"""Part of Llama-3.1-8B's weights that are word vectors; its file has them twice."""
+
+
+@pytest.mark.parametrize(
+    ("stages", "part"),
+    [(1, 1), (2, 1 / 2), (3, 11 / 32 * (1 - 2 * WORDS)), (4, 8 / 32 * (1 - 2 * WORDS) + WORDS)],
+    ids=["all", "half", "the middle one has a block more", "the first and the last have the words"],
+)
+def test_fullest_stage_decides(stages: int, part: float) -> None:
+    found = weights_per_gpu_gib(16.06, Split(pipeline=stages), network=LLAMA_8B)
+    others = [10 / 32 * (1 - 2 * WORDS) + WORDS, 11 / 32 * (1 - 2 * WORDS) + WORDS] if stages == 3 else []
+    assert found == pytest.approx(max([part, *others]) * 16.06e9 / GIB)

@@ -193,7 +193,8 @@ REFUSED = {
         "meta-llama/Llama-3.2-11B-Vision-Instruct", with_card(verdicts={"venv": REMOVED}), "model-not-served",
         "MllamaForConditionalGeneration was removed after vLLM 0.10.2",
     ),
-    "removed by its family": ("MiniMaxAI/MiniMax-M1-80k", pod("h100", 1), "model-not-served", "no longer serves"),
+    "removed by its family": ("MiniMaxAI/MiniMax-M1-80k", pod("h100", 1), "model-not-served", "does not serve"),
+    "an encoder-decoder by its name": ("google/flan-t5-large", pod("l4", 1), "model-not-served", "does not serve"),
     "not known to vLLM": (
         "google-t5/t5-base", with_card(verdicts={"venv": Verdict("unknown", "T5ForConditionalGeneration")}),
         "model-not-served", "does not know T5ForConditionalGeneration",

@@ -89,6 +89,7 @@ def test_a_setting_of_the_cache_changes_the_memory_sum() -> None:
 REFUSED = {
     "a context that does not fit": ("context-too-long", {"set": ["max-model-len=1000000"]}, "40960"),
     "a context that is not a number": ("context-invalid", {"set": ["max-model-len=long"]}, "'long'"),
+    "a size without a value": ("set-invalid", {"set": ["max-model-len"]}, "write --set max-model-len=VALUE"),
     "a share above the limit": ("memory-invalid", {"set": ["gpu-memory-utilization=0.99"]}, "95%"),
     "GPUs that are not a number": ("gpus-invalid", {"set": ["tensor-parallel-size=all"]}, "number of GPUs"),
     "more GPUs than the pod has": ("too-many-gpus", {"set": ["tensor-parallel-size=16"]}, "8 GPUs"),

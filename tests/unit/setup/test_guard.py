@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import os
 import resource
 import socket
@@ -227,6 +228,61 @@ def test_a_request_leaves_its_time_and_a_look_does_not(
     assert not asked.exists(), "once a minute is enough"
 
 
+MARK = "0f3c2a9b-mark-of-this-launch"
+
+
+@pytest.fixture
+def watched(module: ModuleType, routes: Routes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A guard that knows the mark of pi's watchdog."""
+    for name, value in {"VLLM_API_KEY": KEY, "PI_PROBE": MARK, "PI_ASKED": str(tmp_path / "asked")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PI_KEYS", str(tmp_path))
+    yield module.Guard(routes)
+    for name in ("uvicorn.access", "vllm.v1.metrics.loggers"):
+        logging.getLogger(name).filters.clear()
+
+
+def test_a_probe_of_pi_counts_as_no_use_and_its_mark_goes_no_further(
+    watched: Any, routes: Routes, tmp_path: Path
+) -> None:
+    reply = answered(watched, "POST", "/v1/completions", [bearer(KEY), ("x-pi-probe", MARK)])
+    assert reply["status"] == 200 and b"x-pi-probe" not in dict(routes.reached[0]["headers"])
+    watched._counts.write()
+    assert not (tmp_path / "asked").exists() and not (tmp_path / "counts.json").exists()
+
+
+@pytest.mark.parametrize("marks", [["guess"], [""], [MARK, MARK]])
+def test_a_request_with_another_mark_counts(marks: list[str], watched: Any, tmp_path: Path) -> None:
+    answered(watched, "POST", "/v1/completions", [bearer(KEY), *(("x-pi-probe", mark) for mark in marks)])
+    watched._counts.write()
+    assert (tmp_path / "counts.json").exists()
+
+
+def test_the_mark_alone_opens_nothing(watched: Any, guard: Any) -> None:
+    assert answered(watched, "POST", "/v1/completions", [("x-pi-probe", MARK)])["status"] == 401
+    assert not guard._probes.has({"headers": [(b"x-pi-probe", b"")]}), "a launch without a watchdog has no mark"
+
+
+def test_probes_leave_no_line_in_the_log(watched: Any) -> None:
+    access, figures = logging.getLogger("uvicorn.access"), logging.getLogger("vllm.v1.metrics.loggers")
+
+    def line(client: str) -> Any:
+        return logging.LogRecord("uvicorn.access", 20, "", 1, '%s - "%s"', (client, "POST /x"), None)
+
+    def throughput() -> Any:
+        return logging.LogRecord("v", 20, "", 1, "Engine %03d: Avg prompt throughput: %.1f tokens/s", (0, 0.1), None)
+
+    with watched._probes.unlogged({"client": ("127.0.0.1", 41)}):
+        assert not access.filter(line("127.0.0.1:41")) and access.filter(line("127.0.0.1:42"))
+        assert not figures.filter(throughput())
+    assert access.filter(line("127.0.0.1:41"))
+    with watched._probes.use({"method": "GET"}):
+        assert not figures.filter(throughput())
+    with watched._probes.use({"method": "POST"}):
+        assert figures.filter(throughput())
+    assert figures.filter(throughput()), "vLLM reports the last seconds of a request after its end"
+
+
 # --- in front of uvicorn
 
 
@@ -356,6 +412,7 @@ def test_the_pods_own_variables_do_not_replace_the_guarded_server(tmp_path: Path
     program.write_text("#!/bin/bash\ncat /proc/$$/environ >~/environ\n")
     program.chmod(0o755)
     own = {"name": "q", "instance": "i", "venv": "venv", "port": 8001, "restarts": 0, "idle_s": None}
+    own |= {"watch": True, "api": "chat", "on_idle": ""}
     script = render("launch.sh.j2", **own, environment={}, argv=["vllm", "serve", "a/b"])
     (run / "launch.sh").write_text(script)
     given = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **OF_THE_POD, "VLLM_LOGGING_LEVEL": "DEBUG"}
@@ -366,3 +423,4 @@ def test_the_pods_own_variables_do_not_replace_the_guarded_server(tmp_path: Path
     assert entries["VLLM_USE_RUST_FRONTEND"] == "0"
     assert entries["PYTHONPATH"] == str(run)
     assert entries["PI_ASKED"] == str(run / "asked")
+    assert len(entries["PI_PROBE"]) > 30

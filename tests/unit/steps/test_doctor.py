@@ -45,6 +45,8 @@ def model(state: Any, left: tuple[int, ...] = ()) -> Found:
 FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, str]]] = {
     "the driver": ({"cuda": "11.4"}, {}, {}, ("gpus", "failure: the NVIDIA driver supports CUDA up to 11.4")),
     "a lost GPU": ({}, {"gpus": ()}, {}, ("gpus", "failure: ")),
+    "new GPUs": ({}, {"gpus": (*GOOD.gpus, *GOOD.gpus)}, {}, ("gpus", "warning: it has 2 GPUs, and pods.json knows 1")),
+    "an odd GPU": ({"unread_gpus": ("1, ERR!",)}, {}, {}, ("gpus", "warning: ignoring unexpected nvidia-smi output")),
     "a full disk": ({}, {"full": "~/.pi"}, {}, ("disk", "failure: full: ~/.pi")),
     "little space": ({"home": Folder("/root", 10**9)}, {}, {}, ("disk", "warning: 1 GB free in /root")),
     "a dead mount": ({}, {"storage": "/mnt/x: Stale file handle"}, {}, ("cache", "failure: /mnt/x: Stale")),

@@ -62,6 +62,26 @@ def test_hostile_answers_register_nothing(tool: Tool, tmp_path: Path, answer: st
         assert not machine.ssh and machine.problem
 
 
+@pytest.mark.parametrize(
+    ("answer", "ids"),
+    [
+        ("null", []),
+        ("[]", []),
+        ('{"instances": [{"id": 5, "actual_status": "running"}], "success": true}', ["5"]),
+        ("{}", None),
+        ('"none"', None),
+        ('{"a": [], "b": []}', None),
+    ],
+)
+def test_the_forms_of_a_list(tool: Tool, answer: str, ids: list[str] | None) -> None:
+    tool("vastai", f"printf %s '{answer}'")
+    if ids is None:
+        with pytest.raises(RemoteError, match="printed no list of machines"):
+            providers.vast()
+    else:
+        assert [each.id for each in providers.vast()] == ids
+
+
 @pytest.mark.parametrize("script", ["echo '{}' && exit 1", "echo not json", "echo 'no api key' >&2; exit 1"])
 def test_a_tool_that_fails_is_quoted(tool: Tool, script: str) -> None:
     tool("vastai", script)
@@ -76,6 +96,12 @@ def test_a_missing_tool_is_named(tool: Tool) -> None:
 
 def rented(id: str, name: str, host: str, price: float | None = 2.0) -> Rented:
     return Rented(id, name, f"ssh root@{host} -p 22", price)
+
+
+def test_a_machine_at_the_address_of_another_one_is_not_taken_for_it() -> None:
+    saved = State({"old": Pod("old", "ssh root@1.1.1.1 -p 22", price=1.0, extra={"provider": "vast 5"})}, "old")
+    [found] = importing.plan(saved, "vast", [rented("6", "new", "1.1.1.1")])
+    assert found.pod is None and "it has the address of old, another machine" in found.sentence
 
 
 def test_an_import_adds_new_pods_and_changes_no_address() -> None:

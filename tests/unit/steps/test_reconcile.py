@@ -46,7 +46,7 @@ def test_a_model_with_a_damaged_record_stays_in_pods_json(pids: tuple[int, ...])
     odd = Unrecorded("qwen", "port is missing", pids, None, None, ())
     status = replace(NOTHING, unrecorded=(odd,))
     [listed] = states.listed(pod, status, "192.0.2.1")
-    assert listed.row()[:4] == ("qwen", "a/b", "-", "8001") and listed.state == "unrecorded"
+    assert listed.row()[:5] == ("qwen", "a/b", "-", "-", "8001") and listed.state == "unrecorded"
     assert "its record on the pod is damaged: port is missing" in listed.sentence
     assert f"pi stop qwen {'stops' if pids else 'removes'} it" in states.state_of(pod, "qwen", status)
     reconcile.reconcile(pod, status)

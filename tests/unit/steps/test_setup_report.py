@@ -24,7 +24,7 @@ from pi.pods import state
 from pi.pods.types import Pod, State
 from pi.steps import durations, pod_entry
 from pi.steps.pod_summary import gpu_summary
-from pi.steps.reports import StartReport, WaitReport
+from pi.steps.reports import WHOLE, StartReport, WaitReport
 from pi.steps.setup_report import SetupReport
 
 
@@ -133,7 +133,7 @@ def test_a_failed_step_is_quoted_in_at_most_five_lines(capsys: pytest.CaptureFix
 def test_a_start_shows_phases_without_prefixes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    durations.keep("start box/Qwen/Qwen3-8B", {"loading weights": 75})
+    durations.keep("start box/Qwen/Qwen3-8B", {"loading weights": 75, WHOLE: 134})
     made: list[Any] = []
     prefix = "(EngineCore pid=95) INFO 11-23 14:29:12 [core.py:1510] "
     events: list[Event] = [
@@ -162,8 +162,11 @@ def test_a_start_shows_phases_without_prefixes(
         made[0]._line, "took_s", lambda: {"loading weights": 31.2, "compiling": 12.0, "warming up": 0.2}
     )
     made[0].keep_durations()
-    assert "  it took: loading weights 31.2 s, compiling 12.0 s\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "waiting until it is ready (last time it took 2 min 14 s; Ctrl+C stops it)" in said
+    assert "  it took: loading weights 31.2 s, compiling 12.0 s\n" in said
     assert durations.load("start box/Qwen/Qwen3-8B")["loading weights"] == 31.2
+    assert durations.load("start box/Qwen/Qwen3-8B")[WHOLE] < 30
 
 
 def test_waiting_shows_the_phases_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:

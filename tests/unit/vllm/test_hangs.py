@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pi.vllm.arguments import Arguments
-from pi.vllm.hangs import Process, frames_of, place_of, shown
+from pi.vllm.hangs import Process, frames_of, hung_at, place_of, shown
 from pi.vllm.start_facts import StartFacts
 
 WAITING = """\
@@ -56,7 +56,7 @@ PLACES = [
     ("a compiler that runs", LINE.format("Starting to load model"), [worker(name="cicc")], "stands-compiling"),
     ("the log at a compilation", LINE.format("Dynamo bytecode transform time: 2.91 s"), [], "stands-compiling"),
     ("a download", LINE.format("Fetching 12 files"), [], "stands-downloading"),
-    ("a download before the start", "", [Process(70, "hf", "S", "")], "stands-downloading"),
+    ("a download before the start", "", [Process(70, "hf", "S", "")], "stands-fetching"),
     ("a bar of weights", "Loading safetensors checkpoint shards:  48% Completed | 22/46 [00:22<00:23,  1.03it/s]\n", [],
      "stands-loading"),
     ("CUDA graphs", LINE.format("Capturing CUDA graph shapes"), [], "stands-capturing"),
@@ -88,3 +88,27 @@ def test_the_innermost_functions_of_the_main_thread_are_shown(stack: str) -> Non
     start = "VLLM::Worker_TP0 (pid 71): ncclCommInitRank (pynccl_wrapper.py:421), __init__ (pynccl.py:118)"
     assert line.startswith(start)
     assert len(frames_of(stack)) >= 2
+
+
+def spied(*frames: str) -> str:
+    lines = "\n".join(f"    {frame}" for frame in frames)
+    return f'Process 71: VLLM::EngineCore\nPython v3.12.3 (python)\n\nThread 71 (active): "MainThread"\n{lines}\n'
+
+
+IDLE = spied("wait (threading.py:359)", "get (queue.py:180)", "_process_input_queue (vllm/v1/engine/core.py:1190)")
+
+HANGS = {
+    "a stopped engine": ([SERVER, worker(state="T")], "stands-stopped"),
+    "a device that does not answer": ([worker(state="D")], "hangs-in-kernel"),
+    "a collective": ([worker(spied("all_reduce (torch/distributed/distributed_c10d.py:2810)"))], "hangs-at-nccl"),
+    "a kernel": ([worker(spied("synchronize (torch/cuda/streams.py:231)", "get_output (x.py:1)"))], "hangs-at-gpu"),
+    "a grammar": ([worker(spied("compile_json_schema (xgrammar/compiler.py:190)"))], "hangs-at-grammar"),
+    "an engine that only waits": ([SERVER, worker(IDLE)], None),
+}
+
+
+@pytest.mark.parametrize(("processes", "expected"), HANGS.values(), ids=HANGS)
+def test_a_ready_server_hangs_at(processes: list[Process], expected: str | None) -> None:
+    place = hung_at(processes, StartFacts())
+    assert (place and place.id) == expected
+    assert place is None or place.hint

@@ -1,0 +1,149 @@
+"""Start a model with replicas behind one endpoint, and change their number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pi import screen
+from pi.calls.events import Event, Progress
+from pi.calls.scale import keep_options, open_endpoint, take_out
+from pi.calls.start import Started
+from pi.calls.status import Found, Status, read_status
+from pi.calls.stop import stop_models
+from pi.errors import InputError, PiError
+from pi.planning import catalog, planner
+from pi.planning.replicas import name_of, number_of, plan, replica
+from pi.planning.types import LaunchPlan, PodFacts, Request
+from pi.pods import changes
+from pi.pods.types import NAME, Deployment, Pod
+from pi.steps import reconcile, spending, starting
+from pi.steps.reports import show_how_to_call
+from pi.steps.reservation import MAY_CONTINUE
+from pi.steps.starting import Start
+from pi.text import count
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
+MOST = 64
+"""Replicas of a model: a pod has at most 16 GPUs or so."""
+
+ENDED = ("crashed", "rebooted", "idle")
+"""States of a replica that another one replaces."""
+
+
+def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
+    """Start a model, with its replicas if it has some, and print how to call it. Raises PiError."""
+    if not wanted.request.replicas:
+        return starting.start(pod, connection, wanted, key)
+    name, began = wanted.request.name, time.monotonic()
+    with changes.change("start", f"{pod.name}/{name}"):
+        endpoint = _opened(pod, connection, wanted, key)
+        try:
+            for number in range(1, wanted.request.replicas + 1):
+                last = _add(pod, connection, wanted, key, number)
+        except PiError as error:
+            if not isinstance(error, MAY_CONTINUE):
+                stop_models(connection, [name], lambda event: None)
+                reconcile.forget(pod, {name, *(name_of(name, each) for each in range(1, wanted.request.replicas + 1))})
+            raise
+        served = _served(endpoint.deployment, last, wanted.options)
+        reconcile.remember_started(pod, served)
+    spending.note_use(pod)
+    ready = f"{name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}"
+    screen.say(f"{ready}: {count(wanted.request.replicas, 'replica')} behind port {served.port}")
+    show_how_to_call(replace(endpoint, deployment=served, context=last.context), connection.host)
+
+
+def _opened(pod: Pod, connection: Connection, wanted: Start, key: str) -> Started:
+    request = wanted.request
+    if not NAME.fullmatch(name_of(request.name, MOST)):
+        raise InputError("name-invalid", f"the name {request.name} is too long for replicas", "use a shorter --name")
+    with screen.progress() as line:
+        endpoint = open_endpoint(
+            connection,
+            model=request.model,
+            name=request.name,
+            key=key,
+            private=wanted.private,
+            options=wanted.options,
+            listen=lambda event: _hear(line, event),
+        )
+    reconcile.remember(pod, replace(endpoint.deployment, options=dict(wanted.options)))
+    return endpoint
+
+
+def _hear(line: screen.Progress, event: Event) -> None:
+    if isinstance(event, Progress):
+        line.show(event.text)
+
+
+def _served(endpoint: Deployment, replica: Started, options: Mapping[str, Any]) -> Deployment:
+    """Return an endpoint with what it has from its replicas."""
+    made = replica.deployment
+    return replace(endpoint, model=made.model, api=made.api, adapters=made.adapters, options=dict(options))
+
+
+def _add(pod: Pod, connection: Connection, wanted: Start, key: str, number: int) -> Started:
+    """Start one replica; the pod lets it join its endpoint. Before the first one, all must fit. Raises PiError."""
+    model = wanted.request
+    one = replace(wanted, request=replica(model, number), private=True, options={})
+
+    def planned(request: Request, facts: PodFacts, known_models: catalog.Catalog) -> LaunchPlan:
+        checks_all = number == 1 and bool(model.replicas)
+        return plan(model, facts, known_models) if checks_all else planner.plan(request, facts, known_models)
+
+    return starting.start_replica(pod, connection, one, key, planned)
+
+
+def scale(pod: Pod, connection: Connection, wanted: Start, number: int, key: str) -> None:
+    """Bring a model to so many replicas that run: replace those that have ended, then add or remove some."""
+    name = wanted.request.name
+    wanted = replace(wanted, request=replace(wanted.request, replicas=0))  # one that is added is planned alone
+    status = read_status(connection)
+    endpoint = _endpoint(pod, status, name)
+    own = replicas_of(status.found, name)
+    living = [found for found in own if found.state not in ENDED]
+    for found in [*(each for each in own if each not in living), *living[number:]]:
+        _remove(pod, connection, name, found)
+    kept = {found.deployment.name for found in living[:number]}
+    numbers = [each for each in range(1, number + 1 + len(kept)) if name_of(name, each) not in kept]
+    for each in numbers[: number - len(kept)]:
+        _add(pod, connection, wanted, key, each)
+        screen.say(f"{name_of(name, each)} is ready and gets requests")
+    options = {**wanted.options, "replicas": str(number)}
+    keep_options(connection, name, options)
+    reconcile.remember(pod, replace(endpoint.deployment, options=options))
+    screen.say(f"{name} has {count(number, 'replica')} on {pod.name}")
+
+
+def replicas_of(found: tuple[Found, ...], name: str) -> list[Found]:
+    """Return the replicas of a model, in the order of their numbers."""
+    own = [each for each in found if each.deployment.replica_of == name]
+    return sorted(own, key=lambda each: number_of(each.deployment.name))
+
+
+def _remove(pod: Pod, connection: Connection, name: str, found: Found) -> None:
+    own = found.deployment.name
+    with changes.change("stop", f"{pod.name}/{own}"), screen.progress() as line:
+        take_out(connection, own, name, lambda event: _hear(line, event))
+    reconcile.forget(pod, {own})
+    how = "had ended and was removed" if found.state in ENDED else "has answered its requests and is stopped"
+    screen.say(f"{own} {how}")
+
+
+def _endpoint(pod: Pod, status: Status, name: str) -> Found:
+    """Return the endpoint of a model. Raises InputError if it has none that runs."""
+    found = next((each for each in status.found if each.deployment.name == name), None)
+    if found is None:
+        known = ", ".join(each.deployment.name for each in status.found if not each.deployment.replica_of) or "none"
+        raise InputError("unknown-name", f"no model {name!r} on {pod.name}", f"it has {known}; see: pi list")
+    if found.servers is None:
+        hint = f"start it with replicas: pi stop {name}; pi start MODEL --name {name} --replicas 2"
+        raise InputError("no-replicas", f"{name} runs without replicas", hint)
+    if found.state in ENDED:
+        raise InputError("endpoint-ended", f"the HAProxy of {name} has ended", f"pi restart {name}")
+    return found

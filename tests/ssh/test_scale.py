@@ -1,0 +1,82 @@
+"""`pi start --replicas` and `pi scale`: a real HAProxy in front of servers that are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from tests.rig.command import KEY, Pi
+from tests.rig.pod import Pod, kill, until
+
+
+def asked(port: int, path: str = "/v1/models", **headers: str) -> int | str:
+    """Return the status of a request, or "stopped" if HAProxy refused it, so that it reached no replica."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=named)) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return "stopped" if error.headers.get("www-authenticate") == "Bearer" else error.code
+    except OSError:
+        return "nothing answers"
+
+
+def shown(pi: Pi) -> dict[str, dict[str, Any]]:
+    """Return the models of `pi list --json` by name."""
+    [pod] = json.loads(pi.ok("list", "--json"))["pods"]
+    return {model["name"]: model for model in pod["models"]}
+
+
+def test_replicas_start_scale_crash_and_stop_behind_one_port(pi: Pi, box: Pod) -> None:
+    started = pi.ok("start", box.model(), "--name", "qwen", "--replicas", "2")
+    port = pi.models("box")["qwen"]["port"]
+    assert port == 8001 and "qwen is ready on box" in started and f"2 replicas behind port {port}" in started
+
+    rows = pi.ok("list").splitlines()
+    assert [row.split("  ")[0] for row in rows[1:4]] == ["qwen", "├ qwen.1", "└ qwen.2"]
+    assert "  qwen: running; 2 of 2 replicas serve" in rows
+    models = shown(pi)
+    assert models["qwen"]["replicas"] == {"qwen.1": "UP", "qwen.2": "UP"} and models["qwen"]["context"] == 8192
+    assert [models[name]["replica_of"] for name in models] == [None, "qwen", "qwen"]
+
+    bearer = {"Authorization": f"Bearer {KEY}"}
+    assert asked(port, **bearer) == 200 and asked(port, "/health") == 200
+    assert asked(port, "/metrics", **bearer) == 200
+    strangers = [asked(port, path, x_api_key="k") for path in ("/v1/models", "/metrics", "/tokenize", "/no-such-route")]
+    assert set(strangers) == {"stopped"} and asked(port) == "stopped"
+    added = pi("key", "add", "ann").out.strip()
+    assert asked(port, x_api_key=added) == 401  # from the stand-in, which has no guard and so no named keys
+    pi.ok("key", "revoke", "ann")
+    assert asked(port, x_api_key=added) == "stopped"
+    assert "Paris" in pi.ok("prompt", "qwen", "--no-tools", "Where?")
+
+    kill(models["qwen.1"]["pid"])
+    assert until(lambda: shown(pi)["qwen"]["replicas"]["qwen.1"] == "DOWN", 5)
+    assert asked(port, **bearer) == 200
+    assert "  qwen: running; 1 of 2 replicas serve; qwen.1 is down" in pi.ok("list")
+
+    scaled = pi.ok("scale", "qwen", "3")
+    assert "qwen.1 had ended and was removed" in scaled and "qwen has 3 replicas on box" in scaled
+    models = shown(pi)
+    assert set(models["qwen"]["replicas"].values()) == {"UP"} and len(models["qwen"]["replicas"]) == 3
+    kill(models["qwen"]["pid"])  # HAProxy itself: its launcher starts it with the replicas of now
+    assert until(lambda: asked(port, **bearer) == 200)
+    assert len(shown(pi)["qwen"]["replicas"]) == 3
+
+    assert "qwen.3 has answered its requests and is stopped" in pi.ok("scale", "qwen", "2")
+    assert list(pi.models("box")) == ["qwen", "qwen.2", "qwen.1"] and box.records() == ["qwen", "qwen.1", "qwen.2"]
+    assert pi.ok("stop", "qwen") == "qwen is stopped\nqwen.1 is stopped\nqwen.2 is stopped\n"
+    assert box.quiet(0) == {} and box.records() == [] and pi.models("box") == {}
+
+
+def test_a_failed_replica_leaves_nothing_and_names_the_cause(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", exit=3)
+    done = pi("start", box.model(), "--name", "qwen", "--replicas", "2")
+    assert done.code != 0 and "qwen.1" in done.err
+    assert box.quiet() == {} and box.records() == [] and pi.models("box") == {}
+    for words in (("--replicas", "0"), ("--replicas", "2", "--detach"), ("--replicas", "2", "--stop-after-idle", "1h")):
+        refused = pi("start", "m", "--name", "qwen", *words)
+        assert refused.code == 2 and refused.id in ("replicas-invalid", "flags-conflict"), refused
+    assert pi("scale", "qwen", "2").id == "no-replicas"
