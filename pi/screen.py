@@ -172,12 +172,11 @@ def table_text(
     cells = [[one_line(printable(str(cell)), CELL) for cell in row] for row in rows]
     headers, moved = list(headers), []
     room = width()
-    if room and below and _table_width(fitted(cells, headers, shrink, room), headers) > room:
+    if room and below and table_width(fitted(cells, headers, shrink, room), headers) > room:
         place = headers.index(below)
         moved = [f"  {'/'.join(row[:labels])}: {row[place]}" for row in cells if row[place]]
         cells, headers = [row[:place] + row[place + 1 :] for row in cells], headers[:place] + headers[place + 1 :]
-    if room:
-        cells = fitted(cells, headers, shrink, room)
+    cells = fitted(cells, headers, shrink, room)
     if colours and colour():
         by_place = [colours.get(header, {}) for header in headers]
         cells = [[_painted(cell, codes.get(cell)) for cell, codes in zip(row, by_place, strict=True)] for row in cells]
@@ -195,30 +194,18 @@ def _painted(cell: str, code: str | None) -> str:
     return f"\x1b[{code}m{cell}\x1b[0m" if code else cell
 
 
-GAP = 2
-"""Columns between cells."""
-
-SHORTEST = 16
-"""Characters to which a cell may be cut."""
+GAP, SHORTEST = 2, 16
+"""Columns between cells, and the characters to which a cell may be cut."""
 
 
-def fits(rows: Sequence[Sequence[str]], headers: Sequence[str], room: int | None) -> bool:
-    """Return whether a table is at most so many columns wide; None is no limit."""
-    return room is None or _table_width(rows, headers) <= room
-
-
-def fitted(rows: Sequence[Sequence[str]], headers: Sequence[str], shrink: str, room: int) -> list[list[str]]:
+def fitted(rows: Sequence[Sequence[str]], headers: Sequence[str], shrink: str, room: int | None) -> list[list[str]]:
     """Return the cells, those under the header `shrink` cut so far that the table is at most so many columns wide."""
-    excess = _table_width(rows, headers) - room
-    return _cut(rows, headers.index(shrink), excess) if shrink and excess > 0 else list(map(list, rows))
+    is_wide = room and shrink and (excess := table_width(rows, headers) - room) > 0
+    return _cut(rows, headers.index(shrink), excess) if is_wide else list(map(list, rows))
 
 
-def _table_width(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> int:
-    return sum(size + GAP for size in _widths(rows, headers)) - GAP
-
-
-def _widths(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[int]:
-    return [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+def table_width(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> int:
+    return sum(max(map(len, column)) + GAP for column in zip(headers, *rows, strict=True)) - GAP
 
 
 def _cut(rows: Sequence[Sequence[str]], place: int, excess: int) -> list[list[str]]:

@@ -68,7 +68,8 @@ def merge(text: str, format: str, content: Mapping[str, Any], defaults: Mapping[
     added, new = _JOINERS[format](text, missing)
     wanted = _with(existing, missing)
     if not _is_same(new, format, wanted):
-        raise Conflict(missing[0][0] if missing else ())
+        deepest = max((path for path, _ in missing), key=len, default=())
+        raise Conflict(deepest[:-1] or deepest)  # a table that cannot be extended where it stands
     return Merged(new, added, kept)
 
 
@@ -156,12 +157,15 @@ def _join_json(text: str, missing: Sequence[tuple[Path, Any]]) -> tuple[tuple[Ad
 
 
 def _join_toml(text: str, missing: Sequence[tuple[Path, Any]]) -> tuple[tuple[Added, ...], str]:
-    """Put single keys above everything, where they belong to no table, and tables below."""
-    added = [Added(path, value, tomli_w.dumps(_with({}, [(path, value)]))) for path, value in missing]
+    """Put single keys above everything, where they belong to no table, and tables below; lines end as in the text."""
+    end = "\r\n" if "\r\n" in text else "\n"
+    added = [
+        Added(path, value, tomli_w.dumps(_with({}, [(path, value)])).replace("\n", end)) for path, value in missing
+    ]
     above = "".join(each.text for each in added if not isinstance(each.value, Mapping))
-    below = "".join(f"\n{each.text}" for each in added if isinstance(each.value, Mapping))
-    text = text if text.endswith("\n") or not text else text + "\n"
-    return tuple(added), (above + ("\n" if above and text else "") + text + below).lstrip("\n")
+    below = "".join(f"{end}{each.text}" for each in added if isinstance(each.value, Mapping))
+    text = text if text.endswith("\n") or not text else text + end
+    return tuple(added), (above + (end if above and text else "") + text + below).lstrip("\r\n")
 
 
 _JOINERS: dict[str, Join] = {"json": _join_json, "toml": _join_toml}
@@ -181,7 +185,7 @@ def _cut_toml(text: str, present: Sequence[tuple[Added, tuple[Path, ...]]]) -> s
         if text.count(each.text) != 1:
             raise Conflict(each.path)
         text = text.replace(each.text, "")
-    return text.lstrip("\n")
+    return text.lstrip("\r\n")
 
 
 _REMOVERS: dict[str, Cut] = {"json": _cut_json, "toml": _cut_toml}

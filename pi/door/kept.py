@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pi import config, redaction
 from pi.errors import BusyError, InputError, PiError, RemoteError
+from pi.steps import own_process
 
 HOST, PORT = "127.0.0.1", 4000
 
@@ -176,7 +177,9 @@ def new_log(place: tuple[str, str] | None = None) -> int:
     make_folder()
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        own_process.require_room(log)
+        return log
     except OSError as error:
         raise unwritable(path, error) from None
 

@@ -62,16 +62,29 @@ def change(edit: Callable[[State], State]) -> State:
     Raises InputError if pi cannot write the file, BusyError if another pi keeps the lock.
     Raises RemoteError if `load` would reject the new state, because pods send any value.
     """
+    with _held():
+        before = load()
+        after = edit(before)
+        if after != before or not path().exists():
+            _write(_real(path()), _text_of(after))
+        return after
+
+
+def require_writable() -> None:
+    """Raise as `change` does if pi cannot write pods.json now. Call this before a step that cannot be undone."""
+    with _held():
+        _fresh(_real(path()), _text_of(load())).unlink()
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    """Hold the lock of pods.json. Raises InputError for an OSError."""
     folder = config_dir()
     _check_paths(folder / "pods.json")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder / "pods.json.lock"):
-            before = load()
-            after = edit(before)
-            if after != before or not path().exists():
-                _write(_real(path()), _text_of(after))
-            return after
+            yield
     except OSError as error:
         file = Path(os.fsdecode(error.filename or folder))
         raise InputError(
@@ -202,8 +215,8 @@ def _backup_of(file: Path) -> Path:
     return file.with_name(file.name + ".bak")
 
 
-def _write(file: Path, text: str) -> None:
-    """Write the file while holding the lock. `file` contains no links."""
+def _fresh(file: Path, text: str) -> Path:
+    """Write a new file beside another one, flushed to disk. Returns its path."""
     fresh = file.with_name(file.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -211,6 +224,16 @@ def _write(file: Path, text: str) -> None:
             new.write(text)
             new.flush()
             os.fsync(new.fileno())
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    return fresh
+
+
+def _write(file: Path, text: str) -> None:
+    """Write the file while holding the lock. `file` contains no links."""
+    fresh = _fresh(file, text)
+    try:
         if file.exists():
             _keep(file, _backup_of(file))
         fresh.replace(file)

@@ -20,10 +20,9 @@ class Log:
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            descriptor, name = tempfile.mkstemp(prefix=".ssh-", dir=folder)
+            name = _made(".ssh-", folder)
         except OSError:
-            descriptor, name = tempfile.mkstemp(prefix="pi-ssh-")
-        os.close(descriptor)
+            name = _made("pi-ssh-", None)
         self.path = Path(name)
 
     def __enter__(self) -> Log:
@@ -48,3 +47,17 @@ class Log:
 
     def close(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def _made(prefix: str, folder: Path | None) -> str:
+    """Make a file with room for messages. Raises OSError, also on a full disk, where ssh would leave it empty."""
+    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=folder)
+    try:
+        os.write(descriptor, b"\n")
+        os.truncate(descriptor, 0)
+    except OSError:
+        Path(name).unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    return name

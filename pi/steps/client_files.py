@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -172,6 +173,9 @@ def _read(path: Path) -> str | None:
         raise InputError("client-file-unreadable", f"cannot read {path}: {error.strerror}") from None
     if len(data) > LARGEST:
         raise InputError("client-file-large", f"{path} is larger than 1 MiB", "pi changes no such file")
+    if data.startswith(codecs.BOM_UTF8):
+        problem = f"{path} begins with a byte order mark, which {path.suffix or 'such'} files may not have"
+        raise InputError("client-file-invalid", problem, "save it as UTF-8 without a BOM; pi changed nothing")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

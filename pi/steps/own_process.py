@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 from pi import config
+
+
+def require_room(log: int) -> None:
+    """Raise OSError if the disk of an empty log is full: the process would end without a word."""
+    os.pwrite(log, b"\n", 0)
+    os.ftruncate(log, 0)
 
 
 def start(words: Sequence[str], output: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

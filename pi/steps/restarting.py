@@ -11,7 +11,7 @@ from pi.calls.stop import stop_models
 from pi.planning import catalog, refusals, room, venvs
 from pi.planning.replicas import plan
 from pi.planning.types import Request
-from pi.pods import changes
+from pi.pods import changes, state
 from pi.pods.types import Pod
 from pi.steps import measurements, reconcile, replicas, starting
 from pi.steps.asking import facts_for
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def require_plan(pod: Pod, connection: Connection, request: Request) -> None:
     """Raise PiError if the model could not start after its stop; so it runs on."""
+    state.require_writable()
     known_models = catalog.load(config.config_dir())
     facts = facts_for(connection, request, known_models)
     refusals.require_gpus(pod.name, pod.gpus, facts)

@@ -227,7 +227,7 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 def model_tables(headers: tuple[str, ...], rows: list[tuple[str, ...]], columns: int | None) -> list[Table]:
     """Return the table of the models; on a terminal that is too narrow for it, two of them, each with the names."""
-    if screen.fits(rows, headers, columns):
+    if columns is None or screen.table_width(rows, headers) <= columns:
         return [(headers, rows)]
 
     def part(first: int, end: int | None) -> Table:

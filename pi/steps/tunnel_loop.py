@@ -122,6 +122,7 @@ def start_in_background(pod: Pod, wanted: Tunnel) -> None:
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        own_process.require_room(output)
     except OSError as error:
         raise InputError("tunnel-file-unwritable", f"cannot write {log}: {error.strerror}") from None
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}

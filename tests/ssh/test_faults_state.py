@@ -28,7 +28,7 @@ import pytest
 from pi.on_pod import process
 from tests.rig import invariants
 from tests.rig.command import Done, Pi, Running, program
-from tests.rig.pod import Pod, kill, until
+from tests.rig.pod import Pod, is_alive, kill, until
 from tests.rig.ports import ports_to_ourselves
 from tests.rig.skips import skip, skip_if
 from tests.ssh.conftest import TOKEN, pods_in, set_mirrors
@@ -473,6 +473,13 @@ def test_row_47_a_model_that_started_while_the_disk_filled_up_is_reported_with_i
         filler.unlink()
         assert "running" in row(pi.ok("list"), "qwen")
         assert json.loads("{" + entry + "}") == pi.models("box")
+        pid = box.record("qwen")["pid"]
+        filler = fill(pi.config)
+        for words in (("restart", "qwen"), ("tunnel", "qwen", "--background"), ("door", "--background")):
+            done = pi(*words)
+            assert done.code == 2 and "No space left on device" in done.err and "qwen is stopped" not in done.out, done
+        assert box.record("qwen")["pid"] == pid and is_alive(pid)
+        filler.unlink()
         invariants.hold([pi], [box])
         pi.ok("stop", "qwen")
         document = pi.state()

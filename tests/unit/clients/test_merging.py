@@ -142,6 +142,7 @@ TOMLS = [
     '# first\n[model_providers.other]\nname = "other" # mine',
     'text = """\n[model_providers.pi-qwen]\n"""\n',
     "[model_providers]\n",
+    "# mine\r\nsandbox = true\r\n\r\n[tools]\r\nweb = false\r\n",
 ]
 
 
@@ -152,6 +153,7 @@ def test_toml_goes_in_and_out_and_comments_stay(text: str) -> None:
     assert after["model_providers"]["pi-qwen"] == CODEX["model_providers"]["pi-qwen"]
     assert {key: after[key] for key in DEFAULTS} == DEFAULTS
     assert text in merged.text or text + "\n" in merged.text
+    assert merged.text.count("\r\n") in (0, merged.text.count("\n"))
     out = remove(merged.text, "toml", merged.added)
     assert out.split() == text.split()
 
@@ -166,8 +168,9 @@ def test_toml_keeps_what_was_added_after_pi() -> None:
     "text", ["model_providers = {other = {}}\n", "[model_providers.pi-qwen]\nname = 'mine'\n", "model_providers = 1\n"]
 )
 def test_toml_that_cannot_be_extended_is_a_conflict(text: str) -> None:
-    with pytest.raises(Conflict):
-        merge(text, "toml", CODEX, {})
+    with pytest.raises(Conflict) as raised:
+        merge(text, "toml", CODEX, DEFAULTS)
+    assert "model_providers" in raised.value.path
 
 
 def test_invalid_toml_is_refused() -> None:

@@ -154,11 +154,12 @@ def test_the_folders_of_the_system_are_used(home: Path, monkeypatch: pytest.Monk
 BROKEN = [
     (b'{"provider": ', "client-file-invalid"),
     (b"\xff\xfe{}", "client-file-invalid"),
+    (b"\xef\xbb\xbf{}", "client-file-invalid"),
     (b" " * (client_files.LARGEST + 1), "client-file-large"),
 ]
 
 
-@pytest.mark.parametrize(("content", "id"), BROKEN, ids=["half a file", "not UTF-8", "too large"])
+@pytest.mark.parametrize(("content", "id"), BROKEN, ids=["half a file", "not UTF-8", "a BOM", "too large"])
 def test_a_broken_file_is_one_line_and_stays(content: bytes, id: str, home: Path) -> None:
     path = home / ".config" / "opencode" / "opencode.json"
     path.parent.mkdir(parents=True)
