@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 from pi.errors import InputError
@@ -60,7 +59,7 @@ def host(text: str) -> str:
         raise ValueError("a host cannot contain /")
     if ":" in text:
         return _ipv6(text)
-    with suppress(ValueError):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+){3}", text):
         return str(ipaddress.IPv4Address(text))
     return _name(text)  # also 127.1, or an alias such as 10.1
 

@@ -34,9 +34,12 @@ def make_venv(folder: Path, version: str = standin_vllm.VERSION) -> Path:
     """Make a small real venv with stand-ins for `vllm` and `hf`, and metadata with vLLM's version."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     for name, module in (("vllm", standin_vllm), ("hf", standin_hf)):
+        compiled = folder / "bin" / f"standin_{name}.py"  # Python keeps the code of modules, not that of programs
+        compiled.write_text(source(module))
         program = folder / "bin" / name
-        program.write_text(f"#!{folder}/bin/python -S\n{source(module)}")
+        program.write_text(f"#!{folder}/bin/python -S\nfrom standin_{name} import main\n\nmain()\n")
         program.chmod(0o755)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", folder / "bin"], check=True)
     [packages] = folder.glob("lib/python3*/site-packages")
     (packages / "prometheus_client").symlink_to(Path(prometheus_client.__file__).parent)
     (packages / "vllm").mkdir()

@@ -148,8 +148,8 @@ def test_row_24_engine_processes_that_hold_the_gpu_are_reported_and_cleaned(pi: 
     box.cards("h100_8", count=1, apps=[{"pid": engine, "gpu": 0, "mib": HELD_MIB}])
     kill(box.record("qwen")["session"])
     kill(box.record("qwen")["pid"])
-    line = row(pi.ok("list"), "qwen")
-    assert re.search(rf"crashed.*, 71\.0 GB still held by pid {engine}, pi stop qwen stops it", line)
+    held = rf"crashed.*, 71\.0 GB still held by pid {engine}, pi stop qwen stops it"
+    assert until(lambda: re.search(held, row(pi.ok("list"), "qwen")))  # the watchdog ends within 2 s
     pi.ok("stop", "qwen")
     assert box.quiet(0) == {}
     assert pi.models("box") == {} and box.records() == []
@@ -560,7 +560,7 @@ def test_row_22_a_server_that_ignores_term_is_forced_and_its_gpu_memory_confirme
     box.cards("h100_8", count=1, apps=[{"pid": server, "gpu": 0, "mib": HELD_MIB}])
     done = pi("stop", "qwen")
     assert (done.code, done.out) == (0, "qwen is stopped (forced after 20 s)\n")
-    assert "waiting for 4 processes to end" in done.err
+    assert re.search("waiting for [45] processes to end", done.err)  # the watchdog may have ended
     assert box.quiet(0) == {}
     assert pi.models("box") == {} and box.records() == []
 

@@ -45,7 +45,7 @@ def test_the_true_context_and_the_requests_that_fit_are_printed(pi: Pi, gpus: Po
     printed = pi.ok("start", MODEL, "--name", "qwen")
     assert "  context: 46080 tokens for one request, about 4 at a time of 16384\n" in printed
     _, line, _ = pi.ok("list").splitlines()
-    assert line.split()[4] == "46080"
+    assert line.split()[5] == "46080"
 
 
 def test_figures_are_kept_in_a_private_file_without_a_secret(pi: Pi, gpus: Pod) -> None:

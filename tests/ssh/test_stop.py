@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -132,7 +133,7 @@ def test_a_server_that_ignores_term_is_forced_with_all_its_children(pi: Pi, box:
     pi.ok("start", box.model(), "--name", "qwen")
     done = pi("stop", "qwen")
     assert (done.code, done.out) == (0, "qwen is stopped (forced after 20 s)\n")
-    assert "waiting for 4 processes to end" in done.err
+    assert re.search("waiting for [45] processes to end", done.err)  # the watchdog may have ended
     assert box.quiet(0) == {}
     assert box.records() == []
 

@@ -33,6 +33,7 @@ ACCEPTED = [
         "ssh root@213.173.108.12 -p 17445 -i ~/.ssh/id_ed25519",
         target("213.173.108.12", "root", 17445, identity_files=KEY),
     ),
+    case("an IP address with three parts", "ssh root@10.0.1", target("10.0.1", "root")),
     case(
         "RunPod's API gives user, host and port",
         "ssh root@195.26.233.3 -p 34446",
@@ -211,7 +212,6 @@ REFUSED = [
     case("Markdown's backslashes", "ssh -p 12345 root\\@123.45.78.10 -L 8080\\:localhost:8080", r"\@"),
     case("Markdown's backslash at a colon", "ssh root@1.2.3.4 -L 8080\\:localhost:8080", r"\:"),
     case("an IP address with 456 in it", "ssh -p 12345 root@123.456.789.10", "123.456.789.10"),
-    case("an IP address with three parts", "ssh root@10.0.1", "10.0.1"),
     case("a list of machines", '["root@10.0.0.1 -p 22", "root@10.0.0.2 -p 22"]', "names 2 machines"),
     case("an endless list", "[" * 100_000, "["),
     case("gcloud",
