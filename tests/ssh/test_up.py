@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.rig import invariants, killing
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive, kill, until
@@ -58,6 +60,7 @@ def test_a_model_that_fails_does_not_hold_up_the_others(pi: Pi, box: Pod, new_po
     assert list(pi.models("box")) == ["good"]
 
 
+@pytest.mark.slow
 def test_an_up_that_was_killed_at_any_step_repeats_cleanly(pi: Pi, box: Pod, tmp_path: Path) -> None:
     """Each killed `up` would restart the model with another context, and the next one ends as declared."""
     model = box.model()
