@@ -20,7 +20,7 @@ from tests.rig import alone
 ROOT = Path(__file__).parents[1]
 SSH = ROOT / "tests" / "ssh"
 
-SSH_WORKERS = 3
+SSH_WORKERS = 4
 """For each core. Most tests over SSH wait for processes and use a fifth of a core."""
 
 UNIT_WORKERS = 1

@@ -311,6 +311,7 @@ def test_under_fabric_the_pod_that_is_named_counts_and_not_the_host(pi: Pi, new_
     assert pi.models("here") and not pi.models("there")
 
 
+@pytest.mark.slow
 def test_under_fabric_a_setup_is_of_the_machine_of_its_ssh_command_and_not_of_the_host(pi: Pi, new_pod: NewPod) -> None:
     here, there = (
         new_pod(name, environment={"PI_SETUP_ONLY": FIRST_STEPS}).bare_machine(Path("/bin/false"))
@@ -330,6 +331,7 @@ def test_under_fabric_a_setup_is_of_the_machine_of_its_ssh_command_and_not_of_th
     assert pi.state()["pods"]["y"]["ssh"] == f"ssh {login()}@127.0.0.1 -p {here.port}"
 
 
+@pytest.mark.slow
 def test_under_fabric_a_setup_takes_a_new_host_key_with_the_flag(pi: Pi, quick: Pod) -> None:
     words = ["pi.pods.setup", "--name", "x"]
     assert fab(pi, quick, *words).code == 0

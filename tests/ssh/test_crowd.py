@@ -55,6 +55,7 @@ def ends(pi: Pi, box: Pod, size: int, took: float) -> None:
     invariants.hold([pi], [box])
 
 
+@pytest.mark.slow
 def test_20_starts_at_once_take_20_ports_and_share_gpus_by_the_rules(pi: Pi, box: Pod) -> None:
     """One more than three on a GPU would not fit: 24 places for 20 models."""
     took = crowd(pi, box, 20, "30%", gpus=8)

@@ -135,6 +135,7 @@ assert seen == {"box", "lab"}, seen
 """Each kill comes after 0 to 3 whole changes, at a random moment of the next, however slow the machine is."""
 
 
+@pytest.mark.slow
 def test_row_07_a_kill_at_any_of_300_moments_of_a_change_leaves_the_old_file_or_the_new_one(pi: Pi) -> None:
     pi.write(TWO)
     subprocess.run([sys.executable, "-c", KILLS], env=pi.environment, stdout=subprocess.DEVNULL, check=True)

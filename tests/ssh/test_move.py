@@ -70,6 +70,7 @@ def test_no_stream_through_the_door_is_lost(pi: Pi, pods: tuple[Pod, Pod]) -> No
     assert "qwen is on dc2 already" in pi.ok("move", "qwen", "dc2")
 
 
+@pytest.mark.slow
 def test_a_move_that_fails_or_is_interrupted_leaves_the_model_where_it_was(
     pi: Pi, pods: tuple[Pod, Pod], tmp_path: Path
 ) -> None:

@@ -155,6 +155,7 @@ def test_a_second_vllm_that_cannot_be_had_leaves_the_first_and_says_so(pi: Pi, m
     assert "box has 0.32.0+cpu; add an extra venv: " in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
 
 
+@pytest.mark.slow
 def test_an_interrupted_setup_of_a_second_vllm_goes_on_where_it_was(pi: Pi, machine: Pod, tmp_path: Path) -> None:
     pi.ok("pods", "setup", "box", machine.ssh)
     (pi.config / "models.toml").write_text(OWN)
