@@ -58,7 +58,7 @@ def e2e(c: Context) -> None:
     """Test end to end with the real vLLM (minutes)."""
     from chores import suite
 
-    raise Exit(code=suite.run([["-m", "e2e", "tests/e2e", "--timeout", "1500"]]))
+    raise Exit(code=suite.run([["-m", "e2e and not slow", "tests/e2e", "--timeout", "1500"]]))
 
 
 @task
@@ -106,6 +106,7 @@ def clients(c: Context) -> None:
 def nightly(c: Context) -> None:
     """Test what takes hours: the newest vLLM's parser, real clients, the slow tier, Debians, fuzz, ten suites."""
     newest(c)
+    c.run(f"{BIN}/python -m pytest -q -m 'e2e and slow' tests/e2e --timeout 1500", env={"PI_E2E_REQUESTS": "2000"})
     clients(c)
     slow(c)
     rootfs(c)

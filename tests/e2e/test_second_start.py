@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from chores import bench_starts
 from tests.e2e.test_main_job import Pods
 
 FEW_LAYERS = ("--load-format", "dummy", "--hf-overrides", '{"num_hidden_layers": 2}')
 
 
+@pytest.mark.slow
 def test_later_starts_compile_nothing_also_on_another_pod(pods: Pods, model: str, tmp_path: Path) -> None:
     with bench_starts.two_pods(tmp_path, pods[0].home / "venv") as (one, two):
         words = (*bench_starts.COMPILED, *FEW_LAYERS)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from typing import Any
 
+import pytest
+
+from tests.rig import traffic
 from tests.rig.command import KEY, Pi
 from tests.rig.pod import Pod, kill, until
 
@@ -80,3 +84,25 @@ def test_a_failed_replica_leaves_nothing_and_names_the_cause(pi: Pi, box: Pod) -
         refused = pi("start", "m", "--name", "qwen", *words)
         assert refused.code == 2 and refused.id in ("replicas-invalid", "flags-conflict"), refused
     assert pi("scale", "qwen", "2").id == "no-replicas"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_of_2000_requests_only_those_on_the_killed_replica_are_lost(pi: Pi, box: Pod) -> None:
+    pi.ok("start", box.model(), "--name", "qwen", "--replicas", "3", timeout_s=300)
+    port, moments = pi.models("box")["qwen"]["port"], list[float]()
+
+    def kill_one() -> None:
+        moments.append(time.monotonic())
+        kill(box.record("qwen.2")["pid"])
+        moments.append(time.monotonic())
+        traffic.wait_for(box.log_of("qwen"), "replicas/qwen.2 is DOWN")
+        moments.append(time.monotonic())
+
+    def drain() -> None:
+        assert "qwen.3 has answered its requests" in pi.ok("scale", "qwen", "1", timeout_s=300)
+
+    done = traffic.run(f"http://127.0.0.1:{port}", KEY, "qwen", 2000, kill_one, drain)
+    traffic.check(done, moments, "qwen")
+    assert len(done) == 2000 and moments[2] - moments[1] < 2
+    pi.ok("stop", "qwen")
