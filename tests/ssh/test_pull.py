@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from jsonschema import validate
 
 from chores.json_schemas import shown
