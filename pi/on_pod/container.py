@@ -85,7 +85,8 @@ def variables() -> Dict[str, str]:
     found: Dict[str, str] = {}
     for path in FILES:
         found.update(_of_file(reading.beginning(path, MAX_BYTES)))
-    for pid in [*reversed(_children_of_first()), "1"]:
+    children = reversed(_children_of_first()) if hides_variables() else ()  # they may be another's, such as a model's
+    for pid in [*children, "1"]:
         found.update(_of_process(reading.beginning(os.path.join(PROC, pid, "environ"), MAX_BYTES)))
     return found
 

@@ -57,7 +57,7 @@ def remember_setup(pod: Pod, facts: SetupFacts, host_key: str, price: float | No
             models={} if is_replaced else saved.models,
             price=saved.price if price is None else price,
             on_idle=pod.on_idle,
-            set_up_at=round(time.time()) if is_replaced or saved.set_up_at is None else saved.set_up_at,
+            set_up_at=int(time.time()) if is_replaced or saved.set_up_at is None else saved.set_up_at,
             gpus=facts.gpus,
             models_path=facts.models_path,
             vllm_version=facts.vllm_version,
