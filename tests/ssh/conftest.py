@@ -26,8 +26,12 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With PI_TEST_CASES=first, keep the first case of each test over SSH, except of those marked `every_case`."""
-    if os.environ.get("PI_TEST_CASES") != "first":
+    """Keep the first case of each test over SSH, except of those marked `every_case`, and leave out those marked `long`.
+
+    With PI_TEST_CASES=long, the long ones stay; with PI_TEST_CASES=all, or without it, everything does.
+    """
+    chosen = os.environ.get("PI_TEST_CASES")
+    if chosen not in ("first", "long"):
         return
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
@@ -35,7 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         function = item.nodeid.partition("[")[0]
         is_further = function in seen and HERE in item.path.parents and not item.get_closest_marker("every_case")
-        (left if is_further else kept).append(item)
+        is_long = chosen == "first" and item.get_closest_marker("long")
+        (left if is_further or is_long else kept).append(item)
         seen.add(function)
     items[:] = kept
     config.hook.pytest_deselected(items=left)

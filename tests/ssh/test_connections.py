@@ -237,6 +237,7 @@ def test_a_fabfile_that_imports_pi_lists_the_models_of_its_host(pi: Pi, new_pod:
     assert (done.code, done.out) == (0, "qwen is stopped\n")
 
 
+@pytest.mark.long
 def test_under_fabric_a_plan_on_a_machine_contacts_no_host(pi: Pi, pod: Pod) -> None:
     words = ["--on", "2x RTX 4090", "--json"]
     done = fab(pi, pod, "pi.plan", "--model", "Qwen/Qwen3-8B", *words)
@@ -262,7 +263,7 @@ def test_under_fabric_a_changed_host_key_is_refused_too(pi: Pi, box: Pod) -> Non
     assert "--new-host-key" in done.err
 
 
-@pytest.mark.core
+@pytest.mark.long
 def test_the_tasks_run_under_invoke(pi: Pi, box: Pod) -> None:
     (pi.home / "tasks.py").write_text(FILE)
     listed = run(pi, program("inv"), "--list").out
@@ -311,7 +312,7 @@ def test_under_fabric_the_pod_that_is_named_counts_and_not_the_host(pi: Pi, new_
     assert pi.models("here") and not pi.models("there")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_under_fabric_a_setup_is_of_the_machine_of_its_ssh_command_and_not_of_the_host(pi: Pi, new_pod: NewPod) -> None:
     here, there = (
         new_pod(name, environment={"PI_SETUP_ONLY": FIRST_STEPS}).bare_machine(Path("/bin/false"))
@@ -331,7 +332,7 @@ def test_under_fabric_a_setup_is_of_the_machine_of_its_ssh_command_and_not_of_th
     assert pi.state()["pods"]["y"]["ssh"] == f"ssh {login()}@127.0.0.1 -p {here.port}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_under_fabric_a_setup_takes_a_new_host_key_with_the_flag(pi: Pi, quick: Pod) -> None:
     words = ["pi.pods.setup", "--name", "x"]
     assert fab(pi, quick, *words).code == 0

@@ -170,10 +170,10 @@ def by_pi(words: list[str], pi: Pi) -> PiError | None:
 
 
 def cases(table: str) -> list[object]:
-    """Return the cases of a table; the slow tier has every other one of those with the same verdict."""
-    slow = {1: [pytest.mark.slow]} if table == "same" else {}
+    """Return the cases of a table. Of those with the same verdict, `make test` has a quarter, and `.ci/run` half."""
+    left = {1: [pytest.mark.slow], 2: [pytest.mark.long], 3: [pytest.mark.slow]} if table == "same" else {}
     return [
-        pytest.param(Case(**values), id=values["name"], marks=slow.get(number % 2, []))
+        pytest.param(Case(**values), id=values["name"], marks=left.get(number % 4, []))
         for number, values in enumerate(TABLES[table])
     ]
 

@@ -230,6 +230,7 @@ def test_a_killed_door_and_one_on_another_machine_start_a_model_once(pi: Pi, box
     assert len(re.findall(r" start +qwen +ok", pi.ok("audit"))) == 1
 
 
+@pytest.mark.long
 def test_a_declared_model_starts_and_evicts_the_least_used_one(pi: Pi, box: Pod) -> None:
     box.cards("h100_8", count=1)
     declared = pi.home / "pi.toml"

@@ -317,6 +317,7 @@ def test_row_13_a_model_whose_start_was_killed_is_taken_over_by_list_when_it_is_
         assert pi.models("box")["qwen"]["status"] == box.record("qwen")["status"] == "running"
 
 
+@pytest.mark.long
 def test_row_14_a_silent_drop_is_noticed_within_30_s_and_made_good(pi: Pi, box: Pod) -> None:
     running = starting(pi, box, load_s=24)
     frozen = drop(box, signal.SIGSTOP)

@@ -565,7 +565,7 @@ def test_row_22_a_server_that_ignores_term_is_forced_and_its_gpu_memory_confirme
     assert pi.models("box") == {} and box.records() == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_row_22_gpu_memory_that_does_not_come_back_is_reported_and_the_entry_kept(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box)
     box.cards("h100_8", count=1, used_mib={"0": 76_000})
@@ -580,6 +580,7 @@ def test_row_22_gpu_memory_that_does_not_come_back_is_reported_and_the_entry_kep
     assert "removed what it had left" in pi.ok("stop", "qwen")
 
 
+@pytest.mark.long
 @pytest.mark.pace(0.1)
 def test_row_22_a_wedged_nvidia_smi_does_not_keep_a_stop_from_its_end(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box)
@@ -629,6 +630,7 @@ def make_deaf(pod: Pod) -> None:
     python.chmod(0o755)
 
 
+@pytest.mark.long
 def test_row_23_a_process_that_does_not_die_is_reported_with_its_state_and_the_entry_kept(pi: Pi, box: Pod) -> None:
     with_a_gpu(pi, box)
     with undying(box):

@@ -180,6 +180,7 @@ def test_row_32_of_an_answer_with_anything_in_it_gpus_are_kept_and_the_rest_is_r
 # --- row 33: fewer GPUs than there were
 
 
+@pytest.mark.long
 def test_row_33_a_pod_with_fewer_gpus_than_it_had_starts_nothing_until_it_is_set_up_again(pi: Pi, quick: Pod) -> None:
     model = quick.model()
     quick.cards("h100_8", count=2)
@@ -293,6 +294,7 @@ def storage_is_reported(pi: Pi, pod: Pod, where: Path, problem: str) -> None:
     assert list(pi.models("box")) == pod.records() == ["qwen"]
 
 
+@pytest.mark.long
 def test_row_37_storage_that_hangs_and_storage_that_is_dead_are_reported_in_time(
     pi: Pi, box: Pod, hanging: FuseMount
 ) -> None:
@@ -529,6 +531,7 @@ def test_row_57_a_broken_venv_is_repaired_but_not_under_a_model_that_runs(idle: 
     invariants.hold([idle.pi], [idle.machine])
 
 
+@pytest.mark.long
 def test_row_57_an_upgrade_waits_for_the_models_that_run(idle: Ready, tmp_path: Path) -> None:
     idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
     newer = str(make_wheels(tmp_path / "newer", "0.33.0"))

@@ -135,7 +135,7 @@ assert seen == {"box", "lab"}, seen
 """Each kill comes after 0 to 3 whole changes, at a random moment of the next, however slow the machine is."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_row_07_a_kill_at_any_of_300_moments_of_a_change_leaves_the_old_file_or_the_new_one(pi: Pi) -> None:
     pi.write(TWO)
     subprocess.run([sys.executable, "-c", KILLS], env=pi.environment, stdout=subprocess.DEVNULL, check=True)
@@ -730,6 +730,7 @@ def test_row_53_a_closed_stdout_or_stderr_is_no_error(pi: Pi, words: str) -> Non
     assert into(pi, "2>&-", "pods", "active", "none").code == 2
 
 
+@pytest.mark.long
 def test_row_53_nobody_who_reads_what_a_pod_says_leaves_pods_json_as_it_is(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     before = pi.state()
@@ -757,6 +758,7 @@ def test_row_53_a_start_that_nobody_reads_is_what_list_says(pi: Pi, box: Pod, ta
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.long
 def test_row_54_a_terminal_that_knows_only_ascii_is_enough(pi: Pi, box: Pod) -> None:
     box.fault("vllm", say=["Größe ", "🚀"])
     pi.ok("start", box.model("größe"), "--name", "qwen")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 
+import pytest
+
 from pi.on_pod.watch import STILL_S
 from tests.rig.command import Pi
 from tests.rig.patience import patient
@@ -37,6 +39,7 @@ PLACES = {
 }
 
 
+@pytest.mark.long
 def test_a_start_that_stands_still_says_where(pi: Pi, new_pod: NewPod) -> None:
     box = new_pod(environment={"PI_TEST_PACE": str(PACE)})
     pi.knows(box)

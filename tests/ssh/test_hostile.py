@@ -122,6 +122,7 @@ def folders(home: Path) -> list[Path]:
     return [*places, place]
 
 
+@pytest.mark.long
 def test_models_in_folders_of_any_name_are_served_under_it(pi: Pi, box: Pod) -> None:
     places = folders(box.home)
     assert sum(len(place.parts) for place in places) > 90
@@ -205,6 +206,7 @@ def test_log_lines_of_every_value_are_safe_in_logs_and_in_the_list(pi: Pi, box: 
     nothing_ran(pi, box)
 
 
+@pytest.mark.long
 def test_gpus_of_every_name_are_safe_to_show(pi: Pi, box: Pod) -> None:
     card = "0, NVIDIA H100 80GB HBM3, 81559, 81000, GPU-1f0c0e3a-0000-0000-0000-000000000001, 9.0, 580.65.06"
     rows = [f"{number}, {value}, 81559, 4, GPU-x, 9.0, 580" for number, value in enumerate(VALUES[:-1], 1)]

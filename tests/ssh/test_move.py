@@ -46,6 +46,7 @@ def said(answer: tuple[int, str]) -> str:
     return "".join(piece["choices"][0]["delta"].get("content", "") for piece in chunks if piece["choices"])
 
 
+@pytest.mark.long
 def test_no_stream_through_the_door_is_lost(pi: Pi, pods: tuple[Pod, Pod]) -> None:
     client, counter, listed = open_door(pi), itertools.count(1), set[str]()
     running = pi.spawn("move", "qwen", "dc2")
@@ -70,7 +71,7 @@ def test_no_stream_through_the_door_is_lost(pi: Pi, pods: tuple[Pod, Pod]) -> No
     assert "qwen is on dc2 already" in pi.ok("move", "qwen", "dc2")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_move_that_fails_or_is_interrupted_leaves_the_model_where_it_was(
     pi: Pi, pods: tuple[Pod, Pod], tmp_path: Path
 ) -> None:

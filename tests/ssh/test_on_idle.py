@@ -40,6 +40,7 @@ def ends(box: Pod) -> None:
     assert until((box.home / ".pi/run/qwen/pod_stop").exists, 30)
 
 
+@pytest.mark.long
 def test_a_runpod_stops_after_its_last_model_and_not_before(pi: Pi, new_pod: NewPod) -> None:
     box = new_pod(environment=RUNPOD)
     pi.knows(box)

@@ -80,7 +80,7 @@ main()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_pull_that_is_cut_ten_times_ends_whole(pi: Pi, new_pod: NewPod, tmp_path: Path) -> None:
     """The real `hf download`, from a hub that cuts its connections: it gives up once, and pi tries again."""
     with cutting_hub({"config.json": b"{}", "model.safetensors": WEIGHTS}) as hub:

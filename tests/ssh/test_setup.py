@@ -79,6 +79,7 @@ def asked(machine: Pod, script: str) -> list[str]:
     return subprocess.check_output(words, env=machine.environment(), cwd=machine.home, text=True).splitlines()
 
 
+@pytest.mark.long
 def test_the_word_none_takes_the_token_from_the_pod(ready: Ready) -> None:
     ready.set_up(HF_TOKEN="none")
     assert asked(ready.machine, 'echo "${HF_TOKEN-none}"') == ["none"]
@@ -106,6 +107,7 @@ variants.bf16 = { precision = "bf16" }
 """
 
 
+@pytest.mark.long
 def test_a_model_gets_a_vllm_beside_the_usual_one_while_another_runs(pi: Pi, machine: Pod, tmp_path: Path) -> None:
     """The whole way: the refusal, the setup it offers, the start; and the setup again, which finds all done."""
     pi.ok("pods", "setup", "box", machine.ssh)
@@ -155,7 +157,7 @@ def test_a_second_vllm_that_cannot_be_had_leaves_the_first_and_says_so(pi: Pi, m
     assert "box has 0.32.0+cpu; add an extra venv: " in pi("start", "Acme/Tiny-1B", "--name", "tiny").err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interrupted_setup_of_a_second_vllm_goes_on_where_it_was(pi: Pi, machine: Pod, tmp_path: Path) -> None:
     pi.ok("pods", "setup", "box", machine.ssh)
     (pi.config / "models.toml").write_text(OWN)
@@ -305,6 +307,7 @@ def test_a_killed_pi_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
     assert "nothing has changed since the last check" in told
 
 
+@pytest.mark.long
 def test_two_setups_of_one_machine_at_once_both_succeed(pi: Pi, machine: Pod) -> None:
     slow_uv(machine, 1)
     running = [pi.spawn("pods", "setup", name, machine.ssh) for name in ("a", "b")]
@@ -344,6 +347,7 @@ def test_a_name_is_not_given_to_another_machine(pi: Pi, machine: Pod) -> None:
     assert not (machine.home / ".pi").exists()
 
 
+@pytest.mark.long
 def test_this_machine_is_set_up_by_the_word_local(pi: Pi, machine: Pod) -> None:
     pi.environment |= {"HOME": str(machine.home), "PATH": f"{machine.bin}:{os.environ['PATH']}"}
     pi.environment |= {name: value for name, value in machine.environment().items() if name.endswith("_proxy")}

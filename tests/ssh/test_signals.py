@@ -112,6 +112,7 @@ def test_a_signal_at_any_time_leaves_no_traceback(pi: Pi, box: Pod, after_ms: in
     assert "Traceback" not in done.all and "KeyboardInterrupt" not in done.all
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [300_000, 8_000_000], ids=["300 KB", "8 MB"])
 def test_a_dead_link_does_not_block_a_start_that_writes_much(pi: Pi, box: Pod, size: int) -> None:
     """The pod's end of the connection is stopped: the connection is dead, but nobody closes it."""

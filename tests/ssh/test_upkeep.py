@@ -85,6 +85,7 @@ def test_a_start_that_fails_is_not_repeated(pi: Pi, box: Pod) -> None:
     assert box.records() == [] and "starting it again" not in box.log_of("qwen").read_text()
 
 
+@pytest.mark.long
 def test_an_unused_server_ends_and_a_busy_one_does_not(pi: Pi, new_pod: NewPod) -> None:
     box = new_pod(environment={"PI_TEST_PACE": "0.02"})
     pi.knows(box)
