@@ -104,7 +104,7 @@ def is_restarting(record: Record) -> bool:
 
 
 def has_launcher(record: Record) -> bool:
-    """Return whether the launcher works, and has not told yet how its server ended."""
+    """Return whether the launcher works, and has not noted yet how its server ended."""
     leader = process.stat(session_of(record))
     return leader is not None and leader[0] not in "ZX" and exit_code(record["name"]) is None
 
@@ -130,7 +130,7 @@ def _detail(found: Dict[str, Any]) -> ProcessDetail:
 
 
 def probes(name: str) -> Tuple[int, int]:
-    """Return the prompt and the generated tokens of the watchdog's requests, which are no use."""
+    """Return the prompt and the generated tokens of the watchdog's requests, which do not count as use."""
     words = reading.beginning(os.path.join(folder(name), "probes"), 100).split()
     if len(words) != 3 or not all(word.isdecimal() for word in words):
         return 0, 0

@@ -41,14 +41,14 @@ def endpoint(pi: Pi, pods: tuple[SshdPod, SshdPod], model: str) -> Iterator[str]
     assert json.loads(pi.ok("list", "--json"))["pods"][0]["models"] == []
 
 
-def test_a_stranger_reaches_no_replica(endpoint: str, pods: tuple[SshdPod, SshdPod]) -> None:
+def test_without_a_key_nobody_reaches_a_replica(endpoint: str, pods: tuple[SshdPod, SshdPod]) -> None:
     for headers in ({}, {"Authorization": "Bearer sk-wrong"}, {"x-api-key": "sk-wrong"}, {"Authorization": KEY}):
         for route in ROUTES:
             for method in ("GET", "POST"):
-                done = requests.request(method, f"{endpoint}{route}?stranger", headers=headers, json={}, timeout=30)
+                done = requests.request(method, f"{endpoint}{route}?without-key", headers=headers, json={}, timeout=30)
                 assert (done.status_code, done.headers.get("x-replica")) == (401, None), (method, route, headers)
     logs = [path.read_text() for path in (pods[0].home / ".vllm_logs").glob("rep.*.log")]
-    assert len(logs) == 3 and not any("stranger" in log for log in logs)
+    assert len(logs) == 3 and not any("without-key" in log for log in logs)
 
 
 def test_a_large_body_arrives_whole(endpoint: str) -> None:

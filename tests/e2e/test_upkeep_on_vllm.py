@@ -81,15 +81,15 @@ def test_an_engine_that_hangs_leaves_its_stacks_and_starts_again(box: SshdPod, p
     assert ask(pi, max_tokens=1).status_code == 200  # the time without a request begins now
     os.kill(held, signal.SIGSTOP)
     assert until(lambda: "pi: ending the server, so that it starts again" in log_of(box), 60)
-    told = log_of(box).partition("pi: the server hangs: no answer to 4 requests for one token")[2]
-    assert f"(pid {held}, state T): " in told, "the engine"
-    assert "MainThread" in told, "the stacks of the API server"
+    stacks = log_of(box).partition("pi: the server hangs: no answer to 4 requests for one token")[2]
+    assert f"(pid {held}, state T): " in stacks, "the engine"
+    assert "MainThread" in stacks, "the stacks of the API server"
     assert until(lambda: runs_again(pi, 2), 240)
     assert not Path(f"/proc/{held}").exists()
 
 
 def test_it_does_not_end_while_it_works_and_ends_when_nobody_uses_it(box: SshdPod, pi: Pi) -> None:
-    """The probes are no use: they neither keep it alive nor count, and leave no line in the log."""
+    """The probes do not count as use: they keep nothing alive, and leave no line in the log."""
     before, asked = log_of(box), counted(pi)
     assert until((box.home / ".pi/run/kept/probes").exists, 30)
     began = time.monotonic()

@@ -130,7 +130,7 @@ def test_a_server_that_hangs_is_shown_and_explained_and_with_restart_comes_back(
     assert until(lambda: "pi: the server answers again" in log.read_text(), 30)
     assert listed(pi, "stuck")["state"] == "running"
     [main] = json.loads(pi.ok("key", "list", "--json"))["pods"][0]["keys"]
-    assert main["requests"] == 0, "probes are no use"
+    assert main["requests"] == 0, "probes do not count"
     pi.ok("stop", "-y")
     assert box.quiet() == {}
 
