@@ -109,8 +109,9 @@ def test_the_setting_of_the_setup_runs_the_users_command(pi: Pi, new_pod: NewPod
     box.fault("vllm", requests=[0, 0])
     pi.ok("start", box.model("n"), "--name", "qwen", "--stop-after-idle", "2m")
     assert "on-idle" not in pi.models("box")["qwen"]["options"]
-    assert until((box.home / "ended").exists, 30)
-    assert (box.home / "ended").read_text() == "1234567 two  words\n"
+    ended = box.home / "ended"
+    assert until(lambda: ended.exists() and ended.read_text(), 30)
+    assert ended.read_text() == "1234567 two  words\n"
     assert until(lambda: "has ended with 0" in listed(pi)["pod_stop"])
     assert box.quiet() == {}
 

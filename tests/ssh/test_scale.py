@@ -48,7 +48,9 @@ def test_replicas_start_scale_crash_and_stop_behind_one_port(pi: Pi, box: Pod) -
     bearer = {"Authorization": f"Bearer {KEY}"}
     assert asked(port, **bearer) == 200 and asked(port, "/health") == 200
     assert asked(port, "/metrics", **bearer) == 200
-    without_key = [asked(port, path, x_api_key="k") for path in ("/v1/models", "/metrics", "/tokenize", "/no-such-route")]
+    without_key = [
+        asked(port, path, x_api_key="k") for path in ("/v1/models", "/metrics", "/tokenize", "/no-such-route")
+    ]
     assert set(without_key) == {"stopped"} and asked(port) == "stopped"
     added = pi("key", "add", "ann").out.strip()
     assert asked(port, x_api_key=added) == 401  # from the stand-in, which has no guard and so no named keys
