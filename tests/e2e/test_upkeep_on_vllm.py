@@ -18,6 +18,8 @@ from tests.e2e.test_main_job import Pods, living
 from tests.rig.pod import until
 from tests.rig.sshd import SshdPod
 
+pytestmark = pytest.mark.slow
+
 PACE = 0.1
 """Of the model's launcher alone: a probe every 6 s with 4.5 s for its answer, a hang after 29 s, idle after 42 s."""
 
