@@ -24,6 +24,7 @@ from pi.calls.events import (
     Ending,
     Event,
     Failed,
+    Progress,
     Question,
     Reader,
     Reconnected,
@@ -64,6 +65,17 @@ RECONNECTS = 5
 """How often pi reconnects after a lost connection, with pauses of 1, 2, 3, ... s."""
 
 Listener = Callable[[Event], None]
+
+
+def progress_to(show: Callable[[str], object]) -> Listener:
+    """Return a listener that shows what the pod waits for, and nothing else."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Progress):
+            show(event.text)
+
+    return listen
+
 
 Answer = TypeVar("Answer")
 

@@ -122,6 +122,10 @@ class Status:
         """Return the names of all models that the pod knows."""
         return {found.deployment.name for found in self.found} | {model.name for model in self.unrecorded}
 
+    def named(self, name: str) -> Found | None:
+        """Return the deployment of this name, or None."""
+        return next((found for found in self.found if found.deployment.name == name), None)
+
 
 def read_status(connection: Connection, meanwhile: Callable[[], object] = lambda: None) -> Status:
     """Return the state of every deployment and of the pod, in one call; `meanwhile` is called while the pod works."""

@@ -171,7 +171,7 @@ class Starts:
         return ended
 
     async def _started_in_room(self, model: Served, work: Work) -> Ended | None:
-        """Make room for a model and start it; return None if there is no way."""
+        """Make room for a model and start it; return None if nothing can make room."""
         pod, name = model.place
 
         def report(waits_for: str) -> None:

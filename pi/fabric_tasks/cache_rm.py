@@ -7,7 +7,7 @@ from typing import Any
 
 from pi import screen
 from pi.calls.cache import read_cache, remove_cached
-from pi.calls.events import Progress
+from pi.calls.call import progress_to
 from pi.errors import InputError
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodOptions
@@ -32,7 +32,7 @@ def remove(c: Any, options: RemoveCachedOptions) -> None:
             gone = remove_cached(
                 connection,
                 options.model,
-                lambda event: line.show(event.text) if isinstance(event, Progress) else None,
+                progress_to(line.show),
             )
     screen.say(f"deleted {gone.name} from {pod.name}: {screen.gib(gone.size_bytes)}")
 

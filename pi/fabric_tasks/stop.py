@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pi import screen
-from pi.calls.events import Progress
+from pi.calls.call import progress_to
 from pi.calls.stop import stop_models
 from pi.door import stopped as stopped_by_door
 from pi.errors import InputError
@@ -41,7 +41,7 @@ def stop(c: Any, options: StopOptions) -> None:
             found = stop_models(
                 connection,
                 [name] if name else [],
-                lambda event: line.show(event.text) if isinstance(event, Progress) else None,
+                progress_to(line.show),
             )
             if name and found[0].found == "nothing" and name not in pod.models:
                 if stopped_by_door.forget(pod.name, name):

@@ -73,7 +73,10 @@ def credentials() -> Dict[str, str]:
 
 def hides_variables() -> bool:
     """Return whether the first process has overwritten its variables, as an sshd does."""
-    environ = reading.beginning(os.path.join(PROC, "1", "environ"), MAX_BYTES)
+    return _is_overwritten(_environ("1"))
+
+
+def _is_overwritten(environ: str) -> bool:
     return bool(environ) and not _of_process(environ)
 
 
@@ -85,10 +88,17 @@ def variables() -> Dict[str, str]:
     found: Dict[str, str] = {}
     for path in FILES:
         found.update(_of_file(reading.beginning(path, MAX_BYTES)))
-    children = reversed(_children_of_first()) if hides_variables() else ()  # they may be another's, such as a model's
-    for pid in [*children, "1"]:
-        found.update(_of_process(reading.beginning(os.path.join(PROC, pid, "environ"), MAX_BYTES)))
+    first = _environ("1")
+    children = (
+        reversed(_children_of_first()) if _is_overwritten(first) else ()
+    )  # some may be another's, such as a model's
+    for environ in [*map(_environ, children), first]:
+        found.update(_of_process(environ))
     return found
+
+
+def _environ(pid: str) -> str:
+    return reading.beginning(os.path.join(PROC, pid, "environ"), MAX_BYTES)
 
 
 def _has_driver(folder: str) -> bool:

@@ -7,10 +7,9 @@ import fcntl
 import os
 import re
 import stat
-import tempfile
 from typing import Iterator, Optional
 
-from pi.on_pod import private, reading
+from pi.on_pod import private, probe, reading
 
 PROBE_BYTES = 64 * 1024
 
@@ -75,7 +74,7 @@ def _file_system(folder: str) -> Optional[str]:
     """Return what compilers and their caches need that a file system does not have."""
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         return "%s is mounted noexec" % folder
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with os.fdopen(probe.unnamed(folder), "wb") as file:
         file.write(bytes(PROBE_BYTES))
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -109,7 +109,7 @@ def _doing(record: Record) -> str:
 
 
 def reserve(reservation: Reservation) -> Record:
-    """Save a record of which this call is the owner."""
+    """Save a record that this call owns."""
     owner = os.getpid()
     owner_stat = process.stat(owner)
     record = cast(Record, dict(reservation, status="starting"))

@@ -63,7 +63,7 @@ def step_of(model: Declared, pod: Pod, status: Status, describes: Describes) -> 
     """Return what brings a pod to the declared state of one model."""
     if any(each.name == model.name for each in status.unrecorded):
         return Step(model, "cannot", f"its record on the pod is damaged; first: pi stop {model.name} --pod {pod.name}")
-    found = next((each for each in status.found if each.deployment.name == model.name), None)
+    found = status.named(model.name)
     if found is None:
         return Step(model, "start", f"{model.start.request.model} does not run")
     if found.state in ENDED:

@@ -95,7 +95,7 @@ def _found(moving: Moving, there: Connection) -> Literal["runs", "starts", "ende
     pod, name = moving.target, moving.name
     status = listing.see(pod, there).status
     reconcile.reconcile(pod, status)
-    found = next((each for each in status.found if each.deployment.name == name), None)
+    found = status.named(name)
     if found is None:
         return "nothing"
     if found.state in declared.ENDED:

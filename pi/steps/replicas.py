@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pi import screen
-from pi.calls.events import Event, Progress
+from pi.calls.call import progress_to
 from pi.calls.scale import keep_options, open_endpoint, take_out
 from pi.calls.start import Started
 from pi.calls.status import Found, Status, read_status
@@ -20,6 +20,7 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import NAME, Deployment, Pod
 from pi.steps import reconcile, spending, starting
+from pi.steps.declared import ENDED
 from pi.steps.reports import show_how_to_call
 from pi.steps.reservation import MAY_CONTINUE
 from pi.steps.starting import Start
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 MOST = 64
 """Replicas of a model: a pod has at most 16 GPUs or so."""
-
-ENDED = ("crashed", "rebooted", "idle")
-"""States of a replica that another one replaces."""
 
 
 def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
@@ -70,15 +68,10 @@ def _opened(pod: Pod, connection: Connection, wanted: Start, key: str) -> Starte
             key=key,
             private=wanted.private,
             options=wanted.options,
-            listen=lambda event: _hear(line, event),
+            listen=progress_to(line.show),
         )
     reconcile.remember(pod, replace(endpoint.deployment, options=dict(wanted.options)))
     return endpoint
-
-
-def _hear(line: screen.Progress, event: Event) -> None:
-    if isinstance(event, Progress):
-        line.show(event.text)
 
 
 def _served(endpoint: Deployment, replica: Started, options: Mapping[str, Any]) -> Deployment:
@@ -129,7 +122,7 @@ def replicas_of(found: tuple[Found, ...], name: str) -> list[Found]:
 def _remove(pod: Pod, connection: Connection, name: str, found: Found) -> None:
     own = found.deployment.name
     with changes.change("stop", f"{pod.name}/{own}"), screen.progress() as line:
-        take_out(connection, own, name, lambda event: _hear(line, event))
+        take_out(connection, own, name, progress_to(line.show))
     reconcile.forget(pod, {own})
     how = "had ended and was removed" if found.state in ENDED else "has answered its requests and is stopped"
     screen.say(f"{own} {how}")
@@ -137,7 +130,7 @@ def _remove(pod: Pod, connection: Connection, name: str, found: Found) -> None:
 
 def _endpoint(pod: Pod, status: Status, name: str) -> Found:
     """Return the endpoint of a model. Raises InputError if it has none that runs."""
-    found = next((each for each in status.found if each.deployment.name == name), None)
+    found = status.named(name)
     if found is None:
         known = ", ".join(each.deployment.name for each in status.found if not each.deployment.replica_of) or "none"
         raise InputError("unknown-name", f"no model {name!r} on {pod.name}", f"it has {known}; see: pi list")

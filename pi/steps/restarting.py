@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pi import config, screen
-from pi.calls.events import Progress
+from pi.calls.call import progress_to
 from pi.calls.stop import stop_models
 from pi.planning import catalog, refusals, room, venvs
 from pi.planning.replicas import plan
@@ -42,9 +42,7 @@ def restart(pod: Pod, connection: Connection, wanted: starting.Start, key: str) 
 def stop(pod: Pod, connection: Connection, name: str) -> None:
     """Stop a model and forget it."""
     with changes.change("stop", f"{pod.name}/{name}"), screen.progress() as line:
-        stopped = stop_models(
-            connection, [name], lambda event: line.show(event.text) if isinstance(event, Progress) else None
-        )
+        stopped = stop_models(connection, [name], progress_to(line.show))
     for each in stopped:
         show_stopped(each)
     reconcile.forget(pod, {name, *(each.name for each in stopped)})

@@ -163,7 +163,7 @@ def _absent(pod: Pod, model: Deployment, status: Status) -> Listed:
 def state_of(pod: Pod, name: str, status: Status) -> str:
     """Describe the state of a model of pods.json."""
     saved = pod.models[name]
-    found = next((found for found in status.found if found.deployment.name == name), None)
+    found = status.named(name)
     if found:
         return _found_state(found, saved, status)
     unrecorded = next((model for model in status.unrecorded if model.name == name), None)

@@ -128,7 +128,7 @@ class Pi:
 
     def launch(self, *words: str) -> Running:
         """As `spawn`, with a start of Python in any case."""
-        return Running(self._launched(words, self.environment), self._noted)
+        return Running(self._begun(words, {}, may_fork=False), self._noted)
 
     def _begun(
         self,
@@ -136,26 +136,13 @@ class Pi:
         environment: Mapping[str, str],
         stdin: int = subprocess.DEVNULL,
         stderr: int = subprocess.PIPE,
+        may_fork: bool = True,
     ) -> subprocess.Popen[bytes] | forks.Fork:
         given = {**self.environment, **environment}
-        if forks.suits(words, given):
+        if may_fork and forks.suits(words, given):
             return forks.Fork(words, given, self.home, stdin, stderr)
-        return self._launched(words, given, stdin, stderr)
-
-    def _launched(
-        self,
-        words: Sequence[str],
-        environment: Mapping[str, str],
-        stdin: int = subprocess.DEVNULL,
-        stderr: int = subprocess.PIPE,
-    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [program("pi"), *words],
-            env=environment,
-            cwd=self.home,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
+            [program("pi"), *words], env=given, cwd=self.home, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr
         )
 
     def knows(self, *pods: Pod, **fields: Any) -> None:

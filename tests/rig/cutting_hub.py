@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
+
+from tests.rig.serving import serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -102,8 +103,6 @@ def cutting_hub(files: Mapping[str, bytes]) -> Iterator[Hub]:
         def log_message(self, *words: object) -> None:
             """Log nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with serving(Api) as address:
+        hub = Hub(f"http://{address}")
         yield hub
-        server.shutdown()

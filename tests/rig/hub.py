@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.rig.serving import serving
 
 
 @contextmanager
@@ -34,7 +35,5 @@ def hub(
         def log_message(self, *words: object) -> None:
             """Log nothing."""
 
-    with HTTPServer(("127.0.0.1", 0), Hub) as server:
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serving(Hub) as address:
+        yield f"http://{address}"

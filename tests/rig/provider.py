@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from tests.rig.pod import Pod
+from tests.rig.serving import serving
 
 Answer = tuple[int, Any]
 
@@ -71,8 +71,6 @@ def provider(answers: Sequence[Answer]) -> Iterator[Provider]:
         def log_message(self, *words: object) -> None:
             """Log nothing."""
 
-    with HTTPServer(("127.0.0.1", 0), Api) as server:
-        found = Provider(f"http://127.0.0.1:{server.server_address[1]}")
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with serving(Api) as address:
+        found = Provider(f"http://{address}")
         yield found
-        server.shutdown()

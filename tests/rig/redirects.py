@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socketserver
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
+
+from tests.rig.serving import serving
 
 
 @dataclass
@@ -24,11 +24,6 @@ class Seen:
         for (host, _), authorization in self.authorizations.items():
             received.setdefault(host, set()).add(authorization)
         return received
-
-
-class Server(ThreadingHTTPServer):
-    def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # HTTPServer.server_bind asks the network for this host's name
 
 
 @contextmanager
@@ -58,8 +53,5 @@ def redirecting(moves: Mapping[str, str], files: Mapping[str, bytes]) -> Iterato
 
     with ExitStack() as stack:
         for host in ("127.0.0.1", "127.0.0.1", "127.0.0.2"):
-            server = stack.enter_context(Server((host, 0), Handler))
-            Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-            stack.callback(server.shutdown)
-            seen.hosts.append(f"{host}:{server.server_address[1]}")
+            seen.hosts.append(stack.enter_context(serving(Handler, host)))
         yield seen
