@@ -222,7 +222,8 @@ def test_no_secret_is_ever_in_a_process_list_a_file_or_an_output(
     assert mode_of(machine.home / ".pi" / "env.sh") == 0o600
     assert files_with_secrets(pi.home) == set()
     assert files_with_secrets(shared) == set()
-    assert {path.name for path in shared.iterdir()} == {"hub", f"pi-compiled-{os.geteuid()}"}
+    beside = {path.name for path in shared.iterdir()}
+    assert beside - {f"pi-compiled-{os.geteuid()}"} == {"hub"}  # compiled code only where the file system keeps owners
     assert shared_temporary_files_with_secrets(began) == set()
 
 
