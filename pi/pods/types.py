@@ -127,10 +127,15 @@ class Pod:
     """What it does when its last model has ended for lack of use, by `--on-idle` of the setup (`pi.steps.on_idle`)."""
 
     @property
+    def is_set_up(self) -> bool:
+        """Whether a setup has ended on it, or models are known there."""
+        return bool(self.boot or self.vllm_version or self.gpus or self.models)
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether its setup began and never ended."""
         was_reached = bool(self.host_key) or self.ssh == "local"
-        return was_reached and not (self.boot or self.vllm_version or self.gpus or self.models)
+        return was_reached and not self.is_set_up
 
     def serving(self, name: str) -> Deployment | None:
         """Return the deployment that answers to a name: its own, or that of one of its adapters."""

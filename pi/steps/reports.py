@@ -41,9 +41,9 @@ LONG_PHASE_S = 1
 
 
 def downloading(done: float, total: float, per_second: float) -> str:
-    """Describe a download, such as "downloading 1.2 GiB of 4.4 GiB, 80 MiB/s, about 40 s left"."""
-    of = f" of {screen.gib(total)}" if total else ""
-    return f"downloading {screen.gib(done)}{of}, {screen.gib(per_second)}/s{screen.left(total - done, per_second)}"
+    """Describe a download, such as "downloading 1.2 GB of 4.4 GB, 80 MB/s, about 40 s left"."""
+    of, speed = f" of {screen.gigabytes(total)}" if total else "", f"{screen.gigabytes(per_second)}/s"
+    return f"downloading {screen.gigabytes(done)}{of}, {speed}{screen.left(total - done, per_second)}"
 
 
 class StartReport:
