@@ -17,7 +17,7 @@ from pi.fabric_tasks.start_options import options_of
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
 
-INSTALL = "pip install 'pi-pods[door]'"
+INSTALL = "install pi's extra for it, in the checkout: uv tool install '.[door]', or: pip install '.[door]'"
 
 
 @dataclass(frozen=True)
