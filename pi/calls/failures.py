@@ -87,6 +87,10 @@ def _plain(id: str, message: str, detail: NoDetail) -> PiError:
     return RemoteError(id, message)
 
 
+def _no_log(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "pi list --all-pods shows which pod a model is on")
+
+
 def _busy(id: str, message: str, detail: NoDetail) -> PiError:
     return BusyError(id, message, "pi list shows what runs; pi stop NAME frees it")
 
@@ -238,6 +242,6 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "no_model": (NoDetail, _plain),
     "no_endpoint": (NameDetail, _no_endpoint),
     "no_haproxy": (NoDetail, _no_haproxy),
-    "no_log": (NoDetail, _plain),
+    "no_log": (NoDetail, _no_log),
 }
 """The shape of each kind's detail, and the error that it becomes."""

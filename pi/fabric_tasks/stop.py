@@ -9,7 +9,6 @@ from pi import screen
 from pi.calls.call import progress_to
 from pi.calls.stop import stop_models
 from pi.door import stopped as stopped_by_door
-from pi.errors import InputError
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodsOptions
 from pi.fabric_tasks.verb import verb
@@ -46,11 +45,7 @@ def stop(c: Any, options: StopOptions) -> None:
             if name and found[0].found == "nothing" and name not in pod.models:
                 if stopped_by_door.forget(pod.name, name):
                     return screen.say(f"{name} is stopped already; the door does not start it any more")
-                raise InputError(
-                    "unknown-name",
-                    f"no model {name!r} on {pod.name}",
-                    f"it has {', '.join(pod.models) or 'none'}; see: pi list",
-                )
+                raise where.unknown_model(name, pod)
     for stopped in found:
         show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):

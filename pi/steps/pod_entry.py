@@ -12,7 +12,7 @@ from pi.calls.status import read_status
 from pi.errors import InputError, PiError
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import moved, on_idle, reconcile
+from pi.steps import moved, on_idle, reconcile, where
 from pi.steps.pod_summary import gpu_kinds
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def keep_address(pod: Pod, host_key: str) -> None:
 
 def next_step(pod: Pod) -> str:
     """Say what to type after a setup."""
-    elsewhere = "" if state.load().active == pod.name else f" --pod {pod.name}"
+    elsewhere = where.flag_for(pod.name)
     return f"next: pi models{elsewhere} shows what fits; pi start MODEL --name NAME{elsewhere} starts it"
 
 

@@ -235,7 +235,7 @@ def test_two_pods_hold_different_models(pi: Pi, new_pod: NewPod) -> None:
     one, two = new_pod("one"), new_pod("two")
     pi.knows(one, two)
     pi.ok("start", one.model(), "--name", "a")
-    pi.ok("start", two.model(), "--name", "b", "--pod", "two")
+    assert '  pi prompt b --pod two "Hello"' in pi.ok("start", two.model(), "--name", "b", "--pod", "two")
     assert one.records() == ["a"] and two.records() == ["b"]
     assert list(pi.models("one")) == ["a"] and list(pi.models("two")) == ["b"]
     assert "b" not in names(pi.ok("list"))
