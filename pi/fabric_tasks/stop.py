@@ -52,8 +52,7 @@ def stop(c: Any, options: StopOptions) -> None:
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
     if not found:
         screen.say(f"nothing runs on {pod.name}")
-    if not set(pod.models) - {name or "", *(stopped.name for stopped in found)}:
-        screen.note(f"no model is left on {pod.name}; the machine {spending.still_bills(pod)}")
+    spending.note_empty([pod.name])
 
 
 def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
@@ -65,4 +64,5 @@ def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
         screen.say(
             f"{f'no model {options.name!r}' if options.name else 'no model'} runs on these {len(chosen.pods)} pods"
         )
+    spending.note_empty(each.pod.name for each in stopped if each.answer)
     group.raise_failed(stopped, len(chosen.pods))
