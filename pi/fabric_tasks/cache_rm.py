@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from pi import screen
@@ -40,7 +41,9 @@ def remove(c: Any, options: RemoveCachedOptions) -> None:
 def _require_consent(pod: str, model: str, sizes: dict[str, int]) -> None:
     """Raise InputError if the model is not there, or if the user does not agree."""
     if model not in sizes:
-        raise InputError("not-cached", f"{model} is not in the cache of {pod}", "pi cache lists what the pod has")
+        close = "".join(f"did you mean {each}? " for each in get_close_matches(model, sizes, 1))
+        hint = f"{close}pi cache lists what the pod has"
+        raise InputError("not-cached", f"{model} is not in the cache of {pod}", hint)
     size = screen.gigabytes(sizes[model])
     if not screen.can_ask():
         raise InputError("cache-rm-unconfirmed", f"this deletes {model} ({size}) from {pod}", "add -y to delete it")

@@ -44,6 +44,7 @@ def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: 
     done = pi("cache", "rm", MODEL, "-y")
     assert (done.code, done.id) == (5, "in-use") and "ann/small is in use by small" in done.err
     pi.ok("stop", "small")
+    assert f"did you mean {MODEL}? pi cache lists" in pi("cache", "rm", f"{MODEL}s").err
     done = pi("cache", "rm", MODEL)
     assert (done.code, done.id) == (2, "cache-rm-unconfirmed")
     assert pi.at_terminal("cache", "rm", MODEL, types="n\n").code == 2
