@@ -45,17 +45,19 @@ class SetupError(RemoteError):
 
 
 class ServerError(NotReadyError):
-    """A server did not become ready; `detail` is what the pod sent about it."""
+    """A server did not become ready; `detail` is what the pod sent about it, `flag` leads commands to the pod."""
 
-    def __init__(self, id: str, message: str, detail: ServerDetail, facts: StartFacts | None = None) -> None:
+    def __init__(
+        self, id: str, message: str, detail: ServerDetail, facts: StartFacts | None = None, flag: str = ""
+    ) -> None:
         self.kind, self.said, self.detail = id, message, detail
         failure_id, cause, hint = _explained(id, message, detail, facts or facts_of(detail))
-        super().__init__(failure_id, cause, _with_log(hint, detail["name"]))
+        super().__init__(failure_id, cause, _with_log(hint, detail["name"], flag))
 
-    def given(self, facts: StartFacts) -> ServerError:
+    def given(self, facts: StartFacts, flag: str = "") -> ServerError:
         """Return the same failure with the hint that follows from what the start was given."""
         facts = replace(facts, kernel=tuple(self.detail.get("kernel", ())))
-        return ServerError(self.kind, self.said, self.detail, facts)
+        return ServerError(self.kind, self.said, self.detail, facts, flag)
 
 
 def facts_of(detail: ServerDetail) -> StartFacts:
@@ -205,9 +207,9 @@ def _no_endpoint(id: str, message: str, detail: NameDetail) -> PiError:
     return RemoteError(id, message, f"pi list shows what runs; to start it again: pi restart {detail['name']}")
 
 
-def _with_log(hint: str | None, name: str) -> str:
+def _with_log(hint: str | None, name: str, flag: str = "") -> str:
     """Return the hint, and where vLLM's whole log is."""
-    return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name} (~/.vllm_logs/{name}.log on the pod)"
+    return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name}{flag} (~/.vllm_logs/{name}.log on the pod)"
 
 
 ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {

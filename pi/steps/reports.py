@@ -61,9 +61,9 @@ class StartReport:
         self._facts: PodFacts | None = None
         self._line.show("asking the pod", quiet=True)
 
-    def explained(self, failure: ServerError) -> ServerError:
+    def explained(self, failure: ServerError, pod: str) -> ServerError:
         """Return a failure with the hint that follows from the plan and the pod."""
-        return failure.given(self._start_facts()) if self._plan else failure
+        return failure.given(self._start_facts(), where.flag_for(pod)) if self._plan else failure
 
     def _start_facts(self) -> StartFacts:
         if self._plan is None or self._facts is None or self._known_models is None:

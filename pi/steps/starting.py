@@ -133,6 +133,6 @@ def _started(
         reservation.hand_over()
         return None
     except ServerError as failure:
-        raise report.explained(failure) from None
+        raise report.explained(failure, pod.name) from None
     finally:
         report.end()

@@ -240,6 +240,8 @@ def test_two_pods_hold_different_models(pi: Pi, new_pod: NewPod) -> None:
     assert list(pi.models("one")) == ["a"] and list(pi.models("two")) == ["b"]
     assert "b" not in names(pi.ok("list"))
     assert names(pi.ok("list", "--pod", "two")) == ["b"]
+    two.fault("vllm", exit=1)
+    assert "the whole log: pi logs c --pod two (" in pi("start", two.model("c"), "--name", "c", "--pod", "two").err
     done = pi("list", "--pod", "three")
     assert (done.code, done.out) == (2, "")
 
