@@ -114,7 +114,9 @@ def test_outputs_are_compared_without_what_varies(shown: str, printed: str, is_s
     assert same(shown, printed) is is_same
 
 
-CHANGES = [line for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines() if re.match(r"\| (an?|the) ", line)]
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+
+CHANGES = ARCHITECTURE.partition("| change | place |\n")[2].splitlines()[1:]
 
 
 @pytest.mark.parametrize("row", CHANGES, ids=lambda row: row.split("|")[1].strip())
