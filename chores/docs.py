@@ -31,7 +31,7 @@ VARIES = {
     r"(, \d+(\.\d+)? tokens/s)?, (\d+ tool calls?)": r", \3",
     r"(?m)^- machine: [^;]*;": "- machine: IT;",
     r"\b\d+ Gi?B of disk( are)? free(, (too few|not enough))?": "SPACE",
-    r"\bdownloading \d+(\.\d+)? [MG]iB of (.*), \d+(\.\d+)? [MG]iB/s(, about .* left)?": r"downloading N of \2",
+    r"\bdownloading \d+(\.\d+)? [MG]B of (.*), \d+(\.\d+)? [MG]B/s(, about .* left)?": r"downloading N of \2",
     r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/\d+)?": "UUID",
     r"\b\d{8}-\d{6}-\d+-[0-9a-f]+": "ID",
     r'"(pid|pid_start)": \d+': r'"\1": N',

@@ -27,6 +27,13 @@ def config_dir() -> Path:
         raise InputError("config-dir-unknown-home", f"PI_CONFIG_DIR {given!r}: no such user") from None
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each for this user alone. Raises OSError."""
+    if not folder.parent.exists():
+        make_private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def setting(folder: Path, key: str) -> str | None:
     """Return a text from config.toml in the folder, or None. Raises InputError if the file is invalid."""
     value = value_of(folder, key)

@@ -350,9 +350,9 @@ def progress() -> Iterator[Progress]:
         line.clear()
 
 
-def gib(count: float) -> str:
-    """Format a number of bytes, such as "12.3 GiB" or "640 MiB"."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+def gigabytes(count: float) -> str:
+    """Format a number of bytes on a disk or network, such as "12.3 GB" or "640 MB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def seconds(duration: float) -> str:

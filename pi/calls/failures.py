@@ -45,17 +45,19 @@ class SetupError(RemoteError):
 
 
 class ServerError(NotReadyError):
-    """A server did not become ready; `detail` is what the pod sent about it."""
+    """A server did not become ready; `detail` is what the pod sent about it, `flag` leads commands to the pod."""
 
-    def __init__(self, id: str, message: str, detail: ServerDetail, facts: StartFacts | None = None) -> None:
+    def __init__(
+        self, id: str, message: str, detail: ServerDetail, facts: StartFacts | None = None, flag: str = ""
+    ) -> None:
         self.kind, self.said, self.detail = id, message, detail
         failure_id, cause, hint = _explained(id, message, detail, facts or facts_of(detail))
-        super().__init__(failure_id, cause, _with_log(hint, detail["name"]))
+        super().__init__(failure_id, cause, _with_log(hint, detail["name"], flag))
 
-    def given(self, facts: StartFacts) -> ServerError:
+    def given(self, facts: StartFacts, flag: str = "") -> ServerError:
         """Return the same failure with the hint that follows from what the start was given."""
         facts = replace(facts, kernel=tuple(self.detail.get("kernel", ())))
-        return ServerError(self.kind, self.said, self.detail, facts)
+        return ServerError(self.kind, self.said, self.detail, facts, flag)
 
 
 def facts_of(detail: ServerDetail) -> StartFacts:
@@ -85,6 +87,10 @@ NEVER_ENDS = ("stands-stopped", "stands-at-broadcast")
 
 def _plain(id: str, message: str, detail: NoDetail) -> PiError:
     return RemoteError(id, message)
+
+
+def _no_log(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "pi list --all-pods shows which pod a model is on")
 
 
 def _busy(id: str, message: str, detail: NoDetail) -> PiError:
@@ -201,9 +207,9 @@ def _no_endpoint(id: str, message: str, detail: NameDetail) -> PiError:
     return RemoteError(id, message, f"pi list shows what runs; to start it again: pi restart {detail['name']}")
 
 
-def _with_log(hint: str | None, name: str) -> str:
+def _with_log(hint: str | None, name: str, flag: str = "") -> str:
     """Return the hint, and where vLLM's whole log is."""
-    return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name} (~/.vllm_logs/{name}.log on the pod)"
+    return (f"{hint}\n  " if hint else "") + f"the whole log: pi logs {name}{flag} (~/.vllm_logs/{name}.log on the pod)"
 
 
 ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
@@ -238,6 +244,6 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "no_model": (NoDetail, _plain),
     "no_endpoint": (NameDetail, _no_endpoint),
     "no_haproxy": (NoDetail, _no_haproxy),
-    "no_log": (NoDetail, _plain),
+    "no_log": (NoDetail, _no_log),
 }
 """The shape of each kind's detail, and the error that it becomes."""

@@ -41,9 +41,16 @@ compdef _pi pi pi-pods
 """
 
 FISH = """\
+function __pi_complete
+    set -l found (command $argv[1] --complete fish -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
+    if string length -q -- $found
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
 for name in pi pi-pods
-    set -l words '(commandline -opc)[2..-1] (commandline -ct)'
-    complete -c $name -f -a "(command $name --complete fish -- $words 2>/dev/null)"
+    complete -c $name -f -a "(__pi_complete $name)"
 end
 """
 

@@ -166,7 +166,7 @@ def _make_key(path: Path) -> None:
 
 def make_folder() -> None:
     try:
-        folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.make_private(folder())
     except OSError as error:
         raise unwritable(folder(), error) from None
 

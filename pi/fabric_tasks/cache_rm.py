@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from pi import screen
@@ -34,14 +35,16 @@ def remove(c: Any, options: RemoveCachedOptions) -> None:
                 options.model,
                 progress_to(line.show),
             )
-    screen.say(f"deleted {gone.name} from {pod.name}: {screen.gib(gone.size_bytes)}")
+    screen.say(f"deleted {gone.name} from {pod.name}: {screen.gigabytes(gone.size_bytes)}")
 
 
 def _require_consent(pod: str, model: str, sizes: dict[str, int]) -> None:
     """Raise InputError if the model is not there, or if the user does not agree."""
     if model not in sizes:
-        raise InputError("not-cached", f"{model} is not in the cache of {pod}", "pi cache lists what the pod has")
-    size = screen.gib(sizes[model])
+        close = "".join(f"did you mean {each}? " for each in get_close_matches(model, sizes, 1))
+        hint = f"{close}pi cache lists what the pod has"
+        raise InputError("not-cached", f"{model} is not in the cache of {pod}", hint)
+    size = screen.gigabytes(sizes[model])
     if not screen.can_ask():
         raise InputError("cache-rm-unconfirmed", f"this deletes {model} ({size}) from {pod}", "add -y to delete it")
     if screen.ask(f"delete {model} ({size}) from {pod}? [y/N]").lower() not in ("y", "yes"):

@@ -76,10 +76,12 @@ def _url(pod: Pod, name: str, found: Listed, *, opens: bool) -> str:
         return url
     if opens:
         opened, _ = tunnel_loop.open_in_background(pod, model.name, model.port)
-        screen.note(f"{name} is at {opened.url} by a tunnel; after a reboot: pi tunnel {name} --background")
+        again = f"pi tunnel {name}{where.flag_for(pod.name)} --background"
+        screen.note(f"{name} is at {opened.url} by a tunnel; after a reboot: {again}")
         return opened.url
     port = tunnels.port_for(pod.name, model.name, model.port, None)
-    screen.note(f"note: {name} needs a tunnel; open it: pi tunnel {model.name} --background --port {port}")
+    command = f"pi tunnel {model.name}{where.flag_for(pod.name)} --background --port {port}"
+    screen.note(f"note: {name} needs a tunnel; open it: {command}")
     return f"http://{tunnels.LOOPBACK}:{port}/v1"
 
 

@@ -17,7 +17,7 @@ from pi.fabric_tasks.start_options import options_of
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
 
-INSTALL = "pip install 'pi-pods[door]'"
+INSTALL = "install pi's extra for it, in the checkout: uv tool install '.[door]', or: pip install '.[door]'"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DoorOptions(Options):
     host: str | None = flag("ADDRESS", "listen on this address instead of the loopback; the door has no TLS")
     ttl: str | None = flag("30m", "stop models after this time without requests; the next request starts them")
     evict: bool = switch("stop the least used model of a pod if another one needs its place")
-    pin: tuple[str, ...] = repeated("NAME", "a model that the door never stops; may be repeated")
+    pin: tuple[str, ...] = repeated("NAME", "a model that the door never stops; may be repeated", completes="name")
     file: str | None = flag("FILE", f"serve the models of this file too (default: {declaration.FILE}, if it is here)")
     background: bool = switch("return when the door is open; it stays open")
 

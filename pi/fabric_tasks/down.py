@@ -11,7 +11,7 @@ from pi.fabric_tasks import declaration
 from pi.fabric_tasks.flags import Options, operand, switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
-from pi.steps import bringing_up
+from pi.steps import bringing_up, spending
 from pi.steps.declared import Step
 from pi.text import count
 
@@ -39,6 +39,7 @@ def down(c: Any, options: DownOptions) -> None:
         if not options.yes:
             _require_consent(len(steps))
         failed += bringing_up.take_down(c, steps)
+        spending.note_empty(step.model.pod for step in steps)
     bringing_up.raise_failed(failed, len(models), "stop")
     if not steps:
         screen.say("none of these models is on its pod")
@@ -46,6 +47,6 @@ def down(c: Any, options: DownOptions) -> None:
 
 def _require_consent(models: int) -> None:
     if not screen.can_ask():
-        raise InputError("stop-unconfirmed", f"this stops {count(models, 'model')}", "add -y to stop them")
+        raise InputError("stop-unconfirmed", f"this stops {count(models, 'model')}", "to agree, add -y")
     if screen.ask(f"stop {count(models, 'model')}? [y/N]").lower() not in ("y", "yes"):
         raise InputError("stop-unconfirmed", "stopped nothing: you did not agree")

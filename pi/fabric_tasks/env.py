@@ -28,11 +28,11 @@ def env(c: Any, options: EnvOptions) -> None:
     """Print variables with which OpenAI and Anthropic clients find a model."""
     name = check_name(options.name, "model")
     key = keys.api_key() if options.show_key else None
-    url = base_url(c, where.chosen(c, options.pod), name, is_named=options.pod is not None)
+    pod = where.chosen(c, options.pod)
+    url = base_url(c, pod, name, is_named=options.pod is not None)
     if not addresses.answers(url):
-        screen.note(
-            f"note: {url} does not answer from here; pi tunnel {name} --background works anyway, then repeat this"
-        )
+        tunnel = f"pi tunnel {name}{where.flag_for(pod.name)} --background"
+        screen.note(f"note: {url} does not answer from here; {tunnel} works anyway, then repeat this")
     values = variables(url, name)
     if options.json:
         found = values | (dict.fromkeys(KEYS, key) if key else {})

@@ -123,9 +123,9 @@ def switch(help: str, *, requires: str = "", excludes: str = "", short: str = ""
     return _declared(Flag("", help, bool, requires=requires, excludes=excludes, short=short), False)
 
 
-def repeated(value: str, help: str) -> Any:
+def repeated(value: str, help: str, *, completes: str = "") -> Any:
     """Declare a flag that may be given more than once; its field is a tuple of the values in their order."""
-    return _declared(Flag(value, help, repeats=True), ())
+    return _declared(Flag(value, help, repeats=True, completes=completes), ())
 
 
 def tail(value: str, help: str) -> Any:

@@ -15,7 +15,7 @@ from pi.fabric_tasks.start_options import options_of
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
 from pi.pods.types import Pod, State, check_name
-from pi.steps import keys, moving, tunnels
+from pi.steps import keys, moving, spending, tunnels
 from pi.steps.moving import Moving
 
 DRAIN_S = 600
@@ -50,6 +50,7 @@ def move(c: Any, options: MoveOptions) -> None:
     wanted = options_of(name, table).start()
     moving.move(c, Moving(source, target, wanted, key, drain_s, partial(background.requests_of, source.name, name)))
     stopped.forget(source.name, name)
+    spending.note_empty([source.name])
     if tunnels.opened_to(source.name, name):
         screen.note(f"the tunnel to {source.name} leads nowhere now; open it again: pi tunnel {name} -p {target.name}")
 

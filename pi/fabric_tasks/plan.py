@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pi.errors import InputError
 from pi.fabric_tasks.flags import flag, operand
 from pi.fabric_tasks.json_refusals import json_refusals
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
 from pi.fabric_tasks.options import all_pods_switch, check_machine, json_switch, machine_flag, pods_flag
 from pi.fabric_tasks.verb import verb
 from pi.planning import machines
+from pi.pods import state
 from pi.steps import where
 from pi.steps.plans import show_plan_on, show_plans
 from pi.steps.unrented import here
@@ -39,8 +41,16 @@ def plan(c: Any, options: PlanOptions) -> None:
     check_machine(options.on, options.all_pods)
     with json_refusals(options.json):
         if options.on is None:
+            _require_pod(c)
             chosen = where.several(c, options.pod, options.all_pods)
             show_plans(c, chosen, options.request(options.model, options.name), as_json=options.json)
         else:
             request = options.request(here(options.model), options.name)
             show_plan_on(machines.parse(options.on), request, as_json=options.json)
+
+
+def _require_pod(c: Any) -> None:
+    """Raise InputError if there is no pod to plan for, with the flag that needs none."""
+    if not state.load().pods and not where.under_fab(c):
+        hint = 'plan for a machine: --on "1x H100"; or add a pod: pi pods setup NAME "ssh root@HOST"'
+        raise InputError("no-pods", "no pods yet", hint)

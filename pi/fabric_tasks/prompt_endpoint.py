@@ -57,10 +57,7 @@ def of_pod(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
     pod = where.chosen(c, options.pod)
     deployment = pod.serving(name)
     if deployment is None:
-        names = f"it has {', '.join(pod.models)}" if pod.models else "it has none"
-        raise InputError(
-            "unknown-name", f"no model {name!r} on {pod.name}; {names}", "see: pi list; to start one: pi start"
-        )
+        raise where.unknown_model(name, pod)
     if options.api is None:
         apis.require_chat(name, deployment.api)
     key = keys.api_key()
@@ -78,8 +75,7 @@ def _endpoint(
     def switch(other: str) -> Endpoint:
         chosen = pod.serving(other)
         if chosen is None:
-            names = ", ".join(pod.models)
-            raise InputError("unknown-name", f"no model {other!r} on {pod.name}; it has {names}", "see: pi list")
+            raise where.unknown_model(other, pod)
         apis.require_chat(other, chosen.api)
         return _endpoint(connection, pod, other, chosen, key, options)
 

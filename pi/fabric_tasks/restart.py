@@ -46,11 +46,7 @@ def words_of_model(options: StartOptions) -> list[str]:
 def _kept(pod: Pod, name: str) -> StartOptions:
     """Return the options that a model was started with. Raises InputError if pods.json does not have them."""
     if name not in pod.models:
-        raise InputError(
-            "unknown-name",
-            f"no model {name!r} on {pod.name}",
-            f"it has {', '.join(pod.models) or 'none'}; see: pi list",
-        )
+        raise where.unknown_model(name, pod)
     if endpoint := pod.models[name].replica_of:
         raise InputError(
             "is-replica",

@@ -9,7 +9,6 @@ from pi import screen
 from pi.calls.call import progress_to
 from pi.calls.stop import stop_models
 from pi.door import stopped as stopped_by_door
-from pi.errors import InputError
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodsOptions
 from pi.fabric_tasks.verb import verb
@@ -46,19 +45,14 @@ def stop(c: Any, options: StopOptions) -> None:
             if name and found[0].found == "nothing" and name not in pod.models:
                 if stopped_by_door.forget(pod.name, name):
                     return screen.say(f"{name} is stopped already; the door does not start it any more")
-                raise InputError(
-                    "unknown-name",
-                    f"no model {name!r} on {pod.name}",
-                    f"it has {', '.join(pod.models) or 'none'}; see: pi list",
-                )
+                raise where.unknown_model(name, pod)
     for stopped in found:
         show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
     if not found:
         screen.say(f"nothing runs on {pod.name}")
-    if not set(pod.models) - {name or "", *(stopped.name for stopped in found)}:
-        screen.note(f"no model is left on {pod.name}; the machine {spending.still_bills(pod)}")
+    spending.note_empty([pod.name])
 
 
 def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
@@ -70,4 +64,5 @@ def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
         screen.say(
             f"{f'no model {options.name!r}' if options.name else 'no model'} runs on these {len(chosen.pods)} pods"
         )
+    spending.note_empty(each.pod.name for each in stopped if each.answer)
     group.raise_failed(stopped, len(chosen.pods))

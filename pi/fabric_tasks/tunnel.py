@@ -64,8 +64,7 @@ def _ports(pod: Pod, names: tuple[str, ...]) -> dict[str, int]:
     for name in names or pod.models:
         model = pod.serving(name)
         if model is None:
-            listed = ", ".join(pod.models) or "none"
-            raise InputError("unknown-name", f"no model {name!r} on {pod.name}", f"it has {listed}; see: pi list")
+            raise where.unknown_model(name, pod)
         found[model.name] = model.port
     if not found:
         raise InputError("no-models", f"no models on {pod.name}", "start one: pi start MODEL --name NAME")

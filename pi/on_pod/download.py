@@ -192,7 +192,7 @@ def _check_space(model: str, total: Optional[int]) -> None:
     if missing > free:
         raise PodError(
             "disk_full",
-            "no space in %s: %.1f GiB free, %s needs %.1f GiB" % (folder, free / 2**30, model, missing / 2**30),
+            "no space in %s: %.1f GB free, %s needs %.1f GB" % (folder, free / 1e9, model, missing / 1e9),
         )
 
 

@@ -14,7 +14,8 @@ MIN_CONTEXT = 256
 
 def card_gb(size_gb: float) -> str:
     """Return a size of 10^9 bytes in the GB that GPUs are sold by (2^30 bytes): 64 is "59.6"."""
-    return f"{size_gb * 1e9 / 2**30:.3g}"
+    size = size_gb * 1e9 / 2**30
+    return f"{size:.3g}" if size < 999.5 else f"{size:.0f}"
 
 
 def parse_context(text: str) -> int:

@@ -91,6 +91,8 @@ class Cache:
         usable = self.blocks(room_bytes) - 1
         if self.blocks_of(limit) <= usable:
             return limit
+        if self.blocks_of(1) > usable:
+            return 0
         least, most = 0, limit
         while least + 1 < most:
             middle = (least + most) // 2

@@ -83,6 +83,21 @@ def _listed_gb(model: ModelId, made: Manners, sizes: Mapping[str, Size]) -> floa
     return listed or (name_size.estimated_gb(model) if made.family and not model.is_path else None)
 
 
+def smaller(spec: ModelSpec, sizes: Mapping[str, Size]) -> tuple[Variant, ...]:
+    """Return the known checkpoints of such a model in formats with fewer bits, the largest first."""
+    [whole] = spec.variants
+    begin = f"{spec.id.lower()}-"
+    found = [
+        Variant(name=ONLY, id=ModelId(each), precision=name_size.precision_in(each), weights_gb=size, minimum_gb=0.0)
+        for each in families.load().ids
+        if each.lower().startswith(begin)
+        and (size := sizes.get(each.lower(), UNKNOWN).weights_gb or name_size.estimated_gb(each))
+        and size < whole.weights_gb
+        and name_size.precision_in(each) != name_size.precision_in(spec.id)
+    ]
+    return tuple(sorted(found, key=lambda variant: -variant.weights_gb))
+
+
 def _api(made: Manners) -> str:
     """Return the API for `pi prompt`: gpt-oss has tools and reasoning in the responses API."""
     return "responses" if made.tools == "openai" else made.kind

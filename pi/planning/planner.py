@@ -141,7 +141,7 @@ def _outside_plan(request: Request, facts: PodFacts, catalog: Catalog) -> Launch
         spec = outside.modest(found.spec, request, facts)
         fit = choose(spec, spec.variants, request, groups(facts), facts.nodes)
         if fit is None:
-            raise refusal(request, facts, spec, spec.variants)
+            raise refusal(request, facts, spec, spec.variants, outside.smaller(spec, catalog.sizes))
         why = reasons(request, facts, spec, spec.variants, fit)
         made = replace(_gpu_plan(request, facts, spec, fit), why=why, variant=None, estimated=found.estimated)
     made = replace(made, why=(found.why, *made.why), warnings=(*made.warnings, *found.manners.notes))

@@ -27,8 +27,17 @@ from pi.vllm import settings
 from pi.vllm.corrections import SEQUENCES
 
 
-def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[Variant, ...]) -> PiError:
-    """Return the error for a catalog model that does not fit: BusyError if an idle pod holds it."""
+def refusal(
+    request: Request,
+    facts: PodFacts,
+    spec: ModelSpec,
+    variants: tuple[Variant, ...],
+    others: tuple[Variant, ...] = (),
+) -> PiError:
+    """Return the error for a model that does not fit: BusyError if an idle pod holds it.
+
+    `others` are checkpoints of the model that the user must ask for by their ids.
+    """
     kinds = groups(idle(facts))
     if choose(spec, variants, request, kinds, facts.nodes) is not None:
 
@@ -42,7 +51,7 @@ def refusal(request: Request, facts: PodFacts, spec: ModelSpec, variants: tuple[
     return InputError(
         "does-not-fit",
         f"{what}: {_shortage(request, facts, spec, variants, kinds)}",
-        _nearest(request, facts, spec, variants, kinds),
+        _nearest(request, facts, spec, variants, kinds, others),
     )
 
 
@@ -176,11 +185,12 @@ def _nearest(
     spec: ModelSpec,
     variants: tuple[Variant, ...],
     kinds: tuple[Group, ...],
+    others: tuple[Variant, ...],
 ) -> str:
     """Return the nearest choice that fits: context, checkpoint, memory or GPUs here, otherwise another pod."""
 
     def fit(wanted: Request, among: tuple[Variant, ...] = variants) -> Fit | None:
-        return None if wanted == request and among is variants else choose(spec, among, wanted, kinds, facts.nodes)
+        return None if wanted == request and among == variants else choose(spec, among, wanted, kinds, facts.nodes)
 
     own = settings.without(request.set_args, SEQUENCES)
     least = min(spec.context or LEAST_CONTEXT, LEAST_CONTEXT)
@@ -196,5 +206,7 @@ def _nearest(
         fitting = attempt()
         if fitting is not None:
             return f"it fits here with {text.format(fitting)}"
+    if others and (fitting := fit(request, others)):
+        return f"its {fitting.variant.precision} checkpoint fits here: pi start {fitting.variant.id} --name NAME"
     pods = smallest_pods(spec, facts.gpus, facts.prices)
     return f"it fits on {' or '.join(pods)}" if pods else "no single pod with 8 GPUs is large enough"

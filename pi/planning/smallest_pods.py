@@ -27,27 +27,38 @@ def smallest_pods(
     """Return up to three rented pods that hold a model with a useful context, a kind in `like` first, with prices."""
     known = kept_prices or {}
     preferred = {product.name for product in map(hardware.kind, like) if product}
-    same_kind = next(_fitting(spec, [pod for pod in _rented() if pod[0].name in preferred], known), None)
+    least_mib = min(variant.weights_gb for variant in spec.variants) * 1e9 / 1024**2
+    large = [pod for pod in _rented() if pod[1] * (SHARED * pod[0].memory_mib - LEAST_OVERHEAD_MIB) >= least_mib]
+    tried: dict[tuple[str, int], bool] = {}
+    same_kind = next(_fitting(spec, [pod for pod in large if pod[0].name in preferred], known, tried), None)
     found = dict.fromkeys([same_kind] if same_kind else [])
-    for pod in _fitting(spec, _rented(), known):
+    for pod in _fitting(spec, large, known, tried):
         if len(found) >= (3 if same_kind else 2):
             break
         found[pod] = None
     return tuple(found)
 
 
-def _fitting(spec: ModelSpec, pods: Iterable[tuple[Kind, int]], kept_prices: Mapping[str, float]) -> Iterator[str]:
-    """Yield the pods that hold a model, each kind once: `choose` plans it on exactly these GPUs."""
+def _fitting(
+    spec: ModelSpec,
+    pods: Iterable[tuple[Kind, int]],
+    kept_prices: Mapping[str, float],
+    tried: dict[tuple[str, int], bool],
+) -> Iterator[str]:
+    """Yield the pods that hold a model, each kind once: `choose` plans it on exactly these GPUs.
+
+    `tried` has the results by kind and count.
+    """
     request = Request(spec.id, "x")
-    least_mib = min(variant.weights_gb for variant in spec.variants) * 1e9 / 1024**2
     seen = set()
     for product, size in pods:
-        if product.name in seen or size * (SHARED * product.memory_mib - LEAST_OVERHEAD_MIB) < least_mib:
+        if product.name in seen:
             continue
-        fit = choose(spec, spec.variants, request, (_group(product, size),))
-        if fit is None:
-            continue
-        if fit.reaches(USEFUL_CONTEXT, spec.context):
+        pod = product.name, size
+        if pod not in tried:
+            fit = choose(spec, spec.variants, request, (_group(product, size),))
+            tried[pod] = fit is not None and fit.reaches(USEFUL_CONTEXT, spec.context)
+        if tried[pod]:
             seen.add(product.name)
             price = prices.per_hour(kept_prices, product, size)
             yield prices.with_price(f"{size}x {product.title}", price)

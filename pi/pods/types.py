@@ -17,6 +17,9 @@ NAME = record_check.NAME
 
 Status = Literal["starting", "running"]
 
+KEEP_POD = "keep-pod"
+"""Value of `--on-idle` for a model whose pod has another setting."""
+
 
 @dataclass(frozen=True)
 class Provider:
@@ -127,10 +130,21 @@ class Pod:
     """What it does when its last model has ended for lack of use, by `--on-idle` of the setup (`pi.steps.on_idle`)."""
 
     @property
+    def is_set_up(self) -> bool:
+        """Whether a setup has ended on it, or models are known there."""
+        return bool(self.boot or self.vllm_version or self.gpus or self.models)
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether its setup began and never ended."""
         was_reached = bool(self.host_key) or self.ssh == "local"
-        return was_reached and not (self.boot or self.vllm_version or self.gpus or self.models)
+        return was_reached and not self.is_set_up
+
+    @property
+    def ends_by(self) -> str | None:
+        """The value of `--on-idle` by which it may have ended itself: its own, or that of a model."""
+        values = (self.on_idle, *(model.options.get("on-idle") for model in self.models.values()))
+        return next((str(value) for value in values if value and value != KEEP_POD), None)
 
     def serving(self, name: str) -> Deployment | None:
         """Return the deployment that answers to a name: its own, or that of one of its adapters."""

@@ -190,7 +190,9 @@ def _turns(messages: Sequence[str], stdin: TextIO) -> list[str] | None:
         elif message == STDIN:
             turns.append(_read(stdin))
         elif not message.strip():
-            raise InputError("message-empty", "a message is empty")
+            raise InputError(
+                "message-empty", "a message is empty", 'use: pi prompt NAME "...", or - for standard input'
+            )
         else:
             turns.append(message)
     return turns

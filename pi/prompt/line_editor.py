@@ -21,7 +21,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import is_dumb_terminal
 
-from pi import redaction
+from pi import config, redaction
 
 HISTORY_LINES = 1000
 """Messages kept in the history of all chats."""
@@ -135,7 +135,7 @@ def _saved(history_file: Path) -> list[str]:
 
 
 def _add(sent: Sequence[str], history_file: Path) -> None:
-    history_file.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    config.make_private(history_file.parent)
     with _locked(history_file.with_name(history_file.name + ".lock")):
         messages = [*_saved(history_file), *(message for message, _ in itertools.groupby(sent))]
         lines = (redaction.redacted(message).replace("\n", BREAK) + "\n" for message in messages[-HISTORY_LINES:])

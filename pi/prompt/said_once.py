@@ -7,6 +7,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from pi import config
+
 REMEMBERED = 500
 """Most notices in the file; older ones are forgotten, so pi may show them again."""
 
@@ -27,7 +29,7 @@ class SaidOnce:
         if digest in said:
             return False
         with contextlib.suppress(OSError):
-            self._file.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            config.make_private(self._file.parent)
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.writelines(f"{line}\n" for line in [*said, digest][-REMEMBERED:])

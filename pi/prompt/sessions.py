@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pi import redaction
+from pi import config, redaction
 from pi.errors import InputError
 from pi.prompt.history import Message, UserMessage, complete, from_json, to_json
 from pi.text import well_formed
@@ -95,7 +95,7 @@ class Sessions:
     def save(self, session: Session, history: Sequence[Message]) -> None:
         """Write the whole conversation, or leave the file unchanged."""
         for directory in (self._directory.parent, self._directory):
-            directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+            config.make_private(directory)
         self._directory.chmod(0o700)
         hidden = redaction.secrets()
         first = hidden.hide(next((message.text for message in history if isinstance(message, UserMessage)), ""))

@@ -354,7 +354,7 @@ step_uv() {
     mkdir -p -- "$BIN"
     folder=$(mktemp -d "$BIN/.uv-XXXXXX")
     if ! fetch_uv "$folder" "$UV_PINNED" && [[ -n ${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}${UV_INDEX:-}${UV_FIND_LINKS:-} ]]; then
-        note "your package index has no uv $UV_PINNED, whose checksum pi knows: taking the newest that it has"
+        note "cannot get uv $UV_PINNED, whose checksum pi knows, from your package index: trying the newest that it has"
         fetch_uv "$folder" "" || true
     fi
     if [[ -n $(compgen -G "$folder/uv-*.whl") ]] && unpack_uv "$folder"; then mv -f -- "$folder/bin/"* "$BIN/"; fi

@@ -8,6 +8,8 @@ import re
 import tempfile
 from pathlib import Path
 
+from pi import config
+
 OPENED = r"master session id|Sending command|channel \d+: new direct-tcpip"
 
 OWN_CONNECTION = r"debug1: (?:Connecting to|Executing proxy command)"
@@ -18,7 +20,7 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            config.make_private(folder)
         try:
             name = _made(".ssh-", folder)
         except OSError:

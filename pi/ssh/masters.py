@@ -93,7 +93,7 @@ def _runtime_folder() -> Path:
 def _is_private(folder: Path) -> bool:
     """Make a folder that only this user can enter; return whether it is one."""
     with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.make_private(folder)
         found = folder.lstat()
         return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
     return False

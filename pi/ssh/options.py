@@ -263,6 +263,9 @@ OF_FLAGS: dict[str, tuple[str, str | None]] = {
 }
 """Flags that set an option to this value, or to the flag's own."""
 
+OVERRIDING = ("-4", "-6", "-B", "-C", "-b", "-c", "-m")
+"""Flags that replace what came before them (ssh.c). For all other options, ssh takes the first value."""
+
 UNUSED_FLAGS = {
     **dict.fromkeys(("-D", "-L", "-R", "-g", "-w"), TUNNELS),
     **dict.fromkeys(("-A", "-a"), AGENT),

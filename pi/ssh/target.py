@@ -198,7 +198,7 @@ class _Draft:
             self.identity_files.append(_checked(word, options.key_path, value))
         elif flag in options.OF_FLAGS:
             name, fixed = options.OF_FLAGS[flag]
-            self.set(word, name, fixed or value)
+            self.set(word, name, fixed or value, overrides=flag in options.OVERRIDING)
         elif flag in options.UNUSED_FLAGS:
             self.leave_out(word, options.UNUSED_FLAGS[flag])
         else:
@@ -247,18 +247,22 @@ class _Draft:
         if command:
             self.leave_out(command, options.OWN_COMMANDS)
 
-    def set(self, word: str, option: str, text: str) -> None:
-        """Give an option its value, where `word` is what the user wrote."""
+    def set(self, word: str, option: str, text: str, *, overrides: bool = False) -> None:
+        """Give an option its value, where `word` is what the user wrote. The first counts, or one that overrides."""
         value = _checked(word, READINGS.get(option, options.passed_on), text)
         name = "ProxyJump" if option == "ProxyCommand" and value != "none" else option
         if name == "IdentityFile" and options.is_plain_path(value):
             self.identity_files.append(value)
         elif name in options.REPEATED:
             self.repeated.append((name, value))
-        elif self.settings.setdefault(name, value) != value:
-            raise InputError(
-                "ssh-set-twice", f"{word}: {name} is {self.settings[name]} already", "leave one of them out"
-            )
+        elif (before := self.settings.setdefault(name, value)) != value:
+            if word.startswith("-J"):
+                raise InputError("ssh-set-twice", f"{word}: {name} is {before} already", "leave one of them out")
+            if overrides:
+                self.settings[name] = value
+                self.leave_out(f"{name}={before}", f"{word} comes later, and ssh takes the last")
+            else:
+                self.leave_out(word, f"{name} is {before} already, and ssh takes the first")
 
     def leave_out(self, word: str, why: str) -> None:
         self.notices.append(f"{word} has no effect: {why}")

@@ -77,7 +77,7 @@ def save(result: Result) -> Path:
     }
     path = folder() / f"{result.name}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.make_private(path.parent)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(json.dumps(document, indent=1) + "\n")
     except OSError as error:

@@ -21,8 +21,8 @@ def show(asked: Sequence[Asked[Cache]]) -> None:
     several = len(asked) > 1
     _table(HEADERS, [(pod, row(model)) for pod, cache in found for model in cache.models], several)
     for pod, cache in found:
-        total = screen.gib(sum(model.size_bytes for model in cache.models))
-        screen.say(f"{total} of models on {pod}, {screen.gib(cache.free_bytes)} free, in {cache.folder}")
+        total = screen.gigabytes(sum(model.size_bytes for model in cache.models))
+        screen.say(f"{total} of models on {pod}, {screen.gigabytes(cache.free_bytes)} free, in {cache.folder}")
     compiled = [(pod, compiled_row(code)) for pod, cache in found for code in cache.compiled]
     if compiled:
         screen.say()
@@ -38,16 +38,16 @@ def _table(headers: tuple[str, ...], rows: Sequence[tuple[str, tuple[str, ...]]]
 
 
 def row(model: CachedModel) -> tuple[str, ...]:
-    size, used = screen.gib(model.size_bytes), model.used_s_ago
+    size, used = screen.gigabytes(model.size_bytes), model.used_s_ago
     if model.unfinished_bytes:
-        size += f", {screen.gib(model.unfinished_bytes)} of it unfinished"
+        size += f", {screen.gigabytes(model.unfinished_bytes)} of it unfinished"
     users = [*model.used_by, *(f"a download (pid {pid})" for pid in model.fetched_by[:1])]
     return model.model, size, "never" if used is None else screen.ago(used), ", ".join(users)
 
 
 def compiled_row(code: CompiledCode) -> tuple[str, ...]:
     used = "never" if code.used_s_ago is None else screen.ago(code.used_s_ago)
-    return code.name, screen.gib(code.size_bytes), used, ", ".join(code.used_by)
+    return code.name, screen.gigabytes(code.size_bytes), used, ", ".join(code.used_by)
 
 
 def as_json(pod: str, cache: Cache) -> CacheJson:

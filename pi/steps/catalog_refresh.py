@@ -78,7 +78,7 @@ def _write(file: Path, text: bytes) -> None:
     """Replace the file atomically. Raises InputError if pi cannot write it."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}.new")
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.make_private(file.parent)
         with fresh.open("wb") as new:
             new.write(text)
             new.flush()

@@ -6,9 +6,8 @@ from pi import config, screen
 from pi.planning import catalog, machines, offers
 from pi.planning.preflight import INSTALLED_GB, Finding, Findings, Folder, Line, MachineFacts, download_gb, gpus_line
 from pi.planning.types import FIRST_PORT, PodFacts
-from pi.pods.types import Pod
 from pi.steps.machine_json import CheckJson, FindingJson
-from pi.steps.pod_summary import gpu_summary
+from pi.steps.pod_summary import gpu_kinds
 
 SHOWN = 5
 """How many models that fit are named."""
@@ -124,7 +123,7 @@ def _glibc(facts: MachineFacts) -> str:
 def gpus(facts: MachineFacts) -> str:
     if facts.device != "cuda":
         return "none"
-    return f"{gpu_summary(Pod('', '', gpus=facts.gpus))}, the driver supports CUDA up to {facts.cuda or 'unknown'}"
+    return f"{gpu_kinds(facts.gpus)}, the driver supports CUDA up to {facts.cuda or 'unknown'}"
 
 
 def space(folder: Folder) -> str:

@@ -46,9 +46,9 @@ def show(title: str, lines: Iterable[Checked]) -> None:
     for each in lines:
         level = each.level.ljust(7)
         painted = f"\x1b[{COLOURS[each.level]}m{level}\x1b[0m" if screen.colour() else level
-        screen.reveal(f"  {painted} {each.check:9}{screen.printable(each.text)}")
+        screen.reveal(f"  {painted} {each.check:9} {screen.printable(each.text)}")
         if each.fix:
-            screen.say(f"{'':20}{each.fix}")
+            screen.say(f"{'':21}{each.fix}")
 
 
 def of_error(error: PiError) -> Checked:

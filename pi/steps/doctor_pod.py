@@ -141,7 +141,7 @@ def _leftovers(pod: Pod, status: Status, health: PodHealth) -> Iterator[Checked]
     yield from found
     if health.unfinished_bytes:
         models = ", ".join(health.abandoned)
-        text = f"{screen.gib(health.unfinished_bytes)} of downloads that did not end: {models}"
+        text = f"{screen.gigabytes(health.unfinished_bytes)} of downloads that did not end: {models}"
         model = f"{health.abandoned[0]} --pod {pod.name}"
         fix = f"pi pull {model}, or: pi cache rm {model}"
         yield warning("pod", "leftovers", text, fix)

@@ -26,7 +26,7 @@ def base_url(c: Any, pod: Pod, name: str, *, is_named: bool) -> str:
         raise InputError(
             "model-private",
             f"{name} listens on the pod's loopback only",
-            f"open a tunnel: pi tunnel {name} --background",
+            f"open a tunnel: pi tunnel {name}{where.flag_for(pod.name)} --background",
         )
     return found.url
 
@@ -42,8 +42,7 @@ def running(c: Any, pod: Pod, name: str, *, is_named: bool) -> Listed:
     reconcile.reconcile(pod, seen.status)
     found = next((each for each in models if name in (each.model.name, *each.model.adapters)), None)
     if found is None:
-        names = ", ".join(each.model.name for each in models) or "none"
-        raise InputError("unknown-name", f"no model {name!r} on {pod.name}", f"it has {names}; see: pi list")
+        raise where.unknown_model(name, pod, [each.model.name for each in models])
     if found.state != "running":
         raise NotReadyError("not-running", f"{name} does not run on {pod.name}; it is {found.sentence}", "see: pi list")
     return found

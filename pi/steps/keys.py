@@ -79,7 +79,7 @@ def save(key: str) -> None:
     """Write a new key into its private file. Raises InputError if that fails."""
     path = key_file()
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.make_private(path.parent)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(f"{key}\n")
     except OSError as error:

@@ -130,7 +130,7 @@ def _show_group(kind: str, group: list[Offer], everything: bool) -> None:
         screen.say(f"{len(group)} more need a larger pod: pi models --all")
         return
     screen.say(f"{TITLES[kind]}:")
-    memory = "GIB TOTAL" if kind == offers.MORE else "GIB EACH"
+    memory = "GB TOTAL" if kind == offers.MORE else "GB EACH"
     priced = any(offer.price_per_hour is not None for offer in group)
     headers = ("MODEL", "AS", "GPUS", memory, "CONTEXT", *(["PER HOUR"] if priced else []), "NEEDS")
     screen.table([_row(offer, priced) for offer in group], headers, shrink="MODEL", below="NEEDS")

@@ -8,11 +8,8 @@ from difflib import get_close_matches
 from pi import redaction, screen
 from pi.calls.start import STOP_POD, Upkeep
 from pi.errors import InputError
-from pi.pods.types import Pod, Provider
+from pi.pods.types import KEEP_POD, Pod, Provider
 from pi.text import one_line
-
-KEEP_POD = "keep-pod"
-"""Value of `--on-idle` for a model whose pod has another setting."""
 
 LONGEST = 2000
 """Characters of a command, which goes into pods.json."""

@@ -12,8 +12,8 @@ from pi.calls.status import read_status
 from pi.errors import InputError, PiError
 from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import moved, on_idle, reconcile
-from pi.steps.pod_summary import gpu_summary
+from pi.steps import moved, on_idle, reconcile, where
+from pi.steps.pod_summary import gpu_kinds
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -97,7 +97,7 @@ def keep_address(pod: Pod, host_key: str) -> None:
 
 def next_step(pod: Pod) -> str:
     """Say what to type after a setup."""
-    elsewhere = "" if state.load().active == pod.name else f" --pod {pod.name}"
+    elsewhere = where.flag_for(pod.name)
     return f"next: pi models{elsewhere} shows what fits; pi start MODEL --name NAME{elsewhere} starts it"
 
 
@@ -116,6 +116,6 @@ def adopt_models(connection: Connection, pod: Pod) -> None:
 
 def describe(facts: SetupFacts) -> str:
     """Describe a pod that is set up: GPUs and versions."""
-    cards = gpu_summary(Pod("", "", gpus=facts.gpus))
+    cards = gpu_kinds(facts.gpus)
     extra_venvs = "".join(f"; vLLM {version} in ~/{folder}" for folder, version in facts.extra_venvs.items())
     return f"GPUs {cards}, vLLM {facts.vllm_version or 'none'}, Python {facts.python or 'unknown'}{extra_venvs}"

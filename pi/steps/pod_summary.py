@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pi.pods.gpus import memory_label
+from pi.pods.gpus import Gpu, memory_label
 from pi.pods.types import Pod
 from pi.steps import spending
 
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
 
 
 def gpu_summary(pod: Pod) -> str:
-    """Describe the GPUs, such as "2x H100 80GB HBM3 (80GB)"; "none (CPU)" without any."""
+    """Describe the GPUs of a pod, or say that no setup has found them yet."""
     if pod.is_unfinished:
         return "setup not finished"
-    kinds = Counter((gpu.name, gpu.memory_mib) for gpu in pod.gpus)
+    return gpu_kinds(pod.gpus) if pod.is_set_up else "not set up"
+
+
+def gpu_kinds(gpus: Iterable[Gpu]) -> str:
+    """Describe GPUs, such as "2x H100 80GB HBM3 (80GB)"; "none (CPU)" without any."""
+    kinds = Counter((gpu.name, gpu.memory_mib) for gpu in gpus)
     return ", ".join(f"{n}x {name} ({memory_label(mib)})" for (name, mib), n in kinds.items()) or "none (CPU)"
 
 

@@ -41,7 +41,7 @@ class PullReport:
 
 def describe(pulled: Pulled, pod: str, took_s: float) -> str:
     """Return the line for one repository, such as "a/b is on dc1 (31.2 GiB) after 4 min 2 s"."""
-    size = screen.gib(pulled.size_bytes)
+    size = screen.gigabytes(pulled.size_bytes)
     if pulled.was_there:
         return f"{pulled.model} was already on {pod} ({size})"
     return f"{pulled.model} is on {pod} ({size}) after {screen.seconds(took_s)}"

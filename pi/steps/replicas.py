@@ -19,7 +19,7 @@ from pi.planning.replicas import name_of, number_of, plan, replica
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import NAME, Deployment, Pod
-from pi.steps import reconcile, spending, starting
+from pi.steps import reconcile, spending, starting, where
 from pi.steps.declared import ENDED
 from pi.steps.reports import show_how_to_call
 from pi.steps.reservation import MAY_CONTINUE
@@ -53,7 +53,7 @@ def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
     spending.note_use(pod)
     ready = f"{name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}"
     screen.say(f"{ready}: {count(wanted.request.replicas, 'replica')} behind port {served.port}")
-    show_how_to_call(replace(endpoint, deployment=served, context=last.context), connection.host)
+    show_how_to_call(replace(endpoint, deployment=served, context=last.context), connection.host, pod.name)
 
 
 def _opened(pod: Pod, connection: Connection, wanted: Start, key: str) -> Started:
@@ -132,8 +132,8 @@ def _endpoint(pod: Pod, status: Status, name: str) -> Found:
     """Return the endpoint of a model. Raises InputError if it has none that runs."""
     found = status.named(name)
     if found is None:
-        known = ", ".join(each.deployment.name for each in status.found if not each.deployment.replica_of) or "none"
-        raise InputError("unknown-name", f"no model {name!r} on {pod.name}", f"it has {known}; see: pi list")
+        known = [each.deployment.name for each in status.found if not each.deployment.replica_of]
+        raise where.unknown_model(name, pod, known)
     if found.servers is None:
         hint = f"start it with replicas: pi stop {name}; pi start MODEL --name {name} --replicas 2"
         raise InputError("no-replicas", f"{name} runs without replicas", hint)

@@ -26,7 +26,7 @@ from pi.planning.start_facts import facts_of_start
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Deployment
-from pi.steps import durations, keys, measurements
+from pi.steps import durations, keys, measurements, where
 from pi.steps.start_line import StartLine
 from pi.vllm.corrections import SEQUENCES
 from pi.vllm.hangs import place_of, shown
@@ -41,9 +41,9 @@ LONG_PHASE_S = 1
 
 
 def downloading(done: float, total: float, per_second: float) -> str:
-    """Describe a download, such as "downloading 1.2 GiB of 4.4 GiB, 80 MiB/s, about 40 s left"."""
-    of = f" of {screen.gib(total)}" if total else ""
-    return f"downloading {screen.gib(done)}{of}, {screen.gib(per_second)}/s{screen.left(total - done, per_second)}"
+    """Describe a download, such as "downloading 1.2 GB of 4.4 GB, 80 MB/s, about 40 s left"."""
+    of, speed = f" of {screen.gigabytes(total)}" if total else "", f"{screen.gigabytes(per_second)}/s"
+    return f"downloading {screen.gigabytes(done)}{of}, {speed}{screen.left(total - done, per_second)}"
 
 
 class StartReport:
@@ -61,9 +61,9 @@ class StartReport:
         self._facts: PodFacts | None = None
         self._line.show("asking the pod", quiet=True)
 
-    def explained(self, failure: ServerError) -> ServerError:
+    def explained(self, failure: ServerError, pod: str) -> ServerError:
         """Return a failure with the hint that follows from the plan and the pod."""
-        return failure.given(self._start_facts()) if self._plan else failure
+        return failure.given(self._start_facts(), where.flag_for(pod)) if self._plan else failure
 
     def _start_facts(self) -> StartFacts:
         if self._plan is None or self._facts is None or self._known_models is None:
@@ -188,8 +188,9 @@ def reconnecting(event: Reconnecting | Reconnected) -> None:
         screen.note(f"  connection lost; reconnecting ({event.attempt}/{event.of})")
 
 
-def show_how_to_call(started: Started, host: str) -> None:
+def show_how_to_call(started: Started, host: str, pod: str) -> None:
     """Print the addresses of a model that is ready; `host` is the pod's address as seen from here."""
+    elsewhere = where.flag_for(pod)
     if started.side_doors:
         ports = ", ".join(map(str, started.side_doors))
         screen.note(f"note: vLLM also listens without a key on port {ports}; close it with a firewall")
@@ -208,19 +209,19 @@ def show_how_to_call(started: Started, host: str) -> None:
         reachable = addresses.answers(url)
         if not reachable:
             screen.say(f"  {url} does not answer from here (the provider closed or mapped the port);")
-            screen.say(f"  pi tunnel {deployment.name} works anyway, and makes it answer on this machine")
-    _show_call(deployment, url, reachable)
+            screen.say(f"  pi tunnel {deployment.name}{elsewhere} works anyway, and makes it answer on this machine")
+    _show_call(deployment, url, reachable, elsewhere)
 
 
-def _show_call(deployment: Deployment, url: str, reachable: bool) -> None:
+def _show_call(deployment: Deployment, url: str, reachable: bool, elsewhere: str) -> None:
     """Print a command that calls a model; over SSH if its address does not answer from here."""
     if apis.is_chat(deployment.api):
-        screen.say(f'  pi prompt {deployment.name} "Hello"')
+        screen.say(f'  pi prompt {deployment.name}{elsewhere} "Hello"')
         return
     port, routes = deployment.port, " and ".join(apis.APIS[deployment.api].routes)
     if not reachable:
         if deployment.private:
-            screen.say(f"  pi tunnel {deployment.name} makes it answer on this machine; then:")
+            screen.say(f"  pi tunnel {deployment.name}{elsewhere} makes it answer on this machine; then:")
         url = f"http://127.0.0.1:{port}/v1"
     screen.say(f"  {deployment.name} answers to {apis.APIS[deployment.api].answers}, at {routes}:")
     screen.say(f"  {apis.example(deployment.api, deployment.name, url, keys.reference())}")

@@ -35,7 +35,8 @@ def configuration(c: Any, chosen: where.Chosen) -> str:
             url = endpoints.reached(each.pod, found)
             if url is None:
                 name = found.model.name
-                screen.note(f"note: {name} on {each.pod.name} needs a tunnel: pi tunnel {name} --background")
+                command = f"pi tunnel {name}{where.flag_for(each.pod.name)} --background"
+                screen.note(f"note: {name} on {each.pod.name} needs a tunnel: {command}")
                 continue
             labels = json.dumps({"pod": each.pod.name, "model": found.model.name})
             lines += [f"      - targets: [{json.dumps(_target(url))}]", f"        labels: {labels}"]

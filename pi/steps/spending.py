@@ -87,6 +87,13 @@ def still_bills(pod: Pod) -> str:
     return f"{BILLING}{spent(pod)}"
 
 
+def note_empty(names: Iterable[str]) -> None:
+    """Print for each of these pods without a model that it keeps billing."""
+    saved = state.load().pods
+    for pod in [saved[name] for name in dict.fromkeys(names) if name in saved and not saved[name].models]:
+        screen.note(f"no model is left on {pod.name}; the machine {still_bills(pod)}")
+
+
 def spent(pod: Pod) -> str:
     """Return the cost of a pod as the end of a sentence, such as "; 4.98 since setup (2.49 per hour)"."""
     with suppress(PiError):

@@ -57,7 +57,7 @@ def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
     screen.say(f"{request.name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}")
     report.show_room(started)
     report.keep_durations()
-    show_how_to_call(started, connection.host)
+    show_how_to_call(started, connection.host, pod.name)
 
 
 Plan = Callable[[Request, PodFacts, catalog.Catalog], LaunchPlan]
@@ -133,6 +133,6 @@ def _started(
         reservation.hand_over()
         return None
     except ServerError as failure:
-        raise report.explained(failure) from None
+        raise report.explained(failure, pod.name) from None
     finally:
         report.end()

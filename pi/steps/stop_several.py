@@ -52,6 +52,6 @@ def _require_consent(found: dict[str, list[str]]) -> None:
         screen.note(f"  {pod}: {', '.join(names)}")
     models, pods = count(sum(map(len, found.values())), "model"), count(len(found), "pod")
     if not screen.can_ask():
-        raise InputError("stop-unconfirmed", f"this stops {models} on {pods}", "add -y to stop them")
+        raise InputError("stop-unconfirmed", f"this stops {models} on {pods}", "to agree, add -y")
     if screen.ask(f"stop {models} on {pods}? [y/N]").lower() not in ("y", "yes"):
         raise InputError("stop-unconfirmed", "stopped nothing: you did not agree")

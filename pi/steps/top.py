@@ -242,7 +242,7 @@ def gpu_row(card: GpuSample) -> tuple[str, ...]:
     return (
         str(card["index"]),
         "-" if card["use"] is None else f"{card['use']:.0f} %",
-        "-" if used is None or memory is None else f"{used / 1024:.1f} of {memory / 1024:.1f} GiB",
+        "-" if used is None or memory is None else f"{used / 1024:.1f} of {memory / 1024:.1f} GB",
         "-" if card["celsius"] is None else f"{card['celsius']:.0f} °C",
         "-" if card["watts"] is None else f"{card['watts']:.0f} W",
     )

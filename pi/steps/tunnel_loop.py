@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from pi import screen
+from pi import config, screen
 from pi.errors import InputError, NotReadyError, PiError, RemoteError, UnreachableError
 from pi.pods import state
 from pi.pods.types import Pod
@@ -120,7 +120,7 @@ def start_in_background(pod: Pod, wanted: Tunnel) -> None:
     """Start a tunnel as a process of its own, and return when it is up. Raises RemoteError with its last words."""
     log = tunnels.log_path(wanted.pod, wanted.model)
     try:
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.make_private(log.parent)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         own_process.require_room(output)
     except OSError as error:

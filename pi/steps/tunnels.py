@@ -117,7 +117,7 @@ def claimed(tunnel: Tunnel) -> Iterator[None]:
     """Hold a tunnel's file while it is open. Raises BusyError if another process holds it."""
     path = _path(tunnel.pod, tunnel.model)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.make_private(path.parent)
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+", encoding="utf-8")
     except OSError as error:
         raise InputError("tunnel-file-unwritable", f"cannot write {path}: {error.strerror}") from None

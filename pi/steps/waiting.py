@@ -12,7 +12,7 @@ from pi.calls.status import Found
 from pi.calls.wait import Waited, wait_for
 from pi.errors import InputError, NotReadyError
 from pi.pods.types import Pod
-from pi.steps import listing, reconcile, states
+from pi.steps import listing, reconcile, states, where
 from pi.steps.states import Listed
 from pi.vllm.log import explain
 
@@ -48,11 +48,13 @@ def require_ready(pod: Pod, name: str, waited: Waited, seconds: float) -> Found:
     found = waited.found
     if found and found.state == "running":
         return found
-    see_log = f"the whole log: pi logs {name}"
+    see_log = f"the whole log: pi logs {name}{where.flag_for(pod.name)}"
     if found and found.state in ("starting", "unresponsive") and found.hung_s is None:
         phase = f" ({found.phase})" if found.phase else f": {found.cause}" if found.cause else ""
         message = f"{name} is not ready after {screen.seconds(seconds)}; it is {found.state}{phase}"
-        raise NotReadyError("not-ready-yet", message, f"it still starts; wait again: pi wait {name}")
+        raise NotReadyError(
+            "not-ready-yet", message, f"it still starts; wait again: pi wait {name}{where.flag_for(pod.name)}"
+        )
     if found:
         cause = f": {found.cause}" if found.cause else ""
         raise NotReadyError("not-running", f"{name} does not run; it is {found.state}{cause}", see_log)
@@ -61,5 +63,6 @@ def require_ready(pod: Pod, name: str, waited: Waited, seconds: float) -> Found:
         cause = f": {failure.cause}" if failure.cause else f" ({waited.last_change})"
         hint = f"{failure.hint}\n  {see_log}" if failure.hint else see_log
         raise NotReadyError(failure.id or "start-failed", f"{name} did not start on {pod.name}{cause}", hint)
-    stopped = "it was stopped; " if waited.last_change.startswith("stop ") else ""
-    raise InputError("unknown-name", f"no model {name!r} on {pod.name}", f"{stopped}see: pi list")
+    if waited.last_change.startswith("stop "):
+        raise InputError("unknown-name", f"no model {name!r} on {pod.name}", "it was stopped; see: pi list")
+    raise where.unknown_model(name, pod)

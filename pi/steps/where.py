@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from pi.pods import state
 from pi.pods.types import Pod, State
 from pi.ssh import openssh, target
 from pi.ssh.hostkeys import CAUSES
+from pi.text import one_line
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -89,6 +90,11 @@ def connected(
         connection.close()
 
 
+def flag_for(pod_name: str) -> str:
+    """Return the flag that leads a command to a pod, with a blank before it; "" for the active one."""
+    return "" if state.load().active == pod_name else f" --pod {pod_name}"
+
+
 def connection_to(pod_name: str | None = None) -> Connection:
     """Return the connection of a pod (default: the active one), which opens on first use."""
     pod = state.load().pod(pod_name)
@@ -132,9 +138,20 @@ def saving(done: str, hint: str) -> Iterator[None]:
 def unreachable(pod: Pod, error: UnreachableError) -> UnreachableError:
     """Return the same failure with the pod's name and both next steps."""
     hints = [error.hint or f"check the connection ({pod.ssh})"]
+    if pod.ends_by:
+        may_have = f"it may have ended itself (--on-idle {one_line(pod.ends_by, 60)}); start it at its provider"
+        hints.insert(0, may_have)
     if _is_saved(pod):
         hints.append(f"if the pod is gone: pi pods remove {pod.name}{' --force' if pod.models else ''}")
     return UnreachableError(error.id, f"cannot reach pod {pod.name!r}: {error.message}", ", or, ".join(hints))
+
+
+def unknown_model(name: str, pod: Pod, names: Iterable[str] | None = None) -> InputError:
+    """Return the error for a name that no model of a pod has. `names` are its models, by default those of pods.json."""
+    others = [other.name for other in state.load().pods.values() if other.name != pod.name and other.serving(name)]
+    listed = ", ".join(pod.models if names is None else names) or "none"
+    hint = f"it is on {' and '.join(others)}: add --pod {others[0]}" if others else f"it has {listed}; see: pi list"
+    return InputError("unknown-name", f"no model {name!r} on {pod.name}", hint)
 
 
 def changed_key(pod: Pod, error: HostKeyError) -> HostKeyError:

@@ -29,8 +29,8 @@ def test_a_pod_has_a_line_for_each_check_and_faults_say_what_to_do(pi: Pi, box: 
     half.parent.mkdir(parents=True)
     half.write_bytes(bytes(3 << 20))
     text = pi.ok("doctor")
-    assert "warning models   qwen is crashed" in text and "pi restart qwen --pod box" in text
-    assert "3 MiB of downloads that did not end: ann/half" in text and "pi cache rm ann/half --pod box" in text
+    assert "warning models    qwen is crashed" in text and "pi restart qwen --pod box" in text
+    assert "3 MB of downloads that did not end: ann/half" in text and "pi cache rm ann/half --pod box" in text
     pi.config.chmod(0o755)
     for each in json.loads(pi.ok("doctor", "--json"))["checks"]:
         if each["check"] in ("models", "folder"):

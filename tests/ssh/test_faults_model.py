@@ -353,7 +353,7 @@ def test_row_34_a_disk_too_small_for_the_weights_is_reported_before_the_first_by
         pi.knows(pod)
         done = pi("start", "Acme/Big-1T", "--name", "big")
     assert done.code == 1
-    assert re.search(r"no space in \S+: \d+\.\d GiB free, Acme/Big-1T needs 145408\.0 GiB", done.err)
+    assert re.search(r"no space in \S+: \d+\.\d GB free, Acme/Big-1T needs 156130\.7 GB", done.err)
     assert "--models-path PATH" in done.err
     assert not (pod.home / "received" / "hf.json").exists()
     assert pi.models("small") == {} and pod.records() == [] and pod.quiet() == {}

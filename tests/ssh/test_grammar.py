@@ -89,6 +89,7 @@ def test_without_pods_the_next_step_is_printed(pi: Pi) -> None:
         done = pi(*words)
         assert (done.code, done.out) == (2, ""), words
         assert "no pods yet; add one: pi pods setup NAME" in done.err
+    assert 'no pods yet; plan for a machine: --on "1x H100"; or add a pod: pi pods setup' in pi("plan", "a/b").err
 
 
 def test_start_alone_lists_what_can_be_started(pi: Pi) -> None:

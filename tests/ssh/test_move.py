@@ -64,6 +64,8 @@ def test_no_stream_through_the_door_is_lost(pi: Pi, pods: tuple[Pod, Pod]) -> No
         done = running.ends(60)
     answers = Counter(answer for each in asked for answer in each.result())
     assert done.code == 0 and "moved qwen from dc1 to dc2" in done.out, done
+    assert '  pi prompt qwen --pod dc2 "Hello"' in done.out
+    assert "no model is left on dc1; the machine keeps running (and billing)" in done.err
     assert set(answers) == {"it is dc1.", "it is dc2."} and answers.total() >= STREAMS
     assert {tuple(each["id"] for each in json.loads(text)["data"]) for text in listed} == {("qwen",)}
     assert [pod.records() for pod in pods] == [[], ["qwen"]] and places(pi) == {"dc1": [], "dc2": ["qwen"]}

@@ -26,8 +26,8 @@ def fetchers(box: Pod) -> list[int]:
 def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "first")
     text = pi.ok("pull", MODEL)
-    assert f"fetching {MODEL} to box" in text and f"{MODEL} is on box (1 MiB) after" in text
-    assert f"{MODEL} was already on box (1 MiB)" in pi.ok("pull", MODEL)
+    assert f"fetching {MODEL} to box" in text and f"{MODEL} is on box (1 MB) after" in text
+    assert f"{MODEL} was already on box (1 MB)" in pi.ok("pull", MODEL)
     box.fault("hf", fail="not_found")  # a start must not fetch it again
     pi.ok("start", MODEL, "--name", "small")
     table = pi.ok("cache")
@@ -35,7 +35,7 @@ def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: 
     assert [line.split()[0] for line in models.splitlines()[1:-1]] == [MODEL]
     [code] = [line.split() for line in compiled.splitlines()[1:-1]]
     assert code[0].startswith("vllm-") and code[-2:] == ["first,", "small"]
-    assert table.splitlines()[1].endswith("small") and "1 MiB of models on box" in table
+    assert table.splitlines()[1].endswith("small") and "1 MB of models on box" in table
     document = json.loads(pi.ok("cache", "--json"))
     validate(document, shown("CacheJson"))
     assert document["models"][0]["used_by"] == ["small"]
@@ -44,10 +44,11 @@ def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: 
     done = pi("cache", "rm", MODEL, "-y")
     assert (done.code, done.id) == (5, "in-use") and "ann/small is in use by small" in done.err
     pi.ok("stop", "small")
+    assert f"did you mean {MODEL}? pi cache lists" in pi("cache", "rm", f"{MODEL}s").err
     done = pi("cache", "rm", MODEL)
     assert (done.code, done.id) == (2, "cache-rm-unconfirmed")
     assert pi.at_terminal("cache", "rm", MODEL, types="n\n").code == 2
-    assert pi.ok("cache", "rm", MODEL, "-y") == f"deleted {MODEL} from box: 1 MiB\n"
+    assert pi.ok("cache", "rm", MODEL, "-y") == f"deleted {MODEL} from box: 1 MB\n"
     assert pi("cache", "rm", MODEL, "-y").id == "not-cached"
     pi.ok("stop", "first")
     assert pi.ok("cache", "rm", code[0], "-y").startswith(f"deleted {code[0]} from box: ")
@@ -61,10 +62,10 @@ def test_several_pods_fetch_at_the_same_time(pi: Pi, new_pod: NewPod) -> None:
     two.fault("hf", fail="not_found")
     done = pi("pull", MODEL, "--all-pods")
     assert (done.code, done.id) == (1, "pods-failed") and "1 of 2 pods failed: two" in done.err
-    assert f"fetching {MODEL} to two" in done.out and f"{MODEL} is on one (1 MiB) after" in done.out
+    assert f"fetching {MODEL} to two" in done.out and f"{MODEL} is on one (1 MB) after" in done.out
     two.fault("hf")
     text = pi.ok("pull", MODEL, "-p", "one,two")
-    assert f"{MODEL} was already on one (1 MiB)" in text and f"{MODEL} is on two (1 MiB) after" in text
+    assert f"{MODEL} was already on one (1 MB)" in text and f"{MODEL} is on two (1 MB) after" in text
 
 
 MB = 1 << 20

@@ -235,11 +235,13 @@ def test_two_pods_hold_different_models(pi: Pi, new_pod: NewPod) -> None:
     one, two = new_pod("one"), new_pod("two")
     pi.knows(one, two)
     pi.ok("start", one.model(), "--name", "a")
-    pi.ok("start", two.model(), "--name", "b", "--pod", "two")
+    assert '  pi prompt b --pod two "Hello"' in pi.ok("start", two.model(), "--name", "b", "--pod", "two")
     assert one.records() == ["a"] and two.records() == ["b"]
     assert list(pi.models("one")) == ["a"] and list(pi.models("two")) == ["b"]
     assert "b" not in names(pi.ok("list"))
     assert names(pi.ok("list", "--pod", "two")) == ["b"]
+    two.fault("vllm", exit=1)
+    assert "the whole log: pi logs c --pod two (" in pi("start", two.model("c"), "--name", "c", "--pod", "two").err
     done = pi("list", "--pod", "three")
     assert (done.code, done.out) == (2, "")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import tomli_w
 
+from chores.docs import ROOT
 from pi.errors import InputError
 from pi.fabric_tasks import declaration
 from pi.steps.declared import Declared
@@ -36,6 +38,11 @@ def test_a_file_gives_the_models_in_its_order(tmp_path: Path) -> None:
     assert (first.start.request.gpus, first.start.request.memory, first.start.private) == (2, 0.45, True)
     again = {"pods": {"dc1": {"models": {"qwen": first.start.options}}}}
     assert read(tmp_path, tomli_w.dumps(again)) == [first]
+
+
+def test_the_example_of_the_page_is_valid(tmp_path: Path) -> None:
+    [example] = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs/declare.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert [model.place for model in read(tmp_path, example)] == ["dc1/qwen", "dc1/embed", "lab/oss"]
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 
 from chores.docs import ROOT, blocks, commands, pages, same
+from pi.cli.verbs import named_verb
+from pi.cli.words import Usage
+from pi.fabric_tasks import task_named
+from pi.fabric_tasks.flags import flags_of
 from pi.planning.offers import Offer
 from pi.planning.plan_json import MemoryJson, PlanJson
 from pi.prompt import events
@@ -47,6 +52,35 @@ def test_page_begins_with_a_command(page: Path) -> None:
     title, first = page.read_text().split("\n\n", 1)
     assert title.startswith("# ") and first.startswith("<!-- output")
     assert commands(first)
+
+
+@pytest.mark.parametrize(
+    "page", [path for path in TEXTS if path.stem not in ("CHANGELOG", "ARCHITECTURE")], ids=name_of
+)
+def test_page_names_verbs_and_flags_that_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    scripts = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    sentences = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    written = re.findall(r"`(pi [^`]+)`", sentences)
+    typed = re.findall(r"^\$ (pi .+)$", text, re.MULTILINE) + re.findall(r"^(pi .+)$", scripts, re.MULTILINE)
+    assert [command for command in (*written, *typed) if unknown_word(command)] == []
+
+
+def unknown_word(command: str) -> str:
+    """Return the verb or flag of a command that pi does not have, or nothing."""
+    words = shlex.split(command, comments=True)[1:]
+    words = words[: next((place for place, word in enumerate(words) if re.match(r"[|;>]|&&", word)), None)]
+    if words[0] in ("VERB", "help", "version", "ps") or words[0].startswith("-") or words[:2] == ["pods", "add"]:
+        return ""
+    if "ssh" in words[1:]:
+        return ""  # an ssh command without quotes
+    try:
+        name, rest = named_verb(words)
+    except Usage:
+        return words[0]
+    flags = {name for flag in flags_of(task_named(name).options) for name in flag.names} | {"--help"}
+    own = rest[: next((place for place, word in enumerate(rest) if word in ("--", "--vllm")), None)]
+    return next((word for word in own if re.match("--?[a-z]", word) and word.partition("=")[0] not in flags), "")
 
 
 def test_readme_has_at_most_900_words() -> None:

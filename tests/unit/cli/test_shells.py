@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Terminal:
 
 
 @pytest.fixture(params=["bash", "zsh", "fish"])
-def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terminal]:
+def terminal(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     """A shell of a new user who has installed the completion."""
     shell = shutil.which(request.param) or skip("shells")
     (tmp_path / ".pi").mkdir()
@@ -72,21 +72,60 @@ def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Termina
     for start in (tmp_path / ".bashrc", tmp_path / ".zshrc"):
         assert not start.exists() or len(start.read_text().splitlines()) == 1
     (tmp_path / ".config" / "fish").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "fine.toml").touch()
+    monkeypatch.chdir(tmp_path / "work")
     terminal = Terminal(shell, environment)
     yield terminal
     terminal.close()
 
 
-def test_tab_completes_names_pods_values_and_model_ids(terminal: Terminal) -> None:
+WORDS = (
+    ("pi stop q", "pi stop qwen"),
+    ("pi list --pod=l", "pi list --pod=lab"),
+    ("pi pods ac", "pi pods active"),
+    ("pi prompt qwen --api r", "--api responses"),
+    ("pi plan openai/gpt-oss-2", "gpt-oss-20b"),
+)
 
-    for keys, whole in (
-        ("pi stop q\t", "pi stop qwen"),
-        ("pi list --pod=l\t", "pi list --pod=lab"),
-        ("pi pods ac\t", "pi pods active"),
-        ("pi prompt qwen --api r\t", "--api responses"),
-        ("pi plan openai/gpt-oss-2\t", "gpt-oss-20b"),
-    ):
-        terminal.types(keys)
-        assert terminal.shows(whole), terminal.seen[-500:]
+OF_EACH_VERB = (
+    ("pi connect q", "pi connect qwen"),
+    ("pi connect qwen --to openc", "--to opencode"),
+    ("pi top -p l", "pi top -p lab"),
+    ("pi top --on", "pi top --once"),
+    ("pi bench --con", "pi bench --concurrency"),
+    ("pi door sta", "pi door status"),
+    ("pi door --pin q", "pi door --pin qwen"),
+    ("pi move qwen l", "pi move qwen lab"),
+    ("pi move qwen lab --from b", "--from box"),
+    ("pi scale q", "pi scale qwen"),
+    ("pi pull openai/gpt-oss-2", "gpt-oss-20b"),
+    ("pi cache r", "pi cache rm"),
+    ("pi up fi", "pi up fine.toml"),
+    ("pi down --dr", "pi down --dry-run"),
+    ("pi export --pod box,l", "--pod box,lab"),
+    ("pi doctor l", "pi doctor lab"),
+    ("pi restart q", "pi restart qwen"),
+    ("pi wait q", "pi wait qwen"),
+    ("pi wait qwen --ti", "--timeout"),
+    ("pi key rev", "pi key revoke"),
+    ("pi tunnel qwen --cl", "--close"),
+)
+"""Of verbs, flags, their values, names, pods, model ids and files."""
+
+
+def test_tab_completes_names_pods_values_and_model_ids(terminal: Terminal) -> None:
+    require_completed(terminal, (*WORDS, ("pi up fi", "pi up fine.toml")))
+
+
+@pytest.mark.slow
+def test_tab_completes_the_words_of_each_verb(terminal: Terminal) -> None:
+    require_completed(terminal, OF_EACH_VERB)
+
+
+def require_completed(terminal: Terminal, words: Iterable[tuple[str, str]]) -> None:
+    for typed, whole in words:
+        terminal.types(f"{typed}\t")
+        assert terminal.shows(whole), (typed, terminal.seen[-500:])
         terminal.seen = ""
         terminal.types("\x15")  # Ctrl+U empties the line

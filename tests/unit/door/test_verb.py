@@ -32,7 +32,7 @@ def test_without_the_extra_pi_says_what_to_install(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_UVICORN], env=environment, capture_output=True, text=True, check=False
     )
-    expected = "pi: the door needs uvicorn; pip install 'pi-pods[door]'\n"
+    expected = "pi: the door needs uvicorn; install pi's extra for it, in the checkout: uv tool install '.[door]', or: pip install '.[door]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 

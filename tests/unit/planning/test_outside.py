@@ -11,7 +11,7 @@ import pytest
 
 from pi.errors import InputError
 from pi.model_id import ModelId
-from pi.planning import catalog, planner
+from pi.planning import catalog, machines, planner
 from pi.planning.model_card import ModelCard, Verdict, card_of
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.planning.unserved import misspelled
@@ -69,6 +69,22 @@ def test_the_number_format_of_the_files_is_checked_against_the_card() -> None:
     assert "16 bit" not in plan("acme/Qwen3.6-27B-x", on_blackwell).why[1]
     assert "18.6 GB of nvfp4 weights, computed in 16 bit on H100" in plan("acme/Qwen3.6-27B-x", facts).why[1]
     assert "vLLM does not run on 4x Tesla V100-SXM2-32GB" in refused("acme/Qwen3.6-27B-x", volta).message
+
+
+@pytest.mark.parametrize(
+    ("machine", "hint"),
+    [
+        ("1x RTX 4090", "its int4 checkpoint fits here: pi start Qwen/Qwen3-14B-AWQ --name NAME"),
+        ("1x RTX 4060", "it fits on 1x A100 40GB or 1x A40"),
+    ],
+)
+def test_a_model_that_does_not_fit_has_a_hint_with_a_known_smaller_checkpoint(machine: str, hint: str) -> None:
+    assert refused("Qwen/Qwen3-14B", machines.idle_pod(machines.parse(machine), CATALOG, {})).hint == hint
+
+
+def test_a_shortage_of_a_very_large_model_is_in_plain_numbers() -> None:
+    message = refused("thinkingmachines/Inkling-NVFP4", pod("h100", 8)).message
+    assert "1676 GB of bf16 weights need 2235 GB of GPU memory" in message
 
 
 def test_no_config_of_the_fixtures_breaks_a_plan() -> None:

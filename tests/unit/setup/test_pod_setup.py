@@ -317,9 +317,10 @@ def test_an_index_without_the_pinned_uv_gives_its_newest_and_setup_says_so(
     with redirecting({}, index_of(*versions)) as seen:
         outcome = no_pip.setup("uv", PIP_INDEX_URL=f"http://{seen.hosts[0]}/simple")
     assert outcome.lines("done") == [("uv", "uv 0.10.0, from the package index")], outcome.text
-    assert ("uv", f"your package index has no uv {PINNED}, whose checksum pi knows: taking the newest that it has") in (
-        outcome.lines("note")
-    )
+    assert (
+        "uv",
+        f"cannot get uv {PINNED}, whose checksum pi knows, from your package index: trying the newest that it has",
+    ) in (outcome.lines("note"))
 
 
 @pytest.mark.parametrize(

@@ -283,9 +283,8 @@ REFUSED = [
     case("a path in a URL", "ssh://root@h:22/x", "65535"),
     case("a key by variable", "ssh -i $HOME/key h", "-i $HOME/key"),
     case("no key by word", "ssh -i none h", "-i none"),
-    case("two ports", "ssh -p 22 -p 23 h", "Port is 22 already"),
-    case("two users", "ssh -l ubuntu root@h", "User is ubuntu already"),
-    case("two sets of jumps", "ssh -J a -o ProxyJump=b h", "ProxyJump is a already"),
+    case("two sets of jumps by flag", "ssh -J a -J b h", "-J b: ProxyJump is a already"),
+    case("a set of jumps by flag after an option", "ssh -o ProxyJump=a -J b h", "ProxyJump is a already"),
     case("a bare IPv6 jump", "ssh -J u@::1 h", "-J u@::1"),
     case("a path after a jump", "ssh -J jump// h", "-J jump//"),
     case("a path in a URL", "ssh ssh://root@h/etc", "ssh://root@h/etc"),
@@ -358,6 +357,42 @@ def test_a_word_without_effect_has_one_notice(text: str, word: str) -> None:
     (notice,) = found.notices
     assert notice.startswith(word)
     assert [option for option, _ in found.options] == []
+
+
+REPEATED = [
+    case("port", "-p 1 -p 2 h", "-p 2 has no effect: Port is 1 already, and ssh takes the first"),
+    case("port after an option", "-o Port=1 -p 2 h", "-p 2 has no effect: Port is 1 already, and ssh takes the first"),
+    case("port of a URL", "ssh://h:1 -p 2", "-p 2 has no effect: Port is 1 already, and ssh takes the first"),
+    case("user", "-l a b@h", "b@h has no effect: User is a already, and ssh takes the first"),
+    case("name of the host", "-o HostName=a -o HostName=b h",
+         "-o HostName=b has no effect: HostName is a already, and ssh takes the first"),
+    case("jump", "-J a -o ProxyJump=b h",
+         "-o ProxyJump=b has no effect: ProxyJump is a already, and ssh takes the first"),
+    case("address family", "-4 -6 h", "AddressFamily=inet has no effect: -6 comes later, and ssh takes the last"),
+    case("address", "-b 127.0.0.1 -b 127.0.0.2 h",
+         "BindAddress=127.0.0.1 has no effect: -b 127.0.0.2 comes later, and ssh takes the last"),
+    case("compression", "-o Compression=no -C h",
+         "Compression=no has no effect: -C comes later, and ssh takes the last"),
+    case("ciphers", "-c aes128-ctr -o Ciphers=aes256-ctr h",
+         "-o Ciphers=aes256-ctr has no effect: Ciphers is aes128-ctr already, and ssh takes the first"),
+    case("MACs", "-m hmac-sha2-256 -m hmac-sha2-512 h",
+         "MACs=hmac-sha2-256 has no effect: -m hmac-sha2-512 comes later, and ssh takes the last"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "notice"), REPEATED)
+def test_a_repeated_setting_has_the_value_that_ssh_takes(words: str, notice: str) -> None:
+    found = parse(f"ssh {words}")
+    assert isinstance(found, SshTarget)
+    assert found.notices == (notice,)
+    assert read_by_ssh(words.split()) == read_by_ssh(found.ssh_words())
+
+
+def read_by_ssh(words: list[str]) -> str:
+    """Return the settings that `ssh` reads from these words, without a config file."""
+    command = [program("ssh"), "-G", "-F", "none", *words]
+    printed = subprocess.run(command, capture_output=True, check=True, text=True, stdin=subprocess.DEVNULL).stdout
+    return "".join(line for line in printed.splitlines(True) if not line.startswith("host "))
 
 
 def test_a_plain_command_has_no_notice() -> None:

@@ -63,7 +63,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[st
         {},
         {},
         {"unfinished_bytes": 2**30, "abandoned": ("a/b",)},
-        ("leftovers", "warning: 1.0 GiB of downloads that did not end: a/b"),
+        ("leftovers", "warning: 1.1 GB of downloads that did not end: a/b"),
     ),
 }
 

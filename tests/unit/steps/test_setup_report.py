@@ -77,7 +77,7 @@ def test_a_terminal_sees_each_step_when_it_begins_and_how_long_it_took_last_time
         "- system: Debian packages (0 s)",
         "- vllm: vLLM (release), built for cuda (0 s; last time 2 min 10 s)",
         "    Resolved 150 packages in 1.2s (0 s; last time 2 min 10 s)",
-        "    downloading 1.0 GiB of 4.0 GiB, 64 MiB/s, about 48 s left (0 s; last time 2 min 10 s)",
+        "    downloading 1.1 GB of 4.3 GB, 67 MB/s, about 48 s left (0 s; last time 2 min 10 s)",
     ]
     assert re.sub(r"\d\.\d s", "T", capsys.readouterr().out).splitlines() == [
         "- system: already installed",
@@ -153,7 +153,7 @@ def test_a_start_shows_phases_without_prefixes(
     drawn = on_terminal(work, monkeypatch)
     assert drawn == [
         "  asking the pod (0 s)",
-        "  downloading 1.0 GiB, 0 MiB/s; Ctrl+C cancels (0 s)",
+        "  downloading 1.1 GB, 0 MB/s; Ctrl+C cancels (0 s)",
         "  loading weights: Starting to load model Qwen/Qwen3-8B... (0 s; last time 1 min 15 s)",
         "  loading weights: Loading safetensors checkpoint shards: 50% Completed (0 s; last time 1 min 15 s)",
         "  compiling: something else (0 s)",
@@ -217,18 +217,19 @@ def test_only_the_newest_durations_are_kept() -> None:
 POD = Pod("box", "ssh root@192.0.2.1")
 
 UNFINISHED = [
-    (replace(POD, host_key="ssh-ed25519 SHA256:x"), True),
-    (replace(POD, ssh="local"), True),
-    (replace(POD, host_key="ssh-ed25519 SHA256:x", boot="b/1"), False),
-    (replace(POD, ssh="local", vllm_version="0.33.0"), False),
-    (POD, False),
+    (replace(POD, host_key="ssh-ed25519 SHA256:x"), "setup not finished"),
+    (replace(POD, ssh="local"), "setup not finished"),
+    (replace(POD, host_key="ssh-ed25519 SHA256:x", boot="b/1"), "none (CPU)"),
+    (replace(POD, ssh="local", vllm_version="0.33.0"), "none (CPU)"),
+    (POD, "not set up"),
 ]
 
 
-@pytest.mark.parametrize(("pod", "is_unfinished"), UNFINISHED)
-def test_a_pod_whose_setup_did_not_end_is_called_so_and_takes_a_new_address(pod: Pod, is_unfinished: bool) -> None:
+@pytest.mark.parametrize(("pod", "gpus"), UNFINISHED)
+def test_a_pod_whose_setup_did_not_end_is_called_so_and_takes_a_new_address(pod: Pod, gpus: str) -> None:
     state.change(lambda known: State({"box": pod}))
-    assert (gpu_summary(pod) == "setup not finished") == is_unfinished
+    assert gpu_summary(pod) == gpus
+    is_unfinished = gpus == "setup not finished"
     moved = pod_entry.saved_or_new("box", "ssh root@192.0.2.9")
     assert moved.host_key == ("" if is_unfinished else pod.host_key)
     assert pod_entry.old_address(moved) == (None if is_unfinished else pod.ssh)

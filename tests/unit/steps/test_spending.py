@@ -14,7 +14,7 @@ from pi.calls.setup import SetupFacts
 from pi.errors import InputError
 from pi.pods import state
 from pi.pods.gpus import Gpu
-from pi.pods.types import Pod, State
+from pi.pods.types import Deployment, Pod, State
 from pi.steps import pod_entry, spending
 
 H100 = Gpu(0, "H100 80GB HBM3", 81559)
@@ -55,6 +55,17 @@ def test_hours_and_cost_are_counted_since_setup() -> None:
     assert spending.since_setup(pod(), None) == ("10.0", "-")
     assert spending.since_setup(pod(set_up_h=None), 2.5) == ("-", "-")
     assert spending.since_setup(pod(set_up_h=-5), 2.5) == ("0.0", "0.00")
+
+
+def test_a_pod_without_a_model_is_named_with_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Deployment("qwen", "a/b", 8001, (0,), 77)
+    known(pod(), pod("lab", price=None), pod("busy", models={"qwen": model}))
+    spending.note_empty(["box", "lab", "busy", "box", "gone"])
+    bills = "the machine keeps running (and billing) until you end it at the provider"
+    assert capsys.readouterr().err.splitlines() == [
+        f"no model is left on box; {bills}; 25.00 since setup (2.50 per hour)",
+        f"no model is left on lab; {bills}",
+    ]
 
 
 def test_prices_toml_prices_the_gpus_of_a_pod_without_a_price(folder: Path) -> None:

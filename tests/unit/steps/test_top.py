@@ -145,7 +145,7 @@ def test_the_screen_has_a_line_for_each_model_and_gpu_and_no_markup() -> None:
     assert lines[0] == "box" and lines[1] == "pi: lost [bold]it"
     assert "\x1b[31m" not in shown and "[red]x[/red]" in shown
     assert next(line for line in lines if line.startswith("glm")).split()[2:6] == ["-", "-", "-", "-"]
-    assert "1.0 of 2.0 GiB" in shown and "100 W" in shown
+    assert "1.0 of 2.0 GB" in shown and "100 W" in shown
 
 
 def test_a_pod_that_was_not_heard_of_is_being_asked() -> None:
