@@ -134,4 +134,4 @@ class LeftRunning(Interrupted):
 
 
 class Unconfirmed(Interrupted):
-    """The user stopped pi, and the pod did not say that it stops."""
+    """The user stopped pi, and the pod did not say in time that its work has ended: it may have succeeded before."""

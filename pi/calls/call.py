@@ -290,7 +290,7 @@ def _interrupted(last: Event | None, signal: int) -> Interrupted:
         return Interrupted("interrupted", "interrupted; pi stopped the work on the pod", signal)
     if last is not None:
         text = "interrupted; the pod is still stopping the work, and finishes by itself"
-        return Interrupted("interrupted-stopping", text, signal)
+        return Unconfirmed("interrupted-stopping", text, signal)
     text = "interrupted; the pod did not confirm that it stops (pi list shows what runs, pi stop NAME ends it)"
     return Unconfirmed("interrupted-unconfirmed", text, signal)
 

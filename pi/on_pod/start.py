@@ -70,6 +70,7 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
         record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
         health.note_context(record, plan["key"])
+        wire.check_cancelled()
         record["status"] = "running"
         records.save(record)
         if "replica_of" in record:

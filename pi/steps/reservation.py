@@ -89,4 +89,4 @@ class Reservation:
 
 
 MAY_CONTINUE = (UnreachableError, UnprovenError, HostKeyError, LeftRunning, Unconfirmed, OutputError)
-"""After these errors the pod may still be working."""
+"""After these errors the pod may still be working, or have ended its work with success."""

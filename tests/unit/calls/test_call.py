@@ -9,7 +9,7 @@ import pytest
 
 from pi.calls.call import RECONNECTS, call, reconnected
 from pi.calls.events import Event, Reconnected, Reconnecting
-from pi.errors import Interrupted, UnreachableError
+from pi.errors import Interrupted, Unconfirmed, UnreachableError
 from pi.on_pod.shapes import StatusAnswer
 from pi.ssh.process import Silence
 
@@ -62,6 +62,7 @@ def test_ctrl_c_cancels_and_reports_what_the_pod_says(answers: list[bytes], id: 
     with pytest.raises(Interrupted) as stopped:
         call(connection, "status", "status", {}, StatusAnswer)
     assert stopped.value.id == id
+    assert isinstance(stopped.value, Unconfirmed) is (id != "interrupted"), "an entry goes only on proof"
     assert stream.sent[1:] == [b'{"cancel": true}\n', b"closed"]
 
 
