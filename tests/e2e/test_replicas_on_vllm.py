@@ -16,6 +16,7 @@ import requests
 
 from tests.e2e.conftest import KEY, Pi
 from tests.rig import traffic
+from tests.rig.pod import listens, until
 from tests.rig.sshd import SshdPod
 
 pytestmark = pytest.mark.slow
@@ -66,6 +67,7 @@ def test_only_requests_in_flight_on_a_killed_replica_are_lost(
         record = json.loads((pods[0].home / ".pi/run/rep.2/record.json").read_text())
         moments.append(time.monotonic())
         os.killpg(record["session"], signal.SIGKILL)
+        assert until(lambda: not listens(record["port"]))
         moments.append(time.monotonic())
         traffic.wait_for(pods[0].home / ".vllm_logs/rep.log", "replicas/rep.2 is DOWN")
         moments.append(time.monotonic())

@@ -9,10 +9,11 @@ import urllib.request
 from typing import Any
 
 import pytest
+import requests
 
 from tests.rig import traffic
 from tests.rig.command import KEY, Pi
-from tests.rig.pod import Pod, kill, until
+from tests.rig.pod import Pod, kill, listens, until
 
 
 def asked(port: int, path: str = "/v1/models", **headers: str) -> int | str:
@@ -52,6 +53,14 @@ def test_replicas_start_scale_crash_and_stop_behind_one_port(pi: Pi, box: Pod) -
         asked(port, path, x_api_key="k") for path in ("/v1/models", "/metrics", "/tokenize", "/no-such-route")
     ]
     assert set(without_key) == {"stopped"} and asked(port) == "stopped"
+    preflight = {"Origin": "http://x.example", "Access-Control-Request-Method": "POST"}
+    done = requests.options(
+        f"http://127.0.0.1:{port}/v1/x", headers={**preflight, "Access-Control-Request-Headers": "authorization"}
+    )
+    assert (done.status_code, done.text, done.headers.get("x-replica")) == (200, "OK", None)
+    assert done.headers["access-control-allow-origin"] == "*" and "POST" in done.headers["access-control-allow-methods"]
+    assert done.headers["access-control-allow-headers"] == "authorization"
+    assert requests.options(f"http://127.0.0.1:{port}/v1/x").status_code == 401
     added = pi("key", "add", "ann").out.strip()
     assert asked(port, x_api_key=added) == 401  # from the stand-in, which has no guard and so no named keys
     pi.ok("key", "revoke", "ann")
@@ -91,12 +100,15 @@ def test_a_failed_replica_leaves_nothing_and_names_the_cause(pi: Pi, box: Pod) -
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_of_2000_requests_only_those_on_the_killed_replica_are_lost(pi: Pi, box: Pod) -> None:
+    box.fault("vllm", pause_s=0.02)
     pi.ok("start", box.model(), "--name", "qwen", "--replicas", "3", timeout_s=300)
     port, moments = pi.models("box")["qwen"]["port"], list[float]()
 
     def kill_one() -> None:
         moments.append(time.monotonic())
-        kill(box.record("qwen.2")["pid"])
+        replica = box.record("qwen.2")
+        kill(replica["pid"])
+        assert until(lambda: not listens(replica["port"]))
         moments.append(time.monotonic())
         traffic.wait_for(box.log_of("qwen"), "replicas/qwen.2 is DOWN")
         moments.append(time.monotonic())
