@@ -8,12 +8,15 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import anthropic
 import pytest
 import requests
 
 from tests.rig import traffic
 from tests.rig.command import KEY, Pi
 from tests.rig.pod import Pod, kill, listens, until
+from tests.rig.standin_dialects import ANSWER
+from tests.ssh.test_door import open_door
 
 
 def asked(port: int, path: str = "/v1/models", **headers: str) -> int | str:
@@ -95,6 +98,39 @@ def test_a_failed_replica_leaves_nothing_and_names_the_cause(pi: Pi, box: Pod) -
         refused = pi("start", "m", "--name", "qwen", *words)
         assert refused.code == 2 and refused.id in ("replicas-invalid", "flags-conflict"), refused
     assert pi("scale", "qwen", "2").id == "no-replicas"
+
+
+@pytest.mark.long
+def test_anthropics_client_reaches_replicas_directly_and_through_the_door(pi: Pi, box: Pod) -> None:
+    box.speak_dialects()
+    pi.ok("start", box.model(), "--name", "qwen", "--replicas", "2")
+    direct = f"http://127.0.0.1:{pi.models('box')['qwen']['port']}"
+    door = open_door(pi)
+    long_prompt = "word " * 20_000  # 100 kB; Claude Code sends 76 kB
+    asked: dict[str, Any] = {
+        "model": "qwen",
+        "messages": [{"role": "user", "content": "Where?"}],
+        "system": long_prompt,
+    }
+    try:
+        for url, key in ((direct, KEY), (f"http://127.0.0.1:{door.port}", door.key)):
+            with anthropic.Anthropic(base_url=url, api_key=key, max_retries=0) as client:
+                whole = client.messages.create(max_tokens=9, **asked)
+                assert [block.text for block in whole.content if block.type == "text"] == [ANSWER]
+                with client.messages.stream(max_tokens=9, **asked) as stream:
+                    assert "".join(stream.text_stream) == ANSWER
+                assert client.messages.count_tokens(**asked).input_tokens == 12
+                with pytest.raises(anthropic.AuthenticationError):
+                    client.with_options(api_key="sk-wrong").messages.create(max_tokens=9, **asked)
+        body = json.dumps({**asked, "max_tokens": 9}).encode()
+        pieces = (body[place : place + 5000] for place in range(0, len(body), 5000))  # without a length
+        done = requests.post(f"{direct}/v1/messages", data=pieces, headers={"x-api-key": KEY}, timeout=30)
+        assert done.status_code == 200 and done.headers["x-replica"] in ("qwen.1", "qwen.2")
+    finally:
+        pi.ok("door", "stop")
+    received = (box.home / "received" / "requests.jsonl").read_text().splitlines()
+    posted = [found["body"] for found in map(json.loads, received) if found["path"].startswith("/v1/messages")]
+    assert len(posted) == 7 and all(found["system"] == long_prompt for found in posted)
 
 
 @pytest.mark.slow
