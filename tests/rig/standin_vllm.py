@@ -53,6 +53,7 @@ FAULTS: dict[str, Any] = {
     "call": None,  # name and arguments of a tool to call before that
     "bench": None,  # last line of a benchmark that fails
     "pause_s": 0.0,  # between the words of an answer
+    "at_once": 1000,  # answers at a time; others wait
     "requests": "counted",  # how many run and wait, by /metrics, such as [2, 1]; None: /metrics does not tell
     "hangs": [],  # names of models that answer no request for text from now on, but their health and figures
     "leak": False,  # print the environment and the key in many encodings and in pieces; answer with the key
@@ -113,7 +114,7 @@ def serve(words: list[str]) -> None:
     server = Server((fault["host"] or value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
     doors = [socketserver.TCPServer(("0.0.0.0", 0), Handler)] if fault["side_door"] else []
     server.names = [fault["serve_as"]] if fault["serve_as"] else names
-    server.fault = fault
+    server.fault, server.places = fault, threading.Semaphore(fault["at_once"])
     say("INFO:     Application startup complete.")
     if fault["exit_after_s"] is not None:
         signal.signal(signal.SIGALRM, lambda *_: die(fault["last_words"]))
@@ -209,6 +210,7 @@ def a_file_of_the_venv() -> mmap.mmap:
 class Server(ThreadingHTTPServer):
     names: list[str]
     fault: dict[str, Any]
+    places: threading.Semaphore
     answered = 0
     """Chats so far."""
     running = 0
@@ -254,7 +256,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.answered += 1
             self._count(1)
             try:
-                self._stream(json.loads(asked))
+                with self.server.places:
+                    self._stream(json.loads(asked))
             finally:
                 self._count(-1)
         elif self.path == "/v1/completions":
