@@ -28,6 +28,19 @@ class Detached(Exception):
 
 
 @dataclass(frozen=True)
+class Across:
+    """The pods that serve one model together, the first is its head; names are those of pods.json.
+
+    `addresses` are those at which the others reach a pod, if the user gave them.
+    """
+
+    pods: tuple[str, ...]
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    slow_network: bool = False
+    insecure_public: bool = False
+
+
+@dataclass(frozen=True)
 class Start:
     """A start as the user asked for it."""
 
@@ -39,6 +52,8 @@ class Start:
     timeout_s: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """What pods.json keeps, to start the model again in the same way."""
+    across: Across | None = None
+    """The pods that serve it together; None for a model on one pod."""
 
 
 def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
