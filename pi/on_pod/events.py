@@ -85,6 +85,13 @@ class LaunchedEvent(TypedDict):
     port: int
 
 
+class ListeningEvent(TypedDict):
+    """The pod waits for another one at this port."""
+
+    event: Literal["listening"]
+    port: int
+
+
 class SurveyEvent(TypedDict):
     event: Literal["survey"]
     facts: Survey
@@ -163,6 +170,7 @@ Event = Union[
     DownloadEvent,
     StepEvent,
     LaunchedEvent,
+    ListeningEvent,
     SurveyEvent,
     CheckedEvent,
     ExitedEvent,
