@@ -66,7 +66,7 @@ class StartOptions(LaunchOptions):
         across = self._across()
         upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle), not self.no_watchdog, then)
         timeout_s = timeout_s_of(self.timeout)
-        return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table(), across)
+        return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table(), across=across)
 
     def _across(self) -> Across | None:
         """Return the pods of `--across`, or None without it. Raises InputError."""

@@ -31,6 +31,7 @@ FailureKind = Literal[
     "no_log",
     "no_model",
     "not_cached",
+    "not_closed",
     "not_free",
     "not_ours",
     "not_private",

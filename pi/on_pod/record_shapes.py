@@ -22,7 +22,7 @@ class _Span(TypedDict, total=False):
     """Of one model over several pods: the place of this pod among them, the head's is 0.
 
     `members` are the pods' names for the pi that started it, `machines` their ids, `addresses` those at which they
-    reach each other. `group` is the same on all of them.
+    reach each other. `group` is the same on all of them. If `closed`, the pod's firewall keeps others from their ports.
     """
 
     rank: int
@@ -30,6 +30,7 @@ class _Span(TypedDict, total=False):
     machines: List[str]
     addresses: List[str]
     group: str
+    closed: bool
 
 
 class Reservation(_Replica, _Span):
@@ -88,6 +89,7 @@ class _RecordOptions(TypedDict, total=False):
     machines: List[str]
     addresses: List[str]
     group: str
+    closed: bool
 
 
 class Record(_RecordOptions):

@@ -352,6 +352,10 @@ class StatusAnswer(_MachineOption):
 
 
 class _StopOptions(TypedDict, total=False):
+    members: List[str]
+    machines: List[str]
+    group: str
+    firewall: str
     forced_after_s: Optional[float]
     memory_proven: bool
     other_processes: List[str]
@@ -361,6 +365,7 @@ class StopAnswer(_StopOptions):
     """How one deployment was stopped.
 
     KILL was sent after `forced_after_s` seconds; `memory_proven` is false if nvidia-smi does not answer.
+    Of one over several pods, `members` and what follows are those of its record. `firewall` says why its rules stay.
     """
 
     name: str

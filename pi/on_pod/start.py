@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 import time
-from typing import Any, Dict, NoReturn, Optional, cast
+from typing import Any, Dict, List, NoReturn, Optional, cast
 
 from pi.on_pod import (
     arguments,
@@ -20,6 +20,7 @@ from pi.on_pod import (
     container,
     download,
     endings,
+    firewall,
     health,
     lock,
     logs,
@@ -63,13 +64,16 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
         wire.hide([plan["key"]])
         record = reserve(plan["record"])
     try:
+        if record.get("closed"):
+            _close(record)
         if plan["check"]:
             arguments.check(wire, record["venv"], record["instance"], plan["check"])
         _fetch(wire, record, plan)
         _serve(wire, record, plan)
-        record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
-        record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
-        health.note_context(record, plan["key"])
+        record["side_doors"] = _side_doors(record)
+        if not record.get("rank"):
+            record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
+            health.note_context(record, plan["key"])
         record["status"] = "running"
         records.save(record)
         if "replica_of" in record:
@@ -81,6 +85,20 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
             raise PodError("stopped", "%s was stopped while it started, by %s" % (record["name"], by)) from None
         raise
     return {"record": record, "side_doors": record["side_doors"]}
+
+
+def _close(record: Record) -> None:
+    """Keep all but the pods of a model from the ports between them. Raises PodError."""
+    problem = firewall.close(record["name"], record["addresses"], record["port"])
+    if problem:
+        raise PodError("not_closed", "cannot set the pod's firewall: %s" % problem)
+
+
+def _side_doors(record: Record) -> List[int]:
+    """Return the other ports on which a deployment listens to the network without a key."""
+    if record.get("closed"):
+        return []
+    return sorted(process.public_ports(records.living(record)) - {record["port"]})
 
 
 def check_name(name: str) -> None:
@@ -154,7 +172,7 @@ def _serve(wire: Wire, record: Record, plan: Launch) -> None:
     try:
         return _try(wire, record, plan, place, deadline)
     except PodError as error:
-        if error.kind != "exited":
+        if error.kind != "exited" or "rank" in record:  # of several pods, all start again or none
             raise
         relaunch: Optional[Relaunch] = None
         if compiled.has_dropped_plan(place, error.detail["log"]):
@@ -189,8 +207,12 @@ def _place(wire: Wire, record: Record, compiling: Compiling) -> compiled.Place:
 
 def _try(wire: Wire, record: Record, plan: Launch, place: compiled.Place, deadline: float) -> None:
     launcher = launch(wire, record, plan, deadline, place.variables)
+    if record.get("rank"):  # it answers no request: pi learns from the head that all are ready
+        wire.emit({"event": "launched", "pid": record["pid"], "port": record["port"]})
+        return
     _wait_until_ready(wire, record, launcher, plan, deadline)
-    compiled.note_ready(place)
+    if "rank" not in record:  # the room that one pod measured would differ from that of the others
+        compiled.note_ready(place)
 
 
 def _correction(wire: Wire, error: PodError) -> Optional[Relaunch]:
@@ -320,6 +342,8 @@ def fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[st
 def clear(wire: Wire, record: Record) -> None:
     """End a failed start and delete its record, to free its port, GPUs and name. Keeps the log."""
     _end_processes(wire, record)
+    if record.get("closed"):
+        firewall.reopen(record["name"])
     with contextlib.suppress(PodError):  # the cause of the failed start matters more
         records.forget(record["name"])
 

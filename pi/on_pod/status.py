@@ -75,7 +75,7 @@ def described_all(recorded: List[Record], look: process.Look) -> List[Deployment
         is_up = answers.get(record["port"], False)
         if now["state"] == "starting" and is_up:
             _take_over(record, now)
-        if now["state"] == "running":
+        if now["state"] == "running" and not record.get("rank"):
             _check_server(record, now, is_up, look)
         options = records.options(record["name"])
         if options:
@@ -93,7 +93,7 @@ def described_all(recorded: List[Record], look: process.Look) -> List[Deployment
 
 
 def _may_answer(record: Record, now: DeploymentStatus) -> bool:
-    if records.is_endpoint(record):
+    if records.is_endpoint(record) or record.get("rank"):
         return False
     return now["state"] == "running" or (now["state"] == "starting" and not records.is_starting(record))
 

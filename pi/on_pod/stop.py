@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Callable, Optional, cast
 
-from pi.on_pod import audit, balancer, gpus, process, records, unrecorded
+from pi.on_pod import audit, balancer, firewall, gpus, process, records, unrecorded
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
 from pi.on_pod.shapes import StopAnswer, StopRequest
@@ -66,14 +66,21 @@ def _stop_recorded(wire: Wire, record: Record) -> StopAnswer:
     port = set(process.holders(process.sockets(record["port"]), living))
     ending = _end(wire, record["name"], record["pid"] if was_running else None, lambda: records.living(record))
     _prove_free(wire, record["name"], port, memory)
+    problem = firewall.reopen(record["name"]) if record.get("closed") else None
     records.forget(record["name"])
-    return {
+    answer: StopAnswer = {
         "name": record["name"],
         "found": "running" if was_running else "starting" if was_starting else "leftovers",
         "forced_after_s": ending.forced_after_s,
         "memory_proven": memory.is_possible,
         "other_processes": process.others(record["port"], ()),
     }
+    if "rank" in record:
+        answer["members"], answer["machines"] = record["members"], record.get("machines", [])
+        answer["group"] = record.get("group", "")
+    if problem:
+        answer["firewall"] = problem
+    return answer
 
 
 def _stop_unrecorded(wire: Wire, model: unrecorded.Model) -> StopAnswer:

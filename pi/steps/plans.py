@@ -12,7 +12,7 @@ from pi.calls.plan import read_by_vllm
 from pi.calls.start import NO_UPKEEP, Upkeep
 from pi.planning import catalog, plan_json, planner, prices, refusals, replicas, venvs
 from pi.planning.machines import Machine
-from pi.planning.serve import server
+from pi.planning.serve import Rank, server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Pod
@@ -94,9 +94,11 @@ def _say(lines: list[str]) -> None:
         screen.say(line)
 
 
-def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False) -> list[str]:
+def plan_lines(
+    plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False, rank: Rank | None = None
+) -> list[str]:
     """Describe a plan: the whole command and environment, the memory sum, the reasons, the download."""
-    lines = _command(plan, private) + _sizes(plan)
+    lines = _command(plan, private, rank) + _sizes(plan)
     if not plan.model.is_path:
         lines.append(f"download  {_download(plan, facts, request.model)}")
     lines += _also(plan)
@@ -121,8 +123,8 @@ def lines_on(machine: Machine, plan: LaunchPlan, facts: PodFacts) -> list[str]:
     return lines + _packages(plan, "NAME") + _reasons(plan)
 
 
-def _command(plan: LaunchPlan, private: bool = False) -> list[str]:
-    environment, words = server(plan, private)
+def _command(plan: LaunchPlan, private: bool = False, rank: Rank | None = None) -> list[str]:
+    environment, words = server(plan, private, rank)
     variables = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
     return [f"PATH=~/{plan.venv}/bin:$PATH", *variables, shlex.join(words), ""]
 

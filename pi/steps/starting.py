@@ -52,6 +52,8 @@ class Start:
     timeout_s: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """What pods.json keeps, to start the model again in the same way."""
+    asks: bool = False
+    """Whether the user has to agree to a start over several pods."""
     across: Across | None = None
     """The pods that serve it together; None for a model on one pod."""
 
