@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import glob
 import hashlib
 import ipaddress
 import os
 import re
-import socket
-import struct
 from typing import Dict, Optional
 
-from pi.on_pod import machine, reading, records, survey
+from pi.on_pod import machine, network, reading, records, survey
 from pi.on_pod.shapes import Repository
 from pi.on_pod.span_shapes import SpanAnswer, SpanRequest
 from pi.on_pod.wire import Wire
@@ -29,9 +25,6 @@ OF_ONE_POD = re.compile(
 """Variables that may differ, and those that the launcher unsets or sets."""
 
 EXPORT = re.compile(r"^(?:export )?(VLLM_\w+)=(.*)$", re.MULTILINE)
-
-SIOCGIFADDR, SIOCGIFNETMASK = 0x8915, 0x891B
-"""Requests of netdevice(7)."""
 
 
 def look(wire: Wire, request: SpanRequest) -> SpanAnswer:
@@ -90,25 +83,5 @@ def weights(model: Repository) -> Optional[str]:
 def interface_of(address: str) -> str:
     """Return the interface that has an address of the pod, "" if none has it."""
     wanted = ipaddress.ip_address(address)
-    if wanted.version == 6:
-        for line in reading.beginning("/proc/net/if_inet6", 1 << 16).splitlines():
-            fields = line.split()
-            if len(fields) == 6 and ipaddress.IPv6Address(int(fields[0], 16)) == wanted:
-                return fields[5]
-        return ""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return ""
-        for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):
-                own, mask = (_asked(probe, name, number) for number in (SIOCGIFADDR, SIOCGIFNETMASK))
-                if wanted in ipaddress.ip_network("%s/%s" % (own, mask), strict=False):
-                    return name
-    return ""
-
-
-def _asked(probe: socket.socket, interface: str, number: int) -> str:
-    answer = fcntl.ioctl(probe.fileno(), number, struct.pack("256s", interface.encode()[:15]))
-    return socket.inet_ntoa(answer[20:24])
+    own = network.own_addresses()
+    return next((interface for each, interface in own if ipaddress.ip_address(each) == wanted), "")

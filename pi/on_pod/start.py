@@ -63,9 +63,12 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
             plan["key"] = plan["files"]["key"] = records.key(plan["record"]["replica_of"])
         wire.hide([plan["key"]])
         record = reserve(plan["record"])
+        try:
+            _guard_ports(record)
+        except PodError:
+            clear(wire, record)
+            raise
     try:
-        if record.get("closed"):
-            _close(record)
         if plan["check"]:
             arguments.check(wire, record["venv"], record["instance"], plan["check"])
         _fetch(wire, record, plan)
@@ -87,11 +90,17 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
     return {"record": record, "side_doors": record["side_doors"]}
 
 
-def _close(record: Record) -> None:
-    """Keep all but the pods of a model from the ports between them. Raises PodError."""
+def _guard_ports(record: Record) -> None:
+    """Keep all but the pods of a model from the ports between them, or let everyone reach the port of another one.
+
+    Raises PodError.
+    """
+    if not record.get("closed"):
+        return firewall.admit(record["name"], record["port"])
     problem = firewall.close(record["name"], record["addresses"], record["port"])
     if problem:
         raise PodError("not_closed", "cannot set the pod's firewall: %s" % problem)
+    return None
 
 
 def _side_doors(record: Record) -> List[int]:
@@ -342,8 +351,7 @@ def fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[st
 def clear(wire: Wire, record: Record) -> None:
     """End a failed start and delete its record, to free its port, GPUs and name. Keeps the log."""
     _end_processes(wire, record)
-    if record.get("closed"):
-        firewall.reopen(record["name"])
+    firewall.reopen(record["name"])
     with contextlib.suppress(PodError):  # the cause of the failed start matters more
         records.forget(record["name"])
 

@@ -66,7 +66,7 @@ def _stop_recorded(wire: Wire, record: Record) -> StopAnswer:
     port = set(process.holders(process.sockets(record["port"]), living))
     ending = _end(wire, record["name"], record["pid"] if was_running else None, lambda: records.living(record))
     _prove_free(wire, record["name"], port, memory)
-    problem = firewall.reopen(record["name"]) if record.get("closed") else None
+    problem = firewall.reopen(record["name"])
     records.forget(record["name"])
     answer: StopAnswer = {
         "name": record["name"],

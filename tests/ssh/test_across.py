@@ -1,0 +1,60 @@
+"""`pi start --across`: one model over two pods, with stand-ins that meet as vLLM's ranks do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rig.alone import OUTER_ADDRESS
+from tests.rig.command import Pi
+from tests.rig.pod import Pod
+from tests.ssh.conftest import NewPod
+
+TOGETHER = ("--across", "a,b", "--address", "a=127.0.0.1", "--address", f"b={OUTER_ADDRESS}", "--slow-network")
+"""Both pods are this machine, whose loopback has two addresses."""
+
+pytestmark = pytest.mark.pace(0.2)
+
+
+@pytest.fixture
+def pods(pi: Pi, new_pod: NewPod) -> Iterator[tuple[Pod, Pod]]:
+    both = new_pod("a"), new_pod("b")
+    pi.knows(*both)
+    for pod in both:
+        pod.model()
+    yield both
+
+
+def start(pi: Pi, *words: str) -> tuple[str, ...]:
+    return ("start", "~/models/m", "--name", "qwen", *TOGETHER, "--insecure-public", *words)
+
+
+def test_one_model_starts_lists_and_stops_on_two_pods(pi: Pi, pods: tuple[Pod, Pod]) -> None:
+    a, b = pods
+    assert pi(*start(pi)).id == "span-unconfirmed"
+    assert a.records() == b.records() == []
+    started = pi.ok(*start(pi, "-y"))
+    assert "starting ~/models/m as qwen on 2 pods together: a (head), b" in started
+    assert "qwen is ready over a and b after" in started and "pi prompt qwen" in started
+    head, rank = a.received("qwen"), b.received("qwen")
+    assert "--headless" in rank["argv"] and "--headless" not in head["argv"]
+    assert head["env"]["VLLM_HOST_IP"] == "127.0.0.1" and rank["env"]["VLLM_HOST_IP"] == OUTER_ADDRESS
+    assert a.record("qwen")["members"] == b.record("qwen")["members"] == ["a", "b"]
+    assert "Paris" in pi.ok("prompt", "qwen", "--no-tools", "Where?")
+    assert "the ranks have met" in pi.ok("logs", "qwen", "--pod", "b", "--no-follow")
+    pi.ok("stop", "qwen")
+    assert a.quiet() == b.quiet() == {} and a.records() == b.records() == []
+    assert pi.models("a") == pi.models("b") == {}
+
+
+def test_a_rank_that_dies_while_it_loads_is_named_and_all_stop(pi: Pi, pods: tuple[Pod, Pod]) -> None:
+    a, b = pods
+    b.fault("vllm", exit=3, log=str(b.home / "words"))
+    (b.home / "words").write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
+    done = pi(*start(pi, "-y"))
+    assert done.code == 6 and "qwen did not start: b: " in done.err and "out of memory" in done.err, done
+    assert "pi logs qwen --pod b" in done.err
+    assert a.quiet() == b.quiet() == {} and a.records() == b.records() == []
+    assert pi.models("a") == pi.models("b") == {}
+    assert "CUDA out of memory" in pi.ok("logs", "qwen", "--pod", "b", "--no-follow")
