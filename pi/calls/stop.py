@@ -42,7 +42,8 @@ def _span(answer: StopAnswer) -> Span | None:
     members = tuple(answer.get("members", ()))
     if len(members) < 2 or not all(map(NAME.fullmatch, members)):
         return None
-    return Span(0, members, tuple(answer.get("machines", ())), answer.get("group", ""))
+    rank = min(answer.get("rank", 0), len(members) - 1)
+    return Span(rank, members, tuple(answer.get("machines", ())), answer.get("group", ""))
 
 
 def _stopped(answer: StopAnswer) -> Stopped:

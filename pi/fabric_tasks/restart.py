@@ -28,7 +28,7 @@ def restart(c: Any, options: RestartOptions) -> None:
     with where.targeted(c, options.pod) as (pod, connection):
         again = _kept(pod, name)
         wanted = again.start()
-        restarting.require_plan(pod, connection, wanted.request)
+        restarting.require_plan(pod, connection, wanted)
         try:
             restarting.restart(pod, connection, wanted, key)
         except PiError:

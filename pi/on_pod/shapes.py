@@ -352,6 +352,7 @@ class StatusAnswer(_MachineOption):
 
 
 class _StopOptions(TypedDict, total=False):
+    rank: int
     members: List[str]
     machines: List[str]
     group: str
@@ -365,7 +366,7 @@ class StopAnswer(_StopOptions):
     """How one deployment was stopped.
 
     KILL was sent after `forced_after_s` seconds; `memory_proven` is false if nvidia-smi does not answer.
-    Of one over several pods, `members` and what follows are those of its record. `firewall` says why its rules stay.
+    Of one over several pods, `rank` and what follows are those of its record. `firewall` says why its rules stay.
     """
 
     name: str

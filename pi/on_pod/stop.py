@@ -76,6 +76,7 @@ def _stop_recorded(wire: Wire, record: Record) -> StopAnswer:
         "other_processes": process.others(record["port"], ()),
     }
     if "rank" in record:
+        answer["rank"] = record["rank"]
         answer["members"], answer["machines"] = record["members"], record.get("machines", [])
         answer["group"] = record.get("group", "")
     if problem:

@@ -1,4 +1,4 @@
-"""The pods of a model that spans several: which pods of pods.json they are, and work on all of them at once."""
+"""The pods of a model that spans several: their connections, and work on all of them at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pi import screen
 from pi.errors import InputError, PiError
-from pi.pods.types import Pod, Span, State
+from pi.pods.types import Pod
 from pi.steps import group, where
 from pi.steps.group import Asked
 
@@ -25,23 +25,6 @@ class Joined:
 
     pod: Pod
     connection: Connection
-
-
-def pods_of(state: State, own: str, span: Span) -> dict[str, Pod | None]:
-    """Return the pods of a model by the names that its start gave them; None for one that pods.json lacks.
-
-    Another pi may call them differently: the machine's id decides, and `own` is the pod that reported the rest.
-    """
-    found: dict[str, Pod | None] = {}
-    for rank, name in enumerate(span.members):
-        machine = span.machines[rank] if rank < len(span.machines) else ""
-        same = [pod for pod in state.pods.values() if machine and pod.machine == machine]
-        named = state.pods.get(name)
-        is_other = bool(named and machine and named.machine and named.machine != machine)
-        found[name] = same[0] if same else None if is_other else named
-    if own in state.pods and own not in {pod.name for pod in found.values() if pod} and span.rank < len(span.members):
-        found[span.members[span.rank]] = state.pods[own]
-    return found
 
 
 @contextlib.contextmanager

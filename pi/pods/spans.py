@@ -1,0 +1,35 @@
+"""Which pods of pods.json serve a model together. Another pi may have given them other names."""
+
+from __future__ import annotations
+
+from pi.pods.types import Deployment, Pod, Span, State
+
+
+def pods_of(state: State, own: str, span: Span) -> dict[str, Pod | None]:
+    """Return the pods of a model by the names that its start gave them; None for one that pods.json lacks.
+
+    `own` is the pod that has this part. The machine's id decides if both sides know it, else the name.
+    """
+    found: dict[str, Pod | None] = {}
+    for rank, name in enumerate(span.members):
+        machine = span.machines[rank] if rank < len(span.machines) else ""
+        same = [pod for pod in state.pods.values() if machine and pod.machine == machine]
+        named = state.pods.get(name)
+        is_other = bool(named and machine and named.machine)
+        found[name] = state.pods.get(own) if rank == span.rank else same[0] if same else None if is_other else named
+    return found
+
+
+def head_of(state: State, own: str, span: Span) -> str:
+    """Return the name of the pod that answers the requests."""
+    head = pods_of(state, own, span)[span.head]
+    return head.name if head else span.head
+
+
+def parts(state: State, own: str, model: Deployment) -> list[tuple[Pod, Deployment]]:
+    """Return the parts of the same start on other pods, by pods.json."""
+    if model.span is None:
+        return []
+    pods = [pod for pod in pods_of(state, own, model.span).values() if pod and pod.name != own]
+    found = ((pod, pod.models.get(model.name)) for pod in pods)
+    return [(pod, part) for pod, part in found if part and part.span and part.span.group == model.span.group]
