@@ -37,6 +37,7 @@ class _StatusOptions(TypedDict, total=False):
     hung_s: float
     options: Dict[str, Any]
     pod_stop: str
+    link: str
     servers: Dict[str, str]
 
 
@@ -49,6 +50,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `hung_s` is for how long its server hangs; absent if it does not.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
     `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
+    `link` says which peer of a rank was lost, so that its launcher ended it.
     `servers` are the replicas of an endpoint with the states that HAProxy gives them, such as UP or DOWN.
     """
 

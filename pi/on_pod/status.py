@@ -115,6 +115,9 @@ def _check_server(record: Record, now: DeploymentStatus, is_up: bool, look: proc
 def _add_ending(ended: Tuple[Record, DeploymentStatus]) -> None:
     """Add what the log, the kernel and the GPUs say about a deployment that does not run."""
     record, now = ended
+    link = records.link(record["name"])
+    if link:
+        now["link"] = link
     now["log"], now["kernel"] = logs.tail(record["name"], LOG_TAIL_BYTES), endings.kernel(record)
     held = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
     now["held_mib"] = {str(pid): mib for pid, mib in held.items()}
