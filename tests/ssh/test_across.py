@@ -9,7 +9,7 @@ import pytest
 
 from tests.rig.alone import OUTER_ADDRESS
 from tests.rig.command import Pi
-from tests.rig.pod import Pod
+from tests.rig.pod import Pod, kill, until
 from tests.ssh.conftest import NewPod
 
 TOGETHER = ("--across", "a,b", "--address", "a=127.0.0.1", "--address", f"b={OUTER_ADDRESS}", "--slow-network")
@@ -88,8 +88,8 @@ def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(pi: Pi, pods: t
     other.environment |= {"PI_TEST_PACE": "0.2"}
     other.knows(*pods)
     pi.ok(*start(pi, "-y"))
-    assert "rank 1 of qwen, whose head is a" in other.ok("list", "--pod", "b")
-    assert "Paris" in other.ok("prompt", "qwen", "--no-tools", "Where?")
+    assert "rank 1 of qwen, whose head is a" in other.ok("list", "--all-pods")
+    assert "Paris" in other.ok("prompt", "qwen", "--pod", "b", "--no-tools", "Where?")
     b.down()
     stopped = other("stop", "qwen")
     assert stopped.code == 0 and "a: qwen is stopped" in stopped.out and "cannot reach pod 'b'" in stopped.err, stopped
