@@ -113,6 +113,10 @@ class Namespace:
         run("tc", "qdisc", "add", "dev", self._links[1], *words)
         self.run("tc", "qdisc", "add", "dev", "eth1", *words)
 
+    def at_full_speed(self) -> None:
+        run("tc", "qdisc", "delete", "dev", self._links[1], "root")
+        self.run("tc", "qdisc", "delete", "dev", "eth1", "root")
+
     def scan(self, address: str) -> tuple[list[int], int]:
         """Try all TCP ports of an address from here. Returns the open ones, and how many did not answer."""
         found = json.loads(self.run(sys.executable, "-S", "-c", SCAN, address))
