@@ -60,7 +60,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Line:
-    """The line between two pods, measured both ways."""
+    """The line between two pods, measured both ways. If the first way fails, `back` says the same."""
 
     there: Passage
     back: Passage
@@ -104,11 +104,12 @@ def _address(found: PrivateAddress) -> Address:
 
 def measure(one: Connection, own: str, other: Connection, address: str, seconds: float = MEASURED_S) -> Line:
     """Measure the line between pod `one` at `own` and pod `other` at `address`, both ways, one after the other."""
-    return Line(_passage(one, own, other, address, seconds), _passage(other, address, one, own, seconds))
+    there = passage(one, own, other, address, seconds)
+    return Line(there, there if there.problem else passage(other, address, one, own, seconds))
 
 
-def _passage(connector: Connection, own: str, listener: Connection, address: str, seconds: float) -> Passage:
-    """Measure from `own` to `address`. A one-time word keeps all others from the port."""
+def passage(connector: Connection, own: str, listener: Connection, address: str, seconds: float) -> Passage:
+    """Measure one way, from `own` to `address`. A one-time word keeps all others from the port."""
     word = secrets.token_hex(16)
     ports: Queue[int | None] = Queue()
 

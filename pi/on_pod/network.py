@@ -173,7 +173,7 @@ class _Measuring:
         while not self._is_over.is_set():
             self._wire.check_cancelled()
             most = ARRIVE_S + (2 * ARRIVE_S + self._request["seconds"] if self._seen_from else 0)
-            if self._wire.lost.is_set() or time.monotonic() > began + most:
+            if self._wire.lost.is_set() or time.monotonic() > began + paced(most):
                 break
             with contextlib.suppress(socket.timeout):
                 connection, peer = server.accept()
