@@ -21,6 +21,7 @@ from pi.on_pod.network_shapes import (
     NetworkAnswer,
     PrivateAddress,
 )
+from pi.on_pod.pace import paced
 from pi.text import one_line
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def _address(found: PrivateAddress) -> Address:
 
 def measure(one: Connection, own: str, other: Connection, address: str, seconds: float = MEASURED_S) -> Line:
     """Measure the line between pod `one` at `own` and pod `other` at `address`, both ways, one after the other."""
+    seconds = paced(seconds)
     there = passage(one, own, other, address, seconds)
     return Line(there, there if there.problem else passage(other, address, one, own, seconds))
 

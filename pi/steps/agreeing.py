@@ -12,7 +12,6 @@ from pi.calls import network, span
 from pi.calls.network import Address, PodNetwork
 from pi.calls.span import Member
 from pi.errors import InputError
-from pi.on_pod.pace import paced
 from pi.planning import catalog, refusals, spanning, venvs
 from pi.planning.serve import Rank
 from pi.planning.spanning import Parts
@@ -142,7 +141,7 @@ def _measured(
         own, address = addresses[here.pod.name].address, addresses[there.pod.name].address
         names = f"{here.pod.name} and {there.pod.name}"
         show(f"  measuring the network between {names}")
-        line = network.measure(here.connection, own, there.connection, address, paced(network.MEASURED_S))
+        line = network.measure(here.connection, own, there.connection, address)
         if line.problem:
             raise InputError(
                 "span-unreached",
