@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pi import config, screen
 from pi.calls.plan import read_by_vllm
 from pi.calls.start import NO_UPKEEP, Upkeep
+from pi.errors import InputError
 from pi.planning import catalog, plan_json, planner, prices, refusals, replicas, venvs
 from pi.planning.machines import Machine
 from pi.planning.serve import Rank, server
@@ -18,6 +19,7 @@ from pi.pods import apis
 from pi.pods.types import Pod
 from pi.steps import group, kept_prices, measurements, on_idle, unrented, where
 from pi.steps.asking import facts_for
+from pi.steps.proposing import with_proposal
 from pi.steps.states import minutes
 from pi.vllm import repositories
 
@@ -42,7 +44,10 @@ def show_plans(
         facts = facts_for(connection, request, known_models)
         refusals.require_gpus(pod.name, pod.gpus, facts)
         facts = replace(facts, measurements=measured, prices=known_prices)
-        plan = replicas.plan(request, facts, known_models)
+        try:
+            plan = replicas.plan(request, facts, known_models)
+        except InputError as error:
+            raise with_proposal(error, request, pod, facts, known_models) from None
         refusal = venvs.refusal(plan, facts, pod.name)
         if refusal and as_json:
             raise refusal
