@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pi.on_pod.record_shapes import Record
 from pi.pods import apis
-from pi.pods.types import NAME, Deployment
+from pi.pods.types import NAME, Deployment, Span
 from pi.vllm.venvs import is_extra_venv
 
 
@@ -27,4 +27,12 @@ def deployment(record: Record) -> Deployment:
         adapters=tuple(name for name in record.get("adapters", ()) if NAME.fullmatch(name)),
         venv=venv if is_extra_venv(venv) else "",
         replica_of=endpoint if NAME.fullmatch(endpoint) else "",
+        span=_span(record),
     )
+
+
+def _span(record: Record) -> Span | None:
+    rank, members = record.get("rank"), tuple(record.get("members", ()))
+    if rank is None or len(members) < 2 or rank >= len(members) or not all(map(NAME.fullmatch, members)):
+        return None
+    return Span(rank, members, tuple(record.get("machines", ())), record.get("group", ""))

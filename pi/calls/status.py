@@ -197,7 +197,7 @@ def found_of(record: DeploymentStatus) -> Found:
         state=record["state"],
         exit_code=record["exit"],
         ended_s_ago=record["ended_s_ago"],
-        cause=_cause(log, record) if log else record.get("objection", silence),
+        cause=record.get("link") or (_cause(log, record) if log else record.get("objection", silence)),
         last_lines=tuple(line for line in log.splitlines() if line.strip())[-LAST_LINES:],
         left=tuple(record.get("left", ())),
         held_mib=sum(record.get("held_mib", {}).values()),

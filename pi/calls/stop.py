@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from pi.calls.call import Listener, call
 from pi.on_pod.shapes import StopAnswer, StopFound, StopRequest
+from pi.pods.types import NAME, Span
+from pi.text import one_line
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -24,12 +26,24 @@ class Stopped:
     """Whether nvidia-smi could confirm that its GPU memory is free."""
     other_processes: tuple[str, ...]
     """Other processes that listen on its port now."""
+    span: Span | None = None
+    """The pods that served it together."""
+    firewall: str = ""
+    """Why the rules of the pod's firewall stay."""
 
 
 def stop_models(connection: Connection, names: list[str], listen: Listener) -> tuple[Stopped, ...]:
     """Stop deployments (all without names), and prove that processes, port and GPU memory are free."""
     request: StopRequest = {"names": names}
     return tuple(map(_stopped, call(connection, "stop", "stop", request, list[StopAnswer], listen)))
+
+
+def _span(answer: StopAnswer) -> Span | None:
+    members = tuple(answer.get("members", ()))
+    if len(members) < 2 or not all(map(NAME.fullmatch, members)):
+        return None
+    rank = min(answer.get("rank", 0), len(members) - 1)
+    return Span(rank, members, tuple(answer.get("machines", ())), answer.get("group", ""))
 
 
 def _stopped(answer: StopAnswer) -> Stopped:
@@ -39,4 +53,6 @@ def _stopped(answer: StopAnswer) -> Stopped:
         forced_after_s=answer.get("forced_after_s"),
         memory_proven=answer.get("memory_proven", True),
         other_processes=tuple(answer.get("other_processes", ())),
+        span=_span(answer),
+        firewall=one_line(answer.get("firewall", ""), 200),
     )

@@ -124,7 +124,7 @@ def _models(
 ) -> list[Deployment]:
     stopped = {**kept, **declared}
     gone = [_stopped(name, options) for name, options in stopped.items() if name not in pod.models]
-    return [*(model for model in pod.models.values() if not model.replica_of), *gone]
+    return [*(model for model in pod.models.values() if not model.is_part), *gone]
 
 
 def _stopped(name: str, options: Mapping[str, Any]) -> Deployment:

@@ -15,7 +15,7 @@ from pi.fabric_tasks.options import PodsOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes
 from pi.pods.types import check_name
-from pi.steps import group, reconcile, spending, to_stop, where
+from pi.steps import group, reconcile, spending, stop_together, to_stop, where
 from pi.steps.stop_report import show_stopped
 from pi.steps.stop_several import stop_several
 
@@ -35,6 +35,9 @@ def stop(c: Any, options: StopOptions) -> None:
     if len(chosen.pods) > 1:
         return _stop_several(c, chosen, options)
     pod = chosen.pods[0]
+    known = pod.models.get(options.name or "")
+    if known and known.span:
+        return stop_together.stop_everywhere(c, pod, known.name, known.span)
     with where.connected(c, pod, named=chosen.is_named) as connection:
         name = options.name or (None if options.yes else to_stop.chosen(pod, connection))
         with changes.change("stop", f"{pod.name}/{name or '*'}"), screen.progress() as line:
@@ -55,6 +58,7 @@ def stop(c: Any, options: StopOptions) -> None:
         show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
+    stop_together.stop_rest(c, pod, found)
     if not found:
         screen.say(f"nothing runs on {pod.name}")
     if not set(pod.models) - {name or "", *(stopped.name for stopped in found)}:

@@ -34,6 +34,7 @@ LIMITS: Dict[str, Tuple[float, float]] = {
     "owner": (0, 2**31),
     "session": (2, 2**31),
     "memory_share": (0, 1),
+    "rank": (0, 99),
     "context": (0, 2**40),
 }
 """Smallest and largest value of the numbers below a key; 0 would be the session of all kernel threads."""
@@ -87,7 +88,7 @@ def _fits(kind: Any, value: Any, key: str, limits: Optional[Tuple[float, float]]
 
 
 def _is_text(value: str, key: str) -> bool:
-    shapes = {"name": NAME, "replica_of": NAME, "replicas": NAME, "instance": INSTANCE}
+    shapes = {"name": NAME, "replica_of": NAME, "replicas": NAME, "instance": INSTANCE, "members": NAME}
     if key in shapes:
         return bool(shapes[key].fullmatch(value))
     return len(value) <= LONGEST and value.isprintable()

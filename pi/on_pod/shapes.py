@@ -37,6 +37,7 @@ class _StatusOptions(TypedDict, total=False):
     hung_s: float
     options: Dict[str, Any]
     pod_stop: str
+    link: str
     servers: Dict[str, str]
 
 
@@ -49,6 +50,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `hung_s` is for how long its server hangs; absent if it does not.
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
     `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
+    `link` says which peer of a rank was lost, so that its launcher ended it.
     `servers` are the replicas of an endpoint with the states that HAProxy gives them, such as UP or DOWN.
     """
 
@@ -352,6 +354,11 @@ class StatusAnswer(_MachineOption):
 
 
 class _StopOptions(TypedDict, total=False):
+    rank: int
+    members: List[str]
+    machines: List[str]
+    group: str
+    firewall: str
     forced_after_s: Optional[float]
     memory_proven: bool
     other_processes: List[str]
@@ -361,6 +368,7 @@ class StopAnswer(_StopOptions):
     """How one deployment was stopped.
 
     KILL was sent after `forced_after_s` seconds; `memory_proven` is false if nvidia-smi does not answer.
+    Of one over several pods, `rank` and what follows are those of its record. `firewall` says why its rules stay.
     """
 
     name: str

@@ -75,7 +75,7 @@ def described_all(recorded: List[Record], look: process.Look) -> List[Deployment
         is_up = answers.get(record["port"], False)
         if now["state"] == "starting" and is_up:
             _take_over(record, now)
-        if now["state"] == "running":
+        if now["state"] == "running" and not record.get("rank"):
             _check_server(record, now, is_up, look)
         options = records.options(record["name"])
         if options:
@@ -93,7 +93,7 @@ def described_all(recorded: List[Record], look: process.Look) -> List[Deployment
 
 
 def _may_answer(record: Record, now: DeploymentStatus) -> bool:
-    if records.is_endpoint(record):
+    if records.is_endpoint(record) or record.get("rank"):
         return False
     return now["state"] == "running" or (now["state"] == "starting" and not records.is_starting(record))
 
@@ -115,6 +115,9 @@ def _check_server(record: Record, now: DeploymentStatus, is_up: bool, look: proc
 def _add_ending(ended: Tuple[Record, DeploymentStatus]) -> None:
     """Add what the log, the kernel and the GPUs say about a deployment that does not run."""
     record, now = ended
+    link = records.link(record["name"])
+    if link:
+        now["link"] = link
     now["log"], now["kernel"] = logs.tail(record["name"], LOG_TAIL_BYTES), endings.kernel(record)
     held = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
     now["held_mib"] = {str(pid): mib for pid, mib in held.items()}

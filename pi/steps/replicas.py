@@ -19,7 +19,7 @@ from pi.planning.replicas import name_of, number_of, plan, replica
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import NAME, Deployment, Pod
-from pi.steps import reconcile, spending, starting
+from pi.steps import reconcile, spending, starting, together
 from pi.steps.declared import ENDED
 from pi.steps.reports import show_how_to_call
 from pi.steps.reservation import MAY_CONTINUE
@@ -34,7 +34,9 @@ MOST = 64
 
 
 def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
-    """Start a model, with its replicas if it has some, and print how to call it. Raises PiError."""
+    """Start a model, with its replicas or over several pods, and print how to call it. Raises PiError."""
+    if wanted.across:
+        return together.start(pod, connection, wanted, wanted.across, key)
     if not wanted.request.replicas:
         return starting.start(pod, connection, wanted, key)
     name, began = wanted.request.name, time.monotonic()

@@ -11,11 +11,13 @@ from pi import config, screen
 from pi.calls.events import Download, Event, Exited, Launched
 from pi.calls.failures import ServerError
 from pi.calls.start import NO_UPKEEP, Started, Upkeep, start_model
+from pi.errors import InputError
 from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.steps import kept_prices, measurements, on_idle, reconcile, spending
+from pi.steps.proposing import with_proposal
 from pi.steps.reports import StartReport, show_how_to_call
 from pi.steps.reservation import Reservation
 
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
 
 class Detached(Exception):
     """The pod carries on with the start alone."""
+
+
+@dataclass(frozen=True)
+class Across:
+    """The pods that serve one model together, the first is its head; names are those of pods.json.
+
+    `addresses` are those at which the others reach a pod, if the user gave them.
+    """
+
+    pods: tuple[str, ...]
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    slow_network: bool = False
+    insecure_public: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,10 @@ class Start:
     timeout_s: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """What pods.json keeps, to start the model again in the same way."""
+    asks: bool = False
+    """Whether the user has to agree to a start over several pods."""
+    across: Across | None = None
+    """The pods that serve it together; None for a model on one pod."""
 
 
 def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
@@ -98,7 +117,11 @@ def _started(
         refusals.require_gpus(pod.name, pod.gpus, facts)
         on_idle.require_way(upkeep.on_idle, facts.provider, pod.name)
         facts = replace(facts, prices=prices, measurements=known_starts)
-        return reservation.make(report.planned(plan(request, facts, known_models), facts))
+        try:
+            made = plan(request, facts, known_models)
+        except InputError as error:
+            raise with_proposal(error, request, pod, facts, known_models) from None
+        return reservation.make(report.planned(made, facts))
 
     def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
         again = report.corrected(plan, exited)

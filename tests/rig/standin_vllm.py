@@ -110,6 +110,7 @@ def serve(words: list[str]) -> None:
         sys.stdout.buffer.write(Path(fault["refuses"]["log"]).read_bytes())
         sys.stdout.flush()
         os._exit(1)
+    peers = meet(words)
     Server.shares_port = fault["shares_port"]
     server = Server((fault["host"] or value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
     doors = [socketserver.TCPServer(("0.0.0.0", 0), Handler)] if fault["side_door"] else []
@@ -121,8 +122,33 @@ def serve(words: list[str]) -> None:
         signal.setitimer(signal.ITIMER_REAL, fault["exit_after_s"])
     server.serve_forever(poll_interval=0.05)
     held.close()
+    for peer in peers:
+        peer.close()
     for door in doors:
         door.server_close()
+
+
+def meet(words: list[str]) -> list[socket.socket]:
+    """Return the connections with the other pods, when all are there. A rank behind the head stays here for good.
+
+    As with the real vLLM, it lives on if the head is gone.
+    """
+    if "--nnodes" not in words:
+        return []
+    place = value_of(words, "--master-addr"), int(value_of(words, "--master-port"))
+    if "--headless" not in words:
+        with socket.create_server(("0.0.0.0", place[1])) as door:
+            return [door.accept()[0] for _ in range(int(value_of(words, "--nnodes")) - 1)]
+    while True:
+        try:
+            peer = socket.create_connection(place, source_address=(os.environ["VLLM_HOST_IP"], 0))
+            break
+        except OSError:
+            time.sleep(0.05)
+    say("INFO 11-23 14:29:13 [multiproc_executor.py:200] the ranks have met")
+    while peer:
+        time.sleep(3600)
+    return []
 
 
 def stand(log: str = "", repeats: str = "", path: str = "x.py", function: str = "wait", program: str = "") -> None:
