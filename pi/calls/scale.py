@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from pi.calls.call import Listener, call
 from pi.calls.records import deployment
 from pi.calls.start import Started
 from pi.calls.templates import render
-from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, OpenAnswer, OpenRequest
+from pi.on_pod.scale_shapes import Elsewhere, KeepRequest, LeaveRequest, LinkRequest, OpenAnswer, OpenRequest
 from pi.on_pod.shapes import StopAnswer
 from pi.pods.types import Owner
 
@@ -59,6 +59,12 @@ def open_endpoint(
     }
     answered = call(connection, "scale", "begin", request, OpenAnswer, listen)
     return Started(deployment(answered["record"]), answered["public"], ())
+
+
+def link(connection: Connection, name: str, elsewhere: Sequence[Elsewhere], listen: Listener) -> None:
+    """Have the endpoint of a model pass requests on to replicas on other pods, too. Raises PiError."""
+    request: LinkRequest = {"name": name, "elsewhere": list(elsewhere)}
+    call(connection, "scale", "link", request, type(None), listen)
 
 
 def take_out(connection: Connection, name: str, endpoint: str, listen: Listener) -> None:

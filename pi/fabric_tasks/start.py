@@ -7,7 +7,8 @@ from typing import Any
 
 from pi.fabric_tasks.start_options import StartOptions
 from pi.fabric_tasks.verb import verb
-from pi.steps import keys, replicas, together, where
+from pi.pods import state
+from pi.steps import keys, replicas, spread, together, where
 from pi.steps.offers import chosen, show_offers
 from pi.steps.plans import show_plans
 
@@ -27,6 +28,12 @@ def start(c: Any, options: StartOptions) -> None:
         return show_offers(c, chosen(c, options.pod, False))
     wanted = replace(options.start(), asks=not options.yes)
     pod_name = options.pod or (wanted.across.pods[0] if wanted.across else None)
+    if options.dry_run and wanted.across and wanted.request.replicas:
+        parts, saved = spread.shares(wanted.request.replicas, wanted.across.pods), state.load()
+        for name, number in parts.items():
+            one = spread.on_pod(wanted, number, False)
+            show_plans(c, where.Chosen((saved.pod(name),), True), one.request, options.private, upkeep=wanted.upkeep)
+        return
     if options.dry_run and wanted.across:
         with where.targeted(c, pod_name) as (pod, connection):
             return together.show(pod, connection, wanted, wanted.across)

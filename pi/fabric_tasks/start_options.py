@@ -40,7 +40,9 @@ class StartOptions(LaunchOptions):
         requires="--stop-after-idle",
     )
     replicas: str | None = flag("4", "this many equal servers behind one address; see pi scale", completes="gpus")
-    across: str | None = flag("P,P", "one model over these pods together, the first is its head", completes="pod")
+    across: str | None = flag(
+        "P,P", "one model over these pods together, the first is its head; or its replicas", completes="pod"
+    )
     address: tuple[str, ...] = repeated("POD=IP", "the address of a pod of --across for the others")
     slow_network: bool = switch("allow a network between the pods that makes it slow", requires="--across")
     insecure_public: bool = switch("allow that others reach ports between the pods", requires="--across")
@@ -74,8 +76,9 @@ class StartOptions(LaunchOptions):
             if self.address:
                 raise InputError("flag-requires", "--address requires --across", "add --across a,b")
             return None
+        if self.replicas:
+            return self._spread(self.across)
         others = {
-            "--replicas": (self.replicas, "replicas are whole servers"),
             "--restart": (self.restart, "all pods start again together: pi restart NAME"),
             "--on-idle": (self.on_idle, "it would stop one pod of several"),
             "--vllm": (self.vllm, "pi chooses the split over pods; use --set for the rest"),
@@ -85,6 +88,14 @@ class StartOptions(LaunchOptions):
             if value:
                 raise InputError("flags-conflict", f"--across and {other} exclude each other", why)
         return across_of(self.across, self.address, self.slow_network, self.insecure_public)
+
+    def _spread(self, pods: str) -> Across:
+        """Return the pods over which replicas are spread. Raises InputError."""
+        for other, is_given in (("--slow-network", self.slow_network), ("--insecure-public", self.insecure_public)):
+            if is_given:
+                why = "replicas exchange nothing"
+                raise InputError("flags-conflict", f"--replicas and {other} exclude each other", why)
+        return across_of(pods, self.address, False, False)
 
     def _replicas(self) -> int:
         """Return the number of `--replicas`, 0 without it. Raises InputError."""

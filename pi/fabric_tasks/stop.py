@@ -13,9 +13,9 @@ from pi.errors import InputError
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodsOptions
 from pi.fabric_tasks.verb import verb
-from pi.pods import changes
+from pi.pods import changes, state
 from pi.pods.types import check_name
-from pi.steps import group, reconcile, spending, stop_together, to_stop, where
+from pi.steps import group, reconcile, spending, spread, stop_together, to_stop, where
 from pi.steps.stop_report import show_stopped
 from pi.steps.stop_several import stop_several
 
@@ -59,6 +59,9 @@ def stop(c: Any, options: StopOptions) -> None:
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
     stop_together.stop_rest(c, pod, found)
+    if name and (others := spread.others_with(state.load(), pod, name)):
+        pods = ",".join(others)
+        screen.note(f"{name} still has replicas on {pods}: pi stop {name} --pod {pods}")
     if not found:
         screen.say(f"nothing runs on {pod.name}")
     if not set(pod.models) - {name or "", *(stopped.name for stopped in found)}:

@@ -18,10 +18,14 @@ from typing import Dict, Iterator, List, NamedTuple, Set
 from pi.on_pod import lock, reading, records
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
+from pi.on_pod.scale_shapes import Elsewhere
 from pi.on_pod.wire import PodError, Wire
 
 CHECK = "check inter 500ms fall 2 rise 1"
 """A process that has ended refuses connections: two checks, so 1 s. One that hangs has `timeout check`, twice."""
+
+AWAY_ID = 1000
+"""HAProxy's id of the first server on another pod; those of replicas are below."""
 
 UP_S = 60
 """Time for a replica that is ready to pass a check; a busy machine answers late."""
@@ -104,6 +108,35 @@ def leave(wire: Wire, name: str, own: str) -> None:
         _remove(endpoint, own)
 
 
+def link(wire: Wire, name: str, elsewhere: List[Elsewhere]) -> None:
+    """Have an endpoint pass requests on to these other pods alone. Returns when each has passed a check."""
+    wanted = ["%(pod)s %(address)s %(port)d %(replicas)d" % each for each in elsewhere]
+    with _changed(name) as endpoint:
+        for own in pods_of(endpoint):
+            _delete(name, own)
+        endpoint["elsewhere"] = wanted
+        for line in _away(endpoint):
+            own = line.split()[0]
+            _say(name, "add server replicas/" + line)
+            _say(name, "enable health replicas/" + own)
+            _say(name, "enable server replicas/" + own)
+    for each in elsewhere:
+        _await_up(wire, name, each["pod"])
+
+
+def pods_of(endpoint: Record) -> List[str]:
+    """Return the other pods behind an endpoint, which are servers of this name."""
+    return [each.split()[0] for each in endpoint.get("elsewhere", [])]
+
+
+def _away(endpoint: Record) -> Iterator[str]:
+    """Yield the server of each other pod. It gets the share of as many replicas as it has."""
+    for place, each in enumerate(endpoint.get("elsewhere", [])):
+        pod, address, port, count = each.split()
+        host = "[%s]" % address if ":" in address else address
+        yield "%s %s:%s id %d weight %s %s" % (pod, host, port, AWAY_ID + place, count, CHECK)
+
+
 def drop(replica: Record) -> None:
     """Take a replica out at once, if it is behind an endpoint that runs."""
     endpoint = records.load(replica["replica_of"])
@@ -126,7 +159,11 @@ def _drain(wire: Wire, name: str, own: str) -> None:
 
 
 def _remove(endpoint: Record, own: str) -> None:
-    name = endpoint["name"]
+    _delete(endpoint["name"], own)
+    endpoint["replicas"] = [each for each in endpoint["replicas"] if each != own]
+
+
+def _delete(name: str, own: str) -> None:
     if own in servers(name):
         _say(name, "set server replicas/%s state maint" % own)
         deadline = time.monotonic() + ANSWER_S
@@ -138,7 +175,6 @@ def _remove(endpoint: Record, own: str) -> None:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
-    endpoint["replicas"] = [each for each in endpoint["replicas"] if each != own]
 
 
 @contextlib.contextmanager
@@ -163,6 +199,7 @@ def _write_config(record: Record) -> None:
         for own in record["replicas"]
         if own in ports
     ]
+    lines += ["    server %s\n" % line for line in _away(record)]
     head = reading.text(os.path.join(records.folder(name), "haproxy.head"))
     records.write(name, "haproxy.cfg", head + "".join(lines))
 

@@ -84,6 +84,7 @@ class _RecordOptions(TypedDict, total=False):
     restarts: int
     replica_of: str
     replicas: List[str]
+    elsewhere: List[str]
     rank: int
     members: List[str]
     machines: List[str]
@@ -99,7 +100,7 @@ class Record(_RecordOptions):
     `created` is the pod's uptime in seconds; `started` and `owner_started` are start times in ticks.
     `context` is the server's longest context in tokens. `restarts` counts how often its launcher has started it again.
     `replicas` makes it the record of an endpoint: its process is HAProxy, in front of these. Each has `replica_of`.
-    `rank` and what follows are those of `_Span`.
+    `elsewhere` are those on other pods: POD ADDRESS PORT REPLICAS. `rank` and what follows are those of `_Span`.
     """
 
     name: str

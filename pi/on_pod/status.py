@@ -135,7 +135,8 @@ def _add_servers(record: Record, now: DeploymentStatus, look: process.Look) -> N
     if now["state"] == "running":
         now["other_processes"] = process.others(record["port"], records.living(record))
         seen = balancer.servers(record["name"])
-        now["servers"] = {own: seen[own].state if own in seen else "gone" for own in record["replicas"]}
+        behind = [*record["replicas"], *balancer.pods_of(record)]
+        now["servers"] = {own: seen[own].state if own in seen else "gone" for own in behind}
         if "UP" not in now["servers"].values():
             is_starting = any(records.is_starting(each) for each in replicas)
             now["state"] = "starting" if is_starting else "unresponsive"

@@ -175,6 +175,7 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
         venv=_text(data.pop("venv", ""), (*place, "venv")),
         adapters=_names(data.pop("adapters", []), (*place, "adapters")),
         replica_of=_text(data.pop("replica_of", ""), (*place, "replica_of")),
+        elsewhere=_names(data.pop("elsewhere", []), (*place, "elsewhere")),
         span=_span(data.pop("span", None), (*place, "span")),
         options=_object(data.pop("options", {}), (*place, "options")),
         move=_move(data.pop("move", None), (*place, "move")),
@@ -369,6 +370,8 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
         document["adapters"] = list(model.adapters)
     if model.replica_of:
         document["replica_of"] = model.replica_of
+    if model.elsewhere:
+        document["elsewhere"] = list(model.elsewhere)
     if span := model.span:
         pods = {"members": list(span.members), "machines": list(span.machines)}
         document["span"] = {"rank": span.rank, **pods, "group": span.group}

@@ -108,6 +108,8 @@ class Deployment:
     """Names of the LoRA adapters that it serves too."""
     replica_of: str = ""
     """Name of the endpoint in front of it, if it is a replica."""
+    elsewhere: tuple[str, ...] = ()
+    """Pods to whose replicas of the same model its endpoint passes requests on, too."""
     span: Span | None = None
     """Its pods, if several serve it together."""
     options: dict[str, Any] = field(default_factory=dict)

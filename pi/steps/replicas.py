@@ -19,7 +19,7 @@ from pi.planning.replicas import name_of, number_of, plan, replica
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import NAME, Deployment, Pod
-from pi.steps import reconcile, spending, starting, together
+from pi.steps import reconcile, spending, spread, starting, together
 from pi.steps.declared import ENDED
 from pi.steps.reports import show_how_to_call
 from pi.steps.reservation import MAY_CONTINUE
@@ -35,10 +35,17 @@ MOST = 64
 
 def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
     """Start a model, with its replicas or over several pods, and print how to call it. Raises PiError."""
+    if wanted.across and wanted.request.replicas:
+        return spread.start(pod, connection, wanted, wanted.across, key, _start)
     if wanted.across:
         return together.start(pod, connection, wanted, wanted.across, key)
     if not wanted.request.replicas:
         return starting.start(pod, connection, wanted, key)
+    return show_how_to_call(_start(pod, connection, wanted, key), connection.host)
+
+
+def _start(pod: Pod, connection: Connection, wanted: Start, key: str) -> Started:
+    """Start the replicas of one pod behind one address. Raises PiError; then pi has stopped them."""
     name, began = wanted.request.name, time.monotonic()
     with changes.change("start", f"{pod.name}/{name}"):
         endpoint = _opened(pod, connection, wanted, key)
@@ -55,7 +62,7 @@ def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
     spending.note_use(pod)
     ready = f"{name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}"
     screen.say(f"{ready}: {count(wanted.request.replicas, 'replica')} behind port {served.port}")
-    show_how_to_call(replace(endpoint, deployment=served, context=last.context), connection.host)
+    return replace(endpoint, deployment=served, context=last.context)
 
 
 def _opened(pod: Pod, connection: Connection, wanted: Start, key: str) -> Started:
@@ -96,6 +103,8 @@ def _add(pod: Pod, connection: Connection, wanted: Start, key: str, number: int)
 
 def scale(pod: Pod, connection: Connection, wanted: Start, number: int, key: str) -> None:
     """Bring a model to so many replicas that run: replace those that have ended, then add or remove some."""
+    if wanted.across:
+        return spread.scale(pod, connection, wanted, wanted.across, number, key, scale)
     name = wanted.request.name
     wanted = replace(wanted, request=replace(wanted.request, replicas=0))  # one that is added is planned alone
     status = read_status(connection)

@@ -13,7 +13,7 @@ from pi.planning.replicas import plan
 from pi.planning.types import PodFacts
 from pi.pods import changes, state
 from pi.pods.types import Pod
-from pi.steps import measurements, reconcile, replicas, starting, stop_together, together
+from pi.steps import measurements, reconcile, replicas, spread, starting, stop_together, together
 from pi.steps.asking import facts_for
 from pi.steps.members import all_of, joined
 from pi.steps.stop_report import show_stopped
@@ -33,6 +33,9 @@ def require_plan(pod: Pod, connection: Connection, wanted: starting.Start) -> No
         own = [each.name for each in facts.deployments if request.name in (each.name, each.replica_of)]
         return replace(room.without(facts, *own), measurements=measurements.load())
 
+    if wanted.across and request.replicas:
+        part = spread.shares(request.replicas, wanted.across.pods)[pod.name]
+        return require_plan(pod, connection, spread.on_pod(wanted, part, True))
     if across := wanted.across:
         with joined(pod, connection, together.others(pod, across)) as members:
             found = all_of(members, lambda member: facts_without(member.pod, member.connection))

@@ -216,7 +216,7 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     elif found.state == "idle":
         words = _stopped_idle(found)
     elif found.state == "running" and found.servers is not None:
-        words = _serving(found.servers)
+        words = _serving(model.name, found.servers)
     elif found.state == "running" and model.span:
         words += f"; {_over(model.name, model.span)}"
     if found.state == "running" and found.idle_s:
@@ -239,12 +239,20 @@ def _over(name: str, span: Span) -> str:
     return f"over {', '.join(span.members[:-1])} and {span.members[-1]}"
 
 
-def _serving(servers: Mapping[str, str]) -> str:
-    """Describe an endpoint, such as "running; 2 of 3 replicas serve; q.2 is down"."""
-    up = [name for name, state in servers.items() if state == "UP"]
-    words = [f"running; {len(up)} of {count(len(servers), 'replica')} serve"]
-    words += [f"{name} is {SEEN.get(state, one_line(state, 20))}" for name, state in servers.items() if state != "UP"]
+def _serving(name: str, servers: Mapping[str, str]) -> str:
+    """Describe an endpoint, such as "running; 2 of 3 replicas serve; q.2 is down; those on dc2 are down"."""
+    own = {each: state for each, state in servers.items() if each.startswith(f"{name}.")}
+    pods = {each: state for each, state in servers.items() if each not in own}
+    serving = [each for each, state in pods.items() if state == "UP"]
+    also = f", and those on {', '.join(serving)}" if serving else ""
+    words = [f"running; {list(own.values()).count('UP')} of {count(len(own), 'replica')} serve{also}"]
+    words += [f"{each} is {_seen(state)}" for each, state in own.items() if state != "UP"]
+    words += [f"those on {each} are {_seen(state)}" for each, state in pods.items() if state != "UP"]
     return "; ".join(words)
+
+
+def _seen(state: str) -> str:
+    return SEEN.get(state, one_line(state, 20))
 
 
 SEEN = {"DOWN": "down", "DRAIN": "draining", "MAINT": "leaving", "gone": "gone"}
