@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pi import screen
 from pi.calls import network
 from pi.calls.call import progress_to
-from pi.calls.scale import keep_options, link
+from pi.calls.scale import Elsewhere, keep_options, link
 from pi.calls.start import Started
 from pi.calls.status import Found, read_status
 from pi.calls.stop import stop_models
 from pi.errors import BusyError, InputError, PiError
-from pi.on_pod.network import is_private
 from pi.pods.types import Pod, State
 from pi.steps import reconcile, together
 from pi.steps.declared import ENDED
@@ -27,10 +26,12 @@ from pi.steps.starting import Across, Start
 from pi.text import count
 
 if TYPE_CHECKING:
-    from pi.on_pod.scale_shapes import Elsewhere
     from pi.ssh.connection import Connection
 
 MEASURED_S = 0.5
+
+OVERLAYS = ip_network("100.64.0.0/10")
+"""The shared space that overlay networks use (RFC 6598)."""
 
 MOST_ADDRESSES = 2
 """Addresses of each pod that pi tries."""
@@ -116,7 +117,7 @@ def scale(
 def _reached(members: Sequence[Joined], wanted: Start, across: Across) -> dict[str, Reach]:
     """Return how the first pod reaches each other one. Raises InputError for a given address that is not private."""
     for address in across.addresses.values():
-        if not is_private(address) and not ip_address(address).is_loopback:
+        if not ip_address(address).is_private and ip_address(address) not in OVERLAYS:
             hint = "leave --address out: without a private network, pi door spreads the requests over SSH"
             raise InputError("address-public", f"{address} is not private: the key would cross it in the clear", hint)
     by_door = "pi door spreads the requests"
@@ -149,12 +150,12 @@ def _tried(head: Joined, other: Joined, candidates: dict[str, list[str]], by_doo
 
 def _link(members: Sequence[Joined], name: str, reached: dict[str, Reach], options: Mapping[str, Any]) -> None:
     """Have the first pod pass requests on to those that it reaches."""
-    elsewhere = list["Elsewhere"]()
+    elsewhere = list[Elsewhere]()
     for member in members[1:]:
         found, address = _endpoint(member, name), reached[member.pod.name].address
         if found and found.servers and address:
             port, number = found.deployment.port, len(found.servers)
-            elsewhere.append({"pod": member.pod.name, "address": address, "port": port, "replicas": number})
+            elsewhere.append(Elsewhere(member.pod.name, address, port, number))
     with screen.progress() as line:
         link(members[0].connection, name, elsewhere, progress_to(line.show))
     if found := _endpoint(members[0], name):

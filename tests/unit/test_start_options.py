@@ -103,7 +103,7 @@ def test_options_with_a_secret_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
         ({"across": "a"}, "across-invalid", "name 2 to 16 pods"),
         ({"across": "a,a"}, "across-invalid", "invalid --across"),
         ({"across": "a,b/c"}, "name-invalid", "invalid pod name"),
-        ({"across": "a,b", "replicas": "2"}, "flags-conflict", "--across and --replicas"),
+        ({"across": "a,b", "replicas": "2", "slow_network": True}, "flags-conflict", "--replicas and --slow-network"),
         ({"across": "a,b", "restart": "on-failure"}, "flags-conflict", "all pods start again together"),
         ({"across": "a,b", "for_throughput": True}, "flags-conflict", "--for-throughput"),
         ({"across": "a,b", "vllm": ["--x"]}, "flags-conflict", "--vllm"),
