@@ -61,7 +61,7 @@ def write_files(record: Record, program: str, key: str) -> None:
     host = "127.0.0.1" if record.get("private") else "0.0.0.0"
     records.write(record["name"], "bind", "%s:%d\n" % (host, record["port"]))
     records.write(record["name"], "program", program + "\n")
-    records.write(record["name"], "keys", _lines(_hashes(key)))
+    records.write(record["name"], "keys", _lines(_hashes(record, key)))
     _write_config(record)
 
 
@@ -120,6 +120,7 @@ def link(wire: Wire, name: str, elsewhere: List[Elsewhere]) -> None:
             _say(name, "add server replicas/" + line)
             _say(name, "enable health replicas/" + own)
             _say(name, "enable server replicas/" + own)
+    learn_keys()
     for each in elsewhere:
         _await_up(wire, name, each["pod"])
 
@@ -221,7 +222,7 @@ def servers(name: str) -> Dict[str, Server]:
 def learn_keys() -> None:
     """Give each endpoint of the pod the present keys."""
     for record in filter(records.is_endpoint, records.load_all()):
-        name, wanted = record["name"], _hashes(records.key(record["name"]))
+        name, wanted = record["name"], _hashes(record, records.key(record["name"]))
         records.write(name, "keys", _lines(wanted))
         with contextlib.suppress(OSError):  # one that does not run reads the file when it starts
             present = set(re.findall(r"^0x\w+ ([0-9a-f]{64})$", _ask(name, "show acl keys"), re.M))
@@ -231,14 +232,16 @@ def learn_keys() -> None:
                 _ask(name, "del acl keys " + each)
 
 
-def _hashes(key: str) -> Set[str]:
-    """Return the SHA-256 of a model's own key and of the pod's named keys."""
+def _hashes(record: Record, key: str) -> Set[str]:
+    """Return the SHA-256 of a model's own key and of the pod's named keys, unless other pods would reject those."""
+    own = hashlib.sha256(key.encode()).hexdigest()
+    if record.get("elsewhere"):
+        return {own}
     try:
         named = reading.document(os.path.join(records.HOME, "keys", "keys.json"))["keys"]
         hashes = {str(each["sha256"]) for each in named}
     except (reading.ReadError, KeyError, TypeError):  # as for the guards, a file that cannot be read has no keys
         hashes = set()
-    own = hashlib.sha256(key.encode()).hexdigest()
     return {own} | {each for each in hashes if re.fullmatch("[0-9a-f]{64}", each)}
 
 

@@ -58,6 +58,8 @@ def test_the_first_pods_address_serves_the_replicas_of_both(pi: Pi, pods: tuple[
     assert [asked(port, session) for session in range(60)] == first, "each conversation stays"
     own = pi.models("b")["qwen"]["port"]
     assert asked(own, 1) == (200, "qwen.1") and asked(port, 1, "wrong")[0] == asked(own, 1, "wrong")[0] == 401
+    added = pi.ok("key", "add", "ann", "--pod", "a").strip()
+    assert {asked(port, session, added)[0] for session in range(9)} == {401}, "b does not know it"
     assert "  qwen: running; 2 of 2 replicas serve, and those on b" in pi.ok("list", "--pod", "a")
 
     kill(b.record("qwen.1")["pid"])

@@ -60,6 +60,21 @@ def test_a_name_on_several_pods_means_one_that_runs_then_the_active_pods() -> No
         names.find(found, "qwen2")
 
 
+@pytest.mark.parametrize(("elsewhere", "places"), [((), {"dc1", "dc2"}), (("dc2",), {"dc1"})])
+def test_replicas_on_several_pods_are_one_model_for_the_door(elsewhere: tuple[str, ...], places: set[str]) -> None:
+    options = {"model": "org/qwen", "replicas": "2", "across": "dc1,dc2"}
+    first = pod("dc1", model("qwen", options=options, elsewhere=elsewhere))
+    found = names.served(state(first, pod("dc2", model("qwen"))), {})
+    assert [each.id for each in found] == ["qwen", "qwen"] and [each.pod.name for each in names.listed(found)] == [
+        "dc1"
+    ]
+    chosen = {number: names.find(found, "qwen", b"%d" % number).pod.name for number in range(40)}
+    assert set(chosen.values()) == places
+    assert all(names.find(found, "qwen", b"%d" % number).pod.name == chosen[number] for number in range(40))
+    assert names.find(found, "qwen", b"1", {("dc1", "qwen")}).pod.name == "dc2", "the other one did not answer"
+    assert names.find(found, "dc2/qwen").pod.name == "dc2"
+
+
 @pytest.mark.parametrize(
     ("wanted", "near"),
     [
