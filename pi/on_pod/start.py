@@ -120,6 +120,7 @@ def check_name(name: str) -> None:
         return
     if records.is_starting(record) or records.living(record):
         raise PodError("name_taken", "%s is already %s" % (name, _doing(record)))
+    firewall.reopen(name)
     records.forget(name)
 
 

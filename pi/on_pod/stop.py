@@ -96,6 +96,7 @@ def _stop_unrecorded(wire: Wire, model: unrecorded.Model) -> StopAnswer:
     ending = _end(wire, model.name, server, lambda: unrecorded.living(model))
     _prove_free(wire, model.name, port, memory)
     if model.problem:
+        firewall.reopen(model.name)
         records.forget(model.name)
     return {
         "name": model.name,

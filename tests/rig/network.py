@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,7 +124,9 @@ class Namespace:
         return found["open"], found["silent"]
 
     def down(self) -> None:
-        self._holder.send_signal(signal.SIGKILL)
+        for link in self._links:  # with the namespace they would end some time later
+            subprocess.run(["ip", "link", "delete", link], capture_output=True)
+        self._holder.kill()
         self._holder.wait()
 
 
