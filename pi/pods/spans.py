@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pi.pods.types import Deployment, Pod, Span, State
 
 
@@ -26,10 +28,10 @@ def head_of(state: State, own: str, span: Span) -> str:
     return head.name if head else span.head
 
 
-def parts(state: State, own: str, model: Deployment) -> list[tuple[Pod, Deployment]]:
-    """Return the parts of the same start on other pods, by pods.json."""
-    if model.span is None:
-        return []
-    pods = [pod for pod in pods_of(state, own, model.span).values() if pod and pod.name != own]
-    found = ((pod, pod.models.get(model.name)) for pod in pods)
-    return [(pod, part) for pod, part in found if part and part.span and part.span.group == model.span.group]
+def with_own_names(state: State, own: str, model: Deployment) -> Deployment:
+    """Return a model whose pods have the names that pods.json gives them."""
+    span = model.span
+    if span is None:
+        return model
+    names = tuple(pod.name if pod else name for name, pod in pods_of(state, own, span).items())
+    return replace(model, span=replace(span, members=names)) if len(set(names)) == len(names) else model

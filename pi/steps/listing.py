@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pi import screen
-from pi.pods import gpus
+from pi.pods import gpus, state
 from pi.pods.gpus import Gpu
+from pi.pods.spans import with_own_names
 from pi.pods.types import Pod
 from pi.steps import spending, states
 from pi.steps.group import Asked, error_json
@@ -37,7 +38,12 @@ def see(pod: Pod, connection: Connection) -> Seen:
     """Ask a pod for its state, and import what shows it while the pod works."""
     from pi.calls.status import read_status  # noqa: PLC0415
 
-    return Seen(read_status(connection, screen.prepare_tables), connection.host)
+    status = read_status(connection, screen.prepare_tables)
+    if any(found.deployment.span for found in status.found):
+        saved = state.load()
+        found = (replace(each, deployment=with_own_names(saved, pod.name, each.deployment)) for each in status.found)
+        status = replace(status, found=tuple(found))
+    return Seen(status, connection.host)
 
 
 def _with_ranks(listed: list[tuple[Pod, Listed]]) -> list[tuple[Pod, Listed]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from pi.calls.explain import read_ending
 from pi.calls.logs import follow_log
-from pi.errors import NotReadyError, PiError, UnreachableError
+from pi.errors import HostKeyError, Interrupted, LeftRunning, NotReadyError, OutputError, PiError, UnreachableError
 from pi.steps.members import Joined
-from pi.steps.reservation import MAY_CONTINUE
+
+SETTLE_S = 60
+"""How long a launch may be on its way after the start has failed; a pod waits as long for its lock."""
 
 
 class Ranks:
@@ -27,6 +30,7 @@ class Ranks:
         self._launched = {member.pod.name: threading.Event() for member in members}
         self._settling = threading.Lock()
         self._is_over = False
+        self.is_cancelled = False
         self.failure: PiError | None = None
 
     def begin(self) -> None:
@@ -47,6 +51,20 @@ class Ranks:
         """Watch them no longer."""
         with self._settling:
             self._is_over = True
+
+    def cancel(self) -> None:
+        """Launch no more of them, and wait until none is on its way, so that a stop finds all."""
+        self.end()
+        self.is_cancelled = True
+        deadline = time.monotonic() + SETTLE_S
+        for thread, launched in zip(self._threads, self._launched.values(), strict=True):
+            while thread.is_alive() and not launched.is_set() and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    def require_wanted(self) -> None:
+        """Raise Interrupted if the start has failed elsewhere. Call it before a rank is launched."""
+        if self.is_cancelled:
+            raise Interrupted("interrupted", "the start has failed on another pod")
 
     def _run(self, member: Joined) -> None:
         try:
@@ -83,6 +101,6 @@ def with_pod(name: str, error: PiError, pod: str) -> PiError:
     return error
 
 
-def may_continue(error: BaseException) -> bool:
-    """Return whether the pods may still be working after an error, so that pi must not stop them."""
-    return isinstance(error, MAY_CONTINUE)
+def goes_on(error: BaseException) -> bool:
+    """Return whether the head still works after an error, so that pi must not stop the others."""
+    return isinstance(error, (UnreachableError, HostKeyError, LeftRunning, OutputError, BrokenPipeError))

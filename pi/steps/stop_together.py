@@ -43,12 +43,7 @@ def _stop(c: Any, pod: Pod, name: str, span: Span, done: str = "") -> None:
             screen.note(f"pods.json has no {member}: the part of {name} there ends by itself within {ENDS_WITHIN_S} s")
     pods = tuple(place for place in known.values() if place and place.name != done)
 
-    def stop(place: Pod, connection: Connection) -> tuple[Stopped, ...]:
-        found = read_status(connection).named(name)
-        is_other = found and (found.deployment.span is None or found.deployment.span.group != span.group)
-        return () if is_other else stop_models(connection, [name], lambda event: None)
-
-    asked = group.ask(c, where.Chosen(pods, True), stop)
+    asked = group.ask(c, where.Chosen(pods, True), lambda _, connection: stop_part(connection, name, span.group))
     for each in asked:
         for one in each.answer or ():
             show_stopped(one, f"{each.pod.name}: ")
@@ -62,6 +57,13 @@ def _stop(c: Any, pod: Pod, name: str, span: Span, done: str = "") -> None:
     for each in gone:
         _note_gone(each.pod, name, each.error)
     group.raise_failed([each for each in asked if each not in gone], len(asked))
+
+
+def stop_part(connection: Connection, name: str, group: str) -> tuple[Stopped, ...]:
+    """Stop the part of one start on a pod, but not another model of its name."""
+    found = read_status(connection).named(name)
+    is_other = found and (found.deployment.span is None or found.deployment.span.group != group)
+    return () if is_other else stop_models(connection, [name], lambda event: None)
 
 
 def _note_gone(pod: Pod, name: str, error: PiError | None) -> None:

@@ -15,7 +15,6 @@ from pi.calls.events import Download, Event, Launched
 from pi.calls.failures import ServerError
 from pi.calls.pull import pull_model
 from pi.calls.start import NO_UPKEEP, Started, start_model
-from pi.calls.stop import stop_models
 from pi.errors import BusyError, InputError, Interrupted, PiError, signal_of
 from pi.planning import catalog, planner, spanning
 from pi.planning.types import LaunchPlan, PodFacts
@@ -25,10 +24,11 @@ from pi.steps import on_idle, reconcile, spending
 from pi.steps.agreeing import Agreed, agree
 from pi.steps.members import Joined, all_of, each, joined, require_consent
 from pi.steps.plans import plan_lines
-from pi.steps.ranks import Ranks, may_continue, with_pod
+from pi.steps.ranks import Ranks, goes_on, with_pod
 from pi.steps.reports import StartReport, show_how_to_call, show_reasons
 from pi.steps.reservation import Reservation
 from pi.steps.starting import Across, Detached, Start
+from pi.steps.stop_together import stop_part
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -138,9 +138,10 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
 
     def launch(member: Joined) -> None:
         one = replace(wanted, upkeep=NO_UPKEEP, options={}, private=True)
-        reconcile.remember_started(member.pod, _start(agreed, member, one, key, lambda event: None, None).deployment)
+        started = _start(agreed, member, one, key, lambda event: None, lambda plan, facts: ranks.require_wanted())
+        reconcile.remember_started(member.pod, started.deployment)
 
-    ranks = Ranks(name, agreed.members[1:], launch, partial(_stop, head, name))
+    ranks = Ranks(name, agreed.members[1:], launch, partial(_stop, agreed, head))
 
     def take(plan: LaunchPlan, facts: PodFacts) -> None:
         report.take(plan, facts)
@@ -156,20 +157,16 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
     try:
         started = _start(agreed, head, wanted, key, hear, take)
         ranks.end()
-        reconcile.remember_started(head.pod, started.deployment)
-        report.keep_measured()
-        report.show_room(started)
-        report.keep_durations()
-        return started
     except Detached:
         ranks.end()
         return None
     except BaseException as error:
-        ranks.end()
-        if ranks.failure is None and may_continue(error):
+        if ranks.failure is None and goes_on(error):
+            ranks.end()
             screen.note(f"the other pods of {name} go on, too; pi stop {name} stops all")
             raise
-        _stop_all(agreed, name)
+        ranks.cancel()
+        _stop_all(agreed)
         if ranks.failure:
             raise ranks.failure from None
         if isinstance(error, ServerError):
@@ -177,14 +174,19 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
         raise
     finally:
         report.end()
+    reconcile.remember_started(head.pod, started.deployment)
+    report.keep_measured()
+    report.show_room(started)
+    report.keep_durations()
+    return started
 
 
 Take = Callable[[LaunchPlan, PodFacts], None]
-"""Learns the plan that a pod has reserved."""
+"""Learns the plan that pods.json has for a pod, before the pod gets it. May raise PiError."""
 
 
 def _start(
-    agreed: Agreed, member: Joined, wanted: Start, key: str, hear: Callable[[Event], None], take: Take | None
+    agreed: Agreed, member: Joined, wanted: Start, key: str, hear: Callable[[Event], None], take: Take
 ) -> Started:
     """Start the part of one pod by its plan, if the pod still allows it. Raises PiError or Detached."""
     request, name = wanted.request, member.pod.name
@@ -198,8 +200,7 @@ def _start(
         if part.rank.number == 0 and part.rank.port in facts.taken_ports:
             raise BusyError("span-changed", f"port {part.rank.port} of {name} is in use now", "repeat the command")
         made = reservation.make(plan)
-        if take:
-            take(made, facts)
+        take(made, facts)
         return made
 
     try:
@@ -226,16 +227,25 @@ def _start(
         raise
 
 
-def _stop(member: Joined, name: str) -> None:
-    stop_models(member.connection, [name], lambda event: None)
+def _stop(agreed: Agreed, member: Joined) -> None:
+    stop_part(member.connection, agreed.request.name, agreed.ranks[member.pod.name].span.group)
 
 
-def _stop_all(agreed: Agreed, name: str) -> None:
+def _forget(agreed: Agreed, pod: Pod) -> None:
+    """Remove a part from pods.json, but not another model of its name."""
+    name, group = agreed.request.name, agreed.ranks[pod.name].span.group
+    with suppress(PiError):
+        model = state.load().pod(pod.name).models.get(name)
+        if model and model.span and model.span.group == group:
+            reconcile.forget(pod, {name})
+
+
+def _stop_all(agreed: Agreed) -> None:
     """Stop what has started on any pod, and say which ones could not be asked."""
+    name = agreed.request.name
     with suppress(KeyboardInterrupt):
-        for one in each(agreed.members, lambda member: _stop(member, name)):
+        for one in each(agreed.members, partial(_stop, agreed)):
             if one.error:
                 screen.note(f"cannot stop {name} on {one.pod.name}: {one.error.message}; later: pi stop {name}")
             else:
-                with suppress(PiError):
-                    reconcile.forget(one.pod, {name})
+                _forget(agreed, one.pod)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pi.pods import file_format
-from pi.pods.spans import head_of, parts, pods_of
+from pi.pods.spans import head_of, pods_of, with_own_names
 from pi.pods.types import Deployment, Pod, Span, State
 
 SPAN = Span(1, ("a", "b"), ("m1", "m2"), "g1")
@@ -34,12 +34,13 @@ def test_pods_are_found_by_machine_and_else_by_name() -> None:
     assert pods_of(other, "b", SPAN)["a"] is None and head_of(other, "b", SPAN) == "a"
 
 
-def test_parts_are_those_of_the_same_start() -> None:
-    head = replace(MODEL, span=replace(SPAN, rank=0))
-    earlier = replace(head, span=replace(SPAN, rank=0, group="g0"))
-    assert parts(state(pod("a", "m1", head), pod("b", "m2", MODEL)), "b", MODEL) == [(pod("a", "m1", head), head)]
-    assert parts(state(pod("a", "m1", earlier), pod("b", "m2", MODEL)), "b", MODEL) == []
-    assert parts(state(pod("b")), "b", replace(MODEL, span=None)) == []
+def test_another_pi_calls_the_pods_by_its_own_names() -> None:
+    renamed = state(pod("first", "m1"), pod("second", "m2"))
+    span = with_own_names(renamed, "second", MODEL).span
+    assert span and (span.members, span.head, span.group) == (("first", "second"), "first", "g1")
+    assert with_own_names(state(pod("a", "m9"), pod("b", "m2")), "b", MODEL) == MODEL
+    plain = replace(MODEL, span=None)
+    assert with_own_names(renamed, "second", plain) == plain
 
 
 def test_pods_json_keeps_the_pods_of_a_model() -> None:
