@@ -137,6 +137,10 @@ class NetworkPod(Pod):
         super().__init__(folder, name, port=22, address=space.outer, enter=space.enter, **options)
         self.space = space
 
+    def _settings(self) -> list[str]:
+        """Listen on all addresses, as the sshd of a pod does."""
+        return [line for line in super()._settings() if not line.startswith("ListenAddress ")]
+
 
 @contextmanager
 def networks() -> Iterator[Networks]:

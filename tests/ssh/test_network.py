@@ -83,6 +83,7 @@ def test_the_figures_are_those_of_a_slow_line(pair: list[NetworkPod], connect: C
     assert 0.14 < line.there.gbit_per_s < 0.21 and 0.14 < line.back.gbit_per_s < 0.21
 
 
+@pytest.mark.slow
 @pytest.mark.pace(0.2)
 def test_a_pod_that_is_not_reached_is_named_with_the_cause(pair: list[NetworkPod], connect: Connect) -> None:
     one, two = map(connect, pair)
@@ -188,6 +189,7 @@ def test_other_machines_reach_no_port_of_a_rank(
     assert other.scan(here.outer, *everywhere) == ([SERVICE, GUARDED, OTHER, STORE], 0)
 
 
+@pytest.mark.slow
 def test_two_models_that_span_pods_share_the_rules(
     spaces: list[Namespace], listen: Callable[..., None], firewall: Callable[[str], object]
 ) -> None:
@@ -225,6 +227,7 @@ def test_a_container_that_may_not_change_its_firewall_is_named(
     assert firewall("objection()") is None and spaces[0].run("nft", "list", "tables") == ""
 
 
+@pytest.mark.slow
 def test_open_connections_survive_the_rules(
     spaces: list[Namespace], listen: Callable[..., None], firewall: Callable[[str], object]
 ) -> None:

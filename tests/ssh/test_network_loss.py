@@ -132,6 +132,7 @@ def test_a_dead_rank_ends_its_peers(ranks: list[Rank]) -> None:
     assert f"pi: pod pod-b ({ranks[1].space.private}) closed its connections" in (ranks[0].folder / "log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.pace(0.2)
 def test_a_peer_that_never_connects_ends_the_rank(ranks: list[Rank]) -> None:
     ranks[0].start(ranks[1], wait_s=5)
