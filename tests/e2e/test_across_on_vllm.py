@@ -83,11 +83,9 @@ def tiny(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with networks() as made:
         spaces = [made.namespace() for _ in range(4)]
-        pods = [
-            NetworkPod(tmp_path / name, name, space).furnish(VENV) for name, space in zip("abc", spaces, strict=False)
-        ]
+        pods = [NetworkPod(tmp_path / name, name, space) for name, space in zip("abc", spaces, strict=False)]
         for pod in pods:
-            pod.up()
+            pod.furnish(VENV).up()
         found = Cluster(pods, spaces[3])
         yield found
         for pod in pods:

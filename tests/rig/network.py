@@ -80,8 +80,13 @@ class Namespace:
     """A machine on both networks: its `outer` and its `private` address, at eth0 and eth1."""
 
     def __init__(self, networks: Networks, host: int) -> None:
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], start_new_session=True, **quiet)
+        self._holder = subprocess.Popen(
+            ["unshare", "--net", "sleep", "infinity"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         here = os.readlink("/proc/self/ns/net")
         assert until(lambda: os.readlink(f"/proc/{self._holder.pid}/ns/net") != here)
         self.enter = ("nsenter", f"--net=/proc/{self._holder.pid}/ns/net")

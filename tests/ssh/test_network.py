@@ -43,7 +43,9 @@ def pair(tmp_path: Path, spaces: list[Namespace], pace: float) -> Iterator[list[
         NetworkPod(tmp_path / each, each, space, environment=environment)
         for each, space in zip("ab", spaces, strict=False)
     ]
-    yield [pod.up() for pod in pods]
+    for pod in pods:
+        pod.up()
+    yield pods
     for pod in pods:
         pod.down()
 
@@ -145,7 +147,8 @@ def listen(spaces: list[Namespace]) -> Iterator[Callable[..., None]]:
     def begin(*places: str) -> None:
         words = [*spaces[0].enter, sys.executable, "-S", "-c", LISTEN, *places]
         running.append(subprocess.Popen(words, stdout=subprocess.PIPE))
-        assert running[-1].stdout.readline() == b"ready\n"
+        stdout = running[-1].stdout
+        assert stdout and stdout.readline() == b"ready\n"
 
     yield begin
     for each in running:

@@ -17,7 +17,8 @@ import pytest
 import pi
 from tests.rig.network import Namespace, networks
 from tests.rig.patience import patient
-from tests.rig.pod import is_alive, pids, session_of, until
+from tests.rig.pod import is_alive, session_of, until
+from tests.rig.sshd import pids
 
 PROGRAM = Path(pi.__file__).parent / "setup" / "templates" / "pi_link.py"
 

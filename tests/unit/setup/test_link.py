@@ -13,7 +13,8 @@ PROGRAM = Path(pi.__file__).parent / "setup" / "templates" / "pi_link.py"
 LINK = runpy.run_path(str(PROGRAM))
 Connection = LINK["Connection"]
 
-OPEN, STALLED, NONE = [Connection("x", "1", 0)], [Connection("x", "1", 7)], []
+OPEN, STALLED = [Connection("x", "1", 0)], [Connection("x", "1", 7)]
+NONE: list[object] = []
 
 # Each second: the connections with the peer, and whether its pod answers. Then: when it is lost, and how.
 LOSSES = {
