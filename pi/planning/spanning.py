@@ -107,7 +107,7 @@ def require_equal(parts: Mapping[str, Parts]) -> None:
                     "span-versions",
                     f"the pods have different packages: {head} has {package} {_short(version)},"
                     f" {pod} has {_short(other.versions.get(package, 'none'))}",
-                    f"give them the same vLLM: pi pods setup {pod} --vllm VERSION",
+                    f"upgrade both: pi pods setup {head} --upgrade; pi pods setup {pod} --upgrade",
                 )
         names = {*first.environment, *other.environment}
         odd = sorted(name for name in names if first.environment.get(name) != other.environment.get(name))
