@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.rig.alone import OUTER_ADDRESS
+from tests.rig.alone import OUTER_ADDRESS, is_alone
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, until
 from tests.ssh.conftest import NewPod
@@ -92,6 +94,10 @@ def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(pi: Pi, pods: t
     pi.ok(*start(pi, "-y"))
     assert "rank 1 of qwen, whose head is a" in other.ok("list", "--all-pods")
     assert "Paris" in other.ok("prompt", "qwen", "--pod", "b", "--no-tools", "Where?")
+    if is_alone() and os.geteuid() == 0:
+        assert "NOT PROTECTED" not in other.ok("list")
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+        assert "NOT PROTECTED: its firewall rules are gone" in other.ok("list")
     b.down()
     stopped = other("stop", "qwen")
     assert stopped.code == 0 and "a: qwen is stopped" in stopped.out and "cannot reach pod 'b'" in stopped.err, stopped
