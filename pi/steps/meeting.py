@@ -47,7 +47,7 @@ def _choices(
 
 
 def _near(one: Address, other: Address) -> tuple[bool, int]:
-    """Return how near two addresses are: whether a provider's network has both, and minus the bits after the equal ones."""
+    """Return how near two addresses are: a provider's network that both have, then their equal bits."""
     first, second = ip_address(one.address), ip_address(other.address)
     if first.version != second.version:
         return False, -OF_ANOTHER_VERSION
