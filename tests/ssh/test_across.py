@@ -130,6 +130,8 @@ def test_an_interrupt_a_taken_name_and_another_environment_leave_nothing(pi: Pi,
 @pytest.mark.long
 def test_a_detached_start_and_a_dry_run(pi: Pi, pods: tuple[Pod, Pod]) -> None:
     a, b = pods
+    refused = pi.at_terminal(*start(pi), types="n\n")
+    assert refused.id == "span-unconfirmed" and "start qwen over a and b? [y/N]" in refused.err
     shown = pi.ok(*start(pi, "--dry-run"))
     assert "a, the head:" in shown and "b, rank 1:" in shown and "--headless" in shown
     assert a.records() == b.records() == []
