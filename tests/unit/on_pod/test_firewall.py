@@ -44,6 +44,25 @@ def test_a_pod_that_may_not_says_why(said: str, problem: str, tmp_path: Path, mo
     assert firewall.objection() == problem
 
 
+SUDO = {
+    "lets it": ("exit 0", None),
+    "asks for a password": ("echo 'sudo: a password is required' >&2; exit 1", "sudo: a password is required"),
+}
+
+
+@pytest.mark.parametrize(("does", "problem"), SUDO.values(), ids=SUDO)
+def test_another_user_needs_a_sudo_that(
+    does: str, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("nft", "exit 2"), ("sudo", f'cat >/dev/null; echo "sudo $*" >{tmp_path}/words; {does}')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert firewall.objection() == problem
+    assert (tmp_path / "words").read_text() == f"sudo -n {tmp_path}/nft -c -f -\n"
+
+
 def test_a_pod_without_nft_gets_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(firewall, "PATH", "")
     monkeypatch.setenv("PATH", "")
