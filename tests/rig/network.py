@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.rig import machine
 from tests.rig.pod import Pod, until
 from tests.rig.skips import skip
@@ -152,8 +154,8 @@ def networks() -> Iterator[Networks]:
     """Make two networks; they are gone afterwards. Skips the test if this user may not."""
     if os.geteuid():
         skip("networks")
-    for name in ("ip", "nft", "tc", "unshare", "nsenter"):
-        machine.program(name)
+    if lacking := [name for name in ("ip", "tc", "ss", "nft", "unshare", "nsenter") if not machine.which(name)]:
+        pytest.fail(f"{', '.join(lacking)} not found; to install what is missing, run: chores/machine.sh network")
     made = Networks()
     try:
         yield made

@@ -74,6 +74,18 @@ def test_pods_measure_their_line_both_ways(pair: list[NetworkPod], connect: Conn
     assert 0 < line.round_trip_ms < 50 and line.gbit_per_s > 0.2
 
 
+def test_a_closed_pod_is_measured_too(
+    pair: list[NetworkPod], connect: Connect, firewall: Callable[[str], object]
+) -> None:
+    mine, theirs = (pod.space.private for pod in pair)
+    (pair[0].home / ".pi").symlink_to(pair[0].folder.parent / ".pi")
+    firewall(f'close("big", ["10.0.0.9"], {GUARDED})')
+    rules = pair[0].space.run("nft", "list", "ruleset")
+    found = network.passage(connect(pair[1]), theirs, connect(pair[0]), mine, 0.1)
+    assert found.problem is None and found.gbit_per_s > 0
+    assert pair[0].space.run("nft", "list", "ruleset") == rules
+
+
 @pytest.mark.slow
 def test_the_figures_are_those_of_a_slow_line(pair: list[NetworkPod], connect: Connect) -> None:
     one, two = map(connect, pair)
@@ -122,7 +134,7 @@ def test_the_measured_port_gives_nothing_to_a_caller_without_the_word(
             words = (sys.executable, "-S", "-c", PROBE, pair[0].space.private, str(event.port))
             found.append(spaces[2].run(*words))
 
-    asked = {"address": pair[0].space.private, "word": "right", "seconds": 0.1}
+    asked = {"address": pair[0].space.private, "peer": pair[1].space.private, "word": "right", "seconds": 0.1}
     answer = call(connect(pair[0]), "network", "listen", asked, ListenAnswer, hear)
     assert found == ["0\n"] and answer["problem"] == f"no pod connected to {pair[0].space.private} within 10 s"
 
