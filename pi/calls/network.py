@@ -119,7 +119,7 @@ def passage(connector: Connection, own: str, listener: Connection, address: str,
         if isinstance(event, Listening):
             ports.put(event.port)
 
-    asked: ListenRequest = {"address": address, "word": word, "seconds": seconds}
+    asked: ListenRequest = {"address": address, "peer": own, "word": word, "seconds": seconds}
     with ThreadPoolExecutor(max_workers=1) as pool:
         listening = pool.submit(call, listener, "network", "listen", asked, ListenAnswer, hear)
         listening.add_done_callback(lambda _: ports.put(None))

@@ -31,9 +31,9 @@ class Member:
 
     @property
     def peers(self) -> list[str]:
-        """Return the pods whose connections its launcher watches, as POD=ADDRESS: the head meets all others."""
-        pods = list(zip(self.span.members, self.rank.addresses, strict=True))
-        return [f"{pod}={address}" for pod, address in (pods[:1] if self.rank.number else pods[1:])]
+        """Return the other pods, whose connections its launcher watches, as POD=ADDRESS."""
+        pods = enumerate(zip(self.span.members, self.rank.addresses, strict=True))
+        return [f"{pod}={address}" for number, (pod, address) in pods if number != self.rank.number]
 
 
 def look(connection: Connection, plan: LaunchPlan, address: str | None = None) -> Parts:

@@ -148,8 +148,10 @@ def listen(wire: Wire, request: ListenRequest) -> ListenAnswer:
         with _socket(request["address"]) as server:
             server.bind((request["address"], 0))
             server.listen(MOST_UNPROVED)
-            wire.emit({"event": "listening", "port": server.getsockname()[1]})
-            return _Measuring(wire, request).run(server)
+            port = int(server.getsockname()[1])
+            with firewall.passing(request["peer"], port):
+                wire.emit({"event": "listening", "port": port})
+                return _Measuring(wire, request).run(server)
     except OSError as error:
         problem = "cannot listen at %s: %s" % (request["address"], error.strerror or error)
         return {"problem": problem, "seen_from": "", "bytes_per_s": 0}

@@ -24,9 +24,10 @@ class NetworkAnswer(TypedDict):
 
 
 class ListenRequest(TypedDict):
-    """Wait at this address for a pod that knows the word. `seconds` is how long that pod sends."""
+    """Wait at `address` for the pod at `peer`, which knows the word and sends for `seconds`."""
 
     address: str
+    peer: str
     word: str
     seconds: float
 

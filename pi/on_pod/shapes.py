@@ -38,6 +38,7 @@ class _StatusOptions(TypedDict, total=False):
     options: Dict[str, Any]
     pod_stop: str
     link: str
+    unguarded: bool
     servers: Dict[str, str]
 
 
@@ -51,6 +52,7 @@ class DeploymentStatus(LiveRecord, _StatusOptions):
     `options` are those of `pi start`, by the names of its flags; absent if an older pi started it.
     `pod_stop` says what became of the stop of the pod after its last model ended for lack of use.
     `link` says which peer of a rank was lost, so that its launcher ended it.
+    `unguarded` means that the firewall's rules between the pods of a model are gone.
     `servers` are the replicas of an endpoint with the states that HAProxy gives them, such as UP or DOWN.
     """
 

@@ -58,6 +58,12 @@ def plans(request: Request, facts: Mapping[str, PodFacts], catalog: Catalog) -> 
         least = min(share for share in shares if share is not None)
         made = _plans(replace(request, memory=least), facts, catalog)
     head = next(iter(made))
+    if made[head].split.data > 1:
+        raise InputError(
+            "span-data",
+            f"the recipe of {request.model} needs data parallelism over pods, which pi does not start",
+            f"serve it on each pod by itself: pi start {request.model} --name NAME --pod {head}",
+        )
     for pod, plan in made.items():
         if not is_same(plan, made[head]):
             raise InputError(
@@ -107,7 +113,7 @@ def require_equal(parts: Mapping[str, Parts]) -> None:
                     "span-versions",
                     f"the pods have different packages: {head} has {package} {_short(version)},"
                     f" {pod} has {_short(other.versions.get(package, 'none'))}",
-                    f"give them the same vLLM: pi pods setup {pod} --vllm VERSION",
+                    f"upgrade both: pi pods setup {head} --upgrade; pi pods setup {pod} --upgrade",
                 )
         names = {*first.environment, *other.environment}
         odd = sorted(name for name in names if first.environment.get(name) != other.environment.get(name))

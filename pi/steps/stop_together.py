@@ -12,7 +12,7 @@ from pi.errors import PiError, UnreachableError
 from pi.pods import changes, state
 from pi.pods.spans import pods_of
 from pi.pods.types import Pod, Span
-from pi.steps import group, reconcile, where
+from pi.steps import group, reconcile, spending, where
 from pi.steps.stop_report import show_stopped
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def _stop(c: Any, pod: Pod, name: str, span: Span, done: str = "") -> None:
     with where.saving("the stopped parts are still in pods.json", "pi list removes them"):
         for each in answered:
             reconcile.forget(each.pod, {name})
+    for each in answered:
+        if not set(each.pod.models) - {name}:
+            screen.note(f"no model is left on {each.pod.name}; the machine {spending.still_bills(each.pod)}")
     if not answered and asked and asked[0].error:
         raise asked[0].error
     gone = [each for each in asked if isinstance(each.error, UnreachableError)]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.rig import machine
 from tests.rig.pod import Pod, until
@@ -81,8 +82,13 @@ class Namespace:
     """A machine on both networks: its `outer` and its `private` address, at eth0 and eth1."""
 
     def __init__(self, networks: Networks, host: int) -> None:
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], start_new_session=True, **quiet)
+        self._holder = subprocess.Popen(
+            ["unshare", "--net", "sleep", "infinity"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         here = os.readlink("/proc/self/ns/net")
         assert until(lambda: os.readlink(f"/proc/{self._holder.pid}/ns/net") != here)
         self.enter = ("nsenter", f"--net=/proc/{self._holder.pid}/ns/net")
@@ -125,7 +131,9 @@ class Namespace:
         return found["open"], found["silent"]
 
     def down(self) -> None:
-        self._holder.send_signal(signal.SIGKILL)
+        for link in self._links:  # with the namespace they would end some time later
+            subprocess.run(["ip", "link", "delete", link], capture_output=True)
+        self._holder.kill()
         self._holder.wait()
 
 
@@ -136,14 +144,18 @@ class NetworkPod(Pod):
         super().__init__(folder, name, port=22, address=space.outer, enter=space.enter, **options)
         self.space = space
 
+    def _settings(self) -> list[str]:
+        """Listen on all addresses, as the sshd of a pod does."""
+        return [line for line in super()._settings() if not line.startswith("ListenAddress ")]
+
 
 @contextmanager
 def networks() -> Iterator[Networks]:
     """Make two networks; they are gone afterwards. Skips the test if this user may not."""
     if os.geteuid():
         skip("networks")
-    for name in ("ip", "nft", "tc", "unshare", "nsenter"):
-        machine.program(name)
+    if lacking := [name for name in ("ip", "tc", "ss", "nft", "unshare", "nsenter") if not machine.which(name)]:
+        pytest.fail(f"{', '.join(lacking)} not found; to install what is missing, run: chores/machine.sh network")
     made = Networks()
     try:
         yield made

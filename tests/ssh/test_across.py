@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.rig.alone import OUTER_ADDRESS
+from tests.rig.alone import OUTER_ADDRESS, is_alone
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, until
 from tests.ssh.conftest import NewPod
@@ -68,6 +70,7 @@ def test_a_rank_that_dies_while_it_loads_is_named_and_all_stop(pi: Pi, pods: tup
     assert "CUDA out of memory" in pi.ok("logs", "qwen", "--pod", "b", "--no-follow")
 
 
+@pytest.mark.long
 def test_a_dead_rank_ends_the_model_on_all_pods_and_a_restart_brings_it_back(pi: Pi, pods: tuple[Pod, Pod]) -> None:
     a, b = pods
     pi.ok(*start(pi, "-y"))
@@ -82,6 +85,7 @@ def test_a_dead_rank_ends_the_model_on_all_pods_and_a_restart_brings_it_back(pi:
     assert a.quiet() == b.quiet() == {} and a.records() == b.records() == []
 
 
+@pytest.mark.long
 def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(pi: Pi, pods: tuple[Pod, Pod], tmp_path: Path) -> None:
     a, b = pods
     other = Pi(tmp_path / "other")
@@ -90,6 +94,10 @@ def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(pi: Pi, pods: t
     pi.ok(*start(pi, "-y"))
     assert "rank 1 of qwen, whose head is a" in other.ok("list", "--all-pods")
     assert "Paris" in other.ok("prompt", "qwen", "--pod", "b", "--no-tools", "Where?")
+    if is_alone() and os.geteuid() == 0:
+        assert "NOT PROTECTED" not in other.ok("list")
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+        assert "NOT PROTECTED: its firewall rules are gone" in other.ok("list")
     b.down()
     stopped = other("stop", "qwen")
     assert stopped.code == 0 and "a: qwen is stopped" in stopped.out and "cannot reach pod 'b'" in stopped.err, stopped
@@ -99,3 +107,43 @@ def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(pi: Pi, pods: t
     assert "b/qwen: crashed" in pi.ok("list", "--all-pods") or "gone" in pi.ok("list", "--all-pods")
     assert "qwen was not running any more" in other.ok("stop", "qwen", "--pod", "b")
     assert a.records() == b.records() == [] and other.models("b") == {}
+
+
+@pytest.mark.long
+def test_an_interrupt_a_taken_name_and_another_environment_leave_nothing(pi: Pi, pods: tuple[Pod, Pod]) -> None:
+    a, b = pods
+    a.fault("vllm", load_until="go")
+    running = pi.spawn(*start(pi, "-y"))
+    assert until(lambda: b.records() and "loading" in pi.ok("list"), 20)
+    running.interrupt()
+    assert running.ends().code == 130
+    assert a.quiet() == b.quiet() == {} and a.records() == b.records() == [] and pi.models("b") == {}
+
+    pi.ok("start", "~/models/m", "--name", "qwen", "--pod", "b")
+    taken = pi(*start(pi, "-y"))
+    assert taken.id == "name-taken" and b.records() == ["qwen"] and "qwen" in pi.models("b")
+    pi.ok("stop", "qwen", "--pod", "b")
+
+    with (b.home / ".pi" / "env.sh").open("a") as environment:
+        environment.write("export VLLM_ATTENTION_BACKEND=FLASHINFER\n")
+    assert "VLLM_ATTENTION_BACKEND differ on a and b" in pi(*start(pi, "-y")).err
+    (b.home / "models" / "m" / "config.json").write_text('{"max_position_embeddings": 4096}')
+    (b.home / ".pi" / "env.sh").write_text("")
+    refused = pi(*start(pi, "-y", "--context", "2k"))
+    assert refused.id == "span-weights" and a.records() == b.records() == [], refused
+
+
+@pytest.mark.long
+def test_a_detached_start_and_a_dry_run(pi: Pi, pods: tuple[Pod, Pod]) -> None:
+    a, b = pods
+    refused = pi.at_terminal(*start(pi), types="n\n")
+    assert refused.id == "span-unconfirmed" and "start qwen over a and b? [y/N]" in refused.err
+    shown = pi.ok(*start(pi, "--dry-run"))
+    assert "a, the head:" in shown and "b, rank 1:" in shown and "--headless" in shown
+    assert a.records() == b.records() == []
+    a.fault("vllm", load_until="go")
+    assert "qwen is starting over a and b; pi wait qwen" in pi.ok(*start(pi, "-y", "--detach"))
+    (a.home / "go").touch()
+    assert "qwen is ready on a" in pi.ok("wait", "qwen", "--pod", "b")
+    pi.ok("stop", "qwen")
+    assert a.records() == b.records() == [] and pi.models("a") == pi.models("b") == {}

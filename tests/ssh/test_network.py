@@ -43,7 +43,9 @@ def pair(tmp_path: Path, spaces: list[Namespace], pace: float) -> Iterator[list[
         NetworkPod(tmp_path / each, each, space, environment=environment)
         for each, space in zip("ab", spaces, strict=False)
     ]
-    yield [pod.up() for pod in pods]
+    for pod in pods:
+        pod.up()
+    yield pods
     for pod in pods:
         pod.down()
 
@@ -72,6 +74,18 @@ def test_pods_measure_their_line_both_ways(pair: list[NetworkPod], connect: Conn
     assert 0 < line.round_trip_ms < 50 and line.gbit_per_s > 0.2
 
 
+def test_a_closed_pod_is_measured_too(
+    pair: list[NetworkPod], connect: Connect, firewall: Callable[[str], object]
+) -> None:
+    mine, theirs = (pod.space.private for pod in pair)
+    (pair[0].home / ".pi").symlink_to(pair[0].folder.parent / ".pi")
+    firewall(f'close("big", ["10.0.0.9"], {GUARDED})')
+    rules = pair[0].space.run("nft", "list", "ruleset")
+    found = network.passage(connect(pair[1]), theirs, connect(pair[0]), mine, 0.1)
+    assert found.problem is None and found.gbit_per_s > 0
+    assert pair[0].space.run("nft", "list", "ruleset") == rules
+
+
 @pytest.mark.slow
 def test_the_figures_are_those_of_a_slow_line(pair: list[NetworkPod], connect: Connect) -> None:
     one, two = map(connect, pair)
@@ -83,6 +97,7 @@ def test_the_figures_are_those_of_a_slow_line(pair: list[NetworkPod], connect: C
     assert 0.14 < line.there.gbit_per_s < 0.21 and 0.14 < line.back.gbit_per_s < 0.21
 
 
+@pytest.mark.slow
 @pytest.mark.pace(0.2)
 def test_a_pod_that_is_not_reached_is_named_with_the_cause(pair: list[NetworkPod], connect: Connect) -> None:
     one, two = map(connect, pair)
@@ -119,7 +134,7 @@ def test_the_measured_port_gives_nothing_to_a_caller_without_the_word(
             words = (sys.executable, "-S", "-c", PROBE, pair[0].space.private, str(event.port))
             found.append(spaces[2].run(*words))
 
-    asked = {"address": pair[0].space.private, "word": "right", "seconds": 0.1}
+    asked = {"address": pair[0].space.private, "peer": pair[1].space.private, "word": "right", "seconds": 0.1}
     answer = call(connect(pair[0]), "network", "listen", asked, ListenAnswer, hear)
     assert found == ["0\n"] and answer["problem"] == f"no pod connected to {pair[0].space.private} within 10 s"
 
@@ -144,7 +159,8 @@ def listen(spaces: list[Namespace]) -> Iterator[Callable[..., None]]:
     def begin(*places: str) -> None:
         words = [*spaces[0].enter, sys.executable, "-S", "-c", LISTEN, *places]
         running.append(subprocess.Popen(words, stdout=subprocess.PIPE))
-        assert running[-1].stdout.readline() == b"ready\n"
+        stdout = running[-1].stdout
+        assert stdout and stdout.readline() == b"ready\n"
 
     yield begin
     for each in running:
@@ -188,6 +204,7 @@ def test_other_machines_reach_no_port_of_a_rank(
     assert other.scan(here.outer, *everywhere) == ([SERVICE, GUARDED, OTHER, STORE], 0)
 
 
+@pytest.mark.slow
 def test_two_models_that_span_pods_share_the_rules(
     spaces: list[Namespace], listen: Callable[..., None], firewall: Callable[[str], object]
 ) -> None:
@@ -225,6 +242,7 @@ def test_a_container_that_may_not_change_its_firewall_is_named(
     assert firewall("objection()") is None and spaces[0].run("nft", "list", "tables") == ""
 
 
+@pytest.mark.slow
 def test_open_connections_survive_the_rules(
     spaces: list[Namespace], listen: Callable[..., None], firewall: Callable[[str], object]
 ) -> None:

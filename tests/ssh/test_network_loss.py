@@ -17,7 +17,8 @@ import pytest
 import pi
 from tests.rig.network import Namespace, networks
 from tests.rig.patience import patient
-from tests.rig.pod import is_alive, pids, session_of, until
+from tests.rig.pod import is_alive, session_of, until
+from tests.rig.sshd import pids
 
 PROGRAM = Path(pi.__file__).parent / "setup" / "templates" / "pi_link.py"
 
@@ -132,6 +133,7 @@ def test_a_dead_rank_ends_its_peers(ranks: list[Rank]) -> None:
     assert f"pi: pod pod-b ({ranks[1].space.private}) closed its connections" in (ranks[0].folder / "log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.pace(0.2)
 def test_a_peer_that_never_connects_ends_the_rank(ranks: list[Rank]) -> None:
     ranks[0].start(ranks[1], wait_s=5)

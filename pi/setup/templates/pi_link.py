@@ -1,9 +1,9 @@
 """End a rank whose peers are gone: `pi_link.py PID OWN WAIT_S POD=ADDRESS...`, run by its launcher.
 
-PID is the rank's server, OWN this pod's private address. Each peer must connect within WAIT_S. Then this rank's
-connections with it may be gone for at most GONE_S, and its pod may be silent for at most SILENT_S: a pod that was cut
-off leaves its connections established. So this asks each pod for a connection to a closed port, which its kernel
-refuses at once.
+PID is the rank's server, OWN this pod's private address. A peer must connect within WAIT_S; not all ranks have
+connections with each other. With a peer that has connected, this rank's connections may be gone for at most GONE_S, and
+its pod may be silent for at most SILENT_S: a pod that was cut off leaves its connections established. So this asks each
+pod for a connection to a closed port, which its kernel refuses at once.
 
 Else the file `link` beside this one gets the reason as JSON (`pod`, `address`, `what`: "late", "gone" or "silent", and
 `text`), the log a line, and the server TERM. KILL follows for what is left of the session after KILL_S.
@@ -51,7 +51,7 @@ ESTABLISHED = "01"
 
 
 class Loss(NamedTuple):
-    """`what` is "late" if the peer never connected, "gone" if its connections are, "silent" if its pod is."""
+    """`what` is "late" if no peer connected, "gone" if its connections are, "silent" if its pod is."""
 
     pod: str
     address: str
@@ -89,10 +89,14 @@ class Peer:
         self._answered = now if answers else self._answered
         self._is_stalled = any(each.retransmits >= RETRANSMITS for each in connections)
 
-    def loss(self) -> Loss | None:
-        """Return why the rank must end, or None."""
+    @property
+    def has_connected(self) -> bool:
+        return self._connected is not None
+
+    def loss(self, is_alone: bool) -> Loss | None:
+        """Return why the rank must end, or None. It `is_alone` if no peer has connected yet."""
         if self._connected is None:
-            is_late = self._clock() - self._began >= self._wait_s * self._pace
+            is_late = is_alone and self._clock() - self._began >= self._wait_s * self._pace
             return self._lost("late", f"did not connect within {self._wait_s:.0f} s") if is_late else None
         if self._clock() - self._connected >= GONE_S * self._pace:
             return self._lost("gone", "closed its connections: its rank has ended")
@@ -259,7 +263,8 @@ def main() -> None:
         answers = answering(own, forms)
         for peer in peers:
             peer.see([each for each in connections if each.peer in forms[peer.address]], peer.address in answers)
-        loss = next(filter(None, (peer.loss() for peer in peers)), None)
+        is_alone = not any(peer.has_connected for peer in peers)
+        loss = next(filter(None, (peer.loss(is_alone) for peer in peers)), None)
         if loss and not (HERE / "stopped").exists():
             end(server, loss, pace)
             return

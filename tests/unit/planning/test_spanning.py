@@ -35,6 +35,13 @@ def test_equal_pods_get_equal_plans_that_split_the_model_over_both() -> None:
     assert spanning.is_tensor_over(wide["b"])
 
 
+def test_data_parallelism_over_pods_is_refused() -> None:
+    spec = replace(CATALOG.models[0], spans="data", experts=True, data_parallel=True)
+    facts = pod("h100", 8)
+    with pytest.raises(InputError, match="needs data parallelism over pods"):
+        spanning.plans(Request(spec.id, "m"), {"a": facts, "b": facts}, replace(CATALOG, models=(spec,)))
+
+
 def test_pods_without_gpus_split_a_model_by_tensor_parallelism() -> None:
     facts = replace(cpu_pod(), model_at="path", config={"max_position_embeddings": 4096}, weights_bytes=10**6)
     plans = spanning.plans(Request(ModelId("/m"), "m"), {"a": facts, "b": facts}, CATALOG)

@@ -13,7 +13,8 @@ PROGRAM = Path(pi.__file__).parent / "setup" / "templates" / "pi_link.py"
 LINK = runpy.run_path(str(PROGRAM))
 Connection = LINK["Connection"]
 
-OPEN, STALLED, NONE = [Connection("x", "1", 0)], [Connection("x", "1", 7)], []
+OPEN, STALLED = [Connection("x", "1", 0)], [Connection("x", "1", 7)]
+NONE: list[object] = []
 
 # Each second: the connections with the peer, and whether its pod answers. Then: when it is lost, and how.
 LOSSES = {
@@ -39,10 +40,18 @@ def test_a_peer_is_lost_if(seconds: list[tuple[list[object], bool]], expected: t
     for second, (connections, answers) in enumerate(seconds):
         now[0] = float(second)
         peer.see(connections, answers)
-        if loss := peer.loss():
+        if loss := peer.loss(not peer.has_connected):
             found = found or (second, loss.what)
             assert loss.text.startswith("pod b (10.0.0.7) ")
     assert found == expected
+
+
+def test_a_rank_need_not_connect_with_each_peer() -> None:
+    now = [0.0]
+    peer = LINK["Peer"]("b", "10.0.0.7", 30, 1, lambda: now[0])
+    for now[0] in range(100):
+        peer.see([], True)
+        assert peer.loss(False) is None
 
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
