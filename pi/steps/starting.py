@@ -83,13 +83,16 @@ Plan = Callable[[Request, PodFacts, catalog.Catalog], LaunchPlan]
 """Makes the plan of a start."""
 
 
-def start_replica(pod: Pod, connection: Connection, wanted: Start, key: str, plan: Plan) -> Started:
-    """Start a model and save it in pods.json; the caller prints how to call it. Raises PiError."""
+def start_replica(pod: Pod, connection: Connection, wanted: Start, key: str, plan: Plan) -> Started | None:
+    """Start a model and save it in pods.json; the caller prints how to call it. Raises PiError.
+
+    Returns None if `wanted` detaches it, when the pod loads it.
+    """
     known_models = catalog.load(config.config_dir())
     report = StartReport(wanted.request, pod.name, known_models)
-    started = _started(pod, connection, report, replace(wanted, detach=False), known_models, key, plan)
+    started = _started(pod, connection, report, wanted, known_models, key, plan)
     if started is None:
-        raise Detached
+        return None
     reconcile.remember_started(pod, started.deployment)
     report.keep_measured()
     report.keep_durations()

@@ -89,6 +89,27 @@ def test_replicas_start_scale_crash_and_stop_behind_one_port(pi: Pi, box: Pod) -
     assert box.quiet(0) == {} and box.records() == [] and pi.models("box") == {}
 
 
+@pytest.mark.long
+def test_replicas_with_gpus_of_their_own_start_at_the_same_time(pi: Pi, box: Pod) -> None:
+    box.cards("h100_8", count=4)
+    box.fault("vllm", load_s=3)
+    words = ("start", box.model(), "--name", "qwen", "--replicas", "4", "--gpus", "1")
+    started = pi.ok(*words)
+    launched = [box.record(f"qwen.{number}")["launched"] for number in (1, 2, 3, 4)]
+    assert launched[1] - launched[0] >= 3, "the first one downloads, and its failure has a hint"
+    assert launched[3] - launched[1] < 3, "the others do not wait for each other"
+    assert [box.record(f"qwen.{number}")["gpus"] for number in (1, 2, 3, 4)] == [[0], [1], [2], [3]]
+    assert "qwen.2, qwen.3, qwen.4 are ready, too" in started and "qwen is ready on box" in started
+    assert set(shown(pi)["qwen"]["replicas"].values()) == {"UP"} and len(pi.models("box")) == 5
+    assert all(model["status"] == "running" for model in pi.models("box").values())
+    pi.ok("stop", "qwen")
+    box.fault("vllm", stands={}, refuses={"option": "--port", "above": 8003, "log": str(box.home / "words")})
+    (box.home / "words").write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
+    done = pi(*words)
+    assert done.code != 0 and "qwen.3 did not start on box" in done.err and "out of memory" in done.err, done
+    assert box.quiet() == {} and box.records() == [] and pi.models("box") == {}
+
+
 def test_a_failed_replica_leaves_nothing_and_names_the_cause(pi: Pi, box: Pod) -> None:
     box.fault("vllm", exit=3)
     done = pi("start", box.model(), "--name", "qwen", "--replicas", "2")
