@@ -28,7 +28,7 @@ from pi.steps.ranks import Ranks, goes_on, with_pod
 from pi.steps.reports import StartReport, show_how_to_call, show_reasons
 from pi.steps.reservation import Reservation
 from pi.steps.starting import Across, Detached, Start
-from pi.steps.stop_together import stop_part
+from pi.steps.stop_together import forget_part, stop_part
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -231,15 +231,6 @@ def _stop(agreed: Agreed, member: Joined) -> None:
     stop_part(member.connection, agreed.request.name, agreed.ranks[member.pod.name].span.group)
 
 
-def _forget(agreed: Agreed, pod: Pod) -> None:
-    """Remove a part from pods.json, but not another model of its name."""
-    name, group = agreed.request.name, agreed.ranks[pod.name].span.group
-    with suppress(PiError):
-        model = state.load().pod(pod.name).models.get(name)
-        if model and model.span and model.span.group == group:
-            reconcile.forget(pod, {name})
-
-
 def _stop_all(agreed: Agreed) -> None:
     """Stop what has started on any pod, and say which ones could not be asked."""
     name = agreed.request.name
@@ -248,4 +239,5 @@ def _stop_all(agreed: Agreed) -> None:
             if one.error:
                 screen.note(f"cannot stop {name} on {one.pod.name}: {one.error.message}; later: pi stop {name}")
             else:
-                _forget(agreed, one.pod)
+                with suppress(PiError):
+                    forget_part(one.pod, name, agreed.ranks[one.pod.name].span.group)
