@@ -121,7 +121,11 @@ def _fetch(agreed: Agreed) -> None:
             return pull_model(member.connection, agreed.plans[name], hear)
 
         try:
-            all_of(agreed.members, pull)
+            if spanning.share_storage(agreed.parts):  # a download tidies up what others leave there
+                for member in agreed.members:
+                    all_of([member], pull)
+            else:
+                all_of(agreed.members, pull)
             line.show("  comparing the files of the model")
             found = all_of(agreed.members, lambda member: span.look(member.connection, agreed.plans[member.pod.name]))
         except KeyboardInterrupt as stop:
