@@ -60,12 +60,6 @@ def test_a_name_on_several_pods_means_one_that_runs_then_the_active_pods() -> No
         names.find(found, "qwen2")
 
 
-def test_a_model_over_several_pods_is_served_once_by_its_head() -> None:
-    head, rank = (model("big", span=Span(number, ("a", "b"), group="g")) for number in (0, 1))
-    [found] = names.served(state(pod("b", rank), pod("a", head)), {})
-    assert (found.id, found.pod.name) == ("big", "a")
-
-
 @pytest.mark.parametrize(
     ("wanted", "near"),
     [
@@ -168,3 +162,9 @@ def test_processes_that_make_the_key_at_once_agree(tmp_path: Path, monkeypatch: 
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: kept.key(), range(8)))
     assert len(keys) == 1 and [path.name for path in (tmp_path / "door").iterdir()] == ["key"]
+
+
+def test_a_model_over_several_pods_is_served_once_by_its_head() -> None:
+    head, rank = (model("big", span=Span(number, ("a", "b"), group="g")) for number in (0, 1))
+    [found] = names.served(state(pod("b", rank), pod("a", head)), {})
+    assert (found.id, found.pod.name) == ("big", "a")
