@@ -154,6 +154,8 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
     def hear(event: Event) -> None:
         if isinstance(event, Launched):
             ranks.await_launched()
+            for number, member in enumerate(agreed.members[1:], 1):
+                screen.say(f"  vLLM is running on {member.pod.name} (rank {number})")
             if wanted.detach:
                 raise Detached
         report.hear(event)

@@ -39,6 +39,7 @@ def test_one_model_starts_lists_and_stops_on_two_pods(pi: Pi, pods: tuple[Pod, P
     assert a.records() == b.records() == []
     started = pi.ok(*start(pi, "-y"))
     assert "starting ~/models/m as qwen on 2 pods together: a (head), b" in started
+    assert "  vLLM is running on b (rank 1)\n" in started
     assert "qwen is ready over a and b after" in started and "pi prompt qwen" in started
     head, rank = a.received("qwen"), b.received("qwen")
     assert "--headless" in rank["argv"] and "--headless" not in head["argv"]
