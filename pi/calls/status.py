@@ -14,7 +14,8 @@ from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
 from pi.on_pod import record_shapes as shapes
 from pi.on_pod.record_shapes import ModelState
-from pi.on_pod.shapes import DeploymentStatus, NamedGpuUse, StatusAnswer, StatusRequest
+from pi.on_pod.shapes import NamedGpuUse, StatusAnswer, StatusRequest
+from pi.on_pod.status_shapes import DeploymentStatus
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment

@@ -25,7 +25,8 @@ from pi.on_pod import (
 
 if TYPE_CHECKING:
     from pi.on_pod.record_shapes import Record
-    from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
+    from pi.on_pod.shapes import StatusAnswer, StatusRequest
+    from pi.on_pod.status_shapes import DeploymentStatus
     from pi.on_pod.wire import Wire
 
 LOG_TAIL_BYTES = 64 * 1024

@@ -39,6 +39,7 @@ def test_one_model_starts_lists_and_stops_on_two_pods(pi: Pi, pods: tuple[Pod, P
     assert a.records() == b.records() == []
     started = pi.ok(*start(pi, "-y"))
     assert "starting ~/models/m as qwen on 2 pods together: a (head), b" in started
+    assert "  vLLM is running on b (rank 1)\n" in started
     assert "qwen is ready over a and b after" in started and "pi prompt qwen" in started
     head, rank = a.received("qwen"), b.received("qwen")
     assert "--headless" in rank["argv"] and "--headless" not in head["argv"]
@@ -147,3 +148,18 @@ def test_a_detached_start_and_a_dry_run(pi: Pi, pods: tuple[Pod, Pod]) -> None:
     assert "qwen is ready on a" in pi.ok("wait", "qwen", "--pod", "b")
     pi.ok("stop", "qwen")
     assert a.records() == b.records() == [] and pi.models("a") == pi.models("b") == {}
+
+
+@pytest.mark.long
+def test_gpus_of_a_rank_are_taken_for_others(pi: Pi, pods: tuple[Pod, Pod]) -> None:
+    a, b = pods
+    for pod in pods:
+        pod.cards("h100_8", count=2)
+    pi.ok(*start(pi, "-y", "--memory", "90%"))
+    for pod in pods:
+        assert pod.received("qwen")["env"]["CUDA_VISIBLE_DEVICES"] == "0,1" and pod.record("qwen")["gpus"] == [0, 1]
+    busy = pi("start", b.model("other"), "--name", "other", "--pod", "b", "--memory", "50%")
+    assert busy.id == "gpus-busy" and "held by qwen" in busy.err, busy
+    pi.ok("stop", "qwen", "--pod", "b")
+    a.cards("h100_8", count=1)
+    assert "a has 1x H100 80GB HBM3, b has 2x H100 80GB HBM3" in pi(*start(pi, "-y")).err
