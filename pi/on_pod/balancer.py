@@ -27,6 +27,9 @@ CHECK = "check inter 500ms fall 2 rise 1"
 AWAY_ID = 1000
 """HAProxy's id of the first server on another pod; those of replicas are below."""
 
+CUT_OFF = " on-marked-down shutdown-sessions"
+"""A pod that is cut off ends no connection: its requests would wait for hours."""
+
 UP_S = 60
 """Time for a replica that is ready to pass a check; a busy machine answers late."""
 
@@ -135,7 +138,7 @@ def _away(endpoint: Record) -> Iterator[str]:
     for place, each in enumerate(endpoint.get("elsewhere", [])):
         pod, address, port, count = each.split()
         host = "[%s]" % address if ":" in address else address
-        yield "%s %s:%s id %d weight %s %s" % (pod, host, port, AWAY_ID + place, count, CHECK)
+        yield "%s %s:%s id %d weight %s %s" % (pod, host, port, AWAY_ID + place, count, CHECK + CUT_OFF)
 
 
 def drop(replica: Record) -> None:

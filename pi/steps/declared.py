@@ -105,7 +105,11 @@ def _shown(value: Any) -> str:
 
 def undeclared(models: Sequence[Declared], pod: Pod, status: Status) -> list[str]:
     """Return the models that run on a pod and that the file does not name."""
-    names = {each.name for each in models if each.pod == pod.name}
+    names = {
+        each.name
+        for each in models
+        if each.pod == pod.name or pod.name in str(each.start.options.get("across", "")).split(",")
+    }
     return sorted(
         each.deployment.name
         for each in status.found
