@@ -47,6 +47,8 @@ def asked(port: int, session: int, key: str = KEY) -> tuple[int, str]:
 
 def test_the_first_pods_address_serves_the_replicas_of_both(pi: Pi, pods: tuple[Pod, Pod]) -> None:
     a, b = pods
+    dry = start(pi, "--replicas", "3", *ADDRESSES, "--dry-run")
+    assert "all replicas fit; qwen.1: CPU, qwen.2: CPU" in dry and a.records() == b.records() == []
     started = start(pi, "--replicas", "3", *ADDRESSES)
     assert "b: 1 replica; a passes requests on to 127.0.0.1 (" in started
     assert "qwen has 3 replicas over a and b" in started and a.records() == ["qwen", "qwen.1", "qwen.2"]
