@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
 
 from tests.rig.command import KEY, Pi
+from tests.rig.network import NetworkPod, networks
 from tests.rig.pod import Pod, kill, until
 from tests.ssh.conftest import NewPod
 from tests.ssh.test_door import open_door
@@ -34,10 +38,10 @@ def start(pi: Pi, *words: str) -> str:
     return pi.ok("start", "~/models/m", "--name", "qwen", "--across", "a,b", *words)
 
 
-def asked(port: int, session: int, key: str = KEY) -> tuple[int, str]:
+def asked(port: int, session: int, key: str = KEY, host: str = "127.0.0.1") -> tuple[int, str]:
     """Return the status of a request and the replica that answered."""
     done = requests.post(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
+        f"http://{host}:{port}/v1/chat/completions",
         json={"model": "qwen", "messages": [], "stream": True},
         headers={"Authorization": f"Bearer {key}", "X-Session-ID": str(session)},
         timeout=30,
@@ -101,6 +105,72 @@ def test_without_a_private_network_the_door_spreads(pi: Pi, pods: tuple[Pod, Pod
     pods[1].up()
     pi.ok("stop", "qwen", "--pod", "b")
     assert set(answers()) == {"a"}
+
+
+@pytest.fixture
+def apart(pi: Pi, tmp_path: Path, venv: Path) -> Iterator[tuple[NetworkPod, NetworkPod]]:
+    """Two pods that have networks of their own, and a private one between them."""
+    with networks() as made:
+        spaces = made.namespace(), made.namespace()
+        a, b = (NetworkPod(tmp_path / name, name, space) for name, space in zip("ab", spaces, strict=True))
+        for pod in (a, b):
+            pod.furnish(venv).up()
+            pod.model()
+            pod.fault("vllm", pause_s=0.02)
+        pi.knows(a, b)
+        yield a, b
+        for pod in (a, b):
+            pi("stop", "-y", "--pod", pod.name)
+            pod.down()
+            pod.space.down()
+
+
+@pytest.mark.pace(1)
+def test_a_pod_that_is_cut_off_gets_no_requests_and_holds_none(pi: Pi, apart: tuple[NetworkPod, NetworkPod]) -> None:
+    a, b = apart
+    started = start(pi, "--replicas", "2")
+    assert f"b: 1 replica; a passes requests on to {b.space.private} (" in started
+    port, host = pi.models("a")["qwen"]["port"], a.space.outer
+    first = {session: asked(port, session, host=host) for session in range(30)}
+    assert set(first.values()) == {(200, "qwen.1"), (200, "b/qwen.1")}
+    own = pi.models("b")["qwen"]["port"]
+    assert asked(own, 1, "wrong", b.space.outer)[0] == 401
+    assert a.space.scan(b.space.private, own, pi.models("b")["qwen.1"]["port"]) == ([own], 0), (
+        "its replica is on loopback"
+    )
+
+    b.fault("vllm", say=["x"] * 900, pause_s=0.1)
+    pi.ok("restart", "qwen", "--pod", "b")  # a server reads the fault when it starts
+    assert pi.models("b")["qwen"]["port"] == own
+    assert until(lambda: "and those on b" in pi.ok("list", "--pod", "a"), 10)
+    [there, *_] = [session for session, found in first.items() if found[1] == "b/qwen.1"]
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(asked_until_cut, port, there, host)
+        time.sleep(1)
+        b.space.cut_off()
+        began = time.monotonic()
+        assert held.result(30) == "cut"
+        took_s = time.monotonic() - began
+        print(f"the request broke off {took_s:.1f} s after the pod was cut off")
+        assert took_s < 10
+    began = time.monotonic()
+    assert {asked(port, session, host=host) for session in range(30)} == {(200, "qwen.1")}
+    assert time.monotonic() - began < 10
+    b.space.connect_again()
+    assert until(lambda: "and those on b" in pi.ok("list", "--pod", "a"), 20)
+
+
+def asked_until_cut(port: int, session: int, host: str) -> str:
+    """Return "cut" if an answer begins and breaks off."""
+    body = {"model": "qwen", "messages": [], "stream": True}
+    headers = {"Authorization": f"Bearer {KEY}", "X-Session-ID": str(session)}
+    url = f"http://{host}:{port}/v1/chat/completions"
+    with requests.post(url, json=body, headers=headers, stream=True, timeout=60) as reply:
+        assert reply.headers["x-replica"] == "b/qwen.1"
+        try:
+            return "whole" if b"[DONE]" in b"".join(reply.iter_content(None)) else "cut"
+        except requests.RequestException:
+            return "cut"
 
 
 def test_what_cannot_be_spread_is_refused(pi: Pi, pods: tuple[Pod, Pod]) -> None:
