@@ -36,7 +36,7 @@ def stop_rest(c: Any, pod: Pod, stopped: Sequence[Stopped]) -> None:
 
 
 def _stop(c: Any, pod: Pod, name: str, span: Span, done: str = "") -> None:
-    """Stop the parts of a model, of which `pod` has one. That of the pod `done` is stopped already."""
+    """Stop the parts of a model that `pod` has a part of, too; that of the pod `done` is stopped already."""
     known = pods_of(state.load(), pod.name, span)
     for member, place in known.items():
         if place is None:
