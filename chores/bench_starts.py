@@ -100,8 +100,9 @@ def running(folder: Path, venv: Path, storage: Path) -> Iterator[Client]:
         client.run("pods", "setup", "pod", pod.ssh, "--models-path", storage)
         yield client
     finally:
-        shutil.copytree(pod.home / ".vllm_logs", folder.parent / f"logs-{folder.name}", dirs_exist_ok=True)
-        client.run("stop", "-y")
+        if (logs := pod.home / ".vllm_logs").exists():
+            shutil.copytree(logs, folder.parent / f"logs-{folder.name}", dirs_exist_ok=True)
+            client.run("stop", "-y")
         pod.down()
 
 

@@ -191,18 +191,22 @@ def end(
         patience_s = 0
     if _gone(tell, find_members, patience_s):
         return Ending(True, None)
-    for pid in find_members():
-        _signal(pid, signal.SIGKILL)
-    return Ending(_gone(tell, find_members, KILL_PATIENCE_S), patience_s or None)
+    return Ending(_gone(tell, find_members, KILL_PATIENCE_S, signal.SIGKILL), patience_s or None)
 
 
-def _gone(tell: Tell, find_members: Callable[[], list[int]], patience_s: float) -> bool:
+def _gone(
+    tell: Tell, find_members: Callable[[], list[int]], patience_s: float, number: Optional[signal.Signals] = None
+) -> bool:
+    """Wait until no member is left. Each one gets the signal, also one that was born after an earlier look."""
     deadline = time.monotonic() + paced(patience_s)
     reported = time.monotonic()
     while True:
         left = find_members()
         if not left:
             return True
+        if number:
+            for pid in left:
+                _signal(pid, number)
         if time.monotonic() >= deadline:
             return False
         if time.monotonic() - reported > paced(5):

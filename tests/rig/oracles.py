@@ -83,10 +83,12 @@ def is_one_clean_line(text: str) -> bool:
 
 KNOWN = {
     "top": {"version", "pods", "active"},
-    "pod": {"ssh", "gpus", "models", "modelsPath", "vllmVersion", "vllmBeside", "host_key", "boot", "machine"},
+    "pod": {"ssh", "gpus", "models", "modelsPath", "vllmVersion", "vllmBeside", "host_key", "boot", "machine"}
+    | {"price", "set_up_at", "on_idle"},
     "gpu": {"id", "name", "memory", "memory_mib", "compute_capability"},
     "model": {
         *("model", "port", "gpu", "pid", "status", "pid_start", "boot_id", "instance", "memory_share", "owner"),
+        *("api", "private", "venv", "adapters", "replica_of", "options", "move"),
     },
     "owner": {"pid", "host", "since"},
 }

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from socket import gethostname
 
@@ -59,20 +59,7 @@ class Laptop:
         """Return the stdout and stderr of a command. Raises AssertionError if it fails."""
         typed = command.replace("root@", f"{login()}@")
         environment = {**self.pi.environment, "COLUMNS": "120"}
-        words = [] if set(typed) & FOR_A_SHELL else shlex.split(typed)
-        if words[:1] == ["pi"] and forks.suits(words[1:], environment):
-            running: subprocess.Popen[bytes] | forks.Fork = forks.Fork(
-                words[1:], environment, self.directory, stderr=subprocess.STDOUT
-            )
-        else:
-            running = subprocess.Popen(
-                ["bash", "-c", typed],
-                env=environment,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
+        running = started(typed, environment, self.directory)
         printed = running.communicate(timeout=120)[0].decode()
         assert running.returncode == 0, f"{command} exited with {running.returncode}\n{printed}"
         return self._as_on_the_page(printed)
@@ -94,6 +81,21 @@ class Laptop:
         text = text.replace(f"{login()}@", "root@")
         text = text.replace(TUNNEL, "127.0.0.1:8001").replace(DOOR, "127.0.0.1:4000")
         return "".join(f"{line.rstrip()}\n" for line in text.splitlines() if not line.startswith(LEFT_OUT))
+
+
+def started(command: str, environment: Mapping[str, str], directory: Path) -> subprocess.Popen[bytes] | forks.Fork:
+    """Start a line of a shell, and pi itself as a fork if it is a plain command. Its stderr goes to stdout."""
+    words = [] if set(command) & FOR_A_SHELL else shlex.split(command)
+    if words[:1] == ["pi"] and forks.suits(words[1:], environment):
+        return forks.Fork(words[1:], environment, directory, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        ["bash", "-c", command],
+        env=environment,
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def check(page: Path, run: Callable[[str], str], *, from_pod: bool = False) -> None:

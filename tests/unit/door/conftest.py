@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pi.door import kept, server
 from pi.door.rules import Rules
 from pi.door.starts import Runner, run
 from pi.fabric_tasks.start_options import options_of
+from tests.rig.serving import Server
 from tests.rig.sshd import free_port
 
 PODS_KEY = "sk-pods-0123456789abcdef"
@@ -39,7 +40,7 @@ class Got:
     body: bytes
 
 
-class Backend(ThreadingHTTPServer):
+class Backend(Server):
     """A server that records requests; `answer` writes each answer."""
 
     daemon_threads = True

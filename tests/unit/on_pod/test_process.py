@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +40,25 @@ def test_only_what_binds_loopback_is_out_of_a_networks_reach(address: str, is_lo
         assert process.others(port, [os.getpid()]) == []
         assert process.others(port, [os.getppid()]) == [process.described(os.getpid())]
         assert (port in process.public_ports([os.getpid()])) is not is_local
+
+
+def test_a_process_that_one_being_killed_has_started_is_killed_too() -> None:
+    """Seen with 200 interrupted starts: a launcher that got KILL had just started its server."""
+    first, born = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    looks = 0
+
+    def members() -> list[int]:
+        nonlocal looks
+        looks += 1
+        return [each.pid for each in ([first] if looks <= 2 else [first, born]) if each.poll() is None]
+
+    try:
+        assert process.end(lambda line: None, None, members, 0).gone
+        assert born.wait(1) == -signal.SIGKILL
+    finally:
+        for each in (first, born):
+            each.kill()
+            each.wait()
 
 
 def test_a_server_that_started_after_a_look_is_not_another_process() -> None:
