@@ -7,24 +7,24 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 UNPACKED_PIP = $(wildcard .machine/root/usr/share/python-wheels/pip-*.whl)
 
-.PHONY: demo test e2e slow fuzz lint advisories bench clean for-python for-shells for-ssh for-haproxy for-vllm
+.PHONY: demo test e2e slow fuzz lint advisories bench clean for-python for-shells for-ssh for-network for-haproxy for-vllm
 
 demo: for-ssh for-vllm $(STAMP)
 	@$(VENV)/bin/inv demo $(if $(UNTIL),--until $(UNTIL))
 
-e2e: for-ssh for-haproxy for-vllm $(STAMP)
+e2e: for-ssh for-network for-haproxy for-vllm $(STAMP)
 	@$(VENV)/bin/inv e2e
 
-test: for-shells for-ssh for-haproxy $(STAMP)
+test: for-shells for-ssh for-network for-haproxy $(STAMP)
 	@$(VENV)/bin/inv test $(if $(PART),--part "$(PART)")
 
-slow bench: for-ssh $(STAMP)
+slow bench: for-ssh for-network $(STAMP)
 	@$(VENV)/bin/inv $@
 
 fuzz lint advisories: $(STAMP)
 	@$(VENV)/bin/inv $@
 
-for-python for-shells for-ssh for-haproxy for-vllm:
+for-python for-shells for-ssh for-network for-haproxy for-vllm:
 	@PYTHON=$(PYTHON) sh chores/machine.sh $(@:for-%=%)
 
 $(STAMP): setup.cfg pyproject.toml | for-python

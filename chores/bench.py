@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from chores import bench_door, bench_planner, bench_pods, bench_prompt
+from chores import bench_door, bench_planner, bench_pods, bench_prompt, bench_replicas
 from tests.rig.sshd import SshdPod
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +40,7 @@ def report() -> None:
         bench_planner.report()
         bench_pods.report(environment)
         bench_door.report(Path(folder) / "door")
+        bench_replicas.report(Path(folder) / "replicas")
         demo = ROOT / ".demo"
         if not (demo / "models" / "smollm2").exists():
             print("the times of list and start need the pod of `make demo`; run it once")

@@ -135,7 +135,7 @@ def tunnel(pod: SshdPod, port: int) -> Iterator[Way]:
     here, mark = free_port(), "PI_BENCH=tunnel"
     words = [*pod.ssh.split(), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-q"]
     running = subprocess.Popen(
-        [*words, "-N", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}"],
+        [*words, "-L", f"127.0.0.1:{here}:127.0.0.1:{port}", "sleep 100000"],  # as pi: sshd delays small writes with -N
         env={**os.environ, "PI_BENCH": "tunnel"},
         stdin=subprocess.DEVNULL,
     )

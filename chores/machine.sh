@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs missing programs: machine.sh NEED..., each of make, python, shells, ssh, haproxy, vllm, rootfs.
+# Installs missing programs: machine.sh NEED..., each of make, python, shells, ssh, network, haproxy, vllm, rootfs.
 #
 # As root, or with sudo that needs no password, it installs Debian packages with apt-get. For other users it unpacks
 # them into .machine, which affects nobody else. If nothing is missing, it changes nothing.
@@ -31,6 +31,10 @@ missing() { # NEED: prints the missing packages, one a line
     ssh)
         have sshd || echo openssh-server
         if ! have ssh || ! have ssh-keygen || ! have ssh-agent || ! have ssh-add; then echo openssh-client; fi
+        ;;
+    network) # for pods with networks of their own, which only root can make
+        [ "$(id -u)" != 0 ] || have ip || echo iproute2
+        [ "$(id -u)" != 0 ] || have nft || echo nftables
         ;;
     haproxy)
         have haproxy || echo haproxy

@@ -78,6 +78,13 @@ class Launched:
 
 
 @dataclass(frozen=True)
+class Listening:
+    """The pod waits for another one at this port."""
+
+    port: int
+
+
+@dataclass(frozen=True)
 class Surveyed:
     """The pod's facts; the pod waits for a plan."""
 
@@ -173,6 +180,7 @@ Event = (
     | Download
     | Step
     | Launched
+    | Listening
     | Question
     | Still
     | Sampled
@@ -292,6 +300,7 @@ READERS: dict[str, Callable[[object], Event | _LogAhead]] = {
     "download": _download,
     "step": _step,
     "launched": _launched,
+    "listening": lambda data: Listening(checked(sent.ListeningEvent, data)["port"]),
     "survey": lambda data: Surveyed(checked(sent.SurveyEvent, data)["facts"]),
     "checked": lambda data: Checked(checked(sent.CheckedEvent, data)["facts"]),
     "exited": _exited,

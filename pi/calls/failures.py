@@ -130,6 +130,10 @@ def _unknown_key(id: str, message: str, detail: NoDetail) -> PiError:
     return InputError(id, message, "pi key list shows them")
 
 
+def _not_closed(id: str, message: str, detail: NoDetail) -> PiError:
+    return RemoteError(id, message, "without it, others may reach ports that take any caller: --insecure-public")
+
+
 def _lost(id: str, message: str, detail: NoDetail) -> PiError:
     return UnreachableError(id, message)
 
@@ -236,6 +240,7 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "stalled": (NoDetail, _stalled),
     "in_use": (NoDetail, _in_use),
     "not_cached": (NoDetail, _not_cached),
+    "not_closed": (NoDetail, _not_closed),
     "undeletable": (NoDetail, _undeletable),
     "setup_failed": (SetupDetail, _setup_failed),
     "unexpected": (FaultDetail, _unexpected),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pi.on_pod.record_shapes import Record
 from pi.pods import apis
-from pi.pods.types import NAME, Deployment
+from pi.pods.types import NAME, Deployment, Span
+from pi.text import one_line
 from pi.vllm.venvs import is_extra_venv
 
 
@@ -27,4 +30,26 @@ def deployment(record: Record) -> Deployment:
         adapters=tuple(name for name in record.get("adapters", ()) if NAME.fullmatch(name)),
         venv=venv if is_extra_venv(venv) else "",
         replica_of=endpoint if NAME.fullmatch(endpoint) else "",
+        elsewhere=tuple(each.split()[0] for each in record.get("elsewhere", ())),
+        span=_span(record),
     )
+
+
+def _span(record: Record) -> Span | None:
+    rank, group = record.get("rank"), record.get("group", "")
+    return None if rank is None else span_of(rank, record.get("members", []), record.get("machines", []), group)
+
+
+MOST_PODS = 64
+"""Pods of one model; pi starts one over at most 16."""
+
+LONGEST_ID = 64
+
+
+def span_of(rank: int, members: Sequence[str], machines: Sequence[str], group: str) -> Span | None:
+    """Return the pods of a model as a pod reports them, or None if that cannot be."""
+    is_possible = 2 <= len(members) <= MOST_PODS and 0 <= rank < len(members) and all(map(NAME.fullmatch, members))
+    if not is_possible:
+        return None
+    ids = tuple(one_line(each, LONGEST_ID) for each in machines[: len(members)])
+    return Span(rank, tuple(members), ids, one_line(group, LONGEST_ID))

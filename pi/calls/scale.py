@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,23 @@ from pi.calls.call import Listener, call
 from pi.calls.records import deployment
 from pi.calls.start import Started
 from pi.calls.templates import render
-from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, OpenAnswer, OpenRequest
+from pi.on_pod import scale_shapes as shapes
+from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, LinkRequest, OpenAnswer, OpenRequest
 from pi.on_pod.shapes import StopAnswer
 from pi.pods.types import Owner
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Replicas of a model on another pod, behind a HAProxy of their own at this private address."""
+
+    pod: str
+    address: str
+    port: int
+    replicas: int
 
 
 def open_endpoint(
@@ -59,6 +71,20 @@ def open_endpoint(
     }
     answered = call(connection, "scale", "begin", request, OpenAnswer, listen)
     return Started(deployment(answered["record"]), answered["public"], ())
+
+
+def link(connection: Connection, name: str, elsewhere: Sequence[Elsewhere], listen: Listener) -> None:
+    """Have the endpoint of a model pass requests on to replicas on other pods, too. Raises PiError."""
+    request: LinkRequest = {"name": name, "elsewhere": []}
+    for each in elsewhere:
+        place: shapes.Elsewhere = {
+            "pod": each.pod,
+            "address": each.address,
+            "port": each.port,
+            "replicas": each.replicas,
+        }
+        request["elsewhere"].append(place)
+    call(connection, "scale", "link", request, type(None), listen)
 
 
 def take_out(connection: Connection, name: str, endpoint: str, listen: Listener) -> None:

@@ -14,6 +14,7 @@ from pi.calls.events import Checked, Exited, Question
 from pi.calls.launch import hub_environment, load_format, repositories_beside
 from pi.calls.plan import argument_check
 from pi.calls.records import deployment
+from pi.calls.span import Member
 from pi.calls.survey import facts, survey_request
 from pi.calls.templates import render
 from pi.calls.validation import WrongAnswerError
@@ -63,6 +64,9 @@ class Upkeep:
 
 NO_UPKEEP = Upkeep()
 
+PEERS_WAIT_S = 600
+"""How long a rank waits for its peers: vLLM's imports on a busy pod take minutes, and PyTorch waits as long."""
+
 STOP_POD = "stop-pod"
 """Value of `--on-idle`: the pod asks its provider to stop it."""
 
@@ -85,13 +89,15 @@ def start_model(
     timeout_s: int | None = None,
     alone: bool = False,
     replica_of: str = "",
+    member: Member | None = None,
 ) -> Started:
     """Start a model and wait until it is ready. `adapters` are the repositories or paths of its LoRA adapters.
 
     `decide` plans with the pod's present facts while pi holds the pod's lock. If vLLM exits before it is ready,
     `correct` may return a plan for a second try. With `ask_hub`, the hub describes a model that is not on the pod.
     `checkpoints` are ids to be sized for the plan. `alone` means that `listen` will raise and leave the pod alone.
-    The pod keeps `options`, to start the model again in the same way. A replica joins its endpoint.
+    The pod keeps `options`, to start the model again in the same way. A replica joins its endpoint. Of several pods,
+    each is a `member`; those behind the head return when their processes run.
 
     Raises:
         BusyError, NotReadyError, Interrupted, or what `decide` and `correct` raise: nothing is left running.
@@ -107,7 +113,7 @@ def start_model(
         try:
             if isinstance(event, Exited):
                 plan = correct(plans[-1], event) if plans else None
-                again = _relaunch(plan, instance, private, upkeep, ways[-1], cards[-1]) if plan else None
+                again = _relaunch(plan, Launcher(instance, private, upkeep, ways[-1]), cards[-1]) if plan else None
                 running.answer_retry({"relaunch": again})
                 return
             if isinstance(event, Checked):  # only a setup asks it
@@ -120,7 +126,8 @@ def start_model(
             running.cancel()
             raise
         public.update(event.facts["public"])
-        launch = _launch(plans[-1], instance, key, private, upkeep, ways[-1], timeout_s, alone, cards[-1])
+        launcher = Launcher(instance, private, upkeep, ways[-1], member)
+        launch = _launch(plans[-1], launcher, key, timeout_s, alone, cards[-1])
         launch["files"]["options.json"] = json.dumps(dict(options or {}))
         if replica_of:
             launch["record"]["replica_of"] = replica_of
@@ -132,20 +139,23 @@ def start_model(
     return Started(deployment(record), public, tuple(answered["side_doors"]), record.get("context"))
 
 
-def _launch(
-    plan: LaunchPlan,
-    instance: str,
-    key: str,
-    private: bool,
-    upkeep: Upkeep,
-    way: str,
-    timeout_s: int | None,
-    alone: bool,
-    card: str,
-) -> Launch:
+@dataclass(frozen=True)
+class Launcher:
+    """What the launcher of one start is made of, beside its plan."""
+
+    instance: str
+    private: bool
+    upkeep: Upkeep
+    way: str
+    """How the pod is stopped after it (see `Upkeep.way`)."""
+    member: Member | None = None
+    """The pod's part of a model over several pods."""
+
+
+def _launch(plan: LaunchPlan, launcher: Launcher, key: str, timeout_s: int | None, alone: bool, card: str) -> Launch:
     """Return the answer to a survey: what to reserve, and the files of the launch."""
     owner = Owner.this()
-    return {
+    launch: Launch = {
         "record": {
             "name": plan.name,
             "model": plan.model,
@@ -153,18 +163,18 @@ def _launch(
             "gpus": list(plan.gpus),
             "memory_share": plan.memory_share,
             "api": plan.api,
-            "private": private,
+            "private": launcher.private,
             "venv": plan.venv,
-            "instance": instance,
+            "instance": launcher.instance,
             "by": f"pid {owner.pid} on {owner.host}",
             "adapters": list(plan.adapters),
-            "idle_s": upkeep.idle_s,
-            "on_idle": way or None,
+            "idle_s": launcher.upkeep.idle_s,
+            "on_idle": launcher.way or None,
         },
-        "files": {**_files(plan, instance, private, upkeep, way), "key": key},
+        "files": {**_files(plan, launcher), "key": key},
         "key": key,
         "timeout_s": timeout_s,
-        "check": argument_check(plan, private) if plan.reads_words else None,
+        "check": argument_check(plan, launcher.private) if plan.reads_words else None,
         "revision": plan.args.get("--revision"),
         "load_format": load_format(plan),
         "repositories": repositories_beside(plan),
@@ -172,11 +182,17 @@ def _launch(
         "alone": alone,
         "compiling": _compiling(plan, card),
     }
+    if member := launcher.member:
+        record = launch["record"]
+        record["rank"], record["group"], record["closed"] = member.rank.number, member.span.group, member.closed
+        record["members"], record["machines"] = list(member.span.members), list(member.span.machines)
+        record["addresses"] = list(member.rank.addresses)
+    return launch
 
 
-def _relaunch(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: str, card: str) -> Relaunch:
+def _relaunch(plan: LaunchPlan, launcher: Launcher, card: str) -> Relaunch:
     return {
-        "files": _files(plan, instance, private, upkeep, way),
+        "files": _files(plan, launcher),
         "memory_share": plan.memory_share,
         "compiling": _compiling(plan, card),
     }
@@ -186,12 +202,13 @@ def _compiling(plan: LaunchPlan, card: str) -> Compiling:
     return {"card": card, "digest": digest_of_start(plan)}
 
 
-def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: str) -> dict[str, str]:
-    environment, argv = server(plan, private)
+def _files(plan: LaunchPlan, launcher: Launcher) -> dict[str, str]:
+    upkeep, way, member = launcher.upkeep, launcher.way, launcher.member
+    environment, argv = server(plan, launcher.private, member.rank if member else None)
     values = {
         "name": plan.name,
         "port": plan.port,
-        "instance": instance,
+        "instance": launcher.instance,
         "venv": plan.venv,
         "environment": environment,
         "argv": argv,
@@ -200,6 +217,9 @@ def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: 
         "watch": upkeep.watch,
         "on_idle": way,
         "api": plan.api,
+        "peers": member.peers if member else [],
+        "own": member.rank.addresses[member.rank.number] if member else "",
+        "wait_s": PEERS_WAIT_S,
     }
     own = {name: (files("pi.setup") / "templates" / name).read_text("utf-8") for name in OWN_FILES}
     own["pi_stack.py"] = (files("pi.on_pod") / "stack.py").read_text("utf-8")
@@ -207,5 +227,5 @@ def _files(plan: LaunchPlan, instance: str, private: bool, upkeep: Upkeep, way: 
     return {"launch.sh": render("launch.sh.j2", **values), **own, **command}
 
 
-OWN_FILES = ("pi_guard.py", "pi_idle.py", "pi_stop_pod.py", "pi_watch.py", "sitecustomize.py")
+OWN_FILES = ("pi_guard.py", "pi_idle.py", "pi_link.py", "pi_stop_pod.py", "pi_watch.py", "sitecustomize.py")
 """Modules of pi that run within the server or beside it."""

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi.calls.call import Listener, call
+from pi.calls.records import span_of
 from pi.on_pod.shapes import StopAnswer, StopFound, StopRequest
+from pi.pods.types import Span
+from pi.text import one_line
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -24,6 +27,10 @@ class Stopped:
     """Whether nvidia-smi could confirm that its GPU memory is free."""
     other_processes: tuple[str, ...]
     """Other processes that listen on its port now."""
+    span: Span | None = None
+    """The pods that served it together."""
+    firewall: str = ""
+    """Why the rules of the pod's firewall stay."""
 
 
 def stop_models(connection: Connection, names: list[str], listen: Listener) -> tuple[Stopped, ...]:
@@ -39,4 +46,8 @@ def _stopped(answer: StopAnswer) -> Stopped:
         forced_after_s=answer.get("forced_after_s"),
         memory_proven=answer.get("memory_proven", True),
         other_processes=tuple(answer.get("other_processes", ())),
+        span=span_of(
+            answer.get("rank", 0), answer.get("members", []), answer.get("machines", []), answer.get("group", "")
+        ),
+        firewall=one_line(answer.get("firewall", ""), 200),
     )

@@ -127,7 +127,7 @@ def application(house: House, admission: Admission) -> Starlette:
     """Return the door's application."""
 
     async def listed(request: Request) -> Response:
-        data = [_model(each) for each in house.models()]
+        data = [_model(each) for each in names.listed(house.models())]
         return JSONResponse({"object": "list", "data": data})
 
     async def one(request: Request) -> Response:

@@ -14,7 +14,7 @@ from pi.door.evicting import Evictions
 from pi.door.lines import Lines, new_pool
 from pi.door.looking import Looks
 from pi.door.names import Kept, Served
-from pi.door.passing import NotListening, Question, Reply, pass_on
+from pi.door.passing import UNREACHABLE, NotListening, Question, Reply, pass_on
 from pi.door.refusals import Refused
 from pi.door.rules import Rules
 from pi.door.starts import Runner, Starts
@@ -35,7 +35,7 @@ RETRY_S = 30
 """When clients shall ask again: the libraries of OpenAI and Anthropic ignore more than 60 s."""
 
 TRIES = 3
-"""How often a request looks for its model: a start may have moved it to another port."""
+"""How often a request looks for its model: a start may have moved it to another port, or another pod has it, too."""
 
 LOOK_S = 30
 """How often the door looks for idle models."""
@@ -106,12 +106,22 @@ class House:
 
     async def answer(self, asked: Question, reply: Reply) -> None:
         """Have the model of a request answer it, and start it for that. Raises Refused."""
+        tried = set[Place]()
         for _ in range(TRIES):
-            model = names.find(self.models(), asked.model)
+            models = self.models()
+            model = names.find(models, asked.model, asked.session, tried)
             if model.state == "running" and model.place not in self._starts.places:
                 self._lines.know(model.pod)
-                with self._uses.of(model.place), contextlib.suppress(NotListening):
-                    return await pass_on(self._pool, model, self._key, asked, reply)
+                tried.add(model.place)
+                has_other = names.find(models, asked.model, asked.session, tried).place not in tried
+                try:
+                    with self._uses.of(model.place), contextlib.suppress(NotListening):
+                        return await pass_on(self._pool, model, self._key, asked, reply)
+                except Refused as refused:
+                    if refused.code != UNREACHABLE or not has_other:
+                        raise
+                if has_other:
+                    continue
             if not self._starts.can_start(model):
                 break
             await self._wait_for(model, asked, reply)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -51,7 +52,8 @@ def served(state: State, kept: Kept, declared: Kept | None = None) -> list[Serve
     shown = [
         (pod, model, name) for pod, model in models if (pod.name, model.name) not in hidden for name in _names(model)
     ]
-    counts = Counter(name for _, _, name in shown)
+    behind = _behind(state)
+    counts = Counter(name for pod, model, name in shown if (pod.name, model.name) not in behind)
     return [
         Served(
             id=name if counts[name] == 1 else f"{pod.name}/{name}",
@@ -65,6 +67,23 @@ def served(state: State, kept: Kept, declared: Kept | None = None) -> list[Serve
     ]
 
 
+def listed(models: list[Served]) -> list[Served]:
+    """Return each model once: replicas on several pods are one."""
+    return list({each.id: each for each in reversed(models)}.values())[::-1]
+
+
+def _behind(state: State) -> set[tuple[str, str]]:
+    """Return pod and name of replicas that are on another pod than the first of their model."""
+    return {
+        (other, model.name)
+        for pod in state.pods.values()
+        for model in pod.models.values()
+        if "replicas" in model.options
+        for other in str(model.options.get("across", "")).split(",")
+        if other != pod.name and other in state.pods and model.name in state.pods[other].models
+    }
+
+
 def leaving(state: State) -> list[tuple[str, str]]:
     """Return pod and name of models that have moved, and that still answer earlier requests."""
     return [
@@ -75,10 +94,11 @@ def leaving(state: State) -> list[tuple[str, str]]:
     ]
 
 
-def find(models: list[Served], wanted: str) -> Served:
+def find(models: list[Served], wanted: str, session: bytes = b"", tried: Collection[tuple[str, str]] = ()) -> Served:
     """Return the model of a request's `model`: a name, POD/NAME, or a model id.
 
-    If several fit, one that runs, then one of the active pod. Raises Refused.
+    If several fit, one that runs, then one of the active pod. Of replicas on several pods, the conversation decides,
+    but those that were `tried` come last. Raises Refused.
     """
     for fits in (
         lambda each: wanted in (each.id, f"{each.pod.name}/{each.name}"),
@@ -86,8 +106,17 @@ def find(models: list[Served], wanted: str) -> Served:
         lambda each: wanted == each.deployment.model,
     ):
         if fitting := [each for each in models if fits(each)]:
-            return min(fitting, key=lambda each: ORDER.index(each.state))
+            best = min(fitting, key=lambda each: (ORDER.index(each.state), each.place in tried))
+            same = [each for each in fitting if (each.id, each.name, each.state) == (best.id, best.name, best.state)]
+            return _of_pods([each for each in same if each.place not in tried] or same, session)
     raise Refused(404, "model_not_found", f"no model {wanted[:200]!r}; {_nearest(models, wanted)}")
+
+
+def _of_pods(same: list[Served], session: bytes) -> Served:
+    """Return a pod's replicas: of those to which no other one passes requests on, the conversation's own."""
+    reached = {pod for each in same for pod in each.deployment.elsewhere}
+    own = [each for each in same if each.pod.name not in reached] or same
+    return max(own, key=lambda each: hashlib.sha256(session + each.pod.name.encode()).digest())
 
 
 def _nearest(models: list[Served], wanted: str) -> str:
@@ -107,7 +136,7 @@ def is_start(table: object) -> bool:
     return all(isinstance(table.get(key, []), list) for key in LISTS)
 
 
-LISTS = ("lora", "vllm")
+LISTS = ("address", "lora", "vllm")
 """Flags with several values that the door reads or writes."""
 
 ORDER = ("running", "starting", "stopped")
@@ -124,7 +153,7 @@ def _models(
 ) -> list[Deployment]:
     stopped = {**kept, **declared}
     gone = [_stopped(name, options) for name, options in stopped.items() if name not in pod.models]
-    return [*(model for model in pod.models.values() if not model.replica_of), *gone]
+    return [*(model for model in pod.models.values() if not model.is_part), *gone]
 
 
 def _stopped(name: str, options: Mapping[str, Any]) -> Deployment:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import httpcore2
@@ -37,6 +38,9 @@ REQUEST_HEADERS = frozenset(
 ANSWER_HEADERS = frozenset({b"content-type", b"content-length", b"content-encoding", b"x-request-id", b"retry-after"})
 """Headers of the server that the client gets."""
 
+UNREACHABLE = "pod_unreachable"
+"""Code of the error if a request has not reached the pod."""
+
 LONGEST_ERROR = 64 * 1024
 
 EVENTS = b"text/event-stream"
@@ -67,10 +71,11 @@ class Question:
     def wants_stream(self) -> bool:
         return self.document.get("stream") is True
 
-    @property
+    @cached_property
     def session(self) -> bytes:
-        """The id of its conversation, for a client that gives none."""
-        return affinity.session_of(self.document).encode()
+        """The id of its conversation: the client's, or one of its beginning."""
+        given = next((value for name, value in self.headers if name == SESSION), None)
+        return given or affinity.session_of(self.document).encode()
 
     def body_for(self, name: str) -> bytes:
         """Return the body with the name that the server knows."""
@@ -152,7 +157,7 @@ async def _answer(
     except ConnectionRefusedError:
         raise NotListening from None
     except PiError as error:
-        raise Refused(502, "pod_unreachable", _unreachable(model, error)) from None
+        raise Refused(502, UNREACHABLE, _unreachable(model, error)) from None
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
         text = f"the connection to {model} broke ({error or type(error).__name__}); see: pi list --pod {model.pod.name}"
         raise Refused(502, "connection_lost", text) from None

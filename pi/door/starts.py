@@ -202,6 +202,7 @@ def start_words(name: str, pod: str, options: Mapping[str, Any]) -> list[str]:
             words.append(f"--{key}")
         elif key not in ("model", TAIL) and value is not False:
             words += [f"--{key}={one}" for one in (value if isinstance(value, list) else [value])]
+    words += ["--yes"] if "across" in options else []
     return [*words, f"--{TAIL}", *map(str, options[TAIL])] if TAIL in options else words
 
 

@@ -14,7 +14,7 @@ from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods import apis
 from pi.pods.types import check_name
-from pi.steps import benchmarks, where
+from pi.steps import benchmarks, heads, where
 from pi.steps.benchmarks import Level, Result
 
 MOST_AT_ONCE, MOST_LEVELS, MOST_TOKENS = 4096, 12, 10**6
@@ -42,7 +42,7 @@ def bench(c: Any, options: BenchOptions) -> None:
         raise InputError("name-missing", "which model?", "pi bench NAME; pi list shows the names")
     name, levels = check_name(options.name, "model"), _levels(options.concurrency)
     tokens = _tokens("--input", options.input), _tokens("--output", options.output)
-    with where.targeted(c, options.pod) as (pod, connection):
+    with where.targeted(c, heads.pod_for(c, options.pod, name)) as (pod, connection):
         model = pod.serving(name)
         if model:
             name = model.name

@@ -16,7 +16,7 @@ from pi.fabric_tasks.verb import verb
 from pi.planning import families
 from pi.pods import apis
 from pi.pods.types import Deployment, Pod, check_name
-from pi.steps import client_files, endpoints, keys, tunnel_loop, tunnels, where
+from pi.steps import client_files, endpoints, heads, keys, tunnel_loop, tunnels, where
 from pi.steps.states import Listed
 
 
@@ -43,8 +43,9 @@ def connect(c: Any, options: ConnectOptions) -> None:
     client = _client(options)
     if options.undo:
         return _undo(client, name)
-    pod = where.chosen(c, options.pod)
-    found = endpoints.running(c, pod, name, is_named=options.pod is not None)
+    pod_name = heads.pod_for(c, options.pod, name)
+    pod = where.chosen(c, pod_name)
+    found = endpoints.running(c, pod, name, is_named=pod_name is not None)
     apis.require_chat(name, found.model.api)
     endpoint = Endpoint(_url(pod, name, found, opens=options.write), name, found.context, keys.reference())
     _warn(client, endpoint, found.model)

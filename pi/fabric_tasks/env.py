@@ -11,7 +11,7 @@ from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import check_name
-from pi.steps import keys, where
+from pi.steps import heads, keys, where
 from pi.steps.client_environment import KEYS, variables
 from pi.steps.endpoints import base_url
 
@@ -28,8 +28,9 @@ def env(c: Any, options: EnvOptions) -> None:
     """Print variables with which OpenAI and Anthropic clients find a model."""
     name = check_name(options.name, "model")
     key = keys.api_key() if options.show_key else None
-    pod = where.chosen(c, options.pod)
-    url = base_url(c, pod, name, is_named=options.pod is not None)
+    pod_name = heads.pod_for(c, options.pod, name)
+    pod = where.chosen(c, pod_name)
+    url = base_url(c, pod, name, is_named=pod_name is not None)
     if not addresses.answers(url):
         tunnel = f"pi tunnel {name}{where.flag_for(pod.name)} --background"
         screen.note(f"note: {url} does not answer from here; {tunnel} works anyway, then repeat this")

@@ -40,6 +40,10 @@ def move(c: Any, options: MoveOptions) -> None:
         return screen.say(f"{name} is on {target.name} already")
     if endpoint := source.models[name].replica_of:
         raise InputError("is-replica", f"{name} is a replica of {endpoint}", f"pi move {endpoint} {target.name}")
+    if source.models[name].span or "across" in source.models[name].options:
+        raise InputError(
+            "span-moves", f"{name} is on several pods, and cannot move", "stop it, then start it --across others"
+        )
     table = source.models[name].options
     if not table:
         raise InputError(

@@ -18,7 +18,7 @@ from pi.pods import apis
 from pi.pods.types import Deployment, Pod
 from pi.prompt.client import preload
 from pi.prompt.endpoint import Endpoint
-from pi.steps import keys, reconcile, spending, states, where
+from pi.steps import heads, keys, reconcile, spending, states, where
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -54,7 +54,8 @@ def of_pod(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
     name = options.name
     if name is None:
         raise InputError("name-missing", "which model?", 'pi prompt NAME "message"; pi list shows the names')
-    pod = where.chosen(c, options.pod)
+    pod_name = heads.pod_for(c, options.pod, name)
+    pod = where.chosen(c, pod_name)
     deployment = pod.serving(name)
     if deployment is None:
         raise where.unknown_model(name, pod)
@@ -63,7 +64,7 @@ def of_pod(c: Any, options: PromptOptions) -> Iterator[Endpoint]:
     key = keys.api_key()
     # importing the SDK takes as long as connecting
     with (
-        where.connected(c, pod, named=options.pod is not None, meanwhile=preload) as connection,
+        where.connected(c, pod, named=pod_name is not None, meanwhile=preload) as connection,
         spending.used(pod),
     ):
         yield _endpoint(connection, pod, name, deployment, key, options)

@@ -13,7 +13,7 @@ from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.start_options import StartOptions, options_of
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import Pod, check_name
-from pi.steps import keys, restarting, where
+from pi.steps import heads, keys, restarting, where
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class RestartOptions(PodOptions):
 def restart(c: Any, options: RestartOptions) -> None:
     """Stop a model and start it with the options that it was started with, also after a crash or a reboot."""
     name, key = check_name(options.name, "model"), keys.api_key()
-    with where.targeted(c, options.pod) as (pod, connection):
+    with where.targeted(c, heads.pod_for(c, options.pod, name)) as (pod, connection):
         again = _kept(pod, name)
         wanted = again.start()
-        restarting.require_plan(pod, connection, wanted.request)
+        restarting.require_plan(pod, connection, wanted)
         try:
             restarting.restart(pod, connection, wanted, key)
         except PiError:

@@ -32,6 +32,8 @@ def scale(c: Any, options: ScaleOptions) -> None:
 def _start_of(pod: Pod, name: str) -> Start:
     """Return the start of a model with replicas. Raises InputError if pods.json does not have it."""
     model = pod.models.get(name)
+    if model and model.span:
+        raise InputError("no-replicas", f"{name} is one model over several pods", "it has no replicas to change")
     if model is None or "replicas" not in model.options:
         names = ", ".join(each.name for each in pod.models.values() if "replicas" in each.options) or "none"
         raise InputError(

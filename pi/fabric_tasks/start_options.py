@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,15 +12,16 @@ from typing import Any
 from pi import redaction
 from pi.calls.start import Upkeep
 from pi.errors import InputError
-from pi.fabric_tasks.flags import Flag, flag, flags_of, operand, options_from, switch
+from pi.fabric_tasks.flags import Flag, flag, flags_of, operand, options_from, repeated, switch
 from pi.fabric_tasks.launch_options import MODEL, LaunchOptions
 from pi.fabric_tasks.options import timeout_s_of
 from pi.planning.types import Request
+from pi.pods.types import check_name
 from pi.steps import on_idle
 from pi.steps.replicas import MOST
-from pi.steps.starting import Start
+from pi.steps.starting import Across, Start
 
-OF_ONE_CALL = ("pod", "name", "dry_run", "detach")
+OF_ONE_CALL = ("pod", "name", "dry_run", "detach", "yes")
 """Options that say how one call goes, not how the model runs."""
 
 
@@ -38,6 +40,13 @@ class StartOptions(LaunchOptions):
         requires="--stop-after-idle",
     )
     replicas: str | None = flag("4", "this many equal servers behind one address; see pi scale", completes="gpus")
+    across: str | None = flag(
+        "P,P", "one model over these pods together, the first is its head; or its replicas", completes="pod"
+    )
+    address: tuple[str, ...] = repeated("POD=IP", "the address of a pod of --across for the others")
+    slow_network: bool = switch("allow a network between the pods that makes it slow", requires="--across")
+    insecure_public: bool = switch("allow that others reach ports between the pods", requires="--across")
+    yes: bool = switch("start over several pods without a question", short="-y")
     detach: bool = switch("return when the pod downloads or loads the model; see pi wait")
     timeout: str | None = flag("SECONDS", "time for vLLM to become ready after the download; then pi stops it")
 
@@ -56,9 +65,37 @@ class StartOptions(LaunchOptions):
         if self.on_idle and not self.stop_after_idle:
             raise InputError("flag-requires", "--on-idle requires --stop-after-idle", "add --stop-after-idle 30m")
         then = on_idle.parse(self.on_idle) if self.on_idle else None
+        across = self._across()
         upkeep = Upkeep(restarts_of(self.restart), idle_s_of(self.stop_after_idle), not self.no_watchdog, then)
         timeout_s = timeout_s_of(self.timeout)
-        return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table())
+        return Start(self.named_request(), self.private, upkeep, self.detach, timeout_s, self.table(), across=across)
+
+    def _across(self) -> Across | None:
+        """Return the pods of `--across`, or None without it. Raises InputError."""
+        if self.across is None:
+            if self.address:
+                raise InputError("flag-requires", "--address requires --across", "add --across a,b")
+            return None
+        if self.replicas:
+            return self._spread(self.across)
+        others = {
+            "--restart": (self.restart, "all pods start again together: pi restart NAME"),
+            "--on-idle": (self.on_idle, "it would stop one pod of several"),
+            "--vllm": (self.vllm, "pi chooses the split over pods; use --set for the rest"),
+            "--for-throughput": (self.for_throughput, "all GPUs of the pods work for it anyway"),
+        }
+        for other, (value, why) in others.items():
+            if value:
+                raise InputError("flags-conflict", f"--across and {other} exclude each other", why)
+        return across_of(self.across, self.address, self.slow_network, self.insecure_public)
+
+    def _spread(self, pods: str) -> Across:
+        """Return the pods over which replicas are spread. Raises InputError."""
+        for other, is_given in (("--slow-network", self.slow_network), ("--insecure-public", self.insecure_public)):
+            if is_given:
+                why = "replicas exchange nothing"
+                raise InputError("flags-conflict", f"--replicas and {other} exclude each other", why)
+        return across_of(pods, self.address, False, False)
 
     def _replicas(self) -> int:
         """Return the number of `--replicas`, 0 without it. Raises InputError."""
@@ -83,6 +120,27 @@ class StartOptions(LaunchOptions):
                 table[key_of(each)] = list(value) if each.is_list else value
         text = repr(table)
         return table if redaction.redacted(text) == text else {}
+
+
+def across_of(text: str, addresses: tuple[str, ...], slow_network: bool, insecure_public: bool) -> Across:
+    """Return the pods of `--across` with the addresses of `--address`. Raises InputError."""
+    pods = tuple(check_name(name.strip(), "pod") for name in text.split(","))
+    if not 2 <= len(set(pods)) == len(pods) <= MOST_PODS:
+        raise InputError("across-invalid", f"invalid --across {text!r}", f"name 2 to {MOST_PODS} pods, such as a,b")
+    given = {}
+    for word in addresses:
+        pod, _, address = word.partition("=")
+        try:
+            given[pod] = str(ipaddress.ip_address(address))
+        except ValueError:
+            hint = "use the pod and its address, such as b=10.0.0.7"
+            raise InputError("address-invalid", f"invalid --address {word!r}", hint) from None
+        if pod not in pods:
+            raise InputError("address-invalid", f"--address names {pod!r}, which --across does not", f"use {text}")
+    return Across(pods, given, slow_network, insecure_public)
+
+
+MOST_PODS = 16
 
 
 def replicas_of(text: str) -> int:

@@ -12,9 +12,9 @@ from pi.door import stopped as stopped_by_door
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodsOptions
 from pi.fabric_tasks.verb import verb
-from pi.pods import changes
+from pi.pods import changes, state
 from pi.pods.types import check_name
-from pi.steps import group, reconcile, spending, to_stop, where
+from pi.steps import group, reconcile, spending, spread, stop_together, to_stop, where
 from pi.steps.stop_report import show_stopped
 from pi.steps.stop_several import stop_several
 
@@ -34,6 +34,9 @@ def stop(c: Any, options: StopOptions) -> None:
     if len(chosen.pods) > 1:
         return _stop_several(c, chosen, options)
     pod = chosen.pods[0]
+    known = pod.models.get(options.name or "")
+    if known and known.span:
+        return stop_together.stop_everywhere(c, pod, known.name, known.span)
     with where.connected(c, pod, named=chosen.is_named) as connection:
         name = options.name or (None if options.yes else to_stop.chosen(pod, connection))
         with changes.change("stop", f"{pod.name}/{name or '*'}"), screen.progress() as line:
@@ -50,6 +53,10 @@ def stop(c: Any, options: StopOptions) -> None:
         show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
+    stop_together.stop_rest(c, pod, found)
+    if name and (others := spread.others_with(state.load(), pod, name)):
+        pods = ",".join(others)
+        screen.note(f"{name} still has replicas on {pods}: pi stop {name} --pod {pods}")
     if not found:
         screen.say(f"nothing runs on {pod.name}")
     spending.note_empty([pod.name])

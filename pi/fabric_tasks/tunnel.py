@@ -12,7 +12,7 @@ from pi.fabric_tasks.options import PodOptions, json_switch
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import Pod
 from pi.ssh import target
-from pi.steps import tunnel_loop, tunnels, where
+from pi.steps import heads, tunnel_loop, tunnels, where
 from pi.steps.tunnels import Tunnel
 
 
@@ -38,7 +38,8 @@ def tunnel(c: Any, options: TunnelOptions) -> None:
         return _list(options.json)
     if options.close:
         return _close(options)
-    pod = where.chosen(c, options.pod)
+    pod_name = heads.pod_for(c, options.pod, options.names[0] if len(options.names) == 1 else None)
+    pod = where.chosen(c, pod_name)
     ports = _ports(pod, options.names)
     given = _port(options.port, len(ports))
     if options.background:
@@ -47,7 +48,7 @@ def tunnel(c: Any, options: TunnelOptions) -> None:
         Tunnel(pod.name, name, tunnels.port_for(pod.name, name, port, given), port) for name, port in ports.items()
     ]
     try:
-        tunnel_loop.serve(c, pod, wanted, is_named=options.pod is not None)
+        tunnel_loop.serve(c, pod, wanted, is_named=pod_name is not None)
     except (KeyboardInterrupt, Interrupted):
         return
 
@@ -61,7 +62,7 @@ def _open_in_background(pod: Pod, ports: dict[str, int], given: int | None) -> N
 def _ports(pod: Pod, names: tuple[str, ...]) -> dict[str, int]:
     """Return the ports of models on their pod. Raises InputError for an unknown name, and for this machine."""
     found = {}
-    for name in names or pod.models:
+    for name in names or [each.name for each in pod.models.values() if not each.rank]:
         model = pod.serving(name)
         if model is None:
             raise where.unknown_model(name, pod)

@@ -11,7 +11,7 @@ from pi.fabric_tasks.flags import flag, operand
 from pi.fabric_tasks.options import PodsOptions, json_switch, timeout_s_of
 from pi.fabric_tasks.verb import verb
 from pi.pods.types import check_name
-from pi.steps import group, where
+from pi.steps import group, heads, where
 from pi.steps.group import Asked
 from pi.steps.reports import WaitReport
 from pi.steps.waiting import Ready, until_ready
@@ -35,7 +35,7 @@ class WaitOptions(PodsOptions):
 def wait(c: Any, options: WaitOptions) -> None:
     """Wait until a model that starts is ready; exit code 6 if it fails or is late."""
     name, timeout_s = check_name(options.name, "model"), timeout_s_of(options.timeout)
-    chosen = where.several(c, options.pod, options.all_pods)
+    chosen = where.several(c, heads.pod_for(c, options.pod, None if options.all_pods else name), options.all_pods)
     if len(chosen.pods) == 1:
         asked = _wait_for_one(c, chosen, name, timeout_s)
     else:

@@ -18,10 +18,17 @@ from typing import Dict, Iterator, List, NamedTuple, Set
 from pi.on_pod import lock, reading, records
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
+from pi.on_pod.scale_shapes import Elsewhere
 from pi.on_pod.wire import PodError, Wire
 
 CHECK = "check inter 500ms fall 2 rise 1"
 """A process that has ended refuses connections: two checks, so 1 s. One that hangs has `timeout check`, twice."""
+
+AWAY_ID = 1000
+"""HAProxy's id of the first server on another pod; those of replicas are below."""
+
+CUT_OFF = " on-marked-down shutdown-sessions"
+"""A pod that is cut off ends no connection: its requests would wait for hours."""
 
 UP_S = 60
 """Time for a replica that is ready to pass a check; a busy machine answers late."""
@@ -57,7 +64,7 @@ def write_files(record: Record, program: str, key: str) -> None:
     host = "127.0.0.1" if record.get("private") else "0.0.0.0"
     records.write(record["name"], "bind", "%s:%d\n" % (host, record["port"]))
     records.write(record["name"], "program", program + "\n")
-    records.write(record["name"], "keys", _lines(_hashes(key)))
+    records.write(record["name"], "keys", _lines(_hashes(record, key)))
     _write_config(record)
 
 
@@ -104,6 +111,36 @@ def leave(wire: Wire, name: str, own: str) -> None:
         _remove(endpoint, own)
 
 
+def link(wire: Wire, name: str, elsewhere: List[Elsewhere]) -> None:
+    """Have an endpoint pass requests on to these other pods alone. Returns when each has passed a check."""
+    wanted = ["%(pod)s %(address)s %(port)d %(replicas)d" % each for each in elsewhere]
+    with _changed(name) as endpoint:
+        for own in pods_of(endpoint):
+            _delete(name, own)
+        endpoint["elsewhere"] = wanted
+        for line in _away(endpoint):
+            own = line.split()[0]
+            _say(name, "add server replicas/" + line)
+            _say(name, "enable health replicas/" + own)
+            _say(name, "enable server replicas/" + own)
+    learn_keys()
+    for each in elsewhere:
+        _await_up(wire, name, each["pod"])
+
+
+def pods_of(endpoint: Record) -> List[str]:
+    """Return the other pods behind an endpoint, which are servers of this name."""
+    return [each.split()[0] for each in endpoint.get("elsewhere", [])]
+
+
+def _away(endpoint: Record) -> Iterator[str]:
+    """Yield the server of each other pod. It gets the share of as many replicas as it has."""
+    for place, each in enumerate(endpoint.get("elsewhere", [])):
+        pod, address, port, count = each.split()
+        host = "[%s]" % address if ":" in address else address
+        yield "%s %s:%s id %d weight %s %s" % (pod, host, port, AWAY_ID + place, count, CHECK + CUT_OFF)
+
+
 def drop(replica: Record) -> None:
     """Take a replica out at once, if it is behind an endpoint that runs."""
     endpoint = records.load(replica["replica_of"])
@@ -126,7 +163,11 @@ def _drain(wire: Wire, name: str, own: str) -> None:
 
 
 def _remove(endpoint: Record, own: str) -> None:
-    name = endpoint["name"]
+    _delete(endpoint["name"], own)
+    endpoint["replicas"] = [each for each in endpoint["replicas"] if each != own]
+
+
+def _delete(name: str, own: str) -> None:
     if own in servers(name):
         _say(name, "set server replicas/%s state maint" % own)
         deadline = time.monotonic() + ANSWER_S
@@ -138,7 +179,6 @@ def _remove(endpoint: Record, own: str) -> None:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
-    endpoint["replicas"] = [each for each in endpoint["replicas"] if each != own]
 
 
 @contextlib.contextmanager
@@ -163,6 +203,7 @@ def _write_config(record: Record) -> None:
         for own in record["replicas"]
         if own in ports
     ]
+    lines += ["    server %s\n" % line for line in _away(record)]
     head = reading.text(os.path.join(records.folder(name), "haproxy.head"))
     records.write(name, "haproxy.cfg", head + "".join(lines))
 
@@ -184,7 +225,7 @@ def servers(name: str) -> Dict[str, Server]:
 def learn_keys() -> None:
     """Give each endpoint of the pod the present keys."""
     for record in filter(records.is_endpoint, records.load_all()):
-        name, wanted = record["name"], _hashes(records.key(record["name"]))
+        name, wanted = record["name"], _hashes(record, records.key(record["name"]))
         records.write(name, "keys", _lines(wanted))
         with contextlib.suppress(OSError):  # one that does not run reads the file when it starts
             present = set(re.findall(r"^0x\w+ ([0-9a-f]{64})$", _ask(name, "show acl keys"), re.M))
@@ -194,14 +235,16 @@ def learn_keys() -> None:
                 _ask(name, "del acl keys " + each)
 
 
-def _hashes(key: str) -> Set[str]:
-    """Return the SHA-256 of a model's own key and of the pod's named keys."""
+def _hashes(record: Record, key: str) -> Set[str]:
+    """Return the SHA-256 of a model's own key and of the pod's named keys, unless other pods would reject those."""
+    own = hashlib.sha256(key.encode()).hexdigest()
+    if record.get("elsewhere"):
+        return {own}
     try:
         named = reading.document(os.path.join(records.HOME, "keys", "keys.json"))["keys"]
         hashes = {str(each["sha256"]) for each in named}
     except (reading.ReadError, KeyError, TypeError):  # as for the guards, a file that cannot be read has no keys
         hashes = set()
-    own = hashlib.sha256(key.encode()).hexdigest()
     return {own} | {each for each in hashes if re.fullmatch("[0-9a-f]{64}", each)}
 
 

@@ -31,6 +31,7 @@ FailureKind = Literal[
     "no_log",
     "no_model",
     "not_cached",
+    "not_closed",
     "not_free",
     "not_ours",
     "not_private",
@@ -82,6 +83,13 @@ class StepEvent(TypedDict):
 class LaunchedEvent(TypedDict):
     event: Literal["launched"]
     pid: int
+    port: int
+
+
+class ListeningEvent(TypedDict):
+    """The pod waits for another one at this port."""
+
+    event: Literal["listening"]
     port: int
 
 
@@ -163,6 +171,7 @@ Event = Union[
     DownloadEvent,
     StepEvent,
     LaunchedEvent,
+    ListeningEvent,
     SurveyEvent,
     CheckedEvent,
     ExitedEvent,

@@ -241,6 +241,11 @@ def listening_ports() -> set[int]:
     return {listener.port for listener in _listeners()}
 
 
+def public_listeners() -> set[int]:
+    """Return the TCP ports that the network reaches, of any process."""
+    return {listener.port for listener in _listeners() if not listener.is_local}
+
+
 def sockets(port: Optional[int] = None, among: Optional[list[Listener]] = None) -> set[str]:
     """Return the sockets that listen on a port, or on any; with SO_REUSEPORT, one port may have several."""
     listening = _listeners() if among is None else among

@@ -16,6 +16,9 @@ REQUIRED = ("name", "model", "port", "gpus", "status", "instance")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """The name of a pod or deployment (use fullmatch); it becomes a file name on the pod."""
 
+ELSEWHERE = re.compile(NAME.pattern + r" [0-9a-f.:]{2,45} [1-9][0-9]{0,4} [1-9][0-9]?")
+"""A pod with replicas of a model: its name, private address and port there, and how many they are."""
+
 INSTANCE = re.compile(r"[0-9A-Za-z_-]{4,64}")
 """The id of a start (use fullmatch); pi makes 16 hexadecimal digits."""
 
@@ -34,6 +37,7 @@ LIMITS: Dict[str, Tuple[float, float]] = {
     "owner": (0, 2**31),
     "session": (2, 2**31),
     "memory_share": (0, 1),
+    "rank": (0, 99),
     "context": (0, 2**40),
 }
 """Smallest and largest value of the numbers below a key; 0 would be the session of all kernel threads."""
@@ -87,7 +91,8 @@ def _fits(kind: Any, value: Any, key: str, limits: Optional[Tuple[float, float]]
 
 
 def _is_text(value: str, key: str) -> bool:
-    shapes = {"name": NAME, "replica_of": NAME, "replicas": NAME, "instance": INSTANCE}
+    shapes = {"name": NAME, "replica_of": NAME, "replicas": NAME, "instance": INSTANCE, "members": NAME}
+    shapes["elsewhere"] = ELSEWHERE
     if key in shapes:
         return bool(shapes[key].fullmatch(value))
     return len(value) <= LONGEST and value.isprintable()

@@ -18,7 +18,22 @@ class _Replica(TypedDict, total=False):
     replicas: List[str]
 
 
-class Reservation(_Replica):
+class _Span(TypedDict, total=False):
+    """Of one model over several pods: the place of this pod among them, the head's is 0.
+
+    `members` are the pods' names for the pi that started it, `machines` their ids, `addresses` those at which they
+    reach each other. `group` is the same on all of them. If `closed`, the pod's firewall keeps others from their ports.
+    """
+
+    rank: int
+    members: List[str]
+    machines: List[str]
+    addresses: List[str]
+    group: str
+    closed: bool
+
+
+class Reservation(_Replica, _Span):
     """The part of a record that pi chooses.
 
     `by` names the pi that started it, `venv` the folder of its vLLM, `adapters` the names of its LoRA adapters.
@@ -69,6 +84,13 @@ class _RecordOptions(TypedDict, total=False):
     restarts: int
     replica_of: str
     replicas: List[str]
+    elsewhere: List[str]
+    rank: int
+    members: List[str]
+    machines: List[str]
+    addresses: List[str]
+    group: str
+    closed: bool
 
 
 class Record(_RecordOptions):
@@ -78,6 +100,7 @@ class Record(_RecordOptions):
     `created` is the pod's uptime in seconds; `started` and `owner_started` are start times in ticks.
     `context` is the server's longest context in tokens. `restarts` counts how often its launcher has started it again.
     `replicas` makes it the record of an endpoint: its process is HAProxy, in front of these. Each has `replica_of`.
+    `elsewhere` are those on other pods: POD ADDRESS PORT REPLICAS. `rank` and what follows are those of `_Span`.
     """
 
     name: str

@@ -124,6 +124,14 @@ def hung(record: Record) -> Optional[Tuple[float, List[ProcessDetail]]]:
     return max(0.0, process.uptime_s() - since), processes
 
 
+def link(name: str) -> str:
+    """Return which peer of a rank was lost, so that its launcher ended it; empty if none was."""
+    try:
+        return str(reading.document(os.path.join(folder(name), "link"))["text"])[:400]
+    except (reading.ReadError, KeyError, TypeError):
+        return ""
+
+
 def _detail(found: Dict[str, Any]) -> ProcessDetail:
     program, state, stack = (str(found[key]) for key in ("program", "state", "stack"))
     return {"pid": int(found["pid"]), "program": program, "state": state, "stack": stack}

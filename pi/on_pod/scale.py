@@ -7,9 +7,9 @@ import json
 import time
 from typing import List, cast
 
-from pi.on_pod import audit, balancer, container, haproxy, health, lock, process, records, start, stop
+from pi.on_pod import audit, balancer, container, firewall, haproxy, health, lock, process, records, start, stop
 from pi.on_pod.pace import paced
-from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, OpenAnswer, OpenRequest
+from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, LinkRequest, OpenAnswer, OpenRequest
 from pi.on_pod.shapes import Launch, StopAnswer
 from pi.on_pod.wire import PodError, Wire
 
@@ -34,6 +34,7 @@ def begin(wire: Wire, request: OpenRequest) -> OpenAnswer:
             records.write(record["name"], file_name, text)
         records.write(record["name"], "key", request["key"])
         balancer.write_files(record, program, request["key"])
+        firewall.admit(record["name"], record["port"])
         deadline = time.monotonic() + paced(READY_S)
         launcher = start.launch(wire, record, plan, deadline)
         while health.get(record["port"], "/health")[0] != 503:
@@ -51,6 +52,12 @@ def begin(wire: Wire, request: OpenRequest) -> OpenAnswer:
         start.clear(wire, record)
         raise
     return {"record": record, "public": container.ports()}
+
+
+@audit.logged("link")
+def link(wire: Wire, request: LinkRequest) -> None:
+    """Let an endpoint pass requests on to replicas on other pods, and to no others. Raises PodError."""
+    balancer.link(wire, request["name"], request["elsewhere"])
 
 
 @audit.logged("remove")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, TypedDict
+from typing import Any, Dict, List, TypedDict
 
 from pi.on_pod.record_shapes import Record, Reservation
 
@@ -21,6 +21,22 @@ class OpenAnswer(TypedDict):
 
     record: Record
     public: Dict[str, str]
+
+
+class Elsewhere(TypedDict):
+    """Replicas of a model on another pod, behind a HAProxy of their own at this private address."""
+
+    pod: str
+    address: str
+    port: int
+    replicas: int
+
+
+class LinkRequest(TypedDict):
+    """An endpoint, and the replicas on other pods to which it passes requests on, too."""
+
+    name: str
+    elsewhere: List[Elsewhere]
 
 
 class LeaveRequest(TypedDict):

@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 import time
-from typing import Any, Dict, NoReturn, Optional, cast
+from typing import Any, Dict, List, NoReturn, Optional, cast
 
 from pi.on_pod import (
     arguments,
@@ -20,6 +20,7 @@ from pi.on_pod import (
     container,
     download,
     endings,
+    firewall,
     health,
     lock,
     logs,
@@ -62,14 +63,20 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
             plan["key"] = plan["files"]["key"] = records.key(plan["record"]["replica_of"])
         wire.hide([plan["key"]])
         record = reserve(plan["record"])
+        try:
+            _guard_ports(record)
+        except PodError:
+            clear(wire, record)
+            raise
     try:
         if plan["check"]:
             arguments.check(wire, record["venv"], record["instance"], plan["check"])
         _fetch(wire, record, plan)
         _serve(wire, record, plan)
-        record["side_doors"] = sorted(process.public_ports(records.living(record)) - {record["port"]})
-        record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
-        health.note_context(record, plan["key"])
+        record["side_doors"] = _side_doors(record)
+        if not record.get("rank"):
+            record["ready_after_s"] = round(process.uptime_s() - record["created"], 1)
+            health.note_context(record, plan["key"])
         wire.check_cancelled()
         record["status"] = "running"
         records.save(record)
@@ -84,6 +91,26 @@ def start(wire: Wire, request: StartRequest) -> StartAnswer:
     return {"record": record, "side_doors": record["side_doors"]}
 
 
+def _guard_ports(record: Record) -> None:
+    """Keep all but the pods of a model from the ports between them, or let everyone reach the port of another one.
+
+    Raises PodError.
+    """
+    if not record.get("closed"):
+        return firewall.admit(record["name"], record["port"])
+    problem = firewall.close(record["name"], record["addresses"], record["port"])
+    if problem:
+        raise PodError("not_closed", "cannot set the pod's firewall: %s" % problem)
+    return None
+
+
+def _side_doors(record: Record) -> List[int]:
+    """Return the other ports on which a deployment listens to the network without a key."""
+    if record.get("closed"):
+        return []
+    return sorted(process.public_ports(records.living(record)) - {record["port"]})
+
+
 def check_name(name: str) -> None:
     """Delete the record of a crashed deployment. Raises PodError if the name is in use."""
     record = records.load(name)
@@ -94,6 +121,7 @@ def check_name(name: str) -> None:
         return
     if records.is_starting(record) or records.living(record):
         raise PodError("name_taken", "%s is already %s" % (name, _doing(record)))
+    firewall.reopen(name)
     records.forget(name)
 
 
@@ -155,7 +183,7 @@ def _serve(wire: Wire, record: Record, plan: Launch) -> None:
     try:
         return _try(wire, record, plan, place, deadline)
     except PodError as error:
-        if error.kind != "exited":
+        if error.kind != "exited" or "rank" in record:  # of several pods, all start again or none
             raise
         relaunch: Optional[Relaunch] = None
         if compiled.has_dropped_plan(place, error.detail["log"]):
@@ -190,8 +218,12 @@ def _place(wire: Wire, record: Record, compiling: Compiling) -> compiled.Place:
 
 def _try(wire: Wire, record: Record, plan: Launch, place: compiled.Place, deadline: float) -> None:
     launcher = launch(wire, record, plan, deadline, place.variables)
+    if record.get("rank"):  # it answers no request: pi learns from the head that all are ready
+        wire.emit({"event": "launched", "pid": record["pid"], "port": record["port"]})
+        return
     _wait_until_ready(wire, record, launcher, plan, deadline)
-    compiled.note_ready(place)
+    if "rank" not in record:  # the room that one pod measured would differ from that of the others
+        compiled.note_ready(place)
 
 
 def _correction(wire: Wire, error: PodError) -> Optional[Relaunch]:
@@ -321,6 +353,7 @@ def fail(kind: FailureKind, message: str, record: Record, more: Optional[Dict[st
 def clear(wire: Wire, record: Record) -> None:
     """End a failed start and delete its record, to free its port, GPUs and name. Keeps the log."""
     _end_processes(wire, record)
+    firewall.reopen(record["name"])
     with contextlib.suppress(PodError):  # the cause of the failed start matters more
         records.forget(record["name"])
 

@@ -9,6 +9,7 @@ from pi.on_pod import (
     balancer,
     container,
     endings,
+    firewall,
     gpu_users,
     gpus,
     health,
@@ -24,7 +25,8 @@ from pi.on_pod import (
 
 if TYPE_CHECKING:
     from pi.on_pod.record_shapes import Record
-    from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
+    from pi.on_pod.shapes import StatusAnswer, StatusRequest
+    from pi.on_pod.status_shapes import DeploymentStatus
     from pi.on_pod.wire import Wire
 
 LOG_TAIL_BYTES = 64 * 1024
@@ -75,8 +77,10 @@ def described_all(recorded: List[Record], look: process.Look) -> List[Deployment
         is_up = answers.get(record["port"], False)
         if now["state"] == "starting" and is_up:
             _take_over(record, now)
-        if now["state"] == "running":
+        if now["state"] == "running" and not record.get("rank"):
             _check_server(record, now, is_up, look)
+        if now["state"] == "running" and record.get("closed") and not firewall.is_closed(record["name"]):
+            now["unguarded"] = True
         options = records.options(record["name"])
         if options:
             now["options"] = options
@@ -93,7 +97,7 @@ def described_all(recorded: List[Record], look: process.Look) -> List[Deployment
 
 
 def _may_answer(record: Record, now: DeploymentStatus) -> bool:
-    if records.is_endpoint(record):
+    if records.is_endpoint(record) or record.get("rank"):
         return False
     return now["state"] == "running" or (now["state"] == "starting" and not records.is_starting(record))
 
@@ -115,6 +119,9 @@ def _check_server(record: Record, now: DeploymentStatus, is_up: bool, look: proc
 def _add_ending(ended: Tuple[Record, DeploymentStatus]) -> None:
     """Add what the log, the kernel and the GPUs say about a deployment that does not run."""
     record, now = ended
+    link = records.link(record["name"])
+    if link:
+        now["link"] = link
     now["log"], now["kernel"] = logs.tail(record["name"], LOG_TAIL_BYTES), endings.kernel(record)
     held = gpus.held_mib(now["left"]) if now["left"] and record["gpus"] else {}
     now["held_mib"] = {str(pid): mib for pid, mib in held.items()}
@@ -132,7 +139,8 @@ def _add_servers(record: Record, now: DeploymentStatus, look: process.Look) -> N
     if now["state"] == "running":
         now["other_processes"] = process.others(record["port"], records.living(record))
         seen = balancer.servers(record["name"])
-        now["servers"] = {own: seen[own].state if own in seen else "gone" for own in record["replicas"]}
+        behind = [*record["replicas"], *balancer.pods_of(record)]
+        now["servers"] = {own: seen[own].state if own in seen else "gone" for own in behind}
         if "UP" not in now["servers"].values():
             is_starting = any(records.is_starting(each) for each in replicas)
             now["state"] = "starting" if is_starting else "unresponsive"

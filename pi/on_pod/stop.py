@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Callable, Optional, cast
 
-from pi.on_pod import audit, balancer, gpus, process, records, unrecorded
+from pi.on_pod import audit, balancer, firewall, gpus, process, records, unrecorded
 from pi.on_pod.pace import paced
 from pi.on_pod.record_shapes import Record
 from pi.on_pod.shapes import StopAnswer, StopRequest
@@ -66,14 +66,22 @@ def _stop_recorded(wire: Wire, record: Record) -> StopAnswer:
     port = set(process.holders(process.sockets(record["port"]), living))
     ending = _end(wire, record["name"], record["pid"] if was_running else None, lambda: records.living(record))
     _prove_free(wire, record["name"], port, memory)
+    problem = firewall.reopen(record["name"])
     records.forget(record["name"])
-    return {
+    answer: StopAnswer = {
         "name": record["name"],
         "found": "running" if was_running else "starting" if was_starting else "leftovers",
         "forced_after_s": ending.forced_after_s,
         "memory_proven": memory.is_possible,
         "other_processes": process.others(record["port"], ()),
     }
+    if "rank" in record:
+        answer["rank"] = record["rank"]
+        answer["members"], answer["machines"] = record["members"], record.get("machines", [])
+        answer["group"] = record.get("group", "")
+    if problem:
+        answer["firewall"] = problem
+    return answer
 
 
 def _stop_unrecorded(wire: Wire, model: unrecorded.Model) -> StopAnswer:
@@ -88,6 +96,7 @@ def _stop_unrecorded(wire: Wire, model: unrecorded.Model) -> StopAnswer:
     ending = _end(wire, model.name, server, lambda: unrecorded.living(model))
     _prove_free(wire, model.name, port, memory)
     if model.problem:
+        firewall.reopen(model.name)
         records.forget(model.name)
     return {
         "name": model.name,

@@ -167,12 +167,21 @@ def snapshot_of(model: str, load_format: str = "auto") -> Optional[str]:
 
 def _cached(model: str, revision: Optional[str] = None) -> Optional[str]:
     """Return the folder of a revision in the hub's cache, or None. A commit has no file in `refs`."""
-    repo = os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
-    commit = reading.text(os.path.join(repo, "refs", revision or "main"), REF_BYTES).strip() or revision or ""
+    commit = commit_of(model, revision)
+    return os.path.join(_repository(model), "snapshots", commit) if commit else None
+
+
+def commit_of(model: str, revision: Optional[str] = None) -> Optional[str]:
+    """Return the commit of a revision in the hub's cache, or None if its snapshot is not there."""
+    repository = _repository(model)
+    commit = reading.text(os.path.join(repository, "refs", revision or "main"), REF_BYTES).strip() or revision or ""
     if not re.fullmatch(r"\w[\w.-]*", commit):
         return None
-    snapshot = os.path.join(repo, "snapshots", commit)
-    return snapshot if commit and os.path.isdir(snapshot) else None
+    return commit if os.path.isdir(os.path.join(repository, "snapshots", commit)) else None
+
+
+def _repository(model: str) -> str:
+    return os.path.join(storage.hub_cache(), "models--" + model.replace("/", "--"))
 
 
 def is_present(repository: Repository) -> bool:

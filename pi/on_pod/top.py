@@ -58,8 +58,8 @@ def top(wire: Wire, request: TopRequest) -> TopAnswer:
 
 
 def _servers() -> list[Record]:
-    """Return the deployments that are servers of vLLM, so not the endpoints of replicas."""
-    return [record for record in records.load_all() if not records.is_endpoint(record)]
+    """Return the deployments that answer requests and have figures: neither endpoints nor ranks behind a head."""
+    return [record for record in records.load_all() if not (records.is_endpoint(record) or record.get("rank"))]
 
 
 def sample(record: Record, parse: Optional[metrics.Parse]) -> ModelSample:

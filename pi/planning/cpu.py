@@ -11,8 +11,9 @@ from pi.planning.catalog import ModelSpec, Tuning, Variant
 from pi.planning.config_reader import read_network
 from pi.planning.network import Network
 from pi.planning.overhead import GIB
-from pi.planning.plan_args import memory_args, served_names
+from pi.planning.plan_args import memory_args, served_names, split_args
 from pi.planning.refusals import context_too_long
+from pi.planning.split import Split
 from pi.planning.tuning import tuning_of
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.vllm.arguments import Arguments
@@ -108,15 +109,24 @@ def _plan(request: Request, facts: PodFacts, model: ModelId, context: int | None
     if request.memory is not None:
         args += memory_args(request.memory)
         room = f"{request.memory:.0%} of the CPU's memory, as requested"
+    split = Split(tensor=facts.nodes)
+    alone = "the pod has no GPU: vLLM runs slowly on its CPU"
     return LaunchPlan(
         model=model,
         name=request.name,
         served_names=served_names(model, request),
         port=facts.free_port,
         gpus=(),
-        args=args.set("--max-model-len", context or "auto").set("--max-num-seqs", SEQUENCES),
+        args=(args + split_args(split, facts.nodes))
+        .set("--max-model-len", context or "auto")
+        .set("--max-num-seqs", SEQUENCES),
         env=environment(facts, kv_gib if request.memory is None else None),
         context=context,
         memory_share=request.memory,
-        why=("the pod has no GPU: vLLM runs slowly on its CPU", room),
+        why=(
+            alone if facts.nodes == 1 else f"no pod has a GPU: {facts.nodes}-way tensor parallel over their CPUs",
+            room,
+        ),
+        split=split,
+        nodes=facts.nodes,
     )

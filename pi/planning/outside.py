@@ -103,6 +103,11 @@ def _api(made: Manners) -> str:
     return "responses" if made.tools == "openai" else made.kind
 
 
+def spread(spec: ModelSpec, facts: PodFacts) -> ModelSpec:
+    """Return a model with the way in which several pods share it: in stages, if vLLM can split it so."""
+    return replace(spec, spans="pipeline" if spec.pipeline else "tensor") if facts.nodes > 1 else spec
+
+
 def modest(spec: ModelSpec, request: Request, facts: PodFacts) -> ModelSpec:
     """Return a pooling or transcription model with the share that holds it and its whole context, and one step more.
 

@@ -138,7 +138,7 @@ def _outside_plan(request: Request, facts: PodFacts, catalog: Catalog) -> Launch
         made = cpu.unknown_plan(request, facts) if facts.is_cpu else unsized_plan(wide, facts, heads)
         made = replace(made, args=args.over(made.args), estimated=found.estimated)
     else:
-        spec = outside.modest(found.spec, request, facts)
+        spec = outside.modest(outside.spread(found.spec, facts), request, facts)
         fit = choose(spec, spec.variants, request, groups(facts), facts.nodes)
         if fit is None:
             raise refusal(request, facts, spec, spec.variants, outside.smaller(spec, catalog.sizes))

@@ -31,9 +31,22 @@ def plan(request: Request, facts: PodFacts, catalog: Catalog) -> LaunchPlan:
     """Return the plan of a model, or of its first replica, if all of them fit. Raises PiError."""
     if not request.replicas:
         return planner.plan(request, facts, catalog)
-    plans = plan_all(request, facts, catalog)
+    return first_of(plan_all(request, facts, catalog))
+
+
+def first_of(plans: list[LaunchPlan]) -> LaunchPlan:
+    """Return the plan of the first replica, which says where all are."""
     places = [f"{each.name}: {_place(each)}" for each in plans]
     return replace(plans[0], why=(*plans[0].why, f"all replicas fit; {', '.join(places)}"))
+
+
+def are_apart(plans: list[LaunchPlan]) -> bool:
+    """Return whether each replica has GPUs of its own, so that all can start at the same time.
+
+    vLLM measures the free memory of a GPU while it starts.
+    """
+    used = [gpu for each in plans for gpu in each.gpus]
+    return all(each.gpus for each in plans) and len(set(used)) == len(used)
 
 
 def plan_all(request: Request, facts: PodFacts, catalog: Catalog) -> list[LaunchPlan]:

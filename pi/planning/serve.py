@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pi.errors import InputError
 from pi.planning.types import LaunchPlan
 from pi.planning.variables import NAME, RESERVED
+from pi.vllm.ranks import variables
 from pi.vllm.raw_arguments import unusable
 
 
-def command(plan: LaunchPlan, host: str, rank: int = 0, head: tuple[str, int] | None = None) -> tuple[str, ...]:
-    """Return the words that start a model on `host`.
+@dataclass(frozen=True)
+class Rank:
+    """One of several pods that serve a model together.
 
-    With several pods, `rank` counts them from 0 and `head` is the address and port where they meet.
+    `number` counts them from the head, which is 0. `addresses` are those of all pods, `interface` is this pod's own,
+    and `port` is where they meet on the head.
     """
-    return (*_own_words(plan, host, rank, head), *plan.args.words)
+
+    number: int
+    addresses: tuple[str, ...]
+    interface: str
+    port: int
 
 
-def _own_words(plan: LaunchPlan, host: str, rank: int = 0, head: tuple[str, int] | None = None) -> list[str]:
+def command(plan: LaunchPlan, host: str, rank: Rank | None = None) -> tuple[str, ...]:
+    """Return the words that start a model on `host`, or a part of it on one of several pods."""
+    return (*_own_words(plan, host, rank), *plan.args.words)
+
+
+def _own_words(plan: LaunchPlan, host: str, rank: Rank | None = None) -> list[str]:
     words = ["vllm", "serve", plan.model, "--served-model-name", *plan.served_names]
-    if rank == 0:
+    if rank is None or rank.number == 0:
         words += ["--host", host, "--port", str(plan.port)]
-    if head is not None:
-        words += ["--node-rank", str(rank), "--master-addr", head[0], "--master-port", str(head[1])]
-    return [*words, "--headless"] if rank else words
+    if rank is not None:
+        meeting = ["--master-addr", rank.addresses[0], "--master-port", str(rank.port)]
+        words += ["--node-rank", str(rank.number), *meeting, *(["--headless"] if rank.number else [])]
+    return words
 
 
-def environment(plan: LaunchPlan) -> dict[str, str]:
-    """Return the plan's variables; on a single pod, vLLM's own processes use the loopback address.
+def environment(plan: LaunchPlan, rank: Rank | None = None) -> dict[str, str]:
+    """Return the plan's variables, and those of the address for vLLM's own processes: loopback on a single pod.
 
     Raises InputError for a variable that models.toml may not set.
     """
@@ -44,6 +59,8 @@ def environment(plan: LaunchPlan) -> dict[str, str]:
                 "fix models.toml",
             )
     own = {} if plan.nodes > 1 else {"VLLM_HOST_IP": "127.0.0.1"}
+    if rank is not None:
+        own = variables(rank.addresses[rank.number], rank.interface)
     return own | dict(plan.env)
 
 
@@ -57,10 +74,11 @@ GUARD = ("--middleware", "pi_guard.Guard", "--disable-fastapi-docs")
 """Rejects callers without the key on every route except /health. Precedes the plan's words, which may contain `--`."""
 
 
-def server(plan: LaunchPlan, private: bool = False) -> tuple[dict[str, str], list[str]]:
+def server(plan: LaunchPlan, private: bool = False, rank: Rank | None = None) -> tuple[dict[str, str], list[str]]:
     """Return environment and words of the server, without the key. A private server listens on loopback only.
 
     The weights are on the pod before vLLM starts, so vLLM runs offline and without the Hugging Face token.
+    Of several pods, only the head answers requests.
     """
-    words = _own_words(plan, LOOPBACK if private else BIND)
-    return {**environment(plan), "HF_HUB_OFFLINE": "1"}, [*words, *GUARD, *plan.args.words]
+    words, guard = _own_words(plan, LOOPBACK if private else BIND, rank), () if rank and rank.number else GUARD
+    return {**environment(plan, rank), "HF_HUB_OFFLINE": "1"}, [*words, *guard, *plan.args.words]

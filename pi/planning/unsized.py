@@ -27,14 +27,14 @@ def unsized_plan(request: Request, facts: PodFacts, heads: int | None) -> Launch
         )
     chosen = least_used(facts, size, request.memory or SHARE)
     share = request.memory or min(SHARE, *(slot.open for slot in chosen))
-    split = Split(tensor=size)
+    split = Split(tensor=size, pipeline=facts.nodes)
     return LaunchPlan(
         model=request.model,
         name=request.name,
         served_names=served_names(request.model, request),
         port=facts.free_port,
         gpus=gpu_ids(chosen),
-        args=split_args(split)
+        args=split_args(split, facts.nodes)
         + memory_args(share)
         + context_args(request.context, Tuning(), None, facts.vllm_version)
         + sequences_args(None),
@@ -47,4 +47,5 @@ def unsized_plan(request: Request, facts: PodFacts, heads: int | None) -> Launch
         ),
         warnings=("its size is unknown, so pi cannot check whether it fits",),
         split=split,
+        nodes=facts.nodes,
     )

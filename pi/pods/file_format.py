@@ -9,7 +9,7 @@ from typing import Any, NoReturn, cast, get_args
 
 from pi.pods.gpus import Gpu, memory_label, memory_mib
 from pi.pods.json_place import Place, dotted, line_of
-from pi.pods.types import NAME, Deployment, Move, Owner, Pod, State, Status
+from pi.pods.types import NAME, Deployment, Move, Owner, Pod, Span, State, Status
 
 VERSION = 1
 """Format of pods.json that this pi writes; a file without a version has format 1."""
@@ -175,6 +175,8 @@ def _deployment(name: str, value: Any, place: Place) -> Deployment:
         venv=_text(data.pop("venv", ""), (*place, "venv")),
         adapters=_names(data.pop("adapters", []), (*place, "adapters")),
         replica_of=_text(data.pop("replica_of", ""), (*place, "replica_of")),
+        elsewhere=_names(data.pop("elsewhere", []), (*place, "elsewhere")),
+        span=_span(data.pop("span", None), (*place, "span")),
         options=_object(data.pop("options", {}), (*place, "options")),
         move=_move(data.pop("move", None), (*place, "move")),
         extra=data,
@@ -205,6 +207,22 @@ def _move(value: Any, place: Place) -> Move | None:
     to = _text(data.get("to"), (*place, "to"))
     _named(to, (*place, "to"))
     return Move(to, _bool(data.get("done", False), (*place, "done")))
+
+
+def _span(value: Any, place: Place) -> Span | None:
+    if value is None:
+        return None
+    data = _object(value, place)
+    members = _names(data.get("members"), (*place, "members"))
+    if len(members) < 2:
+        raise Misread((*place, "members"), "expected two pods or more")
+    machines = _list(data.get("machines", []), (*place, "machines"))
+    return Span(
+        _int(data.get("rank"), 0, len(members) - 1, (*place, "rank")),
+        members,
+        tuple(_text(each, (*place, "machines")) for each in machines),
+        _text(data.get("group", ""), (*place, "group")),
+    )
 
 
 def _gpu_ids(value: Any, place: Place) -> tuple[int, ...]:
@@ -352,6 +370,11 @@ def _deployment_document(model: Deployment) -> dict[str, Any]:
         document["adapters"] = list(model.adapters)
     if model.replica_of:
         document["replica_of"] = model.replica_of
+    if model.elsewhere:
+        document["elsewhere"] = list(model.elsewhere)
+    if span := model.span:
+        pods = {"members": list(span.members), "machines": list(span.machines)}
+        document["span"] = {"rank": span.rank, **pods, "group": span.group}
     if model.options:
         document["options"] = model.options
     if model.move:

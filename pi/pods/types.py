@@ -64,6 +64,23 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Span:
+    """One model over several pods: the names of its pods, the head first, and the place of one of them.
+
+    `group` is the same on all pods of one start. `machines` are the pods' ids, by which another pi knows them.
+    """
+
+    rank: int
+    members: tuple[str, ...]
+    machines: tuple[str, ...] = ()
+    group: str = ""
+
+    @property
+    def head(self) -> str:
+        return self.members[0]
+
+
+@dataclass(frozen=True)
 class Deployment:
     """A model with the name that the user gave it.
 
@@ -94,12 +111,26 @@ class Deployment:
     """Names of the LoRA adapters that it serves too."""
     replica_of: str = ""
     """Name of the endpoint in front of it, if it is a replica."""
+    elsewhere: tuple[str, ...] = ()
+    """Pods to whose replicas of the same model its endpoint passes requests on, too."""
+    span: Span | None = None
+    """Its pods, if several serve it together."""
     options: dict[str, Any] = field(default_factory=dict)
     """How it was started, by the names of the flags of `pi start`; empty if unknown. It contains no secret."""
     move: Move | None = None
     """Where `pi move` takes it; None unless it moves."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Unknown keys of pods.json."""
+
+    @property
+    def rank(self) -> int:
+        """Its pod's place among those that serve it together; 0 for the head, and for a model on one pod."""
+        return self.span.rank if self.span else 0
+
+    @property
+    def is_part(self) -> bool:
+        """Whether requests go to another deployment: the endpoint of a replica, or the head of a model over pods."""
+        return bool(self.replica_of) or self.rank > 0
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def bring_up(c: Any, steps: Sequence[Step], key: str) -> list[Failed]:
 
     def work(step: Step, pod: Pod, connection: Connection) -> None:
         if step.kind == "restart":
-            restarting.require_plan(pod, connection, step.model.start.request)
+            restarting.require_plan(pod, connection, step.model.start)
             restarting.restart(pod, connection, step.model.start, key)
         else:
             replicas.start(pod, connection, step.model.start, key)

@@ -105,11 +105,15 @@ def _shown(value: Any) -> str:
 
 def undeclared(models: Sequence[Declared], pod: Pod, status: Status) -> list[str]:
     """Return the models that run on a pod and that the file does not name."""
-    names = {each.name for each in models if each.pod == pod.name}
+    names = {
+        each.name
+        for each in models
+        if each.pod == pod.name or pod.name in str(each.start.options.get("across", "")).split(",")
+    }
     return sorted(
         each.deployment.name
         for each in status.found
-        if each.deployment.name not in names and not each.deployment.replica_of
+        if each.deployment.name not in names and not each.deployment.is_part
     )
 
 
@@ -118,7 +122,7 @@ def export(pod: Pod, status: Status) -> tuple[dict[str, Any], list[str]]:
     tables, unknown = dict[str, Any](), []
     for found in status.found:
         model = found.deployment
-        if found.state in ENDED or model.replica_of:
+        if found.state in ENDED or model.is_part:
             continue
         options = with_kept_options(model, pod.models.get(model.name)).options
         tables[model.name] = dict(options) or {"model": model.model, **({"private": True} if model.private else {})}

@@ -42,7 +42,9 @@ class ModelJson(TypedDict):
     `hung_seconds` is for how long its server gives no sign of life; None if it does not hang.
     `on_idle` is how the pod ends after it ("runpod", "vast", "command"), `pod_stop` a sentence on what became of that.
     `replicas` are those of a model with `--replicas`, by name, with HAProxy's states such as UP or DOWN. Each of them
-    is a model, too, and its `replica_of` names the one that requests use.
+    is a model, too, and its `replica_of` names the one that requests use. Another pod with more of them is there by its
+    name.
+    `pods` are those of a model with `--across`, the head first, and `rank` is the place of this part among them.
     """
 
     name: str
@@ -71,6 +73,8 @@ class ModelJson(TypedDict):
     on_idle: str | None
     pod_stop: str | None
     replica_of: str | None
+    rank: int | None
+    pods: list[str] | None
     replicas: dict[str, str] | None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pi import screen
-from pi.pods import gpus
+from pi.pods import gpus, state
 from pi.pods.gpus import Gpu
+from pi.pods.spans import with_own_names
 from pi.pods.types import Pod
 from pi.steps import spending, states
 from pi.steps.group import Asked, error_json
@@ -37,7 +38,32 @@ def see(pod: Pod, connection: Connection) -> Seen:
     """Ask a pod for its state, and import what shows it while the pod works."""
     from pi.calls.status import read_status  # noqa: PLC0415
 
-    return Seen(read_status(connection, screen.prepare_tables), connection.host)
+    status = read_status(connection, screen.prepare_tables)
+    if any(found.deployment.span for found in status.found):
+        saved = state.load()
+        found = (replace(each, deployment=with_own_names(saved, pod.name, each.deployment)) for each in status.found)
+        status = replace(status, found=tuple(found))
+    return Seen(status, connection.host)
+
+
+def _with_ranks(listed: list[tuple[Pod, Listed]]) -> list[tuple[Pod, Listed]]:
+    """Return models with the other parts of each one over several pods after its head."""
+    heads = [model.model.span for _, model in listed if model.model.span and not model.model.rank]
+    groups: dict[str, list[tuple[Pod, Listed]]] = {span.group: [] for span in heads}
+    rest = []
+    for pod, model in listed:
+        span = model.model.span
+        if span and span.rank and span.group in groups:
+            groups[span.group].append((pod, model))
+        else:
+            rest.append((pod, model))
+    found = []
+    for pod, model in rest:
+        own = [] if model.model.span is None else groups.get(model.model.span.group, [])
+        own.sort(key=lambda part: part[1].model.rank)
+        marks = ["├ "] * (len(own) - 1) + ["└ "]
+        found += [(pod, model), *((at, replace(part, mark=mark)) for mark, (at, part) in zip(marks, own, strict=False))]
+    return found
 
 
 DoorStops = Callable[[str, str], "int | None"]
@@ -54,6 +80,7 @@ def lines(asked: Sequence[Asked[Seen]], door_stops: DoorStops = _never) -> list[
     listed = [
         (each.pod, model) for each in asked if each.answer for model in _listed(each.pod, each.answer, door_stops)
     ]
+    listed = _with_ranks(listed)
     if not listed:
         names = ", ".join(each.pod.name for each in asked if each.answer)
         return [f"no models on {names}; start one: pi start MODEL --name NAME"] if names else []

@@ -64,7 +64,7 @@ def look(connection: Connection, request: Request) -> Room:
     status, samples = read_status(connection), list["Sample"]()
     top.sample(connection, samples.append, 1)
     running = [each for each in status.found if each.state == "running"]
-    tenants = [_tenant(each, running, status.up_s, samples) for each in running if not each.deployment.replica_of]
+    tenants = [_tenant(each, running, status.up_s, samples) for each in running if not each.deployment.is_part]
     replicas = {each.name: each.replica_of for each in facts.deployments}
 
     def fits_without(names: Sequence[str]) -> bool:

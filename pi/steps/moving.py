@@ -73,6 +73,8 @@ def move(c: Any, moving: Moving) -> None:
 def _bring_up(moving: Moving, there: Connection) -> None:
     """Have the model run on the new pod; it may run or start there already, by an earlier move."""
     doing = _found(moving, there)
+    if moving.wanted.request.replicas and doing in ("runs", "starts"):
+        replicas.scale(moving.target, there, moving.wanted, moving.wanted.request.replicas, moving.key)
     if doing == "runs":
         return
     _set_move(moving, Move(moving.target.name))

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from pi import config, screen
 from pi.calls.plan import read_by_vllm
 from pi.calls.start import NO_UPKEEP, Upkeep
+from pi.errors import InputError
 from pi.planning import catalog, plan_json, planner, prices, refusals, replicas, venvs
 from pi.planning.machines import Machine
-from pi.planning.serve import server
+from pi.planning.serve import Rank, server
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import apis
 from pi.pods.types import Pod
 from pi.steps import group, kept_prices, measurements, on_idle, unrented, where
 from pi.steps.asking import facts_for
+from pi.steps.proposing import with_proposal
 from pi.steps.states import minutes
 from pi.vllm import repositories
 
@@ -42,7 +44,10 @@ def show_plans(
         facts = facts_for(connection, request, known_models)
         refusals.require_gpus(pod.name, pod.gpus, facts)
         facts = replace(facts, measurements=measured, prices=known_prices)
-        plan = replicas.plan(request, facts, known_models)
+        try:
+            plan = replicas.plan(request, facts, known_models)
+        except InputError as error:
+            raise with_proposal(error, request, pod, facts, known_models) from None
         refusal = venvs.refusal(plan, facts, pod.name)
         if refusal and as_json:
             raise refusal
@@ -94,9 +99,11 @@ def _say(lines: list[str]) -> None:
         screen.say(line)
 
 
-def plan_lines(plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False) -> list[str]:
+def plan_lines(
+    plan: LaunchPlan, facts: PodFacts, request: Request, pod: str, private: bool = False, rank: Rank | None = None
+) -> list[str]:
     """Describe a plan: the whole command and environment, the memory sum, the reasons, the download."""
-    lines = _command(plan, private) + _sizes(plan)
+    lines = _command(plan, private, rank) + _sizes(plan)
     if not plan.model.is_path:
         lines.append(f"download  {_download(plan, facts, request.model)}")
     lines += _also(plan)
@@ -121,8 +128,8 @@ def lines_on(machine: Machine, plan: LaunchPlan, facts: PodFacts) -> list[str]:
     return lines + _packages(plan, "NAME") + _reasons(plan)
 
 
-def _command(plan: LaunchPlan, private: bool = False) -> list[str]:
-    environment, words = server(plan, private)
+def _command(plan: LaunchPlan, private: bool = False, rank: Rank | None = None) -> list[str]:
+    environment, words = server(plan, private, rank)
     variables = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
     return [f"PATH=~/{plan.venv}/bin:$PATH", *variables, shlex.join(words), ""]
 

@@ -102,7 +102,7 @@ def adopt(pod: Pod, running: list[Deployment]) -> None:
 
     state.change(edit)
     for model in fresh:
-        if model.name not in pod.models and not model.replica_of:
+        if model.name not in pod.models and not model.is_part:
             changes.note("adopt", f"{pod.name}/{model.name}")
             screen.note(f"{model.name} was started from elsewhere; added it to pods.json")
 

@@ -13,17 +13,19 @@ from pi.calls.scale import keep_options, open_endpoint, take_out
 from pi.calls.start import Started
 from pi.calls.status import Found, Status, read_status
 from pi.calls.stop import stop_models
-from pi.errors import InputError, PiError
+from pi.calls.wait import wait_for
+from pi.errors import InputError, NotReadyError, PiError
 from pi.planning import catalog, planner
-from pi.planning.replicas import name_of, number_of, plan, replica
+from pi.planning.replicas import are_apart, first_of, name_of, number_of, plan_all, replica
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import NAME, Deployment, Pod
-from pi.steps import reconcile, spending, starting, where
+from pi.steps import reconcile, spending, spread, starting, together, where
 from pi.steps.declared import ENDED
 from pi.steps.reports import show_how_to_call
 from pi.steps.reservation import MAY_CONTINUE
 from pi.steps.starting import Start
+from pi.steps.waiting import require_ready
 from pi.text import count
 
 if TYPE_CHECKING:
@@ -34,26 +36,34 @@ MOST = 64
 
 
 def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
-    """Start a model, with its replicas if it has some, and print how to call it. Raises PiError."""
+    """Start a model, with its replicas or over several pods, and print how to call it. Raises PiError."""
+    if wanted.across and wanted.request.replicas:
+        return spread.start(pod, connection, wanted, wanted.across, key, _start)
+    if wanted.across:
+        return together.start(pod, connection, wanted, wanted.across, key)
     if not wanted.request.replicas:
         return starting.start(pod, connection, wanted, key)
+    return show_how_to_call(_start(pod, connection, wanted, key), connection.host, pod.name)
+
+
+def _start(pod: Pod, connection: Connection, wanted: Start, key: str) -> Started:
+    """Start the replicas of one pod behind one address. Raises PiError; then pi has stopped them."""
     name, began = wanted.request.name, time.monotonic()
     with changes.change("start", f"{pod.name}/{name}"):
         endpoint = _opened(pod, connection, wanted, key)
         try:
-            for number in range(1, wanted.request.replicas + 1):
-                last = _add(pod, connection, wanted, key, number)
+            first = _start_all(pod, connection, wanted, key)
         except PiError as error:
             if not isinstance(error, MAY_CONTINUE):
                 stop_models(connection, [name], lambda event: None)
                 reconcile.forget(pod, {name, *(name_of(name, each) for each in range(1, wanted.request.replicas + 1))})
             raise
-        served = _served(endpoint.deployment, last, wanted.options)
+        served = _served(endpoint.deployment, first, wanted.options)
         reconcile.remember_started(pod, served)
     spending.note_use(pod)
     ready = f"{name} is ready on {pod.name} after {screen.seconds(time.monotonic() - began)}"
     screen.say(f"{ready}: {count(wanted.request.replicas, 'replica')} behind port {served.port}")
-    show_how_to_call(replace(endpoint, deployment=served, context=last.context), connection.host, pod.name)
+    return replace(endpoint, deployment=served, context=first.context)
 
 
 def _opened(pod: Pod, connection: Connection, wanted: Start, key: str) -> Started:
@@ -80,20 +90,82 @@ def _served(endpoint: Deployment, replica: Started, options: Mapping[str, Any]) 
     return replace(endpoint, model=made.model, api=made.api, adapters=made.adapters, options=dict(options))
 
 
-def _add(pod: Pod, connection: Connection, wanted: Start, key: str, number: int) -> Started:
-    """Start one replica; the pod lets it join its endpoint. Before the first one, all must fit. Raises PiError."""
-    model = wanted.request
-    one = replace(wanted, request=replica(model, number), private=True, options={})
+def _start_all(pod: Pod, connection: Connection, wanted: Start, key: str) -> Started:
+    """Start all replicas and return the first. Raises PiError.
+
+    The first one downloads and compiles, and its failure has a hint. The others then start at the same time if each
+    has GPUs of its own, else one after the other.
+    """
+    plans = list[LaunchPlan]()
 
     def planned(request: Request, facts: PodFacts, known_models: catalog.Catalog) -> LaunchPlan:
-        checks_all = number == 1 and bool(model.replicas)
-        return plan(model, facts, known_models) if checks_all else planner.plan(request, facts, known_models)
+        plans[:] = plan_all(wanted.request, facts, known_models)
+        return first_of(plans)
 
+    first = _add(pod, connection, wanted, key, 1, planned)
+    others = range(2, wanted.request.replicas + 1)
+    if not are_apart(plans):
+        for number in others:
+            _add(pod, connection, wanted, key, number)
+    elif others:
+        for number in others:
+            _launch(pod, connection, replace(wanted, detach=True), key, number)
+        _await_all(pod, connection, wanted.request.name, [name_of(wanted.request.name, number) for number in others])
+    return first
+
+
+def _launch(
+    pod: Pod,
+    connection: Connection,
+    wanted: Start,
+    key: str,
+    number: int,
+    planned: starting.Plan = planner.plan,
+) -> Started | None:
+    one = replace(wanted, request=replica(wanted.request, number), private=True, options={})
     return starting.start_replica(pod, connection, one, key, planned)
+
+
+def _add(
+    pod: Pod, connection: Connection, wanted: Start, key: str, number: int, planned: starting.Plan = planner.plan
+) -> Started:
+    """Start one replica; the pod lets it join its endpoint. Raises PiError."""
+    started = _launch(pod, connection, replace(wanted, detach=False), key, number, planned)
+    if started is None:
+        raise starting.Detached
+    return started
+
+
+def _await_all(pod: Pod, connection: Connection, name: str, names: list[str]) -> None:
+    """Wait until replicas that the pod starts get requests. Raises NotReadyError with the cause if one does not."""
+    began = time.monotonic()
+    with screen.progress() as line:
+        line.run(f"  waiting until {', '.join(names)} are ready", screen.clock_since(began))
+        for own in names:
+            waited = wait_for(connection, own, None, lambda event: None)
+            found = require_ready(pod, own, waited, time.monotonic() - began)
+            reconcile.adopt(pod, [found.deployment])
+        while not _all_serve(connection, name, names):
+            time.sleep(JOIN_S)
+    screen.say(f"  {', '.join(names)} are ready, too")
+
+
+JOIN_S = 0.5
+
+
+def _all_serve(connection: Connection, name: str, names: list[str]) -> bool:
+    """Return whether the address passes requests on to all of them. Raises NotReadyError if one is gone."""
+    status = read_status(connection)
+    if gone := next((own for own in names if status.named(own) is None), None):
+        raise NotReadyError("replica-gone", f"{gone} did not join {name}", f"the whole log: pi logs {gone}")
+    found = status.named(name)
+    return bool(found and found.servers and all(found.servers.get(own) == "UP" for own in names))
 
 
 def scale(pod: Pod, connection: Connection, wanted: Start, number: int, key: str) -> None:
     """Bring a model to so many replicas that run: replace those that have ended, then add or remove some."""
+    if wanted.across:
+        return spread.scale(pod, connection, wanted, wanted.across, number, key, scale)
     name = wanted.request.name
     wanted = replace(wanted, request=replace(wanted.request, replicas=0))  # one that is added is planned alone
     status = read_status(connection)

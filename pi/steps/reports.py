@@ -46,6 +46,13 @@ def downloading(done: float, total: float, per_second: float) -> str:
     return f"downloading {screen.gigabytes(done)}{of}, {speed}{screen.left(total - done, per_second)}"
 
 
+def show_reasons(plan: LaunchPlan) -> None:
+    for reason in plan.why:
+        screen.say(f"  {reason}")
+    for warning in plan.warnings:
+        screen.note(f"  note: {warning}")
+
+
 class StartReport:
     """Shows a start: the plan, the download, then what vLLM does, its last log line, and the time."""
 
@@ -102,10 +109,11 @@ class StartReport:
         self._download_bytes = (plan.download_gb or 0) * 1e9
         where = f"GPU {','.join(map(str, plan.gpus))}" if plan.gpus else "CPU"
         screen.say(f"starting {plan.model} as {plan.name} on {self._pod}: {where}, port {plan.port}")
-        for reason in plan.why:
-            screen.say(f"  {reason}")
-        for warning in plan.warnings:
-            screen.note(f"  note: {warning}")
+        show_reasons(plan)
+        return self.take(plan, facts)
+
+    def take(self, plan: LaunchPlan, facts: PodFacts) -> LaunchPlan:
+        """Remember a plan that the user has seen, for hints and figures, and return it."""
         self._plan, self._facts = plan, facts
         return plan
 

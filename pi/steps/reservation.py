@@ -19,7 +19,7 @@ from pi.errors import (
 )
 from pi.planning.types import LaunchPlan
 from pi.pods import state
-from pi.pods.types import Deployment, Owner, Pod, State
+from pi.pods.types import Deployment, Owner, Pod, Span, State
 from pi.steps.reconcile import forget, remember
 
 
@@ -30,8 +30,11 @@ class Reservation:
     and `pi list` settles it.
     """
 
-    def __init__(self, pod: Pod, private: bool, options: Mapping[str, Any], replica_of: str = "") -> None:
+    def __init__(
+        self, pod: Pod, private: bool, options: Mapping[str, Any], replica_of: str = "", span: Span | None = None
+    ) -> None:
         self._pod, self._private, self._options, self._replica_of = pod, private, dict(options), replica_of
+        self._span = span
         self._name = ""
 
     def hand_over(self) -> None:
@@ -63,6 +66,7 @@ class Reservation:
                 adapters=plan.adapters,
                 options=self._options,
                 replica_of=self._replica_of,
+                span=self._span,
             ),
         )
         self._name = plan.name

@@ -8,27 +8,40 @@ from typing import TYPE_CHECKING
 from pi import config, screen
 from pi.calls.call import progress_to
 from pi.calls.stop import stop_models
-from pi.planning import catalog, refusals, room, venvs
+from pi.planning import catalog, refusals, room, spanning, venvs
 from pi.planning.replicas import plan
-from pi.planning.types import Request
+from pi.planning.types import PodFacts
 from pi.pods import changes, state
 from pi.pods.types import Pod
-from pi.steps import measurements, reconcile, replicas, starting
+from pi.steps import measurements, reconcile, replicas, spread, starting, stop_together, together
 from pi.steps.asking import facts_for
+from pi.steps.members import all_of, joined
 from pi.steps.stop_report import show_stopped
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
 
 
-def require_plan(pod: Pod, connection: Connection, request: Request) -> None:
+def require_plan(pod: Pod, connection: Connection, wanted: starting.Start) -> None:
     """Raise PiError if the model could not start after its stop; so it runs on."""
     state.require_writable()
-    known_models = catalog.load(config.config_dir())
-    facts = facts_for(connection, request, known_models)
-    refusals.require_gpus(pod.name, pod.gpus, facts)
-    own = [each.name for each in facts.deployments if request.name in (each.name, each.replica_of)]
-    facts = replace(room.without(facts, *own), measurements=measurements.load())
+    request, known_models = wanted.request, catalog.load(config.config_dir())
+
+    def facts_without(pod: Pod, connection: Connection) -> PodFacts:
+        facts = facts_for(connection, request, known_models)
+        refusals.require_gpus(pod.name, pod.gpus, facts)
+        own = [each.name for each in facts.deployments if request.name in (each.name, each.replica_of)]
+        return replace(room.without(facts, *own), measurements=measurements.load())
+
+    if wanted.across and request.replicas:
+        part = spread.shares(request.replicas, wanted.across.pods)[pod.name]
+        return require_plan(pod, connection, spread.on_pod(wanted, part, True))
+    if across := wanted.across:
+        with joined(pod, connection, together.others(pod, across)) as members:
+            found = all_of(members, lambda member: facts_without(member.pod, member.connection))
+        spanning.plans(request, dict(zip(across.pods, found, strict=True)), known_models)
+        return
+    facts = facts_without(pod, connection)
     if refusal := venvs.refusal(plan(request, facts, known_models), facts, pod.name):
         raise refusal
 
@@ -40,7 +53,10 @@ def restart(pod: Pod, connection: Connection, wanted: starting.Start, key: str) 
 
 
 def stop(pod: Pod, connection: Connection, name: str) -> None:
-    """Stop a model and forget it."""
+    """Stop a model, on all of its pods, and forget it."""
+    saved = state.load().pod(pod.name).models.get(name)
+    if saved and saved.span:
+        return stop_together.stop_everywhere(None, pod, name, saved.span)
     with changes.change("stop", f"{pod.name}/{name}"), screen.progress() as line:
         stopped = stop_models(connection, [name], progress_to(line.show))
     for each in stopped:

@@ -11,11 +11,13 @@ from pi import config, screen
 from pi.calls.events import Download, Event, Exited, Launched
 from pi.calls.failures import ServerError
 from pi.calls.start import NO_UPKEEP, Started, Upkeep, start_model
+from pi.errors import InputError
 from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.steps import kept_prices, measurements, on_idle, reconcile, spending
+from pi.steps.proposing import with_proposal
 from pi.steps.reports import StartReport, show_how_to_call
 from pi.steps.reservation import Reservation
 
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
 
 class Detached(Exception):
     """The pod carries on with the start alone."""
+
+
+@dataclass(frozen=True)
+class Across:
+    """The pods that serve one model together, the first is its head; names are those of pods.json.
+
+    `addresses` are those at which the others reach a pod, if the user gave them.
+    """
+
+    pods: tuple[str, ...]
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    slow_network: bool = False
+    insecure_public: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,10 @@ class Start:
     timeout_s: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """What pods.json keeps, to start the model again in the same way."""
+    asks: bool = False
+    """Whether the user has to agree to a start over several pods."""
+    across: Across | None = None
+    """The pods that serve it together; None for a model on one pod."""
 
 
 def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
@@ -64,13 +83,16 @@ Plan = Callable[[Request, PodFacts, catalog.Catalog], LaunchPlan]
 """Makes the plan of a start."""
 
 
-def start_replica(pod: Pod, connection: Connection, wanted: Start, key: str, plan: Plan) -> Started:
-    """Start a model and save it in pods.json; the caller prints how to call it. Raises PiError."""
+def start_replica(pod: Pod, connection: Connection, wanted: Start, key: str, plan: Plan) -> Started | None:
+    """Start a model and save it in pods.json; the caller prints how to call it. Raises PiError.
+
+    Returns None if `wanted` detaches it, when the pod loads it.
+    """
     known_models = catalog.load(config.config_dir())
     report = StartReport(wanted.request, pod.name, known_models)
-    started = _started(pod, connection, report, replace(wanted, detach=False), known_models, key, plan)
+    started = _started(pod, connection, report, wanted, known_models, key, plan)
     if started is None:
-        raise Detached
+        return None
     reconcile.remember_started(pod, started.deployment)
     report.keep_measured()
     report.keep_durations()
@@ -98,7 +120,11 @@ def _started(
         refusals.require_gpus(pod.name, pod.gpus, facts)
         on_idle.require_way(upkeep.on_idle, facts.provider, pod.name)
         facts = replace(facts, prices=prices, measurements=known_starts)
-        return reservation.make(report.planned(plan(request, facts, known_models), facts))
+        try:
+            made = plan(request, facts, known_models)
+        except InputError as error:
+            raise with_proposal(error, request, pod, facts, known_models) from None
+        return reservation.make(report.planned(made, facts))
 
     def correct(plan: LaunchPlan, exited: Exited) -> LaunchPlan | None:
         again = report.corrected(plan, exited)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from pi import addresses, screen
-from pi.pods.types import Deployment, Pod
+from pi.pods.types import Deployment, Pod, Span
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import count, one_line
 
@@ -97,20 +97,23 @@ class Listed:
             "on_idle": found.on_idle if found else None,
             "pod_stop": (found.pod_stop or None) if found else None,
             "replica_of": model.replica_of or None,
+            "rank": model.span.rank if model.span else None,
+            "pods": list(model.span.members) if model.span else None,
             "replicas": None if self.servers is None else dict(self.servers),
         }
 
     def row(self) -> tuple[str, ...]:
         """Return its cells under HEADERS."""
         model = self.model
-        is_hidden = self.state == "running" and model.private and not model.replica_of
+        is_hidden = self.state == "running" and model.private and not model.is_part
         url = "over SSH only" if is_hidden else self.url or ""
         context = str(self.context or "-")
         ready_after_s = self.found.ready_after_s if self.found else None
         ages = [screen.age(each) if each is not None else "-" for each in (ready_after_s, self.up_s, self.idle_s)]
         on_gpus = (_gpus(model), _gigabytes(self.found.gpu_memory if self.found else None))
         named = (self.mark + model.name, one_line(model.model))
-        return *named, *on_gpus, str(model.port or "-"), context, self.state, *ages, url
+        port = "-" if model.rank else str(model.port or "-")
+        return *named, *on_gpus, port, context, self.state, *ages, url
 
 
 def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
@@ -139,7 +142,7 @@ def _as_tree(found: list[Listed]) -> list[Listed]:
 
 def _present(found: Found, saved: Deployment | None, host: str, status: Status) -> Listed:
     model = found.deployment
-    is_public = found.state == "running" and not model.private
+    is_public = found.state == "running" and not model.private and not model.is_part
     return Listed(
         model,
         "stopped" if found.state == "rebooted" or found.state == "idle" else found.state,
@@ -213,9 +216,13 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     elif found.state == "idle":
         words = _stopped_idle(found)
     elif found.state == "running" and found.servers is not None:
-        words = _serving(found.servers)
-    elif found.state == "running" and found.idle_s:
+        words = _serving(model.name, found.servers)
+    elif found.state == "running" and model.span:
+        words += f"; {_over(model.name, model.span)}"
+    if found.state == "running" and found.idle_s:
         words += f"; stops after {minutes(found.idle_s)} without a request{_then(found)}"
+    if found.unguarded:
+        words += f"; NOT PROTECTED: its firewall rules are gone, others reach its ports; pi restart {model.name}"
     if found.restarts:
         words += f"; restarted {count(found.restarts, 'time')} after a failure"
     if found.left:
@@ -227,12 +234,27 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     return words
 
 
-def _serving(servers: Mapping[str, str]) -> str:
-    """Describe an endpoint, such as "running; 2 of 3 replicas serve; q.2 is down"."""
-    up = [name for name, state in servers.items() if state == "UP"]
-    words = [f"running; {len(up)} of {count(len(servers), 'replica')} serve"]
-    words += [f"{name} is {SEEN.get(state, one_line(state, 20))}" for name, state in servers.items() if state != "UP"]
+def _over(name: str, span: Span) -> str:
+    """Say which pods serve a model together, such as "over a and b", or what a rank belongs to."""
+    if span.rank:
+        return f"rank {span.rank} of {name}, whose head is {span.head}"
+    return f"over {', '.join(span.members[:-1])} and {span.members[-1]}"
+
+
+def _serving(name: str, servers: Mapping[str, str]) -> str:
+    """Describe an endpoint, such as "running; 2 of 3 replicas serve; q.2 is down; those on dc2 are down"."""
+    own = {each: state for each, state in servers.items() if each.startswith(f"{name}.")}
+    pods = {each: state for each, state in servers.items() if each not in own}
+    serving = [each for each, state in pods.items() if state == "UP"]
+    also = f", and those on {', '.join(serving)}" if serving else ""
+    words = [f"running; {list(own.values()).count('UP')} of {count(len(own), 'replica')} serve{also}"]
+    words += [f"{each} is {_seen(state)}" for each, state in own.items() if state != "UP"]
+    words += [f"those on {each} are {_seen(state)}" for each, state in pods.items() if state != "UP"]
     return "; ".join(words)
+
+
+def _seen(state: str) -> str:
+    return SEEN.get(state, one_line(state, 20))
 
 
 SEEN = {"DOWN": "down", "DRAIN": "draining", "MAINT": "leaving", "gone": "gone"}

@@ -19,5 +19,7 @@ def show_stopped(stopped: Stopped, place: str = "") -> None:
     screen.say(f"{place}{stopped.name} {OUTCOMES[stopped.found]}{forced}")
     if not stopped.memory_proven:
         screen.note("  nvidia-smi does not answer, so pi cannot tell whether its GPU memory is free; see: pi list")
+    if stopped.firewall:
+        screen.note(f"  the rules of the pod's firewall for it stay: {stopped.firewall}")
     if stopped.other_processes:
         screen.note(f"  another process uses its port: {', '.join(stopped.other_processes)}")

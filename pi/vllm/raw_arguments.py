@@ -22,7 +22,7 @@ OWNED = {
     "--model": "pi serves the model that you name",
     "--headless": "pi sets up the processes",
     "--node-rank": "pi sets up the processes",
-    "--nnodes": "pi sets up the processes",
+    "--nnodes": "pi start --across a,b serves a model over several pods",
     "--master-addr": "pi sets up the processes",
     "--master-port": "pi sets up the processes",
     "--data-parallel-address": NETWORK,

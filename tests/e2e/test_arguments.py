@@ -126,8 +126,9 @@ def said(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def _commands(plan: LaunchPlan) -> Iterator[tuple[str, ...]]:
     for rank in range(plan.nodes):
-        head = ("192.0.2.1", 29501) if plan.nodes > 1 else None
-        words = serve.command(plan, "127.0.0.1", rank, head)
+        addresses = tuple(f"192.0.2.{number}" for number in range(1, plan.nodes + 1))
+        part = serve.Rank(rank, addresses, "eth0", 29501) if plan.nodes > 1 else None
+        words = serve.command(plan, "127.0.0.1", part)
         yield words[1:]
 
 

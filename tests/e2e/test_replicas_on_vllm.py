@@ -16,6 +16,7 @@ import requests
 
 from tests.e2e.conftest import KEY, Pi
 from tests.rig import traffic
+from tests.rig.pod import listens, until
 from tests.rig.sshd import SshdPod
 
 pytestmark = pytest.mark.slow
@@ -66,6 +67,7 @@ def test_only_requests_in_flight_on_a_killed_replica_are_lost(
         record = json.loads((pods[0].home / ".pi/run/rep.2/record.json").read_text())
         moments.append(time.monotonic())
         os.killpg(record["session"], signal.SIGKILL)
+        assert until(lambda: not listens(record["port"]))
         moments.append(time.monotonic())
         traffic.wait_for(pods[0].home / ".vllm_logs/rep.log", "replicas/rep.2 is DOWN")
         moments.append(time.monotonic())
@@ -77,3 +79,19 @@ def test_only_requests_in_flight_on_a_killed_replica_are_lost(
     done = traffic.run(endpoint, KEY, "rep", REQUESTS, kill, drain)
     traffic.check(done, moments, "rep")
     assert len(done) == REQUESTS and moments[2] - moments[1] < 2
+
+
+def test_replicas_on_two_pods_answer_at_one_address(pi: Pi, pods: tuple[SshdPod, SshdPod], model: str) -> None:
+    here = ("--address", "one=127.0.0.1", "--address", "two=127.0.0.1")  # both pods are this machine
+    said = pi.ok("start", model, "--name", "duo", "--replicas", "2", "--across", "one,two", *here, timeout_s=1400)
+    assert "two: 1 replica; one passes requests on to 127.0.0.1 (" in said
+    try:
+        record = json.loads((pods[0].home / ".pi/run/duo/record.json").read_text())
+        url = f"http://127.0.0.1:{record['port']}"
+        found = [traffic.ask(url, KEY, "duo", number, number) for number in range(24)]
+        assert all(each.is_whole for each in found)
+        assert {each.replica for each in found} == {"duo.1", "two/duo.1"}
+        assert not traffic.ask(url, "sk-wrong", "duo", 1, 1).is_whole
+    finally:
+        pi("stop", "duo", "--pod", "two")
+        pi("stop", "duo", "--pod", "one")

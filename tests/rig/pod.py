@@ -22,6 +22,8 @@ from tests.rig.cases import CASES
 from tests.rig.patience import patient
 from tests.rig.sshd import SshdPod, new_key, pids
 
+ROOT = Path(__file__).parents[2]
+
 NOWHERE = "http://127.0.0.1:9"
 """The hub and the proxy of a test pod: nothing listens there, so connections fail at once."""
 
@@ -77,6 +79,16 @@ class Pod(SshdPod):
         venv = make_venv(self.home / folder, version)
         (venv / ".pi-checked").touch()
         return venv
+
+    def speak_dialects(self) -> None:
+        """Replace its `vllm` by one behind pi's guard that speaks three dialects (`standin_dialects`)."""
+        venv = make_venv(self.home.parent / "dialects")
+        (venv / "bin" / "vllm").write_text(
+            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+            "from tests.rig.standin_dialects import main\nmain()\n"
+        )
+        (self.home / "venv").unlink()
+        (self.home / "venv").symlink_to(venv)
 
     def bare_machine(self, uv: Path) -> Pod:
         """Give the pod a compiler, uv, and an apt-get that does nothing, as setup needs them."""

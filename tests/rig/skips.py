@@ -12,6 +12,7 @@ import pytest
 REASONS = {
     "mount": "this user cannot mount a file system here",
     "namespace": "this user cannot make a mount namespace here",
+    "networks": "only root can make pods with networks of their own",
     "debootstrap": "this machine has no debootstrap, or does not reach the Debian packages",
     "shells": "this machine lacks zsh or fish",
     "shell": "this user's login shell is not bash",

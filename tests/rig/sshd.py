@@ -52,7 +52,10 @@ class SshdPod:
         sftp: bool = False,
         options: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+        enter: tuple[str, ...] = (),
     ):
+        """`enter` are words before the server's command, such as those of nsenter."""
         self.folder = folder
         self.home = folder / "home"
         self.bin = folder / "bin"
@@ -60,6 +63,8 @@ class SshdPod:
         self.authorized_keys = folder / "authorized_keys"
         self.log = folder / "sshd.log"
         self.port = port or free_port()
+        self.address = address
+        self._enter = enter
         self._options = (*options, *(["Subsystem sftp internal-sftp"] if sftp else []))
         self._environment = environment or {}
         self._server: subprocess.Popen[bytes] | None = None
@@ -72,7 +77,7 @@ class SshdPod:
     @property
     def ssh(self) -> str:
         """Return the ssh command that connects to it, as a provider shows it."""
-        return f"ssh -p {self.port} -i {self.key} {getpass.getuser()}@127.0.0.1"
+        return f"ssh -p {self.port} -i {self.key} {getpass.getuser()}@{self.address}"
 
     def up(self) -> SshdPod:
         """Start the server and wait until it listens. A second call restarts it."""
@@ -84,7 +89,7 @@ class SshdPod:
         with self.log.open("ab") as log:
             begins = log.tell()
             self._server = subprocess.Popen(
-                [machine.program("sshd"), "-D", "-e", "-f", settings],
+                [*self._enter, machine.program("sshd"), "-D", "-e", "-f", settings],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -131,7 +136,7 @@ class SshdPod:
     def _settings(self) -> list[str]:
         return [
             f"Port {self.port}",
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {self.address}",
             f"HostKey {self.folder / 'host_key'}",
             f"AuthorizedKeysFile {self.key}.pub {self.authorized_keys}",
             f"PidFile {self.folder / 'sshd.pid'}",

@@ -47,7 +47,8 @@ class Server:
         kind = b"text/event-stream" if isinstance(found, str) else b"application/json"
         data = found.encode() if isinstance(found, str) else json.dumps(found or {"error": "no such route"}).encode()
         status = 404 if found is None else 200
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+        length = [] if isinstance(found, str) else [(b"content-length", str(len(data)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *length]})
         await send({"type": "http.response.body", "body": data})
 
     def _note(self, scope: Any, asked: Any) -> None:

@@ -53,6 +53,7 @@ FAULTS: dict[str, Any] = {
     "call": None,  # name and arguments of a tool to call before that
     "bench": None,  # last line of a benchmark that fails
     "pause_s": 0.0,  # between the words of an answer
+    "at_once": 1000,  # answers at a time; others wait
     "requests": "counted",  # how many run and wait, by /metrics, such as [2, 1]; None: /metrics does not tell
     "hangs": [],  # names of models that answer no request for text from now on, but their health and figures
     "leak": False,  # print the environment and the key in many encodings and in pieces; answer with the key
@@ -109,19 +110,45 @@ def serve(words: list[str]) -> None:
         sys.stdout.buffer.write(Path(fault["refuses"]["log"]).read_bytes())
         sys.stdout.flush()
         os._exit(1)
+    peers = meet(words)
     Server.shares_port = fault["shares_port"]
     server = Server((fault["host"] or value_of(words, "--host"), int(value_of(words, "--port"))), Handler)
     doors = [socketserver.TCPServer(("0.0.0.0", 0), Handler)] if fault["side_door"] else []
     server.names = [fault["serve_as"]] if fault["serve_as"] else names
-    server.fault = fault
+    server.fault, server.places = fault, threading.Semaphore(fault["at_once"])
     say("INFO:     Application startup complete.")
     if fault["exit_after_s"] is not None:
         signal.signal(signal.SIGALRM, lambda *_: die(fault["last_words"]))
         signal.setitimer(signal.ITIMER_REAL, fault["exit_after_s"])
     server.serve_forever(poll_interval=0.05)
     held.close()
+    for peer in peers:
+        peer.close()
     for door in doors:
         door.server_close()
+
+
+def meet(words: list[str]) -> list[socket.socket]:
+    """Return the connections with the other pods, when all are there. A rank behind the head stays here for good.
+
+    As with the real vLLM, it lives on if the head is gone.
+    """
+    if "--nnodes" not in words:
+        return []
+    place = value_of(words, "--master-addr"), int(value_of(words, "--master-port"))
+    if "--headless" not in words:
+        with socket.create_server(("0.0.0.0", place[1])) as door:
+            return [door.accept()[0] for _ in range(int(value_of(words, "--nnodes")) - 1)]
+    while True:
+        try:
+            peer = socket.create_connection(place, source_address=(os.environ["VLLM_HOST_IP"], 0))
+            break
+        except OSError:
+            time.sleep(0.05)
+    say("INFO 11-23 14:29:13 [multiproc_executor.py:200] the ranks have met")
+    while peer:
+        time.sleep(3600)
+    return []
 
 
 def stand(log: str = "", repeats: str = "", path: str = "x.py", function: str = "wait", program: str = "") -> None:
@@ -209,6 +236,7 @@ def a_file_of_the_venv() -> mmap.mmap:
 class Server(ThreadingHTTPServer):
     names: list[str]
     fault: dict[str, Any]
+    places: threading.Semaphore
     answered = 0
     """Chats so far."""
     running = 0
@@ -254,7 +282,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.answered += 1
             self._count(1)
             try:
-                self._stream(json.loads(asked))
+                with self.server.places:
+                    self._stream(json.loads(asked))
             finally:
                 self._count(-1)
         elif self.path == "/v1/completions":

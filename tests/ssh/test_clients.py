@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,11 @@ import pytest
 from tests.rig.alone import OUTER_ADDRESS
 from tests.rig.command import KEY, SYSTEM_PATH, Pi
 from tests.rig.outside import tries
-from tests.rig.pod import Pod, make_venv
+from tests.rig.pod import Pod
 from tests.rig.standin_dialects import ANSWER, CONTEXT
 from tests.ssh.conftest import NewPod
 
 pytestmark = pytest.mark.clients
-
-ROOT = Path(__file__).parents[2]
 
 PLACE = "PI_TEST_CLIENTS"
 """Variable with the folder of the clients' commands."""
@@ -68,17 +65,10 @@ def commands() -> Path:
 
 
 @pytest.fixture
-def served(pi: Pi, new_pod: NewPod, tmp_path: Path) -> Iterator[Pod]:
+def served(pi: Pi, new_pod: NewPod) -> Iterator[Pod]:
     """A pod with a private model, whose server speaks the clients' dialects behind pi's guard."""
     pod = new_pod()
-    venv = make_venv(tmp_path / "dialects")
-    program = venv / "bin" / "vllm"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from tests.rig.standin_dialects import main\nmain()\n"
-    )
-    (pod.home / "venv").unlink()
-    (pod.home / "venv").symlink_to(venv)
+    pod.speak_dialects()
     pi.knows(pod)
     pi.ok("start", pod.model(), "--name", "qwen", "--private")
     yield pod

@@ -258,6 +258,28 @@ def test_a_declared_model_starts_and_evicts_the_least_used_one(pi: Pi, box: Pod)
         pi.ok("door", "stop")
 
 
+@pytest.mark.long
+def test_a_model_with_replicas_makes_room_whole_and_comes_back(pi: Pi, box: Pod) -> None:
+    box.cards("h100_8", count=2)
+    declared = pi.home / "pi.toml"
+    table = '[pods.box.models.{}]\nmodel = "{}"\nmemory = "60%"\n{}\n'
+    more = {"old": 'replicas = "2"', "new": ""}
+    declared.write_text("".join(table.format(name, box.model(name), words) for name, words in more.items()))
+    client = open_door(pi, "--evict")
+    try:
+        assert client.chat("old")[0] == 200
+        assert sorted(pi.models("box")) == ["old", "old.1", "old.2"]
+        for name in ("old", "old.1", "old.2"):
+            age(box, name)
+        assert client.chat("new")[0] == 200
+        assert list(pi.models("box")) == ["new"] and box.records() == ["new"]
+        age(box, "new")
+        assert client.chat("old")[0] == 200
+        assert sorted(pi.models("box")) == ["old", "old.1", "old.2"] and "old.1" not in client.notes()
+    finally:
+        pi.ok("door", "stop")
+
+
 def age(box: Pod, name: str) -> None:
     """Make a model seem to run since the boot of its pod."""
     path = box.home / ".pi" / "run" / name / "record.json"

@@ -74,6 +74,33 @@ def test_no_stream_through_the_door_is_lost(pi: Pi, pods: tuple[Pod, Pod]) -> No
 
 
 @pytest.mark.long
+def test_a_model_with_replicas_moves_whole_and_loses_no_stream(pi: Pi, pods: tuple[Pod, Pod]) -> None:
+    pi.ok("start", pods[0].model("n"), "--name", "rep", "--replicas", "2")
+    client, running = open_door(pi), pi.spawn("move", "rep", "dc2")
+    assert until(lambda: "rep.1" in pods[1].records(), 60)
+    running.interrupt(signal.SIGKILL)
+    assert running.ends().code == -9
+    running = pi.spawn("move", "rep", "dc2")
+
+    def ask(_: int) -> list[str]:
+        answers = []
+        while running.is_running():
+            answers.append(said(client.chat("rep", stream=True)))
+        return answers
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [pool.submit(ask, number) for number in range(AT_ONCE)]
+        done = running.ends(120)
+    answers = Counter(answer for each in asked for answer in each.result())
+    assert done.code == 0 and "moved rep from dc1 to dc2" in done.out, done
+    assert set(answers) == {"it is dc1.", "it is dc2."}
+    assert [pod.records() for pod in pods] == [["qwen"], ["rep", "rep.1", "rep.2"]]
+    assert places(pi) == {"dc1": ["qwen"], "dc2": ["rep", "rep.1", "rep.2"]}
+    assert pi("move", "rep.1", "dc1").id == "is-replica"
+    assert "rep has 3 replicas on dc2" in pi.ok("scale", "rep", "3", "--pod", "dc2")
+
+
+@pytest.mark.long
 def test_a_move_that_fails_or_is_interrupted_leaves_the_model_where_it_was(
     pi: Pi, pods: tuple[Pod, Pod], tmp_path: Path
 ) -> None:

@@ -274,7 +274,7 @@ def launched(
         program.write_text('#!/bin/bash\nprintf "%s\\0" "$@" >~/argv\ncat /proc/$$/environ >~/environ\n')
         program.chmod(0o755)
     values = {"name": name, "instance": "i", "venv": "venv", "environment": environment, "argv": ["vllm", *argv]}
-    script = render("launch.sh.j2", **values, port=8001, restarts=0, idle_s=None, on_idle="", watch=False)
+    script = render("launch.sh.j2", **values, port=8001, restarts=0, idle_s=None, on_idle="", watch=False, peers=[])
     (run / "launch.sh").write_bytes(script.encode())
     subprocess.run(["bash", run / "launch.sh"], env={"HOME": str(home), "PATH": os.environ["PATH"]}, cwd=home,
                    check=True, capture_output=True, start_new_session=True, timeout=60)  # fmt: skip

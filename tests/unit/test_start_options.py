@@ -95,3 +95,36 @@ def test_each_mistake_names_its_key(wrong: dict[str, Any], said: str) -> None:
 def test_options_with_a_secret_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PI_API_KEY", "sk-0123456789abcdef")
     assert options(set=["served-model-name=sk-0123456789abcdef"]).table() == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "id", "words"),
+    [
+        ({"across": "a"}, "across-invalid", "name 2 to 16 pods"),
+        ({"across": "a,a"}, "across-invalid", "invalid --across"),
+        ({"across": "a,b/c"}, "name-invalid", "invalid pod name"),
+        ({"across": "a,b", "replicas": "2", "slow_network": True}, "flags-conflict", "--replicas and --slow-network"),
+        ({"across": "a,b", "restart": "on-failure"}, "flags-conflict", "all pods start again together"),
+        ({"across": "a,b", "for_throughput": True}, "flags-conflict", "--for-throughput"),
+        ({"across": "a,b", "vllm": ["--x"]}, "flags-conflict", "--vllm"),
+        (
+            {"across": "a,b", "stop_after_idle": "1h", "on_idle": "stop-pod"},
+            "flags-conflict",
+            "it would stop one pod of several",
+        ),
+        ({"across": "a,b", "address": ["b=10.0.0"]}, "address-invalid", "such as b=10.0.0.7"),
+        ({"across": "a,b", "address": ["c=10.0.0.1"]}, "address-invalid", "--address names 'c'"),
+        ({"address": ["b=10.0.0.1"]}, "flag-requires", "--address requires --across"),
+    ],
+)
+def test_pods_of_one_model_exclude_what_means_nothing_for_them(given: dict[str, Any], id: str, words: str) -> None:
+    with pytest.raises(InputError) as raised:
+        options(**given).start()
+    assert raised.value.id == id and words in f"{raised.value.message}; {raised.value.hint}"
+
+
+def test_pods_of_one_model_are_kept_with_their_addresses() -> None:
+    given = options(across="a,b", address=["b=10.0.0.7"], insecure_public=True, yes=True)
+    again = start_options.options_of("m", given.table()).start()
+    assert again.across == given.start().across and "yes" not in given.table()
+    assert again.across and again.across.addresses == {"b": "10.0.0.7"} and again.across.insecure_public

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 import pytest
 
 from pi import calls
-from pi.calls import doctor
+from pi.calls import doctor, network, span
 from pi.calls.asked import last_asked_s_ago
 from pi.calls.audit import recent_changes
 from pi.calls.bench import bench
@@ -41,7 +41,9 @@ from pi.on_pod.check_shapes import CheckAnswer
 from pi.on_pod.doctor_shapes import DoctorAnswer
 from pi.on_pod.events import Event, FailureKind, ServerDetail
 from pi.on_pod.key_shapes import KeysAnswer
+from pi.on_pod.network_shapes import NetworkAnswer
 from pi.on_pod.scale_shapes import OpenAnswer
+from pi.on_pod.span_shapes import SpanAnswer
 from pi.on_pod.top_shapes import TopAnswer
 from pi.planning import catalog, planner
 from pi.planning.preflight import findings
@@ -74,6 +76,8 @@ RESULTS: dict[str, Any] = {
     "start": shapes.StartAnswer,
     "stop": list[shapes.StopAnswer],
     "scale": OpenAnswer,
+    "span": SpanAnswer,
+    "network": NetworkAnswer,
     "logs": shapes.LogsAnswer,
     "explain": ServerDetail,
     "setup": shapes.SetupAnswer,
@@ -262,6 +266,8 @@ READ: dict[str, Callable[[Any], object]] = {
     "start": start,
     "stop": stop,
     "scale": scale,
+    "span": lambda link: span.look(link, planner.plan(REQUEST, pods.pod("h100", 1), CATALOG), "10.77.20.11"),
+    "network": network.look,
     "logs": lambda link: follow_log(link, "q", lambda event: None),
     "explain": explained,
     "setup": setup,

@@ -161,6 +161,21 @@ def test_a_record_of_another_kind_is_reported_and_blocks_nothing(call: Wire, con
     blocks_nothing(call)
 
 
+@pytest.mark.parametrize(
+    ("line", "fits"),
+    [
+        ("b 10.0.0.7 8001 2", True),
+        ("b fd00::7 8001 2", True),
+        ("b 10.0.0.7 8001 2\n    bind *:1", False),
+        ("b x.example 8001 2", False),
+        ("../b 10.0.0.7 8001 2", False),
+        ("b 10.0.0.7 8001", False),
+    ],
+)
+def test_a_line_of_another_pod_fits_into_haproxys_configuration(line: str, fits: bool) -> None:
+    assert (record_check.problem({**GOOD, "elsewhere": [line]}, "a") is None) is fits
+
+
 def test_a_record_of_another_user_is_not_trusted(call: Wire) -> None:
     if os.geteuid():
         skip("users")

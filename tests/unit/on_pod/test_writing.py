@@ -57,6 +57,7 @@ def test_a_launcher_waits_for_no_file(make: Callable[[Path], object], home: Path
         "idle_s": None,
         "watch": False,
         "on_idle": "",
+        "peers": [],
     }
     folder = home / ".pi" / "run" / "qwen"
     folder.mkdir(parents=True)

@@ -412,7 +412,7 @@ def test_the_pods_own_variables_do_not_replace_the_guarded_server(tmp_path: Path
     program.write_text("#!/bin/bash\ncat /proc/$$/environ >~/environ\n")
     program.chmod(0o755)
     own = {"name": "q", "instance": "i", "venv": "venv", "port": 8001, "restarts": 0, "idle_s": None}
-    own |= {"watch": True, "api": "chat", "on_idle": ""}
+    own |= {"watch": True, "api": "chat", "on_idle": "", "peers": []}
     script = render("launch.sh.j2", **own, environment={}, argv=["vllm", "serve", "a/b"])
     (run / "launch.sh").write_text(script)
     given = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **OF_THE_POD, "VLLM_LOGGING_LEVEL": "DEBUG"}

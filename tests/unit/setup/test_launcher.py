@@ -35,7 +35,7 @@ def test_a_server_starts_again_after(last: str, code: int, servers: int, tmp_pat
     program.write_text(f"#!/bin/sh\necho started\necho '{last}'\nexit {code}\n")
     program.chmod(0o755)
     values = {"name": "q", "instance": "i", "venv": "venv", "port": 8001, "restarts": 2, "idle_s": None}
-    values |= {"watch": False, "api": "chat", "on_idle": None}
+    values |= {"watch": False, "api": "chat", "on_idle": None, "peers": []}
     (run / "launch.sh").write_text(render("launch.sh.j2", **values, environment={}, argv=["vllm", "serve", "a/b"]))
     log = tmp_path / "q.log"
     log.write_text(f"of an earlier server: {DEAD}\n")

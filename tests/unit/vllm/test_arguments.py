@@ -38,9 +38,13 @@ def test_command_has_model_names_address_and_arguments() -> None:
     )
 
 
+def rank(number: int) -> serve.Rank:
+    return serve.Rank(number, ("192.0.2.1", "192.0.2.2"), "eth1", 29501)
+
+
 def test_only_the_first_pod_serves_http() -> None:
-    first = serve.command(SPREAD, "0.0.0.0", 0, ("192.0.2.1", 29501))
-    second = serve.command(SPREAD, "0.0.0.0", 1, ("192.0.2.1", 29501))
+    first = serve.command(SPREAD, "0.0.0.0", rank(0))
+    second = serve.command(SPREAD, "0.0.0.0", rank(1))
     assert ("--host" in first, "--headless" in first) == (True, False)
     assert ("--host" in second, "--headless" in second) == (False, True)
     assert Arguments.parse(second).get("--node-rank") == "1"
@@ -50,6 +54,12 @@ def test_only_the_first_pod_serves_http() -> None:
 def test_processes_of_one_pod_use_loopback() -> None:
     assert serve.environment(PLAN) == {"VLLM_HOST_IP": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "0,1"}
     assert "VLLM_HOST_IP" not in serve.environment(SPREAD)
+
+
+def test_processes_of_several_pods_use_their_address_and_interface() -> None:
+    environment, words = serve.server(SPREAD, rank=rank(1))
+    assert (environment["VLLM_HOST_IP"], environment["GLOO_SOCKET_IFNAME"]) == ("192.0.2.2", "eth1")
+    assert "--middleware" not in words and "--middleware" in serve.server(SPREAD, rank=rank(0))[1]
 
 
 def check(words: list[str]) -> None:

@@ -1,0 +1,182 @@
+"""Replicas of a model on several pods: those of the first pod's address pass requests on, or `pi door` spreads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any
+
+from pi import screen
+from pi.calls import network
+from pi.calls.call import progress_to
+from pi.calls.scale import Elsewhere, keep_options, link
+from pi.calls.start import Started
+from pi.calls.status import Found, read_status
+from pi.calls.stop import stop_models
+from pi.errors import BusyError, InputError, PiError
+from pi.pods.types import Pod, State
+from pi.steps import reconcile, together
+from pi.steps.declared import ENDED
+from pi.steps.members import Joined, all_of, joined
+from pi.steps.reports import show_how_to_call
+from pi.steps.reservation import MAY_CONTINUE
+from pi.steps.starting import Across, Start
+from pi.text import count
+
+if TYPE_CHECKING:
+    from pi.ssh.connection import Connection
+
+MEASURED_S = 0.5
+
+OVERLAYS = ip_network("100.64.0.0/10")
+"""The shared space that overlay networks use (RFC 6598)."""
+
+MOST_ADDRESSES = 2
+"""Addresses of each pod that pi tries."""
+
+StartHere = Callable[[Pod, "Connection", Start, str], Started]
+"""Starts the replicas of one pod behind an address of its own."""
+
+ScaleHere = Callable[[Pod, "Connection", Start, int, str], None]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The private address at which the first pod reaches another one, or why it has none; and a sentence on it."""
+
+    address: str
+    words: str
+
+
+def shares(replicas: int, pods: Sequence[str]) -> dict[str, int]:
+    """Return how many replicas each pod gets; the first ones get more. Raises InputError if one would get none."""
+    if replicas < len(pods):
+        hint = f"use {len(pods)} or more, or fewer pods"
+        raise InputError("replicas-few", f"{count(replicas, 'replica')} cannot be on {len(pods)} pods", hint)
+    each, more = divmod(replicas, len(pods))
+    return {pod: each + (place < more) for place, pod in enumerate(pods)}
+
+
+def on_pod(wanted: Start, number: int, is_head: bool) -> Start:
+    """Return the start of one pod's share. The first pod keeps the options of all; each other one those of its own."""
+    options: dict[str, Any] = dict(wanted.options)
+    if not is_head and options:
+        options = {key: value for key, value in options.items() if key not in ("across", "address")}
+        options["replicas"] = str(number)
+    return replace(wanted, request=replace(wanted.request, replicas=number), options=options, across=None)
+
+
+def start(pod: Pod, connection: Connection, wanted: Start, across: Across, key: str, start_here: StartHere) -> None:
+    """Start replicas on several pods, unless a pod behind the first one has some. Raises PiError."""
+    parts, name = shares(wanted.request.replicas, across.pods), wanted.request.name
+    began = list[Joined]()
+    with joined(pod, connection, together.others(pod, across)) as members:
+        reached = _reached(members, wanted, across)
+        for member in members[1:]:
+            screen.say(
+                f"{member.pod.name}: {count(parts[member.pod.name], 'replica')}; {reached[member.pod.name].words}"
+            )
+        try:
+            started = start_here(pod, connection, on_pod(wanted, parts[pod.name], True), key)
+            began.append(members[0])
+            for member in members[1:]:
+                found = _endpoint(member, name)
+                if found is None:
+                    part = on_pod(wanted, parts[member.pod.name], False)
+                    start_here(member.pod, member.connection, part, key)
+                    began.append(member)
+                elif found.deployment.model != started.deployment.model:
+                    text = f"{member.pod.name} already has another model called {name}"
+                    raise BusyError("name-taken", text, f"stop it: pi stop {name} --pod {member.pod.name}")
+        except PiError as error:
+            if not isinstance(error, MAY_CONTINUE):
+                _stop(began, name)
+            raise
+        _link(members, name, reached, wanted.options)
+    screen.say(f"{name} has {count(wanted.request.replicas, 'replica')} over {together.listed(across)}")
+    show_how_to_call(started, connection.host, pod.name)
+
+
+def scale(
+    pod: Pod, connection: Connection, wanted: Start, across: Across, number: int, key: str, scale_here: ScaleHere
+) -> None:
+    """Bring all pods together to so many replicas. Raises PiError."""
+    parts, name = shares(number, across.pods), wanted.request.name
+    with joined(pod, connection, together.others(pod, across)) as members:
+        for member in members:
+            part = parts[member.pod.name]
+            scale_here(member.pod, member.connection, on_pod(wanted, part, member.pod == pod), part, key)
+        options = {**wanted.options, "replicas": str(number)}
+        keep_options(connection, name, options)
+        _link(members, name, _reached(members, wanted, across), options)
+    screen.say(f"{name} has {count(number, 'replica')} over {together.listed(across)}")
+
+
+def _reached(members: Sequence[Joined], wanted: Start, across: Across) -> dict[str, Reach]:
+    """Return how the first pod reaches each other one. Raises InputError for a given address that is not private."""
+    for address in across.addresses.values():
+        if not ip_address(address).is_private and ip_address(address) not in OVERLAYS:
+            hint = "leave --address out: without a private network, pi door spreads the requests over SSH"
+            raise InputError("address-public", f"{address} is not private: the key would cross it in the clear", hint)
+    by_door = "pi door spreads the requests"
+    if wanted.private:
+        return {each.pod.name: Reach("", f"{by_door}: --private keeps it on its loopback") for each in members[1:]}
+    with screen.progress() as line:
+        line.show("  looking for private addresses")
+        found = dict(zip(across.pods, all_of(members, lambda each: network.look(each.connection)), strict=True))
+        candidates = {
+            pod: [across.addresses[pod]] if pod in across.addresses else [each.address for each in one.addresses]
+            for pod, one in found.items()
+        }
+        return {other.pod.name: _tried(members[0], other, candidates, by_door) for other in members[1:]}
+
+
+def _tried(head: Joined, other: Joined, candidates: dict[str, list[str]], by_door: str) -> Reach:
+    """Return the first address of a pod at which the first pod reaches it. They may be several networks."""
+    here, name = head.pod.name, other.pod.name
+    why = f"{name if candidates[here] else here} has no private address"
+    for address in candidates[name][:MOST_ADDRESSES]:
+        for own in candidates[here][:MOST_ADDRESSES]:
+            if ip_address(own).version != ip_address(address).version:
+                continue
+            passage = network.passage(head.connection, own, other.connection, address, MEASURED_S)
+            if not passage.problem:
+                return Reach(address, f"{here} passes requests on to {address} ({passage.round_trip_ms:.1f} ms away)")
+            why = f"{here} does not reach it at {address}: {passage.problem}"
+    return Reach("", f"{by_door}: {why}")
+
+
+def _link(members: Sequence[Joined], name: str, reached: dict[str, Reach], options: Mapping[str, Any]) -> None:
+    """Have the first pod pass requests on to those that it reaches."""
+    elsewhere = list[Elsewhere]()
+    for member in members[1:]:
+        found, address = _endpoint(member, name), reached[member.pod.name].address
+        if found and found.servers and address:
+            port, number = found.deployment.port, len(found.servers)
+            elsewhere.append(Elsewhere(member.pod.name, address, port, number))
+    with screen.progress() as line:
+        link(members[0].connection, name, elsewhere, progress_to(line.show))
+    if found := _endpoint(members[0], name):
+        reconcile.remember(members[0].pod, replace(found.deployment, options=dict(options)))
+
+
+def _endpoint(member: Joined, name: str) -> Found | None:
+    """Return the address of a pod's replicas, if it has some that run."""
+    found = read_status(member.connection).named(name)
+    return found if found and found.servers is not None and found.state not in ENDED else None
+
+
+def others_with(state: State, pod: Pod, name: str) -> list[str]:
+    """Return the other pods that have replicas of a model, by pods.json."""
+    model = pod.models.get(name)
+    pods = str(model.options.get("across", "")).split(",") if model and "replicas" in model.options else []
+    return [each for each in pods if each != pod.name and each in state.pods and name in state.pods[each].models]
+
+
+def _stop(members: Sequence[Joined], name: str) -> None:
+    for member in members:
+        with suppress(PiError):
+            stopped = stop_models(member.connection, [name], lambda event: None)
+            reconcile.forget(member.pod, {name, *(each.name for each in stopped)})

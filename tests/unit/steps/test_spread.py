@@ -1,0 +1,40 @@
+"""Replicas on several pods: how many each pod has, and which options each keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from pi.errors import InputError
+from pi.fabric_tasks.start_options import StartOptions
+from pi.pods.types import Deployment, Pod, State
+from pi.steps import spread
+
+
+@pytest.mark.parametrize(
+    ("replicas", "pods", "expected"),
+    [(4, "a b", [2, 2]), (3, "a b", [2, 1]), (5, "a b c", [2, 2, 1]), (2, "a b", [1, 1])],
+)
+def test_the_first_pods_get_one_more(replicas: int, pods: str, expected: list[int]) -> None:
+    assert list(spread.shares(replicas, pods.split()).values()) == expected
+
+
+def test_no_pod_is_left_without_a_replica() -> None:
+    with pytest.raises(InputError, match="1 replica cannot be on 2 pods"):
+        spread.shares(1, ["a", "b"])
+
+
+def test_the_first_pod_keeps_the_options_of_all_and_the_others_their_own() -> None:
+    given = StartOptions(model="org/m", name="m", replicas="3", across="a,b", address=("b=10.0.0.7",))
+    wanted = given.start()
+    head, other = spread.on_pod(wanted, 2, True), spread.on_pod(wanted, 1, False)
+    assert (head.request.replicas, other.request.replicas) == (2, 1) and head.across is other.across is None
+    assert head.options == given.table() and head.options["replicas"] == "3"
+    assert other.options == {"model": "org/m", "replicas": "1"}
+
+
+def test_the_first_pod_knows_who_else_has_replicas() -> None:
+    options = {"model": "org/m", "replicas": "2", "across": "a,b,c"}
+    first = Pod("a", "local", models={"m": Deployment("m", "org/m", 8001, (), 7, options=options)})
+    second = Pod("b", "local", models={"m": Deployment("m", "org/m", 8001, (), 8)})
+    state = State({"a": first, "b": second})
+    assert spread.others_with(state, first, "m") == ["b"] and spread.others_with(state, second, "m") == []
