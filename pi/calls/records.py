@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pi.on_pod.record_shapes import Record
 from pi.pods import apis
 from pi.pods.types import NAME, Deployment, Span
+from pi.text import one_line
 from pi.vllm.venvs import is_extra_venv
 
 
@@ -32,7 +35,20 @@ def deployment(record: Record) -> Deployment:
 
 
 def _span(record: Record) -> Span | None:
-    rank, members = record.get("rank"), tuple(record.get("members", ()))
-    if rank is None or len(members) < 2 or rank >= len(members) or not all(map(NAME.fullmatch, members)):
+    rank, group = record.get("rank"), record.get("group", "")
+    return None if rank is None else span_of(rank, record.get("members", []), record.get("machines", []), group)
+
+
+MOST_PODS = 64
+"""Pods of one model; pi starts one over at most 16."""
+
+LONGEST_ID = 64
+
+
+def span_of(rank: int, members: Sequence[str], machines: Sequence[str], group: str) -> Span | None:
+    """Return the pods of a model as a pod reports them, or None if that cannot be."""
+    is_possible = 2 <= len(members) <= MOST_PODS and 0 <= rank < len(members) and all(map(NAME.fullmatch, members))
+    if not is_possible:
         return None
-    return Span(rank, members, tuple(record.get("machines", ())), record.get("group", ""))
+    ids = tuple(one_line(each, LONGEST_ID) for each in machines[: len(members)])
+    return Span(rank, tuple(members), ids, one_line(group, LONGEST_ID))

@@ -48,4 +48,5 @@ def look(connection: Connection, plan: LaunchPlan, address: str | None = None) -
         answer["weights"] and one_line(answer["weights"], 60),
         answer["interface"],
         one_line(answer["machine"], 60),
+        one_line(answer["storage"], 300),
     )

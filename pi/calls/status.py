@@ -14,7 +14,8 @@ from pi.calls.gpus import read_gpus
 from pi.calls.records import deployment
 from pi.on_pod import record_shapes as shapes
 from pi.on_pod.record_shapes import ModelState
-from pi.on_pod.shapes import DeploymentStatus, NamedGpuUse, StatusAnswer, StatusRequest
+from pi.on_pod.shapes import NamedGpuUse, StatusAnswer, StatusRequest
+from pi.on_pod.status_shapes import DeploymentStatus
 from pi.pods import gpus
 from pi.pods.gpus import Gpu
 from pi.pods.types import Deployment
@@ -75,6 +76,8 @@ class Found:
     """How the pod ends with it, "runpod", "vast" or "command"; None if it stays."""
     pod_stop: str = ""
     """What became of that."""
+    unguarded: bool = False
+    """Whether the rules of the firewall between its pods are gone."""
     servers: Mapping[str, str] | None = None
     """The replicas of an endpoint that runs, with HAProxy's states; None for other deployments."""
 
@@ -212,5 +215,6 @@ def found_of(record: DeploymentStatus) -> Found:
         hung_s=hung_s,
         on_idle=record.get("on_idle"),
         pod_stop=one_line(record.get("pod_stop", ""), 400),
+        unguarded=record.get("unguarded", False),
         servers=record.get("servers", {}) if "replicas" in record else None,
     )

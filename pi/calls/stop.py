@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pi.calls.call import Listener, call
+from pi.calls.records import span_of
 from pi.on_pod.shapes import StopAnswer, StopFound, StopRequest
-from pi.pods.types import NAME, Span
+from pi.pods.types import Span
 from pi.text import one_line
 
 if TYPE_CHECKING:
@@ -38,14 +39,6 @@ def stop_models(connection: Connection, names: list[str], listen: Listener) -> t
     return tuple(map(_stopped, call(connection, "stop", "stop", request, list[StopAnswer], listen)))
 
 
-def _span(answer: StopAnswer) -> Span | None:
-    members = tuple(answer.get("members", ()))
-    if len(members) < 2 or not all(map(NAME.fullmatch, members)):
-        return None
-    rank = min(answer.get("rank", 0), len(members) - 1)
-    return Span(rank, members, tuple(answer.get("machines", ())), answer.get("group", ""))
-
-
 def _stopped(answer: StopAnswer) -> Stopped:
     return Stopped(
         name=answer["name"],
@@ -53,6 +46,8 @@ def _stopped(answer: StopAnswer) -> Stopped:
         forced_after_s=answer.get("forced_after_s"),
         memory_proven=answer.get("memory_proven", True),
         other_processes=tuple(answer.get("other_processes", ())),
-        span=_span(answer),
+        span=span_of(
+            answer.get("rank", 0), answer.get("members", []), answer.get("machines", []), answer.get("group", "")
+        ),
         firewall=one_line(answer.get("firewall", ""), 200),
     )

@@ -19,7 +19,7 @@ from pi.steps.plans import show_plans
         "pi start Qwen/Qwen3-Coder-30B-A3B-Instruct --name qwen",
         "pi start openai/gpt-oss-20b --name oss --memory 45% --context 64k",
         "pi start /models/mine --name mine --set max-num-seqs=64",
-        "pi start zai-org/GLM-4.6 --name glm --across dc1,dc2",
+        "pi start moonshotai/Kimi-K2-Instruct --name kimi --across dc1,dc2",
     ),
 )
 def start(c: Any, options: StartOptions) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import stat
-from typing import Iterator, Optional
+from typing import Iterator, NamedTuple, Optional
 
 from pi.on_pod import private, probe, reading
 
@@ -92,12 +92,26 @@ def _keeps_owner(descriptor: int) -> bool:
 
 
 def _kind(folder: str) -> str:
-    """Return the type of a folder's file system, such as "nfs4" (proc(5): /proc/PID/mountinfo)."""
-    path, longest, kind = os.path.realpath(folder), 0, ""
+    """Return the type of a folder's file system, such as "nfs4"."""
+    return mounted(folder).kind
+
+
+class Mount(NamedTuple):
+    """A mount: its type, what is mounted, such as "server:/models", and where."""
+
+    kind: str
+    source: str
+    point: str
+
+
+def mounted(folder: str) -> Mount:
+    """Return the mount that has a folder (proc(5): /proc/PID/mountinfo)."""
+    path, longest, found = os.path.realpath(folder), 0, Mount("", "", "")
     for line in reading.text("/proc/self/mountinfo").splitlines():
         mount, _, source = line.partition(" - ")
-        point = ESCAPED.sub(lambda found: chr(int(found[1], 8)), (mount.split() + [""] * 5)[4])
+        point = ESCAPED.sub(lambda code: chr(int(code[1], 8)), (mount.split() + [""] * 5)[4])
         is_above = path == point or path.startswith(point.rstrip("/") + "/")
         if is_above and len(point) >= longest:  # a later mount covers an earlier one at the same point
-            longest, kind = len(point), source.split(" ")[0]
-    return kind
+            kind, what = [*source.split(" "), "", ""][:2]
+            longest, found = len(point), Mount(kind, what, point)
+    return found

@@ -9,7 +9,7 @@ import os
 import re
 from typing import Dict, Optional
 
-from pi.on_pod import machine, network, reading, records, survey
+from pi.on_pod import machine, network, own_folder, reading, records, storage, survey
 from pi.on_pod.shapes import Repository
 from pi.on_pod.span_shapes import SpanAnswer, SpanRequest
 from pi.on_pod.wire import Wire
@@ -36,6 +36,7 @@ def look(wire: Wire, request: SpanRequest) -> SpanAnswer:
         "weights": weights(request["model"]),
         "interface": interface_of(address) if address else "",
         "machine": machine.identity(),
+        "storage": shared_storage(),
     }
 
 
@@ -78,6 +79,14 @@ def weights(model: Repository) -> Optional[str]:
         if each.endswith(".json"):
             digest.update(reading.beginning(path, 64 << 20).encode("utf-8", "replace"))
     return digest.hexdigest()[:16]
+
+
+def shared_storage() -> str:
+    """Return a name for the network storage of the hub's cache, "" if it is on a disk of the pod."""
+    folder = os.path.realpath(storage.existing(storage.hub_cache()))
+    mount = own_folder.mounted(folder)
+    is_shared = ":" in mount.source or mount.source.startswith("//") or mount.kind.startswith("fuse")
+    return "%s %s" % (mount.source, os.path.relpath(folder, mount.point)) if is_shared else ""
 
 
 def interface_of(address: str) -> str:

@@ -20,6 +20,7 @@ class SpanAnswer(TypedDict):
 
     `versions` are those of packages, `environment` digests of the values of vLLM's variables. `weights` identifies the
     files of the model, None if they are not here. `interface` has the given address, "" if none has it.
+    `storage` names the network storage of the hub's cache, "" if it is on a disk of the pod.
     """
 
     versions: Dict[str, str]
@@ -27,3 +28,4 @@ class SpanAnswer(TypedDict):
     weights: Optional[str]
     interface: str
     machine: str
+    storage: str

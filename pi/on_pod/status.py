@@ -9,6 +9,7 @@ from pi.on_pod import (
     balancer,
     container,
     endings,
+    firewall,
     gpu_users,
     gpus,
     health,
@@ -24,7 +25,8 @@ from pi.on_pod import (
 
 if TYPE_CHECKING:
     from pi.on_pod.record_shapes import Record
-    from pi.on_pod.shapes import DeploymentStatus, StatusAnswer, StatusRequest
+    from pi.on_pod.shapes import StatusAnswer, StatusRequest
+    from pi.on_pod.status_shapes import DeploymentStatus
     from pi.on_pod.wire import Wire
 
 LOG_TAIL_BYTES = 64 * 1024
@@ -77,6 +79,8 @@ def described_all(recorded: List[Record], look: process.Look) -> List[Deployment
             _take_over(record, now)
         if now["state"] == "running" and not record.get("rank"):
             _check_server(record, now, is_up, look)
+        if now["state"] == "running" and record.get("closed") and not firewall.is_closed(record["name"]):
+            now["unguarded"] = True
         options = records.options(record["name"])
         if options:
             now["options"] = options

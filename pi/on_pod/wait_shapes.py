@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, TypedDict
 
-from pi.on_pod.shapes import DeploymentStatus
+from pi.on_pod.status_shapes import DeploymentStatus
 
 
 class WaitRequest(TypedDict):

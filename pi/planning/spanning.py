@@ -35,6 +35,14 @@ class Parts:
     weights: str | None
     interface: str = ""
     machine: str = ""
+    storage: str = ""
+    """Network storage of its models, which another pod may have too; empty for a disk of its own."""
+
+
+def share_storage(parts: Mapping[str, Parts]) -> bool:
+    """Return whether pods have their models on the same storage: then one after the other downloads."""
+    named = [each.storage for each in parts.values() if each.storage]
+    return len(set(named)) < len(named)
 
 
 def require_equal_gpus(facts: Mapping[str, PodFacts]) -> None:

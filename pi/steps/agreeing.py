@@ -17,7 +17,7 @@ from pi.planning.serve import Rank
 from pi.planning.spanning import Parts
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods.types import Span
-from pi.steps import kept_prices, measurements
+from pi.steps import kept_prices, measurements, meeting
 from pi.steps.asking import facts_for
 from pi.steps.members import Joined, all_of
 from pi.steps.starting import Across
@@ -67,9 +67,8 @@ def agree(members: Sequence[Joined], request: Request, across: Across) -> Agreed
         parts = dict(zip(names, all_of(members, look), strict=True))
         spanning.require_equal(parts)
         networks = dict(zip(names, all_of(members, lambda member: network.look(member.connection)), strict=True))
-        addresses = {name: _address(name, networks[name], parts[name], across, networks) for name in names}
-        if len({address.address for address in addresses.values()}) < len(names):
-            raise InputError("span-addresses", "two pods have the same address", "name others: --address POD=IP")
+        interfaces = {name: each.interface for name, each in parts.items()}
+        addresses = meeting.addresses(networks, across.addresses, interfaces)
         notes = _measured(members, addresses, plans[names[0]], facts[names[0]], across, line.show)
     closed, kept = protected(networks, addresses, across)
     return Agreed(
@@ -105,23 +104,6 @@ def _ranks(
         )
         for number, name in enumerate(names)
     }
-
-
-def _address(name: str, found: PodNetwork, parts: Parts, across: Across, networks: Mapping[str, PodNetwork]) -> Address:
-    """Return the address at which the other pods reach one. Raises InputError if it has none."""
-    given = across.addresses.get(name)
-    if given is None:
-        shared = set.intersection(*({each.network for each in one.addresses} for one in networks.values())) - {""}
-        own = sorted(found.addresses, key=lambda each: each.network not in shared)
-        if not own:
-            hint = f"name the address at which the other pods reach it: --address {name}=IP"
-            raise InputError("no-private-address", f"{name} has no private address", hint)
-        return own[0]
-    known = next((each for each in found.addresses if each.address == given), None)
-    if known is None and not parts.interface:
-        listed = ", ".join(each.address for each in found.addresses) or "none that is private"
-        raise InputError("address-absent", f"{name} does not have the address {given}", f"it has {listed}")
-    return known or Address(given, parts.interface, "")
 
 
 def _measured(

@@ -7,9 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from pi import faults
 from pi.calls.explain import read_ending
 from pi.calls.logs import follow_log
-from pi.errors import HostKeyError, Interrupted, LeftRunning, NotReadyError, OutputError, PiError, UnreachableError
+from pi.errors import (
+    HostKeyError,
+    Interrupted,
+    LeftRunning,
+    NotReadyError,
+    OutputError,
+    PiError,
+    RemoteError,
+    UnreachableError,
+)
 from pi.steps.members import Joined
 
 SETTLE_S = 60
@@ -73,6 +83,8 @@ class Ranks:
             self._watch(member)
         except PiError as error:
             self._fail(member, error)
+        except Exception as error:
+            self._fail(member, RemoteError("pod-fault", faults.describe(error)))
 
     def _watch(self, member: Joined) -> None:
         """Wait for the end of a rank's processes, which the head's start must not outlive. Raises NotReadyError."""

@@ -221,6 +221,8 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
         words += f"; {_over(model.name, model.span)}"
     if found.state == "running" and found.idle_s:
         words += f"; stops after {minutes(found.idle_s)} without a request{_then(found)}"
+    if found.unguarded:
+        words += f"; NOT PROTECTED: its firewall rules are gone, others reach its ports; pi restart {model.name}"
     if found.restarts:
         words += f"; restarted {count(found.restarts, 'time')} after a failure"
     if found.left:

@@ -36,7 +36,7 @@ def stop_rest(c: Any, pod: Pod, stopped: Sequence[Stopped]) -> None:
 
 
 def _stop(c: Any, pod: Pod, name: str, span: Span, done: str = "") -> None:
-    """Stop the parts of a model, of which `pod` has one. That of the pod `done` is stopped already."""
+    """Stop the parts of a model that `pod` has a part of, too; that of the pod `done` is stopped already."""
     known = pods_of(state.load(), pod.name, span)
     for member, place in known.items():
         if place is None:
@@ -50,7 +50,7 @@ def _stop(c: Any, pod: Pod, name: str, span: Span, done: str = "") -> None:
     answered = [each for each in asked if each.answer is not None]
     with where.saving("the stopped parts are still in pods.json", "pi list removes them"):
         for each in answered:
-            reconcile.forget(each.pod, {name})
+            forget_part(each.pod, name, span.group)
     for each in answered:
         if not set(each.pod.models) - {name}:
             screen.note(f"no model is left on {each.pod.name}; the machine {spending.still_bills(each.pod)}")
@@ -67,6 +67,15 @@ def stop_part(connection: Connection, name: str, group: str) -> tuple[Stopped, .
     found = read_status(connection).named(name)
     is_other = found and (found.deployment.span is None or found.deployment.span.group != group)
     return () if is_other else stop_models(connection, [name], lambda event: None)
+
+
+def forget_part(pod: Pod, name: str, group: str) -> None:
+    """Remove the part of one start from pods.json, but not another model of its name."""
+    saved = state.load().pods.get(pod.name)
+    model = saved.models.get(name) if saved else None
+    if model and (model.span is None or model.span.group != group):
+        return
+    reconcile.forget(pod, {name})
 
 
 def _note_gone(pod: Pod, name: str, error: PiError | None) -> None:

@@ -28,7 +28,7 @@ from pi.steps.ranks import Ranks, goes_on, with_pod
 from pi.steps.reports import StartReport, show_how_to_call, show_reasons
 from pi.steps.reservation import Reservation
 from pi.steps.starting import Across, Detached, Start
-from pi.steps.stop_together import stop_part
+from pi.steps.stop_together import forget_part, stop_part
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
@@ -121,7 +121,11 @@ def _fetch(agreed: Agreed) -> None:
             return pull_model(member.connection, agreed.plans[name], hear)
 
         try:
-            all_of(agreed.members, pull)
+            if spanning.share_storage(agreed.parts):  # a download tidies up what others leave there
+                for member in agreed.members:
+                    all_of([member], pull)
+            else:
+                all_of(agreed.members, pull)
             line.show("  comparing the files of the model")
             found = all_of(agreed.members, lambda member: span.look(member.connection, agreed.plans[member.pod.name]))
         except KeyboardInterrupt as stop:
@@ -150,6 +154,8 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
     def hear(event: Event) -> None:
         if isinstance(event, Launched):
             ranks.await_launched()
+            for number, member in enumerate(agreed.members[1:], 1):
+                screen.say(f"  vLLM is running on {member.pod.name} (rank {number})")
             if wanted.detach:
                 raise Detached
         report.hear(event)
@@ -231,15 +237,6 @@ def _stop(agreed: Agreed, member: Joined) -> None:
     stop_part(member.connection, agreed.request.name, agreed.ranks[member.pod.name].span.group)
 
 
-def _forget(agreed: Agreed, pod: Pod) -> None:
-    """Remove a part from pods.json, but not another model of its name."""
-    name, group = agreed.request.name, agreed.ranks[pod.name].span.group
-    with suppress(PiError):
-        model = state.load().pod(pod.name).models.get(name)
-        if model and model.span and model.span.group == group:
-            reconcile.forget(pod, {name})
-
-
 def _stop_all(agreed: Agreed) -> None:
     """Stop what has started on any pod, and say which ones could not be asked."""
     name = agreed.request.name
@@ -248,4 +245,5 @@ def _stop_all(agreed: Agreed) -> None:
             if one.error:
                 screen.note(f"cannot stop {name} on {one.pod.name}: {one.error.message}; later: pi stop {name}")
             else:
-                _forget(agreed, one.pod)
+                with suppress(PiError):
+                    forget_part(one.pod, name, agreed.ranks[one.pod.name].span.group)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.rig.alone import OUTER_ADDRESS
+from tests.rig.alone import OUTER_ADDRESS, is_alone
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, until
 from tests.ssh.conftest import NewPod
@@ -37,6 +39,7 @@ def test_one_model_starts_lists_and_stops_on_two_pods(pi: Pi, pods: tuple[Pod, P
     assert a.records() == b.records() == []
     started = pi.ok(*start(pi, "-y"))
     assert "starting ~/models/m as qwen on 2 pods together: a (head), b" in started
+    assert "  vLLM is running on b (rank 1)\n" in started
     assert "qwen is ready over a and b after" in started and "pi prompt qwen" in started
     head, rank = a.received("qwen"), b.received("qwen")
     assert "--headless" in rank["argv"] and "--headless" not in head["argv"]
@@ -92,6 +95,10 @@ def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(pi: Pi, pods: t
     pi.ok(*start(pi, "-y"))
     assert "rank 1 of qwen, whose head is a" in other.ok("list", "--all-pods")
     assert "Paris" in other.ok("prompt", "qwen", "--pod", "b", "--no-tools", "Where?")
+    if is_alone() and os.geteuid() == 0:
+        assert "NOT PROTECTED" not in other.ok("list")
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+        assert "NOT PROTECTED: its firewall rules are gone" in other.ok("list")
     b.down()
     stopped = other("stop", "qwen")
     assert stopped.code == 0 and "a: qwen is stopped" in stopped.out and "cannot reach pod 'b'" in stopped.err, stopped
@@ -141,3 +148,18 @@ def test_a_detached_start_and_a_dry_run(pi: Pi, pods: tuple[Pod, Pod]) -> None:
     assert "qwen is ready on a" in pi.ok("wait", "qwen", "--pod", "b")
     pi.ok("stop", "qwen")
     assert a.records() == b.records() == [] and pi.models("a") == pi.models("b") == {}
+
+
+@pytest.mark.long
+def test_gpus_of_a_rank_are_taken_for_others(pi: Pi, pods: tuple[Pod, Pod]) -> None:
+    a, b = pods
+    for pod in pods:
+        pod.cards("h100_8", count=2)
+    pi.ok(*start(pi, "-y", "--memory", "90%"))
+    for pod in pods:
+        assert pod.received("qwen")["env"]["CUDA_VISIBLE_DEVICES"] == "0,1" and pod.record("qwen")["gpus"] == [0, 1]
+    busy = pi("start", b.model("other"), "--name", "other", "--pod", "b", "--memory", "50%")
+    assert busy.id == "gpus-busy" and "held by qwen" in busy.err, busy
+    pi.ok("stop", "qwen", "--pod", "b")
+    a.cards("h100_8", count=1)
+    assert "a has 1x H100 80GB HBM3, b has 2x H100 80GB HBM3" in pi(*start(pi, "-y")).err

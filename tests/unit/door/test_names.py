@@ -16,7 +16,7 @@ from pi.door import kept, names, stopped
 from pi.door.refusals import Refused
 from pi.door.starts import start_words
 from pi.pods import file_format
-from pi.pods.types import Deployment, Move, Pod, State
+from pi.pods.types import Deployment, Move, Pod, Span, State
 
 
 def state(*pods: Pod) -> State:
@@ -115,6 +115,7 @@ def test_a_model_that_moves_has_one_name(is_done: bool, serves: str, leaves: lis
         ({"context": "32k", "gpus": 2}, ["--context=32k", "--gpus=2"]),
         ({"private": True, "text-only": False}, ["--private"]),
         ({"set": ["a=1", "--b=2"]}, ["--set=a=1", "--set=--b=2"]),
+        ({"across": "a,b", "address": ["b=10.0.0.7"]}, ["--across=a,b", "--address=b=10.0.0.7", "--yes"]),
         ({"vllm": ["--x", "1"], "timeout": "900"}, ["--timeout=900", "--vllm", "--x", "1"]),
     ],
 )
@@ -161,3 +162,9 @@ def test_processes_that_make_the_key_at_once_agree(tmp_path: Path, monkeypatch: 
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: kept.key(), range(8)))
     assert len(keys) == 1 and [path.name for path in (tmp_path / "door").iterdir()] == ["key"]
+
+
+def test_a_model_over_several_pods_is_served_once_by_its_head() -> None:
+    head, rank = (model("big", span=Span(number, ("a", "b"), group="g")) for number in (0, 1))
+    [found] = names.served(state(pod("b", rank), pod("a", head)), {})
+    assert (found.id, found.pod.name) == ("big", "a")

@@ -12,7 +12,7 @@ import pytest
 
 from pi.on_pod import process, status
 from pi.on_pod.record_shapes import Record
-from pi.on_pod.shapes import DeploymentStatus
+from pi.on_pod.status_shapes import DeploymentStatus
 from tests.rig.skips import skip
 
 ADDRESSES = [

@@ -108,6 +108,15 @@ def test_pods_with_other_files_of_the_model_are_refused(weights: str | None) -> 
     spanning.require_same_weights({"a": PARTS, "b": PARTS}, "o/m")
 
 
+@pytest.mark.parametrize(
+    ("storages", "is_shared"),
+    [(("", ""), False), (("s:/m hub", "s:/m hub"), True), (("s:/m hub", "s:/n hub", ""), False)],
+)
+def test_pods_with_the_same_storage_download_one_after_the_other(storages: tuple[str, ...], is_shared: bool) -> None:
+    parts = {str(number): replace(PARTS, storage=storage) for number, storage in enumerate(storages)}
+    assert spanning.share_storage(parts) is is_shared
+
+
 def test_a_slow_network_is_refused_for_tensor_parallelism_and_priced_for_stages() -> None:
     wide = spanning.plans(KIMI, {"a": pod("h200", 8), "b": pod("h200", 8)}, CATALOG)["a"]
     piped = spanning.plans(GLM, {"a": pod("h100", 8), "b": pod("h100", 8)}, CATALOG)["a"]
