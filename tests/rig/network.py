@@ -6,6 +6,7 @@ pods alone. Both are bridges in the pytest process's own namespace. Only root ca
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -19,8 +20,9 @@ from typing import Any
 import pytest
 
 from tests.rig import machine
-from tests.rig.pod import Pod, until
+from tests.rig.pod import Pod, is_alive, read, until
 from tests.rig.skips import skip
+from tests.rig.sshd import pids
 
 OUTER, PRIVATE = "198.18", "10.77"
 """The first half of both networks. The first is for benchmarks (RFC 2544), which no real network routes."""
@@ -143,6 +145,15 @@ class NetworkPod(Pod):
     def __init__(self, folder: Path, name: str, space: Namespace, **options: Any) -> None:
         super().__init__(folder, name, port=22, address=space.outer, enter=space.enter, **options)
         self.space = space
+
+    def processes(self) -> dict[int, str]:
+        """Add those in its home: vLLM's processes overwrite their environment with their names."""
+        found = super().processes()
+        for pid in pids():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/cwd") == str(self.home) and is_alive(pid):
+                    found.setdefault(pid, read(pid, "cmdline").decode(errors="replace"))
+        return found
 
     def _settings(self) -> list[str]:
         """Listen on all addresses, as the sshd of a pod does."""
