@@ -235,18 +235,20 @@ def end(server: int, loss: Loss, pace: float) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher ends its helpers when the server has ended
     write("link", json.dumps(loss._asdict()))
     print(f"pi: {loss.text}; ending this rank", flush=True)
+    rank = others()  # without what the launcher starts later, such as its pauses
     with contextlib.suppress(ProcessLookupError):
         os.kill(server, signal.SIGTERM)
     deadline = time.monotonic() + KILL_S * pace
-    while others() and time.monotonic() < deadline:
+    while (left := rank & others()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for pid in others():
+    for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def others() -> list[int]:
-    return [pid for pid in processes() if pid not in (os.getpid(), os.getsid(0))]
+def others() -> set[int]:
+    """Return the processes of this session, without this one and the launcher."""
+    return set(processes()) - {os.getpid(), os.getsid(0)}
 
 
 def main() -> None:
