@@ -227,5 +227,7 @@ def _files(plan: LaunchPlan, launcher: Launcher) -> dict[str, str]:
     return {"launch.sh": render("launch.sh.j2", **values), **own, **command}
 
 
-OWN_FILES = ("pi_guard.py", "pi_idle.py", "pi_link.py", "pi_stop_pod.py", "pi_watch.py", "sitecustomize.py")
+OWN_FILES = (
+    *("pi_beside.py", "pi_guard.py", "pi_idle.py", "pi_link.py", "pi_stop_pod.py", "pi_watch.py", "sitecustomize.py"),
+)
 """Modules of pi that run within the server or beside it."""

@@ -11,7 +11,7 @@ from pi.on_pod.record_shapes import Record
 
 MOST_PROCESSES = 16
 
-WATCHERS = ("/pi_idle.py", "/pi_watch.py")
+WATCHERS = ("/pi_idle.py", "/pi_link.py", "/pi_watch.py")
 
 
 def of(record: Record) -> List[ProcessDetail]:

@@ -20,7 +20,7 @@ from tests.rig.patience import patient
 from tests.rig.pod import is_alive, session_of, until
 from tests.rig.sshd import pids
 
-PROGRAM = Path(pi.__file__).parent / "setup" / "templates" / "pi_link.py"
+TEMPLATES = Path(pi.__file__).parent / "setup" / "templates"
 
 SERVER = """
 import signal, socket, sys, time
@@ -59,7 +59,8 @@ class Rank:
         self.folder, self.space, self._pace = folder, space, pace
         folder.mkdir()
         (folder / "server.py").write_text(SERVER)
-        (folder / "pi_link.py").write_text(PROGRAM.read_text())
+        for name in ("pi_link.py", "pi_beside.py"):
+            (folder / name).write_text((TEMPLATES / name).read_text())
         self._launcher: subprocess.Popen[bytes] | None = None
 
     def start(self, *peers: Rank, wait_s: float = 60) -> None:

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from pi_beside import HERE, started_of  # type: ignore[import-not-found]
 
 LOOK_S = 10.0
 
@@ -70,15 +70,6 @@ def fetched(port: int, path: str) -> str | None:
             return str(reply.read(8 << 20).decode("utf-8", "replace"))
     except OSError:
         return None
-
-
-def started_of(pid: int) -> str | None:
-    """Return when a process started, in ticks, or None if it does not live (proc(5): /proc/PID/stat)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
 
 
 def asked_at() -> float | None:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
+from pi_beside import HERE, fields_of, started_of, write  # type: ignore[import-not-found]
 
 BEAT_S = 1.0
 
@@ -174,20 +174,6 @@ def processes() -> list[int]:
     return found
 
 
-def fields_of(pid: int) -> list[str]:
-    """Return state, parent, group, session and the rest of /proc/PID/stat; empty if it is gone (proc(5))."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def started_of(pid: int) -> str | None:
-    """Return when a process started, in ticks, or None if it does not live."""
-    fields = fields_of(pid)
-    return fields[19] if fields and fields[0] not in "ZX" else None
-
-
 def answering(own: str, addresses: Iterable[str]) -> set[str]:
     """Return the addresses whose pods answer: all are asked at once, from this pod's own address."""
     waiting: dict[int, tuple[socket.socket, str]] = {}
@@ -218,16 +204,6 @@ def answering(own: str, addresses: Iterable[str]) -> set[str]:
 
 def is_answer(error: int) -> bool:
     return error in (0, errno.ECONNREFUSED)
-
-
-def write(name: str, text: str) -> None:
-    """Write a private file beside this one, whole or not at all; a full disk loses it."""
-    with contextlib.suppress(OSError):
-        fresh = HERE / (name + ".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-            file.write(text)
-        fresh.replace(HERE / name)
 
 
 def end(server: int, loss: Loss, pace: float) -> None:

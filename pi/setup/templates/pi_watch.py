@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pi_stack  # type: ignore[import-not-found]  # a start writes pi/on_pod/stack.py beside this file
-
-HERE = Path(__file__).resolve().parent
+from pi_beside import HERE, fields_of, started_of, write  # type: ignore[import-not-found]
 
 LOOK_S = 60.0
 
@@ -233,36 +232,12 @@ class Server:
         )
 
 
-def fields_of(pid: int) -> list[str]:
-    """Return state, parent, group, session and the rest of /proc/PID/stat; empty if it is gone (proc(5))."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def started_of(pid: int) -> str | None:
-    """Return when a process started, in ticks, or None if it does not live."""
-    fields = fields_of(pid)
-    return fields[19] if fields and fields[0] not in "ZX" else None
-
-
 @contextlib.contextmanager
 def probing() -> Iterator[None]:
     """Keep the watcher of idle servers from counting a probe as a request that runs."""
     with (HERE / "probing").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def write(name: str, text: str) -> None:
-    """Write a private file beside this one, whole or not at all; a full disk loses it."""
-    with contextlib.suppress(OSError):
-        fresh = HERE / (name + ".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-            file.write(text)
-        fresh.replace(HERE / name)
 
 
 def say(text: str) -> None:

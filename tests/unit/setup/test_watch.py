@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import runpy
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,11 +14,9 @@ from typing import Any
 import pytest
 
 import pi
-from pi.on_pod import stack
 from pi.pods.apis import APIS
 
 PROGRAM = Path(pi.__file__).parent / "setup" / "templates" / "pi_watch.py"
-sys.modules["pi_stack"] = stack  # on a pod, its file is beside the program
 WATCH = runpy.run_path(str(PROGRAM))
 LOOK_S, PROBE_S, MISSES, HUNG_S = (WATCH[name] for name in ("LOOK_S", "PROBE_S", "MISSES", "HUNG_S"))
 
