@@ -137,6 +137,16 @@ def link(wire: Wire, name: str, elsewhere: List[Elsewhere]) -> None:
         _await_up(wire, name, own)
 
 
+def unlink(name: str, pod: str) -> None:
+    """Have an endpoint pass on no more requests to another pod. Those that run there break."""
+    endpoint = records.load(name)
+    if endpoint and records.is_endpoint(endpoint) and pod in pods_of(endpoint):
+        with _changed(name) as changed:
+            _delete(name, pod)
+            changed["elsewhere"] = [each for each in changed.get("elsewhere", []) if each.split()[0] != pod]
+        learn_keys()
+
+
 def _to_leave(endpoint: Optional[Record], wanted: Dict[str, str]) -> List[str]:
     """Return the other pods behind an endpoint that are not at the same place in the wanted lines."""
     lines = endpoint.get("elsewhere", []) if endpoint else []

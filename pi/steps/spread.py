@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pi import screen
 from pi.calls import network
 from pi.calls.call import progress_to
-from pi.calls.scale import Elsewhere, keep_options, link
+from pi.calls.scale import Elsewhere, keep_options, link, unlink_pod
 from pi.calls.start import Started
 from pi.calls.status import Found, read_status
 from pi.calls.stop import stop_models
 from pi.errors import BusyError, InputError, PiError
+from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import reconcile, together
+from pi.steps import group, reconcile, together, where
 from pi.steps.declared import ENDED
 from pi.steps.members import Joined, all_of, joined
 from pi.steps.reports import show_how_to_call
@@ -168,11 +169,42 @@ def _endpoint(member: Joined, name: str) -> Found | None:
     return found if found and found.servers is not None and found.state not in ENDED else None
 
 
-def others_with(state: State, pod: Pod, name: str) -> list[str]:
+def others_with(saved: State, pod: Pod, name: str) -> list[str]:
     """Return the other pods that have replicas of a model, by pods.json."""
     model = pod.models.get(name)
     pods = str(model.options.get("across", "")).split(",") if model and "replicas" in model.options else []
-    return [each for each in pods if each != pod.name and each in state.pods and name in state.pods[each].models]
+    return [each for each in pods if each != pod.name and each in saved.pods and name in saved.pods[each].models]
+
+
+def unlink(c: Any, stopped: Mapping[str, Collection[str]]) -> None:
+    """Let no other pod pass requests on to models that pi has stopped: another model may get their ports."""
+    links = {pod.name: found for pod in state.load().pods.values() if (found := _links(pod, stopped))}
+    heads = tuple(pod for pod in state.load().pods.values() if pod.name in links)
+
+    def cut(head: Pod, connection: Connection) -> bool:
+        for name, pods in links[head.name].items():
+            for pod in pods:
+                unlink_pod(connection, name, pod)
+        return True
+
+    for each in group.ask(c, where.Chosen(heads, True), cut):
+        for name, pods in links[each.pod.name].items():
+            model = each.pod.models[name]
+            if each.answer:
+                left = tuple(pod for pod in model.elsewhere if pod not in pods)
+                reconcile.remember(each.pod, replace(model, elsewhere=left))
+            elif each.error:
+                screen.note(f"{each.pod.name} may still pass requests for {name} on to {', '.join(pods)}:")
+                screen.note(f"  {each.error.message}; then: pi restart {name} --pod {each.pod.name}")
+
+
+def _links(head: Pod, stopped: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Return the stopped models to which a pod passes requests on, with their pods."""
+    found = {
+        model.name: [pod for pod in model.elsewhere if model.name in stopped.get(pod, ())]
+        for model in head.models.values()
+    }
+    return {name: pods for name, pods in found.items() if pods}
 
 
 def _stop(members: Sequence[Joined], name: str) -> None:

@@ -131,6 +131,15 @@ def test_a_pod_that_leaves_answers_its_requests_first(call: Wire, port: int, oth
     assert not leaving.is_alive() and balancer.servers(NAME) == {}
 
 
+def test_a_pod_without_replicas_is_taken_out(call: Wire, port: int, other: int) -> None:
+    balancer.link(call, NAME, [pod("b", other, 1), pod("c", other, 1)])
+    balancer.unlink(NAME, "b")
+    assert list(balancer.servers(NAME)) == ["c"] and balancer.pods_of(load()) == ["c"]
+    configuration = Path(records.folder(NAME), "haproxy.cfg").read_text()
+    assert "server c " in configuration and "server b " not in configuration
+    balancer.unlink(NAME, "b")
+
+
 def load() -> Record:
     found = records.load(NAME)
     assert found

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pi.errors import InputError
+from pi.errors import InputError, UnreachableError
 from pi.fabric_tasks.start_options import StartOptions
+from pi.pods import state
 from pi.pods.types import Deployment, Pod, State
-from pi.steps import spread
+from pi.steps import group, spread
+from pi.steps.group import Asked
 
 
 @pytest.mark.parametrize(
@@ -38,3 +42,35 @@ def test_the_first_pod_knows_who_else_has_replicas() -> None:
     second = Pod("b", "local", models={"m": Deployment("m", "org/m", 8001, (), 8)})
     state = State({"a": first, "b": second})
     assert spread.others_with(state, first, "m") == ["b"] and spread.others_with(state, second, "m") == []
+
+
+@pytest.fixture
+def linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """The links that pi cuts, in a pods.json where `a` passes requests for `m` on to `b` and `c`."""
+    model = Deployment("m", "org/m", 8001, (), 7, instance="d81ea378b66584d1", elsewhere=("b", "c"))
+    pods = {"a": Pod("a", "local", models={"m": model}), "b": Pod("b", "ssh b"), "c": Pod("c", "ssh c")}
+    monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path))
+    state.change(lambda before: State(pods))
+    cut = list[tuple[str, str, str]]()
+    monkeypatch.setattr(spread, "unlink_pod", lambda head, name, pod: cut.append((head, name, pod)))
+    monkeypatch.setattr(
+        group, "ask", lambda c, chosen, work: [Asked(pod, work(pod, "to " + pod.name)) for pod in chosen.pods]
+    )
+    return cut
+
+
+def test_no_pod_passes_requests_on_to_what_pi_has_stopped(linked: list[tuple[str, str, str]]) -> None:
+    spread.unlink(None, {"b": {"other"}, "a": {"m"}})
+    assert linked == [] and state.load().pods["a"].models["m"].elsewhere == ("b", "c")
+    spread.unlink(None, {"b": {"m", "m.1"}})
+    assert linked == [("to a", "m", "b")] and state.load().pods["a"].models["m"].elsewhere == ("c",)
+
+
+def test_a_pod_out_of_reach_that_may_pass_requests_on_is_named(
+    linked: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = UnreachableError("unreachable", "a does not answer")
+    monkeypatch.setattr(group, "ask", lambda c, chosen, work: [Asked(pod, error=error) for pod in chosen.pods])
+    spread.unlink(None, {"b": {"m"}})
+    assert "a may still pass requests for m on to b" in capsys.readouterr().err
+    assert state.load().pods["a"].models["m"].elsewhere == ("b", "c")
