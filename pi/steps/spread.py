@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pi import screen
 from pi.calls import network
 from pi.calls.call import progress_to
-from pi.calls.scale import Elsewhere, keep_options, link, unlink_pod
+from pi.calls.scale import Elsewhere, link, unlink_pod
 from pi.calls.start import Started
 from pi.calls.status import Found, read_status
 from pi.calls.stop import stop_models
@@ -101,17 +101,27 @@ def start(pod: Pod, connection: Connection, wanted: Start, across: Across, key: 
 
 
 def scale(
-    pod: Pod, connection: Connection, wanted: Start, across: Across, number: int, key: str, scale_here: ScaleHere
+    pod: Pod,
+    connection: Connection,
+    wanted: Start,
+    across: Across,
+    number: int,
+    key: str,
+    scale_here: ScaleHere,
+    start_here: StartHere,
 ) -> None:
-    """Bring all pods together to so many replicas. Raises PiError."""
+    """Bring all pods together to so many replicas; a pod that has none starts its share. Raises PiError."""
     parts, name = shares(number, across.pods), wanted.request.name
+    wanted = replace(wanted, options={**wanted.options, "replicas": str(number)})
     with joined(pod, connection, together.others(pod, across)) as members:
         for member in members:
             part = parts[member.pod.name]
-            scale_here(member.pod, member.connection, on_pod(wanted, part, member.pod == pod), part, key)
-        options = {**wanted.options, "replicas": str(number)}
-        keep_options(connection, name, options)
-        _link(members, name, _reached(members, wanted, across), options)
+            own = on_pod(wanted, part, member.pod == pod)
+            if member.pod == pod or read_status(member.connection).named(name):
+                scale_here(member.pod, member.connection, own, part, key)
+            else:
+                start_here(member.pod, member.connection, own, key)
+        _link(members, name, _reached(members, wanted, across), wanted.options)
     screen.say(f"{name} has {count(number, 'replica')} over {together.listed(across)}")
 
 

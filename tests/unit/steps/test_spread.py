@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,16 +13,18 @@ from pi.errors import InputError, UnreachableError
 from pi.fabric_tasks.start_options import StartOptions
 from pi.pods import state
 from pi.pods.types import Deployment, Pod, State
-from pi.steps import group, spread
+from pi.steps import group, reconcile, replicas, spread, together
 from pi.steps.group import Asked
+from pi.steps.members import Joined
+from pi.steps.starting import Start
 
 
 @pytest.mark.parametrize(
-    ("replicas", "pods", "expected"),
+    ("number", "pods", "expected"),
     [(4, "a b", [2, 2]), (3, "a b", [2, 1]), (5, "a b c", [2, 2, 1]), (2, "a b", [1, 1])],
 )
-def test_the_first_pods_get_one_more(replicas: int, pods: str, expected: list[int]) -> None:
-    assert list(spread.shares(replicas, pods.split()).values()) == expected
+def test_the_first_pods_get_one_more(number: int, pods: str, expected: list[int]) -> None:
+    assert list(spread.shares(number, pods.split()).values()) == expected
 
 
 def test_no_pod_is_left_without_a_replica() -> None:
@@ -42,6 +47,10 @@ def test_the_first_pod_knows_who_else_has_replicas() -> None:
     second = Pod("b", "local", models={"m": Deployment("m", "org/m", 8001, (), 8)})
     state = State({"a": first, "b": second})
     assert spread.others_with(state, first, "m") == ["b"] and spread.others_with(state, second, "m") == []
+
+
+def connection(pod: str) -> Any:
+    return pod
 
 
 @pytest.fixture
@@ -74,3 +83,47 @@ def test_a_pod_out_of_reach_that_may_pass_requests_on_is_named(
     spread.unlink(None, {"b": {"m"}})
     assert "a may still pass requests for m on to b" in capsys.readouterr().err
     assert state.load().pods["a"].models["m"].elsewhere == ("b", "c")
+
+
+def test_scale_keeps_the_total_on_the_first_pod_and_starts_what_a_pod_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = list[str]()
+    a, b, c = (Pod(name, f"ssh {name}") for name in "abc")
+    members = [Joined(pod, connection(pod.name)) for pod in (a, b, c)]
+    monkeypatch.setattr(spread, "joined", lambda *_: nullcontext(members))
+    monkeypatch.setattr(together, "others", lambda *_: [b, c])
+    monkeypatch.setattr(spread, "read_status", lambda to: SimpleNamespace(named={"m": to}.get if to != "b" else {}.get))
+    monkeypatch.setattr(spread, "_reached", lambda *_: {})
+    monkeypatch.setattr(spread, "_link", lambda members, name, reached, options: done.append(f"link {options}"))
+
+    def scale_here(pod: Pod, connection: Any, wanted: Start, number: int, key: str) -> None:
+        done.append(f"scale {pod.name} to {number} of {wanted.options['replicas']}")
+
+    def start_here(pod: Pod, connection: Any, wanted: Start, key: str) -> Any:
+        done.append(f"start {wanted.request.replicas} of {wanted.options['replicas']} on {pod.name}")
+
+    wanted = StartOptions(model="org/m", name="m", replicas="3", across="a,b,c").start()
+    assert wanted.across
+    spread.scale(a, connection("a"), wanted, wanted.across, 7, "k", scale_here, start_here)
+    table = {"model": "org/m", "replicas": "7", "across": "a,b,c"}
+    assert done == ["scale a to 3 of 7", "start 2 of 2 on b", "scale c to 2 of 2", f"link {table}"]
+
+
+def test_scale_on_one_pod_keeps_the_options_that_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list[Any]()
+    endpoint = SimpleNamespace(deployment=Deployment("m", "org/m", 8001, (), 7), servers={}, state="running")
+    monkeypatch.setattr(replicas, "read_status", lambda _: SimpleNamespace(named=lambda _: endpoint, found=()))
+    monkeypatch.setattr(replicas, "keep_options", lambda connection, name, options: kept.append(options["replicas"]))
+    monkeypatch.setattr(reconcile, "remember", lambda pod, model: kept.append(model.options["replicas"]))
+    monkeypatch.setattr(replicas, "_add", lambda *_: None)
+
+    def spread_scale(*given: Any) -> None:
+        pod, connection, wanted, _, _, key, scale_here, _ = given
+        scale_here(pod, connection, spread.on_pod(wanted, 2, True), 2, key)
+
+    monkeypatch.setattr(spread, "scale", spread_scale)
+    wanted = StartOptions(model="org/m", name="m", replicas="4", across="a,b").start()
+    replicas.scale(Pod("a", "ssh a"), connection("a"), wanted, 4, "k")
+    assert kept == ["4", "4"]
+    alone = StartOptions(model="org/m", name="m", replicas="4").start()
+    replicas.scale(Pod("a", "ssh a"), connection("a"), alone, 2, "k")
+    assert kept[2:] == ["2", "2"]
