@@ -55,9 +55,8 @@ def stop(c: Any, options: StopOptions) -> None:
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
     stop_together.stop_rest(c, pod, found)
     spread.unlink(c, {pod.name: {each.name for each in found}})
-    if name and (others := spread.others_with(state.load(), pod, name)):
-        pods = ",".join(others)
-        screen.note(f"{name} still has replicas on {pods}: pi stop {name} --pod {pods}")
+    if name:
+        spread.note_left(name, spread.others_with(state.load(), pod, name))
     if not found:
         screen.say(f"nothing runs on {pod.name}")
     spending.note_empty([pod.name])

@@ -186,6 +186,13 @@ def others_with(saved: State, pod: Pod, name: str) -> list[str]:
     return [each for each in pods if each != pod.name and each in saved.pods and name in saved.pods[each].models]
 
 
+def note_left(name: str, pods: Sequence[str]) -> None:
+    """Print on which pods replicas of a model go on."""
+    if pods:
+        listed = ",".join(pods)
+        screen.note(f"{name} still has replicas on {listed}: pi stop {name} --pod {listed}")
+
+
 def unlink(c: Any, stopped: Mapping[str, Collection[str]]) -> None:
     """Let no other pod pass requests on to models that pi has stopped: another model may get their ports."""
     links = {pod.name: found for pod in state.load().pods.values() if (found := _links(pod, stopped))}
