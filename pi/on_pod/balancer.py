@@ -42,14 +42,18 @@ NUMBER = re.compile(r".+\.([1-9][0-9]{0,2})")
 
 
 class Server(NamedTuple):
-    """How HAProxy sees a replica: a state such as UP, DOWN or DRAIN, the requests that it answers now, and its id."""
+    """How HAProxy sees a replica: a state such as UP, DOWN or DRAIN, the requests that it answers now, and its id.
+
+    A new one is UP before its first check; `has_passed` says whether the last check was a success.
+    """
 
     state: str
     requests: int
     id: int
+    has_passed: bool
 
 
-GONE = Server("gone", 0, 0)
+GONE = Server("gone", 0, 0, False)
 
 
 def number(name: str) -> int:
@@ -95,7 +99,7 @@ def join(wire: Wire, replica: Record) -> None:
 
 def _await_up(wire: Wire, name: str, own: str) -> None:
     deadline = time.monotonic() + paced(UP_S)
-    while servers(name).get(own, GONE).state != "UP":
+    while not (server := servers(name).get(own, GONE)).has_passed or server.state != "UP":
         wire.check_cancelled()
         if time.monotonic() > deadline:
             raise _trouble(name, "%s is ready, but HAProxy's check does not reach it" % own)
@@ -110,7 +114,7 @@ def leave(wire: Wire, name: str, own: str) -> None:
 
 
 def link(wire: Wire, name: str, elsewhere: List[Elsewhere]) -> None:
-    """Have an endpoint pass requests on to these other pods alone. Returns when each has passed a check.
+    """Have an endpoint pass requests on to these other pods alone. Raises PodError if one passes no check.
 
     A pod at another address than before, or one that leaves, answers its requests first. The requests of others run on.
     """
@@ -134,7 +138,13 @@ def link(wire: Wire, name: str, elsewhere: List[Elsewhere]) -> None:
         endpoint["elsewhere"] = list(wanted.values())
     learn_keys()
     for own in wanted:
-        _await_up(wire, name, own)
+        try:
+            _await_up(wire, name, own)
+        except BaseException:
+            if own not in kept:
+                with contextlib.suppress(PodError):
+                    unlink(name, own)
+            raise
 
 
 def unlink(name: str, pod: str) -> None:
@@ -252,12 +262,13 @@ def servers(name: str) -> Dict[str, Server]:
         text = _ask(name, "show stat replicas 4 -1")  # the servers of this backend
     except OSError:
         return {}
-    rows = csv.DictReader(text.lstrip("# ").splitlines())
-    return {
-        row["svname"]: Server(row["status"].split(" ")[0], int(row["scur"]), int(row["sid"]))
-        for row in rows
-        if row.get("status") and (row.get("scur") or "").isdecimal() and (row.get("sid") or "").isdecimal()
-    }
+    found = {}
+    for row in csv.DictReader(text.lstrip("# ").splitlines()):
+        requests, id = row.get("scur") or "", row.get("sid") or ""
+        if row.get("status") and requests.isdecimal() and id.isdecimal():
+            has_passed = (row.get("check_status") or "").endswith("L7OK")  # "* L7OK" while the next one runs
+            found[row["svname"]] = Server(row["status"].split(" ")[0], int(requests), int(id), has_passed)
+    return found
 
 
 def learn_keys() -> None:

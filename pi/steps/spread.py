@@ -15,7 +15,7 @@ from pi.calls.scale import Elsewhere, link, unlink_pod
 from pi.calls.start import Started
 from pi.calls.status import Found, read_status
 from pi.calls.stop import stop_models
-from pi.errors import BusyError, InputError, PiError
+from pi.errors import BusyError, InputError, Interrupted, OutputError, PiError
 from pi.pods import state
 from pi.pods.types import Pod, State
 from pi.steps import group, reconcile, together, where
@@ -28,6 +28,8 @@ from pi.text import count
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
+
+BY_DOOR = "pi door spreads the requests"
 
 MEASURED_S = 0.5
 
@@ -114,6 +116,7 @@ def scale(
     parts, name = shares(number, across.pods), wanted.request.name
     wanted = replace(wanted, options={**wanted.options, "replicas": str(number)})
     with joined(pod, connection, together.others(pod, across)) as members:
+        reached = _reached(members, wanted, across)
         for member in members:
             part = parts[member.pod.name]
             own = on_pod(wanted, part, member.pod == pod)
@@ -121,7 +124,7 @@ def scale(
                 scale_here(member.pod, member.connection, own, part, key)
             else:
                 start_here(member.pod, member.connection, own, key)
-        _link(members, name, _reached(members, wanted, across), wanted.options)
+        _link(members, name, reached, wanted.options)
     screen.say(f"{name} has {count(number, 'replica')} over {together.listed(across)}")
 
 
@@ -131,44 +134,57 @@ def _reached(members: Sequence[Joined], wanted: Start, across: Across) -> dict[s
         if not ip_address(address).is_private and ip_address(address) not in OVERLAYS:
             hint = "leave --address out: without a private network, pi door spreads the requests over SSH"
             raise InputError("address-public", f"{address} is not private: the key would cross it in the clear", hint)
-    by_door = "pi door spreads the requests"
+        if ip_address(address).version == 6:
+            raise InputError(
+                "address-ipv6", f"{address} is an IPv6 address", "use an IPv4 address: HAProxy listens there alone"
+            )
     if wanted.private:
-        return {each.pod.name: Reach("", f"{by_door}: --private keeps it on its loopback") for each in members[1:]}
+        return {each.pod.name: Reach("", f"{BY_DOOR}: --private keeps it on its loopback") for each in members[1:]}
     with screen.progress() as line:
         line.show("  looking for private addresses")
         found = dict(zip(across.pods, all_of(members, lambda each: network.look(each.connection)), strict=True))
         candidates = {
-            pod: [across.addresses[pod]] if pod in across.addresses else [each.address for each in one.addresses]
-            for pod, one in found.items()
+            pod: [across.addresses[pod]] if pod in across.addresses else _of_ipv4(one) for pod, one in found.items()
         }
-        return {other.pod.name: _tried(members[0], other, candidates, by_door) for other in members[1:]}
+        return {other.pod.name: _tried(members[0], other, candidates) for other in members[1:]}
 
 
-def _tried(head: Joined, other: Joined, candidates: dict[str, list[str]], by_door: str) -> Reach:
+def _tried(head: Joined, other: Joined, candidates: dict[str, list[str]]) -> Reach:
     """Return the first address of a pod at which the first pod reaches it. They may be several networks."""
     here, name = head.pod.name, other.pod.name
-    why = f"{name if candidates[here] else here} has no private address"
+    why = f"{name if candidates[here] else here} has no private IPv4 address"
     for address in candidates[name][:MOST_ADDRESSES]:
         for own in candidates[here][:MOST_ADDRESSES]:
-            if ip_address(own).version != ip_address(address).version:
-                continue
             passage = network.passage(head.connection, own, other.connection, address, MEASURED_S)
             if not passage.problem:
                 return Reach(address, f"{here} passes requests on to {address} ({passage.round_trip_ms:.1f} ms away)")
             why = f"{here} does not reach it at {address}: {passage.problem}"
-    return Reach("", f"{by_door}: {why}")
+    return Reach("", f"{BY_DOOR}: {why}")
+
+
+def _of_ipv4(found: network.PodNetwork) -> list[str]:
+    """Return the private addresses of a pod at which its HAProxy can listen."""
+    return [each.address for each in found.addresses if ip_address(each.address).version == 4]
 
 
 def _link(members: Sequence[Joined], name: str, reached: dict[str, Reach], options: Mapping[str, Any]) -> None:
-    """Have the first pod pass requests on to those that it reaches."""
+    """Have the first pod pass requests on to those that it reaches; if that fails, print a note: all replicas run."""
     elsewhere = list[Elsewhere]()
     for member in members[1:]:
         found, address = _endpoint(member, name), reached[member.pod.name].address
         if found and found.servers and address:
             port, number = found.deployment.port, len(found.servers)
             elsewhere.append(Elsewhere(member.pod.name, address, port, number))
-    with screen.progress() as line:
-        link(members[0].connection, name, elsewhere, progress_to(line.show))
+    head = members[0].pod.name
+    try:
+        with screen.progress() as line:
+            link(members[0].connection, name, elsewhere, progress_to(line.show))
+    except PiError as error:
+        if isinstance(error, Interrupted | OutputError):
+            raise
+        screen.note(f"{head} does not pass requests on to all pods: {error.message}")
+        again = f"pi scale {name} {options.get('replicas')} --pod {head}"
+        screen.note(f"  all replicas run, and {BY_DOOR}; to connect them again: {again}")
     if found := _endpoint(members[0], name):
         reconcile.remember(members[0].pod, replace(found.deployment, options=dict(options)))
 

@@ -16,6 +16,7 @@ import requests
 from pi.on_pod import balancer, process, records
 from pi.on_pod.record_shapes import Record
 from pi.on_pod.scale_shapes import Elsewhere
+from pi.on_pod.wire import PodError
 from tests.rig import machine
 from tests.rig.pod import until
 from tests.rig.sshd import free_port
@@ -129,6 +130,16 @@ def test_a_pod_that_leaves_answers_its_requests_first(call: Wire, port: int, oth
     assert leaving.is_alive() and ended(rest) == b"- end"
     leaving.join(10)
     assert not leaving.is_alive() and balancer.servers(NAME) == {}
+
+
+def test_a_pod_that_does_not_answer_is_not_kept(
+    call: Wire, port: int, other: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    balancer.link(call, NAME, [pod("b", other, 1)])
+    monkeypatch.setattr(balancer, "UP_S", 1)
+    with pytest.raises(PodError, match="c is ready, but HAProxy's check does not reach it"):
+        balancer.link(call, NAME, [pod("b", other, 1), pod("c", free_port(), 1)])
+    assert list(balancer.servers(NAME)) == ["b"] and balancer.pods_of(load()) == ["b"]
 
 
 def test_a_pod_without_replicas_is_taken_out(call: Wire, port: int, other: int) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pi.errors import InputError, UnreachableError
+from pi.calls import network
+from pi.calls.network import Address, Passage, PodNetwork
+from pi.errors import InputError, RemoteError, UnreachableError
 from pi.fabric_tasks.start_options import StartOptions
 from pi.pods import state
 from pi.pods.types import Deployment, Pod, State
 from pi.steps import group, reconcile, replicas, spread, together
 from pi.steps.group import Asked
-from pi.steps.members import Joined
+from pi.steps.members import Joined, joined
 from pi.steps.starting import Start
 
 
@@ -127,3 +130,48 @@ def test_scale_on_one_pod_keeps_the_options_that_it_gets(monkeypatch: pytest.Mon
     alone = StartOptions(model="org/m", name="m", replicas="4").start()
     replicas.scale(Pod("a", "ssh a"), connection("a"), alone, 2, "k")
     assert kept[2:] == ["2", "2"]
+
+
+A, B = (Joined(Pod(name, f"ssh {name}"), connection(name)) for name in "ab")
+
+
+def test_only_ipv4_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"a": ["fd00::1", "10.0.0.1"], "b": ["fd00::2"]}
+    tried = list[tuple[str, str]]()
+
+    def look(pod: str) -> PodNetwork:
+        return PodNetwork(tuple(Address(each, "eth0", "") for each in found[pod]), None)
+
+    def passage(head: str, own: str, other: str, address: str, seconds: float) -> Passage:
+        tried.append((own, address))
+        return Passage(None, 0.2)
+
+    monkeypatch.setattr(network, "look", look)
+    monkeypatch.setattr(network, "passage", passage)
+    wanted = StartOptions(model="org/m", name="m", replicas="2", across="a,b").start()
+    assert wanted.across
+    assert "b has no private IPv4 address" in spread._reached([A, B], wanted, wanted.across)["b"].words
+    found["b"].append("10.0.0.2")
+    assert spread._reached([A, B], wanted, wanted.across)["b"].address == "10.0.0.2"
+    assert tried == [("10.0.0.1", "10.0.0.2")]
+    with pytest.raises(InputError, match="fd00::2 is an IPv6 address"):
+        spread._reached([A, B], wanted, replace(wanted.across, addresses={"b": "fd00::2"}))
+
+
+def test_replicas_that_the_first_pod_does_not_reach_run_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise RemoteError("no-endpoint", "b is ready, but HAProxy's check does not reach it")
+
+    monkeypatch.setattr(spread, "link", fails)
+    monkeypatch.setattr(spread, "read_status", lambda _: SimpleNamespace(named=lambda _: None))
+    spread._link([A, B], "m", {"b": spread.Reach("10.0.0.2", "")}, {"replicas": "4"})
+    noted = capsys.readouterr().err
+    assert "a does not pass requests on to all pods: b is ready" in noted and "pi scale m 4 --pod a" in noted
+
+
+def test_two_names_of_one_machine_are_rejected() -> None:
+    pods = [replace(each.pod, machine="m1") for each in (A, B)]
+    with pytest.raises(InputError, match="a and b are the same machine"), joined(pods[0], A.connection, pods[1:]):
+        pass
