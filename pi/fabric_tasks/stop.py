@@ -54,11 +54,11 @@ def stop(c: Any, options: StopOptions) -> None:
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
     stop_together.stop_rest(c, pod, found)
-    spread.unlink(c, {pod.name: {each.name for each in found}})
-    if name:
-        spread.note_left(name, spread.others_with(state.load(), pod, name))
+    if name and (others := spread.others_with(state.load(), pod, name)):
+        spread.note_left(name, others)
     if not found:
         screen.say(f"nothing runs on {pod.name}")
+    spread.unlink(c, {pod.name: {each.name for each in found}})
     spending.note_empty([pod.name])
 
 
