@@ -209,8 +209,11 @@ def note_left(name: str, pods: Sequence[str]) -> None:
         screen.note(f"{name} still has replicas on {listed}: pi stop {name} --pod {listed}")
 
 
-def unlink(c: Any, stopped: Mapping[str, Collection[str]]) -> None:
-    """Let no other pod pass requests on to models that pi has stopped: another model may get their ports."""
+def unlink(c: Any, stopped: Mapping[str, Collection[str]]) -> list[str]:
+    """Let no other pod pass requests on to models that pi has stopped: another model may get their ports.
+
+    Returns the pods that did so.
+    """
     links = {pod.name: found for pod in state.load().pods.values() if (found := _links(pod, stopped))}
     heads = tuple(pod for pod in state.load().pods.values() if pod.name in links)
 
@@ -220,7 +223,8 @@ def unlink(c: Any, stopped: Mapping[str, Collection[str]]) -> None:
                 unlink_pod(connection, name, pod)
         return True
 
-    for each in group.ask(c, where.Chosen(heads, True), cut):
+    asked = group.ask(c, where.Chosen(heads, True), cut)
+    for each in asked:
         for name, pods in links[each.pod.name].items():
             model = each.pod.models[name]
             if each.answer:
@@ -229,6 +233,7 @@ def unlink(c: Any, stopped: Mapping[str, Collection[str]]) -> None:
             elif each.error:
                 screen.note(f"{each.pod.name} may still pass requests for {name} on to {', '.join(pods)}:")
                 screen.note(f"  {each.error.message}; then: pi restart {name} --pod {each.pod.name}")
+    return [each.pod.name for each in asked if each.answer]
 
 
 def _links(head: Pod, stopped: Mapping[str, Collection[str]]) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from pi.errors import InputError, RemoteError, UnreachableError
 from pi.fabric_tasks.start_options import StartOptions
 from pi.pods import state
 from pi.pods.types import Deployment, Pod, State
-from pi.steps import group, reconcile, replicas, spread, together
+from pi.steps import group, reconcile, replicas, restarting, spread, together
 from pi.steps.group import Asked
 from pi.steps.members import Joined, joined
 from pi.steps.starting import Start
@@ -72,9 +72,9 @@ def linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, s
 
 
 def test_no_pod_passes_requests_on_to_what_pi_has_stopped(linked: list[tuple[str, str, str]]) -> None:
-    spread.unlink(None, {"b": {"other"}, "a": {"m"}})
+    assert spread.unlink(None, {"b": {"other"}, "a": {"m"}}) == []
     assert linked == [] and state.load().pods["a"].models["m"].elsewhere == ("b", "c")
-    spread.unlink(None, {"b": {"m", "m.1"}})
+    assert spread.unlink(None, {"b": {"m", "m.1"}}) == ["a"]
     assert linked == [("to a", "m", "b")] and state.load().pods["a"].models["m"].elsewhere == ("c",)
 
 
@@ -175,3 +175,27 @@ def test_two_names_of_one_machine_are_rejected() -> None:
     pods = [replace(each.pod, machine="m1") for each in (A, B)]
     with pytest.raises(InputError, match="a and b are the same machine"), joined(pods[0], A.connection, pods[1:]):
         pass
+
+
+@pytest.mark.parametrize("port", [8001, 8002, None], ids=["the same port", "another port", "a failed start"])
+def test_a_restart_cuts_the_link_to_a_port_that_it_gave_up(
+    port: int | None,
+    linked: list[tuple[str, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pod = state.load().pods["b"].with_model(Deployment("m", "org/m", 8001, (), 8))
+    state.change(lambda before: before.with_pod(pod))
+
+    def starts(*_: object) -> None:
+        if port is None:
+            raise RemoteError("exited", "it does not start")
+        reconcile.remember(pod, Deployment("m", "org/m", port, (), 9))
+
+    monkeypatch.setattr(restarting, "stop", lambda pod, connection, name: reconcile.forget(pod, {name}))
+    monkeypatch.setattr(replicas, "start", starts)
+    wanted = StartOptions(model="org/m", name="m", replicas="1").start()
+    with suppress(RemoteError):
+        restarting.restart(pod, connection("b"), wanted, "k")
+    assert linked == ([] if port == 8001 else [("to a", "m", "b")])
+    assert ("a passes no requests on to b now: pi scale m" in capsys.readouterr().err) is bool(linked)
