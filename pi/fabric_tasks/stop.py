@@ -74,5 +74,6 @@ def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
         screen.say(
             f"{f'no model {options.name!r}' if options.name else 'no model'} runs on these {len(chosen.pods)} pods"
         )
+    failed = stop_together.stop_rest(c, stopped)
     spending.note_empty(each.pod.name for each in stopped if each.answer)
-    group.raise_failed(stopped, len(chosen.pods))
+    group.raise_failed([*stopped, *failed], len(chosen.pods) + len(failed))

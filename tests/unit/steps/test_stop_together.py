@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invoke import Context, Exit
 
 from pi.calls.status import Found, Status
 from pi.calls.stop import Stopped
-from pi.errors import BusyError, UnreachableError
+from pi.errors import BusyError, PiError, UnreachableError
+from pi.fabric_tasks.stop import stop
 from pi.pods import state
 from pi.pods.types import Deployment, Pod, Span, State
 from pi.steps import spending, stop_several, stop_together, where
@@ -127,3 +129,26 @@ def test_a_pod_out_of_reach_keeps_its_entry(pods: Pods, capsys: pytest.CaptureFi
     assert everywhere("a")
     assert pods.stopped == ["a"] and left() == ["b"]
     assert "cannot reach pod 'b'; the part of qwen there ends by itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [None, "qwen"])
+def test_a_stop_on_some_pods_of_a_model_stops_the_others(pods: Pods, name: str | None) -> None:
+    pods.groups = dict.fromkeys("abc", "first")
+    saved("first", "a", "b", "c")
+    stop(Context(), name=name, pod="a,b", yes=True)
+    assert sorted(pods.stopped) == ["a", "b", "c"] and left() == []
+
+
+def test_a_part_that_cannot_be_stopped_fails_the_stop(
+    pods: Pods, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pods.groups = dict.fromkeys("abc", "first")
+    saved("first", "a", "b", "c")
+
+    def fail(*_: object) -> tuple[Stopped, ...]:
+        raise PiError("unkillable", "cannot stop qwen")
+
+    monkeypatch.setattr(stop_together, "stop_part", fail)
+    with pytest.raises(Exit, match="1 of 3 pods failed: c"):
+        stop(Context(), name="qwen", pod="a,b", yes=True)
+    assert left() == ["c"] and "cannot stop qwen" in capsys.readouterr().err
