@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pi.on_pod import firewall
+from pi.on_pod import firewall, process
 from pi.on_pod.firewall import Part
 
 
@@ -76,3 +76,76 @@ def test_a_model_whose_rules_fail_leaves_no_part(home: Path, tmp_path: Path, mon
     assert firewall.close("big", ["10.0.0.7"], 8001) == firewall.MISSING
     assert not list((home / ".pi" / "run" / "big").iterdir()) and not firewall.is_closed("big")
     assert firewall.reopen("big") is None
+
+
+class Kernel:
+    """Stands in for nft: keeps the text of the last table."""
+
+    def __init__(self) -> None:
+        self.table = ""
+        self.inserted: list[str] = []
+
+    def __call__(self, words: list[str], given: str = "") -> firewall._Answer:
+        if words[0] == "list":
+            return firewall._Answer(self.table, None if self.table else "No such file or directory")
+        if given.startswith("insert"):
+            self.inserted.append(given)
+            return firewall._Answer("", None if self.table else "No such file or directory")
+        self.table = given.partition("{")[2]
+        return firewall._Answer("", None)
+
+    @property
+    def open_ports(self) -> list[int]:
+        listed = self.table.partition("tcp dport { ")[2].partition(" }")[0]
+        return [int(port) for port in listed.split(", ") if port]
+
+
+@pytest.fixture
+def kernel(home: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+    monkeypatch.setattr(firewall, "_nft", made)
+    monkeypatch.setattr(process, "public_listeners", lambda: {22})
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    for name in ("big", "other", "small"):
+        (home / ".pi" / "run" / name).mkdir(parents=True)
+    return made
+
+
+def test_the_part_of_a_model_ends_with_the_boot(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert firewall.close("big", ["10.0.0.7"], 8001) is None and kernel.open_ports == [22, 8001]
+    kernel.table = ""
+    monkeypatch.setattr(process, "boot", lambda: "another/1")
+    monkeypatch.setattr(process, "public_listeners", lambda: {2222})
+    firewall.admit("small", 8002)
+    with firewall.passing("10.0.0.7", 9000):
+        pass
+    assert kernel.table == "" and kernel.inserted == []
+    assert firewall.close("other", ["10.0.0.8"], 8003) is None
+    assert kernel.open_ports == [2222, 8003] and "10.0.0.7" not in kernel.table
+
+
+def test_a_table_that_another_program_removed_comes_back_by_a_start_alone(kernel: Kernel) -> None:
+    firewall.close("big", ["10.0.0.7"], 8001)
+    kernel.table = ""
+    firewall.admit("small", 8002)
+    with firewall.passing("10.0.0.7", 9000):
+        pass
+    assert kernel.table == "" and kernel.inserted == []
+    firewall.close("big", ["10.0.0.7"], 8001)
+    firewall.admit("small", 8002)
+    with firewall.passing("10.0.0.9", 9000):
+        assert "ip saddr { 10.0.0.9 } accept" in kernel.inserted[0]
+    assert kernel.open_ports == [22, 8001, 8002]
+
+
+def test_the_port_of_sshd_passes_although_no_program_listens_on_it(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "public_listeners", set)
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.9 50000 10.0.0.6 2200")
+    firewall.close("big", ["10.0.0.7"], 8001)
+    assert kernel.open_ports == [2200, 8001]
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.9 50001 10.0.0.6 2201")
+    assert firewall.is_closed("big"), "the rules of another call are not those of another program"
+    firewall.admit("small", 8002)
+    assert kernel.open_ports == [2200, 2201, 8001, 8002]
