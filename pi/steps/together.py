@@ -160,12 +160,13 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
                 raise Detached
         report.hear(event)
 
+    started = None
     try:
-        started = _start(agreed, head, wanted, key, hear, take)
+        with suppress(Detached):
+            started = _start(agreed, head, wanted, key, hear, take)
         ranks.end()
-    except Detached:
-        ranks.end()
-        return None
+        if ranks.failure:  # it has not reached the head yet
+            raise ranks.failure
     except BaseException as error:
         if ranks.failure is None and goes_on(error):
             ranks.end()
@@ -180,6 +181,8 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
         raise
     finally:
         report.end()
+    if started is None:
+        return None
     reconcile.remember_started(head.pod, started.deployment)
     report.keep_measured()
     report.show_room(started)
