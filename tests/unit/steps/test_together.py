@@ -16,7 +16,7 @@ from pi.calls.explain import Ended
 from pi.calls.logs import LogEnd
 from pi.calls.span import Member
 from pi.calls.start import Started
-from pi.errors import NotReadyError, UnreachableError
+from pi.errors import Interrupted, NotReadyError, UnreachableError
 from pi.model_id import ModelId
 from pi.planning import spanning
 from pi.planning.serve import Rank
@@ -79,7 +79,7 @@ class Pods:
 def pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pods]:
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path))
     state.change(lambda before: State({name: Pod(name, f"ssh {name}") for name in "ab"}, "a"))
-    made = Pods()
+    made, before = Pods(), set(threading.enumerate())
     monkeypatch.setattr(together, "start_model", made.start)
     monkeypatch.setattr(together, "stop_part", made.stop)
     monkeypatch.setattr(spanning, "again", lambda *_: PLAN)
@@ -87,6 +87,8 @@ def pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pods]:
     monkeypatch.setattr(ranks, "read_ending", lambda *_: Ended("qwen", "", 1, StartFacts(), 0))
     yield made
     made.rank_ends.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
 
 
 def started() -> Started | None:
@@ -110,3 +112,30 @@ def test_a_rank_that_ends_just_before_the_head_is_ready_fails_the_start(
         started()
     assert raised.value.message.startswith("qwen did not start: b: ")
     assert set(pods.stopped) == {"a", "b"} and left() == {}
+
+
+def test_a_head_that_cannot_be_stopped_stays_in_pods_json(pods: Pods, capsys: pytest.CaptureFixture[str]) -> None:
+    pods.cut, pods.head = {"a"}, pods.lose_the_rank
+    with pytest.raises(NotReadyError):
+        started()
+    assert left() == {"a": "starting"} and state.load().pod("a").models["qwen"].owner is None
+    assert "cannot stop qwen on a: cannot reach pod 'a'; later: pi stop qwen --pod a\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["cancel", "each"])
+def test_a_second_interrupt_leaves_what_a_stop_needs(
+    where: str, pods: Pods, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt_first() -> None:
+        raise Interrupted("interrupted", "interrupted")
+
+    pods.head = interrupt_first
+    monkeypatch.setattr(Ranks if where == "cancel" else together, where, interrupt)
+    with pytest.raises(Interrupted) as raised:
+        started()
+    assert raised.value.hint is None
+    assert left()["a"] == "starting" and state.load().pod("a").models["qwen"].span
+    assert "parts of qwen may still run; to stop them: pi stop qwen --pod a\n" in capsys.readouterr().err
