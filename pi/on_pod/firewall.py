@@ -67,14 +67,17 @@ def close(name: str, members: List[str], port: int) -> Optional[str]:
     Call it before the rank starts, under the pod's lock, when the run folder exists. Several models share one table.
     Returns why it failed, and then nothing has changed, or None.
     """
-    already = {each for part in _parts().values() for each in part.ports} if _drops() else _reachable()
+    others = _parts()
+    stood = _drops()
+    is_shared = stood and _is_needed(others)
+    already = {each for part in others.values() for each in part.ports} if is_shared else _reachable()
     _write(name, Part(members, sorted({port, *already, *_of_this_call()})))
-    problem = _apply()
+    problem = _set(_parts())
     if not problem and not _stands():
         problem = "the rules are not in the kernel"
     if problem:
-        with contextlib.suppress(OSError):
-            os.unlink(_path(name))
+        _delete(name)
+        _set(_parts() if stood else {})
     return problem
 
 
@@ -87,7 +90,7 @@ def admit(name: str, port: int) -> None:
     """Let everyone reach the guarded port of another model, if a table stands. Call it when that model starts."""
     if _is_needed(_parts()) and _drops():
         _write(name, Part([], [port]))
-        _apply()
+        _set(_parts())
 
 
 def reopen(name: str) -> Optional[str]:
@@ -95,11 +98,19 @@ def reopen(name: str) -> Optional[str]:
 
     Call it before the model's run folder is deleted. Without rules it does nothing.
     """
-    if name not in _parts():
+    parts = _parts()
+    if parts.pop(name, None) is None:
         return None
-    with contextlib.suppress(OSError):
-        os.unlink(_path(name))
-    return _apply()
+    problem = _set(parts)
+    if problem:
+        return problem if _is_needed(parts) else "%s; as root there: nft delete table inet %s" % (problem, table())
+    _delete(name)
+    return None
+
+
+def renew() -> Optional[str]:
+    """Set the table, if it stands, as the files say: a model may have lost its run folder. Returns as `reopen`."""
+    return _set(_parts()) if _drops() else None
 
 
 @contextlib.contextmanager
@@ -113,7 +124,7 @@ def passing(address: str, port: int) -> Iterator[None]:
     try:
         yield
     finally:
-        _apply()
+        _set(_parts())
 
 
 def table() -> str:
@@ -148,9 +159,8 @@ def _is_needed(parts: Dict[str, Part]) -> bool:
     return any(part.members for part in parts.values())
 
 
-def _apply() -> Optional[str]:
-    """Set the table as the files say. Returns why that failed, or None."""
-    parts = _parts()
+def _set(parts: Dict[str, Part]) -> Optional[str]:
+    """Set the table of these models, or none. Returns why that failed, or None."""
     if _is_needed(parts):
         return _nft(["-f", "-"], rules(parts.values())).problem
     return _nft(["-f", "-"], "add table inet {0}\ndelete table inet {0}\n".format(table())).problem
@@ -175,6 +185,11 @@ def _reachable() -> List[int]:
 
 def _path(name: str) -> str:
     return os.path.join(records.folder(name), FILE)
+
+
+def _delete(name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(_path(name))
 
 
 def _write(name: str, part: Part) -> None:

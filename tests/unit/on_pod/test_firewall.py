@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,8 @@ class Kernel:
     def __init__(self) -> None:
         self.table = ""
         self.inserted: list[str] = []
+        self.problem: str | None = None
+        self.alters = False
 
     def __call__(self, words: list[str], given: str = "") -> firewall._Answer:
         if words[0] == "list":
@@ -91,7 +94,9 @@ class Kernel:
         if given.startswith("insert"):
             self.inserted.append(given)
             return firewall._Answer("", None if self.table else "No such file or directory")
-        self.table = given.partition("{")[2]
+        if self.problem:
+            return firewall._Answer("", self.problem)
+        self.table = given.partition("{")[2].replace("comment" if self.alters else "", "")
         return firewall._Answer("", None)
 
     @property
@@ -149,3 +154,38 @@ def test_the_port_of_sshd_passes_although_no_program_listens_on_it(
     assert firewall.is_closed("big"), "the rules of another call are not those of another program"
     firewall.admit("small", 8002)
     assert kernel.open_ports == [2200, 2201, 8001, 8002]
+
+
+def test_rules_that_cannot_be_removed_go_with_a_later_stop(kernel: Kernel) -> None:
+    firewall.close("big", ["10.0.0.7"], 8001)
+    kernel.problem = "sudo: a password is required"
+    said = f"sudo: a password is required; as root there: nft delete table inet {firewall.table()}"
+    assert firewall.reopen("big") == said and firewall.reopen("big") == said
+    kernel.problem = None
+    assert firewall.reopen("big") is None and kernel.table == ""
+    assert firewall.reopen("big") is None
+
+
+def test_rules_that_the_kernel_does_not_keep_are_undone(kernel: Kernel) -> None:
+    kernel.alters = True
+    assert firewall.close("big", ["10.0.0.7"], 8001) == "the rules are not in the kernel"
+    assert kernel.table == ""
+    kernel.alters = False
+    firewall.close("other", ["10.0.0.9"], 8002)
+    kernel.alters = True
+    assert firewall.close("big", ["10.0.0.7"], 8001) == "the rules are not in the kernel"
+    assert "10.0.0.7" not in kernel.table and "10.0.0.9" in kernel.table
+
+
+def test_the_rules_of_a_model_without_its_folder_go_with_it(kernel: Kernel, home: Path) -> None:
+    firewall.close("big", ["10.0.0.7"], 8001)
+    shutil.rmtree(home / ".pi" / "run" / "big")
+    assert firewall.reopen("big") is None and kernel.table
+    assert firewall.renew() is None and kernel.table == ""
+
+
+def test_a_table_without_its_model_does_not_decide_which_ports_are_open(kernel: Kernel, home: Path) -> None:
+    firewall.close("big", ["10.0.0.7"], 8001)
+    shutil.rmtree(home / ".pi" / "run" / "big")
+    firewall.close("other", ["10.0.0.9"], 8002)
+    assert kernel.open_ports == [22, 8002]
