@@ -11,6 +11,7 @@ reboot ends the table, and the parts with it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import ipaddress
 import json
@@ -19,7 +20,8 @@ import shutil
 import subprocess
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional
 
-from pi.on_pod import process, reading, records
+from pi.on_pod import lock, process, reading, records
+from pi.on_pod.wire import PodError
 
 FILE = "firewall.json"
 
@@ -28,6 +30,8 @@ PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 PATIENCE_S = 20
 
 MISSING = "it has no nft; as root there: apt-get install -y nftables"
+
+REMOVE = "nft delete table inet %s"
 
 MARK = "pi "
 """Begins the comment of the table's last rule."""
@@ -67,17 +71,18 @@ def close(name: str, members: List[str], port: int) -> Optional[str]:
     Call it before the rank starts, under the pod's lock, when the run folder exists. Several models share one table.
     Returns why it failed, and then nothing has changed, or None.
     """
-    others = _parts()
-    stood = _drops()
-    is_shared = stood and _is_needed(others)
-    already = {each for part in others.values() for each in part.ports} if is_shared else _reachable()
-    _write(name, Part(members, sorted({port, *already, *_of_this_call()})))
-    problem = _set(_parts())
-    if not problem and not _stands():
-        problem = "the rules are not in the kernel"
-    if problem:
-        _delete(name)
-        _set(_parts() if stood else {})
+    reachable = _reachable()
+    with _alone():
+        others, stood = _parts(), _drops()
+        is_shared = stood and _is_needed(others)
+        already = {each for part in others.values() for each in part.ports} if is_shared else reachable
+        _write(name, Part(members, sorted({port, *already, *_of_this_call()})))
+        problem = _set(_parts())
+        if not problem and not _stands():
+            problem = "the rules are not in the kernel"
+        if problem:
+            _delete(name)
+            _set(_parts() if stood else {})
     return problem
 
 
@@ -88,9 +93,12 @@ def is_closed(name: str) -> bool:
 
 def admit(name: str, port: int) -> None:
     """Let everyone reach the guarded port of another model, if a table stands. Call it when that model starts."""
-    if _is_needed(_parts()) and _drops():
-        _write(name, Part([], [port]))
-        _set(_parts())
+    if not _is_needed(_parts()):
+        return
+    with _alone():
+        if _drops():
+            _write(name, Part([], [port]))
+            _set(_parts())
 
 
 def reopen(name: str) -> Optional[str]:
@@ -98,19 +106,21 @@ def reopen(name: str) -> Optional[str]:
 
     Call it before the model's run folder is deleted. Without rules it does nothing.
     """
-    parts = _parts()
-    if parts.pop(name, None) is None:
+    if name not in _parts():
         return None
-    problem = _set(parts)
-    if problem:
-        return problem if _is_needed(parts) else "%s; as root there: nft delete table inet %s" % (problem, table())
-    _delete(name)
-    return None
+    with _alone():
+        parts = _parts()
+        parts.pop(name, None)
+        problem = _set(parts)
+        if not problem:
+            _delete(name)
+    return problem and (problem if _is_needed(parts) else "%s; as root there: %s" % (problem, REMOVE % table()))
 
 
 def renew() -> Optional[str]:
     """Set the table, if it stands, as the files say: a model may have lost its run folder. Returns as `reopen`."""
-    return _set(_parts()) if _drops() else None
+    with _alone():
+        return _set(_parts()) if _drops() else None
 
 
 @contextlib.contextmanager
@@ -120,11 +130,13 @@ def passing(address: str, port: int) -> Iterator[None]:
         yield
         return
     rule = _pass("ip6 saddr" if ":" in address else "ip saddr", [ipaddress.ip_address(address).compressed])
-    _nft(["-f", "-"], "insert rule inet %s input tcp dport %d %s" % (table(), port, rule.strip()))
+    with _alone():
+        _nft(["-f", "-"], "insert rule inet %s input tcp dport %d %s" % (table(), port, rule.strip()))
     try:
         yield
     finally:
-        _set(_parts())
+        with _alone():
+            _set(_parts())
 
 
 def table() -> str:
@@ -147,6 +159,15 @@ def rules(parts: Iterable[Part]) -> str:
 def _pass(what: str, values: Iterable[str]) -> str:
     listed = ", ".join(values)
     return "  %s { %s } accept\n" % (what, listed) if listed else ""
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other calls from the files and the table meanwhile; a stop does not have the pod's lock."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, PodError):  # a full disk: rules matter more
+            fcntl.flock(stack.enter_context(lock.opened("firewall.lock")), fcntl.LOCK_EX)
+        yield
 
 
 def _of_this_call() -> List[int]:
@@ -179,8 +200,10 @@ def _stands() -> bool:
 
 
 def _reachable() -> List[int]:
-    """Return the ports that the network reaches now, and the guarded ports of all models."""
-    return sorted(process.public_listeners() | {record["port"] for record in records.load_all()})
+    """Return the ports that the network reaches now, but none between ranks, and the guarded ports of all models."""
+    recorded = records.load_all()
+    ranks = [pid for record in recorded if "rank" in record for pid in records.living(record)]
+    return sorted(process.public_listeners() - process.public_ports(ranks) | {record["port"] for record in recorded})
 
 
 def _path(name: str) -> str:

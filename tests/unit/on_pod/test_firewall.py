@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pi.on_pod import firewall, process
+from pi.on_pod import firewall, process, records
 from pi.on_pod.firewall import Part
 
 
@@ -189,3 +191,37 @@ def test_a_table_without_its_model_does_not_decide_which_ports_are_open(kernel: 
     shutil.rmtree(home / ".pi" / "run" / "big")
     firewall.close("other", ["10.0.0.9"], 8002)
     assert kernel.open_ports == [22, 8002]
+
+
+def test_the_ports_between_ranks_of_another_model_stay_closed(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program has removed the rules meanwhile."""
+    record: Any = {"name": "big", "port": 8001, "rank": 0, "session": 77}
+    monkeypatch.setattr(records, "load_all", lambda: [record, {"name": "small", "port": 8003, "session": 78}])
+    monkeypatch.setattr(records, "living", lambda record: [record["session"]])
+    monkeypatch.setattr(process, "public_listeners", lambda: {22, 8001, 29500, 8003})
+    monkeypatch.setattr(process, "public_ports", lambda pids: {8001, 29500} if 77 in pids else set())
+    firewall.close("other", ["10.0.0.9"], 8002)
+    assert kernel.open_ports == [22, 8001, 8002, 8003]
+
+
+def test_a_stop_leaves_the_rules_of_a_start_at_the_same_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    firewall.close("big", ["10.0.0.7"], 8001)
+    reached, may_go = threading.Event(), threading.Event()
+
+    def slowly(words: list[str], given: str = "") -> firewall._Answer:
+        if given.startswith("add") and "{" not in given:
+            reached.set()
+            may_go.wait(30)
+        return kernel(words, given)
+
+    monkeypatch.setattr(firewall, "_nft", slowly)
+    stopping = threading.Thread(target=firewall.reopen, args=("big",))
+    stopping.start()
+    assert reached.wait(30)
+    starting = threading.Thread(target=firewall.close, args=("other", ["10.0.0.9"], 8002))
+    starting.start()
+    starting.join(0.3)
+    may_go.set()
+    stopping.join(30)
+    starting.join(30)
+    assert "10.0.0.9" in kernel.table and firewall.is_closed("other")
