@@ -129,7 +129,7 @@ def passing(address: str, port: int) -> Iterator[None]:
     if not (_is_needed(_parts()) and _drops()):
         yield
         return
-    rule = _pass("ip6 saddr" if ":" in address else "ip saddr", [ipaddress.ip_address(address).compressed])
+    rule = _pass("ip6 saddr" if ":" in address else "ip saddr", [_plain(address)])
     with _alone():
         _nft(["-f", "-"], "insert rule inet %s input tcp dport %d %s" % (table(), port, rule.strip()))
     try:
@@ -147,13 +147,20 @@ def table() -> str:
 def rules(parts: Iterable[Part]) -> str:
     """Return the table with the parts of all models. The port of sshd by which this call came is open, too."""
     parts = list(parts)
-    addresses = sorted({ipaddress.ip_address(each).compressed for part in parts for each in part.members})
+    addresses = sorted({_plain(each) for part in parts for each in part.members})
     ports = sorted({port for part in parts for port in part.ports})
     passes = _pass("ip saddr", [each for each in addresses if ":" not in each])
     passes += _pass("ip6 saddr", [each for each in addresses if ":" in each])
     mark = MARK + hashlib.sha256((passes + str(ports)).encode()).hexdigest()[:16]
     passes += _pass("tcp dport", map(str, sorted({*ports, *_of_this_call()})))
     return RULES.format(table=table(), passes=passes, mark=mark)
+
+
+def _plain(address: str) -> str:
+    """Return an address as a rule has it. Raises ValueError, also for one with a scope, which may be any text."""
+    if "%" in address:
+        raise ValueError("%r does not appear to be an address without a scope" % address)
+    return ipaddress.ip_address(address).compressed
 
 
 def _pass(what: str, values: Iterable[str]) -> str:
@@ -225,7 +232,7 @@ def _parts() -> Dict[str, Part]:
     for name in sorted(os.listdir(records.RUN)) if os.path.isdir(records.RUN) else []:
         with contextlib.suppress(reading.ReadError, KeyError, TypeError, ValueError):
             value = reading.document(_path(name))
-            members = [str(ipaddress.ip_address(each)) for each in value["members"]]
+            members = [_plain(each) for each in value["members"]]
             part = Part(members, [int(port) for port in value["ports"] if 0 < int(port) < 65536])
             found.update({name: part} if value["boot"] == process.boot() else {})
     return found

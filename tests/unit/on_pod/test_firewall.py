@@ -22,7 +22,9 @@ def test_the_table_has_the_parts_of_all_models() -> None:
     assert text != firewall.rules([Part([], [8002])])
 
 
-@pytest.mark.parametrize("member", ["10.0.0.7 } accept; flush ruleset", "10.0.0.0/8", "b", ""])
+@pytest.mark.parametrize(
+    "member", ["10.0.0.7 } accept; flush ruleset", "10.0.0.0/8", "fe80::1%x } accept; flush ruleset", "b", ""]
+)
 def test_a_member_is_an_address(member: str) -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         firewall.rules([Part([member], [22])])
