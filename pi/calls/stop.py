@@ -49,5 +49,5 @@ def _stopped(answer: StopAnswer) -> Stopped:
         span=span_of(
             answer.get("rank", 0), answer.get("members", []), answer.get("machines", []), answer.get("group", "")
         ),
-        firewall=one_line(answer.get("firewall", ""), 200),
+        firewall=one_line(answer.get("firewall", ""), 300),
     )

@@ -15,6 +15,7 @@ from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
 from pi.pods.types import check_name
 from pi.steps import group, reconcile, spending, spread, stop_together, to_stop, where
+from pi.steps.group import Asked
 from pi.steps.stop_report import show_stopped
 from pi.steps.stop_several import stop_several
 
@@ -35,8 +36,8 @@ def stop(c: Any, options: StopOptions) -> None:
         return _stop_several(c, chosen, options)
     pod = chosen.pods[0]
     known = pod.models.get(options.name or "")
-    if known and known.span:
-        return stop_together.stop_everywhere(c, pod, known.name, known.span)
+    if known and known.span and stop_together.stop_everywhere(c, pod, known.name, known.span):
+        return None
     with where.connected(c, pod, named=chosen.is_named) as connection:
         name = options.name or (None if options.yes else to_stop.chosen(pod, connection))
         with changes.change("stop", f"{pod.name}/{name or '*'}"), screen.progress() as line:
@@ -53,13 +54,15 @@ def stop(c: Any, options: StopOptions) -> None:
         show_stopped(stopped)
     with where.saving("the stopped models are still in pods.json", "pi list removes them"):
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
-    stop_together.stop_rest(c, pod, found)
+    failed = stop_together.stop_rest(c, [Asked(pod, found)])
     if name and (others := spread.others_with(state.load(), pod, name)):
         spread.note_left(name, others)
     if not found:
         screen.say(f"nothing runs on {pod.name}")
     spread.unlink(c, {pod.name: {each.name for each in found}})
     spending.note_empty([pod.name])
+    group.raise_failed(failed)
+    return None
 
 
 def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
@@ -72,5 +75,6 @@ def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
         screen.say(
             f"{f'no model {options.name!r}' if options.name else 'no model'} runs on these {len(chosen.pods)} pods"
         )
+    failed = stop_together.stop_rest(c, stopped)
     spending.note_empty(each.pod.name for each in stopped if each.answer)
-    group.raise_failed(stopped, len(chosen.pods))
+    group.raise_failed([*stopped, *failed], len(chosen.pods) + len(failed))

@@ -4,12 +4,14 @@ One nftables table for each home drops new TCP connections to this pod. It lets 
 the ports that the network reached before the first such model, and the guarded ports. Open connections go on. The table
 needs no connection tracking: it drops nothing but the first packet of a connection.
 
-Each model that spans pods, or that started after one, has `firewall.json` in its run folder: its part of the table.
+Each model that spans pods, or that started after one, has `firewall.json` in its run folder: its part of the table. A
+reboot ends the table, and the parts with it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import ipaddress
 import json
@@ -18,7 +20,8 @@ import shutil
 import subprocess
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional
 
-from pi.on_pod import process, reading, records
+from pi.on_pod import lock, process, reading, records
+from pi.on_pod.wire import PodError
 
 FILE = "firewall.json"
 
@@ -27,6 +30,11 @@ PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 PATIENCE_S = 20
 
 MISSING = "it has no nft; as root there: apt-get install -y nftables"
+
+REMOVE = "nft delete table inet %s"
+
+MARK = "pi "
+"""Begins the comment of the table's last rule."""
 
 RULES = """\
 add table inet {table}
@@ -63,16 +71,18 @@ def close(name: str, members: List[str], port: int) -> Optional[str]:
     Call it before the rank starts, under the pod's lock, when the run folder exists. Several models share one table.
     Returns why it failed, and then nothing has changed, or None.
     """
-    others = _parts()
-    stands = not _nft(["list", "table", "inet", table()]).problem
-    already = {each for part in others.values() for each in part.ports} if stands else _reachable()
-    _write(name, Part(members, sorted({port, *already})))
-    problem = _apply()
-    if not problem and not _stands():
-        problem = "the rules are not in the kernel"
-    if problem:
-        with contextlib.suppress(OSError):
-            os.unlink(_path(name))
+    reachable = _reachable()
+    with _alone():
+        others, stood = _parts(), _drops()
+        is_shared = stood and _is_needed(others)
+        already = {each for part in others.values() for each in part.ports} if is_shared else reachable
+        _write(name, Part(members, sorted({port, *already, *_of_this_call()})))
+        problem = _set(_parts())
+        if not problem and not _stands():
+            problem = "the rules are not in the kernel"
+        if problem:
+            _delete(name)
+            _set(_parts() if stood else {})
     return problem
 
 
@@ -83,9 +93,12 @@ def is_closed(name: str) -> bool:
 
 def admit(name: str, port: int) -> None:
     """Let everyone reach the guarded port of another model, if a table stands. Call it when that model starts."""
-    if any(part.members for part in _parts().values()):
-        _write(name, Part([], [port]))
-        _apply()
+    if not _is_needed(_parts()):
+        return
+    with _alone():
+        if _drops():
+            _write(name, Part([], [port]))
+            _set(_parts())
 
 
 def reopen(name: str) -> Optional[str]:
@@ -95,23 +108,35 @@ def reopen(name: str) -> Optional[str]:
     """
     if name not in _parts():
         return None
-    with contextlib.suppress(OSError):
-        os.unlink(_path(name))
-    return _apply()
+    with _alone():
+        parts = _parts()
+        parts.pop(name, None)
+        problem = _set(parts)
+        if not problem:
+            _delete(name)
+    return problem and (problem if _is_needed(parts) else "%s; as root there: %s" % (problem, REMOVE % table()))
+
+
+def renew() -> Optional[str]:
+    """Set the table, if it stands, as the files say: a model may have lost its run folder. Returns as `reopen`."""
+    with _alone():
+        return _set(_parts()) if _drops() else None
 
 
 @contextlib.contextmanager
 def passing(address: str, port: int) -> Iterator[None]:
     """Let one address reach one port meanwhile, if a model that spans pods has closed this pod."""
-    if not any(part.members for part in _parts().values()):
+    if not (_is_needed(_parts()) and _drops()):
         yield
         return
-    rule = _pass("ip6 saddr" if ":" in address else "ip saddr", [ipaddress.ip_address(address).compressed])
-    _nft(["-f", "-"], "insert rule inet %s input tcp dport %d %s" % (table(), port, rule.strip()))
+    rule = _pass("ip6 saddr" if ":" in address else "ip saddr", [_plain(address)])
+    with _alone():
+        _nft(["-f", "-"], "insert rule inet %s input tcp dport %d %s" % (table(), port, rule.strip()))
     try:
         yield
     finally:
-        _apply()
+        with _alone():
+            _set(_parts())
 
 
 def table() -> str:
@@ -120,15 +145,22 @@ def table() -> str:
 
 
 def rules(parts: Iterable[Part]) -> str:
-    """Return the table with the parts of all models."""
+    """Return the table with the parts of all models. The port of sshd by which this call came is open, too."""
     parts = list(parts)
-    addresses = sorted({ipaddress.ip_address(each).compressed for part in parts for each in part.members})
+    addresses = sorted({_plain(each) for part in parts for each in part.members})
     ports = sorted({port for part in parts for port in part.ports})
     passes = _pass("ip saddr", [each for each in addresses if ":" not in each])
     passes += _pass("ip6 saddr", [each for each in addresses if ":" in each])
-    passes += _pass("tcp dport", map(str, ports))
-    mark = "pi %s" % hashlib.sha256(passes.encode()).hexdigest()[:16]
+    mark = MARK + hashlib.sha256((passes + str(ports)).encode()).hexdigest()[:16]
+    passes += _pass("tcp dport", map(str, sorted({*ports, *_of_this_call()})))
     return RULES.format(table=table(), passes=passes, mark=mark)
+
+
+def _plain(address: str) -> str:
+    """Return an address as a rule has it. Raises ValueError, also for one with a scope, which may be any text."""
+    if "%" in address:
+        raise ValueError("%r does not appear to be an address without a scope" % address)
+    return ipaddress.ip_address(address).compressed
 
 
 def _pass(what: str, values: Iterable[str]) -> str:
@@ -136,12 +168,35 @@ def _pass(what: str, values: Iterable[str]) -> str:
     return "  %s { %s } accept\n" % (what, listed) if listed else ""
 
 
-def _apply() -> Optional[str]:
-    """Set the table as the files say. Returns why that failed, or None."""
-    parts = list(_parts().values())
-    if any(part.members for part in parts):
-        return _nft(["-f", "-"], rules(parts)).problem
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other calls from the files and the table meanwhile; a stop does not have the pod's lock."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, PodError):  # a full disk: rules matter more
+            fcntl.flock(stack.enter_context(lock.opened("firewall.lock")), fcntl.LOCK_EX)
+        yield
+
+
+def _of_this_call() -> List[int]:
+    """Return the port of sshd that this call came by (ssh(1): SSH_CONNECTION): inetd may listen in its place."""
+    words = os.environ.get("SSH_CONNECTION", "").split()
+    return [int(words[3])] if len(words) == 4 and words[3].isdecimal() and 0 < int(words[3]) < 65536 else []
+
+
+def _is_needed(parts: Dict[str, Part]) -> bool:
+    return any(part.members for part in parts.values())
+
+
+def _set(parts: Dict[str, Part]) -> Optional[str]:
+    """Set the table of these models, or none. Returns why that failed, or None."""
+    if _is_needed(parts):
+        return _nft(["-f", "-"], rules(parts.values())).problem
     return _nft(["-f", "-"], "add table inet {0}\ndelete table inet {0}\n".format(table())).problem
+
+
+def _drops() -> bool:
+    """Return whether the kernel has this home's table, with rules."""
+    return 'comment "%s' % MARK in _nft(["list", "table", "inet", table()]).text
 
 
 def _stands() -> bool:
@@ -152,26 +207,34 @@ def _stands() -> bool:
 
 
 def _reachable() -> List[int]:
-    """Return the ports that the network reaches now, and the guarded ports of all models."""
-    return sorted(process.public_listeners() | {record["port"] for record in records.load_all()})
+    """Return the ports that the network reaches now, but none between ranks, and the guarded ports of all models."""
+    recorded = records.load_all()
+    ranks = [pid for record in recorded if "rank" in record for pid in records.living(record)]
+    return sorted(process.public_listeners() - process.public_ports(ranks) | {record["port"] for record in recorded})
 
 
 def _path(name: str) -> str:
     return os.path.join(records.folder(name), FILE)
 
 
+def _delete(name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(_path(name))
+
+
 def _write(name: str, part: Part) -> None:
-    records.write(name, FILE, json.dumps(part._asdict()))
+    records.write(name, FILE, json.dumps(dict(part._asdict(), boot=process.boot())))
 
 
 def _parts() -> Dict[str, Part]:
-    """Return the part of each model that has one; a damaged file is left out."""
+    """Return the part of each model that has one since the pod's last boot; a damaged file is left out."""
     found = {}
     for name in sorted(os.listdir(records.RUN)) if os.path.isdir(records.RUN) else []:
         with contextlib.suppress(reading.ReadError, KeyError, TypeError, ValueError):
             value = reading.document(_path(name))
-            members = [str(ipaddress.ip_address(each)) for each in value["members"]]
-            found[name] = Part(members, [int(port) for port in value["ports"] if 0 < int(port) < 65536])
+            members = [_plain(each) for each in value["members"]]
+            part = Part(members, [int(port) for port in value["ports"] if 0 < int(port) < 65536])
+            found.update({name: part} if value["boot"] == process.boot() else {})
     return found
 
 

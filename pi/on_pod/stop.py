@@ -95,15 +95,18 @@ def _stop_unrecorded(wire: Wire, model: unrecorded.Model) -> StopAnswer:
     server = unrecorded.server(living, model.sessions)
     ending = _end(wire, model.name, server, lambda: unrecorded.living(model))
     _prove_free(wire, model.name, port, memory)
+    problem = firewall.reopen(model.name) or firewall.renew()
     if model.problem:
-        firewall.reopen(model.name)
         records.forget(model.name)
-    return {
+    answer: StopAnswer = {
         "name": model.name,
         "found": "unrecorded" if living else "leftovers",
         "forced_after_s": ending.forced_after_s,
         "memory_proven": memory.is_possible,
     }
+    if problem:
+        answer["firewall"] = problem
+    return answer
 
 
 def _shared(name: str) -> set[int]:

@@ -13,8 +13,9 @@ from pi.planning.replicas import plan
 from pi.planning.types import PodFacts
 from pi.pods import changes, state
 from pi.pods.types import Pod
-from pi.steps import measurements, reconcile, replicas, spread, starting, stop_together, together
+from pi.steps import group, measurements, reconcile, replicas, spread, starting, stop_together, together
 from pi.steps.asking import facts_for
+from pi.steps.group import Asked
 from pi.steps.members import all_of, joined
 from pi.steps.stop_report import show_stopped
 
@@ -67,10 +68,11 @@ def _port(pod: Pod, name: str) -> int | None:
 def stop(pod: Pod, connection: Connection, name: str) -> None:
     """Stop a model, on all of its pods, and forget it."""
     saved = state.load().pod(pod.name).models.get(name)
-    if saved and saved.span:
-        return stop_together.stop_everywhere(None, pod, name, saved.span)
+    if saved and saved.span and stop_together.stop_everywhere(None, pod, name, saved.span):
+        return
     with changes.change("stop", f"{pod.name}/{name}"), screen.progress() as line:
         stopped = stop_models(connection, [name], progress_to(line.show))
     for each in stopped:
         show_stopped(each)
     reconcile.forget(pod, {name, *(each.name for each in stopped)})
+    group.raise_failed(stop_together.stop_rest(None, [Asked(pod, stopped)]))

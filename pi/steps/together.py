@@ -160,26 +160,31 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
                 raise Detached
         report.hear(event)
 
+    started = None
     try:
-        started = _start(agreed, head, wanted, key, hear, take)
+        with suppress(Detached):
+            started = _start(agreed, head, wanted, key, hear, take)
         ranks.end()
-    except Detached:
-        ranks.end()
-        return None
+        if ranks.failure:  # it has not reached the head yet
+            raise ranks.failure
     except BaseException as error:
         if ranks.failure is None and goes_on(error):
             ranks.end()
             screen.note(f"the other pods of {name} go on, too; pi stop {name} stops all")
             raise
-        ranks.cancel()
-        _stop_all(agreed)
+        report.end()
+        is_stopped = _stop_all(agreed, wanted, ranks)
         if ranks.failure:
             raise ranks.failure from None
         if isinstance(error, ServerError):
             raise with_pod(name, report.explained(error, head.pod.name), head.pod.name) from None
+        if isinstance(error, Interrupted) and not is_stopped:
+            error.hint = None  # "is not running"
         raise
     finally:
         report.end()
+    if started is None:
+        return None
     reconcile.remember_started(head.pod, started.deployment)
     report.keep_measured()
     report.show_room(started)
@@ -237,13 +242,36 @@ def _stop(agreed: Agreed, member: Joined) -> None:
     stop_part(member.connection, agreed.request.name, agreed.ranks[member.pod.name].span.group)
 
 
-def _stop_all(agreed: Agreed) -> None:
-    """Stop what has started on any pod, and say which ones could not be asked."""
-    name = agreed.request.name
-    with suppress(KeyboardInterrupt):
-        for one in each(agreed.members, partial(_stop, agreed)):
-            if one.error:
-                screen.note(f"cannot stop {name} on {one.pod.name}: {one.error.message}; later: pi stop {name}")
-            else:
-                with suppress(PiError):
-                    forget_part(one.pod, name, agreed.ranks[one.pod.name].span.group)
+def _stop_all(agreed: Agreed, wanted: Start, ranks: Ranks) -> bool:
+    """Stop what has started on any pod, and print what could not be stopped. Returns False at another Ctrl+C."""
+    name, head = agreed.request.name, agreed.head.pod.name
+    try:
+        with screen.progress() as line:
+            line.show(f"  stopping {name} on all pods")
+            ranks.cancel()
+            stopped = each(agreed.members, partial(_stop, agreed))
+    except KeyboardInterrupt:
+        _keep_head(agreed, wanted)
+        screen.note(f"interrupted: parts of {name} may still run; to stop them: pi stop {name} --pod {head}")
+        return False
+    for one in stopped:
+        if one.error:
+            place = one.pod.name
+            screen.note(f"cannot stop {name} on {place}: {one.error.message}; later: pi stop {name} --pod {place}")
+            if place == head:
+                _keep_head(agreed, wanted)
+        else:
+            with suppress(PiError):
+                forget_part(one.pod, name, agreed.ranks[one.pod.name].span.group)
+    return True
+
+
+def _keep_head(agreed: Agreed, wanted: Start) -> None:
+    """Save the head as starting again, for a later stop: its entry went with the error."""
+    head = agreed.head.pod
+    reservation = Reservation(head, wanted.private, wanted.options, span=agreed.ranks[head.name].span)
+    with suppress(PiError):
+        if agreed.request.name in state.load().pod(head.name).models:
+            return
+        reservation.make(agreed.plans[head.name])
+        reservation.hand_over()

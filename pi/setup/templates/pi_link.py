@@ -177,17 +177,17 @@ def processes() -> list[int]:
 def answering(own: str, addresses: Iterable[str]) -> set[str]:
     """Return the addresses whose pods answer: all are asked at once, from this pod's own address."""
     waiting: dict[int, tuple[socket.socket, str]] = {}
-    found = set()
+    found, pending = set(), set()
     for address in addresses:
         asking = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         asking.setblocking(False)
         waiting[asking.fileno()] = asking, address
         with contextlib.suppress(OSError):
             asking.bind((own, 0))
-        if is_answer(asking.connect_ex((address, CLOSED_PORT))):
-            found.add(address)
+        error = asking.connect_ex((address, CLOSED_PORT))
+        found |= {address} if is_answer(error) else set()
+        pending |= {asking.fileno()} if error == errno.EINPROGRESS else set()  # without a route, SO_ERROR stays 0
     poll, deadline = select.poll(), time.monotonic() + ASK_S
-    pending = {number for number, (_, address) in waiting.items() if address not in found}
     for number in pending:
         poll.register(number, select.POLLOUT)
     while pending and (left := deadline - time.monotonic()) > 0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import runpy
+import socket
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,16 @@ def test_connections_are_found_by_the_peers_address() -> None:
 
 def test_an_address_of_ipv6_is_found_as_the_kernel_prints_it() -> None:
     assert LINK["printed"]("fd00::7") == {"000000FD000000000000000007000000"}
+
+
+def test_a_pod_without_a_route_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own interface may be down: the kernel refuses at once, and the socket has no error left."""
+    assert LINK["answering"]("127.0.0.1", ["127.0.0.1"]) == {"127.0.0.1"}
+    assert LINK["answering"]("127.0.0.1", ["240.0.0.1"]) == set()
+    original = socket.socket.connect_ex
+
+    def connect_ex(self: socket.socket, address: tuple[str, int]) -> int:
+        return errno.ENETUNREACH if address[0] == "192.0.2.1" else original(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+    assert LINK["answering"]("127.0.0.1", ["192.0.2.1", "127.0.0.1"]) == {"127.0.0.1"}
