@@ -95,7 +95,7 @@ INTERFACE = re.compile(r"[\w.:-]{1,15}")
 
 def _address(found: PrivateAddress) -> Address:
     try:
-        address = str(ip_address(found["address"]))
+        address = str(ip_address("" if "%" in found["address"] else found["address"]))
     except ValueError:
         raise WrongAnswerError("a private address that is not an IP address") from None
     if not INTERFACE.fullmatch(found["interface"]):

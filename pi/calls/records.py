@@ -30,7 +30,7 @@ def deployment(record: Record) -> Deployment:
         adapters=tuple(name for name in record.get("adapters", ()) if NAME.fullmatch(name)),
         venv=venv if is_extra_venv(venv) else "",
         replica_of=endpoint if NAME.fullmatch(endpoint) else "",
-        elsewhere=tuple(each.split()[0] for each in record.get("elsewhere", ())),
+        elsewhere=tuple(pod for each in record.get("elsewhere", ()) if NAME.fullmatch(pod := each.partition(" ")[0])),
         span=_span(record),
     )
 

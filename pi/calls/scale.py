@@ -14,7 +14,7 @@ from pi.calls.records import deployment
 from pi.calls.start import Started
 from pi.calls.templates import render
 from pi.on_pod import scale_shapes as shapes
-from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, LinkRequest, OpenAnswer, OpenRequest
+from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, LinkRequest, OpenAnswer, OpenRequest, UnlinkRequest
 from pi.on_pod.shapes import StopAnswer
 from pi.pods.types import Owner
 
@@ -85,6 +85,12 @@ def link(connection: Connection, name: str, elsewhere: Sequence[Elsewhere], list
         }
         request["elsewhere"].append(place)
     call(connection, "scale", "link", request, type(None), listen)
+
+
+def unlink_pod(connection: Connection, name: str, pod: str) -> None:
+    """Have the endpoint of a model pass no requests on to another pod. Raises PiError."""
+    request: UnlinkRequest = {"name": name, "pod": pod}
+    call(connection, "scale", "unlink", request, type(None))
 
 
 def take_out(connection: Connection, name: str, endpoint: str, listen: Listener) -> None:

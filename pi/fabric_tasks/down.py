@@ -12,7 +12,7 @@ from pi.fabric_tasks.flags import Options, operand, switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
 from pi.steps import bringing_up, spending
-from pi.steps.declared import Step
+from pi.steps.declared import Step, is_on, with_parts
 from pi.text import count
 
 
@@ -26,13 +26,19 @@ class DownOptions(Options):
 @verb(DownOptions, examples=("pi down --dry-run", "pi down -y"))
 def down(c: Any, options: DownOptions) -> None:
     """Stop the models of pi.toml; others run on."""
-    models = declaration.read(options.file, state.load().pods)
+    saved = state.load().pods
+    declared = declaration.read(options.file, saved)
+    models = with_parts(declared, saved)
     asked, failed = bringing_up.see(c, models)
     for each in asked.values():
         if each.error:
             screen.note(each.error.render())
-    on_pods = {(each.pod.name, name) for each in asked.values() if each.answer for name in each.answer.status.names}
-    steps = [Step(model, "keep", "") for model in models if (model.pod, model.name) in on_pods]
+    answers = {each.pod.name: each.answer.status for each in asked.values() if each.answer}
+    steps = [
+        Step(model, "keep", "")
+        for model in models
+        if (status := answers.get(model.pod)) and is_on(model, status, is_declared=model in declared)
+    ]
     for step in steps:
         screen.say(f"  stop {step.model.place}")
     if steps and not options.dry_run:

@@ -130,8 +130,10 @@ def across_of(text: str, addresses: tuple[str, ...], slow_network: bool, insecur
     given = {}
     for word in addresses:
         pod, _, address = word.partition("=")
+        if pod in given:
+            raise InputError("address-twice", f"two --address for {pod}", "use one")
         try:
-            given[pod] = str(ipaddress.ip_address(address))
+            given[pod] = str(ipaddress.ip_address("" if "%" in address else address))
         except ValueError:
             hint = "use the pod and its address, such as b=10.0.0.7"
             raise InputError("address-invalid", f"invalid --address {word!r}", hint) from None

@@ -56,10 +56,10 @@ def stop(c: Any, options: StopOptions) -> None:
         reconcile.forget(pod, ({name} if name else set(pod.models)) | {stopped.name for stopped in found})
     failed = stop_together.stop_rest(c, [Asked(pod, found)])
     if name and (others := spread.others_with(state.load(), pod, name)):
-        pods = ",".join(others)
-        screen.note(f"{name} still has replicas on {pods}: pi stop {name} --pod {pods}")
+        spread.note_left(name, others)
     if not found:
         screen.say(f"nothing runs on {pod.name}")
+    spread.unlink(c, {pod.name: {each.name for each in found}})
     spending.note_empty([pod.name])
     group.raise_failed(failed)
     return None
@@ -70,6 +70,7 @@ def _stop_several(c: Any, chosen: where.Chosen, options: StopOptions) -> None:
     for each in stopped:
         for one in each.answer or ():
             show_stopped(one, f"{each.pod.name}: ")
+    spread.unlink(c, {each.pod.name: {one.name for one in each.answer or ()} for each in stopped})
     if not stopped:
         screen.say(
             f"{f'no model {options.name!r}' if options.name else 'no model'} runs on these {len(chosen.pods)} pods"

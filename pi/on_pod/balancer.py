@@ -9,11 +9,12 @@ import contextlib
 import csv
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import socket
 import time
-from typing import Dict, Iterator, List, NamedTuple, Set
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 
 from pi.on_pod import lock, reading, records
 from pi.on_pod.pace import paced
@@ -41,10 +42,18 @@ NUMBER = re.compile(r".+\.([1-9][0-9]{0,2})")
 
 
 class Server(NamedTuple):
-    """How HAProxy sees a replica: a state such as UP, DOWN or DRAIN, and the requests that it answers now."""
+    """How HAProxy sees a replica: a state such as UP, DOWN or DRAIN, the requests that it answers now, and its id.
+
+    A new one is UP before its first check; `has_passed` says whether the last check was a success.
+    """
 
     state: str
     requests: int
+    id: int
+    has_passed: bool
+
+
+GONE = Server("gone", 0, 0, False)
 
 
 def number(name: str) -> int:
@@ -90,7 +99,7 @@ def join(wire: Wire, replica: Record) -> None:
 
 def _await_up(wire: Wire, name: str, own: str) -> None:
     deadline = time.monotonic() + paced(UP_S)
-    while servers(name).get(own, Server("gone", 0)).state != "UP":
+    while not (server := servers(name).get(own, GONE)).has_passed or server.state != "UP":
         wire.check_cancelled()
         if time.monotonic() > deadline:
             raise _trouble(name, "%s is ready, but HAProxy's check does not reach it" % own)
@@ -99,33 +108,60 @@ def _await_up(wire: Wire, name: str, own: str) -> None:
 
 def leave(wire: Wire, name: str, own: str) -> None:
     """Take a replica out when its running requests have ended. A cancel lets it get requests again."""
-    if own in servers(name):
-        try:
-            _say(name, "set server replicas/%s state drain" % own)
-            _drain(wire, name, own)
-        except BaseException:
-            with contextlib.suppress(PodError):
-                _say(name, "set server replicas/%s state ready" % own)
-            raise
+    _drain(wire, name, own)
     with _changed(name) as endpoint:
         _remove(endpoint, own)
 
 
 def link(wire: Wire, name: str, elsewhere: List[Elsewhere]) -> None:
-    """Have an endpoint pass requests on to these other pods alone. Returns when each has passed a check."""
-    wanted = ["%(pod)s %(address)s %(port)d %(replicas)d" % each for each in elsewhere]
+    """Have an endpoint pass requests on to these other pods alone. Raises PodError if one passes no check.
+
+    A pod at another address than before, or one that leaves, answers its requests first. The requests of others run on.
+    """
+    wanted = {each["pod"]: "%(pod)s %(address)s %(port)d %(replicas)d" % each for each in elsewhere}
+    for own in _to_leave(records.load(name), wanted):
+        _drain(wire, name, own)
     with _changed(name) as endpoint:
-        for own in pods_of(endpoint):
+        leaving = _to_leave(endpoint, wanted)
+        for own in leaving:
             _delete(name, own)
-        endpoint["elsewhere"] = wanted
-        for line in _away(endpoint):
-            own = line.split()[0]
-            _say(name, "add server replicas/" + line)
+        kept = set(pods_of(endpoint)).difference(leaving).intersection(servers(name))
+        for own, line in wanted.items():
+            if own in kept:
+                _say(name, "set server replicas/%s weight %s" % (own, line.split()[3]))
+                _say(name, "set server replicas/%s state ready" % own)  # an earlier change may have failed halfway
+                continue
+            _delete(name, own)  # one of a change that failed halfway
+            _say(name, "add server replicas/" + _away(line, _free_id(name)))
             _say(name, "enable health replicas/" + own)
             _say(name, "enable server replicas/" + own)
+        endpoint["elsewhere"] = list(wanted.values())
     learn_keys()
-    for each in elsewhere:
-        _await_up(wire, name, each["pod"])
+    for own in wanted:
+        try:
+            _await_up(wire, name, own)
+        except BaseException:
+            if own not in kept:
+                with contextlib.suppress(PodError):
+                    unlink(name, own)
+            raise
+
+
+def unlink(name: str, pod: str) -> None:
+    """Have an endpoint pass on no more requests to another pod. Those that run there break."""
+    endpoint = records.load(name)
+    if endpoint and records.is_endpoint(endpoint) and pod in pods_of(endpoint):
+        with _changed(name) as changed:
+            _delete(name, pod)
+            changed["elsewhere"] = [each for each in changed.get("elsewhere", []) if each.split()[0] != pod]
+        learn_keys()
+
+
+def _to_leave(endpoint: Optional[Record], wanted: Dict[str, str]) -> List[str]:
+    """Return the other pods behind an endpoint that are not at the same place in the wanted lines."""
+    lines = endpoint.get("elsewhere", []) if endpoint else []
+    kept = {line.rpartition(" ")[0] for line in wanted.values()}
+    return [line.split()[0] for line in lines if line.rpartition(" ")[0] not in kept]
 
 
 def pods_of(endpoint: Record) -> List[str]:
@@ -133,12 +169,16 @@ def pods_of(endpoint: Record) -> List[str]:
     return [each.split()[0] for each in endpoint.get("elsewhere", [])]
 
 
-def _away(endpoint: Record) -> Iterator[str]:
-    """Yield the server of each other pod. It gets the share of as many replicas as it has."""
-    for place, each in enumerate(endpoint.get("elsewhere", [])):
-        pod, address, port, count = each.split()
-        host = "[%s]" % address if ":" in address else address
-        yield "%s %s:%s id %d weight %s %s" % (pod, host, port, AWAY_ID + place, count, CHECK + CUT_OFF)
+def _away(line: str, number: int) -> str:
+    """Return the server of another pod, with this id. It gets the share of as many replicas as it has."""
+    pod, address, port, count = line.split()
+    host = "[%s]" % address if ":" in address else address
+    return "%s %s:%s id %d weight %s %s" % (pod, host, port, number, count, CHECK + CUT_OFF)
+
+
+def _free_id(name: str) -> int:
+    taken = {server.id for server in servers(name).values()}
+    return next(number for number in itertools.count(AWAY_ID) if number not in taken)
 
 
 def drop(replica: Record) -> None:
@@ -150,16 +190,22 @@ def drop(replica: Record) -> None:
 
 
 def _drain(wire: Wire, name: str, own: str) -> None:
-    while True:
-        server = servers(name).get(own)
-        if server is None or not server.requests:
-            return
-        wire.check_cancelled()
-        if wire.lost.is_set():
-            raise PodError("lost", "pi disconnected")
-        count = "1 request" if server.requests == 1 else "%d requests" % server.requests
-        wire.progress("%s still answers %s (Ctrl+C keeps it)" % (own, count))
-        time.sleep(POLL_S)
+    """Wait until a server has answered its requests, without new ones. A cancel lets it get requests again."""
+    if own not in servers(name):
+        return
+    try:
+        _say(name, "set server replicas/%s state drain" % own)
+        while requests := servers(name).get(own, GONE).requests:
+            wire.check_cancelled()
+            if wire.lost.is_set():
+                raise PodError("lost", "pi disconnected")
+            count = "1 request" if requests == 1 else "%d requests" % requests
+            wire.progress("%s still answers %s (Ctrl+C keeps it)" % (own, count))
+            time.sleep(POLL_S)
+    except BaseException:
+        with contextlib.suppress(PodError):
+            _say(name, "set server replicas/%s state ready" % own)
+        raise
 
 
 def _remove(endpoint: Record, own: str) -> None:
@@ -177,6 +223,7 @@ def _delete(name: str, own: str) -> None:
                 break
             except PodError:
                 if time.monotonic() > deadline:
+                    _say(name, "set server replicas/%s state ready" % own)
                     raise
                 time.sleep(POLL_S)
 
@@ -203,7 +250,8 @@ def _write_config(record: Record) -> None:
         for own in record["replicas"]
         if own in ports
     ]
-    lines += ["    server %s\n" % line for line in _away(record)]
+    away = enumerate(record.get("elsewhere", []), AWAY_ID)
+    lines += ["    server %s\n" % _away(line, number) for number, line in away]
     head = reading.text(os.path.join(records.folder(name), "haproxy.head"))
     records.write(name, "haproxy.cfg", head + "".join(lines))
 
@@ -214,12 +262,13 @@ def servers(name: str) -> Dict[str, Server]:
         text = _ask(name, "show stat replicas 4 -1")  # the servers of this backend
     except OSError:
         return {}
-    rows = csv.DictReader(text.lstrip("# ").splitlines())
-    return {
-        row["svname"]: Server(row["status"].split(" ")[0], int(row["scur"]))
-        for row in rows
-        if row.get("status") and (row.get("scur") or "").isdecimal()
-    }
+    found = {}
+    for row in csv.DictReader(text.lstrip("# ").splitlines()):
+        requests, id = row.get("scur") or "", row.get("sid") or ""
+        if row.get("status") and requests.isdecimal() and id.isdecimal():
+            has_passed = (row.get("check_status") or "").endswith("L7OK")  # "* L7OK" while the next one runs
+            found[row["svname"]] = Server(row["status"].split(" ")[0], int(requests), int(id), has_passed)
+    return found
 
 
 def learn_keys() -> None:

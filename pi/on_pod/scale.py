@@ -9,7 +9,7 @@ from typing import List, cast
 
 from pi.on_pod import audit, balancer, container, firewall, haproxy, health, lock, process, records, start, stop
 from pi.on_pod.pace import paced
-from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, LinkRequest, OpenAnswer, OpenRequest
+from pi.on_pod.scale_shapes import KeepRequest, LeaveRequest, LinkRequest, OpenAnswer, OpenRequest, UnlinkRequest
 from pi.on_pod.shapes import Launch, StopAnswer
 from pi.on_pod.wire import PodError, Wire
 
@@ -58,6 +58,12 @@ def begin(wire: Wire, request: OpenRequest) -> OpenAnswer:
 def link(wire: Wire, request: LinkRequest) -> None:
     """Let an endpoint pass requests on to replicas on other pods, and to no others. Raises PodError."""
     balancer.link(wire, request["name"], request["elsewhere"])
+
+
+@audit.logged("unlink")
+def unlink(wire: Wire, request: UnlinkRequest) -> None:
+    """Let an endpoint pass requests on to replicas on one other pod no longer. Raises PodError."""
+    balancer.unlink(request["name"], request["pod"])
 
 
 @audit.logged("remove")

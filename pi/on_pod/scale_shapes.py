@@ -39,6 +39,13 @@ class LinkRequest(TypedDict):
     elsewhere: List[Elsewhere]
 
 
+class UnlinkRequest(TypedDict):
+    """An endpoint, and another pod whose replicas have been stopped."""
+
+    name: str
+    pod: str
+
+
 class LeaveRequest(TypedDict):
     """A replica to drain and stop, and the endpoint in front of it."""
 

@@ -221,14 +221,35 @@ class State:
         return replace(self, pods={**self.pods, pod.name: pod})
 
     def with_name(self, old: str, new: str) -> State:
-        """Return the state with another name for a pod, at the same place in the list."""
-        pods = [replace(pod, name=new) if pod.name == old else pod for pod in self.pods.values()]
+        """Return the state with another name for a pod, at the same place in the list, and in the models' options."""
+        pods = [
+            replace(
+                pod,
+                name=new if pod.name == old else pod.name,
+                models={name: _renamed(model, old, new) for name, model in pod.models.items()},
+            )
+            for pod in self.pods.values()
+        ]
         active = new if self.active == old else self.active
         return replace(self, pods={pod.name: pod for pod in pods}, active=active)
 
     def without_pod(self, name: str) -> State:
         pods = {key: pod for key, pod in self.pods.items() if key != name}
         return replace(self, pods=pods, active=None if self.active == name else self.active)
+
+
+def _renamed(model: Deployment, old: str, new: str) -> Deployment:
+    """Return a model whose options `across` and `address` have another name for a pod."""
+    across, addresses = model.options.get("across"), model.options.get("address")
+    if not isinstance(across, str):
+        return model
+    pods = [new if each.strip() == old else each for each in across.split(",")]
+    options = {**model.options, "across": ",".join(pods)}
+    if isinstance(addresses, list):
+        begins = f"{old}="
+        texts = map(str, addresses)
+        options["address"] = [f"{new}={each[len(begins) :]}" if each.startswith(begins) else each for each in texts]
+    return replace(model, options=options)
 
 
 def check_name(name: str, what: str) -> str:

@@ -9,7 +9,7 @@ from pi import screen
 from pi.errors import Interrupted, OutputError, PiError, RemoteError
 from pi.pods import state
 from pi.pods.types import Pod
-from pi.steps import group, listing, reconcile, replicas, restarting, where
+from pi.steps import group, listing, reconcile, replicas, restarting, spread, where
 from pi.steps.declared import Declared, Failed, Step
 from pi.steps.group import Asked
 from pi.steps.listing import Seen
@@ -35,18 +35,30 @@ def bring_up(c: Any, steps: Sequence[Step], key: str) -> list[Failed]:
     """Start and restart models, one after the other. Returns those that failed."""
 
     def work(step: Step, pod: Pod, connection: Connection) -> None:
+        wanted = step.model.start
+        before = spread.others_with(state.load(), pod, step.model.name)
         if step.kind == "restart":
-            restarting.require_plan(pod, connection, step.model.start)
-            restarting.restart(pod, connection, step.model.start, key)
+            restarting.require_plan(pod, connection, wanted)
+            restarting.restart(pod, connection, wanted, key)
         else:
-            replicas.start(pod, connection, step.model.start, key)
+            replicas.start(pod, connection, wanted, key)
+        now = wanted.across.pods if wanted.across else ()
+        spread.note_left(step.model.name, [each for each in before if each not in now])
 
     return _each(c, [step for step in steps if step.kind in ("start", "restart")], work)
 
 
 def take_down(c: Any, steps: Sequence[Step]) -> list[Failed]:
     """Stop models, one after the other. Returns those that did not end."""
-    return _each(c, steps, lambda step, pod, connection: restarting.stop(pod, connection, step.model.name))
+    stopped = dict[str, set[str]]()
+
+    def work(step: Step, pod: Pod, connection: Connection) -> None:
+        restarting.stop(pod, connection, step.model.name)
+        stopped.setdefault(pod.name, set()).add(step.model.name)
+
+    failed = _each(c, steps, work)
+    spread.unlink(c, stopped)
+    return failed
 
 
 def _each(c: Any, steps: Sequence[Step], work: Callable[[Step, Pod, Connection], None]) -> list[Failed]:

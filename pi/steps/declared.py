@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pi.calls.status import Found, Status
@@ -57,6 +57,22 @@ class Failed:
 
 Describes = Callable[[str, Mapping[str, Any], Start], bool]
 """Whether the options of a running model, by its name, mean the same as a start."""
+
+
+def with_parts(models: Sequence[Declared], pods: Collection[str]) -> list[Declared]:
+    """Return the models, and those of them with replicas on several of these pods once for each pod."""
+    found = {model.place: model for model in models}
+    for model in models:
+        across = model.start.across.pods if model.start.across and model.start.request.replicas else ()
+        for part in (replace(model, pod=pod) for pod in across if pod in pods):
+            found.setdefault(part.place, part)
+    return list(found.values())
+
+
+def is_on(model: Declared, status: Status, *, is_declared: bool) -> bool:
+    """Return whether a model is on its pod; if the file does not declare it there, only one with replicas counts."""
+    found = status.named(model.name)
+    return model.name in status.names if is_declared else bool(found and found.servers is not None)
 
 
 def step_of(model: Declared, pod: Pod, status: Status, describes: Describes) -> Step:

@@ -29,12 +29,24 @@ class Joined:
 
 @contextlib.contextmanager
 def joined(head: Pod, connection: Connection, pods: Sequence[Pod]) -> Iterator[list[Joined]]:
-    """Yield all pods of a model with their connections, that of the head is open. Raises UnreachableError."""
+    """Yield all pods of a model with their connections, that of the head is open.
+
+    Raises UnreachableError, or InputError if two of them are one machine.
+    """
+    _require_distinct([head, *pods])
     with contextlib.ExitStack() as stack:
         found = [Joined(head, connection)]
         for pod in pods:
             found.append(Joined(pod, stack.enter_context(where.connected(None, pod, named=True))))
         yield found
+
+
+def _require_distinct(pods: Sequence[Pod]) -> None:
+    names = dict[str, str]()
+    for pod in pods:
+        if pod.machine and names.setdefault(pod.machine, pod.name) != pod.name:
+            text = f"{names[pod.machine]} and {pod.name} are the same machine"
+            raise InputError("span-same-machine", text, "name each machine once in --across")
 
 
 def each(members: Sequence[Joined], work: Callable[[Joined], Answer]) -> list[Asked[Answer]]:

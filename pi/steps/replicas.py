@@ -165,7 +165,13 @@ def _all_serve(connection: Connection, name: str, names: list[str]) -> bool:
 def scale(pod: Pod, connection: Connection, wanted: Start, number: int, key: str) -> None:
     """Bring a model to so many replicas that run: replace those that have ended, then add or remove some."""
     if wanted.across:
-        return spread.scale(pod, connection, wanted, wanted.across, number, key, scale)
+        return spread.scale(pod, connection, wanted, wanted.across, number, key, _scale, _start)
+    wanted = replace(wanted, options={**wanted.options, "replicas": str(number)})
+    return _scale(pod, connection, wanted, number, key)
+
+
+def _scale(pod: Pod, connection: Connection, wanted: Start, number: int, key: str) -> None:
+    """Bring the replicas of one pod to this number, and keep the options of `wanted`."""
     name = wanted.request.name
     wanted = replace(wanted, request=replace(wanted.request, replicas=0))  # one that is added is planned alone
     status = read_status(connection)
@@ -179,9 +185,8 @@ def scale(pod: Pod, connection: Connection, wanted: Start, number: int, key: str
     for each in numbers[: number - len(kept)]:
         _add(pod, connection, wanted, key, each)
         screen.say(f"{name_of(name, each)} is ready and gets requests")
-    options = {**wanted.options, "replicas": str(number)}
-    keep_options(connection, name, options)
-    reconcile.remember(pod, replace(endpoint.deployment, options=options))
+    keep_options(connection, name, wanted.options)
+    reconcile.remember(pod, replace(endpoint.deployment, options=dict(wanted.options)))
     screen.say(f"{name} has {count(number, 'replica')} on {pod.name}")
 
 

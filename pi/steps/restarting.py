@@ -49,8 +49,20 @@ def require_plan(pod: Pod, connection: Connection, wanted: starting.Start) -> No
 
 def restart(pod: Pod, connection: Connection, wanted: starting.Start, key: str) -> None:
     """Stop a model, if it is on the pod, and start it."""
-    stop(pod, connection, wanted.request.name)
-    replicas.start(pod, connection, wanted, key)
+    name = wanted.request.name
+    before = _port(pod, name)
+    stop(pod, connection, name)
+    try:
+        replicas.start(pod, connection, wanted, key)
+    finally:
+        if before and _port(pod, name) != before:
+            for head in spread.unlink(None, {pod.name: {name}}):
+                screen.note(f"{head} passes no requests on to {pod.name} now: pi scale {name} NUMBER --pod {head}")
+
+
+def _port(pod: Pod, name: str) -> int | None:
+    model = state.load().pod(pod.name).models.get(name)
+    return model.port if model else None
 
 
 def stop(pod: Pod, connection: Connection, name: str) -> None:

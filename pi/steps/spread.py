@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pi import screen
 from pi.calls import network
 from pi.calls.call import progress_to
-from pi.calls.scale import Elsewhere, keep_options, link
+from pi.calls.scale import Elsewhere, link, unlink_pod
 from pi.calls.start import Started
 from pi.calls.status import Found, read_status
 from pi.calls.stop import stop_models
-from pi.errors import BusyError, InputError, PiError
+from pi.errors import BusyError, InputError, Interrupted, OutputError, PiError
+from pi.pods import state
 from pi.pods.types import Pod, State
-from pi.steps import reconcile, together
+from pi.steps import group, reconcile, together, where
 from pi.steps.declared import ENDED
 from pi.steps.members import Joined, all_of, joined
 from pi.steps.reports import show_how_to_call
@@ -27,6 +28,8 @@ from pi.text import count
 
 if TYPE_CHECKING:
     from pi.ssh.connection import Connection
+
+BY_DOOR = "pi door spreads the requests"
 
 MEASURED_S = 0.5
 
@@ -100,17 +103,28 @@ def start(pod: Pod, connection: Connection, wanted: Start, across: Across, key: 
 
 
 def scale(
-    pod: Pod, connection: Connection, wanted: Start, across: Across, number: int, key: str, scale_here: ScaleHere
+    pod: Pod,
+    connection: Connection,
+    wanted: Start,
+    across: Across,
+    number: int,
+    key: str,
+    scale_here: ScaleHere,
+    start_here: StartHere,
 ) -> None:
-    """Bring all pods together to so many replicas. Raises PiError."""
+    """Bring all pods together to so many replicas; a pod that has none starts its share. Raises PiError."""
     parts, name = shares(number, across.pods), wanted.request.name
+    wanted = replace(wanted, options={**wanted.options, "replicas": str(number)})
     with joined(pod, connection, together.others(pod, across)) as members:
+        reached = _reached(members, wanted, across)
         for member in members:
             part = parts[member.pod.name]
-            scale_here(member.pod, member.connection, on_pod(wanted, part, member.pod == pod), part, key)
-        options = {**wanted.options, "replicas": str(number)}
-        keep_options(connection, name, options)
-        _link(members, name, _reached(members, wanted, across), options)
+            own = on_pod(wanted, part, member.pod == pod)
+            if member.pod == pod or read_status(member.connection).named(name):
+                scale_here(member.pod, member.connection, own, part, key)
+            else:
+                start_here(member.pod, member.connection, own, key)
+        _link(members, name, reached, wanted.options)
     screen.say(f"{name} has {count(number, 'replica')} over {together.listed(across)}")
 
 
@@ -120,44 +134,57 @@ def _reached(members: Sequence[Joined], wanted: Start, across: Across) -> dict[s
         if not ip_address(address).is_private and ip_address(address) not in OVERLAYS:
             hint = "leave --address out: without a private network, pi door spreads the requests over SSH"
             raise InputError("address-public", f"{address} is not private: the key would cross it in the clear", hint)
-    by_door = "pi door spreads the requests"
+        if ip_address(address).version == 6:
+            raise InputError(
+                "address-ipv6", f"{address} is an IPv6 address", "use an IPv4 address: HAProxy listens there alone"
+            )
     if wanted.private:
-        return {each.pod.name: Reach("", f"{by_door}: --private keeps it on its loopback") for each in members[1:]}
+        return {each.pod.name: Reach("", f"{BY_DOOR}: --private keeps it on its loopback") for each in members[1:]}
     with screen.progress() as line:
         line.show("  looking for private addresses")
         found = dict(zip(across.pods, all_of(members, lambda each: network.look(each.connection)), strict=True))
         candidates = {
-            pod: [across.addresses[pod]] if pod in across.addresses else [each.address for each in one.addresses]
-            for pod, one in found.items()
+            pod: [across.addresses[pod]] if pod in across.addresses else _of_ipv4(one) for pod, one in found.items()
         }
-        return {other.pod.name: _tried(members[0], other, candidates, by_door) for other in members[1:]}
+        return {other.pod.name: _tried(members[0], other, candidates) for other in members[1:]}
 
 
-def _tried(head: Joined, other: Joined, candidates: dict[str, list[str]], by_door: str) -> Reach:
+def _tried(head: Joined, other: Joined, candidates: dict[str, list[str]]) -> Reach:
     """Return the first address of a pod at which the first pod reaches it. They may be several networks."""
     here, name = head.pod.name, other.pod.name
-    why = f"{name if candidates[here] else here} has no private address"
+    why = f"{name if candidates[here] else here} has no private IPv4 address"
     for address in candidates[name][:MOST_ADDRESSES]:
         for own in candidates[here][:MOST_ADDRESSES]:
-            if ip_address(own).version != ip_address(address).version:
-                continue
             passage = network.passage(head.connection, own, other.connection, address, MEASURED_S)
             if not passage.problem:
                 return Reach(address, f"{here} passes requests on to {address} ({passage.round_trip_ms:.1f} ms away)")
             why = f"{here} does not reach it at {address}: {passage.problem}"
-    return Reach("", f"{by_door}: {why}")
+    return Reach("", f"{BY_DOOR}: {why}")
+
+
+def _of_ipv4(found: network.PodNetwork) -> list[str]:
+    """Return the private addresses of a pod at which its HAProxy can listen."""
+    return [each.address for each in found.addresses if ip_address(each.address).version == 4]
 
 
 def _link(members: Sequence[Joined], name: str, reached: dict[str, Reach], options: Mapping[str, Any]) -> None:
-    """Have the first pod pass requests on to those that it reaches."""
+    """Have the first pod pass requests on to those that it reaches; if that fails, print a note: all replicas run."""
     elsewhere = list[Elsewhere]()
     for member in members[1:]:
         found, address = _endpoint(member, name), reached[member.pod.name].address
         if found and found.servers and address:
             port, number = found.deployment.port, len(found.servers)
             elsewhere.append(Elsewhere(member.pod.name, address, port, number))
-    with screen.progress() as line:
-        link(members[0].connection, name, elsewhere, progress_to(line.show))
+    head = members[0].pod.name
+    try:
+        with screen.progress() as line:
+            link(members[0].connection, name, elsewhere, progress_to(line.show))
+    except PiError as error:
+        if isinstance(error, Interrupted | OutputError):
+            raise
+        screen.note(f"{head} does not pass requests on to all pods: {error.message}")
+        again = f"pi scale {name} {options.get('replicas')} --pod {head}"
+        screen.note(f"  all replicas run, and {BY_DOOR}; to connect them again: {again}")
     if found := _endpoint(members[0], name):
         reconcile.remember(members[0].pod, replace(found.deployment, options=dict(options)))
 
@@ -168,11 +195,54 @@ def _endpoint(member: Joined, name: str) -> Found | None:
     return found if found and found.servers is not None and found.state not in ENDED else None
 
 
-def others_with(state: State, pod: Pod, name: str) -> list[str]:
+def others_with(saved: State, pod: Pod, name: str) -> list[str]:
     """Return the other pods that have replicas of a model, by pods.json."""
     model = pod.models.get(name)
     pods = str(model.options.get("across", "")).split(",") if model and "replicas" in model.options else []
-    return [each for each in pods if each != pod.name and each in state.pods and name in state.pods[each].models]
+    return [each for each in pods if each != pod.name and each in saved.pods and name in saved.pods[each].models]
+
+
+def note_left(name: str, pods: Sequence[str]) -> None:
+    """Print on which pods replicas of a model go on."""
+    if pods:
+        listed = ",".join(pods)
+        screen.note(f"{name} still has replicas on {listed}: pi stop {name} --pod {listed}")
+
+
+def unlink(c: Any, stopped: Mapping[str, Collection[str]]) -> list[str]:
+    """Let no other pod pass requests on to models that pi has stopped: another model may get their ports.
+
+    Returns the pods that did so.
+    """
+    links = {pod.name: found for pod in state.load().pods.values() if (found := _links(pod, stopped))}
+    heads = tuple(pod for pod in state.load().pods.values() if pod.name in links)
+
+    def cut(head: Pod, connection: Connection) -> bool:
+        for name, pods in links[head.name].items():
+            for pod in pods:
+                unlink_pod(connection, name, pod)
+        return True
+
+    asked = group.ask(c, where.Chosen(heads, True), cut)
+    for each in asked:
+        for name, pods in links[each.pod.name].items():
+            model = each.pod.models[name]
+            if each.answer:
+                left = tuple(pod for pod in model.elsewhere if pod not in pods)
+                reconcile.remember(each.pod, replace(model, elsewhere=left))
+            elif each.error:
+                screen.note(f"{each.pod.name} may still pass requests for {name} on to {', '.join(pods)}:")
+                screen.note(f"  {each.error.message}; then: pi restart {name} --pod {each.pod.name}")
+    return [each.pod.name for each in asked if each.answer]
+
+
+def _links(head: Pod, stopped: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Return the stopped models to which a pod passes requests on, with their pods."""
+    found = {
+        model.name: [pod for pod in model.elsewhere if model.name in stopped.get(pod, ())]
+        for model in head.models.values()
+    }
+    return {name: pods for name, pods in found.items() if pods}
 
 
 def _stop(members: Sequence[Joined], name: str) -> None:

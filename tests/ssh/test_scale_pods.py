@@ -81,6 +81,12 @@ def test_the_first_pods_address_serves_the_replicas_of_both(pi: Pi, pods: tuple[
     port = pi.models("a")["qwen"]["port"]
     assert "b/qwen.1" in {asked(port, session)[1] for session in range(30)}
     assert pi("move", "qwen", "b", "--from", "a").id == "span-moves"
+
+    pi.ok("stop", "qwen", "--pod", "b")
+    assert a.record("qwen")["elsewhere"] == [] and "elsewhere" not in pi.models("a")["qwen"]
+    assert {asked(port, session) for session in range(30)} == {(200, "qwen.1"), (200, "qwen.2")}
+    assert "qwen has 3 replicas over a and b" in pi.ok("scale", "qwen", "3", "--pod", "a"), "b starts again"
+    assert "b/qwen.1" in {asked(port, session)[1] for session in range(60)}
     stopped = pi("stop", "qwen", "--pod", "a")
     assert stopped.code == 0 and "pi stop qwen --pod b" in stopped.err
     pi.ok("stop", "qwen", "--pod", "b")

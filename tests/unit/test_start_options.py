@@ -113,6 +113,8 @@ def test_options_with_a_secret_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
             "it would stop one pod of several",
         ),
         ({"across": "a,b", "address": ["b=10.0.0"]}, "address-invalid", "such as b=10.0.0.7"),
+        ({"across": "a,b", "address": ["b=fe80::1%eth0"]}, "address-invalid", "invalid --address 'b=fe80::1%eth0'"),
+        ({"across": "a,b", "address": ["b=10.0.0.1", "b=10.0.0.2"]}, "address-twice", "two --address for b"),
         ({"across": "a,b", "address": ["c=10.0.0.1"]}, "address-invalid", "--address names 'c'"),
         ({"address": ["b=10.0.0.1"]}, "flag-requires", "--address requires --across"),
     ],

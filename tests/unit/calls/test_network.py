@@ -37,7 +37,9 @@ def test_a_line_is_as_slow_as_its_slower_direction() -> None:
     assert Line(Passage(None, 0.2, 9), Passage("cut")).problem == "cut"
 
 
-@pytest.mark.parametrize("wrong", [{"address": "10.0.0.5; rm"}, {"address": "b"}, {"interface": "eth0 $(id)"}])
+@pytest.mark.parametrize(
+    "wrong", [{"address": "10.0.0.5; rm"}, {"address": "fe80::1%a b"}, {"address": "b"}, {"interface": "eth0 $(id)"}]
+)
 def test_an_address_that_is_not_one_is_rejected(wrong: dict[str, str]) -> None:
     found: Any = {"address": "10.0.0.5", "interface": "eth0", "network": "", **wrong}
     with pytest.raises(WrongAnswerError):

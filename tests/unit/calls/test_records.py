@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pi.calls.records import span_of
+from pi.calls.records import deployment, span_of
+from pi.on_pod.record_shapes import Record
 from pi.pods.types import Span
 
 
@@ -19,3 +20,9 @@ def test_the_pods_of_a_model_are_kept_with_short_ids() -> None:
 )
 def test_impossible_pods_of_a_model_are_ignored(rank: int, members: list[str]) -> None:
     assert span_of(rank, members, [], "g") is None
+
+
+def test_other_pods_without_a_name_are_ignored() -> None:
+    record: Record = {"name": "m", "model": "o/m", "port": 8001, "gpus": [], "status": "running", "instance": "i"}
+    record["elsewhere"] = ["", " ", "../x 10.0.0.7 8001 2", "b 10.0.0.8 8001 2"]
+    assert deployment(record).elsewhere == ("b",)

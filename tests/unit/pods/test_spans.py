@@ -47,3 +47,13 @@ def test_pods_json_keeps_the_pods_of_a_model() -> None:
     saved = state(pod("b", "m2", MODEL))
     assert file_format.read(file_format.written(saved).encode()) == saved
     assert MODEL.is_part and not replace(MODEL, span=replace(SPAN, rank=0)).is_part
+
+
+def test_a_renamed_pod_has_its_new_name_in_the_options_of_models() -> None:
+    options = {"model": "o/m", "across": "a, b", "address": ["b=10.0.0.2", "a=10.0.0.1"], "name": "b"}
+    plain = replace(MODEL, name="plain", options={"model": "b"})
+    before = state(pod("a", model=replace(MODEL, options=options)), pod("b", model=plain))
+    after = before.with_name("b", "berlin")
+    kept = {**options, "across": "a,berlin", "address": ["berlin=10.0.0.2", "a=10.0.0.1"]}
+    assert list(after.pods) == ["a", "berlin"] and after.pods["a"].models["qwen"].options == kept
+    assert after.pods["berlin"].models["plain"] == plain
