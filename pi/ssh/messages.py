@@ -34,6 +34,9 @@ SILENT = "{where} accepted the connection, but did not answer as an SSH server w
 
 AT = r"connect to (?:host|address) (\S+) port (\d+): "
 
+PROXY_GONE = r"Connection (?:closed by|reset by|to) UNKNOWN port 65535(?:: Broken pipe)?"
+"""A ProxyCommand that ends before ssh's greeting breaks the pipe to it."""
+
 MESSAGES = (
     Message(
         "ssh-config-permissions",
@@ -146,13 +149,13 @@ MESSAGES = (
     Message("login-refused", r"(\S+)@\S+: Permission denied", "{where} refused the login of {0}{keys}", "{key_hint}"),
     Message(
         "proxy-failed",
-        r"Executing proxy command(?s:.*)Connection closed by UNKNOWN port 65535\n+(?s:.*?)([^\n]+)\n*\Z",
+        rf"Executing proxy command(?s:.*){PROXY_GONE}\n+(?s:.*?)([^\n]+)\n*\Z",
         "the ProxyCommand for {where} failed: {0}",
         "check ProxyCommand in ~/.ssh/config",
     ),
     Message(
         "proxy-failed",
-        r"Executing proxy command: (?:exec )?(.+)\n(?s:.*)Connection closed by UNKNOWN port 65535",
+        rf"Executing proxy command: (?:exec )?(.+)\n(?s:.*){PROXY_GONE}",
         "the ProxyCommand for {where} ended without a message: {0}",
         "check ProxyCommand in ~/.ssh/config",
     ),
