@@ -97,7 +97,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def pi(tmp_path: Path, cluster: Cluster) -> Pi:
+def laptop(tmp_path: Path, cluster: Cluster) -> Pi:
     found = Pi(tmp_path / "laptop")
     found.config.mkdir()
     pods = {pod.name: {"ssh": pod.ssh, "gpus": [], "models": {}} for pod in cluster.pods}
@@ -120,36 +120,36 @@ def ask(pi: Pi, question: str) -> str:
     return pi.ok("prompt", "big", "--no-tools", "--temperature", "0", "--max-tokens", "16", question)
 
 
-def test_three_pods_serve_a_model_until_one_is_cut_off(pi: Pi, cluster: Cluster, smollm2: Path) -> None:
-    start(pi, smollm2, "a,b,c")
-    assert "Paris" in ask(pi, "What is the capital of France?")
+def test_three_pods_serve_a_model_until_one_is_cut_off(laptop: Pi, cluster: Cluster, smollm2: Path) -> None:
+    start(laptop, smollm2, "a,b,c")
+    assert "Paris" in ask(laptop, "What is the capital of France?")
     for pod in cluster.pods:
         reached = [22, 8001] if pod is cluster.a else [22]
         for address in (pod.space.outer, pod.space.private):
             assert cluster.other.scan(address)[0] == reached, (pod.name, address)
     assert len(cluster.b.space.scan(cluster.a.space.private)[0]) > 2, "a pod of the model reaches its ports"
     time.sleep(30)
-    assert "Paris" in ask(pi, "What is the capital of France?"), "idle, they stay"
+    assert "Paris" in ask(laptop, "What is the capital of France?"), "idle, they stay"
     cluster.c.space.cut_off()
     cut = time.monotonic()
     assert until(lambda: not cluster.living(), 60), cluster.living()
     assert time.monotonic() - cut < 30
-    shown = pi.ok("list", "--all-pods")
+    shown = laptop.ok("list", "--all-pods")
     assert f"c ({cluster.c.space.private})" in shown, shown
-    pi.ok("stop", "big")
+    laptop.ok("stop", "big")
     assert cluster.has_nothing_left()
 
 
-def test_a_killed_rank_ends_the_model_on_both_pods(pi: Pi, cluster: Cluster, tiny: Path) -> None:
-    start(pi, tiny, "a,b")
-    assert ask(pi, "Hello").strip()
+def test_a_killed_rank_ends_the_model_on_both_pods(laptop: Pi, cluster: Cluster, tiny: Path) -> None:
+    start(laptop, tiny, "a,b")
+    assert ask(laptop, "Hello").strip()
     os.kill(cluster.b.record("big")["pid"], signal.SIGKILL)
     killed = time.monotonic()
     assert until(lambda: not cluster.living(), 60), cluster.living()
     assert time.monotonic() - killed < 15
-    shown = pi.ok("list", "--all-pods")
+    shown = laptop.ok("list", "--all-pods")
     assert f"b ({cluster.b.space.private})" in shown, shown
-    pi.ok("stop", "big")
+    laptop.ok("stop", "big")
     assert cluster.has_nothing_left()
 
 
@@ -161,27 +161,27 @@ def refused(pi: Pi, cluster: Cluster, id: str, model: str, *words: str) -> str:
     return done.stderr
 
 
-def test_pods_without_the_weights_are_named(pi: Pi, cluster: Cluster, smollm2: Path) -> None:
+def test_pods_without_the_weights_are_named(laptop: Pi, cluster: Cluster, smollm2: Path) -> None:
     for pod in (cluster.a, cluster.c):
         (pod.home / "smollm2").symlink_to(smollm2)
-    said = refused(pi, cluster, "no-such-path", "~/smollm2", "--slow-network")
+    said = refused(laptop, cluster, "no-such-path", "~/smollm2", "--slow-network")
     assert "b among them: the pod has no directory ~/smollm2" in said
     (cluster.b.home / "smollm2").mkdir()
     for file in smollm2.iterdir():
         if file.suffix != ".safetensors":
             (cluster.b.home / "smollm2" / file.name).symlink_to(file)
-    said = refused(pi, cluster, "span-weights", "~/smollm2", "--slow-network")
+    said = refused(laptop, cluster, "span-weights", "~/smollm2", "--slow-network")
     assert "the pods have different files of ~/smollm2: a has " in said and ", b has " in said
 
 
-def test_pods_with_another_version_are_named(pi: Pi, cluster: Cluster, smollm2: Path) -> None:
+def test_pods_with_another_version_are_named(laptop: Pi, cluster: Cluster, smollm2: Path) -> None:
     (cluster.b.home / "venv").unlink()
     make_venv(cluster.b.home / "venv", "0.31.0")
-    said = refused(pi, cluster, "span-versions", str(smollm2), "--slow-network")
+    said = refused(laptop, cluster, "span-versions", str(smollm2), "--slow-network")
     assert "b has 0.31.0" in said
 
 
-def test_a_slow_line_is_refused_with_its_figures(pi: Pi, cluster: Cluster, smollm2: Path) -> None:
+def test_a_slow_line_is_refused_with_its_figures(laptop: Pi, cluster: Cluster, smollm2: Path) -> None:
     cluster.c.space.slow_down("500mbit")
-    said = refused(pi, cluster, "network-slow", str(smollm2))
+    said = refused(laptop, cluster, "network-slow", str(smollm2))
     assert "0.4" in said and "c, it needs 10 Gbit/s" in said
