@@ -267,9 +267,9 @@ def test_a_path_of_the_pods_home_may_begin_with_a_tilde(pi: Pi, box: Pod) -> Non
 @pytest.mark.core
 def test_weights_that_are_missing_are_fetched_with_progress(pi: Pi, box: Pod) -> None:
     box.fault("hf", seconds=1.2, bytes=50 * 2**20)
-    told = pi("start", "Acme/Tiny-1B", "--name", "tiny")
-    assert told.code == 0, told.err
-    assert "downloading" in told.err and " MB" in told.err
+    done = pi("start", "Acme/Tiny-1B", "--name", "tiny")
+    assert done.code == 0, done.err
+    assert "downloading" in done.err and " MB" in done.err
     asked = box.received("hf")
     assert asked["argv"][:2] == ["download", "Acme/Tiny-1B"]
     assert box.received("tiny")["argv"][1:5] == ["Acme/Tiny-1B", "--served-model-name", "Acme/Tiny-1B", "tiny"]
