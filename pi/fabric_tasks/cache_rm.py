@@ -14,7 +14,7 @@ from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodOptions
 from pi.fabric_tasks.verb import verb
 from pi.pods import changes
-from pi.steps import where
+from pi.steps import consent, where
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def _require_consent(pod: str, model: str, sizes: dict[str, int]) -> None:
         hint = f"{close}pi cache lists what the pod has"
         raise InputError("not-cached", f"{model} is not in the cache of {pod}", hint)
     size = screen.gigabytes(sizes[model])
-    if not screen.can_ask():
-        raise InputError("cache-rm-unconfirmed", f"this deletes {model} ({size}) from {pod}", "add -y to delete it")
-    if screen.ask(f"delete {model} ({size}) from {pod}? [y/N]").lower() not in ("y", "yes"):
-        raise InputError("cache-rm-unconfirmed", "deleted nothing: you did not agree")
+    consent.require(
+        f"delete {model} ({size}) from {pod}?",
+        InputError("cache-rm-unconfirmed", f"this deletes {model} ({size}) from {pod}", "add -y to delete it"),
+        InputError("cache-rm-unconfirmed", "deleted nothing: you did not agree"),
+    )

@@ -11,7 +11,7 @@ from pi.fabric_tasks import declaration
 from pi.fabric_tasks.flags import Options, operand, switch
 from pi.fabric_tasks.verb import verb
 from pi.pods import state
-from pi.steps import bringing_up, spending
+from pi.steps import bringing_up, consent, spending
 from pi.steps.declared import Step, is_on, with_parts
 from pi.text import count
 
@@ -52,7 +52,8 @@ def down(c: Any, options: DownOptions) -> None:
 
 
 def _require_consent(models: int) -> None:
-    if not screen.can_ask():
-        raise InputError("stop-unconfirmed", f"this stops {count(models, 'model')}", "to agree, add -y")
-    if screen.ask(f"stop {count(models, 'model')}? [y/N]").lower() not in ("y", "yes"):
-        raise InputError("stop-unconfirmed", "stopped nothing: you did not agree")
+    consent.require(
+        f"stop {count(models, 'model')}?",
+        InputError("stop-unconfirmed", f"this stops {count(models, 'model')}", "to agree, add -y"),
+        InputError("stop-unconfirmed", "stopped nothing: you did not agree"),
+    )

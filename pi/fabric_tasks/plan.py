@@ -50,7 +50,7 @@ def plan(c: Any, options: PlanOptions) -> None:
 
 
 def _require_pod(c: Any) -> None:
-    """Raise InputError if there is no pod to plan for, with the flag that needs none."""
+    """Raise InputError if pods.json is empty, with the flag that plans without a pod."""
     if not state.load().pods and not where.under_fab(c):
         hint = 'plan for a machine: --on "1x H100"; or add a pod: pi pods setup NAME "ssh root@HOST"'
         raise InputError("no-pods", "no pods yet", hint)

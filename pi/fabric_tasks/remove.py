@@ -15,7 +15,7 @@ from pi.fabric_tasks.verb import verb
 from pi.pods import changes, state
 from pi.pods.types import Pod, State
 from pi.ssh import target
-from pi.steps import spending, tunnels
+from pi.steps import consent, spending, tunnels
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def _agrees(saved: State, name: str) -> bool:
     models = saved.pod(name).models
     if not models or not screen.can_ask():
         return False
-    question = f"{name} still has models: {', '.join(models)}; they keep running. Remove {name} from pods.json? [y/N]"
-    return screen.ask(question).lower() in ("y", "yes")
+    question = f"{name} still has models: {', '.join(models)}; they keep running. Remove {name} from pods.json?"
+    return consent.agrees(question)
 
 
 def _without(saved: State, name: str, is_agreed: bool) -> State:

@@ -55,7 +55,7 @@ class Reservation(_Replica, _Span):
     on_idle: Optional[str]
 
 
-class _RecordOptions(TypedDict, total=False):
+class _RecordOptions(_Span, total=False):
     """Keys that come while a start proceeds, and those that records of older versions lack."""
 
     version: int
@@ -85,12 +85,6 @@ class _RecordOptions(TypedDict, total=False):
     replica_of: str
     replicas: List[str]
     elsewhere: List[str]
-    rank: int
-    members: List[str]
-    machines: List[str]
-    addresses: List[str]
-    group: str
-    closed: bool
 
 
 class Record(_RecordOptions):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from pi import screen
 from pi.errors import InputError, PiError
 from pi.pods.types import Pod
 from pi.steps import group, where
@@ -70,11 +69,3 @@ def all_of(members: Sequence[Joined], work: Callable[[Joined], Answer]) -> list[
             one.error.message = f"{one.pod.name}: {one.error.message}"
             raise one.error
     return [one.answer for one in asked if one.answer is not None]
-
-
-def require_consent(question: str, hint: str) -> None:
-    """Ask on a terminal. Raises InputError if the user does not agree, or cannot be asked."""
-    if not screen.can_ask():
-        raise InputError("span-unconfirmed", "this start takes several pods", hint)
-    if screen.ask(f"{question} [y/N]").lower() not in ("y", "yes"):
-        raise InputError("span-unconfirmed", "started nothing: you did not agree")

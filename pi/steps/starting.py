@@ -17,6 +17,7 @@ from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
 from pi.steps import kept_prices, measurements, on_idle, reconcile, spending
+from pi.steps.asking import lookups
 from pi.steps.proposing import with_proposal
 from pi.steps.reports import StartReport, show_how_to_call
 from pi.steps.reservation import Reservation
@@ -145,9 +146,7 @@ def _started(
                 decide=decide,
                 correct=correct,
                 listen=hear,
-                ask_hub=planner.needs_files(request, known_models),
-                checkpoints=planner.checkpoints(request, known_models),
-                adapters=[adapter.source for adapter in request.adapters],
+                **lookups(request, known_models),
                 private=wanted.private,
                 upkeep=upkeep,
                 options=wanted.options,

@@ -9,7 +9,7 @@ from pi.calls.stop import Stopped, stop_models
 from pi.errors import InputError
 from pi.pods import changes
 from pi.pods.types import Pod
-from pi.steps import group, reconcile, where
+from pi.steps import consent, group, reconcile, where
 from pi.steps.group import Asked
 from pi.steps.to_stop import running
 from pi.text import count
@@ -51,7 +51,8 @@ def _require_consent(found: dict[str, list[str]]) -> None:
     for pod, names in found.items():
         screen.note(f"  {pod}: {', '.join(names)}")
     models, pods = count(sum(map(len, found.values())), "model"), count(len(found), "pod")
-    if not screen.can_ask():
-        raise InputError("stop-unconfirmed", f"this stops {models} on {pods}", "to agree, add -y")
-    if screen.ask(f"stop {models} on {pods}? [y/N]").lower() not in ("y", "yes"):
-        raise InputError("stop-unconfirmed", "stopped nothing: you did not agree")
+    consent.require(
+        f"stop {models} on {pods}?",
+        InputError("stop-unconfirmed", f"this stops {models} on {pods}", "to agree, add -y"),
+        InputError("stop-unconfirmed", "stopped nothing: you did not agree"),
+    )

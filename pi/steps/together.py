@@ -16,13 +16,14 @@ from pi.calls.failures import ServerError
 from pi.calls.pull import pull_model
 from pi.calls.start import NO_UPKEEP, Started, start_model
 from pi.errors import BusyError, InputError, Interrupted, PiError, signal_of
-from pi.planning import catalog, planner, spanning
+from pi.planning import catalog, spanning
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods import changes, state
 from pi.pods.types import Pod
-from pi.steps import on_idle, reconcile, spending
+from pi.steps import consent, on_idle, reconcile, spending
 from pi.steps.agreeing import Agreed, agree
-from pi.steps.members import Joined, all_of, each, joined, require_consent
+from pi.steps.asking import lookups
+from pi.steps.members import Joined, all_of, each, joined
 from pi.steps.plans import plan_lines
 from pi.steps.ranks import Ranks, goes_on, with_pod
 from pi.steps.reports import StartReport, show_how_to_call, show_reasons
@@ -44,7 +45,15 @@ def start(pod: Pod, connection: Connection, wanted: Start, across: Across, key: 
         agreed = agree(members, wanted.request, across)
         _show(agreed)
         if wanted.asks:
-            require_consent(f"start {name} over {listed(across)}?", "add -y to start it; --dry-run shows the plan")
+            consent.require(
+                f"start {name} over {listed(across)}?",
+                InputError(
+                    "span-unconfirmed",
+                    "this start takes several pods",
+                    "add -y to start it; --dry-run shows the plan",
+                ),
+                InputError("span-unconfirmed", "started nothing: you did not agree"),
+            )
         _fetch(agreed)
         started = _started(agreed, wanted, key)
     if started is None:
@@ -223,9 +232,7 @@ def _start(
                 key=key,
                 decide=decide,
                 listen=hear,
-                ask_hub=planner.needs_files(request, known_models),
-                checkpoints=planner.checkpoints(request, known_models),
-                adapters=[adapter.source for adapter in request.adapters],
+                **lookups(request, known_models),
                 private=wanted.private,
                 upkeep=on_idle.decided(wanted.upkeep, replace(member.pod, on_idle=None)),
                 options=wanted.options,
