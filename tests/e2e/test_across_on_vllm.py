@@ -120,6 +120,17 @@ def ask(pi: Pi, question: str) -> str:
     return pi.ok("prompt", "big", "--no-tools", "--temperature", "0", "--max-tokens", "16", question)
 
 
+def check_end(pi: Pi, cluster: Cluster, lost: NetworkPod, within_s: float) -> None:
+    """Check that all parts end in time after one was lost, that pi names its pod, and that a stop leaves nothing."""
+    began = time.monotonic()
+    assert until(lambda: not cluster.living(), 60), cluster.living()
+    assert time.monotonic() - began < within_s
+    shown = pi.ok("list", "--all-pods")
+    assert f"{lost.name} ({lost.space.private})" in shown, shown
+    pi.ok("stop", "big")
+    assert cluster.has_nothing_left()
+
+
 def test_three_pods_serve_a_model_until_one_is_cut_off(laptop: Pi, cluster: Cluster, smollm2: Path) -> None:
     start(laptop, smollm2, "a,b,c")
     assert "Paris" in ask(laptop, "What is the capital of France?")
@@ -131,26 +142,14 @@ def test_three_pods_serve_a_model_until_one_is_cut_off(laptop: Pi, cluster: Clus
     time.sleep(30)
     assert "Paris" in ask(laptop, "What is the capital of France?"), "idle, they stay"
     cluster.c.space.cut_off()
-    cut = time.monotonic()
-    assert until(lambda: not cluster.living(), 60), cluster.living()
-    assert time.monotonic() - cut < 30
-    shown = laptop.ok("list", "--all-pods")
-    assert f"c ({cluster.c.space.private})" in shown, shown
-    laptop.ok("stop", "big")
-    assert cluster.has_nothing_left()
+    check_end(laptop, cluster, cluster.c, 30)
 
 
 def test_a_killed_rank_ends_the_model_on_both_pods(laptop: Pi, cluster: Cluster, tiny: Path) -> None:
     start(laptop, tiny, "a,b")
     assert ask(laptop, "Hello").strip()
     os.kill(cluster.b.record("big")["pid"], signal.SIGKILL)
-    killed = time.monotonic()
-    assert until(lambda: not cluster.living(), 60), cluster.living()
-    assert time.monotonic() - killed < 15
-    shown = laptop.ok("list", "--all-pods")
-    assert f"b ({cluster.b.space.private})" in shown, shown
-    laptop.ok("stop", "big")
-    assert cluster.has_nothing_left()
+    check_end(laptop, cluster, cluster.b, 15)
 
 
 def refused(pi: Pi, cluster: Cluster, id: str, model: str, *words: str) -> str:

@@ -118,6 +118,16 @@ def box(pi: Pi, pod: Pod) -> Pod:
     return pod
 
 
+@pytest.fixture
+def two_pods(pi: Pi, new_pod: NewPod) -> tuple[Pod, Pod]:
+    """The two pods that pi knows, `a` and `b`, with the folder of a model each."""
+    both = new_pod("a"), new_pod("b")
+    pi.knows(*both)
+    for pod in both:
+        pod.model()
+    return both
+
+
 @dataclass(frozen=True)
 class Serving:
     """A pi, its one pod `box`, and the model that it has started there as `qwen`; `told` is what pi said then."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from tests.rig.alone import OUTER_ADDRESS, is_alone
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, kill, until
-from tests.ssh.conftest import NewPod
 
 TOGETHER = ("--across", "a,b", "--address", "a=127.0.0.1", "--address", f"b={OUTER_ADDRESS}", "--slow-network")
 """Both pods are this machine, whose loopback has two addresses."""
@@ -20,21 +18,12 @@ TOGETHER = ("--across", "a,b", "--address", "a=127.0.0.1", "--address", f"b={OUT
 pytestmark = pytest.mark.pace(0.2)
 
 
-@pytest.fixture
-def pods(pi: Pi, new_pod: NewPod) -> Iterator[tuple[Pod, Pod]]:
-    both = new_pod("a"), new_pod("b")
-    pi.knows(*both)
-    for pod in both:
-        pod.model()
-    yield both
-
-
 def start(pi: Pi, *words: str) -> tuple[str, ...]:
     return ("start", "~/models/m", "--name", "qwen", *TOGETHER, "--insecure-public", *words)
 
 
-def test_one_model_starts_lists_and_stops_on_two_pods(pi: Pi, pods: tuple[Pod, Pod]) -> None:
-    a, b = pods
+def test_one_model_starts_lists_and_stops_on_two_pods(pi: Pi, two_pods: tuple[Pod, Pod]) -> None:
+    a, b = two_pods
     assert pi(*start(pi)).id == "span-unconfirmed"
     assert a.records() == b.records() == []
     started = pi.ok(*start(pi, "-y"))
@@ -59,8 +48,8 @@ def test_one_model_starts_lists_and_stops_on_two_pods(pi: Pi, pods: tuple[Pod, P
     assert pi.models("a") == pi.models("b") == {}
 
 
-def test_a_rank_that_dies_while_it_loads_is_named_and_all_stop(pi: Pi, pods: tuple[Pod, Pod]) -> None:
-    a, b = pods
+def test_a_rank_that_dies_while_it_loads_is_named_and_all_stop(pi: Pi, two_pods: tuple[Pod, Pod]) -> None:
+    a, b = two_pods
     b.fault("vllm", exit=3, log=str(b.home / "words"))
     (b.home / "words").write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
     done = pi(*start(pi, "-y"))
@@ -72,8 +61,8 @@ def test_a_rank_that_dies_while_it_loads_is_named_and_all_stop(pi: Pi, pods: tup
 
 
 @pytest.mark.long
-def test_a_dead_rank_ends_the_model_on_all_pods_and_a_restart_brings_it_back(pi: Pi, pods: tuple[Pod, Pod]) -> None:
-    a, b = pods
+def test_a_dead_rank_ends_the_model_on_all_pods_and_a_restart_brings_it_back(pi: Pi, two_pods: tuple[Pod, Pod]) -> None:
+    a, b = two_pods
     pi.ok(*start(pi, "-y"))
     kill(b.record("qwen")["pid"])
     assert until(lambda: not a.processes(), 15), a.processes()
@@ -87,11 +76,13 @@ def test_a_dead_rank_ends_the_model_on_all_pods_and_a_restart_brings_it_back(pi:
 
 
 @pytest.mark.long
-def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(pi: Pi, pods: tuple[Pod, Pod], tmp_path: Path) -> None:
-    a, b = pods
+def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(
+    pi: Pi, two_pods: tuple[Pod, Pod], tmp_path: Path
+) -> None:
+    a, b = two_pods
     other = Pi(tmp_path / "other")
     other.environment |= {"PI_TEST_PACE": "0.2"}
-    other.knows(*pods)
+    other.knows(*two_pods)
     pi.ok(*start(pi, "-y"))
     assert "rank 1 of qwen, whose head is a" in other.ok("list", "--all-pods")
     assert "Paris" in other.ok("prompt", "qwen", "--pod", "b", "--no-tools", "Where?")
@@ -111,8 +102,8 @@ def test_another_laptop_sees_ranks_and_a_lost_pod_keeps_its_part(pi: Pi, pods: t
 
 
 @pytest.mark.long
-def test_an_interrupt_a_taken_name_and_another_environment_leave_nothing(pi: Pi, pods: tuple[Pod, Pod]) -> None:
-    a, b = pods
+def test_an_interrupt_a_taken_name_and_another_environment_leave_nothing(pi: Pi, two_pods: tuple[Pod, Pod]) -> None:
+    a, b = two_pods
     a.fault("vllm", load_until="go")
     running = pi.spawn(*start(pi, "-y"))
     assert until(lambda: b.records() and "loading" in pi.ok("list"), 20)
@@ -135,8 +126,8 @@ def test_an_interrupt_a_taken_name_and_another_environment_leave_nothing(pi: Pi,
 
 
 @pytest.mark.long
-def test_a_detached_start_and_a_dry_run(pi: Pi, pods: tuple[Pod, Pod]) -> None:
-    a, b = pods
+def test_a_detached_start_and_a_dry_run(pi: Pi, two_pods: tuple[Pod, Pod]) -> None:
+    a, b = two_pods
     refused = pi.at_terminal(*start(pi), types="n\n")
     assert refused.id == "span-unconfirmed" and "start qwen over a and b? [y/N]" in refused.err
     shown = pi.ok(*start(pi, "--dry-run"))
@@ -151,12 +142,12 @@ def test_a_detached_start_and_a_dry_run(pi: Pi, pods: tuple[Pod, Pod]) -> None:
 
 
 @pytest.mark.long
-def test_gpus_of_a_rank_are_taken_for_others(pi: Pi, pods: tuple[Pod, Pod]) -> None:
-    a, b = pods
-    for pod in pods:
+def test_gpus_of_a_rank_are_taken_for_others(pi: Pi, two_pods: tuple[Pod, Pod]) -> None:
+    a, b = two_pods
+    for pod in two_pods:
         pod.cards("h100_8", count=2)
     pi.ok(*start(pi, "-y", "--memory", "90%"))
-    for pod in pods:
+    for pod in two_pods:
         assert pod.received("qwen")["env"]["CUDA_VISIBLE_DEVICES"] == "0,1" and pod.record("qwen")["gpus"] == [0, 1]
     busy = pi("start", b.model("other"), "--name", "other", "--pod", "b", "--memory", "50%")
     assert busy.id == "gpus-busy" and "held by qwen" in busy.err, busy

@@ -14,7 +14,6 @@ import requests
 from tests.rig.command import KEY, Pi
 from tests.rig.network import NetworkPod, networks
 from tests.rig.pod import Pod, kill, until
-from tests.ssh.conftest import NewPod
 from tests.ssh.test_door import open_door
 
 ADDRESSES = ("--address", "a=127.0.0.1", "--address", "b=127.0.0.1")
@@ -24,13 +23,10 @@ pytestmark = [pytest.mark.long, pytest.mark.pace(0.2)]
 
 
 @pytest.fixture
-def pods(pi: Pi, new_pod: NewPod) -> Iterator[tuple[Pod, Pod]]:
-    both = new_pod("a"), new_pod("b")
-    pi.knows(*both)
-    for pod in both:
-        pod.model()
+def pods(pi: Pi, two_pods: tuple[Pod, Pod]) -> Iterator[tuple[Pod, Pod]]:
+    for pod in two_pods:
         pod.fault("vllm", say=["it is ", pod.name, "."])
-    yield both
+    yield two_pods
     pi("door", "stop")
 
 
