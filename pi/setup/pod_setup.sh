@@ -79,8 +79,14 @@ reachable() { # also through proxies; an HTTP error counts as reached
 try: urllib.request.urlopen(sys.argv[1], timeout=6)
 except urllib.error.HTTPError: pass' "$1" 2>/dev/null
 }
-version_of() { # PACKAGE [VENV]; prints nothing if it is not installed
-    "${2:-$VENV}/bin/python" -c 'import importlib.metadata as m, sys; print(m.version(sys.argv[1]))' "$1" 2>/dev/null || true
+version_of() { # PACKAGE [VENV]; prints nothing if it is not installed. A start of Python would take longer than the answer
+    local name=${1//-/_} found
+    for found in "${2:-$VENV}"/lib/python3*/site-packages/"$name"-*.dist-info; do
+        [[ -d $found ]] || continue
+        found=${found##*/"$name"-}
+        echo "${found%.dist-info}"
+        return
+    done
 }
 venv_users() { # processes that have mapped files of the venv: names of served models, else process ids
     local pids pid names

@@ -7,12 +7,10 @@ It takes the arguments of `vllm serve`, opens the port and answers the routes th
 
 from __future__ import annotations
 
-import base64
 import importlib
 import json
 import mmap
 import os
-import shlex
 import signal
 import socket
 import socketserver
@@ -24,8 +22,6 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 VERSION = "0.32.0"
 
@@ -191,6 +187,10 @@ def shut_down() -> None:
 
 
 def leak() -> None:
+    import base64  # these imports would take a fifth of each start
+    import shlex
+    from urllib.parse import quote
+
     key = os.environ["VLLM_API_KEY"]
     say(f"environment: {dict(os.environ)}")
     say(f"as JSON: {json.dumps({'key': key})}, and again: {json.dumps(json.dumps(key))}")
@@ -355,6 +355,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def bench(words: list[str]) -> None:
     """Ask the server once with the key of the environment, and write figures that grow with the concurrency."""
+    from urllib.request import Request, urlopen
+
     fault = {**FAULTS, **json.loads(text_of("fault/vllm.json") or "{}")}
     leave_word("bench", words)
     request = Request(

@@ -36,6 +36,9 @@ OLD = (
     "HostKeyAlgorithms ssh-rsa",
 )
 
+OWN_KEY_EXCHANGE = "KexAlgorithms +curve25519-sha256"
+"""OpenSSH's own list, and not the rig's."""
+
 RELAY = """
 import os, socket, sys, threading
 pod = socket.create_connection((sys.argv[1], int(sys.argv[2])))
@@ -92,7 +95,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "": (*host_keys, "ListenAddress ::1", f"TrustedUserCAKeys {keys.folder}/user_ca.pub"),
         "certified": (f"HostCertificate {folder}/certified/host_key-cert.pub",),
         "hardened": ("KexAlgorithms curve25519-sha256", "Ciphers aes256-gcm@openssh.com"),
-        "chacha": ("Ciphers chacha20-poly1305@openssh.com", "MACs hmac-sha2-512-etm@openssh.com"),
+        "chacha": ("Ciphers chacha20-poly1305@openssh.com", "MACs hmac-sha2-512-etm@openssh.com", OWN_KEY_EXCHANGE),
         "old": (host_keys[0], *OLD),
         "jump": (),
         "jump2": (),

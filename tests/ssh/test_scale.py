@@ -8,7 +8,6 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import anthropic
 import pytest
 import requests
 
@@ -123,6 +122,8 @@ def test_a_failed_replica_leaves_nothing_and_names_the_cause(pi: Pi, box: Pod) -
 
 @pytest.mark.long
 def test_anthropics_client_reaches_replicas_directly_and_through_the_door(pi: Pi, box: Pod) -> None:
+    import anthropic  # seconds that each worker would need to collect its tests
+
     box.speak_dialects()
     pi.ok("start", box.model(), "--name", "qwen", "--replicas", "2")
     direct = f"http://127.0.0.1:{pi.models('box')['qwen']['port']}"

@@ -137,48 +137,46 @@ def room_of(module: str) -> str:
     return "ground" if first in GROUND else first
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module not in ("", "__main__")])
-def test_a_module_imports_only_the_rooms_below_its_own(module: str) -> None:
-    room = room_of(module)
-    assert {room_of(name) for name in own_imports(module)} <= {room, *ARROWS[room].split()}
+def test_a_module_imports_only_the_rooms_below_its_own() -> None:
+    for module in (module for module in MODULES if module not in ("", "__main__")):
+        room = room_of(module)
+        assert {room_of(name) for name in own_imports(module)} <= {room, *ARROWS[room].split()}, module
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     TopologicalSorter({module: own_imports(module) for module in MODULES if module}).prepare()
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("fabric_tasks.")])
-def test_no_verb_imports_another(module: str) -> None:
+def test_no_verb_imports_another() -> None:
     verbs = {f"fabric_tasks.{place.partition(':')[0]}" for place in VERBS.values()}
-    assert not own_imports(module) & verbs
+    for module in (module for module in MODULES if module.startswith("fabric_tasks.")):
+        assert not own_imports(module) & verbs, module
 
 
-@pytest.mark.parametrize("place", VERBS.values())
-def test_a_verb_has_fewer_than_150_lines(place: str) -> None:
-    file = PI / "fabric_tasks" / f"{place.partition(':')[0]}.py"
-    assert len(file.read_text().splitlines()) < 150
+def test_a_verb_has_fewer_than_150_lines() -> None:
+    for place in VERBS.values():
+        file = PI / "fabric_tasks" / f"{place.partition(':')[0]}.py"
+        assert len(file.read_text().splitlines()) < 150, place
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if {name, room_of(name)} & PURE])
-def test_a_pure_module_starts_no_process_and_loads_nothing_heavy(module: str) -> None:
-    found = {name.partition(".")[0] for name in imports(module)}
-    assert not found & (HEAVY | {"invoke", "subprocess"})
+def test_a_pure_module_starts_no_process_and_loads_nothing_heavy() -> None:
+    for module in (name for name in MODULES if {name, room_of(name)} & PURE):
+        found = {name.partition(".")[0] for name in imports(module)}
+        assert not found & (HEAVY | {"invoke", "subprocess"}), module
 
 
 def test_at_most_fourteen_modules_are_outside_the_rooms() -> None:
     assert len([name for name in MODULES if "." not in name and not (PI / name).is_dir()]) <= 14
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) == "on_pod"])
-def test_on_pod_imports_only_the_standard_library(module: str) -> None:
-    for name in imports(module):
+def test_on_pod_imports_only_the_standard_library() -> None:
+    for name in (name for module in MODULES if room_of(module) == "on_pod" for name in imports(module)):
         assert name.partition(".")[0] in sys.stdlib_module_names or name.startswith("pi.on_pod"), name
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) != "on_pod"])
-def test_text_files_are_opened_as_utf_8(module: str) -> None:
+def test_text_files_are_opened_as_utf_8() -> None:
     """On pods, pi starts Python with `-X utf8`."""
-    for node in ast.walk(tree_of(module)):
+    for node in (node for name in MODULES if room_of(name) != "on_pod" for node in ast.walk(tree_of(name))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             named = {keyword.arg for keyword in node.keywords}
             texts = {"read_text": node.args[:1], "write_text": node.args[1:2]}
@@ -189,16 +187,16 @@ def test_only_the_ssh_room_imports_fabrics_connection() -> None:
     assert [name for name in MODULES if "fabric.Connection" in imports(name)] == ["ssh.connection"]
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) != "ssh"])
-def test_only_heavy_imports_are_inside_functions(module: str) -> None:
-    assert late_imports(module) <= LATE.get(module, set())
+def test_only_heavy_imports_are_inside_functions() -> None:
+    for module in (name for name in MODULES if room_of(name) != "ssh"):
+        assert late_imports(module) <= LATE.get(module, set()), module
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "ssh.connection"])
-def test_heavy_packages_are_imported_late(module: str) -> None:
+def test_heavy_packages_are_imported_late() -> None:
     """Only a function that connects imports `ssh.connection`, and only one that opens the door imports its server."""
-    at_top = {name.partition(".")[0] for node in tree_of(module).body for name in names_of(node)}
-    assert not at_top & HEAVY or module in IMPORTED_LATE
+    for module in (name for name in MODULES if name != "ssh.connection"):
+        at_top = {name.partition(".")[0] for node in tree_of(module).body for name in names_of(node)}
+        assert not at_top & HEAVY or module in IMPORTED_LATE, module
 
 
 @pytest.mark.parametrize(

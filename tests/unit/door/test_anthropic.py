@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import pytest
 
 from tests.rig.standin_dialects import ANSWER, messages, streamed
 from tests.unit.door.conftest import PODS_KEY, Handler, Rig
 
+if TYPE_CHECKING:
+    import anthropic
+
 ASK: dict[str, Any] = {"model": "qwen", "max_tokens": 9, "messages": [{"role": "user", "content": "Where?"}]}
 
 
 def client_of(rig: Rig) -> anthropic.Anthropic:
+    import anthropic  # seconds that each worker would need to collect its tests
+
     return anthropic.Anthropic(base_url=f"http://127.0.0.1:{rig.port}", api_key=rig.key, max_retries=0)
 
 
@@ -47,6 +51,8 @@ def test_anthropics_client_gets_whole_and_streamed_answers(rig: Rig) -> None:
 
 
 def test_anthropics_client_reads_the_doors_errors(rig: Rig) -> None:
+    import anthropic
+
     backend = rig.backend()
 
     def answer(handler: Handler) -> None:

