@@ -48,6 +48,7 @@ def test_one_model_starts_lists_and_stops_on_two_pods(pi: Pi, two_pods: tuple[Po
     assert pi.models("a") == pi.models("b") == {}
 
 
+@pytest.mark.long
 def test_a_rank_that_dies_while_it_loads_is_named_and_all_stop(pi: Pi, two_pods: tuple[Pod, Pod]) -> None:
     a, b = two_pods
     b.fault("vllm", exit=3, log=str(b.home / "words"))

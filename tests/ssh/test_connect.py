@@ -74,6 +74,7 @@ def private(pi: Pi, box: Pod) -> Iterator[Pi]:
     pi("tunnel", "--close")
 
 
+@pytest.mark.long
 def test_a_private_model_is_reached_by_its_tunnel(private: Pi) -> None:
     shown = private("connect", "qwen", "--to", "curl")
     assert "note: qwen needs a tunnel; open it: pi tunnel qwen --background --port" in shown.err

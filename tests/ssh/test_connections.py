@@ -294,6 +294,7 @@ def test_raw_words_arrive_as_they_were_typed(pi: Pi, box: Pod, under: str) -> No
     assert received[place : place + len(RAW)] == RAW
 
 
+@pytest.mark.long
 def test_under_fabric_the_pod_that_is_named_counts_and_not_the_host(pi: Pi, new_pod: NewPod) -> None:
     """Both run a model of the same name."""
     here, there = new_pod("here"), new_pod("there")

@@ -97,7 +97,9 @@ SETUP = "docs/setup.md"
 
 
 @pytest.mark.every_case
-@pytest.mark.parametrize("page", SCENES)
+@pytest.mark.parametrize(
+    "page", [page if page == "README.md" else pytest.param(page, marks=pytest.mark.long) for page in SCENES]
+)
 def test_page_shows_what_pi_prints(page: str, pi: Pi, new_pod: NewPod) -> None:
     pod = new_pod("dc1", port=PORT)
     laptop = Laptop(pi, pod)

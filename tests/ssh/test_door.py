@@ -154,6 +154,7 @@ def test_a_door_that_cannot_open_says_why(server: Pi) -> None:
     assert status == 502 and "cannot reach pod 'dead'" in text and "pi pods remove dead" in text
 
 
+@pytest.mark.long
 @pytest.mark.pace(0.2)
 def test_an_idle_model_is_stopped_and_a_request_starts_it_once(pi: Pi, box: Pod) -> None:
     model = box.model()

@@ -251,6 +251,7 @@ def test_row_13_a_reset_in_the_download_is_made_good_and_the_start_followed_to_i
     assert pi.models("box")["tiny"]["status"] == "running"
 
 
+@pytest.mark.long
 def test_row_13_also_while_the_model_loads_and_twice(pi: Pi, box: Pod) -> None:
     running = starting(pi, box, load_s=patient(5))
     for _ in range(2):
@@ -333,6 +334,7 @@ def test_row_14_a_silent_drop_is_noticed_within_30_s_and_made_good(pi: Pi, box: 
     assert "connection lost; reconnecting (1/5)" in done.err
 
 
+@pytest.mark.long
 def test_row_14_a_connection_that_stays_away_is_given_up_and_the_model_kept(pi: Pi, box: Pod) -> None:
     running = starting(pi, box, load_s=2)
     box.down()

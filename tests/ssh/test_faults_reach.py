@@ -394,6 +394,7 @@ ns.add_task(mine)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("record", ["known_hosts", "pods.json", "the user's known_hosts"])
 def test_row_18_a_changed_key_is_refused_on_a_connection_that_a_fabfile_has_opened(
     pi: Pi, box: Pod, record: str

@@ -500,6 +500,7 @@ def test_row_40_a_user_with_sudo_that_asks_nothing_gets_what_needs_root(pi: Pi, 
 # --- row 57: a setup of a pod that is in use
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("mirrors")
 def test_row_57_a_second_setup_is_quick_and_keeps_what_runs(idle: Ready) -> None:
     idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
@@ -516,6 +517,7 @@ def test_row_57_a_second_setup_is_quick_and_keeps_what_runs(idle: Ready) -> None
     invariants.hold([idle.pi], [idle.machine])
 
 
+@pytest.mark.long
 def test_row_57_a_broken_venv_is_repaired_but_not_under_a_model_that_runs(idle: Ready) -> None:
     idle.pi.ok("start", "Acme/Tiny-1B", "--name", "tiny")
     before = idle.pi.state()
@@ -589,6 +591,7 @@ def test_row_58_a_setup_that_is_killed_names_its_step_and_a_rerun_goes_on(pi: Pi
     assert len(pi.state()["pods"]["box"]["gpus"]) == 8
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("mirrors")
 def test_row_58_packages_out_of_reach_are_named_with_the_resolvers_words_and_a_rerun_goes_on(
     pi: Pi, machine: Pod, tmp_path: Path

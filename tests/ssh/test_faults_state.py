@@ -79,6 +79,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory, venv: Path, uv: Path, wheels
         invariants.hold([pi], [machine])
 
 
+@pytest.mark.long
 def test_row_04_a_second_name_for_one_machine_is_reported_and_its_gpus_count_once(twice: Twice) -> None:
     pi, machine = twice.pi, twice.machine
     assert twice.told.code == 0
@@ -663,6 +664,7 @@ def just_now() -> list[str]:
     return [time.strftime("%H:%M", time.localtime(moment - past)) for past in (0, 60)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("days", [-400, 400], ids=["behind", "ahead"])
 def test_row_49_ages_are_right_when_the_clock_of_the_laptop_is_wrong(pi: Pi, box: Pod, days: int) -> None:
     pi.environment |= told_to_python(pi, LATER.format(days=days))

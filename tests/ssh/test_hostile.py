@@ -251,6 +251,7 @@ LIES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long
 def test_what_a_pod_says_of_its_models_cannot_spoil_what_pi_knows(pi: Pi, box: Pod) -> None:
     """A pod that lies about a model that runs on it, which pi would take over into its notes."""
     pi.ok("start", box.model(), "--name", "q")

@@ -191,6 +191,7 @@ def test_a_model_that_no_longer_answers_is_unresponsive(serving: Serving) -> Non
     assert "running" in row(serving.pi.ok("list"), "qwen")
 
 
+@pytest.mark.long
 def test_a_server_that_goes_away_in_the_middle_is_unreachable(pi: Pi, box: Pod) -> None:
     box.fault("vllm", load_s=2)
     running = pi.spawn("start", box.model(), "--name", "qwen")

@@ -77,6 +77,7 @@ def test_a_runpod_stops_after_its_last_model_and_not_before(pi: Pi, new_pod: New
     assert KEY not in log + pi.state_file.read_text() + "".join(pi.printed)
 
 
+@pytest.mark.long
 def test_a_stop_that_fails_is_tried_five_times_and_said(pi: Pi, new_pod: NewPod) -> None:
     box = new_pod(environment=VAST)
     pi.knows(box)
@@ -100,6 +101,7 @@ def test_a_stop_that_fails_is_tried_five_times_and_said(pi: Pi, new_pod: NewPod)
         assert box.quiet() == {} and api.requests == [], "only a model that nobody used stops the pod"
 
 
+@pytest.mark.long
 def test_the_setting_of_the_setup_runs_the_users_command(pi: Pi, new_pod: NewPod) -> None:
     box = new_pod(environment=VAST)
     command = "echo $CONTAINER_ID 'two  words' >~/ended; exit 0"

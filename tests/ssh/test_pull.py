@@ -23,6 +23,7 @@ def fetchers(box: Pod) -> list[int]:
     return [pid for pid, words in box.processes().items() if f"hf download {MODEL}" in words]
 
 
+@pytest.mark.long
 def test_a_model_is_fetched_beside_a_running_one_listed_started_and_deleted(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "first")
     text = pi.ok("pull", MODEL)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.rig.command import Pi
 from tests.rig.pod import Pod, is_alive, kill, until
 
 
+@pytest.mark.long
 def test_a_model_starts_again_with_its_options_also_after_a_crash(pi: Pi, box: Pod) -> None:
     options = ("--private", "--context", "4k", "--set", "max-num-seqs=7", "--env", "OMP_NUM_THREADS=3")
     pi.ok("start", box.model(), "--name", "qwen", *options)

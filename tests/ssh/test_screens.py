@@ -37,6 +37,7 @@ def screen(pi: Pi, columns: int, rows: int, words: str) -> list[str]:
     return printed.decode().splitlines()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (200, 50)])
 def test_what_pi_prints_fits_the_terminal(columns: int, rows: int, serving: Serving) -> None:
     for words in COMMANDS:

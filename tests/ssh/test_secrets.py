@@ -288,6 +288,7 @@ def test_a_followed_log_shows_no_half_of_a_key_and_waits_for_nothing_else(servin
     assert running.ends().code == 0
 
 
+@pytest.mark.long
 def test_setup_makes_a_key_and_shows_it_once(pi: Pi, machine: Pod, mirrors: None) -> None:
     done = pi("pods", "setup", "box", machine.ssh, "--generate-key")
     assert (done.code, done.out) == (2, "") and "PI_API_KEY is already set" in done.err

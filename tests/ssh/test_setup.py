@@ -146,6 +146,7 @@ def contents(venv: Path) -> dict[str, int]:
     return {str(path): path.lstat().st_mtime_ns for path in venv.rglob("*") if "__pycache__" not in path.parts}
 
 
+@pytest.mark.long
 def test_a_second_vllm_that_cannot_be_had_leaves_the_first_and_says_so(pi: Pi, machine: Pod) -> None:
     pi.ok("pods", "setup", "box", machine.ssh)
     (pi.config / "models.toml").write_text(OWN)
@@ -207,6 +208,7 @@ def test_a_machine_with_gpus_becomes_a_pod_with_them(pi: Pi, machine: Pod) -> No
     assert pi.models("box").keys() == {"qwen"}
 
 
+@pytest.mark.long
 def test_slices_of_a_gpu_become_gpus_of_the_pod(pi: Pi, machine: Pod) -> None:
     machine.cards("mig_slices")
     told = pi.ok("pods", "setup", "box", machine.ssh)
@@ -294,6 +296,7 @@ def test_a_lost_connection_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
     assert pi.state()["pods"]["box"]["vllmVersion"] == "0.32.0+cpu"
 
 
+@pytest.mark.long
 def test_a_killed_pi_does_not_end_the_setup(pi: Pi, machine: Pod) -> None:
     """It goes on there, and the next setup waits for it and finds all done."""
     slow_uv(machine, 3)
@@ -317,6 +320,7 @@ def test_two_setups_of_one_machine_at_once_both_succeed(pi: Pi, machine: Pod) ->
     assert set(pi.state()["pods"]) == {"a", "b"}
 
 
+@pytest.mark.long
 def test_waiting_for_another_setup_can_be_interrupted(pi: Pi, machine: Pod) -> None:
     slow_uv(machine, 2)
     first = pi.spawn("pods", "setup", "a", machine.ssh)

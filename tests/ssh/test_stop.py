@@ -33,6 +33,7 @@ def test_one_model_is_stopped_and_the_other_goes_on(pi: Pi, box: Pod) -> None:
     assert is_alive(pi.models("box")["b"]["pid"])
 
 
+@pytest.mark.long
 def test_without_a_name_only_the_user_chooses_among_several(pi: Pi, box: Pod) -> None:
     model = box.model()
     for name in ("a", "b", "c"):
@@ -127,6 +128,7 @@ def test_a_model_known_only_to_the_pod_is_stopped_by_name(pi: Pi, box: Pod) -> N
     assert box.quiet(0) == {}
 
 
+@pytest.mark.long
 def test_a_server_that_ignores_term_is_forced_with_all_its_children(pi: Pi, box: Pod) -> None:
     """Twenty seconds are the server's to end in peace."""
     box.fault("vllm", ignore_term=True, child=True, stray=True)

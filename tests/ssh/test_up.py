@@ -19,6 +19,7 @@ def declare(folder: Path, models: dict[str, str]) -> str:
     return str(file)
 
 
+@pytest.mark.long
 def test_models_come_up_as_declared_and_only_what_differs_changes(pi: Pi, box: Pod, tmp_path: Path) -> None:
     model = f'model = "{box.model()}"'
     pi.ok("start", box.model("x"), "--name", "other")

@@ -105,6 +105,7 @@ def test_an_unused_server_ends_and_a_busy_one_does_not(pi: Pi, new_pod: NewPod) 
     assert "qwen is ready on box" in pi.ok("restart", "qwen")
 
 
+@pytest.mark.long
 def test_a_server_that_hangs_is_shown_and_explained_and_with_restart_comes_back(pi: Pi, new_pod: NewPod) -> None:
     """One answers health and gives figures, but no text; the other is stopped by a signal."""
     box = new_pod(environment={"PI_TEST_PACE": "0.02"})

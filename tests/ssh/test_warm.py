@@ -136,6 +136,7 @@ def test_zero_leaves_none_after_ctrl_c(warm: Pi, box: Pod) -> None:
     assert until(lambda: not masters(warm), patience_s=2)
 
 
+@pytest.mark.long
 def test_zero_leaves_none_after_a_kill(warm: Pi, box: Pod) -> None:
     """Up to 5 s until the next heartbeat finds no reader, and 10 s that ssh waits for others."""
     box.fault("vllm", load_s=60)
