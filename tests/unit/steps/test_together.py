@@ -79,7 +79,7 @@ class Pods:
 def pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pods]:
     monkeypatch.setenv("PI_CONFIG_DIR", str(tmp_path))
     state.change(lambda before: State({name: Pod(name, f"ssh {name}") for name in "ab"}, "a"))
-    made = Pods()
+    made, others = Pods(), set(threading.enumerate())
     monkeypatch.setattr(together, "start_model", made.start)
     monkeypatch.setattr(together, "stop_part", made.stop)
     monkeypatch.setattr(spanning, "again", lambda *_: PLAN)
@@ -87,9 +87,8 @@ def pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pods]:
     monkeypatch.setattr(ranks, "read_ending", lambda *_: Ended("qwen", "", 1, StartFacts(), 0))
     yield made
     made.rank_ends.set()
-    for thread in threading.enumerate():
-        if "(_run)" in thread.name:
-            thread.join(30)
+    for thread in set(threading.enumerate()) - others:
+        thread.join(30)
 
 
 def started() -> Started | None:
