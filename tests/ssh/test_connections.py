@@ -254,6 +254,7 @@ def test_under_fabric_an_unknown_host_is_answered_with_the_setup_command(pi: Pi,
     assert "pi pods setup NAME" in done.err
 
 
+@pytest.mark.long
 def test_under_fabric_a_changed_host_key_is_refused_too(pi: Pi, box: Pod) -> None:
     """Fabric's own default is to accept any key."""
     pi.ok("list")

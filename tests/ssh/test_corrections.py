@@ -154,6 +154,7 @@ def test_a_connection_lost_in_the_second_try_is_made_good(pi: Pi, gpus: Pod) -> 
     assert done.err.count("starting once more") == 1
 
 
+@pytest.mark.long
 @pytest.mark.pace(0.1)
 def test_a_pod_that_gets_no_answer_clears_the_failed_start(pi: Pi, gpus: Pod) -> None:
     refuses(gpus, "too_many_sequences", SEQUENCES, load_until="go")

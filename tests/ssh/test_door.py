@@ -101,6 +101,7 @@ def test_a_door_in_the_background_streams_over_ssh(server: Pi) -> None:
     assert pi.ok("door", "stop") == "the door is closed\n"
 
 
+@pytest.mark.long
 def test_a_door_outlives_its_connections_and_a_killed_one_leaves_no_trace(server: Pi, serving: Serving) -> None:
     pi = server
     client = open_door(pi)
@@ -182,6 +183,7 @@ def test_an_idle_model_is_stopped_and_a_request_starts_it_once(pi: Pi, box: Pod)
         pi.ok("door", "stop")
 
 
+@pytest.mark.long
 @pytest.mark.pace(0.2)
 def test_a_start_that_fails_is_an_error_and_not_repeated_at_once(pi: Pi, box: Pod) -> None:
     box.fault("vllm", exit=1, load_s=0.5)

@@ -129,6 +129,7 @@ def launched(pi: Pi, box: Pod) -> Running:
     return starting(pi, box, load_s=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seam", [in_survey, with_a_plan, in_download, launched])
 def test_after_a_kill_at_any_seam_of_start_list_tells_the_truth_and_stop_clears(
     pi: Pi, box: Pod, seam: Callable[[Pi, Pod], Running]

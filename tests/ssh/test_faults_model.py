@@ -155,6 +155,7 @@ def test_row_24_engine_processes_that_hold_the_gpu_are_reported_and_cleaned(pi: 
     assert pi.models("box") == {} and box.records() == []
 
 
+@pytest.mark.long
 def test_row_25_a_model_that_runs_out_of_memory_later_is_crashed_with_time_and_cause(pi: Pi, box: Pod) -> None:
     box.cards("h100_8", count=1)
     box.fault("vllm", exit_after_s=1.5, last_words=f"(EngineCore pid=7) ERROR 11-23 15:02:44 [core.py:99] {OOM}")
@@ -407,6 +408,7 @@ def test_rows_34_and_35_a_disk_that_fills_up_is_reported_and_the_download_goes_o
     pi.ok("stop", "tiny")
 
 
+@pytest.mark.long
 def test_row_35_a_download_that_was_interrupted_resumes(pi: Pi, box: Pod) -> None:
     box.fault("hf", seconds=20, bytes=1 << 20)
     running = pi.spawn("start", "Acme/Tiny-1B", "--name", "tiny")

@@ -417,6 +417,7 @@ def test_row_18_a_changed_key_is_refused_on_a_connection_that_a_fabfile_has_open
     assert before in done.err and fingerprint(box) in done.err
 
 
+@pytest.mark.long
 def test_row_18_the_key_of_a_connection_that_a_fabfile_has_opened_is_remembered_at_first_sight(
     pi: Pi, box: Pod
 ) -> None:

@@ -123,6 +123,7 @@ def has_gpus(pi: Pi, pod: Pod, answer: str, count: int) -> None:
     pod.cards(answer)
 
 
+@pytest.mark.long
 def test_row_32_lost_gpus_are_reported_by_list_and_models_and_the_others_read(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     document = pi.state()
@@ -214,6 +215,7 @@ HUB = [
 ]
 
 
+@pytest.mark.long
 def test_row_36_four_refusals_of_the_hub_are_four_messages_with_four_ways_on(pi: Pi, box: Pod) -> None:
     messages = set()
     for failure, cause, way_on in HUB:
@@ -387,6 +389,7 @@ def filled(cache: Path) -> dict[str, str]:
     return hashes(cache)
 
 
+@pytest.mark.long
 def test_row_39_models_move_to_the_given_folder_and_none_is_lost(pi: Pi, quick: Pod, tmp_path: Path) -> None:
     cache, place = quick.home / ".cache" / "huggingface", tmp_path / "big disk" / "models"
     before = filled(cache)

@@ -57,6 +57,7 @@ def contacts(pod: Pod) -> int:
     return len([line for line in pod.log.read_text().splitlines() if not ENDING.search(line)])
 
 
+@pytest.mark.long
 def test_every_value_that_is_taken_after_vllm_arrives_as_it_is(pi: Pi, box: Pod) -> None:
     """All of them as words of one start; `--` before them, so that none is an option to the stand-in."""
     words = [value for value in VALUES if accepted(value)]

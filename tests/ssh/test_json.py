@@ -8,6 +8,7 @@ import subprocess
 import time
 from typing import Any
 
+import pytest
 from jsonschema import validate
 
 from chores.json_schemas import shown
@@ -70,6 +71,7 @@ def test_env_prints_variables_for_a_shell(serving: Serving) -> None:
     assert pi("env", "nobody").id == "unknown-name"
 
 
+@pytest.mark.long
 def test_all_pods_answer_at_once_and_a_dead_one_delays_nobody(pi: Pi, new_pod: NewPod) -> None:
     one, two = new_pod("one"), new_pod("two")
     pi.knows(one, two)

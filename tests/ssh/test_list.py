@@ -149,6 +149,7 @@ def test_after_a_reboot_of_the_pod_nothing_is_taken_for_alive(pi: Pi, box: Pod) 
     assert pi.models("box") == {} and box.records() == []
 
 
+@pytest.mark.long
 def test_a_model_that_was_stopped_and_started_anew_from_elsewhere_is_known_by_its_new_port(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "qwen")
     before = pi.state()

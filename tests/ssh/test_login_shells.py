@@ -70,12 +70,14 @@ def test_a_prompt_is_reported_with_its_text(pi: Pi, box: Pod, bashrc: str) -> No
     wants(with_bashrc(pi, box, bashrc), "start-up-files-ask", "waits for input", "~/.bashrc")
 
 
+@pytest.mark.long
 def test_slow_start_up_files_are_reported_with_their_last_words(pi: Pi, box: Pod) -> None:
     """40 s at pace 0.2 are 8 s."""
     done = with_bashrc(pi, box, "echo loading conda; sleep 8\n")
     wants(done, "start-up-files-slow", "took longer than 30 s; it last wrote: loading conda", "~/.bashrc")
 
 
+@pytest.mark.long
 def test_start_up_files_that_keep_writing_have_the_same_limit(pi: Pi, box: Pod) -> None:
     began = time.monotonic()
     wants(with_bashrc(pi, box, "while sleep 0.02; do echo -n .; done\n"), "start-up-files-slow")

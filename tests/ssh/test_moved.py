@@ -106,6 +106,7 @@ def test_a_machine_with_a_copied_host_key_is_refused(
     assert pi.state()["pods"]["box"] == before
 
 
+@pytest.mark.long
 def test_another_machine_replaces_a_pod_on_request(pi: Pi, made: Callable[[str], Pod], new_pod: NewPod) -> None:
     box = made("box")
     pi.ok("start", box.model(), "--name", "qwen")
@@ -119,6 +120,7 @@ def test_another_machine_replaces_a_pod_on_request(pi: Pi, made: Callable[[str],
     assert "no models" in pi.ok("list")
 
 
+@pytest.mark.long
 def test_the_same_machine_with_a_new_host_key_keeps_its_models_on_request(pi: Pi, made: Callable[[str], Pod]) -> None:
     box = made("box")
     pi.ok("start", box.model(), "--name", "qwen")

@@ -118,6 +118,7 @@ def test_the_setting_of_the_setup_runs_the_users_command(pi: Pi, new_pod: NewPod
     assert box.quiet() == {}
 
 
+@pytest.mark.long
 def test_a_setup_prints_what_the_pod_will_call_and_keeps_it(pi: Pi, new_pod: NewPod) -> None:
     first_steps = {"PI_SETUP_ONLY": FIRST_STEPS}
     other = new_pod("other", environment=first_steps).bare_machine(Path("/bin/false"))

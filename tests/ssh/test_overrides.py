@@ -43,6 +43,7 @@ def test_an_argument_that_vllm_rejects_stops_before_the_download(pi: Pi, box: Po
     nothing_was_done(pi, box, done)
 
 
+@pytest.mark.long
 def test_words_longer_than_a_pipe_are_read(pi: Pi, box: Pod) -> None:
     pi.ok("start", box.model(), "--name", "q", "--set", f"response-role={'x' * 100_000}")
     assert len(received(box, "arguments")[-1]) > 100_000
@@ -80,6 +81,7 @@ def test_a_variable_that_this_vllm_does_not_read_is_a_note(pi: Pi, box: Pod) -> 
     assert "NCCL_DEBUG" not in done.err
 
 
+@pytest.mark.long
 def test_a_plan_is_read_by_the_pods_vllm_too(pi: Pi, box: Pod) -> None:
     words = ["Acme/Tiny-1B", "--set", "max-num-seqs=2"]
     told = pi.ok("plan", *words, "--env", "VLLM_ATTENTION_BACKEND=X")

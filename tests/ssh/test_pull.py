@@ -117,6 +117,7 @@ def test_a_pull_whose_download_was_killed_continues(pi: Pi, box: Pod) -> None:
     assert (cached["size_bytes"] >= MB, cached["unfinished_bytes"]) == (True, 0)
 
 
+@pytest.mark.long
 def test_a_download_that_stands_still_is_tried_without_xet(pi: Pi, new_pod: NewPod) -> None:
     box = new_pod(environment={"PI_TEST_PACE": "0.04"})
     pi.knows(box)

@@ -227,6 +227,7 @@ def test_slices_of_a_gpu_become_gpus_of_the_pod(pi: Pi, machine: Pod) -> None:
 PACKAGES = "import importlib.metadata as m; [print(d.name) for d in m.distributions()]"
 
 
+@pytest.mark.long
 def test_shared_storage_is_mounted_and_holds_the_models(pi: Pi, mountable: Pod, tmp_path: Path) -> None:
     place = tmp_path / "sfs"
     mount = f"sudo mount -t nfs -o nconnect=16,nfsvers=3 server:/a/b {place}"

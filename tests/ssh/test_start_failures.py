@@ -94,6 +94,7 @@ def test_a_server_that_lets_everyone_in_is_ended(pi: Pi, box: Pod, route: str) -
     nothing_stays(pi, box, done)
 
 
+@pytest.mark.long
 def test_a_failed_start_can_be_explained_again(pi: Pi, box: Pod, tmp_path: Path) -> None:
     """Also if pi reads only the end of a log; the number counts the lines of all of it."""
     failed = (CASES / "failures" / "mem_util_too_big.log").read_text()

@@ -45,6 +45,7 @@ def pi(serving: Serving) -> Iterator[Pi]:
     serving.pi("tunnel", "--close")
 
 
+@pytest.mark.long
 def test_a_tunnel_lives_on_and_reconnects_under_50_streams(pi: Pi, serving: Serving) -> None:
     local = free_port()
     url = f"http://127.0.0.1:{local}/v1"

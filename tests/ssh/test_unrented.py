@@ -99,6 +99,7 @@ def test_folder_without_a_config_is_rejected(pi: Pi) -> None:
         assert (done.code, done.out, done.id) == (2, "", "no-local-model")
 
 
+@pytest.mark.long
 def test_models_of_a_machine(pi: Pi) -> None:
     output = pi.ok("models", "qwen3-8b", "--on", "1x H100 80GB")
     assert output.startswith("fits now:\n") and "PER HOUR" not in output

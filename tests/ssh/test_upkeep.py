@@ -44,6 +44,7 @@ def test_a_killed_server_comes_back_and_a_crash_loop_ends_with_its_cause(pi: Pi,
     assert pi.ok("stop", "qwen").startswith("qwen was not running any more")
 
 
+@pytest.mark.long
 def test_list_logs_wait_and_stop_during_a_restart(pi: Pi, new_pod: NewPod) -> None:
     box = new_pod(environment={"PI_TEST_PACE": "0.5"})
     pi.knows(box)
