@@ -365,8 +365,7 @@ def test_a_wrong_field_is_the_pods_wrong_answer(call: str, at: int, capsys: pyte
     event = copy.deepcopy(events[at])
     for shape, part, above in shape_of(call, event):
         for place, kind, is_required in list(places(shape, part, above)):
-            for name in share(list(WRONG), f"{call} {at} {place}"):
-                value = WRONG[name]
+            for name, value in share(list(WRONG.items()), f"{call} {at} {place}"):
                 error = outcome(call, [*events[:at], replaced(event, place, value), *events[at + 1 :]])
                 words = f"{'.'.join(map(str, place))} is {name}"
                 if (is_required and value is MISSING) or (kind not in (Any, dict[str, Any]) and not fits(kind, value)):
