@@ -1,4 +1,4 @@
-"""The URL of a deployment outside its pod, and a check whether this machine reaches it."""
+"""The URL of a deployment outside its pod."""
 
 from __future__ import annotations
 
@@ -26,16 +26,3 @@ def url(host: str, port: int, public: dict[str, str]) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def answers(base_url: str, timeout_s: float = 2) -> bool:
-    """Return whether this machine reaches the server's health page, by one quick request."""
-    import requests
-
-    with requests.Session() as session:
-        session.trust_env = False
-        try:
-            reply = session.get(base_url.removesuffix("/v1") + "/health", timeout=timeout_s, allow_redirects=False)
-        except requests.RequestException:
-            return False
-        return reply.status_code == 200

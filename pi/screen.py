@@ -167,8 +167,6 @@ def table_text(
     If it is too wide, the cells under the header `shrink` are cut; if that is not enough, those under `below` follow
     the table, a line each after the first `labels` cells. `colours` are SGR parameters by header and cell.
     """
-    import tabulate
-
     cells = [[one_line(printable(str(cell)), CELL) for cell in row] for row in rows]
     headers, moved = list(headers), []
     room = width()
@@ -180,14 +178,16 @@ def table_text(
     if colours and colour():
         by_place = [colours.get(header, {}) for header in headers]
         cells = [[_painted(cell, codes.get(cell)) for cell, codes in zip(row, by_place, strict=True)] for row in cells]
-    tabulate.MIN_PADDING = 0  # of headers
-    text = tabulate.tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True)
+    text = prepare_tables()(cells, headers=headers, tablefmt="plain", disable_numparse=True)
     return "\n".join([*map(str.rstrip, text.splitlines()), *moved])
 
 
-def prepare_tables() -> None:
-    """Import what makes tables."""
-    import tabulate  # noqa: F401
+def prepare_tables() -> Callable[..., str]:
+    """Import what makes tables, and return it."""
+    import tabulate
+
+    tabulate.MIN_PADDING = 0  # of headers
+    return tabulate.tabulate
 
 
 def _painted(cell: str, code: str | None) -> str:

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from pi import addresses, screen
+from pi import screen, web
 from pi.fabric_tasks.flags import operand, switch
 from pi.fabric_tasks.options import PodOptions, json_switch
 from pi.fabric_tasks.verb import verb
@@ -31,7 +31,7 @@ def env(c: Any, options: EnvOptions) -> None:
     pod_name = heads.pod_for(c, options.pod, name)
     pod = where.chosen(c, pod_name)
     url = base_url(c, pod, name, is_named=pod_name is not None)
-    if not addresses.answers(url):
+    if not web.answers(url):
         tunnel = f"pi tunnel {name}{where.flag_for(pod.name)} --background"
         screen.note(f"note: {url} does not answer from here; {tunnel} works anyway, then repeat this")
     values = variables(url, name)

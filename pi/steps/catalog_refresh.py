@@ -8,7 +8,7 @@ import re
 from datetime import date
 from pathlib import Path
 
-from pi import config, download, screen
+from pi import config, screen, web
 from pi.errors import InputError
 from pi.planning import catalog, catalog_files, published
 from pi.text import count
@@ -46,8 +46,8 @@ def refresh(place: str | None, sha256: str | None) -> None:
 
 def _content(source: str) -> bytes | None:
     """Return what a file or an address contains, or None if it does not exist."""
-    if download.is_url(source):
-        return download.fetch(source, MOST_BYTES)
+    if web.is_url(source):
+        return web.fetch(source, MOST_BYTES)
     try:
         with Path(source).expanduser().open("rb") as file:
             return file.read(MOST_BYTES + 1)[:MOST_BYTES]

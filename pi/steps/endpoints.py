@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pi import addresses
+from pi import web
 from pi.errors import InputError, NotReadyError
 from pi.pods.types import Pod
 from pi.ssh import target
@@ -56,4 +56,4 @@ def reached(pod: Pod, found: Listed) -> str | None:
         return opened.url
     if isinstance(target.parse(pod.ssh), target.LocalTarget):
         return f"http://{tunnels.LOOPBACK}:{model.port}/v1"
-    return found.url if found.url and addresses.answers(found.url) else None
+    return found.url if found.url and web.answers(found.url) else None

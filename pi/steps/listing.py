@@ -29,16 +29,16 @@ class Seen:
     host: str
 
 
-def prepare() -> None:
-    """Import what `see` needs; a verb does that while `ssh` connects."""
-    import pi.calls.status  # noqa: F401, PLC0415
+def prepare() -> Callable[..., Status]:
+    """Import what `see` needs, and return it; a verb does that while `ssh` connects."""
+    from pi.calls.status import read_status  # noqa: PLC0415
+
+    return read_status
 
 
 def see(pod: Pod, connection: Connection) -> Seen:
     """Ask a pod for its state, and import what shows it while the pod works."""
-    from pi.calls.status import read_status  # noqa: PLC0415
-
-    status = read_status(connection, screen.prepare_tables)
+    status = prepare()(connection, screen.prepare_tables)
     if any(found.deployment.span for found in status.found):
         saved = state.load()
         found = (replace(each, deployment=with_own_names(saved, pod.name, each.deployment)) for each in status.found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from pi import addresses, screen
+from pi import addresses, screen, web
 from pi.calls.events import (
     Download,
     Event,
@@ -214,7 +214,7 @@ def show_how_to_call(started: Started, host: str, pod: str) -> None:
         adapters = "".join(f", or its adapter {name}" for name in deployment.adapters)
         screen.say(f"  model: {deployment.model} (or {deployment.name}{adapters})")
         screen.say()
-        reachable = addresses.answers(url)
+        reachable = web.answers(url)
         if not reachable:
             screen.say(f"  {url} does not answer from here (the provider closed or mapped the port);")
             screen.say(f"  pi tunnel {deployment.name}{elsewhere} works anyway, and makes it answer on this machine")

@@ -34,7 +34,7 @@ HEAVY = {
     "uvicorn",
 }
 
-GROUND = {"affinity", "errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "download"}
+GROUND = {"affinity", "errors", "text", "config", "redaction", "screen", "faults", "model_id", "addresses", "web"}
 
 ARROWS = {
     "cli": "fabric_tasks pods ground",
@@ -59,8 +59,7 @@ PURE = {"planning", "vllm", "setup", "clients", "prompt.events", "pods.types", "
 """Rooms and modules that only compute: no process, no Invoke, nothing heavy."""
 
 LATE = {
-    "addresses": {"requests"},
-    "download": {"requests"},
+    "web": {"requests"},
     "calls.templates": {"jinja2"},
     "cli.entry": {"pi.cli"},
     "cli.program": {"pi.cli"},
