@@ -38,21 +38,24 @@ class Ended:
     processes: tuple[Process, ...] = ()
     """What the processes of one that hangs did."""
 
-    def failure(self, code: int | None = None) -> Failure:
-        """Return why it ended, with another exit code if one is given, where it hangs, or that it has not ended."""
+    def failure(self, code: int | None = None, flag: str = "") -> Failure:
+        """Return why it ended, with another exit code if one is given, where it hangs, or that it has not ended.
+
+        `flag` leads a command to its pod, with a blank before it.
+        """
         if self.hung_s is not None:
-            return self._hang(self.hung_s)
+            return self._hang(self.hung_s, flag)
         if self.state and code is None:
-            return Failure(f"{self.name} is {self.state}", None, f"its log: pi logs {self.name}")
+            return Failure(f"{self.name} is {self.state}", None, f"its log: pi logs {self.name}{flag}")
         return explain(self.log, self.exit_code if code is None else code, self.facts)
 
-    def _hang(self, seconds: float) -> Failure:
+    def _hang(self, seconds: float, flag: str) -> Failure:
         place = hung_at(self.processes, self.facts)
         cause = f"{self.name} hangs since {screen.clock(time.time() - seconds)}, without an answer or progress"
         hints = [place.hint] if place and place.hint else []
         hints += [
-            f"to start it again: pi restart {self.name}",
-            f"the stacks: pi logs {self.name} --grep pi: --no-follow",
+            f"to start it again: pi restart {self.name}{flag}",
+            f"the stacks: pi logs {self.name}{flag} --grep pi: --no-follow",
         ]
         lines = [f"{cause}: {place.doing}" if place else cause, *shown(self.processes)]
         return Failure("\n".join(lines), place.id if place else "hangs", "\n  ".join(hints))

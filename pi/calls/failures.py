@@ -147,7 +147,7 @@ def _not_ours(id: str, message: str, detail: ServerDetail) -> PiError:
 
 
 def _not_stopped(id: str, message: str, detail: NameDetail) -> PiError:
-    return RemoteError(id, message, f"reboot the pod, or try again later: pi stop {detail['name']}")
+    return RemoteError(id, message, "reboot the pod, or repeat the command later")
 
 
 def _disk_full(id: str, message: str, detail: NoDetail) -> PiError:

@@ -66,7 +66,7 @@ def bench(c: Any, options: BenchOptions) -> None:
     if options.save:
         screen.say(f"saved as {benchmarks.save(result).stem}; compare: pi bench --compare A B")
     if failed := sum(level.found["failed"] for level in measured):
-        screen.note(f"warning: {failed} requests failed; see: pi logs {name}")
+        screen.note(f"warning: {failed} requests failed; see: pi logs {name}{where.flag_for(pod.name)}")
 
 
 def _plot(result: Result) -> None:

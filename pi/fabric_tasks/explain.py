@@ -72,9 +72,9 @@ def explain_log(c: Any, options: ExplainOptions) -> None:
 def _explain_on_pods(c: Any, options: ExplainOptions, code: int | None) -> None:
     name = _model(options.log)
 
-    def explained(_: Pod, connection: Connection) -> tuple[str, Failure]:
+    def explained(pod: Pod, connection: Connection) -> tuple[str, Failure]:
         ended = read_ending(connection, name)
-        return ended.name, _numbered(ended.failure(code), ended.lines_before)
+        return ended.name, _numbered(ended.failure(code, where.flag_for(pod.name)), ended.lines_before)
 
     asked = group.ask(c, where.several(c, options.pod, options.all_pods), explained)
     if len(asked) == 1:

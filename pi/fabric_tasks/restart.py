@@ -47,11 +47,13 @@ def _kept(pod: Pod, name: str) -> StartOptions:
     """Return the options that a model was started with. Raises InputError if pods.json does not have them."""
     if name not in pod.models:
         raise where.unknown_model(name, pod)
+    flag = where.flag_for(pod.name)
     if endpoint := pod.models[name].replica_of:
         raise InputError(
             "is-replica",
             f"{name} is a replica of {endpoint}",
-            f"to replace it: pi stop {name}; pi scale {endpoint} NUMBER; to restart all: pi restart {endpoint}",
+            f"to replace it: pi stop {name}{flag}; pi scale {endpoint}{flag} NUMBER; "
+            f"to restart all: pi restart {endpoint}{flag}",
         )
     table = pod.models[name].options
     if not table:
@@ -59,6 +61,6 @@ def _kept(pod: Pod, name: str) -> StartOptions:
         raise InputError(
             "options-unknown",
             f"pods.json does not have the options of {name}: an older pi started it",
-            f"pi stop {name}; pi start {model} --name {name}, with its options",
+            f"pi stop {name}{flag}; pi start {model} --name {name}{flag}, with its options",
         )
     return options_of(name, table)

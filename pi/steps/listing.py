@@ -97,7 +97,7 @@ def lines(asked: Sequence[Asked[Seen]], door_stops: DoorStops = _never) -> list[
         if model.sentence != model.state
     ]
     text += [f"  {each.pod.name}: {_summary(each.pod, each.answer.status)}" for each in asked if each.answer]
-    return text + [line for _, model in listed if model.found for line in states.last_lines(model.found)]
+    return text + [line for pod, model in listed if model.found for line in states.last_lines(pod, model.found)]
 
 
 def warnings(pod: Pod, status: Status) -> list[str]:

@@ -33,9 +33,11 @@ def remember_started(pod: Pod, model: Deployment) -> None:
     """Save a model that runs. Raises UnwrittenError, with the entry to add by hand, if pods.json cannot be written."""
     saved = state.load().pods.get(pod.name)
     model = with_kept_options(model, saved.models.get(model.name) if saved else None)
+    flag = where.flag_for(pod.name)
     runs = f"{model.name} runs on {pod.name} (port {model.port}, pid {model.pid}), but pods.json could not be updated"
     hint = (
-        f"pi list adds it, pi stop {model.name} stops it; to add it by hand, under the models of {pod.name}:"
+        f"pi list{flag} adds it, pi stop {model.name}{flag} stops it; "
+        f"to add it by hand, under the models of {pod.name}:"
         f"\n  {file_format.entry(model)}"
     )
     with where.saving(runs, hint):

@@ -145,7 +145,7 @@ def _await_all(pod: Pod, connection: Connection, name: str, names: list[str]) ->
             waited = wait_for(connection, own, None, lambda event: None)
             found = require_ready(pod, own, waited, time.monotonic() - began)
             reconcile.adopt(pod, [found.deployment])
-        while not _all_serve(connection, name, names):
+        while not _all_serve(pod, connection, name, names):
             time.sleep(JOIN_S)
     screen.say(f"  {', '.join(names)} are ready, too")
 
@@ -153,11 +153,12 @@ def _await_all(pod: Pod, connection: Connection, name: str, names: list[str]) ->
 JOIN_S = 0.5
 
 
-def _all_serve(connection: Connection, name: str, names: list[str]) -> bool:
+def _all_serve(pod: Pod, connection: Connection, name: str, names: list[str]) -> bool:
     """Return whether the address passes requests on to all of them. Raises NotReadyError if one is gone."""
     status = read_status(connection)
     if gone := next((own for own in names if status.named(own) is None), None):
-        raise NotReadyError("replica-gone", f"{gone} did not join {name}", f"the whole log: pi logs {gone}")
+        log = f"the whole log: pi logs {gone}{where.flag_for(pod.name)}"
+        raise NotReadyError("replica-gone", f"{gone} did not join {name}", log)
     found = status.named(name)
     return bool(found and found.servers and all(found.servers.get(own) == "UP" for own in names))
 
@@ -211,9 +212,10 @@ def _endpoint(pod: Pod, status: Status, name: str) -> Found:
     if found is None:
         known = [each.deployment.name for each in status.found if not each.deployment.replica_of]
         raise where.unknown_model(name, pod, known)
+    flag = where.flag_for(pod.name)
     if found.servers is None:
-        hint = f"start it with replicas: pi stop {name}; pi start MODEL --name {name} --replicas 2"
+        hint = f"start it with replicas: pi stop {name}{flag}; pi start MODEL --name {name}{flag} --replicas 2"
         raise InputError("no-replicas", f"{name} runs without replicas", hint)
     if found.state in ENDED:
-        raise InputError("endpoint-ended", f"the HAProxy of {name} has ended", f"pi restart {name}")
+        raise InputError("endpoint-ended", f"the HAProxy of {name} has ended", f"pi restart {name}{flag}")
     return found

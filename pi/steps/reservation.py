@@ -20,6 +20,7 @@ from pi.errors import (
 from pi.planning.types import LaunchPlan
 from pi.pods import state
 from pi.pods.types import Deployment, Owner, Pod, Span, State
+from pi.steps import where
 from pi.steps.reconcile import forget, remember
 
 
@@ -81,7 +82,8 @@ class Reservation:
         if isinstance(error, PiError) and not isinstance(error, MAY_CONTINUE):
             self._remove()
         if isinstance(error, LeftRunning):
-            error.hint = f"pi list shows when {self._name} is ready; pi stop {self._name} stops it"
+            flag = where.flag_for(self._pod.name)
+            error.hint = f"pi list{flag} shows when {self._name} is ready; pi stop {self._name}{flag} stops it"
         elif isinstance(error, Interrupted) and not isinstance(error, Unconfirmed):
             error.hint = f"{self._name} is not running; its downloads stay cached"
 

@@ -16,7 +16,7 @@ from pi.planning import catalog, planner, refusals
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from pi.pods import changes
 from pi.pods.types import Pod
-from pi.steps import kept_prices, measurements, on_idle, reconcile, spending
+from pi.steps import kept_prices, measurements, on_idle, reconcile, spending, where
 from pi.steps.asking import lookups
 from pi.steps.proposing import with_proposal
 from pi.steps.reports import StartReport, show_how_to_call
@@ -69,7 +69,8 @@ def start(pod: Pod, connection: Connection, wanted: Start, key: str) -> None:
         report = StartReport(request, pod.name, known_models)
         started = _started(pod, connection, report, wanted, known_models, key)
         if started is None:
-            screen.say(f"{request.name} is starting on {pod.name}; pi wait {request.name} waits until it is ready")
+            wait = f"pi wait {request.name}{where.flag_for(pod.name)}"
+            screen.say(f"{request.name} is starting on {pod.name}; {wait} waits until it is ready")
             return
         reconcile.remember_started(pod, started.deployment)
     spending.note_use(pod)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pi import addresses, screen
 from pi.pods.types import Deployment, Pod, Span
+from pi.steps import where
 from pi.steps.reconcile import ended_by_reboot, gone_from
 from pi.text import count, one_line
 
@@ -118,9 +119,10 @@ class Listed:
 
 def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
     """Return each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
+    flag = where.flag_for(pod.name)
     found = [
-        *(_present(found, pod.models.get(found.deployment.name), host, status) for found in status.found),
-        *(_unrecorded(model, pod.models.get(model.name)) for model in status.unrecorded),
+        *(_present(found, pod.models.get(found.deployment.name), host, status, flag) for found in status.found),
+        *(_unrecorded(model, pod.models.get(model.name), flag) for model in status.unrecorded),
         *(_absent(pod, model, status) for name, model in pod.models.items() if name not in status.names),
     ]
     return _as_tree(found)
@@ -140,13 +142,13 @@ def _as_tree(found: list[Listed]) -> list[Listed]:
     return tree
 
 
-def _present(found: Found, saved: Deployment | None, host: str, status: Status) -> Listed:
+def _present(found: Found, saved: Deployment | None, host: str, status: Status, flag: str) -> Listed:
     model = found.deployment
     is_public = found.state == "running" and not model.private and not model.is_part
     return Listed(
         model,
         "stopped" if found.state == "rebooted" or found.state == "idle" else found.state,
-        _found_state(found, saved, status),
+        _found_state(found, saved, status, flag),
         found.context,
         addresses.url(host, model.port, status.public) if is_public else None,
         found,
@@ -165,15 +167,15 @@ def _absent(pod: Pod, model: Deployment, status: Status) -> Listed:
 
 def state_of(pod: Pod, name: str, status: Status) -> str:
     """Describe the state of a model of pods.json."""
-    saved = pod.models[name]
+    saved, flag = pod.models[name], where.flag_for(pod.name)
     found = status.named(name)
     if found:
-        return _found_state(found, saved, status)
+        return _found_state(found, saved, status, flag)
     unrecorded = next((model for model in status.unrecorded if model.name == name), None)
-    return _unrecorded_state(unrecorded) if unrecorded else _absent_state(pod, saved, status)
+    return _unrecorded_state(unrecorded, flag) if unrecorded else _absent_state(pod, saved, status)
 
 
-def _unrecorded(found: Unrecorded, saved: Deployment | None) -> Listed:
+def _unrecorded(found: Unrecorded, saved: Deployment | None, flag: str) -> Listed:
     """Return a model without a valid record, with what the pod or else pods.json knows of it."""
     model = replace(
         saved or Deployment(found.name, "-", 0, (), 0),
@@ -182,15 +184,15 @@ def _unrecorded(found: Unrecorded, saved: Deployment | None) -> Listed:
         port=found.port or (saved.port if saved else 0),
         pid=next(iter(found.pids), 0),
     )
-    return Listed(model, "unrecorded", _unrecorded_state(found))
+    return Listed(model, "unrecorded", _unrecorded_state(found, flag))
 
 
-def _unrecorded_state(model: Unrecorded) -> str:
+def _unrecorded_state(model: Unrecorded, flag: str) -> str:
     record = f"its record on the pod is damaged: {one_line(model.problem, 160)}"
     if not model.pids:
-        return f"not running; {record}; pi stop {model.name} removes it"
+        return f"not running; {record}; pi stop {model.name}{flag} removes it"
     record = record if model.problem else "the pod has no record of it"
-    return f"running (pid {model.pids[0]}), but {record}; pi stop {model.name} stops it"
+    return f"running (pid {model.pids[0]}), but {record}; pi stop {model.name}{flag} stops it"
 
 
 def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:
@@ -202,11 +204,12 @@ def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:
     return "starting"
 
 
-def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
+def _found_state(found: Found, saved: Deployment | None, status: Status, flag: str) -> str:
+    """Describe the state of a model; `flag` leads a command to its pod."""
     model = found.deployment
     words: str = found.state
     if found.state == "starting":
-        words = _starting(found, saved)
+        words = _starting(found, saved, flag)
     elif found.state == "crashed":
         words = _crashed(found)
     elif found.state == "unresponsive" and found.cause:
@@ -214,7 +217,7 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     elif found.state == "rebooted":
         words = _stopped_by_reboot(status)
     elif found.state == "idle":
-        words = _stopped_idle(found)
+        words = _stopped_idle(found, flag)
     elif found.state == "running" and found.servers is not None:
         words = _serving(model.name, found.servers)
     elif found.state == "running" and model.span:
@@ -222,11 +225,11 @@ def _found_state(found: Found, saved: Deployment | None, status: Status) -> str:
     if found.state == "running" and found.idle_s:
         words += f"; stops after {minutes(found.idle_s)} without a request{_then(found)}"
     if found.unguarded:
-        words += f"; NOT PROTECTED: its firewall rules are gone, others reach its ports; pi restart {model.name}"
+        words += f"; NOT PROTECTED: its firewall rules are gone, others reach its ports; pi restart {model.name}{flag}"
     if found.restarts:
         words += f"; restarted {count(found.restarts, 'time')} after a failure"
     if found.left:
-        words += f", {_leftovers(found)}, pi stop {model.name} stops it"
+        words += f", {_leftovers(found)}, pi stop {model.name}{flag} stops it"
     if found.other_processes:
         words += f"; another process uses its port: {', '.join(found.other_processes)}"
     if venv := model.venv:
@@ -265,11 +268,12 @@ def _stopped_by_reboot(status: Status) -> str:
     return f"stopped by a reboot ({screen.ago(status.up_s)})"
 
 
-def _stopped_idle(found: Found) -> str:
+def _stopped_idle(found: Found, flag: str) -> str:
     """Describe a model that ended for lack of use, such as "stopped 2 h ago: no request for 30 min; pi restart q"."""
     ended = "" if found.ended_s_ago is None else f" {screen.ago(found.ended_s_ago)}"
     pod_stop = f"; {found.pod_stop}" if found.pod_stop else ""
-    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; pi restart {found.deployment.name}{pod_stop}"
+    again = f"pi restart {found.deployment.name}{flag}"
+    return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; {again}{pod_stop}"
 
 
 def _then(found: Found) -> str:
@@ -303,19 +307,19 @@ def _leftovers(found: Found) -> str:
     return f"{found.held_mib / 1024:.1f} GB still held by pid {pids}" if found.held_mib else f"pid {pids} still runs"
 
 
-def last_lines(found: Found) -> list[str]:
+def last_lines(pod: Pod, found: Found) -> list[str]:
     """Return the last lines of a crashed model's log, under a title."""
     if not found.last_lines:
         return []
     name = found.deployment.name
-    title = f"\nlast lines of {name} (for more: pi logs {name}):"
+    title = f"\nlast lines of {name} (for more: pi logs {name}{where.flag_for(pod.name)}):"
     return [screen.printable(title), *(f"  {one_line(screen.printable(line))}" for line in found.last_lines)]
 
 
-def _starting(found: Found, saved: Deployment | None) -> str:
+def _starting(found: Found, saved: Deployment | None, flag: str) -> str:
     words = f"starting ({found.phase})" if found.phase else "starting"
     if saved and saved.owner and saved.owner.is_gone():
-        words += f"; its pi has exited but the pod continues; pi stop {saved.name} stops it"
+        words += f"; its pi has exited but the pod continues; pi stop {saved.name}{flag} stops it"
     return words
 
 

@@ -20,7 +20,7 @@ from pi.planning import catalog, spanning
 from pi.planning.types import LaunchPlan, PodFacts
 from pi.pods import changes, state
 from pi.pods.types import Pod
-from pi.steps import consent, on_idle, reconcile, spending
+from pi.steps import consent, on_idle, reconcile, spending, where
 from pi.steps.agreeing import Agreed, agree
 from pi.steps.asking import lookups
 from pi.steps.members import Joined, all_of, each, joined
@@ -57,7 +57,8 @@ def start(pod: Pod, connection: Connection, wanted: Start, across: Across, key: 
         _fetch(agreed)
         started = _started(agreed, wanted, key)
     if started is None:
-        screen.say(f"{name} is starting over {listed(across)}; pi wait {name} waits until it is ready")
+        wait = f"pi wait {name}{where.flag_for(pod.name)}"
+        screen.say(f"{name} is starting over {listed(across)}; {wait} waits until it is ready")
         return
     for member in members:
         spending.note_use(member.pod)
@@ -179,7 +180,7 @@ def _started(agreed: Agreed, wanted: Start, key: str) -> Started | None:
     except BaseException as error:
         if ranks.failure is None and goes_on(error):
             ranks.end()
-            screen.note(f"the other pods of {name} go on, too; pi stop {name} stops all")
+            screen.note(f"the other pods of {name} go on, too; pi stop {name} --pod {head.pod.name} stops all")
             raise
         report.end()
         is_stopped = _stop_all(agreed, wanted, ranks)

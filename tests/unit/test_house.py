@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -184,6 +185,22 @@ def test_text_files_are_opened_as_utf_8() -> None:
 
 def test_only_the_ssh_room_imports_fabrics_connection() -> None:
     assert [name for name in MODULES if "fabric.Connection" in imports(name)] == ["ssh.connection"]
+
+
+COMMAND_FOR_A_MODEL = r"\bpi (stop|restart|logs|wait|explain|scale|prompt|bench|env) \{"
+
+ON_ITS_POD = r"--pod|-p |\{flag\}|\{elsewhere\}|\{on_pod\}|flag_for\("
+
+WITHOUT_POD = {"steps.ranks", "fabric_tasks.start_options"}
+"""Modules that look for such a command in a text, or that read a table which names no pod."""
+
+
+def test_a_printed_command_for_a_model_leads_to_its_pod() -> None:
+    """The active pod may have a model of the same name. The planner and the calls know no names of pods."""
+    for module in (name for name in MODULES if room_of(name) in ("steps", "fabric_tasks") and name not in WITHOUT_POD):
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.JoinedStr) and re.search(COMMAND_FOR_A_MODEL, text := ast.unparse(node)):
+                assert re.search(ON_ITS_POD, text), f"{module}: {text}"
 
 
 def test_only_heavy_imports_are_inside_functions() -> None:

@@ -38,6 +38,16 @@ def test_a_thousand_models_from_elsewhere_are_added_in_one_change(folder: Path) 
     assert not before["pods"]["box"].get("models")
 
 
+@pytest.mark.parametrize(("active", "flag"), [("box", ""), ("other", " --pod box")])
+def test_commands_name_a_pod_that_is_not_the_active_one(active: str, flag: str) -> None:
+    state.change(lambda before: State({"box": POD, "other": replace(POD, name="other")}, active))
+    odd = Unrecorded("qwen", "port is missing", (4242,), None, None, ())
+    [listed] = states.listed(POD, replace(NOTHING, unrecorded=(odd,)), "192.0.2.1")
+    assert f"pi stop qwen{flag} stops it" in listed.sentence
+    crashed = replace(running("old"), state="crashed", last_lines=("Killed",))
+    assert states.last_lines(POD, crashed)[0] == f"\nlast lines of old (for more: pi logs old{flag}):"
+
+
 @pytest.mark.parametrize("pids", [(), (4242,)])
 def test_a_model_with_a_damaged_record_stays_in_pods_json(pids: tuple[int, ...]) -> None:
     """Without a valid record, nothing proves that it is gone."""
