@@ -34,7 +34,7 @@ def show(asked: Sequence[Asked[Cache]]) -> None:
 def _table(headers: tuple[str, ...], rows: Sequence[tuple[str, tuple[str, ...]]], several: bool) -> None:
     if rows:
         cells = [(pod, *each) if several else each for pod, each in rows]
-        screen.table(cells, ("POD", *headers) if several else headers, shrink=headers[0], below="USED BY")
+        screen.table(cells, ("POD", *headers) if several else headers, below="USED BY")
 
 
 def row(model: CachedModel) -> tuple[str, ...]:
