@@ -58,7 +58,8 @@ def e2e(c: Context) -> None:
     """Test end to end with the real vLLM (minutes)."""
     from chores import suite
 
-    raise Exit(code=suite.run([["-m", "e2e and not slow", "tests/e2e", "--timeout", "1500"]]))
+    chosen = [f"e2e and not slow and {which}" for which in ("pods", "not pods")]
+    raise Exit(code=suite.run([["-m", each, "tests/e2e", "--timeout", "1500"] for each in chosen]))
 
 
 @task

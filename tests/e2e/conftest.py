@@ -1,14 +1,17 @@
 """The end-to-end tier: real sshd pods, the real setup, the real vLLM, a real small model.
 
 Everything lives in .e2e/ of the checkout. A second run finds vLLM and the model there and is minutes shorter.
+PI_E2E_VENV names another venv with vLLM.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker("e2e")
+            if "pods" in getattr(item, "fixturenames", ()):
+                item.add_marker("pods")
 
 
 class Pi:
@@ -87,7 +92,8 @@ def pods(pi: Pi) -> Iterator[tuple[SshdPod, SshdPod]]:
     with ports_to_ourselves():
         one = SshdPod(FOLDER / "one").up()
         two = SshdPod(FOLDER / "two").up()
-        pi.ok("pods", "setup", "one", one.ssh, timeout_s=1500)
+        with setting_up():
+            pi.ok("pods", "setup", "one", one.ssh, timeout_s=1500)
         venv = two.home / "venv"
         if not venv.exists():
             venv.symlink_to(one.home / "venv")
@@ -97,6 +103,29 @@ def pods(pi: Pi) -> Iterator[tuple[SshdPod, SshdPod]]:
             pi("stop", "-y", "--pod", name)
         one.down()
         two.down()
+
+
+@pytest.fixture(scope="session")
+def venv(pi: Pi) -> Path:
+    """The venv of pod `one`, with vLLM, for tests that need no pod: `inv e2e` runs them beside those with pods."""
+    if given := os.environ.get("PI_E2E_VENV"):
+        return Path(given)
+    one = SshdPod(FOLDER / "one")
+    venv = one.home / "venv"
+    with setting_up():
+        if not (venv / "bin" / "vllm").exists():
+            pi.ok("pods", "setup", "one", one.up().ssh, timeout_s=1500)
+            one.down()
+    return venv
+
+
+@contextmanager
+def setting_up() -> Iterator[None]:
+    """Let one run at a time set up pod `one`."""
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / "setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """`pi start --across` with the real vLLM: one model over pods that have networks of their own (`tests/rig/network.py`).
 
-SmolLM2 has nine heads, so it takes three pods; a model of random weights takes two. PI_E2E_VENV names a venv with vLLM
-beside the folder of this tier's models; without it, that of this tier is used. PI_E2E_PATIENCE=3 is for a busy machine.
+SmolLM2 has nine heads, so it takes three pods; a model of random weights takes two. PI_E2E_PATIENCE=3 is for a busy
+machine.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from tests.rig.network import Namespace, NetworkPod, networks
 from tests.rig.pod import make_venv, until
 
 pytestmark = pytest.mark.slow
-
-VENV = Path(os.environ.get("PI_E2E_VENV") or FOLDER / "one" / "home" / "venv")
 
 TINY = """
 import sys, torch
@@ -59,33 +57,31 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def smollm2(request: pytest.FixtureRequest) -> Path:
+def smollm2(venv: Path) -> Path:
     """SmolLM2 as a folder: pods with networks of their own reach no hub."""
-    if "PI_E2E_VENV" not in os.environ:
-        request.getfixturevalue("pods")
-    made = provide(VENV.parents[2], VENV.parent, dict(os.environ))
-    return Path(made) if Path(made).is_dir() else downloaded(made)
+    made = provide(FOLDER, venv.parent, dict(os.environ))
+    return Path(made) if Path(made).is_dir() else downloaded(made, venv)
 
 
-def downloaded(model: str) -> Path:
-    found = subprocess.run([VENV / "bin" / "hf", "download", model], check=True, capture_output=True, text=True)
+def downloaded(model: str, venv: Path) -> Path:
+    found = subprocess.run([venv / "bin" / "hf", "download", model], check=True, capture_output=True, text=True)
     return Path(found.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def tiny(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(smollm2: Path, venv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    subprocess.run([VENV / "bin" / "python", "-c", TINY, smollm2, folder], check=True, capture_output=True)
+    subprocess.run([venv / "bin" / "python", "-c", TINY, smollm2, folder], check=True, capture_output=True)
     return folder
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, venv: Path) -> Iterator[Cluster]:
     with networks() as made:
         spaces = [made.namespace() for _ in range(4)]
         pods = [NetworkPod(tmp_path / name, name, space) for name, space in zip("abc", spaces, strict=False)]
         for pod in pods:
-            pod.furnish(VENV).up()
+            pod.furnish(venv).up()
         found = Cluster(pods, spaces[3])
         yield found
         for pod in pods:

@@ -1,7 +1,6 @@
 """Everything that the planner can say to vLLM, said to the parser of the vLLM that is installed.
 
-PI_E2E_VENV names the venv that holds it; without it a pod of this tier is set up, and its venv is used. The packages
-in PI_E2E_OVERLAY come before those of the venv: `inv newest` puts the newest release there.
+The packages in PI_E2E_OVERLAY come before those of the venv: `inv newest` puts the newest release there.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from pi.vllm import raw_arguments, settings, versions
 from pi.vllm.arguments import SHORT
 from tests.pods import cpu_pod, every_pod, pod
 
-VENV = Path(os.environ.get("PI_E2E_VENV") or Path(__file__).parents[2] / ".e2e" / "one" / "home" / "venv")
 MINUTES = 10
 
 NOT_VLLMS = {
@@ -105,14 +103,11 @@ def _planned(request: Request, facts: PodFacts) -> LaunchPlan | None:
 
 
 @pytest.fixture(scope="module")
-def said(request: pytest.FixtureRequest) -> dict[str, Any]:
+def said(venv: Path) -> dict[str, Any]:
     """What the installed vLLM says of every plan's words, each list once."""
-    if "PI_E2E_VENV" not in os.environ:
-        request.getfixturevalue("pods")
-    python = VENV / "bin" / "python"
     commands = {words for plan in plans() for words in _commands(plan)}
     answer = subprocess.run(
-        [python, Path(__file__).with_name("read_by_vllm.py")],
+        [venv / "bin" / "python", Path(__file__).with_name("read_by_vllm.py")],
         input=json.dumps({"commands": sorted(commands)}),
         capture_output=True,
         text=True,
@@ -189,10 +184,10 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize(("words", "told"), VERDICTS.values(), ids=VERDICTS)
-def test_program_for_the_pod_says_what_vllm_says(said: dict[str, Any], words: list[str], told: str | None) -> None:
+def test_program_for_the_pod_says_what_vllm_says(venv: Path, words: list[str], told: str | None) -> None:
     asked = {"words": ["serve", "org/model", *words], "variables": ["VLLM_LOGGING_LEVEL", "VLLM_LOGING_LEVEL"]}
     done = subprocess.run(
-        [VENV / "bin" / "python", "-c", PROGRAM.read_text()],
+        [venv / "bin" / "python", "-c", PROGRAM.read_text()],
         input=json.dumps(asked),
         capture_output=True,
         text=True,

@@ -1,7 +1,4 @@
-"""What the installed vLLM makes of what models write, read by pi; and the recordings of the unit tests beside it.
-
-PI_E2E_VENV names the venv that holds it; without it a pod of this tier is set up, and its venv is used.
-"""
+"""What the installed vLLM makes of what models write, read by pi; and the recordings of the unit tests beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ import pytest
 from pi.prompt import chat_completions
 from pi.prompt.answer import Answer
 from pi.prompt.sse import EventDecoder
-from tests.e2e.test_arguments import CATALOG, MINUTES, VENV
+from tests.e2e.test_arguments import CATALOG, MINUTES
 
 STREAMS = Path(__file__).parents[1] / "unit" / "prompt" / "streams"
 READ = '{"file_path": "/srv/a.txt"}'
@@ -142,12 +139,10 @@ DIALECTS = {
 
 
 @pytest.fixture(scope="module")
-def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def spoken(venv: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The stream of every dialect, by the installed vLLM."""
-    if "PI_E2E_VENV" not in os.environ:
-        request.getfixturevalue("pods")
     answer = subprocess.run(
-        [VENV / "bin" / "python", Path(__file__).with_name("speak_by_vllm.py")],
+        [venv / "bin" / "python", Path(__file__).with_name("speak_by_vllm.py")],
         input=json.dumps({name: asdict(dialect) for name, dialect in DIALECTS.items()}),
         capture_output=True,
         text=True,

@@ -1,8 +1,4 @@
-"""The memory sum beside what vLLM itself says of a model that it has loaded.
-
-PI_E2E_VENV and PI_E2E_MODEL name a venv with vLLM and a directory with SmolLM2-135M-Instruct; without them
-those of this tier are used.
-"""
+"""The memory sum beside what vLLM itself says of a model that it has loaded."""
 
 from __future__ import annotations
 
@@ -31,17 +27,10 @@ BLOCK_TOKENS = 128
 
 
 @pytest.fixture(scope="module")
-def model(request: pytest.FixtureRequest) -> Path:
-    named = os.environ.get("PI_E2E_MODEL") or str(request.getfixturevalue("model"))
-    if not Path(named).is_dir():
+def model(model: str) -> Path:
+    if not Path(model).is_dir():
         skip("hub")
-    return Path(named)
-
-
-@pytest.fixture(scope="module")
-def venv(request: pytest.FixtureRequest) -> Path:
-    named = os.environ.get("PI_E2E_VENV")
-    return Path(named) if named else Path(request.getfixturevalue("pods")[0].home / "venv")
+    return Path(model)
 
 
 @pytest.fixture(scope="module")

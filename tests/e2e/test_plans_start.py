@@ -2,13 +2,12 @@
 
 vLLM's own classes read the real config.json: they say which layers keep what, the size of pages and blocks, and
 whether vLLM would start. Only the room for the cache is pi's: its overhead is raised by the worst error that a log of the
-same kind shows. PI_E2E_VENV names the venv of vLLM; without it, that of this tier is used.
+same kind shows.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -29,7 +28,6 @@ from pi.planning.serving import serving_of
 from pi.planning.types import LaunchPlan, PodFacts, Request
 from tests.pods import every_pod
 
-VENV = Path(os.environ.get("PI_E2E_VENV") or Path(__file__).parents[2] / ".e2e" / "one" / "home" / "venv")
 CONFIGS = {
     file.stem.replace("--", "/").lower(): json.loads(file.read_text())
     for file in (Path(__file__).parents[1] / "fixtures" / "configs").glob("*.json")
@@ -148,13 +146,11 @@ def cases() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def answers(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+def answers(venv: Path) -> list[dict[str, Any]]:
     """What vLLM says of each plan that differs from the others."""
-    if "PI_E2E_VENV" not in os.environ:
-        request.getfixturevalue("pods")
     asked = cases()
     done = subprocess.run(
-        [VENV / "bin" / "python", Path(__file__).with_name("start_by_vllm.py")],
+        [venv / "bin" / "python", Path(__file__).with_name("start_by_vllm.py")],
         input=json.dumps({"cases": asked}),
         capture_output=True,
         text=True,
