@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,8 @@ from tests.rig.pod import is_alive, until
 from tests.rig.skips import skip
 from tests.unit.on_pod.conftest import Wire
 
-INSTANCE = "d81ea378b66584d1"
+INSTANCE = secrets.token_hex(8)
+"""Each pytest worker has its own: all of them see the processes of this machine."""
 
 LAUNCHER = """
 export PI_INSTANCE={instance}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ import pytest
 from pi.on_pod import process
 from pi.setup.templates import pi_stop_pod as stop_pod
 from pi.steps import on_idle
+
+INSTANCE = secrets.token_hex(8)
+"""Each pytest worker has its own: all of them see the processes of this machine."""
 
 
 @pytest.fixture
@@ -43,13 +47,13 @@ def outcome(way: str = "runpod") -> str:
 
 def record(folder: Path, name: str, **fields: Any) -> None:
     (folder.parent / name).mkdir()
-    (folder.parent / name / "record.json").write_text(json.dumps({"instance": "beef", **fields}))
+    (folder.parent / name / "record.json").write_text(json.dumps({"instance": INSTANCE, **fields}))
 
 
 @pytest.fixture
 def other(here: Path) -> Iterator[int]:
     """A process of another model or download of this home. Yields its pid."""
-    environment = {"HOME": os.environ["HOME"], "PI_INSTANCE": "beef"}
+    environment = {"HOME": os.environ["HOME"], "PI_INSTANCE": INSTANCE}
     with subprocess.Popen([sys.executable, "-c", "input()"], env=environment, stdin=subprocess.PIPE) as running:
         yield running.pid
         running.kill()
