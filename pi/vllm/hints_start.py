@@ -26,6 +26,11 @@ HINTS = (
     ),
     Hint("tool-parser-missing", r"requires --tool-call-parser", "choose a parser", ("--set tool-call-parser=NAME",)),
     Hint("template-missing", r"appears path-like, but doesn't exist", "give the path of a template that is on the pod"),
+    Hint(
+        "venv-missing",
+        r"launch\.sh: line \d+: (?:vllm|python): command not found",
+        f"~/{{venv}} is not on the pod any more, or is damaged: run {SETUP} again",
+    ),
     Hint("port-taken", r"[Aa]ddress already in use", "another process took the port meanwhile: start again"),
     Hint(
         "template-damaged",

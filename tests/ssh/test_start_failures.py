@@ -140,7 +140,8 @@ def test_a_pod_without_vllm_is_reported_with_the_setup_command(pi: Pi, box: Pod)
     (box.home / "venv").unlink()
     done = pi("start", box.model(), "--name", "qwen")
     assert done.code == 6
-    assert "vllm: command not found" in done.err
+    assert re.search(r"launch\.sh: line \d+: (vllm|python): command not found", done.err)
+    assert "run pi pods setup" in done.err
     assert pi.models("box") == {} and box.records() == [] and box.quiet() == {}
 
 
