@@ -54,7 +54,7 @@ def test_row_50_a_log_full_of_escapes_is_shown_safely_and_decides_nothing(smol: 
     with (pods[0].home / ".vllm_logs" / "faulty.log").open("ab") as log:
         log.write(b"Engine core initialization failed. See root cause above.\n" * 3 + ESCAPES * 2000)
     told = pi.ok("logs", "faulty", "--no-follow", "--lines", "3000")
-    assert told.endswith("the end\n")
+    assert told.count("the end\n") == 2000, "vLLM may write more behind it"
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", told)
     assert "running" in pi.ok("list") and "crashed" not in pi.ok("list")
 
