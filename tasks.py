@@ -19,13 +19,13 @@ os.environ.setdefault("PI_CONFIG_DIR", str(ROOT / "state"))
 @task(
     help={
         "part": "a folder or file of tests: these alone, without lint and types",
-        "quick": "only unit tests and the SSH tests of what has changed",
+        "quick": "only the tests of what has changed",
         "once": "do not repeat a test that failed",
     }
 )
 def test(c: Context, part: str = "", quick: bool = False, once: bool = False) -> None:
     """Lint, types, and the tests that need no vLLM."""
-    from chores import suite
+    from chores import dependents, suite
 
     with suite.clocked():
         if part:
@@ -35,7 +35,9 @@ def test(c: Context, part: str = "", quick: bool = False, once: bool = False) ->
             if quick:
                 os.environ.setdefault("PI_TEST_EXAMPLES", "10")
             rules(c)
-            runs = suite.runs(suite.quick() if quick else ["tests/ssh"], in_order=quick)
+            ssh = suite.quick() if quick else ["tests/ssh"]
+            unit = dependents.unit_tests(suite.changed()) if quick else ["tests/unit"]
+            runs = suite.runs(ssh, unit, in_order=quick)
             code = suite.run(runs, beside=[[f"{BIN}/mypy"]], repeat=not once)
     if code:
         raise Exit(code=code)

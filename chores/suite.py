@@ -40,16 +40,16 @@ VERB_FOLDERS = {"prompt", "setup"}
 SHARED = ("pi/", "tests/rig/", "tests/ssh/conftest.py", "setup.cfg")
 
 
-def runs(ssh: list[str], in_order: bool = False) -> list[list[str]]:
-    """Return pytest's words for runs at the same time: these tests over SSH, and beside them all unit tests.
+def runs(ssh: list[str], unit: list[str], in_order: bool = False) -> list[list[str]]:
+    """Return pytest's words for runs at the same time: these tests over SSH, and beside them these unit tests.
 
     Each worker of a run collects all its tests, and of unit tests there are many. Without network namespaces there is
     one run.
     """
     if not _is_parallel():
-        return [[*options(), *ssh, "tests/unit"]]
-    unit = [*options(UNIT_WORKERS), "tests/unit"]
-    return [[*options(in_order=in_order), *ssh], unit] if ssh else [unit]
+        return [[*options(), *ssh, *unit]]
+    beside = [*options(UNIT_WORKERS), *unit]
+    return [[*options(in_order=in_order), *ssh], beside] if ssh else [beside]
 
 
 def options(workers_per_core: int = SSH_WORKERS, in_order: bool = False) -> list[str]:

@@ -79,9 +79,9 @@ def test_a_test_that_fails_twice_or_may_not_repeat_fails_the_run(folder: Path) -
 
 
 def test_each_kind_of_tests_has_its_own_run() -> None:
-    *ssh, unit = (words[-1] for words in suite.runs(["tests/ssh/test_stop.py"]))
+    *ssh, unit = (words[-1] for words in suite.runs(["tests/ssh/test_stop.py"], ["tests/unit"]))
     assert unit == "tests/unit" and ssh in ([], ["tests/ssh/test_stop.py"])
-    assert [words[-1] for words in suite.runs([])] == ["tests/unit"]
+    assert [words[-1] for words in suite.runs([], ["tests/unit"])] == ["tests/unit"]
 
 
 def test_commands_run_together_and_the_first_prints_first(capfd: pytest.CaptureFixture[str]) -> None:
