@@ -90,10 +90,10 @@ def pods(pi: Pi) -> Iterator[tuple[SshdPod, SshdPod]]:
     if missing:
         pytest.fail(missing)
     with ports_to_ourselves():
-        one = SshdPod(FOLDER / "one").up()
-        two = SshdPod(FOLDER / "two").up()
         with setting_up():
+            one = SshdPod(FOLDER / "one").up()
             pi.ok("pods", "setup", "one", one.ssh, timeout_s=1500)
+        two = SshdPod(FOLDER / "two").up()
         venv = two.home / "venv"
         if not venv.exists():
             venv.symlink_to(one.home / "venv")
@@ -110,9 +110,9 @@ def venv(pi: Pi) -> Path:
     """The venv of pod `one`, with vLLM, for tests that need no pod: `inv e2e` runs them beside those with pods."""
     if given := os.environ.get("PI_E2E_VENV"):
         return Path(given)
-    one = SshdPod(FOLDER / "one")
-    venv = one.home / "venv"
     with setting_up():
+        one = SshdPod(FOLDER / "one")
+        venv = one.home / "venv"
         if not (venv / "bin" / "vllm").exists():
             pi.ok("pods", "setup", "one", one.up().ssh, timeout_s=1500)
             one.down()
