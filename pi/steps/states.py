@@ -119,10 +119,9 @@ class Listed:
 
 def listed(pod: Pod, status: Status, host: str) -> list[Listed]:
     """Return each model that the pod or pods.json knows; `host` is the pod's address as seen from here."""
-    flag = where.flag_for(pod.name)
     found = [
-        *(_present(found, pod.models.get(found.deployment.name), host, status, flag) for found in status.found),
-        *(_unrecorded(model, pod.models.get(model.name), flag) for model in status.unrecorded),
+        *(_present(pod, found, host, status) for found in status.found),
+        *(_unrecorded(pod, model) for model in status.unrecorded),
         *(_absent(pod, model, status) for name, model in pod.models.items() if name not in status.names),
     ]
     return _as_tree(found)
@@ -142,13 +141,13 @@ def _as_tree(found: list[Listed]) -> list[Listed]:
     return tree
 
 
-def _present(found: Found, saved: Deployment | None, host: str, status: Status, flag: str) -> Listed:
+def _present(pod: Pod, found: Found, host: str, status: Status) -> Listed:
     model = found.deployment
     is_public = found.state == "running" and not model.private and not model.is_part
     return Listed(
         model,
         "stopped" if found.state == "rebooted" or found.state == "idle" else found.state,
-        _found_state(found, saved, status, flag),
+        _found_state(pod, found, status),
         found.context,
         addresses.url(host, model.port, status.public) if is_public else None,
         found,
@@ -167,16 +166,16 @@ def _absent(pod: Pod, model: Deployment, status: Status) -> Listed:
 
 def state_of(pod: Pod, name: str, status: Status) -> str:
     """Describe the state of a model of pods.json."""
-    saved, flag = pod.models[name], where.flag_for(pod.name)
     found = status.named(name)
     if found:
-        return _found_state(found, saved, status, flag)
+        return _found_state(pod, found, status)
     unrecorded = next((model for model in status.unrecorded if model.name == name), None)
-    return _unrecorded_state(unrecorded, flag) if unrecorded else _absent_state(pod, saved, status)
+    return _unrecorded_state(pod, unrecorded) if unrecorded else _absent_state(pod, pod.models[name], status)
 
 
-def _unrecorded(found: Unrecorded, saved: Deployment | None, flag: str) -> Listed:
+def _unrecorded(pod: Pod, found: Unrecorded) -> Listed:
     """Return a model without a valid record, with what the pod or else pods.json knows of it."""
+    saved = pod.models.get(found.name)
     model = replace(
         saved or Deployment(found.name, "-", 0, (), 0),
         model=found.model or (saved.model if saved else "-"),
@@ -184,15 +183,16 @@ def _unrecorded(found: Unrecorded, saved: Deployment | None, flag: str) -> Liste
         port=found.port or (saved.port if saved else 0),
         pid=next(iter(found.pids), 0),
     )
-    return Listed(model, "unrecorded", _unrecorded_state(found, flag))
+    return Listed(model, "unrecorded", _unrecorded_state(pod, found))
 
 
-def _unrecorded_state(model: Unrecorded, flag: str) -> str:
+def _unrecorded_state(pod: Pod, model: Unrecorded) -> str:
+    stop = f"pi stop {model.name}{where.flag_for(pod.name)}"
     record = f"its record on the pod is damaged: {one_line(model.problem, 160)}"
     if not model.pids:
-        return f"not running; {record}; pi stop {model.name}{flag} removes it"
+        return f"not running; {record}; {stop} removes it"
     record = record if model.problem else "the pod has no record of it"
-    return f"running (pid {model.pids[0]}), but {record}; pi stop {model.name}{flag} stops it"
+    return f"running (pid {model.pids[0]}), but {record}; {stop} stops it"
 
 
 def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:
@@ -204,12 +204,11 @@ def _absent_state(pod: Pod, model: Deployment, status: Status) -> str:
     return "starting"
 
 
-def _found_state(found: Found, saved: Deployment | None, status: Status, flag: str) -> str:
-    """Describe the state of a model; `flag` leads a command to its pod."""
+def _found_state(pod: Pod, found: Found, status: Status) -> str:
     model = found.deployment
     words: str = found.state
     if found.state == "starting":
-        words = _starting(found, saved, flag)
+        words = _starting(pod, found)
     elif found.state == "crashed":
         words = _crashed(found)
     elif found.state == "unresponsive" and found.cause:
@@ -217,7 +216,7 @@ def _found_state(found: Found, saved: Deployment | None, status: Status, flag: s
     elif found.state == "rebooted":
         words = _stopped_by_reboot(status)
     elif found.state == "idle":
-        words = _stopped_idle(found, flag)
+        words = _stopped_idle(pod, found)
     elif found.state == "running" and found.servers is not None:
         words = _serving(model.name, found.servers)
     elif found.state == "running" and model.span:
@@ -225,11 +224,12 @@ def _found_state(found: Found, saved: Deployment | None, status: Status, flag: s
     if found.state == "running" and found.idle_s:
         words += f"; stops after {minutes(found.idle_s)} without a request{_then(found)}"
     if found.unguarded:
-        words += f"; NOT PROTECTED: its firewall rules are gone, others reach its ports; pi restart {model.name}{flag}"
+        again = f"pi restart {model.name}{where.flag_for(pod.name)}"
+        words += f"; NOT PROTECTED: its firewall rules are gone, others reach its ports; {again}"
     if found.restarts:
         words += f"; restarted {count(found.restarts, 'time')} after a failure"
     if found.left:
-        words += f", {_leftovers(found)}, pi stop {model.name}{flag} stops it"
+        words += f", {_leftovers(found)}, pi stop {model.name}{where.flag_for(pod.name)} stops it"
     if found.other_processes:
         words += f"; another process uses its port: {', '.join(found.other_processes)}"
     if venv := model.venv:
@@ -268,11 +268,11 @@ def _stopped_by_reboot(status: Status) -> str:
     return f"stopped by a reboot ({screen.ago(status.up_s)})"
 
 
-def _stopped_idle(found: Found, flag: str) -> str:
+def _stopped_idle(pod: Pod, found: Found) -> str:
     """Describe a model that ended for lack of use, such as "stopped 2 h ago: no request for 30 min; pi restart q"."""
     ended = "" if found.ended_s_ago is None else f" {screen.ago(found.ended_s_ago)}"
     pod_stop = f"; {found.pod_stop}" if found.pod_stop else ""
-    again = f"pi restart {found.deployment.name}{flag}"
+    again = f"pi restart {found.deployment.name}{where.flag_for(pod.name)}"
     return f"stopped{ended}: no request for {minutes(found.idle_s or 0)}; {again}{pod_stop}"
 
 
@@ -316,10 +316,11 @@ def last_lines(pod: Pod, found: Found) -> list[str]:
     return [screen.printable(title), *(f"  {one_line(screen.printable(line))}" for line in found.last_lines)]
 
 
-def _starting(found: Found, saved: Deployment | None, flag: str) -> str:
+def _starting(pod: Pod, found: Found) -> str:
+    saved = pod.models.get(found.deployment.name)
     words = f"starting ({found.phase})" if found.phase else "starting"
     if saved and saved.owner and saved.owner.is_gone():
-        words += f"; its pi has exited but the pod continues; pi stop {saved.name}{flag} stops it"
+        words += f"; its pi has exited but the pod continues; pi stop {saved.name}{where.flag_for(pod.name)} stops it"
     return words
 
 
