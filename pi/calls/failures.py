@@ -146,7 +146,7 @@ def _not_ours(id: str, message: str, detail: ServerDetail) -> PiError:
     return NotReadyError(id, f"{message}; pi stopped {detail['name']}", _with_log(None, detail["name"]))
 
 
-def _not_stopped(id: str, message: str, detail: NameDetail) -> PiError:
+def _not_stopped(id: str, message: str, detail: NoDetail) -> PiError:
     return RemoteError(id, message, "reboot the pod, or repeat the command later")
 
 
@@ -230,8 +230,8 @@ ERRORS: dict[FailureKind, tuple[type, Callable[[str, str, Any], PiError]]] = {
     "not_private": (NoDetail, _not_private),
     "stopped": (NoDetail, _stopped),
     "unreadable": (NoDetail, _unreadable),
-    "unkillable": (NameDetail, _not_stopped),
-    "not_free": (NameDetail, _not_stopped),
+    "unkillable": (NoDetail, _not_stopped),
+    "not_free": (NoDetail, _not_stopped),
     "disk_full": (NoDetail, _disk_full),
     "storage": (NoDetail, _storage),
     "bench_failed": (BenchDetail, _bench_failed),

@@ -119,7 +119,7 @@ def _end(wire: Wire, name: str, leader: Optional[int], living: Callable[[], list
     ending = process.end(wire.progress, leader, living, TERM_PATIENCE_S)
     if not ending.gone:
         states = ["pid %d survives KILL (state %s)" % (pid, (process.stat(pid) or "?")[0]) for pid in living()]
-        raise PodError("unkillable", "cannot stop %s: %s" % (name, ", ".join(states)), name=name)
+        raise PodError("unkillable", "cannot stop %s: %s" % (name, ", ".join(states)))
     return ending
 
 
@@ -141,7 +141,7 @@ def _prove_free(wire: Wire, name: str, sockets: set[str], memory: gpus.MemoryChe
         who = map(process.described, set(process.holders(held, process.pids()).values()))
         ports = ", ".join(map(str, process.ports(held)))
         missing = "port %s is still open in %s" % (ports, ", ".join(who) or "a process of another user")
-    raise PodError("not_free", "%s has ended, but %s" % (name, missing), name=name)
+    raise PodError("not_free", "%s has ended, but %s" % (name, missing))
 
 
 def _end_start(wire: Wire, record: Record) -> Record:
