@@ -32,11 +32,12 @@ def test(c: Context, part: str = "", quick: bool = False, once: bool = False) ->
             code = suite.run([[*suite.options(), *part.split()]], repeat=not once)
         else:
             os.environ.setdefault("PI_TEST_CASES", "first")
+            rules(c)
+            ssh, unit = ["tests/ssh"], ["tests/unit"]
             if quick:
                 os.environ.setdefault("PI_TEST_EXAMPLES", "10")
-            rules(c)
-            ssh = suite.quick() if quick else ["tests/ssh"]
-            unit = dependents.unit_tests(suite.changed()) if quick else ["tests/unit"]
+                changed = suite.changed_files()
+                ssh, unit = suite.quick(changed), dependents.unit_tests(changed)
             runs = suite.runs(ssh, unit, in_order=quick)
             code = suite.run(runs, beside=[[f"{BIN}/mypy"]], repeat=not once)
     if code:

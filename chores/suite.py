@@ -119,11 +119,11 @@ def _failed(number: int) -> list[str]:
     return sorted(json.loads(path.read_text("utf-8"))) if path.exists() else []
 
 
-def quick() -> list[str]:
+def quick(changed: list[str]) -> list[str]:
     """Return the SSH tests to run after a change: those of changed files, and a selection if a shared room changed."""
     files: set[Path] = set()
     shared = []
-    for name in changed():
+    for name in changed:
         found = ssh_tests(name)
         files |= found
         if not found and name.startswith(SHARED):
@@ -135,7 +135,7 @@ def quick() -> list[str]:
     return chosen
 
 
-def changed() -> list[str]:
+def changed_files() -> list[str]:
     """Return the files that this branch has changed, or on main those changed since the last commit."""
     base = _git("merge-base", "HEAD", "main") or _git("rev-parse", "HEAD")
     return sorted({*_git("diff", "--name-only", *base), *_git("ls-files", "--others", "--exclude-standard")})

@@ -8,13 +8,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from chores.dependents import names_of
 from pi.fabric_tasks import VERBS
 
 PI = Path(__file__).parents[2] / "pi"
@@ -101,15 +101,6 @@ MODULES = modules()
 def tree_of(module: str) -> ast.Module:
     path = PI.joinpath(*module.split(".")) if module else PI
     return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
-
-
-def names_of(node: ast.AST) -> Iterator[str]:
-    """Yield the modules of an import statement, and names that may be modules."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        yield node.module
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @cache

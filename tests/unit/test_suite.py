@@ -29,16 +29,12 @@ def test_there_are_about_40_core_cases() -> None:
     assert 30 <= len(suite.core()) <= 50
 
 
-def test_a_change_of_a_verb_runs_its_tests_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "changed", lambda: ["README.md", "pi/on_pod/stop.py"])
-    assert suite.quick() == ["tests/ssh/test_stop.py"]
+def test_a_change_of_a_verb_runs_its_tests_only() -> None:
+    assert suite.quick(["README.md", "pi/on_pod/stop.py"]) == ["tests/ssh/test_stop.py"]
 
 
-def test_a_change_of_a_shared_room_also_runs_the_core(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(suite, "changed", lambda: ["pi/errors.py", "pi/on_pod/stop.py"])
-    chosen = suite.quick()
+def test_a_change_of_a_shared_room_also_runs_the_core(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = suite.quick(["pi/errors.py", "pi/on_pod/stop.py"])
     assert chosen[0] == "tests/ssh/test_stop.py"
     assert len(chosen) > 30 and not any(case.startswith("tests/ssh/test_stop.py::") for case in chosen)
     assert "pi/errors.py" in capsys.readouterr().out
