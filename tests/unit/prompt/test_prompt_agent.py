@@ -234,15 +234,13 @@ def test_an_error_event_has_the_id_of_the_error(prompt: Prompt) -> None:
 def test_tokens_per_second_ignore_the_wait_for_the_first_token(prompt: Prompt) -> None:
     stream: list[bytes | float] = [sse(delta(role="assistant", content=""), done=False), 0.1]
     for _ in range(10):
-        stream += [sse(delta(content="a"), done=False), 0.1]
+        stream += [sse(delta(content="a"), done=False), 0.2]
     prompt.server.answer(Reply([*stream, sse(delta("stop"), usage(5, 10))]))
     end = prompt("x").of("turn_end")[0]
     assert end["first_token_seconds"] >= 0.1
     whole_turn = 10 / end["seconds"]
     assert end["tokens_per_second"] > whole_turn, "the wait for the first token does not count"
-    assert end["tokens_per_second"] < 3 * 10 / 0.9, (
-        "a busy machine reads the first tokens late, and the pauses as shorter"
-    )
+    assert end["tokens_per_second"] < 10 / 1.8 * 1.5, "pauses may reach the reader early, but not by half"
 
 
 def test_counts_that_the_server_does_not_report_are_null(prompt: Prompt) -> None:
