@@ -65,10 +65,7 @@ def test_a_rank_that_dies_while_it_loads_is_named_and_all_stop(pi: Pi, two_pods:
 def watches(pod: Pod) -> bool:
     """Return whether a part's watcher has looked at the others: stand-ins are ready before its Python has started."""
     watchers = [pid for pid, words in pod.processes().items() if "pi_link.py" in words]
-    if any(Path(f"/proc/{pid}/wchan").read_text() == "hrtimer_nanosleep" for pid in watchers):
-        time.sleep(1)  # for the look after the ranks have met
-        return True
-    return False
+    return any(Path(f"/proc/{pid}/wchan").read_text() == "hrtimer_nanosleep" for pid in watchers)
 
 
 @pytest.mark.long
@@ -76,6 +73,7 @@ def test_a_dead_rank_ends_the_model_on_all_pods_and_a_restart_brings_it_back(pi:
     a, b = two_pods
     pi.ok(*start(pi, "-y"))
     assert until(lambda: watches(a)), a.processes()
+    time.sleep(1)  # for a look after the ranks have met
     kill(b.record("qwen")["pid"])
     assert until(lambda: not a.processes(), 15), a.processes()
     shown = pi.ok("list", "--all-pods")
